@@ -1,0 +1,85 @@
+"""Everything that can go wrong, as one tree::
+
+    DuplexError
+    ├── UsageError                  an argument or option that cannot be used as given
+    │   └── CapacityError           every place of the model is taken
+    ├── MissingDependencyError      an optional package is not installed
+    ├── CheckpointError             a checkpoint cannot be loaded
+    │   ├── CheckpointNotFoundError no such built-in name, folder, file or repository
+    │   ├── HubError                the hub is out of reach, slow, or refuses access
+    │   ├── ConfigError             a configuration key is unknown, missing or has a value out of range
+    │   └── WeightsError            a weights file is damaged or does not fit the configuration
+    ├── AudioError                  audio that cannot be read, converted or written
+    │   └── AudioFileError          the same, of a named file
+    ├── StateError                  an exported session does not fit this model, or is damaged
+    ├── ModelError                  the model failed while it was running
+    ├── ConsumerTooSlow             the events of a live conversation were not read for too long
+    ├── ClosedError                 the model, codec or conversation has been closed
+    └── OutputError                 results cannot be written
+
+Each message names the cause and says what to do next, in one line.
+"""
+
+
+class DuplexError(Exception):
+    """Base of every error that this package raises for something a user can act on."""
+
+
+class UsageError(DuplexError, ValueError):
+    """An argument or option cannot be used as given."""
+
+
+class CapacityError(UsageError):
+    """Every place of the model is taken by another conversation."""
+
+
+class MissingDependencyError(DuplexError, ImportError):
+    """An optional package is needed for what was asked; the message has the command that installs it."""
+
+
+class CheckpointError(DuplexError):
+    """A checkpoint cannot be loaded."""
+
+
+class CheckpointNotFoundError(CheckpointError):
+    """There is no built-in model, folder, file or repository of that name."""
+
+
+class HubError(CheckpointError):
+    """The hub is out of reach, too slow, or refuses access."""
+
+
+class ConfigError(CheckpointError):
+    """A configuration key is unknown, missing, or has a value that this package cannot run."""
+
+
+class WeightsError(CheckpointError):
+    """A weights file is damaged, or its tensors do not fit the configuration."""
+
+
+class AudioError(DuplexError):
+    """Audio cannot be read, converted or written."""
+
+
+class AudioFileError(AudioError):
+    """A named audio file cannot be read or written."""
+
+
+class StateError(DuplexError):
+    """An exported session does not fit this model, or its bytes are damaged."""
+
+
+class ModelError(DuplexError):
+    """The model failed while it was running; the conversations in that step have ended."""
+
+
+class ConsumerTooSlow(DuplexError):  # noqa: N818 -- the contract fixes this name
+    """The events of a live conversation were not read for more than 30 seconds."""
+
+
+class ClosedError(DuplexError):
+    """The model, codec or conversation has been closed."""
+
+
+class OutputError(DuplexError):
+    """Results cannot be written: the folder is read-only, full, or holds something else."""

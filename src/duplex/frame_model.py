@@ -1,0 +1,291 @@
+"""The one protocol that a backend implements, and the values that cross it.
+
+Numpy stands at the border, whatever the backend computes with. A *slot* is one conversation's place in the running
+batch: its state is preallocated, and no slot can touch another's. A *frame* is ``frame_size`` samples of the user's
+audio going in, and one column of tokens with ``frame_size`` samples of the agent's audio coming out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.errors import UsageError
+
+__all__ = [
+    "UNGENERATED",
+    "ZERO",
+    "Codec",
+    "CodecSpec",
+    "CodecStream",
+    "Frame",
+    "FrameModel",
+    "ModelSpec",
+    "SessionOptions",
+    "SessionState",
+    "StepResult",
+]
+
+ZERO = -1
+"""A token that adds nothing to the model's input (published checkpoints' convention)."""
+UNGENERATED = -2
+"""A token that is not known yet, and is for the model to choose."""
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+
+def _optional_range(low: float, high: float) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
+    """Accept ``None`` or a number from ``low`` to ``high``."""
+
+    def check(_: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"{attribute.name} is {value}; give a number from {low:g} to {high:g}")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class SessionOptions:
+    """How one conversation's tokens are chosen. ``None`` takes the checkpoint's own default.
+
+    A temperature of 0 is greedy; a top-k of 0 is unlimited. ``greedy`` turns both streams' temperature to 0. Without a
+    ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0.
+
+    :raises UsageError: if a value is out of range
+    """
+
+    temperature: float | None = attrs.field(default=None, validator=_optional_range(0, 100))
+    text_temperature: float | None = attrs.field(default=None, validator=_optional_range(0, 100))
+    top_k: int | None = attrs.field(default=None, validator=_optional_range(0, 2**31))
+    text_top_k: int | None = attrs.field(default=None, validator=_optional_range(0, 2**31))
+    seed: int | None = attrs.field(default=None, validator=_optional_range(0, 2**64 - 1))
+    greedy: bool = False
+
+    def with_defaults(self, defaults: "SessionOptions") -> "SessionOptions":
+        """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""
+        filled = {
+            name: getattr(defaults, name) if getattr(self, name) is None else getattr(self, name)
+            for name in ("temperature", "text_temperature", "top_k", "text_top_k", "seed")
+        }
+        if self.greedy:
+            filled |= {"temperature": 0.0, "text_temperature": 0.0}
+        return SessionOptions(**filled, greedy=self.greedy)
+
+
+@attrs.frozen(kw_only=True)
+class CodecSpec:
+    """What a codec takes and gives: ``codebooks`` streams of codes from 0 to ``vocabulary - 1``, one column a frame."""
+
+    sample_rate: int
+    frame_size: int
+    codebooks: int
+    vocabulary: int
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames in a second of audio."""
+        return self.sample_rate / self.frame_size
+
+    @property
+    def bitrate(self) -> float:
+        """Bits in a second of audio."""
+        return self.codebooks * float(np.log2(self.vocabulary)) * self.frame_rate
+
+
+@attrs.frozen(kw_only=True)
+class ModelSpec:
+    """What a dialogue model takes and gives.
+
+    Stream widths come from the kind of the checkpoint: ``agent_streams`` is 0 for a model that only listens. ``delays``
+    has one entry a stream, in the order text, agent, user. ``context`` is in frames. ``capacity`` is the number of
+    slots.
+    """
+
+    sample_rate: int
+    frame_size: int
+    text_streams: int
+    agent_streams: int
+    user_streams: int
+    text_vocabulary: int
+    audio_vocabulary: int
+    text_padding: int
+    text_end_of_padding: int
+    delays: tuple[int, ...]
+    context: int
+    capacity: int
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames in a second of audio."""
+        return self.sample_rate / self.frame_size
+
+    @property
+    def frame_duration(self) -> float:
+        """Seconds of audio in a frame."""
+        return self.frame_size / self.sample_rate
+
+    @property
+    def streams(self) -> int:
+        """How many token streams there are in all."""
+        return self.text_streams + self.agent_streams + self.user_streams
+
+    @property
+    def latency_frames(self) -> int:
+        """How many frames go in before the first comes out, beyond the first: ``max(d - 1, 0)`` for a delay of d."""
+        return max(max(self.delays) - 1, 0)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class StepResult:
+    """What one step gave, a row a slot; rows are meaningful where ``valid``.
+
+    ``time_step`` int64 ``[capacity]`` is the time step that came out. ``pcm`` is float32 ``[capacity, frame_size]``;
+    ``text`` int64 ``[capacity]``, ``agent`` int64 ``[capacity, agent_streams]`` and ``user`` int64
+    ``[capacity, user_streams]`` are the tokens of that time step.
+    """
+
+    valid: NDArray[np.bool_]
+    time_step: Int64
+    pcm: Float32
+    text: Int64
+    agent: Int64
+    user: Int64
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Frame:
+    """One time step of one conversation, both sides of it: what a recorder writes and a detector listens to.
+
+    ``at`` is its start in seconds on the session's time line. ``user_pcm`` and ``agent_pcm`` are float32
+    ``[frame_size]``; ``agent_pcm`` is ``None`` for a model without a voice. ``text`` is the token, ``agent`` and
+    ``user`` int64 codes, one a stream.
+    """
+
+    at: float
+    user_pcm: Float32
+    agent_pcm: Float32 | None
+    text: int
+    agent: Int64
+    user: Int64
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class SessionState:
+    """A slot's state, taken at a frame boundary.
+
+    ``metadata`` holds strings (format version, the checkpoint's hash, dtype, backend, the spec); ``tensors`` maps names
+    to arrays. Reading a tensor may copy it from the device, so the slot must not be stepped before all have been read;
+    other slots may.
+    """
+
+    metadata: Mapping[str, str]
+    tensors: Mapping[str, NDArray[np.generic]]
+
+
+class CodecStream(Protocol):
+    """One recording going through the codec frame by frame, in either direction or both."""
+
+    def encode(self, pcm: Float32) -> Int64:
+        """Encode float32 ``[n * frame_size]`` to int64 codes ``[codebooks, n]``, going on where the last call ended.
+
+        :raises UsageError: if the length is not a whole number of frames
+        """
+        ...
+
+    def decode(self, codes: Int64) -> Float32:
+        """Decode int64 codes ``[codebooks, n]`` to float32 ``[n * frame_size]``, unclipped.
+
+        :raises UsageError: if the shape or a code is out of range
+        """
+        ...
+
+
+class Codec(Protocol):
+    """Audio to codes and back (Mimi: section 3.3 of the paper)."""
+
+    @property
+    def spec(self) -> CodecSpec:
+        """What goes in and comes out."""
+        ...
+
+    def encode(self, pcm: Float32) -> Int64:
+        """Encode a whole recording, float32 ``[samples]``, to int64 codes ``[codebooks, frames]``.
+
+        A trailing partial frame is padded with zeros. The codes are those of one call per frame.
+        """
+        ...
+
+    def decode(self, codes: Int64) -> Float32:
+        """Decode int64 codes ``[codebooks, frames]`` to float32 ``[frames * frame_size]``, unclipped."""
+        ...
+
+    def stream(self) -> CodecStream:
+        """Start a recording that is encoded or decoded piece by piece."""
+        ...
+
+
+class FrameModel(Protocol):
+    """A full-duplex dialogue model, advanced frame by frame for all its slots at once.
+
+    All methods but ``export``'s lazy tensors are called from one thread. ``duplex.testing.check_frame_model`` runs the
+    conformance suite on an implementation.
+    """
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What goes in and comes out."""
+        ...
+
+    @property
+    def codec(self) -> Codec:
+        """The model's codec, with all codebooks that the model uses; safe to use from any thread."""
+        ...
+
+    def open(self, slot: int, options: SessionOptions) -> None:
+        """Reset a slot, set its options, and run the initial step, which carries only the initial tokens.
+
+        ``options`` has no ``None`` in it. Neighbours are not touched.
+        """
+        ...
+
+    def prefill(self, slot: int, tokens: Int64) -> None:
+        """Advance a slot over known tokens, int64 ``[streams, n]``, one column a time step, without audio.
+
+        Rows are text, agent, user. An ``UNGENERATED`` entry is left for the model to choose. A column advances the slot
+        if its user rows are known; trailing columns whose user rows are ``UNGENERATED`` only fix what the model has
+        chosen ahead. Long prompts are fed in several calls, so that neighbours are stepped in between.
+        """
+        ...
+
+    def step(self, pcm: Float32, active: NDArray[np.bool_]) -> StepResult:
+        """Advance the slots where ``active`` (bool ``[capacity]``) by one frame of ``pcm`` float32
+        ``[capacity, frame_size]``. The other slots keep their state exactly.
+        """
+        ...
+
+    def export(self, slot: int) -> SessionState:
+        """Return a slot's state, for :meth:`restore` here, in another process or on another machine."""
+        ...
+
+    def restore(self, slot: int, state: SessionState) -> None:
+        """Make a slot go on where ``state`` was taken, with its options.
+
+        Exact with the same checkpoint, backend and dtype; with another dtype or backend the transformer's cache is
+        rebuilt from the token log.
+
+        :raises StateError: if the state belongs to another checkpoint or is damaged
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory. No other method may be called afterwards."""
+        ...
+
+
+def split(tokens: Int64, columns: int) -> Iterator[Int64]:
+    """Yield ``tokens`` ``[streams, n]`` in pieces of at most ``columns`` columns, for :meth:`FrameModel.prefill`."""
+    for start in range(0, tokens.shape[1], columns):
+        yield tokens[:, start : start + columns]

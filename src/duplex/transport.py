@@ -1,0 +1,56 @@
+"""Where a conversation's audio comes from and where the agent's goes: the protocol of all transports."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Transport"]
+
+
+class Transport(Protocol):
+    """One conversation's audio line. All audio is float32 mono at the rate that :meth:`start` was told.
+
+    The methods are called by one conversation: ``start`` first, then ``receive`` from one task and ``send`` from
+    another, ``finish`` when the agent's last frame has been sent, ``aclose`` at the end in any case.
+    ``duplex.testing.check_transport`` runs the conformance suite on an implementation.
+    """
+
+    @property
+    def realtime(self) -> bool:
+        """Whether the audio comes at the pace of a clock that nobody can hold back (a microphone, a network).
+
+        Then audio that stalls is stood in for by silence and lost time is caught up; otherwise every sample is heard
+        and the model's pace holds the transport back.
+        """
+        ...
+
+    async def start(self, sample_rate: int) -> None:
+        """Open the line; ``receive`` and ``send`` carry audio of ``sample_rate`` from now on.
+
+        :raises AudioError: if there is nothing to open
+        """
+        ...
+
+    async def receive(self) -> NDArray[np.float32]:
+        """Wait for the next piece of the user's audio, float32 ``[samples]``, of any length above 0.
+
+        :raises anyio.EndOfStream: when the user's audio is over
+        :raises AudioError: if the audio cannot be read any further
+        """
+        ...
+
+    async def send(self, pcm: NDArray[np.float32]) -> None:
+        """Play or store one frame of the agent's audio, float32 ``[frame_size]``, unclipped.
+
+        May wait while the line is busy; a real-time transport bounds what it holds back.
+        """
+        ...
+
+    async def finish(self) -> None:
+        """All of the agent's audio has been sent: play it out, or complete what was written."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release the line. What was not finished is discarded. Calling it twice is harmless."""
+        ...
