@@ -1,0 +1,111 @@
+"""Files that appear whole or not at all.
+
+A result is written under a temporary name beside its target and renamed when it is complete, so that whoever finds a
+file under its own name can rely on it, even after a crash or a full disk.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Generator
+from pathlib import Path
+
+from duplex.errors import OutputError
+
+__all__ = ["abandon", "atomic_path", "atomic_write_bytes", "atomic_write_text", "begin", "complete", "output_error"]
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; make room or choose another folder",
+    errno.EFBIG: "the file is larger than the disk or your limits allow; choose another folder",
+    errno.EACCES: "you may not write there; choose another folder",
+    errno.EPERM: "you may not write there; choose another folder",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EISDIR: "a folder of that name is in the way; remove it or choose another name",
+    errno.ENOENT: "its folder does not exist; make it first",
+    errno.ENOTDIR: "part of its path is a file, not a folder; choose another folder",
+    errno.EEXIST: "something of that name is in the way; remove it or choose another name",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+if hasattr(errno, "EDQUOT"):  # Windows has no quotas by that name
+    _ADVICE[errno.EDQUOT] = "your disk quota is used up; make room or choose another folder"
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Return the error that tells a user why ``path`` cannot be written and what to do."""
+    advice = _ADVICE.get(error.errno or 0)
+    return OutputError(f"{path} cannot be written: {advice or error.strerror or error}")
+
+
+def begin(path: Path) -> Path:
+    """Return a fresh temporary name beside ``path``, ending in ``.part``; nothing is created yet.
+
+    The name is random, so that two runs with the same target never write into one file.
+
+    :raises OutputError: if ``path`` is there and is not a plain file: renaming onto a device would replace it
+    """
+    try:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a device or pipe"
+            raise OutputError(f"{path} cannot be written: it is {kind}; choose another name")
+    except OSError as error:
+        raise output_error(path, error) from None
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+
+
+def complete(part: Path, path: Path) -> None:
+    """Put the finished ``part`` under its final name, replacing what was there; ``part`` is gone either way.
+
+    :raises OutputError: if the system refuses
+    """
+    try:
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())  # otherwise a power cut could leave the final name on an empty file
+        part.replace(path)
+    except OSError as error:
+        abandon(part)
+        raise output_error(path, error) from None
+
+
+def abandon(part: Path) -> None:
+    """Remove an unfinished ``part``, if it is there and can be removed."""
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
+    """Give a temporary path to write to; leaving the block well renames it to ``path``, any exception removes it.
+
+    The block must create the file and close it. An :class:`OSError` that leaves the block is taken for one of writing.
+
+    :raises OutputError: if the file cannot be written
+    """
+    target = Path(path)
+    part = begin(target)
+    try:
+        yield part
+    except OSError as error:
+        abandon(part)
+        raise output_error(target, error) from None
+    except BaseException:
+        abandon(part)
+        raise
+    complete(part, target)
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all.
+
+    :raises OutputError: if the file cannot be written
+    """
+    with atomic_path(path) as part:
+        part.write_bytes(data)
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+    r"""Write ``text`` to ``path`` as UTF-8, whole or not at all; line ends stay ``\n`` on every system.
+
+    :raises OutputError: if the file cannot be written
+    """
+    atomic_write_bytes(path, text.encode())

@@ -1,0 +1,94 @@
+"""The PyTorch backend, for CPU and CUDA."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from duplex.config import LanguageModelConfig, MimiConfig
+from duplex.errors import UsageError
+from duplex.frame_model import Codec, FrameModel
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["load_codec", "load_model"]
+
+
+def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str) -> Codec:
+    """Load Mimi alone.
+
+    :raises WeightsError: if the file is damaged or does not fit the configuration
+    """
+    from duplex.backends.torch.codec import TorchCodec, load_mimi  # noqa: PLC0415 -- torch takes seconds to import
+
+    return TorchCodec(load_mimi(config, weights, codebooks, _device(device)))
+
+
+def load_model(
+    config: LanguageModelConfig,
+    mimi_config: MimiConfig,
+    *,
+    weights: Path,
+    mimi_weights: Path,
+    fingerprint: str,
+    device: str,
+    dtype: str,
+    quantize: str | None,
+    sessions: int,
+    deterministic: bool,
+) -> FrameModel:
+    """Load a dialogue model.
+
+    :raises WeightsError: if a file is damaged or does not fit the configuration
+    :raises UsageError: if the device or the dtype cannot be used here
+    """
+    import torch  # noqa: PLC0415 -- torch takes seconds to import
+
+    from duplex.backends.torch.codec import load_mimi  # noqa: PLC0415
+    from duplex.backends.torch.language_model import LanguageModel  # noqa: PLC0415
+    from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
+    from duplex.backends.torch.weights import load_weights  # noqa: PLC0415
+
+    if quantize is not None:
+        raise UsageError(f"quantize={quantize!r} is not available in this version; leave it out")
+    place = _device(device)
+    with torch.device("meta"):
+        language_model = LanguageModel(config)
+    load_weights(
+        language_model,
+        weights,
+        dtype=_dtype(dtype, place),
+        device=place,
+        # Published files keep the depth transformer's parts at the top level.
+        published=lambda name: name.removeprefix("depth."),
+    )
+    mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, place)
+    return TorchFrameModel(
+        mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
+    )
+
+
+def _device(name: str) -> "torch.device":
+    import torch  # noqa: PLC0415
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"there is no device {name!r}; use 'cpu', 'cuda' or 'cuda:0'") from None
+    if device.type not in {"cpu", "cuda"}:
+        raise UsageError(f"the torch backend runs on 'cpu' and 'cuda', not on {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"{name!r} is not here ({torch.cuda.device_count()} CUDA devices found); use device='cpu'")
+    return device
+
+
+def _dtype(name: str, device: "torch.device") -> "torch.dtype":
+    import torch  # noqa: PLC0415
+
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" else "float32"
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name not in dtypes:
+        raise UsageError(f"dtype {name!r} is not known; use 'float32', 'bfloat16' or 'auto'")
+    return dtypes[name]

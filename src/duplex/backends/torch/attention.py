@@ -1,0 +1,131 @@
+"""Attention over a ring of past positions, with a slot axis.
+
+One ring per transformer holds the keys and values of all its layers, ``[slots, layers, 2, heads, capacity, head_dim]``.
+Position p of a stream lies at index ``p % capacity``. The canonical computation is one call per frame, in which the
+ring holds ``context`` positions up to the frame's last; a call with several frames reproduces it by mask. A ring of
+``context`` plus what one call may add, less a frame, keeps what such a call still needs.
+"""
+
+import math
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duplex.backends.torch.state import Call, Declared, Streaming
+
+__all__ = ["Attention", "Ring", "Window"]
+
+
+@attrs.frozen(eq=False)
+class Window:
+    """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
+
+    cache: Tensor | None
+    """The ring ``[batch, layers, 2, heads, capacity, head_dim]``; ``None`` without a past."""
+    index: Tensor
+    """Where this call's positions go, int64 ``[batch, positions]``."""
+    length: int
+    """How much of the ring is read."""
+    mask: Tensor
+    """What each position sees, bool ``[batch, 1, positions, length]``."""
+    rotation: Tensor
+    """Cosines and sines, float32 ``[2, batch, 1, positions, head_dim // 2]``."""
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """Turn interleaved pairs of ``x`` ``[batch, heads, positions, head_dim]`` by their position (RoPE)."""
+        cosine, sine = self.rotation
+        pairs = x.float().unflatten(-1, (-1, 2))
+        real, imaginary = pairs[..., 0], pairs[..., 1]
+        turned = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)
+        return turned.flatten(-2).to(x.dtype)
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put a layer's new keys and values ``[batch, heads, positions, head_dim]`` into the ring; return what is seen.
+
+        Rows that are not active are written too: the place is the one that their next position will overwrite, and
+        no position can see it before that.
+        """
+        if self.cache is None:
+            return keys, values
+        index = self.index[:, None, :, None].expand_as(keys)
+        ring_keys, ring_values = self.cache[:, layer, 0], self.cache[:, layer, 1]
+        ring_keys.scatter_(2, index, keys)
+        ring_values.scatter_(2, index, values)
+        return ring_keys[:, :, : self.length], ring_values[:, :, : self.length]
+
+
+class Ring(Streaming):
+    """The past of one transformer."""
+
+    def __init__(
+        self,
+        *,
+        layers: int,
+        heads: int,
+        head_dim: int,
+        context: int,
+        period: float,
+        positions_per_frame: int,
+    ) -> None:
+        super().__init__()
+        self.context = context
+        self.per_frame = positions_per_frame
+        self.shape = (layers, 2, heads, head_dim)
+        self.exponents = -2 * math.log(period) / head_dim, head_dim // 2
+
+    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+        """Return the ring itself and how many positions each stream has had."""
+        *outer, head_dim = self.shape
+        capacity = self.context + (frames_per_call - 1) * self.per_frame
+        return {"cache": Declared((*outer, capacity, head_dim)), "position": Declared((), torch.int64)}
+
+    def window(self, call: Call, batch: int, positions: int, device: torch.device) -> Window:
+        """Open the window of one call of ``positions`` new positions, and count them."""
+        cache = call.recall(f"{self.key}.cache")
+        start = call.recall(f"{self.key}.position")
+        if start is None:
+            start = torch.zeros(batch, dtype=torch.int64, device=device)
+        query = start[:, None] + torch.arange(positions, device=device)
+        index = seen = query
+        length = positions
+        if cache is not None:
+            capacity = cache.shape[-2]
+            assert positions <= capacity - self.context + self.per_frame, "more positions than the ring takes"
+            length = min(capacity, (call.filled or capacity) * self.per_frame)
+            last = query[:, -1:]
+            index = query % capacity
+            seen = last - (last - torch.arange(length, device=device)) % capacity
+        mask = self._mask(query[:, :, None], seen[:, None, :])
+        window = Window(cache, index, length, mask[:, None], self._rotation(query))
+        call.advance(f"{self.key}.position", positions)
+        return window
+
+    def _mask(self, query: Tensor, seen: Tensor) -> Tensor:
+        frame_end = (query // self.per_frame + 1) * self.per_frame - 1
+        return (seen >= 0) & (seen <= query) & (seen > frame_end - self.context)
+
+    def _rotation(self, query: Tensor) -> Tensor:
+        exponent, count = self.exponents
+        frequencies = torch.exp(torch.arange(count, device=query.device, dtype=torch.float32) * exponent)
+        angle = query.float()[:, None, :, None] * frequencies
+        return torch.stack([angle.cos(), angle.sin()])
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.out_proj = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, window: Window, layer: int) -> Tensor:
+        """Attend from every position of ``x`` to what its window shows."""
+        projected = functional.linear(x, self.in_proj_weight).unflatten(-1, (3, self.heads, -1))
+        query, keys, values = projected.permute(2, 0, 3, 1, 4)
+        keys, values = window.extend(layer, window.rotate(keys), values)
+        y = functional.scaled_dot_product_attention(window.rotate(query), keys, values, attn_mask=window.mask)
+        return self.out_proj(y.transpose(1, 2).flatten(-2))

@@ -1,0 +1,108 @@
+"""Mimi behind the :class:`duplex.frame_model.Codec` protocol: numpy in, numpy out."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from duplex.audio import as_mono_float32
+from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.state import Call, SlotState, bind
+from duplex.backends.torch.weights import load_weights
+from duplex.config import MimiConfig
+from duplex.errors import UsageError
+from duplex.frame_model import CodecSpec
+
+__all__ = ["TorchCodec", "load_mimi"]
+
+# Codebooks past those in use, and a flag of training.
+_UNUSED = re.compile(r"^quantizer\.rvq_rest\.vq\.layers\.\d+\.|\._codebook\._initialized$")
+
+
+def load_mimi(config: MimiConfig, path: Path, codebooks: int, device: torch.device) -> Mimi:
+    """Load Mimi with its first ``codebooks`` codebooks, in float32: codes are decisions, and must not depend on dtype.
+
+    :raises WeightsError: if the file is damaged or does not fit the configuration
+    """
+    with torch.device("meta"):
+        mimi = Mimi(config, codebooks)
+    load_weights(mimi, path, dtype=torch.float32, device=device, unused=_UNUSED)
+    mimi.prepare()
+    return mimi
+
+
+class TorchCodec:
+    """Audio to codes and back."""
+
+    FRAMES_PER_CALL = 16
+
+    def __init__(self, mimi: Mimi) -> None:
+        config = mimi.config
+        self.mimi = mimi
+        self.spec = CodecSpec(
+            sample_rate=config.sample_rate,
+            frame_size=config.frame_size,
+            codebooks=mimi.codebooks,
+            vocabulary=config.quantizer.bins,
+        )
+        self.device = mimi.quantizer.rvq_first.input_proj.weight.device
+
+    def encode(self, pcm: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Encode a whole recording, float32 ``[samples]``, to int64 codes ``[codebooks, frames]``."""
+        pcm = as_mono_float32(pcm)
+        return self.stream().encode(np.pad(pcm, (0, -len(pcm) % self.spec.frame_size)))
+
+    def decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Decode int64 codes ``[codebooks, frames]`` to float32 ``[frames * frame_size]``, unclipped."""
+        return self.stream().decode(codes)
+
+    def stream(self) -> "TorchCodecStream":
+        """Start a recording that is encoded or decoded piece by piece."""
+        return TorchCodecStream(self)
+
+
+class TorchCodecStream:
+    """One recording going through the codec."""
+
+    def __init__(self, codec: TorchCodec) -> None:
+        self._mimi = codec.mimi
+        self._spec = codec.spec
+        self._device = codec.device
+        self._chunk = codec.FRAMES_PER_CALL
+        declared = bind(codec.mimi, "mimi", self._chunk)
+        self._state = SlotState.allocate(declared, 1, dtype=torch.float32, device=codec.device)
+        self._encoded = self._decoded = 0
+
+    def encode(self, pcm: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Encode float32 ``[n * frame_size]`` to int64 codes ``[codebooks, n]``."""
+        pcm, size = as_mono_float32(pcm), self._spec.frame_size
+        if len(pcm) % size:
+            raise UsageError(f"{len(pcm)} samples are not a whole number of frames; give a multiple of {size}")
+        codes = [np.zeros((self._spec.codebooks, 0), np.int64)]
+        for start in range(0, len(pcm), self._chunk * size):
+            piece = torch.tensor(pcm[start : start + self._chunk * size], device=self._device)
+            self._encoded += len(piece) // size
+            with torch.inference_mode():
+                encoded = self._mimi.encode(piece[None], Call(self._state, filled=self._encoded))
+            codes.append(encoded[0].cpu().numpy())
+        return np.concatenate(codes, axis=1)
+
+    def decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Decode int64 codes ``[codebooks, n]`` to float32 ``[n * frame_size]``."""
+        spec = self._spec
+        if codes.ndim != 2 or codes.shape[0] != spec.codebooks or codes.dtype.kind not in "iu":  # noqa: PLR2004
+            raise UsageError(
+                f"codes are {codes.dtype} {list(codes.shape)}; give whole numbers of shape [{spec.codebooks}, frames]"
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < spec.vocabulary:
+            raise UsageError(f"codes run from {codes.min()} to {codes.max()}; they must be 0 to {spec.vocabulary - 1}")
+        pcm = [np.zeros(0, np.float32)]
+        for start in range(0, codes.shape[1], self._chunk):
+            piece = torch.tensor(codes[:, start : start + self._chunk].astype(np.int64), device=self._device)
+            self._decoded += piece.shape[1]
+            with torch.inference_mode():
+                decoded = self._mimi.decode(piece[None], Call(self._state, filled=self._decoded))
+            pcm.append(decoded[0].cpu().numpy())
+        return np.concatenate(pcm)

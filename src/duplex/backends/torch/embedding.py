@@ -1,0 +1,19 @@
+"""Token embeddings with the published convention that token -1 adds nothing."""
+
+from torch import Tensor, nn
+
+from duplex.frame_model import ZERO
+
+__all__ = ["TokenEmbedding"]
+
+
+class TokenEmbedding(nn.Embedding):
+    """An embedding table whose last row is the initial token's; ``ZERO`` embeds to zero."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        super().__init__(rows, dim)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's name
+        """Embed int64 ``[...]`` to ``[..., dim]``."""
+        embedded = super().forward(input.clamp(min=0))
+        return embedded.masked_fill((input == ZERO)[..., None], 0)

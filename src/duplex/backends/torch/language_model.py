@@ -1,0 +1,134 @@
+"""The language model over text, the agent's and the user's streams: one step a frame (section 3.4 of the paper).
+
+Its state holds, besides the temporal transformer's ring, a ring of delayed tokens (see :mod:`duplex.delays`) and the
+number of steps each stream has had. The weights of the depth transformer lie at the top level, as published.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from duplex import delays as delay_rules
+from duplex.backends.torch.depth import DepthTransformer
+from duplex.backends.torch.embedding import TokenEmbedding
+from duplex.backends.torch.sampling import Sampler
+from duplex.backends.torch.state import Call, Declared, Streaming
+from duplex.backends.torch.transformer import RmsNorm, TemporalTransformer
+from duplex.config import LanguageModelConfig
+from duplex.frame_model import UNGENERATED, SessionOptions
+
+__all__ = ["LanguageModel", "TimeStep"]
+
+
+@attrs.frozen(eq=False)
+class TimeStep:
+    """The tokens of the time step that a step completed, int64 ``[batch, streams]``, and its text logits."""
+
+    tokens: Tensor
+    text_logits: Tensor
+
+
+class LanguageModel(Streaming):
+    """Text, agent and user tokens in, the next text and agent tokens out."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.ring_length = delay_rules.ring_length(config.delays)
+        self.agent = slice(1, 1 + config.agent_streams)
+        self.user = slice(1 + config.agent_streams, 1 + config.n_q)
+        self.emb = nn.ModuleList([TokenEmbedding(config.card + 1, config.dim) for _ in range(config.n_q)])
+        self.text_emb = TokenEmbedding(config.text_card + 1, config.dim)
+        self.transformer = TemporalTransformer(config)
+        self.out_norm = RmsNorm(config.dim)
+        self.text_linear = nn.Linear(config.dim, config.text_card, bias=False)
+        self.depth = DepthTransformer(config) if config.agent_streams else None
+
+    def declare(self, frames_per_call: int = 1) -> dict[str, Declared]:
+        """Return the token ring, the step counter and each slot's options."""
+        ring = Declared((1 + self.config.n_q, self.ring_length), torch.int64)
+        return {"tokens": ring, "step": Declared((), torch.int64), **Sampler.declare()}
+
+    def begin(self, call: Call, options: SessionOptions) -> None:
+        """Set up the token ring and the options of freshly reset rows."""
+        assert call.state is not None
+        own = {name: call.state.tensors[f"{self.key}.{name}"] for name in self.declare()}
+        own["tokens"].fill_(UNGENERATED)
+        Sampler.write(own, options)
+
+    def forward(
+        self, user: Tensor | None, call: Call, options: Sequence[SessionOptions], known: Tensor | None = None
+    ) -> TimeStep:
+        """Advance by one step: the user's codes, int64 ``[batch, user_streams]``, go in (``None``: the initial step).
+
+        ``known`` int64 ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
+        """
+        step = self._own(call, "step").clone()
+        ring = self._own(call, "tokens").clone()
+        delays = self._delays(step.device)
+        if user is not None:
+            self._write(ring[:, self.user], step[:, None] - 1 + delays[self.user], user)
+        context = self.temporal(self._read(ring, step, delays)[:, :, None], call)[:, 0]
+        logits = self.text_linear(context).float()
+        sampler = Sampler.prepare(
+            {name: self._own(call, name) for name in Sampler.declare()},
+            options,
+            step,
+            text_vocabulary=self.config.text_card,
+            audio_vocabulary=self.config.card,
+            agent_streams=self.config.agent_streams,
+        )
+        self._generate(ring, step, context, logits, sampler, known)
+        call.keep(f"{self.key}.tokens", ring)
+        call.advance(f"{self.key}.step", 1)
+        return TimeStep(self._completed(ring, step, delays), logits)
+
+    def temporal(self, tokens: Tensor, call: Call) -> Tensor:
+        """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""
+        x = self.text_emb(tokens[:, 0])
+        for stream, embedding in enumerate(self.emb, 1):
+            x = x + embedding(tokens[:, stream])
+        return self.out_norm(self.transformer(x, call))
+
+    def initial(self, device: torch.device) -> Tensor:
+        """Return the initial tokens, int64 ``[streams]``."""
+        config = self.config
+        return torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
+
+    def _generate(
+        self, ring: Tensor, step: Tensor, context: Tensor, logits: Tensor, sampler: Sampler, known: Tensor | None
+    ) -> None:
+        text = sampler.choose_text(logits)
+        if known is not None:
+            text = torch.where(known[:, 0] == UNGENERATED, text, known[:, 0])
+        chosen = text[:, None]
+        if self.depth is not None:
+            codes = self.depth(context, text, sampler, None if known is None else known[:, 1:])
+            chosen = torch.cat([chosen, codes], dim=1)
+        self._write(ring[:, : chosen.shape[1]], step[:, None].expand_as(chosen), chosen)
+
+    def _read(self, ring: Tensor, step: Tensor, delays: Tensor) -> Tensor:
+        """Return what step ``step`` reads, ``[batch, streams]``."""
+        index = ((step - 1) % self.ring_length).view(-1, 1, 1).expand(-1, ring.shape[1], 1)
+        held = ring.gather(2, index)[..., 0]
+        return torch.where(step[:, None] <= delays, self.initial(step.device), held)
+
+    def _write(self, ring: Tensor, index: Tensor, tokens: Tensor) -> None:
+        """Put ``tokens`` ``[batch, n]`` at ``index`` ``[batch, n]`` of the delayed sequences."""
+        ring.scatter_(2, (index % self.ring_length)[..., None], tokens[..., None])
+
+    def _completed(self, ring: Tensor, step: Tensor, delays: Tensor) -> Tensor:
+        """Return the tokens of the time step that step ``step`` completed, ``[batch, streams]``."""
+        time = step - max(*self.config.delays, 1)
+        index = (time[:, None] + delays) % self.ring_length
+        return ring.gather(2, index[..., None])[..., 0]
+
+    def _own(self, call: Call, name: str) -> Tensor:
+        tensor = call.recall(f"{self.key}.{name}")
+        assert tensor is not None
+        return tensor
+
+    def _delays(self, device: torch.device) -> Tensor:
+        return torch.tensor(self.config.delays, device=device)

@@ -1,0 +1,45 @@
+"""Mimi: 24 kHz audio to 12.5 frames of codes a second and back, streaming (section 3.3 of the paper)."""
+
+from torch import Tensor, nn
+
+from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
+from duplex.backends.torch.quantizer import SplitQuantizer
+from duplex.backends.torch.seanet import SeanetDecoder, SeanetEncoder
+from duplex.backends.torch.state import Call
+from duplex.backends.torch.transformer import MimiTransformer
+from duplex.config import MimiConfig
+
+__all__ = ["Mimi"]
+
+
+class Mimi(nn.Module):
+    """The codec with its first ``codebooks`` codebooks."""
+
+    def __init__(self, config: MimiConfig, codebooks: int) -> None:
+        super().__init__()
+        width, stride = config.seanet.dimension, config.positions_per_frame
+        self.config = config
+        self.codebooks = codebooks
+        self.encoder = SeanetEncoder(config.seanet)
+        self.encoder_transformer = MimiTransformer(config)
+        down = CausalConv1d(width, width, 2 * stride, stride=stride, bias=False, replicate=True)
+        self.downsample = nn.ModuleDict({"conv": down})
+        self.quantizer = SplitQuantizer(config.quantizer, codebooks)
+        up = CausalConvTranspose1d(width, width, 2 * stride, stride=stride, groups=width, bias=False)
+        self.upsample = nn.ModuleDict({"convtr": up})
+        self.decoder_transformer = MimiTransformer(config)
+        self.decoder = SeanetDecoder(config.seanet)
+
+    def prepare(self) -> None:
+        """Finish what loading the weights has begun."""
+        self.quantizer.prepare()
+
+    def encode(self, pcm: Tensor, call: Call) -> Tensor:
+        """Encode the next frames, float32 ``[batch, n * frame_size]``, to int64 codes ``[batch, codebooks, n]``."""
+        latent = self.encoder_transformer(self.encoder(pcm[:, None], call), call)
+        return self.quantizer.encode(self.downsample["conv"](latent, call))
+
+    def decode(self, codes: Tensor, call: Call) -> Tensor:
+        """Decode the next codes, int64 ``[batch, codebooks, n]``, to float32 ``[batch, n * frame_size]``."""
+        latent = self.upsample["convtr"](self.quantizer.decode(codes), call)
+        return self.decoder(self.decoder_transformer(latent, call), call)[:, 0]

@@ -1,0 +1,146 @@
+"""The torch implementation of :class:`duplex.frame_model.FrameModel`.
+
+A step covers the rows from the first active slot to the last; slots in between that have no frame are masked. With
+``deterministic`` every slot is stepped alone, in the shape of one row, so that neither neighbours nor the slot's number
+can change a rounding. A step of a row range is one straight run over preallocated tensors: encode, temporal
+transformer, text, depth transformer, decode; the host puts one array in and takes one small copy out.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from duplex import delays
+from duplex.backends.torch import snapshot
+from duplex.backends.torch.codec import TorchCodec
+from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.prefill import prefill
+from duplex.backends.torch.state import Call, Slot, SlotState, TokenLog, bind
+from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
+
+__all__ = ["TorchFrameModel"]
+
+
+class TorchFrameModel:
+    """Mimi and the language model over ``sessions`` slots, on one device."""
+
+    PREFILL_FRAMES = 32
+
+    def __init__(
+        self, mimi: Mimi, language_model: LanguageModel, *, sessions: int, deterministic: bool, fingerprint: str
+    ) -> None:
+        config = language_model.config
+        weight = language_model.text_linear.weight
+        self.codec = TorchCodec(mimi)
+        self.deterministic = deterministic
+        self.fingerprint = fingerprint
+        self.device, self.dtype = weight.device, weight.dtype
+        self.spec = ModelSpec(
+            sample_rate=self.codec.spec.sample_rate,
+            frame_size=self.codec.spec.frame_size,
+            text_streams=1,
+            agent_streams=config.agent_streams,
+            user_streams=config.user_streams,
+            text_vocabulary=config.text_card,
+            audio_vocabulary=config.card,
+            text_padding=config.existing_text_padding_id,
+            text_end_of_padding=config.existing_text_end_padding_id,
+            delays=config.delays,
+            context=config.context,
+            capacity=sessions,
+        )
+        self._mimi = mimi
+        self._lm = language_model
+        with torch.inference_mode():
+            heard = SlotState.allocate(bind(mimi, "mimi"), sessions, dtype=torch.float32, device=self.device)
+            thought = SlotState.allocate(
+                bind(language_model, "lm", self.PREFILL_FRAMES), sessions, dtype=self.dtype, device=self.device
+            )
+        self.state = SlotState(heard.tensors | thought.tensors)
+        self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
+
+    @torch.inference_mode()
+    def open(self, slot: int, options: SessionOptions) -> None:
+        """Reset a slot, set its options, and run the initial step."""
+        rows = self.state.rows(slot, slot + 1)
+        rows.reset()
+        self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
+        call = Call(rows, filled=1)
+        self._lm.begin(call, options)
+        self._lm(None, call, [options])
+
+    @torch.inference_mode()
+    def step(self, pcm: NDArray[np.float32], active: NDArray[np.bool_]) -> StepResult:
+        """Advance the slots where ``active`` by one frame."""
+        spec = self.spec
+        result = StepResult(
+            valid=np.zeros(spec.capacity, np.bool_),
+            time_step=np.zeros(spec.capacity, np.int64),
+            pcm=np.zeros((spec.capacity, spec.frame_size), np.float32),
+            text=np.zeros(spec.capacity, np.int64),
+            agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
+            user=np.zeros((spec.capacity, spec.user_streams), np.int64),
+        )
+        for start, stop in self._ranges(active):
+            self._step_rows(start, stop, pcm[start:stop], active[start:stop], result)
+        return result
+
+    @torch.inference_mode()
+    def prefill(self, slot: int, tokens: NDArray[np.int64]) -> None:
+        """Advance a slot over known tokens, int64 ``[streams, n]``."""
+        self.slots[slot].frames = prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens)
+
+    def export(self, slot: int) -> SessionState:
+        """Return a slot's state."""
+        return snapshot.export(self, slot)
+
+    @torch.inference_mode()
+    def restore(self, slot: int, state: SessionState) -> None:
+        """Make a slot go on where ``state`` was taken, with its options."""
+        snapshot.restore(self, slot, state)
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        self.state = SlotState({})
+
+    def _ranges(self, active: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+        indices = [int(index) for index in np.flatnonzero(active)]
+        if self.deterministic:
+            yield from ((index, index + 1) for index in indices)
+        elif indices:
+            yield indices[0], indices[-1] + 1
+
+    def _step_rows(
+        self, start: int, stop: int, pcm: NDArray[np.float32], active: NDArray[np.bool_], result: StepResult
+    ) -> None:
+        rows, slots = self.state.rows(start, stop), self.slots[start:stop]
+        filled = max(slot.frames for slot in slots)
+        heard = torch.from_numpy(np.ascontiguousarray(pcm)).to(self.device)
+        codes = self._mimi.encode(heard, Call(rows, self._mask(active), filled + 1))
+        options = [slot.options for slot, runs in zip(slots, active, strict=True) if runs]
+        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(rows, self._mask(active), filled + 2), options)
+        times = np.array([delays.time_step_of(slot.frames, self.spec.delays) for slot in slots])
+        valid = active & (times >= 0)
+        if self.spec.agent_streams and valid.any():
+            mask = self._mask(valid)
+            spoken = step.tokens[:, self._lm.agent, None]
+            if mask is not None:  # what is not complete yet may hold no code at all
+                spoken = spoken.where(mask[:, None, None], 0)
+            voice = self._mimi.decode(spoken, Call(rows, mask, filled + 1))
+            result.pcm[start:stop][valid] = voice.cpu().numpy()[valid]
+        tokens = step.tokens.cpu().numpy()
+        for row, slot in enumerate(slots):
+            slot.frames += int(active[row])
+            if valid[row]:
+                slot.log.append(tokens[row])
+        result.valid[start:stop], result.time_step[start:stop] = valid, times
+        result.text[start:stop] = tokens[:, 0]
+        result.agent[start:stop], result.user[start:stop] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
+
+    def _mask(self, rows: NDArray[np.bool_]) -> Tensor | None:
+        """Return which rows run, on the device; ``None`` for all of them."""
+        return None if rows.all() else torch.from_numpy(rows).to(self.device)

@@ -1,0 +1,111 @@
+"""Mimi's split residual quantizer: one semantic codebook beside a residual chain of acoustic ones (section 3.3.2)."""
+
+import torch
+from torch import Tensor, nn
+
+from duplex.config import QuantizerConfig
+
+__all__ = ["SplitQuantizer"]
+
+
+class Codebook(nn.Module):
+    """Vectors to the index of their nearest entry, and back.
+
+    Published files hold the running sums of training, ``embedding_sum`` over ``cluster_usage``; :meth:`prepare` turns
+    them into entries once.
+    """
+
+    embedding_sum: Tensor
+    cluster_usage: Tensor
+    entries: Tensor
+    offsets: Tensor
+
+    SMALLEST_USAGE = 1e-5
+
+    def __init__(self, bins: int, dimension: int) -> None:
+        super().__init__()
+        self.register_buffer("embedding_sum", torch.zeros(bins, dimension))
+        self.register_buffer("cluster_usage", torch.ones(bins))
+        self.register_buffer("entries", torch.zeros(bins, dimension), persistent=False)
+        self.register_buffer("offsets", torch.zeros(bins), persistent=False)
+
+    def prepare(self) -> None:
+        """Compute the entries, and half their squared lengths, from what was loaded."""
+        self.entries = self.embedding_sum / self.cluster_usage.clamp(min=self.SMALLEST_USAGE)[:, None]
+        self.offsets = self.entries.square().sum(dim=-1) / 2
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the indices ``[...]`` of the nearest entries of ``x`` ``[..., dimension]``.
+
+        The squared distance is |x|^2 - 2 (x.e - |e|^2 / 2), and |x|^2 is the same for all entries.
+        """
+        return (x @ self.entries.T - self.offsets).argmax(dim=-1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the entries ``[..., dimension]`` of ``codes`` ``[...]``."""
+        return self.entries[codes]
+
+
+class VectorQuantization(nn.Module):
+    """A codebook at its place in published files."""
+
+    def __init__(self, bins: int, dimension: int) -> None:
+        super().__init__()
+        self._codebook = Codebook(bins, dimension)
+
+    @property
+    def codebook(self) -> Codebook:
+        """The codebook."""
+        return self._codebook
+
+
+class ResidualQuantizer(nn.Module):
+    """A chain of codebooks, each for what the ones before have left over, in a projected space."""
+
+    def __init__(self, config: QuantizerConfig, count: int) -> None:
+        super().__init__()
+        self.input_proj = nn.Conv1d(config.input_dimension, config.dimension, 1, bias=False)
+        self.output_proj = nn.Conv1d(config.dimension, config.output_dimension, 1, bias=False)
+        layers = [VectorQuantization(config.bins, config.dimension) for _ in range(count)]
+        self.vq = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+        self.codebooks = [layer.codebook for layer in layers]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return codes ``[batch, count, frames]`` of latents ``[batch, dimension, frames]``."""
+        residual = self.input_proj(x).transpose(1, 2)
+        codes: list[Tensor] = []
+        for codebook in self.codebooks:
+            chosen = codebook.encode(residual)
+            residual = residual - codebook.decode(chosen)
+            codes.append(chosen)
+        return torch.stack(codes, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return latents ``[batch, dimension, frames]`` of codes ``[batch, n, frames]``, for any n up to the count."""
+        total = self.codebooks[0].decode(codes[:, 0])
+        for index in range(1, codes.shape[1]):
+            total = total + self.codebooks[index].decode(codes[:, index])
+        return self.output_proj(total.transpose(1, 2))
+
+
+class SplitQuantizer(nn.Module):
+    """The semantic codebook and the acoustic chain side by side; their sum is the latent."""
+
+    def __init__(self, config: QuantizerConfig, codebooks: int) -> None:
+        super().__init__()
+        self.rvq_first = ResidualQuantizer(config, 1)
+        self.rvq_rest = ResidualQuantizer(config, codebooks - 1)
+
+    def prepare(self) -> None:
+        """Compute all entries from what was loaded."""
+        for codebook in (*self.rvq_first.codebooks, *self.rvq_rest.codebooks):
+            codebook.prepare()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return codes ``[batch, codebooks, frames]`` of latents ``[batch, dimension, frames]``, the semantic first."""
+        return torch.cat([self.rvq_first.encode(x), self.rvq_rest.encode(x)], dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return latents ``[batch, dimension, frames]`` of codes ``[batch, n, frames]``, for any n up to all."""
+        latent = self.rvq_first.decode(codes[:, :1])
+        return latent if codes.shape[1] == 1 else latent + self.rvq_rest.decode(codes[:, 1:])

@@ -1,0 +1,135 @@
+"""A slot's state out and in: every state tensor by name, caches without their empty places, and the token log."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from duplex.errors import StateError
+from duplex.frame_model import UNGENERATED, SessionOptions, SessionState
+
+if TYPE_CHECKING:
+    from duplex.backends.torch.model import TorchFrameModel
+
+__all__ = ["export", "restore"]
+
+VERSION = "1"
+_CACHE = ".cache"
+_LOG = "log"
+_LANGUAGE_MODEL = "lm."
+
+
+class _Tensors(Mapping[str, NDArray[np.generic]]):
+    """The tensors of one slot, copied from the device one at a time as they are read."""
+
+    def __init__(self, rows: dict[str, Tensor], log: NDArray[np.int32]) -> None:
+        self._rows = rows
+        self._log = log
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        if name == _LOG:
+            return self._log
+        tensor = self._rows[name][0]
+        if name.endswith(_CACHE):
+            tensor = tensor[..., _places(int(self._rows[_position_of(name)]), tensor.shape[-2], tensor.device), :]
+        return _to_numpy(tensor)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._rows
+        yield _LOG
+
+    def __len__(self) -> int:
+        return len(self._rows) + 1
+
+
+def export(model: "TorchFrameModel", slot: int) -> SessionState:
+    """Return the state of a slot; its tensors are copied when they are read."""
+    held = model.slots[slot]
+    metadata = {
+        "version": VERSION,
+        "backend": "torch",
+        "dtype": str(model.dtype),
+        "fingerprint": model.fingerprint,
+        "options": json.dumps(attrs.asdict(held.options)),
+        "frames": str(held.frames),
+        "streams": str(model.spec.streams),
+    }
+    return SessionState(metadata=metadata, tensors=_Tensors(model.state.rows(slot, slot + 1).tensors, held.log.columns))
+
+
+def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
+    """Put a state into a slot.
+
+    :raises StateError: if it belongs to another checkpoint or is damaged
+    """
+    metadata = state.metadata
+    if metadata.get("version") != VERSION:
+        raise StateError(f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew")
+    if metadata["fingerprint"] != model.fingerprint:
+        raise StateError("the state was taken from another checkpoint; load the same model and revision to go on")
+    exact = metadata["backend"] == "torch" and metadata["dtype"] == str(model.dtype)
+    rows = model.state.rows(slot, slot + 1).tensors
+    model.open(slot, SessionOptions(**json.loads(metadata["options"])))
+    try:
+        if not exact:
+            model.prefill(slot, _token_log(model, state))
+        for name, tensor in rows.items():
+            if exact or not name.startswith(_LANGUAGE_MODEL):
+                _put(tensor[0], name, state.tensors)
+    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+        raise StateError(f"the state is damaged ({error}); export it anew") from error
+    if exact:
+        for column in state.tensors[_LOG]:
+            model.slots[slot].log.append(column)
+        model.slots[slot].frames = int(metadata["frames"])
+
+
+def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) -> None:
+    """Put one saved tensor where it belongs in a slot's; a cache's positions go back to the places they came from."""
+    value = _from_numpy(saved[name], tensor.dtype).to(tensor.device)
+    if name.endswith(_CACHE):
+        position, count, capacity = int(saved[_position_of(name)]), value.shape[-2], tensor.shape[-2]
+        places = torch.arange(position - count, position, device=tensor.device) % capacity
+        tensor[..., places, :] = value
+    else:
+        tensor.copy_(value)
+
+
+def _token_log(model: "TorchFrameModel", state: SessionState) -> NDArray[np.int64]:
+    """Return all tokens of the session, int64 ``[streams, n]``, with what was chosen ahead in the last columns."""
+    log = state.tensors[_LOG].astype(np.int64).T
+    ring = state.tensors[f"{_LANGUAGE_MODEL}tokens"].astype(np.int64)
+    frames, delays = int(state.metadata["frames"]), model.spec.delays
+    ahead = np.full((model.spec.streams, max(*delays, 1)), UNGENERATED, np.int64)
+    user = 1 + model.spec.agent_streams
+    for stream, delay in enumerate(delays):
+        for column in range(ahead.shape[1]):
+            time = log.shape[1] + column
+            known = time < frames if stream >= user else time + delay <= frames
+            if known:
+                ahead[stream, column] = ring[stream, (time + delay) % ring.shape[1]]
+    return np.concatenate([log, ahead], axis=1)
+
+
+def _places(position: int, capacity: int, device: torch.device) -> Tensor:
+    """Return where in a ring the positions lie that it still holds, oldest first."""
+    return torch.arange(max(0, position - capacity), position, device=device) % capacity
+
+
+def _position_of(cache: str) -> str:
+    return cache.removesuffix(_CACHE) + ".position"
+
+
+def _to_numpy(tensor: Tensor) -> NDArray[np.generic]:
+    """Copy a tensor to numpy; bfloat16, which numpy lacks, as its bits."""
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy().copy()
+
+
+def _from_numpy(array: NDArray[np.generic], dtype: torch.dtype) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.view(torch.bfloat16) if dtype == torch.bfloat16 else tensor

@@ -1,0 +1,148 @@
+"""Streaming state as data: named tensors with a slot axis, updated in place.
+
+Modules of this backend hold weights only. What a stream must remember from one call to the next (the last samples of a
+convolution, the keys and values of attention) is declared by the module that needs it, allocated once for all slots,
+and handed to ``forward`` inside a :class:`Call`. So one module serves any number of streams, a slot can be reset, saved
+and restored by name, and a captured graph finds its tensors where it left them.
+"""
+
+from collections.abc import Iterator
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from duplex.frame_model import SessionOptions
+
+__all__ = ["Call", "Declared", "Slot", "SlotState", "Streaming", "TokenLog", "bind"]
+
+
+@attrs.frozen
+class Declared:
+    """One state tensor of a module, without its slot axis. It starts at zero."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None = None
+    """``None`` takes the dtype of the module's weights."""
+
+
+class Streaming(nn.Module):
+    """A module that remembers something between calls."""
+
+    key = ""
+    """Prefix of the names of this module's tensors in a state; given by :func:`bind`."""
+
+    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+        """Return the tensors that this module needs for calls of at most so many frames, by their last name."""
+        raise AssertionError(f"{type(self).__name__} declares nothing for {frames_per_call} frames")
+
+
+def bind(root: nn.Module, prefix: str, frames_per_call: int = 1) -> dict[str, Declared]:
+    """Name the state of every streaming module below ``root`` and return the declarations by full name."""
+    declared: dict[str, Declared] = {}
+    for name, module in root.named_modules():
+        if isinstance(module, Streaming):
+            module.key = f"{prefix}.{name}" if name else prefix
+            declared |= {f"{module.key}.{last}": tensor for last, tensor in module.declare(frames_per_call).items()}
+    return declared
+
+
+class SlotState:
+    """All state tensors of a batch of streams, ``[slots, ...]`` each."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    @classmethod
+    def allocate(
+        cls, declared: dict[str, Declared], slots: int, *, dtype: torch.dtype, device: torch.device
+    ) -> "SlotState":
+        """Return zeroed tensors for ``slots`` streams."""
+        return cls(
+            {
+                name: torch.zeros((slots, *tensor.shape), dtype=tensor.dtype or dtype, device=device)
+                for name, tensor in declared.items()
+            }
+        )
+
+    def rows(self, start: int, stop: int) -> "SlotState":
+        """Return a view of slots ``start`` to ``stop``: writing to it writes here."""
+        return SlotState({name: tensor[start:stop] for name, tensor in self.tensors.items()})
+
+    def reset(self) -> None:
+        """Return every stream to its beginning.
+
+        Zeroes also what no mask lets through: a value that is not a number, left behind in a cache, would pass a mask.
+        """
+        for tensor in self.tensors.values():
+            tensor.zero_()
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all tensors."""
+        yield from self.tensors
+
+
+@attrs.frozen(eq=False)
+class Call:
+    """One forward call over a batch of streams.
+
+    Without a ``state`` every stream starts from silence and nothing is remembered (training, whole recordings).
+    ``active`` (bool ``[batch]``) keeps the state of the other rows as it was; ``None`` means all. ``filled`` is the
+    largest number of frames of any row, this call's included, where the host knows it: attention reads no further.
+    """
+
+    state: SlotState | None = None
+    active: Tensor | None = None
+    filled: int | None = None
+
+    def recall(self, name: str) -> Tensor | None:
+        """Return a state tensor ``[batch, ...]``, or ``None`` if every stream starts from silence."""
+        return None if self.state is None else self.state.tensors[name]
+
+    def keep(self, name: str, value: Tensor) -> None:
+        """Remember ``value`` ``[batch, ...]`` in the rows that are active."""
+        if self.state is None:
+            return
+        held = self.state.tensors[name]
+        if self.active is not None:
+            value = torch.where(self.active.view(-1, *[1] * (held.dim() - 1)), value, held)
+        held.copy_(value)
+
+    def advance(self, name: str, amount: int) -> None:
+        """Add ``amount`` to a counter ``[batch]`` in the rows that are active."""
+        if self.state is None:
+            return
+        held = self.state.tensors[name]
+        held += amount if self.active is None else self.active * amount
+
+
+class TokenLog:
+    """The tokens of every time step that has come out, int32 ``[steps, streams]``, in memory that grows by doubling."""
+
+    def __init__(self, streams: int) -> None:
+        self._held = np.zeros((64, streams), np.int32)
+        self._length = 0
+
+    def append(self, column: NDArray[np.int64]) -> None:
+        """Add one time step's tokens ``[streams]``."""
+        if self._length == len(self._held):
+            self._held = np.concatenate([self._held, np.zeros_like(self._held)])
+        self._held[self._length] = column
+        self._length += 1
+
+    @property
+    def columns(self) -> NDArray[np.int32]:
+        """All time steps so far, int32 ``[steps, streams]``."""
+        return self._held[: self._length]
+
+
+@attrs.define(eq=False)
+class Slot:
+    """What the host knows of a slot without asking the device."""
+
+    options: SessionOptions
+    log: TokenLog
+    frames: int = 0
+    """Frames that have gone in, prefilled ones included."""

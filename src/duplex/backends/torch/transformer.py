@@ -1,0 +1,139 @@
+"""The two kinds of transformer: Mimi's (layer norm, GELU, layer scale) and the temporal one (RMS norm, gated SiLU)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duplex.backends.torch.attention import Attention, Ring, Window
+from duplex.backends.torch.state import Call
+from duplex.config import LanguageModelConfig, MimiConfig
+
+__all__ = ["GatedFeedForward", "MimiTransformer", "RmsNorm", "TemporalTransformer"]
+
+
+class RmsNorm(nn.Module):
+    """Root mean square norm, computed in float32; its weight is ``alpha`` ``[1, 1, dim]`` as published."""
+
+    EPSILON = 1e-8
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, 1, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize ``[batch, positions, dim]``."""
+        wide = x.float()
+        scale = torch.rsqrt(self.EPSILON + wide.square().mean(dim=-1, keepdim=True))
+        return (wide * (self.alpha.float() * scale)).to(x.dtype)
+
+
+class GatedFeedForward(nn.Module):
+    """SiLU-gated feed-forward without biases; ``linear_in`` holds the gate's half first."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(dim, 2 * hidden, bias=False)
+        self.linear_out = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform ``[..., dim]``."""
+        gate, value = self.linear_in(x).chunk(2, dim=-1)
+        return self.linear_out(functional.silu(gate) * value)
+
+
+class LayerScale(nn.Module):
+    """A learnt factor per channel."""
+
+    def __init__(self, dim: int, initial: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((dim,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale ``[..., dim]``."""
+        return self.scale * x
+
+
+class MimiLayer(nn.Module):
+    """One layer of Mimi's transformers."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, scale: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-5)
+        self.self_attn = Attention(dim, heads)
+        self.layer_scale_1 = LayerScale(dim, scale)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-5)
+        self.linear1 = nn.Linear(dim, hidden, bias=False)
+        self.linear2 = nn.Linear(hidden, dim, bias=False)
+        self.layer_scale_2 = LayerScale(dim, scale)
+
+
+class MimiTransformer(nn.Module):
+    """The transformer of Mimi's encoder or decoder, ``[batch, dim, positions]`` to the same."""
+
+    def __init__(self, config: MimiConfig) -> None:
+        super().__init__()
+        shape = config.transformer
+        layers = [
+            MimiLayer(shape.d_model, shape.num_heads, shape.dim_feedforward, shape.layer_scale)
+            for _ in range(shape.num_layers)
+        ]
+        self.transformer = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+        self.ring = Ring(
+            layers=shape.num_layers,
+            heads=shape.num_heads,
+            head_dim=shape.d_model // shape.num_heads,
+            context=shape.context,
+            period=shape.max_period,
+            positions_per_frame=config.positions_per_frame,
+        )
+        self.layers: list[MimiLayer] = layers
+
+    def forward(self, x: Tensor, call: Call) -> Tensor:
+        """Transform the next positions of every stream."""
+        x = x.transpose(1, 2)
+        window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
+        for index, layer in enumerate(self.layers):
+            x = x + layer.layer_scale_1(layer.self_attn(layer.norm1(x), window, index))
+            hidden = functional.gelu(layer.linear1(layer.norm2(x)))
+            x = x + layer.layer_scale_2(layer.linear2(hidden))
+        return x.transpose(1, 2)
+
+
+class TemporalLayer(nn.Module):
+    """One layer of the temporal transformer."""
+
+    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = RmsNorm(dim)
+        self.self_attn = Attention(dim, heads)
+        self.norm2 = RmsNorm(dim)
+        self.gating = GatedFeedForward(dim, hidden)
+
+    def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
+        """Transform ``[batch, positions, dim]``."""
+        x = x + self.self_attn(self.norm1(x), window, index)
+        return x + self.gating(self.norm2(x))
+
+
+class TemporalTransformer(nn.Module):
+    """The transformer over time, ``[batch, positions, dim]`` to the same (section 3.2 of the paper)."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        super().__init__()
+        layers = [TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)]
+        self.layers = nn.ModuleList(layers)
+        self.ring = Ring(
+            layers=config.num_layers,
+            heads=config.num_heads,
+            head_dim=config.dim // config.num_heads,
+            context=config.context,
+            period=config.max_period,
+            positions_per_frame=1,
+        )
+
+    def forward(self, x: Tensor, call: Call) -> Tensor:
+        """Transform the next positions of every stream."""
+        window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, window, index)
+        return x
