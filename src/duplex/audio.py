@@ -69,8 +69,9 @@ def as_mono_float32(pcm: ArrayLike) -> Float32:
 
 def to_int16(pcm: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """Return 16-bit samples of any shape: clipped to -1..1, rounded. Undoes :func:`as_mono_float32`; NaN becomes 0."""
-    scaled = np.rint(np.nan_to_num(pcm, nan=0.0) * _INT16_SCALE)
-    return np.clip(scaled, -_INT16_SCALE, _INT16_SCALE - 1).astype(np.int16)
+    clipped = np.clip(np.nan_to_num(pcm, nan=0.0), -1.0, 1.0)
+    # Scaled by 32768, as most decoders do, full scale is one step too high.
+    return np.minimum(np.rint(clipped * _INT16_SCALE), _INT16_SCALE - 1).astype(np.int16)
 
 
 def level_dbfs(pcm: Float32) -> float:

@@ -4,16 +4,15 @@ Fields carry the published names. A key that is not known here, or a value that 
 with the key's name: half a model must never load.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import attrs
 
 from duplex.errors import ConfigError
 
 __all__ = ["LanguageModelConfig", "MimiConfig", "QuantizerConfig", "SeanetConfig", "TransformerConfig"]
-
-T = TypeVar("T", bound="_Section")
 
 
 def _count(default: Any = attrs.NOTHING) -> Any:
@@ -23,7 +22,9 @@ def _count(default: Any = attrs.NOTHING) -> Any:
 
 def _number(default: Any = attrs.NOTHING) -> Any:
     """Return a field for a positive number."""
-    return attrs.field(default=default, validator=[_typed((int, float)), attrs.validators.gt(0)])
+    return attrs.field(
+        default=default, validator=[_typed((int, float)), attrs.validators.gt(0), attrs.validators.lt(math.inf)]
+    )
 
 
 def _only(*values: Any) -> Any:
@@ -45,11 +46,14 @@ def _typed(kinds: type | tuple[type, ...]) -> Any:
     return check
 
 
-def _tuple_of_counts(value: Any) -> tuple[int, ...]:
+def _counts(value: Any, field: "attrs.Attribute[Any]") -> tuple[int, ...]:
     items: list[Any] = list(value) if isinstance(value, list | tuple) else [None]  # pyright: ignore[reportUnknownArgumentType]
     if not all(type(item) is int and item >= 0 for item in items):
-        raise ConfigError(f"{value!r} is not a list of whole numbers")
+        raise ConfigError(f"'{field.name}' is {value!r}, but a list of whole numbers is wanted")
     return tuple(items)
+
+
+_tuple_of_counts: Any = attrs.Converter(_counts, takes_field=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +63,7 @@ class _Section:
     _ignored: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def from_mapping(cls: type[T], mapping: Mapping[str, Any], *, where: str) -> T:
+    def from_mapping(cls, mapping: Mapping[str, Any], *, where: str) -> Self:
         """Read a section; ``where`` names the file or key it came from, for messages.
 
         :raises ConfigError: naming a key that is unknown, missing, or has a value that cannot be run
@@ -167,6 +171,8 @@ class MimiConfig(_Section):
             ("transformer", TransformerConfig),
         ):
             if name in parts:
+                if not isinstance(parts[name], Mapping):
+                    raise ConfigError(f"{where}: '{name}' is {parts[name]!r}, but an object is wanted")
                 parts[name] = section.from_mapping(parts[name], where=f"{where}: {name}")
         config = super().from_mapping(parts, where=where)
         config.check(where)
@@ -189,7 +195,8 @@ class MimiConfig(_Section):
         """
         width = self.seanet.dimension
         fits = {
-            "seanet.ratios": self.frame_size % self.seanet.hop == 0,
+            "frame_rate": self.frame_size >= 1,
+            "seanet.ratios": self.seanet.hop >= 1 and self.frame_size % self.seanet.hop == 0,
             "quantizer.input_dimension": self.quantizer.input_dimension == width,
             "quantizer.output_dimension": self.quantizer.output_dimension == width,
             "quantizer.n_q": self.quantizer.n_q >= 2,  # noqa: PLR2004 -- one semantic and at least one acoustic
@@ -248,11 +255,11 @@ class LanguageModelConfig(_Section):
     depformer_gating: str = _only("silu")
     depformer_pos_emb: str = _only("none")
     depformer_weights_per_step: bool = _only(True)
-    depformer_weights_per_step_schedule: list[int] | None = _only(None)
+    depformer_weights_per_step_schedule: list[int] | None = _only(None)  # noqa: RUF009 -- a field, not a shared value
     depformer_low_rank_embeddings: int | None = _only(None)
     depformer_norm: str | None = _only(None)
-    conditioners: dict[str, Any] | None = _only(None, {})
-    fuser: dict[str, Any] | None = _only(None, {})
+    conditioners: dict[str, Any] | None = _only(None, {})  # noqa: RUF009 -- a field, not a shared value
+    fuser: dict[str, Any] | None = _only(None, {})  # noqa: RUF009 -- a field, not a shared value
     cross_attention: bool = _only(False)
     demux_second_stream: bool = _only(False)
     extra_heads_num_heads: int = _only(0)

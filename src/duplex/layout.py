@@ -1,25 +1,24 @@
-"""How a checkpoint is laid out: what ``config.json`` says besides the language model, and where the files it names are.
+"""How a checkpoint is laid out: what ``config.json`` says besides the language model, and which files belong to it.
 
-A name may be a file of the same checkpoint, ``hf://owner/name/file`` or ``file://path``. A checkpoint without a
-``config.json`` is Moshi 7B under the first published names.
+A checkpoint without a ``config.json`` is Moshi 7B under the first published names.
 """
 
 import json
 import math
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, ClassVar, Protocol, cast
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
 
 import attrs
 
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from duplex.frame_model import SessionOptions
-from duplex.hub import HubRepository
+from duplex.sources import CONFIG, Source, locate
 
-__all__ = ["CONFIG", "FolderSource", "Layout", "Source", "locate"]
+__all__ = ["Layout", "Part"]
 
-CONFIG = "config.json"
+Part = Literal["model", "codec"]
 MODEL_TYPE = "moshi"
 WEIGHTS = "model.safetensors"
 MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
@@ -27,72 +26,6 @@ MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
 DEFAULTS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
 GENERATION_KEYS = {"temp": "temperature", "temp_text": "text_temperature", "top_k": "top_k", "top_k_text": "text_top_k"}
-
-
-class Source(Protocol):
-    """Where a checkpoint's own files are."""
-
-    @property
-    def origin(self) -> str:
-        """The folder or repository, for messages."""
-        ...
-
-    def has(self, file: str) -> bool:
-        """Tell whether there is such a file."""
-        ...
-
-    def fetch(self, file: str) -> Path:
-        """Return a file, downloaded if need be.
-
-        :raises CheckpointError: if there is no such file, or it cannot be had
-        """
-        ...
-
-
-@attrs.frozen
-class FolderSource:
-    """A checkpoint in a folder of this machine."""
-
-    folder: Path
-
-    @property
-    def origin(self) -> str:
-        """The folder, for messages."""
-        return str(self.folder)
-
-    def has(self, file: str) -> bool:
-        """Tell whether the folder holds a file."""
-        return (self.folder / PurePosixPath(file)).is_file()
-
-    def fetch(self, file: str) -> Path:
-        """Return a file of the folder.
-
-        :raises CheckpointNotFoundError: if there is none of that name
-        """
-        if not self.has(file):
-            raise CheckpointNotFoundError(f"{self.origin}: the file '{file}' is missing; download or copy it there")
-        return self.folder / PurePosixPath(file)
-
-
-def locate(name: str, source: Source, *, key: str, progress: bool) -> tuple[Source, str]:
-    """Return where the file of a name in ``config.json`` is, and its name there. ``key`` is for messages.
-
-    :raises ConfigError: if the name leads out of the checkpoint other than by ``hf://`` or ``file://``
-    """
-    if name.startswith("file://"):
-        path = Path(name.removeprefix("file://"))
-        return FolderSource(path.parent), path.name
-    if name.startswith("hf://"):
-        owner, _, rest = name.removeprefix("hf://").partition("/")
-        repository, _, file = rest.partition("/")
-        repository, _, revision = repository.partition("@")
-        if not file:
-            raise ConfigError(f"{source.origin}: '{key}' is '{name}'; the form is hf://owner/name/file")
-        source, name = HubRepository(f"{owner}/{repository}", revision or None, progress=progress), file
-    # A configuration from elsewhere must not reach around the checkpoint into other files.
-    if not name or ".." in PurePosixPath(name).parts or PureWindowsPath(name).anchor or "\\" in name:
-        raise ConfigError(f"{source.origin}: '{key}' is '{name}'; give a file of the checkpoint, hf:// or file://path")
-    return source, name
 
 
 @attrs.frozen(kw_only=True)
@@ -141,7 +74,7 @@ class Layout:
         return cls(
             language_model=_codec_only_model(mapping, where) if codec_only else _language_model(mapping, where),
             model_type=str(mapping.get("model_type") or MODEL_TYPE),
-            weights=_name(mapping, "moshi_name", where, ".safetensors") or WEIGHTS,
+            weights=_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
             mimi_weights=_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
             mimi_config=_name(mapping, "mimi_config_name", where, ".json"),
             tokenizer=_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
@@ -170,6 +103,35 @@ class Layout:
                 f"{quantizer.bins}; they do not belong together, check 'mimi_config_name'"
             )
         return config
+
+    def places(self, source: Source, parts: Collection[Part], *, progress: bool) -> dict[str, tuple[Source, str]]:
+        """Return where the files of the parts are, by the key that names them: small files first, all of them there.
+
+        :raises CheckpointNotFoundError: naming the file that is missing
+        :raises ConfigError: if a name leads out of the checkpoint
+        """
+        names: dict[str, str] = {}
+        if "model" in parts:
+            names |= {"tokenizer_name": self.tokenizer, "moshi_name": self.weights}
+        if "codec" in parts:
+            names["mimi_name"] = self.mimi_weights
+        configured = source.has(CONFIG)
+        places: dict[str, tuple[Source, str]] = {}
+        # The weights are looked for first: a folder without them is hardly a checkpoint at all.
+        for key in sorted(names):
+            place, file = locate(names[key], source, key=key, progress=progress)
+            if not place.has(file):
+                raise CheckpointNotFoundError(f"{place.origin}: {_missing(key, file, configured=configured)}")
+            places[key] = place, file
+        return {key: places[key] for key in ("tokenizer_name", "mimi_name", "moshi_name") if key in places}
+
+
+def _missing(key: str, file: str, *, configured: bool) -> str:
+    """Say which file is missing, what it is, and what to do."""
+    what = {"tokenizer_name": "the tokenizer", "mimi_name": "Mimi's weights", "moshi_name": "the model's weights"}[key]
+    if configured:
+        return f"{what} '{file}' is missing; download or copy it there, or correct '{key}' in config.json"
+    return f"{what} '{file}' is missing, and so is config.json, which may give another name; copy the whole checkpoint"
 
 
 def read_json(path: Path, where: str) -> dict[str, Any]:

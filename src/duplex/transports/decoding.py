@@ -207,7 +207,8 @@ def _open_container(path: Path, file: BinaryIO) -> InputContainer:
         return av.open(file, "r", metadata_errors="replace", container_options={"protocol_whitelist": "none"})
     except (FFmpegError, OSError):
         raise AudioFileError(
-            f"{path} is not a recording that can be read, or was cut short; give wav, flac, mp3, ogg, opus, m4a, mka or a video"
+            f"{path} is not a recording that can be read, or was cut short; "
+            "give wav, flac, mp3, ogg, opus, m4a, mka or a video"
         ) from None
 
 

@@ -131,5 +131,5 @@ def _to_numpy(tensor: Tensor) -> NDArray[np.generic]:
 
 
 def _from_numpy(array: NDArray[np.generic], dtype: torch.dtype) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    tensor = torch.from_numpy(np.array(array, order="C"))
     return tensor.view(torch.bfloat16) if dtype == torch.bfloat16 else tensor
