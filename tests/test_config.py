@@ -105,7 +105,7 @@ def test_a_codec_that_cannot_run_is_named_by_its_key(section, key, value):
 
 @pytest.mark.parametrize("value", [None, 3, [1], "seanet"])
 def test_a_section_that_is_no_object(value):
-    with pytest.raises(ConfigError, match="'seanet' is .* object is wanted"):
+    with pytest.raises(ConfigError, match=r"'seanet' is .* object is wanted"):
         mimi(seanet=value)
 
 

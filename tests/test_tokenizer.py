@@ -9,13 +9,13 @@ import sentencepiece
 from duplex.errors import CheckpointError
 from duplex.tokenizer import PieceDecoder, PieceKind, Tokenizer
 
-WORDS = "the quick brown fox jumps over a lazy dog while seven apples roll down to the river in the morning".split()
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over"]
 PADDING, END = 3, 0
 
 
 @pytest.fixture(scope="session")
 def path(tmp_path_factory):
-    sentences = (" ".join(words) for words in itertools.permutations(WORDS[:6], 4))
+    sentences = (" ".join(words) for words in itertools.permutations(WORDS, 4))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=sentences,
@@ -119,7 +119,7 @@ def test_state_goes_on_elsewhere(tokenizer, decoder):
 
 def test_vocabulary_must_cover_the_model(tokenizer):
     tokenizer.check_vocabulary(tokenizer.vocabulary)
-    with pytest.raises(CheckpointError, match="'text_card' is 32000.*'tokenizer_name'"):
+    with pytest.raises(CheckpointError, match=r"'text_card' is 32000.*'tokenizer_name'"):
         tokenizer.check_vocabulary(32000)
 
 

@@ -289,6 +289,36 @@ async def test_a_file_cut_short_gives_what_is_there(tmp_path, name, codec, least
     assert least * RATE < (await read(path)).size < 1.85 * RATE
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.ogg", "libopus"), ("a.flac", "flac")])
+async def test_a_lost_page_is_silence_and_shifts_nothing(tmp_path, name, codec):
+    path = encode(tmp_path / name, codec, tones(1, 48000, 5.0), 48000)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(content)
+    heard = await read(path)
+    assert heard.size == 5 * RATE
+    assert not heard[2 * RATE : 3 * RATE].all()
+    last = slice(4 * RATE, 5 * RATE - 500)
+    assert np.abs(heard - tones(1, RATE, 5.0)[0])[last].max() < 0.03
+
+
+async def test_a_pause_in_a_container_is_silence(tmp_path):
+    path = tmp_path / "a.mka"
+    with av.open(str(path), "w", format="matroska") as output:
+        stream = output.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for start in (0, 3, 4, 4 + 3600):  # of an hour and more, only the samples count
+            frame = av.AudioFrame.from_ndarray(np.full((1, RATE), 8192, dtype=np.int16), format="s16", layout="mono")
+            frame.sample_rate = RATE
+            frame.pts = start * RATE
+            frame.time_base = Fraction(1, RATE)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    heard = await read(path)
+    assert heard.size == 6 * RATE
+    assert heard[::RATE].tolist() == [0.25, 0, 0, 0.25, 0.25, 0.25]
+
+
 async def test_an_m4a_cut_short_cannot_be_read(tmp_path):
     path = encode(tmp_path / "a.m4a", "aac", tones(1, 44100, 3.0), 44100)
     path.write_bytes(path.read_bytes()[:-3000])

@@ -156,8 +156,8 @@ def resolve(
     for key in ("moshi_name", "mimi_name"):
         if key in paths:
             read_header(paths[key])
-    if isinstance(source, HubRepository):
-        source.remember()
+    for place in (source, *(place for place, _ in places.values())):
+        place.remember()
     return Checkpoint(
         name=str(name),
         revision=source.commit if isinstance(source, HubRepository) else None,

@@ -1,4 +1,6 @@
-"""Everything that can go wrong, as one tree::
+"""Everything that can go wrong, as one tree.
+
+::
 
     DuplexError
     ├── UsageError                  an argument or option that cannot be used as given
@@ -19,6 +21,26 @@
 
 Each message names the cause and says what to do next, in one line.
 """
+
+
+__all__ = [
+    "AudioError",
+    "AudioFileError",
+    "CapacityError",
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "ClosedError",
+    "ConfigError",
+    "ConsumerTooSlow",
+    "DuplexError",
+    "HubError",
+    "MissingDependencyError",
+    "ModelError",
+    "OutputError",
+    "StateError",
+    "UsageError",
+    "WeightsError",
+]
 
 
 class DuplexError(Exception):

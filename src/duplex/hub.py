@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import attrs
 
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError
-from duplex.hub_call import Watch, client, translated
+from duplex.hub_call import Watch, client, settings, translated
 from duplex.weights_file import Header, TensorInfo
 
 __all__ = ["HubRepository"]
@@ -154,12 +154,12 @@ class HubRepository:
 
     @property
     def _api(self) -> Any:
-        return client().HfApi(endpoint=client().constants.ENDPOINT)
+        return client().HfApi(endpoint=settings().ENDPOINT)
 
     @cached_property
     def _folder(self) -> Path:
         """The repository's folder in the cache, laid out as the hub's documentation describes."""
-        return Path(client().constants.HF_HUB_CACHE).expanduser() / f"models--{self.name.replace('/', '--')}"
+        return Path(settings().HF_HUB_CACHE).expanduser() / f"models--{self.name.replace('/', '--')}"
 
     @property
     def _note(self) -> Path:
@@ -171,7 +171,7 @@ class HubRepository:
         """What the hub says; or, if it will not, the error that says why."""
 
         def ask() -> _Listing:
-            timeout: float = client().constants.HF_HUB_ETAG_TIMEOUT
+            timeout: float = settings().HF_HUB_ETAG_TIMEOUT
             info = self._api.model_info(self.name, revision=self._revision, timeout=timeout, files_metadata=True)
             if not info.sha:
                 raise ValueError("the answer names no commit")

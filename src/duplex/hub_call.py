@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError, WeightsError
 
-__all__ = ["Watch", "client", "translated"]
+__all__ = ["Watch", "client", "settings", "translated"]
 
 T = TypeVar("T")
 
@@ -27,6 +27,11 @@ GLANCE = 0.05
 def client() -> Any:
     """Return ``huggingface_hub``, which takes longer to import than ``import duplex`` may."""
     return importlib.import_module("huggingface_hub")
+
+
+def settings() -> Any:
+    """Return the hub client's settings, as the environment variables made them."""
+    return importlib.import_module("huggingface_hub.constants")
 
 
 class Watch:
@@ -47,7 +52,7 @@ class Watch:
 
         :raises HubError: if nothing has come for too long
         """
-        constants = client().constants
+        constants = settings()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         threading.Thread(target=_settle, args=(future, call), name="duplex-hub", daemon=True).start()
         furthest, since = 0, time.monotonic()
@@ -101,7 +106,7 @@ def _settle(future: "concurrent.futures.Future[T]", call: Callable[[], T]) -> No
 def translated(error: Exception, origin: str, file: str | None) -> CheckpointError:
     """Return this package's error for one of the hub client's; ``origin`` and ``file`` are what was asked for."""
     errors = importlib.import_module("huggingface_hub.errors")
-    hub = client().constants.ENDPOINT
+    hub = settings().ENDPOINT
     named = f"{origin}: {file}" if file else origin
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # the client says "not cached" for whatever went wrong on the way

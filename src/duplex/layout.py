@@ -91,6 +91,8 @@ class Layout:
             place, file = locate(self.mimi_config, source, key="mimi_config_name", progress=progress)
             where = f"{place.origin}: {file}"
             config = MimiConfig.from_mapping(read_json(place.fetch(file), where), where=where)
+            if place is not source:
+                place.remember()
         model, quantizer = self.language_model, config.quantizer
         if model is not None and model.codebooks > quantizer.n_q:
             raise ConfigError(

@@ -1,6 +1,8 @@
 """Recordings of nearly any format as mono pieces of a second, through PyAV. Blocking: call it from a worker thread.
 
-1. The time line is the count of decoded samples: time stamps and gaps in a container are not followed.
+1. The time line is the count of decoded samples, from the first on. Where the time stamps of neighbours leave a gap (a
+   page lost on the way, a recorder that was muted) silence stands in, so that what follows stays in its place. Steps of
+   less than 50 ms are jitter, more than a minute or back are recordings joined together; neither is followed.
 2. PyAV only decodes; channels are chosen and rates converted here, so that every format is treated alike.
 3. What cannot be decoded at the very end of a file is a recording cut short, and what came before it is delivered.
    Followed by more sound, it is damage, and an error: silently closing the gap would shift everything after it.
@@ -34,6 +36,8 @@ Pieces: TypeAlias = Generator[Float32, None, None]
 _CHANNELS = {"left": 0, "right": 1}
 _INTEGER_SCALES = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 _TAG = b"ID3"
+_JITTER = 0.05
+_LONGEST_GAP = 60.0
 _CONVERT = "convert it to wav or flac and try again"
 
 
@@ -51,6 +55,7 @@ class Decoder:
         self._closed = False
         self._failure: AudioFileError | None = None
         self._seconds = 0.0
+        self._next_stamp: float | None = None
         self._file = open_recording(path)
         try:
             self._container = _open_container(path, self._file)
@@ -113,10 +118,22 @@ class Decoder:
                 if resampler is not None:
                     yield resampler.flush()
                 resampler = Resampler(rate, self._sample_rate)
+            if gap := round(self._gap(frame) * rate):
+                yield resampler.push(np.zeros(gap, dtype=np.float32))
+                self._seconds += gap / rate
             yield resampler.push(self._mono(frame))
             self._seconds += frame.samples / rate
         if resampler is not None:
             yield resampler.flush()
+
+    def _gap(self, frame: AudioFrame) -> float:
+        """Return the seconds that are missing before a frame by its time stamp, 0 in the usual case; see rule 1."""
+        stamp = self._next_stamp if frame.time is None else frame.time
+        if stamp is None:
+            return 0.0
+        gap = 0.0 if self._next_stamp is None else stamp - self._next_stamp
+        self._next_stamp = stamp + frame.samples / frame.sample_rate
+        return gap if _JITTER < gap <= _LONGEST_GAP else 0.0
 
     def _frames(self) -> Iterator[AudioFrame]:
         """Yield decoded frames; see rule 3 for what happens to those that cannot be decoded."""

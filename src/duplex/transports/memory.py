@@ -23,7 +23,7 @@ class MemoryTransport:
     ``realtime`` is only what the property tells the conversation: keeping real time's pace is the feeder's business.
 
     Everything the agent says stays in ``played``, frame by frame, until the transport is let go: 96 kB for a second at
-    24 kHz.
+    24 kHz; with ``keep=False`` nothing does.
 
     :raises AudioError: if ``pcm`` or ``sample_rate`` cannot be used
     :raises UsageError: if ``max_pending_seconds`` is not positive
@@ -36,12 +36,14 @@ class MemoryTransport:
         sample_rate: int = 24000,
         realtime: bool = False,
         max_pending_seconds: float = 5.0,
+        keep: bool = True,
     ) -> None:
         if not max_pending_seconds > 0:
             raise UsageError(f"max_pending_seconds is {max_pending_seconds}; give a positive number")
         self.played: list[NDArray[np.float32]] = []
         self._sample_rate = check_rate(sample_rate)
         self._realtime = realtime
+        self._keep = keep
         self._limit = max_pending_seconds * sample_rate
         self._waiting: deque[NDArray[np.float32]] = deque()  # at the rate they were given at
         self._waiting_samples = 0
@@ -148,7 +150,8 @@ class MemoryTransport:
         async with self._changed:
             if self._finished or self._closed:
                 raise ClosedError("the agent's audio has been finished; start another conversation")
-            self.played.append(np.array(pcm, dtype=np.float32))  # a copy: the model may use its buffer again
+            if self._keep:
+                self.played.append(np.array(pcm, dtype=np.float32))  # a copy: the model may use its buffer again
             self._changed.notify_all()
 
     async def finish(self) -> None:

@@ -1,0 +1,215 @@
+"""Write a checkpoint of random weights, in the published layout, in the shape of the built-in model or of another.
+
+    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--seed 0]
+
+It loads like a trained one and costs what a trained one costs, and says nothing. The built-in ``tiny`` is made by this
+script until its trained weights replace it. Weights take one of eight values, so that they compress well in a repository.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.state import Call
+from duplex.config import LanguageModelConfig, MimiConfig
+
+MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
+TOKENIZER_NAME = "tokenizer_spm.model"
+PEAK = 0.1
+
+TINY_MIMI: dict[str, Any] = {
+    "sample_rate": 24000,
+    "channels": 1,
+    "frame_rate": 12.5,
+    "seanet": {
+        "channels": 1,
+        "dimension": 128,
+        "causal": True,
+        "n_filters": 16,
+        "n_residual_layers": 1,
+        "activation": "ELU",
+        "compress": 2,
+        "dilation_base": 2,
+        "disable_norm_outer_blocks": 0,
+        "kernel_size": 7,
+        "residual_kernel_size": 3,
+        "last_kernel_size": 3,
+        "norm": "none",
+        "pad_mode": "constant",
+        "ratios": [8, 6, 5, 4],
+        "true_skip": True,
+    },
+    "quantizer": {"dimension": 64, "n_q": 8, "bins": 512, "input_dimension": 128, "output_dimension": 128},
+    "transformer": {
+        "d_model": 128,
+        "num_heads": 4,
+        "num_layers": 2,
+        "causal": True,
+        "layer_scale": 0.01,
+        "context": 250,
+        "conv_layout": True,
+        "max_period": 10000,
+        "gating": "none",
+        "norm": "layer_norm",
+        "positional_embedding": "rope",
+        "dim_feedforward": 512,
+        "input_dimension": 128,
+        "output_dimensions": [128],
+    },
+}
+COMMON: dict[str, Any] = {
+    "n_q": 16,
+    "dep_q": 8,
+    "card": 512,
+    "text_card": 512,
+    "existing_text_padding_id": 3,
+    "hidden_scale": 4.125,
+    "causal": True,
+    "layer_scale": None,
+    "max_period": 10000,
+    "gating": "silu",
+    "norm": "rms_norm_f32",
+    "positional_embedding": "rope",
+    "depformer_layer_scale": None,
+    "depformer_multi_linear": True,
+    "depformer_context": 8,
+    "depformer_max_period": 10000,
+    "depformer_gating": "silu",
+    "depformer_pos_emb": "none",
+    "depformer_weights_per_step": True,
+    "delays": [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1],
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "dim": 192,
+        "num_heads": 6,
+        "num_layers": 6,
+        "context": 500,
+        "depformer_dim": 96,
+        "depformer_dim_feedforward": 396,
+        "depformer_num_heads": 4,
+        "depformer_num_layers": 3,
+    },
+    "300m": {
+        "dim": 1024,
+        "num_heads": 16,
+        "num_layers": 16,
+        "context": 3000,
+        "depformer_dim": 512,
+        "depformer_dim_feedforward": 2112,
+        "depformer_num_heads": 8,
+        "depformer_num_layers": 4,
+    },
+}
+WORDS = """the a of to and in is you that it he was for on are as with his they at be this have from or one had by but
+not what all were we when your can said there use an each which she do how their if will up other about out many then
+them these so some her would make like him into time has look two more write go see number no way could people my than
+first water been call who oil its now find long down day did get come made may part hello goodbye yes thanks please good
+morning evening name sorry question answer speak listen wait again sure okay well right left today tomorrow monday""".split()
+
+
+def main() -> None:
+    """Write the checkpoint."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shape", choices=SHAPES, default="tiny")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    config = COMMON | SHAPES[arguments.shape]
+    config["text_card"] = train_tokenizer(arguments.out / TOKENIZER_NAME, config["text_card"])
+    write(arguments.out, config, generator)
+
+
+def write(out: Path, config: dict[str, Any], generator: torch.Generator) -> None:
+    """Write the two configurations and the two weights files."""
+    language_model = LanguageModel(LanguageModelConfig.from_mapping(config, where="language model"))
+    randomize(language_model, generator, gain=1.6)
+    mimi = Mimi(MimiConfig.from_mapping(TINY_MIMI, where="mimi"), codebooks=TINY_MIMI["quantizer"]["n_q"])
+    randomize(mimi, generator, gain=1.2)
+    set_level(mimi, generator)
+    names = {
+        "moshi_name": "model.safetensors",
+        "mimi_name": MIMI_NAME,
+        "mimi_config_name": "mimi_config.json",
+        "tokenizer_name": TOKENIZER_NAME,
+        "model_type": "moshi",
+        "lm_gen_config": {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25},
+    }
+    (out / "config.json").write_text(json.dumps(config | names, indent=1) + "\n")
+    (out / "mimi_config.json").write_text(json.dumps(TINY_MIMI, indent=1) + "\n")
+    save(language_model, out / "model.safetensors")
+    save(mimi, out / MIMI_NAME)
+
+
+def train_tokenizer(path: Path, vocabulary: int) -> int:
+    """Train a small tokenizer on random sentences; return its size."""
+    rng = np.random.default_rng(0)
+    sentences = (" ".join(rng.choice(WORDS, 8)) for _ in range(4000))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=sentences,
+        model_prefix=str(path.with_suffix("")),
+        vocab_size=vocabulary,
+        byte_fallback=True,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=3,
+        hard_vocab_limit=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    path.with_suffix(".vocab").unlink()
+    return sentencepiece.SentencePieceProcessor(str(path)).vocab_size()
+
+
+def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Return zero-mean, unit-variance noise of eight levels."""
+    levels = torch.randint(0, 8, shape, generator=generator).float()
+    return (levels - 3.5) / 2.2913
+
+
+@torch.no_grad()
+def randomize(module: nn.Module, generator: torch.Generator, gain: float) -> None:
+    """Give every tensor values with which signals keep their size through the layers."""
+    for name, tensor in sorted(module.state_dict().items()):
+        if name.endswith("cluster_usage") or "norm" in name and name.endswith(("weight", "alpha")):
+            tensor.fill_(1.0)
+        elif name.endswith("embedding_sum"):
+            tensor.copy_(noise(tensor.shape, generator))
+        elif name.endswith("scale"):
+            tensor.fill_(0.2)
+        elif tensor.dim() >= 2:
+            tensor.copy_(noise(tensor.shape, generator) * gain / tensor[0].numel() ** 0.5)
+        else:
+            tensor.zero_()
+
+
+@torch.no_grad()
+def set_level(mimi: Mimi, generator: torch.Generator) -> None:
+    """Bring the decoder's output to a peak of a tenth of full scale."""
+    mimi.quantizer.prepare()
+    codes = torch.randint(0, mimi.config.quantizer.bins, (1, mimi.codebooks, 25), generator=generator)
+    peak = mimi.decode(codes, Call()).abs().max()
+    last = mimi.decoder.model[-1].conv["conv"]
+    last.weight.mul_(PEAK / peak)
+
+
+def save(module: nn.Module, path: Path) -> None:
+    """Save in bfloat16, under the published names."""
+    tensors = {name.removeprefix("depth."): tensor for name, tensor in module.state_dict().items()}
+    save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()}, path)
+
+
+if __name__ == "__main__":
+    main()

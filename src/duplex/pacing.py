@@ -1,0 +1,61 @@
+"""Keeping live conversations on time: pure decisions; whoever has a clock passes its time in.
+
+Input that stalls (:class:`LiveClock`): the session's time line must not fall behind the clock by more than 160 ms. When
+it would, silence stands in. Audio that then arrives in a burst, ahead of the clock, is late: as much of it is dropped
+as silence stood in for it. Audio that comes back at the clock's pace (a mute that ends) is heard.
+
+A model that falls behind (:func:`skips`): frames that wait are skipped, silent ones first, then the oldest.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+
+__all__ = ["LiveClock", "skips"]
+
+
+@attrs.define
+class LiveClock:
+    """The time line of live audio against the clock. Times are seconds, amounts are samples."""
+
+    sample_rate: int
+    began: float
+    patience: float = 0.16
+    position: int = 0
+    """Samples on the time line: heard and stood in for."""
+    stood_in: int = 0
+    """Samples of silence that audio may still arrive for."""
+
+    def arrived(self, samples: int, now: float) -> int:
+        """Take ``samples`` of audio; return how many of them, from the first, are late and must be dropped."""
+        ahead = self.position + samples - round((now - self.began) * self.sample_rate)
+        late = max(0, min(ahead, self.stood_in, samples))
+        self.stood_in -= late
+        self.position += samples - late
+        return late
+
+    def silence_due(self, now: float, frame_size: int) -> int:
+        """Return how much silence must stand in now, in whole frames of samples."""
+        behind = round((now - self.began - self.patience) * self.sample_rate) - self.position
+        if behind <= 0:
+            return 0
+        due = -(-behind // frame_size) * frame_size
+        self.position += due
+        self.stood_in += due
+        return due
+
+    def wait(self, now: float) -> float:
+        """Return for how many seconds no silence will be due."""
+        return max(0.0, self.began + self.position / self.sample_rate + self.patience - now)
+
+
+def skips(silent: Sequence[bool], excess: int) -> list[int]:
+    """Choose ``excess`` of the frames that wait to be skipped; return their indices in order.
+
+    ``silent`` tells of each frame, the oldest first, whether it is silent.
+
+    >>> skips([False, True, False, True], 3)
+    [0, 1, 3]
+    """
+    order = sorted(range(len(silent)), key=lambda index: not silent[index])
+    return sorted(order[:excess])

@@ -1,0 +1,65 @@
+"""A conversation as bytes: the slot's state, the session's, and where its events had got to, as one safetensors file."""
+
+import json
+from collections.abc import Mapping
+from typing import Self
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.errors import StateError
+from duplex.frame_model import SessionState
+
+__all__ = ["SavedConversation"]
+
+_SESSION = "session."
+
+
+@attrs.frozen(eq=False)
+class SavedConversation:
+    """What a conversation needs to go on, here, later or elsewhere."""
+
+    session_id: str
+    seed: int
+    sequence: int
+    session: Mapping[str, NDArray[np.generic]]
+    slot: SessionState
+
+    def to_bytes(self) -> bytes:
+        """Return the whole as the bytes of a safetensors file."""
+        from safetensors.numpy import save  # noqa: PLC0415 -- `import duplex` does not pay for it
+
+        tensors = {**self.slot.tensors, **{_SESSION + name: tensor for name, tensor in self.session.items()}}
+        own = {"session_id": self.session_id, "seed": str(self.seed), "sequence": str(self.sequence)}
+        return save({name: np.array(tensor, order="C") for name, tensor in tensors.items()}, {**self.slot.metadata, **own})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what :meth:`to_bytes` wrote.
+
+        :raises StateError: if the bytes are not a whole saved conversation
+        """
+        from safetensors import SafetensorError  # noqa: PLC0415
+        from safetensors.numpy import load  # noqa: PLC0415
+
+        try:
+            length = int.from_bytes(data[:8], "little")
+            tensors = load(data)
+            metadata = _metadata(data[8 : 8 + length])
+            return cls(
+                metadata["session_id"],
+                int(metadata["seed"]),
+                int(metadata["sequence"]),
+                {name.removeprefix(_SESSION): tensor for name, tensor in tensors.items() if name.startswith(_SESSION)},
+                SessionState(
+                    metadata=metadata,
+                    tensors={name: tensor for name, tensor in tensors.items() if not name.startswith(_SESSION)},
+                ),
+            )
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise StateError(f"these bytes are not a saved conversation ({error}); export it anew") from error
+
+
+def _metadata(header: bytes) -> dict[str, str]:
+    return dict(json.loads(header).get("__metadata__", {}))

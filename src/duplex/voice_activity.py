@@ -1,0 +1,154 @@
+"""Does the user speak? A small interface, and the Silero detector behind it.
+
+A detector hears every frame of a conversation and gives a probability for each window that the frame completed. A model
+with a voice-activity head of its own can stand in for it: :class:`~duplex.frame_model.Frame` carries its tokens too.
+
+The detector here runs the published weights of Silero VAD (MIT licence), which ship in the package ``silero-vad``, in
+numpy: a window costs a tenth of a millisecond, no two conversations share anything, and the state is two small arrays
+that can be exported. Architecture and sizes are those of the package's TorchScript model, with which the tests compare.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio import Resampler
+from duplex.errors import MissingDependencyError
+from duplex.frame_model import Frame
+
+__all__ = ["SileroVoiceActivity", "VoiceActivity"]
+
+Float32 = NDArray[np.float32]
+
+
+class VoiceActivity(Protocol):
+    """A detector of the user's speech in one conversation."""
+
+    @property
+    def window(self) -> float:
+        """Seconds of audio for each probability."""
+        ...
+
+    def hear(self, frame: Frame) -> Sequence[float]:
+        """Return a probability, 0 to 1, for each window that this frame completes, in order."""
+        ...
+
+    def state(self) -> Mapping[str, Float32]:
+        """Return what the detector remembers, for :meth:`restore`."""
+        ...
+
+    def restore(self, state: Mapping[str, Float32]) -> None:
+        """Go on where :meth:`state` was taken."""
+        ...
+
+
+class SileroVoiceActivity:
+    """Silero VAD at its own rate of 16 kHz, 512 samples a window, fed by a streaming resampler.
+
+    ``weights``, from :func:`arrange`, stand in for the published ones.
+    """
+
+    RATE = 16000
+    WINDOW = 512
+    CONTEXT = 64
+    STRIDE = 128
+
+    def __init__(self, sample_rate: int, weights: Mapping[str, Float32] | None = None) -> None:
+        self._weights = _weights() if weights is None else weights
+        self._resampler = Resampler(sample_rate, self.RATE)
+        self._pending = np.zeros(0, np.float32)
+        self._context = np.zeros(self.CONTEXT, np.float32)
+        self._memory = np.zeros((2, 128), np.float32)
+
+    @property
+    def window(self) -> float:
+        """Seconds of audio for each probability."""
+        return self.WINDOW / self.RATE
+
+    def hear(self, frame: Frame) -> list[float]:
+        """Return a probability for each window that this frame completes."""
+        self._pending = np.concatenate([self._pending, self._resampler.push(frame.user_pcm)])
+        probabilities: list[float] = []
+        while len(self._pending) >= self.WINDOW:
+            probabilities.append(self._detect(self._pending[: self.WINDOW]))
+            self._pending = self._pending[self.WINDOW :]
+        return probabilities
+
+    def state(self) -> dict[str, Float32]:
+        """Return the detector's memory; the resampler's few milliseconds of past begin anew."""
+        return {"context": self._context, "memory": self._memory, "pending": self._pending}
+
+    def restore(self, state: Mapping[str, Float32]) -> None:
+        """Go on where :meth:`state` was taken."""
+        self._context, self._memory, self._pending = state["context"], state["memory"], state["pending"]
+
+    def _detect(self, samples: Float32) -> float:
+        """Run the network over one window of 512 samples at 16 kHz."""
+        weights = self._weights
+        heard = np.concatenate([self._context, samples])
+        self._context = samples[-self.CONTEXT :]
+        mirrored = np.concatenate([heard, heard[-2 : -2 - self.CONTEXT : -1]])
+        x = _magnitudes(mirrored, weights["stft_conv.weight"], self.STRIDE)
+        for name, stride in (("conv1", 1), ("conv2", 2), ("conv3", 2), ("conv4", 1)):
+            x = _convolve(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride)
+        self._memory = _remember(x[0], self._memory, weights)
+        output = np.maximum(self._memory[0], 0) @ weights["final_conv.weight"] + weights["final_conv.bias"]
+        return float(_sigmoid(output)[0])
+
+
+def _magnitudes(samples: Float32, basis: Float32, stride: int) -> Float32:
+    """Return the short-time spectrum ``[positions, bins]``; ``basis`` is ``[window, 2 * bins]``, cosines first."""
+    windows = np.lib.stride_tricks.sliding_window_view(samples, len(basis))[::stride]
+    spectrum = np.ascontiguousarray(windows) @ basis
+    bins = spectrum.shape[1] // 2
+    return np.hypot(spectrum[:, :bins], spectrum[:, bins:])
+
+
+def _convolve(x: Float32, weight: Float32, bias: Float32, stride: int) -> Float32:
+    """Convolve ``[positions, channels]`` with ``weight`` ``[3 * channels, out]``, padded by one, and rectify."""
+    edge = np.zeros((1, x.shape[1]), np.float32)
+    padded = np.concatenate([edge, x, edge])
+    stacked = np.concatenate([padded[:-2:stride], padded[1:-1:stride], padded[2::stride]], axis=1)
+    return np.maximum(stacked @ weight + bias, 0)
+
+
+def _remember(x: Float32, memory: Float32, weights: Mapping[str, Float32]) -> Float32:
+    """Return the next hidden and cell state ``[2, 128]`` of the LSTM."""
+    gates = np.concatenate([x, memory[0]]) @ weights["lstm.weight"] + weights["lstm.bias"]
+    enter, forget, candidate, leave = np.split(gates, 4)
+    cell = _sigmoid(forget) * memory[1] + _sigmoid(enter) * np.tanh(candidate)
+    return np.stack([_sigmoid(leave) * np.tanh(cell), cell])
+
+
+def _sigmoid(x: Float32) -> Float32:
+    return 1 / (1 + np.exp(-x))
+
+
+@cache
+def _weights() -> dict[str, Float32]:
+    """Load the published weights, once."""
+    from safetensors.numpy import load_file  # noqa: PLC0415 -- only conversations need it
+
+    package = find_spec("silero_vad")
+    if package is None or package.origin is None:
+        raise MissingDependencyError("the voice activity detector needs silero-vad: pip install silero-vad")
+    return arrange(load_file(Path(package.origin).parent / "data" / "silero_vad_16k.safetensors"))
+
+
+def arrange(published: Mapping[str, Float32]) -> dict[str, Float32]:
+    """Return the network's weights, under their published names, arranged for products with row vectors."""
+    arranged = {name: tensor for name, tensor in published.items() if name.endswith("bias")}
+    for name in ("conv1", "conv2", "conv3", "conv4"):
+        weight = published[f"{name}.weight"]
+        arranged[f"{name}.weight"] = np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(-1, len(weight)))
+    arranged["stft_conv.weight"] = np.ascontiguousarray(published["stft_conv.weight"][:, 0].T)
+    arranged["final_conv.weight"] = np.ascontiguousarray(published["final_conv.weight"][:, :, 0].T)
+    both = [published["lstm_cell.weight_ih"], published["lstm_cell.weight_hh"]]
+    arranged["lstm.weight"] = np.ascontiguousarray(np.concatenate(both, axis=1).T)
+    arranged["lstm.bias"] = published["lstm_cell.bias_ih"] + published["lstm_cell.bias_hh"]
+    return arranged

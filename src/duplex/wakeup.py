@@ -1,0 +1,58 @@
+"""Waking tasks: from any thread (:class:`Wakeup`), and from the same event loop (:class:`Bell`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+from anyio.lowlevel import current_token
+
+__all__ = ["Bell", "Wakeup"]
+
+
+class Bell:
+    """Rung by one task of an event loop, heard by all that wait at that moment."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the next ring."""
+        await self._event.wait()
+
+
+class Wakeup:
+    """A flag that one task waits for and any thread may raise; raised twice before it is seen counts once.
+
+    Make it in the task's event loop. anyio has no call into a loop that returns at once, so this asks the loop below.
+    """
+
+    def __init__(self) -> None:
+        native: Any = current_token().native_token
+        # A trio token and an asyncio loop spell the same thing differently.
+        self._schedule: Callable[[Callable[[], None]], object] = (
+            native.run_sync_soon if hasattr(native, "run_sync_soon") else native.call_soon_threadsafe
+        )
+        self._event = anyio.Event()
+
+    def notify(self) -> None:
+        """Raise the flag, from any thread; a loop that has ended does not mind."""
+        try:
+            self._schedule(self._raise)
+        except RuntimeError:  # asyncio's loop is closed, and with it whoever would have been woken
+            pass
+        except Exception as error:
+            if type(error).__name__ != "RunFinishedError":  # trio's word for the same; trio may not be installed
+                raise
+
+    async def wait(self) -> None:
+        """Wait for the flag, and lower it."""
+        await self._event.wait()
+        self._event = anyio.Event()
+
+    def _raise(self) -> None:
+        self._event.set()

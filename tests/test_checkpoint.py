@@ -1,0 +1,403 @@
+"""From names to files: folders, built-in models, and everything that may be wrong with them."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import attrs
+import numpy as np
+import pytest
+import sentencepiece
+from safetensors.numpy import save, save_file
+
+import duplex.sources
+from duplex.checkpoint import builtin_names, describe, read_header, resolve
+from duplex.config import LanguageModelConfig, MimiConfig
+from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError, UsageError, WeightsError
+from duplex.frame_model import SessionOptions
+
+MIMI = "tokenizer-e351c8d8-checkpoint125.safetensors"
+LEGACY_TOKENIZER = "tokenizer_spm_32k_3.model"
+PUBLISHED = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
+MODEL_CONFIG = {
+    "dim": 64,
+    "num_heads": 4,
+    "num_layers": 2,
+    "n_q": 4,
+    "dep_q": 2,
+    "card": 16,
+    "text_card": 300,
+    "delays": [0, 0, 1, 0, 1],
+    "context": 20,
+}
+OTHER_KEYS = {
+    "moshi_name": "model.safetensors",
+    "mimi_name": MIMI,
+    "mimi_config_name": "mimi_config.json",
+    "tokenizer_name": "spm.model",
+    "model_type": "moshi",
+    "model_id": {"sig": "00", "epoch": 1},
+    "lm_gen_config": {"temp": 0.5, "temp_text": 0.4, "top_k": 10, "top_k_text": 5},
+}
+MIMI_CONFIG = {"quantizer": {"n_q": 4, "bins": 16}}
+
+
+def tokenizer_bytes():
+    model = io.BytesIO()
+    sentences = iter([f"word number {n} of many" for n in range(50)])
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=sentences,
+        model_writer=model,
+        vocab_size=300,
+        byte_fallback=True,
+        pad_id=3,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+TOKENIZER = tokenizer_bytes()
+
+
+def weights(seed=0):
+    random = np.random.default_rng(seed)
+    return {"a": random.standard_normal((50, 700), np.float32), "b": np.zeros(3, np.float16)}
+
+
+def checkpoint_files(**changes):
+    """A small checkpoint in the published layout: file names to bytes. ``None`` leaves a key out."""
+    config = {key: value for key, value in (MODEL_CONFIG | OTHER_KEYS | changes).items() if value is not None}
+    return {
+        "config.json": json.dumps(config).encode(),
+        "mimi_config.json": json.dumps(MIMI_CONFIG).encode(),
+        "model.safetensors": save(weights(0), {"format": "pt"}),
+        MIMI: save(weights(1)),
+        "spm.model": TOKENIZER,
+    }
+
+
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "model", checkpoint_files())
+
+
+def configured(folder, **changes):
+    (folder / "config.json").write_bytes(checkpoint_files(**changes)["config.json"])
+    return str(folder)
+
+
+def test_a_folder(folder):
+    checkpoint = resolve(str(folder))
+    assert checkpoint.name == str(folder)
+    assert checkpoint.revision is None
+    assert checkpoint.language_model == LanguageModelConfig(**MODEL_CONFIG)
+    assert checkpoint.mimi.quantizer.bins == 16
+    assert checkpoint.codebooks == 2
+    assert checkpoint.weights == folder / "model.safetensors"
+    assert checkpoint.mimi_weights == folder / MIMI
+    assert checkpoint.tokenizer == folder / "spm.model"
+    assert checkpoint.defaults == SessionOptions(temperature=0.5, text_temperature=0.4, top_k=10, text_top_k=5, seed=0)
+    assert checkpoint.model_type == "moshi"
+    assert checkpoint.note == ""
+
+
+def test_parts(folder):
+    codec = resolve(str(folder), parts=("codec",))
+    assert (codec.weights, codec.tokenizer, codec.mimi_weights) == (None, None, folder / MIMI)
+    assert codec.codebooks == 2
+    model = resolve(str(folder), parts=("model",))
+    assert model.mimi_weights is None
+    assert model.weights == folder / "model.safetensors"
+    for wrong in ((), ("voice",)):
+        with pytest.raises(UsageError, match="parts"):
+            resolve(str(folder), parts=wrong)
+
+
+def test_without_config_it_is_moshi_7b(tmp_path):
+    folder = write(tmp_path, {"model.safetensors": save(weights()), MIMI: save(weights()), LEGACY_TOKENIZER: TOKENIZER})
+    checkpoint = resolve(str(folder))
+    assert checkpoint.language_model == LanguageModelConfig()
+    assert checkpoint.mimi == MimiConfig()
+    assert checkpoint.defaults == PUBLISHED
+    assert checkpoint.tokenizer == folder / LEGACY_TOKENIZER
+
+
+def test_mimi_alone(tmp_path):
+    folder = write(tmp_path, {MIMI: save(weights())})
+    checkpoint = resolve(str(folder), parts=("codec",))
+    assert checkpoint.language_model is None
+    assert checkpoint.codebooks == 32
+    with pytest.raises(CheckpointNotFoundError, match=r"model\.safetensors.*config\.json"):
+        resolve(str(folder))
+    assert describe(str(folder)).as_json()["model"] is None
+    assert describe(str(folder)).model_type == "mimi"
+
+
+def test_mimi_alone_with_its_own_config(tmp_path):
+    folder = write(tmp_path, {MIMI: save(weights()), "mimi_config.json": json.dumps(MIMI_CONFIG).encode()})
+    assert resolve(str(folder), parts=("codec",)).mimi.quantizer.bins == 16
+
+
+def test_mimi_of_a_relative(folder):
+    checkpoint = resolve(configured(folder, model_type="stt", extra_heads_num_heads=4), parts=("codec",))
+    assert checkpoint.language_model is None
+    assert checkpoint.mimi_weights == folder / MIMI
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(CheckpointNotFoundError, match=r"config\.json"):
+        resolve(str(tmp_path))
+
+
+def test_note(folder):
+    (folder / "notes.txt").write_text("Speaks like a ship's horn.\n")
+    assert resolve(str(folder)).note == "Speaks like a ship's horn."
+    assert describe(str(folder)).note == "Speaks like a ship's horn."
+
+
+def test_file_names_elsewhere(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.move(folder / MIMI, elsewhere / "mimi.safetensors")
+    name = configured(folder, mimi_name=f"file://{elsewhere}/mimi.safetensors")
+    assert resolve(name).mimi_weights == elsewhere / "mimi.safetensors"
+    with pytest.raises(CheckpointNotFoundError, match=r"gone\.safetensors"):
+        resolve(configured(folder, mimi_name=f"file://{elsewhere}/gone.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.safetensors", "/etc/x.safetensors", "a/../../x.safetensors", "C:\\x.safetensors", "hf://a/b"]
+)
+def test_names_that_lead_out_of_the_checkpoint(folder, name):
+    suffix = "" if name.endswith(".safetensors") else ".safetensors"
+    with pytest.raises(ConfigError, match="'mimi_name'"):
+        resolve(configured(folder, mimi_name=name + suffix))
+
+
+@pytest.mark.parametrize("key", ["moshi_name", "mimi_name", "tokenizer_name"])
+def test_a_missing_file_is_named_with_its_key(folder, key):
+    file = OTHER_KEYS[key]
+    (folder / file).unlink()
+    for call in (resolve, describe):
+        with pytest.raises(CheckpointNotFoundError, match=f"'{file}' is missing.*'{key}'"):
+            call(str(folder))
+
+
+def test_a_missing_mimi_config(folder):
+    (folder / "mimi_config.json").unlink()
+    with pytest.raises(CheckpointNotFoundError, match=r"mimi_config\.json"):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"model_type": "stt"}, "'model_type' is 'stt'; this version runs"),
+        ({"model_type": "hibiki", "fuser": {"sum": ["description"]}}, "'model_type' is 'hibiki'"),
+        ({"lora_name": "lora.safetensors"}, "'lora_name' is set"),
+        ({"tts_config": {"multistream": True}, "model_type": None}, "'tts_config' is set"),
+        ({"stt_config": {"audio_delay": 1}, "model_type": None}, "'stt_config' is set"),
+        ({"new_key": 1}, "unknown key 'new_key'"),
+        ({"moshi_name": 3}, "'moshi_name' is 3"),
+        ({"moshi_name": "model.q8.gguf"}, r"'moshi_name' is 'model.q8.gguf'; only \.safetensors"),
+        ({"mimi_name": "mimi.pt"}, r"'mimi_name' is 'mimi.pt'; only \.safetensors"),
+        ({"mimi_name": "mimi.bin"}, "'mimi_name'"),
+        ({"mimi_config_name": "mimi.yaml"}, "'mimi_config_name'"),
+        ({"card": 32}, r"'card' is 32.*'quantizer\.bins' is 16"),
+        ({"n_q": 12, "dep_q": 6, "delays": [0] * 13}, r"6 codebooks.*'quantizer\.n_q' is 4"),
+        ({"lm_gen_config": {"temp": "hot"}}, "'temp' is 'hot'"),
+        ({"lm_gen_config": {"temp": -1}}, "'temp' is -1"),
+        ({"lm_gen_config": {"temp": 1000}}, "temperature is 1000"),
+        ({"lm_gen_config": {"top_k": 2.5}}, "'top_k' is 2.5"),
+        ({"lm_gen_config": {"beam": 3}}, "'beam'"),
+        ({"lm_gen_config": [1]}, "'lm_gen_config'"),
+    ],
+)
+def test_configurations_that_are_not_run(folder, changes, match):
+    for call in (resolve, describe):
+        with pytest.raises(ConfigError, match=match) as caught:
+            call(configured(folder, **changes))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
+def test_a_config_that_is_no_config(folder, text):
+    (folder / "config.json").write_bytes(text)
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (None, PUBLISHED),
+        ({}, PUBLISHED),
+        ({"temp": 0, "top_k": 0}, attrs.evolve(PUBLISHED, temperature=0, top_k=0)),
+        ({"cfg_coef": 1.0, "use_sampling": True}, PUBLISHED),
+        ({"use_sampling": False}, attrs.evolve(PUBLISHED, temperature=0.0, text_temperature=0.0, greedy=True)),
+    ],
+)
+def test_sampling_defaults(folder, settings, expected):
+    assert resolve(configured(folder, lm_gen_config=settings)).defaults == expected
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", MIMI])
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "no safetensors file"),
+        (b"\x00" * 100, "no safetensors file"),
+        (b"PK\x03\x04" + bytes(99), "zip archive.*pickle"),
+        (b"\x80\x02}q\x00." + bytes(99), "pickle"),
+        (b"GGUF\x03\x00\x00\x00" + bytes(99), "GGUF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+        (b"<!doctype html><html>", "web page"),
+        (save(weights())[:-1], "cut short"),
+        (save(weights())[:20], "cut short"),
+        (save(weights()) + b"!", "damaged"),
+        ((2).to_bytes(8, "little") + b"{]", "header is damaged"),
+        ((9).to_bytes(8, "little") + b'{"a": {}}', "header is damaged"),
+        ((9).to_bytes(8, "little") + b'{"a": 17}', "header is damaged"),
+    ],
+)
+def test_weights_that_are_none(folder, file, content, match):
+    (folder / file).write_bytes(content)
+    with pytest.raises(WeightsError, match=match) as caught:
+        resolve(str(folder))
+    assert file in str(caught.value)
+
+
+def test_a_header_whose_sizes_do_not_add_up(tmp_path):
+    file = tmp_path / "a.safetensors"
+    content = save({"a": np.zeros(4, np.float32)})
+    file.write_bytes(content.replace(b"[4]", b"[5]"))
+    with pytest.raises(WeightsError, match="header is damaged"):
+        read_header(file)
+
+
+def test_read_header(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_file(weights(), file, {"format": "pt"})
+    header = read_header(file)
+    assert header.metadata == {"format": "pt"}
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in header.items()} == {
+        "a": ("F32", (50, 700)),
+        "b": ("F16", (3,)),
+    }
+    assert header.elements == {"F32": 35000, "F16": 3}
+    assert header.bytes == {"F32": 140000, "F16": 6}
+    with pytest.raises(WeightsError, match="cannot be read"):
+        read_header(tmp_path / "none.safetensors")
+
+
+def test_read_header_of_scalars_and_empty_files(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_file({"scalar": np.array(1.0, np.float32), "empty": np.zeros((0, 3), np.int64)}, file)
+    assert read_header(file).elements == {"F32": 1, "I64": 0}
+    save_file({}, file)
+    assert read_header(file) == {}
+
+
+def test_fingerprints_tell_checkpoints_apart(folder, tmp_path):
+    def fingerprint(**files):
+        other = write(tmp_path / "other", checkpoint_files() | {name: files[name] for name in files})
+        return resolve(str(other)).fingerprint
+
+    plain = resolve(str(folder)).fingerprint
+    assert len(plain) == 64
+    assert fingerprint() == plain
+    seeds = {fingerprint(**{"model.safetensors": save(weights(seed))}) for seed in range(2, 5)}
+    assert len(seeds | {plain}) == 4
+    assert fingerprint(**{MIMI: save(weights(5))}) not in seeds | {plain}
+    assert fingerprint(**{"config.json": checkpoint_files(context=21)["config.json"]}) != plain
+    checkpoint = resolve(str(folder))
+    before = checkpoint.fingerprint
+    (folder / MIMI).unlink()
+    assert checkpoint.fingerprint == before
+
+
+def test_fingerprint_of_tiny_weights(folder):
+    save_file({"a": np.zeros(1, np.uint8)}, folder / "model.safetensors")
+    assert len(resolve(str(folder)).fingerprint) == 64
+
+
+def test_built_in_names_come_first(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(duplex.sources, "_builtin_folder", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unfinished").mkdir()
+    assert builtin_names() == ["model"]
+    assert describe("model").kind == "built in"
+    assert resolve("model").weights == folder / "model.safetensors"
+    assert describe("./model").kind == "folder"
+    with pytest.raises(CheckpointNotFoundError, match="built in: model"):
+        resolve("mode")
+
+
+def test_names_come_from_the_package():
+    assert isinstance(builtin_names(), list)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "nothing", "./nothing", "/no/such/folder", "~nobody-here/x", "a/b/c", "a\0b"]
+)
+def test_names_that_are_nothing(name):
+    for call in (resolve, describe):
+        with pytest.raises(CheckpointNotFoundError, match="there is no model or folder"):
+            call(name)
+
+
+def test_a_very_long_name():
+    with pytest.raises(CheckpointNotFoundError):
+        resolve("a" * 5000)
+
+
+def test_a_file_is_no_checkpoint(folder):
+    with pytest.raises(CheckpointNotFoundError, match="is a file; give the folder"):
+        resolve(str(folder / "model.safetensors"))
+
+
+def test_only_repositories_have_revisions(folder):
+    with pytest.raises(UsageError, match="revision"):
+        resolve(str(folder), revision="main")
+
+
+def test_describe(folder):
+    description = describe(str(folder))
+    assert description.kind == "folder"
+    facts = json.loads(json.dumps(description.as_json()))
+    assert facts["model_type"] == "moshi"
+    model, codec = facts["model"], facts["codec"]
+    assert (model["layers"], model["dimension"], model["heads"]) == (2, 64, 4)
+    assert (model["agent_streams"], model["user_streams"], model["codebooks"]) == (2, 2, 2)
+    assert (model["delays"], model["context_seconds"]) == ([0, 0, 1, 0, 1], 1.6)
+    assert model["tokenizer_pieces"] >= 256
+    assert model["sampling"] == {"temperature": 0.5, "text_temperature": 0.4, "top_k": 10, "text_top_k": 5}
+    assert model["weights"]["parameters"] == {"F32": 35000, "F16": 3}
+    assert model["weights"]["total_bytes"] == 140006
+    assert (codec["sample_rate"], codec["frame_rate"], codec["frame_size"]) == (24000, 12.5, 1920)
+    assert (codec["codebooks"], codec["codebook_size"]) == (4, 16)
+
+
+def test_describe_a_damaged_tokenizer(folder):
+    (folder / "spm.model").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="sentencepiece"):
+        describe(str(folder))
+
+
+def test_importing_takes_no_library():
+    code = (
+        "import sys, duplex.checkpoint, duplex.tokenizer, duplex.transcript;"
+        "print([m for m in ('torch', 'mlx', 'huggingface_hub', 'safetensors', 'sentencepiece') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
