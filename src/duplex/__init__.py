@@ -1,5 +1,7 @@
 """Full-duplex speech dialogue: conversations with models that listen and speak at the same time.
 
+::
+
     import anyio, duplex
 
     async def main() -> None:
@@ -10,41 +12,76 @@
 
     anyio.run(main)
 
-``import duplex`` is quick: models, and the packages that run them, are imported when one is loaded.
+``import duplex`` itself costs nothing: a name is imported from its module when it is first used.
 """
 
-from duplex import errors
-from duplex.conversation import Conversation, Recorder
-from duplex.errors import *  # noqa: F403 -- the error tree is public, and listed there
-from duplex.events import (
-    AgentAudio,
-    AgentSpeechStarted,
-    AgentSpeechStopped,
-    AgentText,
-    EndReason,
-    Event,
-    Lag,
-    SessionEnded,
-    SessionStarted,
-    Usage,
-    UserSpeechStarted,
-    UserSpeechStopped,
-)
-from duplex.frame_model import (
-    Codec,
-    CodecSpec,
-    CodecStream,
-    Frame,
-    FrameModel,
-    ModelSpec,
-    SessionOptions,
-    SessionState,
-    StepResult,
-)
-from duplex.model import Model, load, load_async, load_codec
-from duplex.transport import Transport
-from duplex.transports import FileTransport, MemoryTransport
-from duplex.voice_activity import VoiceActivity
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duplex.conversation import (
+        Conversation,
+        Recorder,
+    )
+    from duplex.errors import (
+        AudioError,
+        AudioFileError,
+        CapacityError,
+        CheckpointError,
+        CheckpointNotFoundError,
+        ClosedError,
+        ConfigError,
+        ConsumerTooSlow,
+        DuplexError,
+        HubError,
+        MissingDependencyError,
+        ModelError,
+        OutputError,
+        StateError,
+        UsageError,
+        WeightsError,
+    )
+    from duplex.events import (
+        AgentAudio,
+        AgentSpeechStarted,
+        AgentSpeechStopped,
+        AgentText,
+        EndReason,
+        Event,
+        Lag,
+        SessionEnded,
+        SessionStarted,
+        Usage,
+        UserSpeechStarted,
+        UserSpeechStopped,
+    )
+    from duplex.frame_model import (
+        Codec,
+        CodecSpec,
+        CodecStream,
+        Frame,
+        FrameModel,
+        ModelSpec,
+        SessionOptions,
+        SessionState,
+        StepResult,
+    )
+    from duplex.model import (
+        Model,
+        load,
+        load_async,
+        load_codec,
+    )
+    from duplex.transport import (
+        Transport,
+    )
+    from duplex.transports import (
+        FileTransport,
+        MemoryTransport,
+    )
+    from duplex.voice_activity import (
+        VoiceActivity,
+    )
 
 __version__ = "0.1.0"
 
@@ -53,33 +90,128 @@ __all__ = [
     "AgentSpeechStarted",
     "AgentSpeechStopped",
     "AgentText",
+    "AudioError",
+    "AudioFileError",
+    "CapacityError",
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "ClosedError",
     "Codec",
     "CodecSpec",
     "CodecStream",
+    "ConfigError",
+    "ConsumerTooSlow",
     "Conversation",
+    "DuplexError",
     "EndReason",
     "Event",
     "FileTransport",
     "Frame",
     "FrameModel",
+    "HubError",
     "Lag",
     "MemoryTransport",
+    "MissingDependencyError",
     "Model",
+    "ModelError",
     "ModelSpec",
+    "OutputError",
     "Recorder",
     "SessionEnded",
     "SessionOptions",
     "SessionStarted",
     "SessionState",
+    "StateError",
     "StepResult",
     "Transport",
     "Usage",
+    "UsageError",
     "UserSpeechStarted",
     "UserSpeechStopped",
     "VoiceActivity",
+    "WeightsError",
     "__version__",
     "load",
     "load_async",
     "load_codec",
-    *errors.__all__,
 ]
+
+_HOMES = {
+    "conversation": [
+        "Conversation",
+        "Recorder",
+    ],
+    "errors": [
+        "AudioError",
+        "AudioFileError",
+        "CapacityError",
+        "CheckpointError",
+        "CheckpointNotFoundError",
+        "ClosedError",
+        "ConfigError",
+        "ConsumerTooSlow",
+        "DuplexError",
+        "HubError",
+        "MissingDependencyError",
+        "ModelError",
+        "OutputError",
+        "StateError",
+        "UsageError",
+        "WeightsError",
+    ],
+    "events": [
+        "AgentAudio",
+        "AgentSpeechStarted",
+        "AgentSpeechStopped",
+        "AgentText",
+        "EndReason",
+        "Event",
+        "Lag",
+        "SessionEnded",
+        "SessionStarted",
+        "Usage",
+        "UserSpeechStarted",
+        "UserSpeechStopped",
+    ],
+    "frame_model": [
+        "Codec",
+        "CodecSpec",
+        "CodecStream",
+        "Frame",
+        "FrameModel",
+        "ModelSpec",
+        "SessionOptions",
+        "SessionState",
+        "StepResult",
+    ],
+    "model": [
+        "Model",
+        "load",
+        "load_async",
+        "load_codec",
+    ],
+    "transport": [
+        "Transport",
+    ],
+    "transports": [
+        "FileTransport",
+        "MemoryTransport",
+    ],
+    "voice_activity": [
+        "VoiceActivity",
+    ],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module, once."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'duplex' has no attribute {name!r}")
+    value = getattr(import_module(f"duplex.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
