@@ -2,8 +2,9 @@
 
     python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--seed 0]
 
-It loads like a trained one and costs what a trained one costs, and says nothing. The built-in ``tiny`` is made by this
-script until its trained weights replace it. Weights take one of eight values, so that they compress well in a repository.
+It loads like a trained one and costs what a trained one costs, and says nothing. The built-in ``tiny`` is made by
+this script until its trained weights replace it. Weights take one of eight values, so that they compress well in a
+repository.
 """
 
 import argparse
@@ -111,10 +112,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 WORDS = """the a of to and in is you that it he was for on are as with his they at be this have from or one had by but
-not what all were we when your can said there use an each which she do how their if will up other about out many then
-them these so some her would make like him into time has look two more write go see number no way could people my than
-first water been call who oil its now find long down day did get come made may part hello goodbye yes thanks please good
-morning evening name sorry question answer speak listen wait again sure okay well right left today tomorrow monday""".split()
+not what all were we when your can said there use an each which she do how their if will up other about out
+many then them these so some her would make like him into time has look two more write go see number no way
+could people my than first water been call who oil its now find long down day did get come made may part hello
+goodbye yes thanks please good morning evening name sorry question answer speak listen wait again sure okay
+well right left today tomorrow monday""".split()  # noqa: SIM905 -- a list of words, written as words
 
 
 def main() -> None:
@@ -183,7 +185,7 @@ def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
 def randomize(module: nn.Module, generator: torch.Generator, gain: float) -> None:
     """Give every tensor values with which signals keep their size through the layers."""
     for name, tensor in sorted(module.state_dict().items()):
-        if name.endswith("cluster_usage") or "norm" in name and name.endswith(("weight", "alpha")):
+        if name.endswith("cluster_usage") or ("norm" in name and name.endswith(("weight", "alpha"))):
             tensor.fill_(1.0)
         elif name.endswith("embedding_sum"):
             tensor.copy_(noise(tensor.shape, generator))

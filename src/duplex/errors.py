@@ -22,7 +22,6 @@
 Each message names the cause and says what to do next, in one line.
 """
 
-
 __all__ = [
     "AudioError",
     "AudioFileError",

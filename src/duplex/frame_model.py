@@ -261,8 +261,9 @@ class FrameModel(Protocol):
         ...
 
     def step(self, pcm: Float32, active: NDArray[np.bool_]) -> StepResult:
-        """Advance the slots where ``active`` (bool ``[capacity]``) by one frame of ``pcm`` float32
-        ``[capacity, frame_size]``. The other slots keep their state exactly.
+        """Advance the slots where ``active`` by one frame; the other slots keep their state exactly.
+
+        ``pcm`` is float32 ``[capacity, frame_size]``, ``active`` bool ``[capacity]``.
         """
         ...
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import anyio.to_thread
 
@@ -20,14 +20,6 @@ __all__ = ["Backend", "Model", "load", "load_async", "load_codec"]
 
 Backend = Literal["auto", "torch", "mlx"]
 VoiceActivityFactory = Callable[[int], VoiceActivity]
-
-
-class _TextTokenizer(Protocol):
-    """What a model needs of its tokenizer."""
-
-    def decoder(self, padding: int, end_of_padding: int) -> PieceDecoder:
-        """Return the text side of one conversation."""
-        ...
 
 
 class Model:

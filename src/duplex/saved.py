@@ -1,4 +1,4 @@
-"""A conversation as bytes: the slot's state, the session's, and where its events had got to, as one safetensors file."""
+"""A conversation as bytes: the slot's state, the session's, and where its events had got to, in safetensors."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,9 @@ class SavedConversation:
 
         tensors = {**self.slot.tensors, **{_SESSION + name: tensor for name, tensor in self.session.items()}}
         own = {"session_id": self.session_id, "seed": str(self.seed), "sequence": str(self.sequence)}
-        return save({name: np.array(tensor, order="C") for name, tensor in tensors.items()}, {**self.slot.metadata, **own})
+        return save(
+            {name: np.array(tensor, order="C") for name, tensor in tensors.items()}, {**self.slot.metadata, **own}
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

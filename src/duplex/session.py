@@ -141,10 +141,10 @@ class Session:
 class EventQueue:
     """Events that wait for the application.
 
-    In real time at most ``AUDIO_SECONDS`` of the agent's audio wait: the oldest is dropped for the newest, and a ``Lag``
-    stands in its place. Other events are kept. When the oldest event that waits, or waited and was dropped, is more than
-    ``LIMIT_SECONDS`` old on the time line, the application counts as gone. Otherwise the queue only tells when it is
-    :attr:`full`, and whoever fills it waits.
+    In real time at most ``AUDIO_SECONDS`` of the agent's audio wait: the oldest is dropped for the newest, and a
+    ``Lag`` stands in its place. Other events are kept. When the oldest event that waits, or waited and was dropped, is
+    more than ``LIMIT_SECONDS`` old on the time line, the application counts as gone. Otherwise the queue only tells
+    when it is :attr:`full`, and whoever fills it waits.
     """
 
     AUDIO_SECONDS = 5.0

@@ -126,13 +126,13 @@ def _remember(x: Float32, memory: Float32, weights: Mapping[str, Float32]) -> Fl
 
 
 def _sigmoid(x: Float32) -> Float32:
-    return 1 / (1 + np.exp(-x))
+    return np.float32(1) / (np.float32(1) + np.exp(-x))
 
 
 @cache
 def _weights() -> dict[str, Float32]:
     """Load the published weights, once."""
-    from safetensors.numpy import load_file  # noqa: PLC0415 -- only conversations need it
+    from safetensors.numpy import load_file  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
 
     package = find_spec("silero_vad")
     if package is None or package.origin is None:

@@ -1,0 +1,1 @@
+"""Implementations of :class:`duplex.frame_model.FrameModel`, one package for each framework."""

@@ -36,8 +36,8 @@ class Window:
     def rotate(self, x: Tensor) -> Tensor:
         """Turn interleaved pairs of ``x`` ``[batch, heads, positions, head_dim]`` by their position (RoPE)."""
         cosine, sine = self.rotation
-        pairs = x.float().unflatten(-1, (-1, 2))
-        real, imaginary = pairs[..., 0], pairs[..., 1]
+        wide = x.float()
+        real, imaginary = wide[..., ::2], wide[..., 1::2]
         turned = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)
         return turned.flatten(-2).to(x.dtype)
 
@@ -124,8 +124,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, window: Window, layer: int) -> Tensor:
         """Attend from every position of ``x`` to what its window shows."""
-        projected = functional.linear(x, self.in_proj_weight).unflatten(-1, (3, self.heads, -1))
-        query, keys, values = projected.permute(2, 0, 3, 1, 4)
+        projected = functional.linear(x, self.in_proj_weight).view(*x.shape[:2], 3, self.heads, -1)
+        query, keys, values = projected.permute(2, 0, 3, 1, 4).unbind()
         keys, values = window.extend(layer, window.rotate(keys), values)
         y = functional.scaled_dot_product_attention(window.rotate(query), keys, values, attn_mask=window.mask)
         return self.out_proj(y.transpose(1, 2).flatten(-2))

@@ -75,6 +75,7 @@ class CausalConvTranspose1d(Streaming):
         super().__init__()
         convolution = nn.ConvTranspose1d(channels, out, kernel, stride=stride, groups=groups, bias=bias)
         self.convtr = nn.ModuleDict({"convtr": convolution})
+        self.layer: list[nn.ConvTranspose1d] = [convolution]  # typed, and not registered twice
         self.stride = stride
         self.groups = groups
         self.out = out
@@ -86,7 +87,7 @@ class CausalConvTranspose1d(Streaming):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """Upsample the next ``n`` positions."""
-        layer = self.convtr["convtr"]
+        layer = self.layer[0]
         y = functional.conv_transpose1d(x, layer.weight, None, self.stride, groups=self.groups)
         if self.overlap:
             partial = call.recall(f"{self.key}.partial")

@@ -32,13 +32,13 @@ class StackedAttention(nn.Module):
 
         ``past`` ``[2, batch, heads, codebooks, head_dim]`` holds their keys and values, and takes this one's.
         """
-        weight = self.in_proj_weight.unflatten(0, (self.codebooks, -1))[codebook]
+        weight = self.in_proj_weight.view(self.codebooks, -1, x.shape[1])[codebook]
         query, key, value = functional.linear(x, weight).view(x.shape[0], 3, self.heads, 1, -1).unbind(1)
         past[0, :, :, codebook : codebook + 1] = key
         past[1, :, :, codebook : codebook + 1] = value
         keys, values = past[:, :, :, : codebook + 1]
         y = functional.scaled_dot_product_attention(query, keys, values)
-        out = self.out_proj.weight.unflatten(0, (self.codebooks, -1))[codebook]
+        out = self.out_proj.weight.view(self.codebooks, -1, x.shape[1])[codebook]
         return functional.linear(y.flatten(1), out)
 
 

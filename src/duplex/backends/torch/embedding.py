@@ -11,7 +11,7 @@ class TokenEmbedding(nn.Embedding):
     """An embedding table whose last row is the initial token's; ``ZERO`` embeds to zero."""
 
     def __init__(self, rows: int, dim: int) -> None:
-        super().__init__(rows, dim)
+        super().__init__(rows, dim)  # pyright: ignore[reportUnknownMemberType] -- torch leaves its arguments untyped
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's name
         """Embed int64 ``[...]`` to ``[..., dim]``."""

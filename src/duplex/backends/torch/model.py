@@ -119,7 +119,7 @@ class TorchFrameModel:
     ) -> None:
         rows, slots = self.state.rows(start, stop), self.slots[start:stop]
         filled = max(slot.frames for slot in slots)
-        heard = torch.from_numpy(np.ascontiguousarray(pcm)).to(self.device)
+        heard = torch.as_tensor(np.ascontiguousarray(pcm)).to(self.device)
         codes = self._mimi.encode(heard, Call(rows, self._mask(active), filled + 1))
         options = [slot.options for slot, runs in zip(slots, active, strict=True) if runs]
         step = self._lm(codes[:, : self.spec.user_streams, 0], Call(rows, self._mask(active), filled + 2), options)
@@ -143,4 +143,4 @@ class TorchFrameModel:
 
     def _mask(self, rows: NDArray[np.bool_]) -> Tensor | None:
         """Return which rows run, on the device; ``None`` for all of them."""
-        return None if rows.all() else torch.from_numpy(rows).to(self.device)
+        return None if rows.all() else torch.as_tensor(rows).to(self.device)

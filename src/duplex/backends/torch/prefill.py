@@ -78,7 +78,7 @@ class _Prefill:
             return
         step = self.rows.tensors[f"{self.lm.key}.step"]
         call = Call(self.rows, filled=int(step) + len(self.waiting))
-        self.lm.temporal(torch.from_numpy(np.stack(self.waiting, axis=1)[None]).to(self.held.device), call)
+        self.lm.temporal(torch.as_tensor(np.stack(self.waiting, axis=1)[None]).to(self.held.device), call)
         call.advance(f"{self.lm.key}.step", len(self.waiting))
         self.waiting.clear()
 
@@ -86,13 +86,13 @@ class _Prefill:
         """Run one ordinary step, whose choices stand where nothing is known."""
         self._push()
         device = self.held.device
-        user = torch.from_numpy(self.tokens[self.lm.user, column][None].copy()).to(device)
+        user = torch.as_tensor(self.tokens[self.lm.user, column][None].copy()).to(device)
         call = Call(self.rows, filled=self.start + column + 2)
-        self.lm(user, call, [self.slot.options], torch.from_numpy(known[None].copy()).to(device))
+        self.lm(user, call, [self.slot.options], torch.as_tensor(known[None].copy()).to(device))
         self.ring = self.held[0].cpu().numpy().copy()
 
     def _push(self) -> None:
-        self.held.copy_(torch.from_numpy(self.ring[None]))
+        self.held.copy_(torch.as_tensor(self.ring[None]))
 
     def _log(self, frame: int) -> None:
         time = delay_rules.time_step_of(frame, self.lm.config.delays)

@@ -23,8 +23,8 @@ _LOW = 0xFFFFFFFF
 def gumbel(seed: Tensor, step: Tensor, streams: Sequence[int], size: int) -> Tensor:
     """Return :func:`duplex.noise.gumbel` for a batch, float32 ``[batch, len(streams), size]``.
 
-    ``seed`` int64 ``[batch]`` holds the 64 bits of each row's seed, ``step`` int64 ``[batch]``. Words are held in int64:
-    the product of two of them keeps its low 64 bits, which are all it has.
+    ``seed`` int64 ``[batch]`` holds the 64 bits of each row's seed, ``step`` int64 ``[batch]``. Words are held in
+    int64: the product of two of them keeps its low 64 bits, which are all it has.
     """
     blocks = -(-size // 4)
     device = step.device

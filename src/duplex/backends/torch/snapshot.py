@@ -69,7 +69,9 @@ def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
     """
     metadata = state.metadata
     if metadata.get("version") != VERSION:
-        raise StateError(f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew")
+        raise StateError(
+            f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew"
+        )
     if metadata["fingerprint"] != model.fingerprint:
         raise StateError("the state was taken from another checkpoint; load the same model and revision to go on")
     exact = metadata["backend"] == "torch" and metadata["dtype"] == str(model.dtype)
@@ -131,5 +133,5 @@ def _to_numpy(tensor: Tensor) -> NDArray[np.generic]:
 
 
 def _from_numpy(array: NDArray[np.generic], dtype: torch.dtype) -> Tensor:
-    tensor = torch.from_numpy(np.array(array, order="C"))
+    tensor = torch.as_tensor(np.array(array, order="C"))
     return tensor.view(torch.bfloat16) if dtype == torch.bfloat16 else tensor

@@ -7,6 +7,7 @@ and restored by name, and a captured graph finds its tensors where it left them.
 """
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -42,7 +43,7 @@ class Streaming(nn.Module):
 def bind(root: nn.Module, prefix: str, frames_per_call: int = 1) -> dict[str, Declared]:
     """Name the state of every streaming module below ``root`` and return the declarations by full name."""
     declared: dict[str, Declared] = {}
-    for name, module in root.named_modules():
+    for name, module in cast(Any, root).named_modules():  # torch leaves its type open
         if isinstance(module, Streaming):
             module.key = f"{prefix}.{name}" if name else prefix
             declared |= {f"{module.key}.{last}": tensor for last, tensor in module.declare(frames_per_call).items()}
@@ -122,13 +123,13 @@ class TokenLog:
     """The tokens of every time step that has come out, int32 ``[steps, streams]``, in memory that grows by doubling."""
 
     def __init__(self, streams: int) -> None:
-        self._held = np.zeros((64, streams), np.int32)
+        self._held: NDArray[np.int32] = np.zeros((64, streams), np.int32)
         self._length = 0
 
     def append(self, column: NDArray[np.int64]) -> None:
         """Add one time step's tokens ``[streams]``."""
         if self._length == len(self._held):
-            self._held = np.concatenate([self._held, np.zeros_like(self._held)])
+            self._held = np.pad(self._held, ((0, self._length), (0, 0)))
         self._held[self._length] = column
         self._length += 1
 

@@ -41,7 +41,8 @@ def load_weights(
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown or of another shape
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        opened: Any = safe_open(path, framework="pt")
+        with opened as file:
             stored = _collect(file.keys())
             wanted = {published(name): (name, tensor) for name, tensor in module.state_dict().items()}
             _check_names(path, set(stored), set(wanted), unused)
@@ -98,5 +99,7 @@ def _dequantize(file: Any, name: str) -> Tensor:
     try:
         scales: Tensor = file.get_tensor(name + _SCALES)
     except SafetensorError:
-        raise WeightsError(f"8-bit tensor '{name}' has no '{name + _SCALES}' beside it; download the file again") from None
+        raise WeightsError(
+            f"8-bit tensor '{name}' has no '{name + _SCALES}' beside it; download the file again"
+        ) from None
     return tensor.float() * (scales.float() / _INT8_RANGE)[:, None]
