@@ -10,7 +10,7 @@ devices, and their tests compare with it.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MULTIPLIERS", "ROUNDS", "WEYL", "gumbel", "philox4x32", "uniform"]
+__all__ = ["MULTIPLIERS", "ROUNDS", "WEYL", "gumbel", "philox4x32", "round_keys", "uniform"]
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -19,15 +19,19 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-def philox4x32(counter: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:
-    """Return the four random words of each counter, uint32 ``[..., 4]``, for a key of two 32-bit words."""
+def round_keys(seed: int) -> list[tuple[int, int]]:
+    """Return the two 32-bit words of the key of every round, for a 64-bit seed."""
+    low, high = seed & 0xFFFFFFFF, seed >> 32
+    return [((low + n * WEYL[0]) & 0xFFFFFFFF, (high + n * WEYL[1]) & 0xFFFFFFFF) for n in range(ROUNDS)]
+
+
+def philox4x32(counter: NDArray[np.uint32], seed: int) -> NDArray[np.uint32]:
+    """Return the four random words of each counter, uint32 ``[..., 4]``, for a 64-bit seed as the key."""
     c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
-    k0, k1 = key
-    for _ in range(ROUNDS):
+    for k0, k1 in round_keys(seed):
         first, second = c0 * np.uint64(MULTIPLIERS[0]), c2 * np.uint64(MULTIPLIERS[1])
         c0, c2 = (second >> _HALF) ^ c1 ^ np.uint64(k0), (first >> _HALF) ^ c3 ^ np.uint64(k1)
         c1, c3 = second & _LOW, first & _LOW
-        k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
@@ -36,7 +40,7 @@ def uniform(seed: int, step: int, stream: int, size: int) -> NDArray[np.float64]
     blocks = -(-size // 4)
     counter = np.zeros((blocks, 4), np.uint32)
     counter[:, 0], counter[:, 1], counter[:, 2] = step, stream, np.arange(blocks)
-    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)[:size]
+    words = philox4x32(counter, seed).reshape(-1)[:size]
     return ((words >> np.uint32(8)).astype(np.float64) + 0.5) / 2**24
 
 

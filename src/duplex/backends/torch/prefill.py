@@ -30,7 +30,7 @@ class _Prefill:
         self.start = slot.frames
         self.heard = int((tokens[lm.user] != UNGENERATED).all(axis=0).sum())
         self.delays = np.array(lm.config.delays)
-        self.shifted = delay_rules.delayed(tokens, lm.config.delays)
+        self.shifted = self._with_ahead(delay_rules.delayed(tokens, lm.config.delays))
         self.generated = slice(0, lm.agent.stop)
         self.held = rows.tensors[f"{lm.key}.tokens"]
         self.ring = self.held[0].cpu().numpy().copy()
@@ -52,7 +52,17 @@ class _Prefill:
         for ahead in range(max(*self.delays.tolist(), 1)):
             self._put(self.heard + ahead)
         self._push()
+        self.slot.ahead = self.start + self.heard + 1, self.shifted[:, self.heard + 1 :]
         return self.start + self.heard
+
+    def _with_ahead(self, shifted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Add what the last piece of the same prompt knew of this one's steps."""
+        index, ahead = self.slot.ahead
+        if index == self.start + 1:
+            width = min(ahead.shape[1], shifted.shape[1] - 1)
+            mine = shifted[:, 1 : 1 + width]
+            mine[:] = np.where(mine == UNGENERATED, ahead[:, :width], mine)
+        return shifted
 
     def _column(self, column: int) -> NDArray[np.int64]:
         """Return what is known of a delayed column, counted from where the slot stands."""

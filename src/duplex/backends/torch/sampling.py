@@ -20,28 +20,27 @@ TEXT_STREAM = 0
 _LOW = 0xFFFFFFFF
 
 
-def gumbel(seed: Tensor, step: Tensor, streams: Sequence[int], size: int) -> Tensor:
-    """Return :func:`duplex.noise.gumbel` for a batch, float32 ``[batch, len(streams), size]``.
+def gumbel(keys: Tensor, step: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Return :func:`duplex.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream of that size.
 
-    ``seed`` int64 ``[batch]`` holds the 64 bits of each row's seed, ``step`` int64 ``[batch]``. Words are held in
-    int64: the product of two of them keeps its low 64 bits, which are all it has.
+    ``keys`` int64 ``[batch, rounds, 2]`` holds each row's round keys, ``step`` int64 ``[batch]``. All streams are drawn
+    in one pass. Words are held in int64: the product of two of them keeps its low 64 bits, which are all it has.
     """
-    blocks = -(-size // 4)
-    device = step.device
-    shape = (step.shape[0], len(streams), blocks)
-    c0 = step.view(-1, 1, 1).expand(shape)
-    c1 = torch.tensor(streams, device=device).view(1, -1, 1).expand(shape)
-    c2 = torch.arange(blocks, device=device).expand(shape)
-    c3 = torch.zeros((), dtype=torch.int64, device=device)
-    k0, k1 = (seed & _LOW).view(-1, 1, 1), ((seed >> 32) & _LOW).view(-1, 1, 1)
-    for _ in range(noise.ROUNDS):
+    blocks = [-(-size // 4) for size in sizes]
+    streams = torch.arange(len(sizes), device=step.device)
+    c1 = streams.repeat_interleave(torch.tensor(blocks, device=step.device), output_size=sum(blocks))
+    c2 = torch.cat([torch.arange(count, device=step.device) for count in blocks])
+    c0, c3 = step[:, None], torch.zeros_like(c2)
+    for key in keys.unbind(1):
+        k0, k1 = key[:, :1], key[:, 1:]
         first, second = c0 * noise.MULTIPLIERS[0], c2 * noise.MULTIPLIERS[1]
-        c0, c2 = ((second >> 32) & _LOW) ^ c1 ^ k0, ((first >> 32) & _LOW) ^ c3 ^ k1
+        c0, c2 = ((second >> 32) ^ c1 ^ k0) & _LOW, ((first >> 32) ^ c3 ^ k1) & _LOW
         c1, c3 = second & _LOW, first & _LOW
-        k0, k1 = (k0 + noise.WEYL[0]) & _LOW, (k1 + noise.WEYL[1]) & _LOW
-    words = torch.stack([c0, c1, c2, c3], dim=-1).flatten(-2)[..., :size]
+    words = torch.stack([c0, c1, c2, c3], dim=-1).flatten(-2)
     u = ((words >> 8).double() + 0.5) / 2**24
-    return -torch.log(-torch.log(u)).float()
+    drawn = -torch.log(-torch.log(u)).float()
+    parts = drawn.split([4 * count for count in blocks], dim=-1)
+    return [part[:, :size] for part, size in zip(parts, sizes, strict=True)]
 
 
 @attrs.frozen(eq=False)
@@ -56,16 +55,14 @@ class Sampler:
     text_top_k: int
     """The deepest top-k of the rows, as far as any is limited."""
     audio_top_k: int
-    text_noise: Tensor | None
-    """float32 ``[batch, text_vocabulary]``; ``None`` where every row is greedy."""
-    audio_noise: Tensor | None
-    """float32 ``[batch, agent_streams, audio_vocabulary]``."""
+    drawn: list[Tensor] | None
+    """float32 ``[batch, vocabulary]`` for the text and each of the agent's streams; ``None`` if every row is greedy."""
 
     @staticmethod
     def declare() -> dict[str, Declared]:
         """Return the tensors that hold each slot's options."""
         return {
-            "options.seed": Declared((), torch.int64),
+            "options.keys": Declared((noise.ROUNDS, 2), torch.int64),
             "options.text": Declared((2,), torch.float32),
             "options.audio": Declared((2,), torch.float32),
         }
@@ -74,7 +71,7 @@ class Sampler:
     def write(tensors: dict[str, Tensor], options: SessionOptions) -> None:
         """Put one slot's options (complete, no ``None``) into the tensors of that slot."""
         assert options.seed is not None
-        tensors["options.seed"].fill_(options.seed - 2**64 if options.seed >= 2**63 else options.seed)
+        tensors["options.keys"].copy_(torch.tensor([noise.round_keys(options.seed)]))
         for name, values in (
             ("text", (options.text_temperature, options.text_top_k)),
             ("audio", (options.temperature, options.top_k)),
@@ -93,29 +90,25 @@ class Sampler:
         agent_streams: int,
     ) -> "Sampler":
         """Draw the noise of one step for rows with these options."""
-        seed = tensors["options.seed"]
-        text_noise = audio_noise = None
-        if any(each.text_temperature for each in options):
-            text_noise = gumbel(seed, step, [TEXT_STREAM], text_vocabulary)[:, 0]
-        if agent_streams and any(each.temperature for each in options):
-            audio_noise = gumbel(seed, step, range(1, 1 + agent_streams), audio_vocabulary)
+        drawn = None
+        if any(each.text_temperature or each.temperature for each in options):
+            sizes = [text_vocabulary] + [audio_vocabulary] * agent_streams
+            drawn = gumbel(tensors["options.keys"], step, sizes)
         return cls(
             tensors["options.text"],
             tensors["options.audio"],
             min(text_vocabulary, max((each.text_top_k or 0 for each in options), default=0)),
             min(audio_vocabulary, max((each.top_k or 0 for each in options), default=0)),
-            text_noise,
-            audio_noise,
+            drawn,
         )
 
     def choose_text(self, logits: Tensor) -> Tensor:
         """Return int64 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``."""
-        return _choose(logits, self.text, self.text_top_k, self.text_noise)
+        return _choose(logits, self.text, self.text_top_k, self.drawn and self.drawn[TEXT_STREAM])
 
     def choose_audio(self, logits: Tensor, stream: int) -> Tensor:
         """Return int64 ``[batch]`` for codebook ``stream``'s float32 logits ``[batch, audio_vocabulary]``."""
-        drawn = None if self.audio_noise is None else self.audio_noise[:, stream]
-        return _choose(logits, self.audio, self.audio_top_k, drawn)
+        return _choose(logits, self.audio, self.audio_top_k, self.drawn and self.drawn[1 + stream])
 
 
 def _choose(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None) -> Tensor:

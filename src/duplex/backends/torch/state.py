@@ -147,3 +147,5 @@ class Slot:
     log: TokenLog
     frames: int = 0
     """Frames that have gone in, prefilled ones included."""
+    ahead: tuple[int, NDArray[np.int64]] = (-1, np.zeros((0, 0), np.int64))
+    """Delayed tokens that a prompt fixed for steps to come, ``[streams, n]``, and the index of the first of them."""

@@ -22,9 +22,7 @@ class RmsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``[batch, positions, dim]``."""
-        wide = x.float()
-        scale = torch.rsqrt(self.EPSILON + wide.square().mean(dim=-1, keepdim=True))
-        return (wide * (self.alpha.float() * scale)).to(x.dtype)
+        return functional.rms_norm(x.float(), x.shape[-1:], self.alpha[0, 0].float(), self.EPSILON).to(x.dtype)
 
 
 class GatedFeedForward(nn.Module):
