@@ -7,6 +7,7 @@ memory of the process.
 """
 
 import argparse
+import resource
 import sys
 import time
 
@@ -67,20 +68,17 @@ def main() -> None:
         seconds.append(time.perf_counter() - start)
         if not y.isfinite().all():
             sys.exit("the output is not finite")
-    peak = psutil.Process().memory_info()
     table = Table("temporal transformer of Moshi 7B, bfloat16, CPU", "")
     table.add_row("weights", f"{weights / 1e9:.2f} billion, {weights * 2 / 1e9:.1f} GB")
     cache = sum(tensor.numel() * tensor.element_size() for tensor in state.tensors.values())
     table.add_row("cache of one session", f"{cache / 1e9:.2f} GB for {config.context} frames")
     table.add_row("median step", f"{np.median(seconds[1:]):.2f} s")
-    table.add_row("peak memory", f"{getattr(peak, 'peak_wset', 0) / 1e9 or _peak() / 1e9:.1f} GB")
+    table.add_row("peak memory", f"{peak_memory() / 1e9:.1f} GB")
     Console(width=100).print(table)
 
 
-def _peak() -> float:
-    """Return the peak resident memory in bytes, on systems that have `resource`."""
-    import resource  # noqa: PLC0415 -- not on Windows
-
+def peak_memory() -> float:
+    """Return this process's peak resident memory in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

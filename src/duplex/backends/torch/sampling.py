@@ -39,8 +39,8 @@ def gumbel(keys: Tensor, step: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     words = torch.stack([c0, c1, c2, c3], dim=-1).flatten(-2)
     u = ((words >> 8).double() + 0.5) / 2**24
     drawn = -torch.log(-torch.log(u)).float()
-    parts = drawn.split([4 * count for count in blocks], dim=-1)
-    return [part[:, :size] for part, size in zip(parts, sizes, strict=True)]
+    starts = [4 * sum(blocks[:stream]) for stream in range(len(blocks))]
+    return [drawn[:, start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
 
 @attrs.frozen(eq=False)
@@ -104,11 +104,14 @@ class Sampler:
 
     def choose_text(self, logits: Tensor) -> Tensor:
         """Return int64 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``."""
-        return _choose(logits, self.text, self.text_top_k, self.drawn and self.drawn[TEXT_STREAM])
+        return _choose(logits, self.text, self.text_top_k, self._noise(TEXT_STREAM))
 
     def choose_audio(self, logits: Tensor, stream: int) -> Tensor:
         """Return int64 ``[batch]`` for codebook ``stream``'s float32 logits ``[batch, audio_vocabulary]``."""
-        return _choose(logits, self.audio, self.audio_top_k, self.drawn and self.drawn[1 + stream])
+        return _choose(logits, self.audio, self.audio_top_k, self._noise(1 + stream))
+
+    def _noise(self, stream: int) -> Tensor | None:
+        return None if self.drawn is None else self.drawn[stream]
 
 
 def _choose(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None) -> Tensor:

@@ -72,22 +72,27 @@ def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
         raise StateError(
             f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew"
         )
-    if metadata["fingerprint"] != model.fingerprint:
+    if metadata.get("fingerprint") != model.fingerprint:
         raise StateError("the state was taken from another checkpoint; load the same model and revision to go on")
+    try:
+        _restore(model, slot, state)
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+        raise StateError(f"the state is damaged ({error}); export it anew") from error
+
+
+def _restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
+    metadata = state.metadata
     exact = metadata["backend"] == "torch" and metadata["dtype"] == str(model.dtype)
     rows = model.state.rows(slot, slot + 1).tensors
     model.open(slot, SessionOptions(**json.loads(metadata["options"])))
-    try:
-        if not exact:
-            model.prefill(slot, _token_log(model, state))
-        for name, tensor in rows.items():
-            if exact or not name.startswith(_LANGUAGE_MODEL):
-                _put(tensor[0], name, state.tensors)
-    except (KeyError, ValueError, RuntimeError, IndexError) as error:
-        raise StateError(f"the state is damaged ({error}); export it anew") from error
+    if not exact:
+        model.prefill(slot, _token_log(model, state))
+    for name, tensor in rows.items():
+        if exact or not name.startswith(_LANGUAGE_MODEL):
+            _put(tensor[0], name, state.tensors)
     if exact:
         for column in state.tensors[_LOG]:
-            model.slots[slot].log.append(column)
+            model.slots[slot].log.append(column.astype(np.int64))
         model.slots[slot].frames = int(metadata["frames"])
 
 
