@@ -61,6 +61,7 @@ def load_model(
         # Published files keep the depth transformer's parts at the top level.
         published=lambda name: name.removeprefix("depth."),
     )
+    language_model.prepare()
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, place)
     return TorchFrameModel(
         mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint

@@ -31,7 +31,13 @@ class TimeStep:
 
 
 class LanguageModel(Streaming):
-    """Text, agent and user tokens in, the next text and agent tokens out."""
+    """Text, agent and user tokens in, the next text and agent tokens out.
+
+    Built on the meta device it needs :meth:`prepare` once its weights are loaded.
+    """
+
+    delays: Tensor
+    initial: Tensor
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
@@ -45,6 +51,15 @@ class LanguageModel(Streaming):
         self.out_norm = RmsNorm(config.dim)
         self.text_linear = nn.Linear(config.dim, config.text_card, bias=False)
         self.depth = DepthTransformer(config) if config.agent_streams else None
+        self.register_buffer("delays", torch.empty(0), persistent=False)
+        self.register_buffer("initial", torch.empty(0), persistent=False)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Put the constants of a step on the device, so that no step has to: delays, and the initial tokens."""
+        config, device = self.config, self.text_linear.weight.device
+        self.delays = torch.tensor(config.delays, device=device)
+        self.initial = torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
 
     def declare(self, frames_per_call: int = 1) -> dict[str, Declared]:
         """Return the token ring, the step counter and each slot's options."""
@@ -67,10 +82,9 @@ class LanguageModel(Streaming):
         """
         step = self._own(call, "step").clone()
         ring = self._own(call, "tokens").clone()
-        delays = self._delays(step.device)
         if user is not None:
-            self._write(ring[:, self.user], step[:, None] - 1 + delays[self.user], user)
-        context = self.temporal(self._read(ring, step, delays)[:, :, None], call)[:, 0]
+            self._write(ring[:, self.user], step[:, None] - 1 + self.delays[self.user], user)
+        context = self.temporal(self._read(ring, step)[:, :, None], call)[:, 0]
         logits = self.text_linear(context).float()
         sampler = Sampler.prepare(
             {name: self._own(call, name) for name in Sampler.declare()},
@@ -83,7 +97,7 @@ class LanguageModel(Streaming):
         self._generate(ring, step, context, logits, sampler, known)
         call.keep(f"{self.key}.tokens", ring)
         call.advance(f"{self.key}.step", 1)
-        return TimeStep(self._completed(ring, step, delays), logits)
+        return TimeStep(self._completed(ring, step), logits)
 
     def temporal(self, tokens: Tensor, call: Call) -> Tensor:
         """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""
@@ -91,11 +105,6 @@ class LanguageModel(Streaming):
         for stream, embedding in enumerate(self.emb, 1):
             x = x + embedding(tokens[:, stream])
         return self.out_norm(self.transformer(x, call))
-
-    def initial(self, device: torch.device) -> Tensor:
-        """Return the initial tokens, int64 ``[streams]``."""
-        config = self.config
-        return torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
 
     def _generate(
         self, ring: Tensor, step: Tensor, context: Tensor, logits: Tensor, sampler: Sampler, known: Tensor | None
@@ -109,26 +118,23 @@ class LanguageModel(Streaming):
             chosen = torch.cat([chosen, codes], dim=1)
         self._write(ring[:, : chosen.shape[1]], step[:, None].expand_as(chosen), chosen)
 
-    def _read(self, ring: Tensor, step: Tensor, delays: Tensor) -> Tensor:
+    def _read(self, ring: Tensor, step: Tensor) -> Tensor:
         """Return what step ``step`` reads, ``[batch, streams]``."""
         index = ((step - 1) % self.ring_length).view(-1, 1, 1).expand(-1, ring.shape[1], 1)
         held = ring.gather(2, index)[..., 0]
-        return torch.where(step[:, None] <= delays, self.initial(step.device), held)
+        return torch.where(step[:, None] <= self.delays, self.initial, held)
 
     def _write(self, ring: Tensor, index: Tensor, tokens: Tensor) -> None:
         """Put ``tokens`` ``[batch, n]`` at ``index`` ``[batch, n]`` of the delayed sequences."""
         ring.scatter_(2, (index % self.ring_length)[..., None], tokens[..., None])
 
-    def _completed(self, ring: Tensor, step: Tensor, delays: Tensor) -> Tensor:
+    def _completed(self, ring: Tensor, step: Tensor) -> Tensor:
         """Return the tokens of the time step that step ``step`` completed, ``[batch, streams]``."""
         time = step - max(*self.config.delays, 1)
-        index = (time[:, None] + delays) % self.ring_length
+        index = (time[:, None] + self.delays) % self.ring_length
         return ring.gather(2, index[..., None])[..., 0]
 
     def _own(self, call: Call, name: str) -> Tensor:
         tensor = call.recall(f"{self.key}.{name}")
         assert tensor is not None
         return tensor
-
-    def _delays(self, device: torch.device) -> Tensor:
-        return torch.tensor(self.config.delays, device=device)

@@ -34,7 +34,7 @@ class _Prefill:
         self.generated = slice(0, lm.agent.stop)
         self.held = rows.tensors[f"{lm.key}.tokens"]
         self.ring = self.held[0].cpu().numpy().copy()
-        self.initial = lm.initial(torch.device("cpu")).numpy()
+        self.initial = lm.initial.cpu().numpy()
         self.waiting: list[NDArray[np.int64]] = []
 
     def run(self) -> int:

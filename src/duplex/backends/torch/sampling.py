@@ -27,8 +27,7 @@ def gumbel(keys: Tensor, step: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     in one pass. Words are held in int64: the product of two of them keeps its low 64 bits, which are all it has.
     """
     blocks = [-(-size // 4) for size in sizes]
-    streams = torch.arange(len(sizes), device=step.device)
-    c1 = streams.repeat_interleave(torch.tensor(blocks, device=step.device), output_size=sum(blocks))
+    c1 = torch.cat([torch.full((count,), stream, device=step.device) for stream, count in enumerate(blocks)])
     c2 = torch.cat([torch.arange(count, device=step.device) for count in blocks])
     c0, c3 = step[:, None], torch.zeros_like(c2)
     for key in keys.unbind(1):
