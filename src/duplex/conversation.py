@@ -1,8 +1,8 @@
 """A conversation on a local model: audio in from a transport, events out, the agent's audio back.
 
-Three tasks serve it: one listens (transport to frames), one speaks (results to events and playback), and, in real time,
-one watches the clock and lets silence stand in for audio that does not come. They fail into the conversation, never out
-of it: the consumer gets ``SessionEnded`` and then the one original error.
+Three tasks serve it: one listens (:mod:`duplex.listening`), one turns the model's results into events, and one plays
+(:mod:`duplex.playback`). They fail into the conversation, never out of it: the consumer gets ``SessionEnded`` and then
+the one original error.
 """
 
 import secrets
@@ -12,18 +12,16 @@ from typing import Protocol, Self
 
 import anyio
 import attrs
-import numpy as np
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from numpy.typing import ArrayLike
 
-from duplex.audio import Framer
 from duplex.engine import Exported, Failed, Finished, Outcome, Seat, Skipped
 from duplex.errors import CapacityError, ClosedError, ConsumerTooSlow, UsageError
 from duplex.events import EndReason, Event
 from duplex.frame_model import Frame, SessionOptions
+from duplex.listening import Listener
 from duplex.model import Model
-from duplex.pacing import LiveClock
 from duplex.playback import Playback
 from duplex.saved import SavedConversation
 from duplex.session import EventQueue
@@ -32,6 +30,9 @@ from duplex.transports.memory import MemoryTransport
 from duplex.wakeup import Bell, Wakeup
 
 __all__ = ["Conversation", "Recorder"]
+
+SEED_BITS = 53
+"""Of a seed drawn for a live session: what every reader of JSON keeps exactly."""
 
 
 class Recorder(Protocol):
@@ -68,9 +69,6 @@ class Conversation:
     :raises StateError: if ``state`` is damaged
     """
 
-    PENDING_FRAMES = 60
-    """Frames that may wait for the model before a transport that is not live is held back."""
-
     def __init__(
         self,
         model: Model,
@@ -99,24 +97,25 @@ class Conversation:
             self.session_id, first = self._saved.session_id, self._saved.sequence
             self._session.restore(self._saved.session)
         self._queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
-        self._framer = Framer(spec.frame_size)
         self._exports: list[_Export] = []
+        self._scopes: list[anyio.CancelScope] = []
         self._failure: Exception | None = None
-        self._entered = self._over = False
+        self._entered = self._over = self._failed = False
 
     async def __aenter__(self) -> Self:
         if self._entered:
             raise UsageError("this conversation has been used; make another")
         self._entered = True
-        self._news, self._space, self._progress, self._ended = Bell(), Bell(), Bell(), Bell()
+        self._news, self._space, self._ended = Bell(), Bell(), Bell()
         self._wakeup = Wakeup()
         self._seat = await self._take_seat()
         self._playback = Playback(self._transport)
+        self._listener = Listener(self._transport, self._seat, self.model.spec, self._tell_late)
         self._running = 0
         self._tasks: TaskGroup = await anyio.create_task_group().__aenter__()
         seed = self._options.seed or 0
         self._emit(self._session.start(self.session_id, self.model.name, seed))
-        for task in (self._listen, self._speak, self._playback.run):
+        for task in (self._listener.run, self._speak, self._playback.run):
             self._start(task)
         return self
 
@@ -126,15 +125,18 @@ class Conversation:
         self._over = True
         self._queue.clear()
         self._seat.close()
+        self._release_exports()
         self._tasks.cancel_scope.cancel()
         # The tasks end before the block does, also when the block is being cancelled. An error of the block is not
         # shown to the task group, which would wrap it.
-        with anyio.CancelScope(shield=True):
-            while self._running:
-                await self._ended.wait()
-            self._playback.close()
-            await self._transport.aclose()
-        await self._tasks.__aexit__(None, None, None)
+        try:
+            with anyio.CancelScope(shield=True):
+                while self._running:
+                    await self._ended.wait()
+                self._playback.close()
+                await self._transport.aclose()
+        finally:
+            await self._tasks.__aexit__(None, None, None)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -158,13 +160,20 @@ class Conversation:
     async def send(self, pcm: ArrayLike) -> None:
         """Push the user's next audio: a float or int16 array of any length.
 
-        Waits while more than a few seconds are pending, so send from another task than the one that iterates.
+        Waits while more than a few seconds are pending, so send from another task than the one that iterates. When the
+        conversation has failed, audio is discarded: the iterator raises the error, and no other task a second one.
 
         :raises UsageError: if the conversation has a transport of its own
         :raises AudioError: if the array cannot be used
         :raises ClosedError: if the conversation is over
         """
-        await self._pushing().feed(pcm)
+        pushed = self._pushing()
+        try:
+            await pushed.feed(pcm)
+        except ClosedError:
+            if not self._failed:
+                raise
+            await checkpoint()
 
     async def finish(self) -> None:
         """End the pushed audio; the conversation ends when its last frame has been answered.
@@ -199,6 +208,7 @@ class Conversation:
             raise ClosedError("the conversation is not going on; export it while it is")
         export = _Export()
         self._exports.append(export)
+        self._space.ring()
         self._seat.export()
         await export.done.wait()
         if export.saved is None:
@@ -209,12 +219,14 @@ class Conversation:
         if self._saved is not None:
             return attrs.evolve(options, seed=self._saved.seed)
         if options.seed is None and self._realtime:
-            options = attrs.evolve(options, seed=secrets.randbits(64))
+            options = attrs.evolve(options, seed=secrets.randbits(SEED_BITS))
         return options.with_defaults(self.model.defaults)
 
     def _pushing(self) -> MemoryTransport:
         if not self._own_transport:
             raise UsageError("this conversation hears its transport; leave the transport out to push audio")
+        if not self._entered:
+            raise UsageError("enter the conversation first: async with Conversation(...) as conversation")
         return self._pushed
 
     async def _take_seat(self) -> Seat:
@@ -241,84 +253,56 @@ class Conversation:
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run a task; its failure is the conversation's."""
         try:
-            await task()
+            # A scope of its own: the task group's belongs to the consumer's task, which must still hear of the failure.
+            with anyio.CancelScope() as scope:
+                self._scopes.append(scope)
+                await task()
         except Exception as error:  # noqa: BLE001 -- whatever a transport or recorder raises goes to the consumer
             self._fail(error)
+            with anyio.CancelScope(shield=True):  # whoever waits in send() is told
+                await self._pushed.aclose()
         finally:
             self._running -= 1
             self._ended.ring()
 
     def _emit(self, found: list[Event]) -> None:
+        if self._over:
+            return
         for event in found:
             self._queue.put(event)
         self._news.ring()
 
     def _end(self, reason: EndReason) -> None:
         """Tell the last event, and free the slot."""
-        self._over = True
         self._emit(self._session.finish(reason))
+        self._over = True
         self._seat.close()
+        self._release_exports()
+
+    def _release_exports(self) -> None:
+        """Let whoever waits for an export go: the conversation is over."""
         for export in self._exports:
             export.done.set()
 
     def _fail(self, error: Exception) -> None:
         if self._over:
             return
-        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        self._failure = error
+        self._failure, self._failed = error, True
         slow = isinstance(error, ConsumerTooSlow)
         self._end(EndReason.CONSUMER_TOO_SLOW if slow else EndReason.FAILED)
-        self._tasks.cancel_scope.cancel()
+        for scope in self._scopes:
+            scope.cancel()
 
-    async def _listen(self) -> None:
-        """Bring the transport's audio to the seat, frame by frame."""
-        await self._transport.start(self.model.spec.sample_rate)
-        clock = LiveClock(self.model.spec.sample_rate, anyio.current_time())
-        async with anyio.create_task_group() as watching:
-            if self._realtime:
-                watching.start_soon(self._stand_in, clock)
-            while True:
-                try:
-                    pcm = await self._transport.receive()
-                except anyio.EndOfStream:
-                    break
-                if self._realtime:
-                    late = clock.arrived(len(pcm), anyio.current_time())
-                    pcm = pcm[late:]
-                    self._tell_late(late)
-                for frame in self._framer.push(pcm):
-                    await self._push(frame)
-            watching.cancel_scope.cancel()
-        last = self._framer.flush()
-        if last is not None:
-            await self._push(last)
-        self._seat.finish()
-
-    async def _stand_in(self, clock: LiveClock) -> None:
-        """Let silence stand in for live audio that does not come."""
-        spec = self.model.spec
-        while True:
-            await anyio.sleep(max(clock.wait(anyio.current_time()), 0.001))
-            due = clock.silence_due(anyio.current_time(), spec.frame_size)
-            for frame in self._framer.push(np.zeros(due, np.float32)):
-                await self._push(frame)
-
-    def _tell_late(self, samples: int) -> None:
-        if samples:
-            seconds = samples / self.model.spec.sample_rate
-            self._emit(self._session.lag(self._session.now, seconds, seconds, "user"))
-
-    async def _push(self, frame: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
-        while not self._realtime and self._seat.waiting >= self.PENDING_FRAMES:
-            await self._progress.wait()
-        self._seat.push(frame)
+    def _tell_late(self, seconds: float) -> None:
+        self._emit(self._session.lag(self._session.now, seconds, seconds, "user"))
 
     async def _speak(self) -> None:
         """Bring the model's results to the application and to the transport."""
         while not self._over:
             await self._wakeup.wait()
-            self._progress.ring()
+            self._listener.progress.ring()
             for outcome in self._seat.take():
                 await self._handle(outcome)
 
@@ -348,5 +332,6 @@ class Conversation:
             if dropped:
                 seconds = dropped * self.model.spec.frame_duration
                 self._emit(self._session.lag(frame.at, self._playback.FRAMES * seconds, seconds, "agent"))
-        while self._queue.full:
+        # Whoever exports may be the consumer, who takes no event until that is done.
+        while self._queue.full and not self._exports:
             await self._space.wait()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import level_dbfs
-from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError
+from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError, StateError
 from duplex.frame_model import Frame, FrameModel, SessionOptions, SessionState, StepResult
 from duplex.pacing import skips
 
@@ -125,9 +125,15 @@ class Seat:
         self._engine.release(self)
 
     def go_on(self, tensors: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take up the time line of an exported seat (the engine, before anything is pushed)."""
-        self.index, *pending = (int(index) for index in tensors["seat.index"])
-        self.unanswered.extend(zip(pending, tensors["seat.pcm"].astype(np.float32), strict=True))
+        """Take up the time line of an exported seat (the engine, before anything is pushed).
+
+        :raises StateError: if it is damaged
+        """
+        try:
+            self.index, *pending = (int(index) for index in tensors["seat.index"])
+            self.unanswered.extend(zip(pending, tensors["seat.pcm"].astype(np.float32), strict=True))
+        except (KeyError, ValueError, TypeError) as error:
+            raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
 
     def put(self, outcome: Outcome) -> None:
         """Add a result (the engine, with the lock held)."""
@@ -141,24 +147,30 @@ class Seat:
         return self.realtime or len(self.outbox) < self.RESULTS_LIMIT
 
     def _catch_up(self) -> None:
-        duration = self._engine.model.spec.frame_duration
-        behind = len(self.inbox) * duration
+        spec = self._engine.model.spec
+        behind = spec.seconds(len(self.inbox))
         silent = [level_dbfs(pcm) < self.SILENCE for _, pcm in self.inbox]
         chosen = skips(silent, len(self.inbox) - self.WAITING_AFTER_SKIP)
         first = self.inbox[chosen[0]][0]
         self.inbox = deque(frame for i, frame in enumerate(self.inbox) if i not in chosen)
-        self.put(Skipped(first * duration, behind, len(chosen) * duration))
+        self.put(Skipped(spec.seconds(first), behind, spec.seconds(len(chosen))))
 
     def _export(self) -> Job:
         with self._engine.changed:
             self.frozen = True
             pending = [*self.unanswered]
             reached = self.inbox[0][0] if self.inbox else self.index
-        state = self._engine.model.export(self.slot)
         tensors: dict[str, NDArray[np.generic]] = {}
-        for name in state.tensors:
-            tensors[name] = state.tensors[name]
-            yield
+        try:
+            state = self._engine.model.export(self.slot)
+            for name in state.tensors:
+                tensors[name] = state.tensors[name]
+                yield
+                if self.closed:
+                    return
+        except Exception as error:  # noqa: BLE001 -- it belongs to the conversation that is being exported
+            self._engine.fail([self], error)
+            return
         size = self._engine.model.spec.frame_size
         tensors["seat.index"] = np.array([reached, *(index for index, _ in pending)], np.int64)
         tensors["seat.pcm"] = np.array([pcm for _, pcm in pending], np.float32).reshape(-1, size)
@@ -198,6 +210,7 @@ class Engine:
 
         :raises CapacityError: if there is none
         :raises ClosedError: if the engine has been closed
+        :raises StateError: if the state's time line is damaged
         """
         with self.changed:
             if self._closing:
@@ -208,9 +221,10 @@ class Engine:
                     f"all {self.model.spec.capacity} places of the model are taken; load it with more sessions, "
                     "wait for one with Conversation(..., wait=seconds), or try again later"
                 )
-            seat = self._seats[slot] = Seat(self, slot, realtime=realtime, notify=notify)
+            seat = Seat(self, slot, realtime=realtime, notify=notify)
             if state is not None:
                 seat.go_on(state.tensors)
+            self._seats[slot] = seat
             self._jobs.append(self._prepare(seat, options, state))
             self.changed.notify()
         return seat
@@ -252,6 +266,9 @@ class Engine:
         with self.changed:
             for seat in self._seats.values():
                 seat.put(Failed(ClosedError("the model was closed while the conversation was going on")))
+            waiting, self._vacancy = self._vacancy, []
+        for notify in waiting:
+            notify()
         self.model.close()
 
     def _run(self) -> None:
@@ -280,7 +297,8 @@ class Engine:
         return [seat for seat in self._seats.values() if seat.wants_step()]
 
     def _finishable(self) -> list[Seat]:
-        return [seat for seat in self._seats.values() if seat.ending and seat.ready and not seat.inbox]
+        seats = self._seats.values()
+        return [seat for seat in seats if seat.ending and seat.ready and not seat.frozen and not seat.inbox]
 
     def _advance(self, job: Job) -> None:
         """Do one piece of a job; forget it when it is done."""
@@ -295,7 +313,7 @@ class Engine:
             else:
                 self.model.restore(seat.slot, state)
         except Exception as error:  # noqa: BLE001 -- it belongs to the conversation that is being opened
-            self._fail([seat], error)
+            self.fail([seat], error)
         with self.changed:
             seat.ready = True
         yield
@@ -308,20 +326,19 @@ class Engine:
             pcm[seat.slot], active[seat.slot] = frame, True
         try:
             result = self.model.step(pcm, active)
+            with self.changed:
+                for seat in batch:
+                    if result.valid[seat.slot] and not seat.closed:
+                        seat.outbox.append(self._frame(seat, result))
+                    seat.notify()  # also when nothing came out: there is room for another frame
         except Exception as error:  # noqa: BLE001 -- every conversation of the step is told
-            self._fail(batch, error)
-            return
-        with self.changed:
-            for seat in batch:
-                if result.valid[seat.slot] and not seat.closed:
-                    seat.outbox.append(self._frame(seat, result))
-                seat.notify()  # also when nothing came out: there is room for another frame
+            self.fail(batch, error)
 
     def _frame(self, seat: Seat, result: StepResult) -> Frame:
         index, heard = seat.unanswered.popleft()
         spec, slot = self.model.spec, seat.slot
         return Frame(
-            at=index * spec.frame_duration,
+            at=spec.seconds(index),
             user_pcm=heard,
             agent_pcm=result.pcm[slot].copy() if spec.agent_streams else None,
             text=int(result.text[slot]),
@@ -329,8 +346,8 @@ class Engine:
             user=result.user[slot].copy(),
         )
 
-    def _fail(self, seats: list[Seat], error: Exception) -> None:
-        """End conversations whose state can no longer be trusted."""
+    def fail(self, seats: list[Seat], error: Exception) -> None:
+        """End conversations whose state can no longer be trusted (the inference thread)."""
         if not isinstance(error, DuplexError):
             cause = error
             error = ModelError(f"the model failed ({type(cause).__name__}: {cause}); start the conversation again")

@@ -127,6 +127,10 @@ class ModelSpec:
         """Seconds of audio in a frame."""
         return self.frame_size / self.sample_rate
 
+    def seconds(self, frames: int) -> float:
+        """Return how long so many frames are; as a place on the time line, where frame ``frames`` starts."""
+        return frames * self.frame_size / self.sample_rate
+
     @property
     def streams(self) -> int:
         """How many token streams there are in all."""

@@ -35,11 +35,13 @@ class Model:
         *,
         name: str,
         revision: str | None = None,
+        fingerprint: str = "",
         defaults: SessionOptions | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
     ) -> None:
         self.name = name
         self.revision = revision
+        self.fingerprint = fingerprint
         self.defaults = defaults or SessionOptions(
             temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0
         )
@@ -137,7 +139,14 @@ def load(
         sessions=sessions,
         deterministic=deterministic,
     )
-    return Model(frames, tokenizer, name=name, revision=found.revision, defaults=found.defaults)
+    return Model(
+        frames,
+        tokenizer,
+        name=name,
+        revision=found.revision,
+        fingerprint=found.fingerprint,
+        defaults=found.defaults,
+    )
 
 
 async def load_async(name: str = "tiny", **options: Any) -> Model:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from duplex import events
 from duplex.audio import level_dbfs
-from duplex.errors import ConsumerTooSlow
+from duplex.errors import ConsumerTooSlow, StateError
 from duplex.frame_model import Frame, ModelSpec
 from duplex.tokenizer import PieceDecoder
 from duplex.turns import AgentTurns, UserTurns
@@ -84,7 +84,7 @@ class Session:
     def finish(self, reason: events.EndReason) -> list[events.Event]:
         """End."""
         used = events.Usage(
-            frames=self._frames, seconds=self._frames * self._spec.frame_duration, dropped_seconds=self._dropped
+            frames=self._frames, seconds=self._spec.seconds(self._frames), dropped_seconds=self._dropped
         )
         return [events.SessionEnded(sequence=_UNNUMBERED, at=self._end, reason=reason, usage=used)]
 
@@ -101,7 +101,16 @@ class Session:
         }
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on where :meth:`state` was taken."""
+        """Go on where :meth:`state` was taken.
+
+        :raises StateError: if it is damaged
+        """
+        try:
+            self._restore(state)
+        except (KeyError, ValueError, TypeError) as error:
+            raise StateError(f"the saved conversation is damaged ({error}); export it anew") from error
+
+    def _restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         speaking, run, since, agent_speaking = (float(value) for value in state["turns"])
         self._user = UserTurns(bool(speaking), int(run), since)
         recent = deque(((float(at), bool(loud)) for at, loud in state["agent.recent"]), maxlen=AgentTurns.END_FRAMES)
@@ -118,7 +127,7 @@ class Session:
         """Ask the detector; its windows have a pace of their own, counted on the frames that were heard."""
         found: list[events.Event] = []
         # A skipped stretch moves the time line, but no window: their distance is what was dropped before this frame.
-        offset = frame.at - self._frames * self._spec.frame_duration
+        offset = frame.at - self._spec.seconds(self._frames)
         for probability in self._voice.hear(frame):
             turn = self._user.hear(probability, self._windows * self._voice.window + offset)
             self._windows += 1
@@ -177,16 +186,15 @@ class EventQueue:
         if self._since is None:
             self._since = event.at
         self._waiting.append(event)
-        if not isinstance(event, events.AgentAudio):
-            return
-        self._audio_frames += 1
-        if self._realtime:
-            if event.at - self._since > self.LIMIT_SECONDS:
-                raise ConsumerTooSlow(
-                    f"no event was taken for {self.LIMIT_SECONDS:g} seconds of live audio; iterate over the "
-                    "conversation in a task of its own, and do slow work elsewhere"
-                )
-            if self._audio_frames * self._frame_duration > self.AUDIO_SECONDS:
+        ends = isinstance(event, events.SessionEnded)
+        if self._realtime and not ends and event.at - self._since > self.LIMIT_SECONDS:
+            raise ConsumerTooSlow(
+                f"no event was taken for {self.LIMIT_SECONDS:g} seconds of live audio; iterate over the "
+                "conversation in a task of its own, and do slow work elsewhere"
+            )
+        if isinstance(event, events.AgentAudio):
+            self._audio_frames += 1
+            if self._realtime and self._audio_frames * self._frame_duration > self.AUDIO_SECONDS:
                 self._drop_oldest(event.at)
 
     def take(self) -> events.Event | None:
@@ -202,6 +210,7 @@ class EventQueue:
     def clear(self) -> None:
         """Forget everything that waits."""
         self._waiting.clear()
+        self._audio_frames = 0
         self._since = None
 
     def _drop_oldest(self, now: float) -> None:

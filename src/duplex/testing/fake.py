@@ -114,9 +114,9 @@ class _Slot:
     memory: int = 0
     """What is left of all tokens that were read, 64 bits."""
     frames: int = 0
-    heard: deque[Float32] = attrs.Factory(deque)
+    heard: deque[Float32] = attrs.Factory(deque[Float32])
     """The user's frames whose time step has not come out."""
-    known: dict[tuple[int, int], int] = attrs.Factory(dict)
+    known: dict[tuple[int, int], int] = attrs.Factory(dict[tuple[int, int], int])
     """Tokens that a prompt fixed for steps to come, by stream and index; until the next frame of audio."""
 
 
@@ -135,7 +135,7 @@ class FakeFrameModel:
     1
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- keywords of a test double, one for each thing a test varies
         self,
         *,
         capacity: int = 1,
@@ -200,14 +200,16 @@ class FakeFrameModel:
     def prefill(self, slot: int, tokens: Int64) -> None:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
         held = self._slots[slot]
-        for column, stream in np.argwhere(tokens.T != UNGENERATED).tolist():
-            index = held.frames + column + self.spec.delays[stream]
-            if index <= held.frames or stream >= self._user.start:
-                held.ring[stream, index % self._ring_length] = tokens[stream, column]
+        for stream, column in np.argwhere(tokens[: self._user.start] != UNGENERATED).tolist():
+            token, index = int(tokens[stream, column]), held.frames + column + self.spec.delays[stream]
+            if index == held.frames:  # chosen ahead
+                held.ring[stream, index % self._ring_length] = token
             else:
-                held.known[stream, index] = int(tokens[stream, column])
-            if stream == self.spec.streams - 1 and (tokens[self._user, column] != UNGENERATED).all():
-                self._advance(held, tokens[self._user, column], np.zeros(self.spec.frame_size, np.float32))
+                held.known[stream, index] = token
+        silence = np.zeros(self.spec.frame_size, np.float32)
+        for heard in tokens[self._user].T:
+            if (heard != UNGENERATED).all():
+                self._advance(held, heard, silence)
 
     def step(self, pcm: Float32, active: NDArray[np.bool_]) -> StepResult:
         """Advance the slots where ``active`` by one frame."""

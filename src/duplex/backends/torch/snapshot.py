@@ -99,6 +99,11 @@ def _restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
 def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) -> None:
     """Put one saved tensor where it belongs in a slot's; a cache's positions go back to the places they came from."""
     value = _from_numpy(saved[name], tensor.dtype).to(tensor.device)
+    wanted = list(tensor.shape)
+    if name.endswith(_CACHE):
+        wanted[-2] = min(wanted[-2], int(saved[_position_of(name)]))
+    if list(value.shape) != wanted:
+        raise ValueError(f"'{name}' is {list(value.shape)}, not {wanted}")
     if name.endswith(_CACHE):
         position, count, capacity = int(saved[_position_of(name)]), value.shape[-2], tensor.shape[-2]
         places = torch.arange(position - count, position, device=tensor.device) % capacity

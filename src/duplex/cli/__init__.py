@@ -1,0 +1,100 @@
+"""The command ``duplex``: arguments in, library calls, text out.
+
+Results go to standard output, everything else to standard error. Exit status 0 is success, 1 is for what failed, 2 for
+wrong use, 130 for Ctrl-C. An error is one line that says what to do; ``--debug`` adds where it came from.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import duplex
+from duplex.cli import codec, doctor, models, process
+from duplex.cli.options import debug_option
+from duplex.cli.text import one_line, say_error, tell
+from duplex.errors import UsageError
+
+__all__ = ["cli", "main"]
+
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@debug_option
+@click.version_option(duplex.__version__, prog_name="duplex")
+def cli() -> None:
+    """Full-duplex speech dialogue with models that listen and speak at the same time.
+
+    \b
+    Try it with a recording of yours:
+      duplex process question.wav --out results
+    and see what is installed and what can be loaded:
+      duplex doctor
+      duplex models
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+
+
+for command in (process.process, codec.encode, codec.decode, models.models, models.info, doctor.doctor):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with ``arguments``, those of the process if left out, and exit with its status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Also for what goes wrong before options are read. After "--" it is the name of a file.
+    debug = "--debug" in (given[: given.index("--")] if "--" in given else given)
+    _prepare(debug=debug)
+    sys.exit(_run(given, debug=debug))
+
+
+def _prepare(*, debug: bool) -> None:
+    """Keep the libraries underneath from adding lines of their own."""
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a letter shows a question mark
+    if debug:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        return
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when the hub's client is imported
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    """Run a command; return its exit status."""
+    try:
+        # Not click's own main, which prints an empty line at Ctrl-C.
+        with cli.make_context("duplex", arguments, obj=debug) as context:
+            status: Any = cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return WRONG_USE
+    except click.ClickException as error:
+        help_command = f"{error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
+        say_error(f"{one_line(error.format_message())}{f' (see `{help_command}`)' if help_command else ''}")
+        return WRONG_USE if isinstance(error, click.UsageError) else FAILED
+    except (KeyboardInterrupt, click.Abort):
+        if sys.stderr.isatty():
+            click.echo(err=True)  # after the ^C
+        say_error("interrupted; run it again to go on with what is not finished")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has read enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # noqa: BLE001 -- no traceback without --debug
+        tell(error, debug=debug)
+        return WRONG_USE if isinstance(error, UsageError) else FAILED
+    return status if isinstance(status, int) else 0

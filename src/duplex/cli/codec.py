@@ -1,0 +1,95 @@
+"""``duplex encode`` and ``duplex decode``: Mimi alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from duplex.cli.options import Choice, codec_options, user_channel_option
+from duplex.cli.progress import FileBars
+from duplex.cli.text import plain
+from duplex.errors import UsageError
+
+if TYPE_CHECKING:
+    from duplex.frame_model import Codec
+
+__all__ = ["decode", "encode"]
+
+
+@click.command(short_help="Turn a recording into a file of codes.")
+@click.argument("recording", metavar="IN", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), metavar="F.safetensors", help="Default: IN's name here.")
+@user_channel_option
+@codec_options
+def encode(recording: Path, out: Path | None, user_channel: Any, choice: Choice) -> None:
+    """Turn a recording into codes, with the model's codec alone.
+
+    The file holds `codes`, int64 [codebooks, frames].
+
+    \b
+    Example:
+      duplex encode question.wav --out question.safetensors
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.process import encode_file  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.transports import probe_duration  # noqa: PLC0415
+    from duplex.transports.decoding import Decoder  # noqa: PLC0415
+
+    out = _chosen(out, f"{recording.stem}.safetensors")
+    Decoder(recording, 24000, user_channel).close()  # complains before a model is loaded
+    duration = probe_duration(recording)
+    codec = _load(choice)
+    with FileBars() as bars:
+        frames = encode_file(
+            codec,
+            recording,
+            out,
+            user_channel=user_channel,
+            progress=lambda seconds: bars.update(str(recording), seconds, duration),
+        )
+    click.echo(plain(f"{recording} -> {out}"))
+    click.echo(f"  {frames} frames of {codec.spec.codebooks} codes, {frames / codec.spec.frame_rate:.2f} s")
+
+
+@click.command(short_help="Turn a file of codes into sound.")
+@click.argument("codes", metavar="F.safetensors", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="OUT.wav", help="Default: the file's name, .decoded.wav."
+)
+@codec_options
+def decode(codes: Path, out: Path | None, choice: Choice) -> None:
+    """Turn a file of codes into a 16-bit wav file, with the model's codec alone.
+
+    \b
+    Example:
+      duplex decode question.safetensors --out question-decoded.wav
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.process import decode_file  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.process.codes import read_codes_header  # noqa: PLC0415
+
+    out = _chosen(out, f"{codes.stem}.decoded.wav")
+    _, frames = read_codes_header(codes)  # complains before a model is loaded
+    codec = _load(choice)
+    with FileBars() as bars:
+        decode_file(
+            codec,
+            codes,
+            out,
+            progress=lambda seconds: bars.update(str(codes), seconds, frames / codec.spec.frame_rate),
+        )
+    click.echo(plain(f"{codes} -> {out}"))
+    click.echo(f"  {frames / codec.spec.frame_rate:.2f} s at {codec.spec.sample_rate} Hz")
+
+
+def _chosen(out: Path | None, name: str) -> Path:
+    """Return where the result goes; a name that nobody gave must not replace anything."""
+    if out is not None:
+        return out
+    if Path(name).exists():
+        raise UsageError(f"{name} is there already; name the result with --out")
+    return Path(name)
+
+
+def _load(choice: Choice) -> "Codec":
+    import duplex  # noqa: PLC0415
+
+    return duplex.load_codec(choice.model, backend=choice.backend, device=choice.device, revision=choice.revision)

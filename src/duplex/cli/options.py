@@ -1,0 +1,107 @@
+"""The options that commands have in common, gathered into what the library takes."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+import click
+
+from duplex.frame_model import SessionOptions
+
+__all__ = ["Choice", "codec_options", "debug_option", "dialogue_options", "user_channel_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@attrs.frozen(kw_only=True)
+class Choice:
+    """Which model is to be loaded, and how; ``sessions`` is ``None`` if the command shall choose."""
+
+    model: str
+    revision: str | None
+    backend: Any
+    device: str
+    dtype: str = "auto"
+    quantize: str | None = None
+    sessions: int | None = None
+    deterministic: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return what may change the tokens of a dialogue."""
+        return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "sessions"))
+
+
+CODEC = (
+    click.option("--model", default="tiny", show_default=True, help="A built-in name, a folder, or owner/name."),
+    click.option("--revision", help="A branch, tag or commit of a hub repository."),
+    click.option(
+        "--backend",
+        type=click.Choice(["auto", "torch", "mlx"]),
+        default="auto",
+        show_default=True,
+        help="What runs it.",
+    ),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."),
+)
+LOADING = (
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help="Type of the weights; auto is bfloat16 on a GPU.",
+    ),
+    click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Smaller weights, where available."),
+    click.option("--sessions", type=click.IntRange(1), help="How many conversations run side by side."),
+    click.option("--deterministic", is_flag=True, help="Tokens do not depend on what runs beside; slower."),
+)
+SAMPLING = (
+    click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of the sampling noise; 0 for recordings."),
+    click.option("--greedy", is_flag=True, help="Always the likeliest token; no noise."),
+    click.option("--temperature", type=float, help="Of the agent's audio; the checkpoint's if left out."),
+    click.option("--text-temperature", type=float, help="Of the agent's text."),
+    click.option("--top-k", type=int, help="Audio tokens to choose among; 0 is all of them."),
+    click.option("--text-top-k", type=int, help="Text tokens to choose among; 0 is all of them."),
+)
+
+# Looked for by `main` itself, so that it also holds for errors in the other options.
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error comes from.")
+user_channel_option = click.option(
+    "--user-channel",
+    type=click.Choice(["left", "right", "mix"]),
+    default="mix",
+    show_default=True,
+    help="Which channel of a recording is the user.",
+)
+
+
+def codec_options(command: F) -> F:
+    """Add the options of what needs Mimi alone; the command gets them as ``choice``."""
+    return _gathered(command, CODEC, lambda values: {"choice": _take(Choice, values)})
+
+
+def dialogue_options(command: F) -> F:
+    """Add the options of what runs a dialogue model; the command gets ``choice`` and ``options``."""
+    return _gathered(
+        command,
+        (*CODEC, *LOADING, *SAMPLING),
+        lambda values: {"choice": _take(Choice, values), "options": _take(SessionOptions, values)},
+    )
+
+
+def _gathered(command: F, options: tuple[Any, ...], gather: Callable[[dict[str, Any]], dict[str, Any]]) -> F:
+    @functools.wraps(command)
+    def gathering(**values: Any) -> Any:
+        return command(**gather(values), **values)
+
+    decorated: Any = gathering
+    for option in reversed((*options, debug_option)):
+        decorated = option(decorated)
+    return decorated
+
+
+def _take(kind: type[Any], values: dict[str, Any]) -> Any:
+    """Make ``kind`` of the values that are its own, and take them out."""
+    names = [field.name for field in attrs.fields(kind) if field.name in values]
+    return kind(**{name: values.pop(name) for name in names})

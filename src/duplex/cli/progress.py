@@ -1,0 +1,86 @@
+"""Progress bars on standard error; nothing where that is no terminal."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from duplex.cli.text import plain
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["FileBars"]
+
+LONGEST_NAME = 40
+
+
+class FileBars:
+    """A bar for each file that runs, and one for all of them if there are several; figures are seconds of audio.
+
+    What is to be printed meanwhile goes through :meth:`after`: at once without bars, else when they are gone.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 -- rich takes a tenth of a second to import
+
+        self._console: Any = Console(stderr=True)
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._total: TaskID | None = None
+        self._later: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            from rich import progress  # noqa: PLC0415
+
+            self._bars = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(bar_width=None),
+                progress.TaskProgressColumn(show_speed=False),
+                progress.TextColumn("{task.completed:.0f} s", markup=False),
+                progress.TimeRemainingColumn(compact=True),
+                console=self._console,
+                transient=True,
+                # Standard output may lead elsewhere, and must not be drawn into the bars' terminal.
+                redirect_stdout=False,
+                redirect_stderr=False,
+                expand=True,
+            )
+            self._total = self._bars.add_task("total", total=None, start=True)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+        for action in self._later:
+            action()
+
+    def after(self, action: Callable[[], None]) -> None:
+        """Have something printed where it does not run into the bars."""
+        if self._bars is None:
+            action()
+        else:
+            self._later.append(action)
+
+    def update(self, name: str, seconds: float, duration: float | None, *, over: bool = False) -> None:
+        """Show how far one file is; a file that is over has no bar any more."""
+        if self._bars is None:
+            return
+        if over:
+            if name in self._tasks:
+                self._bars.remove_task(self._tasks.pop(name))
+            return
+        if name not in self._tasks:
+            shown = plain(name)
+            shown = shown if len(shown) <= LONGEST_NAME else f"...{shown[3 - LONGEST_NAME :]}"
+            self._tasks[name] = self._bars.add_task(shown, total=duration)
+        self._bars.update(self._tasks[name], completed=seconds, total=duration)
+
+    def update_total(self, seconds: float, duration: float | None) -> None:
+        """Show how far all files are."""
+        if self._bars is not None and self._total is not None:
+            self._bars.update(self._total, completed=seconds, total=duration)

@@ -1,0 +1,67 @@
+"""Text for people and for machines."""
+
+import json
+import traceback
+from typing import Any
+
+import click
+
+from duplex.errors import DuplexError
+
+__all__ = ["one_line", "plain", "print_json", "say_error", "shortened", "size", "tell"]
+
+LONGEST_WORDS = 400
+UNIT = 1000
+
+
+def plain(text: str) -> str:
+    """Replace what could move the cursor or change a terminal's settings."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def one_line(message: object) -> str:
+    """Return a message on one line."""
+    return plain(" ".join(str(message).split()))
+
+
+def shortened(text: str, longest: int = LONGEST_WORDS) -> str:
+    """Return the beginning of a long text."""
+    return text if len(text) <= longest else f"{text[:longest].rstrip()} ..."
+
+
+def say_error(message: str) -> None:
+    """Print one line on standard error."""
+    click.echo(f"duplex: error: {message}", err=True)
+
+
+def tell(error: Exception, *, debug: bool) -> None:
+    """Print an error as one line on standard error; with ``debug`` where it comes from, too.
+
+    One that nobody foresaw says how to learn more.
+    """
+    if debug:
+        traceback.print_exception(error)
+    message = one_line(error)
+    if not isinstance(error, DuplexError):
+        cause = f"{type(error).__name__}: {shortened(message)}" if message else type(error).__name__
+        message = f"unexpected {cause}; run again with --debug for details"
+    say_error(message)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for machines."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def size(count: float, unit: str = "B") -> str:
+    """Return a number as people say it.
+
+    >>> size(385_000_000), size(950), size(7_700_000_000, "")
+    ('385 MB', '950 B', '7.7 G')
+    """
+    prefixes = ["", "k", "M", "G", "T"]
+    while count >= UNIT and len(prefixes) > 1:
+        count /= UNIT
+        del prefixes[0]
+    number = f"{count:.0f}" if count >= 10 or not prefixes[0] else f"{count:.1f}"  # noqa: PLR2004 -- two digits do
+    return f"{number} {prefixes[0]}{unit}".strip()

@@ -1,0 +1,86 @@
+"""The user's audio on its way from a transport to a seat: exact frames, and live audio kept on time."""
+
+from collections.abc import Callable
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio import Framer
+from duplex.engine import Seat
+from duplex.frame_model import ModelSpec
+from duplex.pacing import LiveClock
+from duplex.transport import Transport
+from duplex.wakeup import Bell
+
+__all__ = ["Listener"]
+
+
+class Listener:
+    """Cuts what a transport gives into frames, and pushes them to a seat until the audio is over.
+
+    A transport that is not live is held back while many frames wait for the model. For a live one, silence stands in
+    for audio that does not come, and ``tell_late`` is told the seconds of audio that came too late and were dropped.
+    """
+
+    WAITING_FRAMES = 60
+
+    def __init__(self, transport: Transport, seat: Seat, spec: ModelSpec, tell_late: Callable[[float], None]) -> None:
+        self.progress = Bell()
+        """To be rung when the model has taken frames."""
+        self._transport = transport
+        self._seat = seat
+        self._spec = spec
+        self._tell_late = tell_late
+        self._framer = Framer(spec.frame_size)
+
+    async def run(self) -> None:
+        """Listen until the transport's audio is over, and tell the seat."""
+        await self._transport.start(self._spec.sample_rate)
+        if self._transport.realtime:
+            await self._listen_live(LiveClock(self._spec.sample_rate, anyio.current_time()))
+        else:
+            await self._listen()
+        last = self._framer.flush()
+        if last is not None:
+            await self._push(last)
+        self._seat.finish()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                pcm = await self._transport.receive()
+            except anyio.EndOfStream:
+                return
+            await self._take(pcm)
+
+    async def _listen_live(self, clock: LiveClock) -> None:
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(self._stand_in, clock)
+            while True:
+                try:
+                    pcm = await self._transport.receive()
+                except anyio.EndOfStream:
+                    break
+                late = clock.arrived(len(pcm), anyio.current_time())
+                if late:
+                    self._tell_late(late / self._spec.sample_rate)
+                await self._take(pcm[late:])
+            watching.cancel_scope.cancel()
+
+    async def _stand_in(self, clock: LiveClock) -> None:
+        """Let silence stand in for live audio that does not come."""
+        while True:
+            await anyio.sleep(max(clock.wait(anyio.current_time()), 0.001))
+            due = clock.silence_due(anyio.current_time(), self._spec.frame_size)
+            if due:
+                await self._take(np.zeros(due, np.float32))
+
+    async def _take(self, pcm: NDArray[np.float32]) -> None:
+        for frame in self._framer.push(pcm):
+            await self._push(frame)
+
+    async def _push(self, frame: NDArray[np.float32]) -> None:
+        while not self._transport.realtime and self._seat.waiting >= self.WAITING_FRAMES:
+            await self.progress.wait()
+        self._seat.push(frame)

@@ -1,0 +1,238 @@
+"""What there is to do: which recordings have been processed, which cannot be, and which are left.
+
+Results are finished when their ``run.json`` is there, and stay so while the recording's content, the checkpoint, and
+the options are the same.
+"""
+
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+import duplex
+from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
+from duplex.frame_model import SessionOptions
+from duplex.process.files import RESULT_FILES, RUN, make_folder, read_run, read_text
+from duplex.process.recordings import Recording, absolute
+from duplex.transports.files import UserChannel, probe_duration
+
+__all__ = ["Plan", "Recipe", "Result", "Task", "sha256_of"]
+
+LONGEST_TAIL = 3600
+BLOCK = 1 << 20
+RATE = 24000
+"""Hertz, only to try whether a recording opens."""
+
+
+def _check_tail(_: object, __: object, value: float) -> None:
+    if not 0 <= value <= LONGEST_TAIL:
+        raise UsageError(f"tail is {value}; give seconds from 0 to {LONGEST_TAIL}")
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """What decides the results, beside the recording itself.
+
+    ``options`` has no ``None`` in it. ``fingerprint`` tells checkpoints apart (``""`` if unknown: then the name and the
+    revision do). ``settings`` says how the model was loaded: dtype, device and the like.
+
+    :raises UsageError: if ``tail`` is out of range
+    """
+
+    model: str
+    revision: str | None = None
+    fingerprint: str = ""
+    options: SessionOptions
+    user_channel: UserChannel = "mix"
+    tail: float = attrs.field(default=0.0, validator=_check_tail)
+    settings: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the recipe's part of ``run.json``."""
+        sampling = attrs.asdict(self.options, filter=attrs.filters.exclude("seed"))
+        return {
+            "model": self.model,
+            "revision": self.revision,
+            "fingerprint": self.fingerprint,
+            "options": {**sampling, "user_channel": self.user_channel, "tail": self.tail, **self.settings},
+            "seed": self.options.seed,
+        }
+
+    def made(self, run: Mapping[str, Any]) -> bool:
+        """Tell whether results with this ``run.json`` would come out the same again."""
+        own = self.as_json()
+        identity = ("fingerprint",) if self.fingerprint and run.get("fingerprint") else ("model", "revision")
+        return all(own[key] == run.get(key) for key in (*identity, "options", "seed"))
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """What became of one recording.
+
+    ``real_time_factor`` is computing time over the audio's ``seconds``; below 1 is faster than real time. ``text`` is
+    what the agent said. ``error`` says why it ``"failed"``.
+    """
+
+    recording: Recording
+    folder: Path
+    status: Literal["done", "skipped", "failed"]
+    seconds: float = 0.0
+    real_time_factor: float | None = None
+    text: str = ""
+    error: Exception | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """A recording that is to be processed; ``duration`` in seconds is what its headers tell, with the tail."""
+
+    recording: Recording
+    folder: Path
+    duration: float | None
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """All recordings, those that are left as ``tasks``, and the ``results`` of those that are not."""
+
+    recipe: Recipe
+    recordings: list[Recording]
+    tasks: list[Task]
+    results: list[Result]
+
+    @classmethod
+    def make(
+        cls, recordings: Iterable[Recording], out: str | os.PathLike[str], recipe: Recipe, *, force: bool = False
+    ) -> "Plan":
+        """Look at the recordings, and at what is in the output folder already. Blocking.
+
+        ``force`` processes also what is finished, and replaces results of another recording.
+
+        :raises OutputError: if the output folder cannot be made
+        """
+        plan = cls(recipe=recipe, recordings=list(recordings), tasks=[], results=[])
+        make_folder(Path(out))
+        for recording in plan.recordings:
+            folder = Path(out) / recording.name
+            try:
+                finished = plan._look(recording, folder, force=force)
+            except DuplexError as error:
+                plan.results.append(Result(recording=recording, folder=folder, status="failed", error=error))
+                continue
+            if finished is not None:
+                plan.results.append(finished)
+                continue
+            duration = probe_duration(recording.path)
+            if duration is not None:
+                duration += recipe.tail
+            plan.tasks.append(Task(recording=recording, folder=folder, duration=duration))
+        return plan
+
+    def in_order(self, results: Iterable[Result]) -> list[Result]:
+        """Return all results in the order of the recordings."""
+        every = {result.recording.path: result for result in (*self.results, *results)}
+        return [every[recording.path] for recording in self.recordings if recording.path in every]
+
+    def _look(self, recording: Recording, folder: Path, *, force: bool) -> Result | None:
+        """Return the result of what is finished.
+
+        :raises AudioFileError: if the recording cannot be opened
+        :raises OutputError: if its results would replace something else
+        """
+        _try_to_open(recording.path)
+        for name in RESULT_FILES:
+            if _same_file(folder / name, recording.path):
+                raise OutputError(f"{recording.path} would be overwritten by its own results; choose another --out")
+        run = read_run(folder)
+        if run is None or force:
+            return None
+        same_content = run.get("sha256") == sha256_of(recording.path)
+        if not same_content and run.get("input") != str(absolute(recording.path)):
+            raise OutputError(
+                f"{folder} holds the results of another recording, {run.get('input')}; choose another --out, "
+                "or replace them with --force"
+            )
+        if not (same_content and self.recipe.made(run) and _complete(folder, run)):
+            return None
+        return Result(
+            recording=recording,
+            folder=folder,
+            status="skipped",
+            seconds=_number(run.get("seconds")) or 0.0,
+            real_time_factor=_number(run.get("real_time_factor")),
+            text=read_text(folder),
+        )
+
+
+def run_record(
+    recording: Recording, recipe: Recipe, *, sha256: str, seconds: float, real_time_factor: float
+) -> dict[str, Any]:
+    """Return the content of ``run.json``, but for the list of files."""
+    return {
+        "input": str(absolute(recording.path)),
+        "sha256": sha256,
+        **recipe.as_json(),
+        "versions": {
+            "duplex": duplex.__version__,
+            "torch": _version("torch"),
+            "numpy": _version("numpy"),
+            "python": platform.python_version(),
+        },
+        "seconds": round(seconds, 6),
+        "real_time_factor": round(real_time_factor, 4),
+    }
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a recording's file.
+
+    :raises AudioFileError: if it cannot be read
+    """
+    from duplex.transports.decoding import open_recording  # noqa: PLC0415 -- it imports PyAV
+
+    digest = hashlib.sha256()
+    try:
+        with open_recording(path) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise AudioFileError(f"{path} cannot be read: {error.strerror or error}; copy it again") from None
+    return digest.hexdigest()
+
+
+def _try_to_open(path: Path) -> None:
+    """Learn now, before a model is loaded, what keeps a recording from being heard."""
+    from duplex.transports.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
+
+    if path.is_dir():
+        raise AudioFileError(f"{path} has no recordings in it; give a folder that has, or an audio file")
+    Decoder(path, RATE, "mix").close()
+
+
+def _same_file(first: Path, second: Path) -> bool:
+    try:
+        return os.path.samefile(first, second)  # noqa: PTH121 -- both may be missing
+    except OSError:
+        return False
+
+
+def _complete(folder: Path, run: Mapping[str, Any]) -> bool:
+    files: Any = run.get("files")
+    return isinstance(files, list) and all((folder / str(name)).is_file() for name in [*files, RUN])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] -- JSON
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

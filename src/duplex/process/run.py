@@ -1,0 +1,194 @@
+"""Recordings through a model, as many side by side as it has places."""
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.conversation import Conversation
+from duplex.frame_model import SessionOptions
+from duplex.model import Model
+from duplex.process.files import ResultWriter
+from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_of
+from duplex.process.recordings import Recording, find_recordings
+from duplex.transports.files import FileTransport, UserChannel
+
+__all__ = ["Progress", "carry_out", "process"]
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far things are: one recording, and all that are processed in this run. All figures are seconds of audio.
+
+    ``duration`` and ``total`` are ``None`` where headers do not tell. ``result`` is there when the recording has ended.
+    """
+
+    recording: Recording
+    seconds: float
+    duration: float | None
+    done: float
+    total: float | None
+    result: Result | None = None
+
+
+async def process(  # noqa: PLR0913 -- each is a choice of its own
+    model: Model,
+    inputs: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    options: SessionOptions | None = None,
+    user_channel: UserChannel = "mix",
+    tail: float = 0.0,
+    force: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Result]:
+    """Process recordings, and write a folder of results for each below ``out``.
+
+    ``inputs`` are files, folders (searched with all that is below) and patterns. As many as the model has sessions run
+    side by side. What a run before this one has finished with the same content, checkpoint, options and ``settings`` is
+    skipped, unless ``force``. A recording that fails is told in its :class:`Result` and does not stop the others.
+    Cancelled, it keeps what is finished, and nothing of the rest.
+
+    ``tail`` is for how many seconds of silence the agent may go on after the recording's end.
+
+    :raises UsageError: if an argument is out of range
+    :raises OutputError: if ``out`` cannot be made
+    """
+    recipe = Recipe(
+        model=model.name,
+        revision=model.revision,
+        fingerprint=model.fingerprint,
+        options=(options or SessionOptions()).with_defaults(model.defaults),
+        user_channel=user_channel,
+        tail=tail,
+        settings=settings or {},
+    )
+    recordings = await anyio.to_thread.run_sync(find_recordings, list(inputs), out)
+    plan = await anyio.to_thread.run_sync(partial(Plan.make, recordings, out, recipe, force=force))
+    return await carry_out(model, plan, progress=progress)
+
+
+async def carry_out(model: Model, plan: Plan, *, progress: Callable[[Progress], None] | None = None) -> list[Result]:
+    """Process what a plan has left to do; return the results of all its recordings, in order."""
+    waiting = deque(plan.tasks)
+    results: list[Result] = []
+    tracker = _Tracker(plan.tasks, progress)
+
+    async def work() -> None:
+        while waiting:
+            task = waiting.popleft()
+            result = await _run(model, task, plan.recipe, tracker)
+            results.append(result)
+            tracker.ended(task, result)
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(min(model.sessions, len(waiting))):
+            workers.start_soon(work)
+    return plan.in_order(results)
+
+
+class _Recorded(FileTransport):
+    """A recording with ``tail`` seconds of silence after its end."""
+
+    def __init__(self, path: Path, *, user_channel: UserChannel, tail: float) -> None:
+        super().__init__(path, user_channel=user_channel)
+        self._tail = tail
+        self._silence = self._rate = 0
+
+    async def start(self, sample_rate: int) -> None:
+        await super().start(sample_rate)
+        self._rate = sample_rate
+        self._silence = round(self._tail * sample_rate)
+
+    async def receive(self) -> NDArray[np.float32]:
+        try:
+            return await super().receive()
+        except anyio.EndOfStream:
+            if not self._silence:
+                raise
+        samples = min(self._silence, self._rate)
+        self._silence -= samples
+        return np.zeros(samples, np.float32)
+
+
+class _Tracker:
+    """Adds up the progress of all recordings."""
+
+    def __init__(self, tasks: Iterable[Task], report: Callable[[Progress], None] | None) -> None:
+        self._report = report
+        self._seconds: dict[Path, float] = {task.recording.path: 0.0 for task in tasks}
+        self._durations = {task.recording.path: task.duration for task in tasks}
+
+    def heard(self, task: Task, seconds: float) -> None:
+        self._tell(task, seconds, None)
+
+    def ended(self, task: Task, result: Result) -> None:
+        # What was heard counts, not what headers said.
+        path = task.recording.path
+        self._durations[path] = self._seconds[path] if result.status == "failed" else result.seconds
+        self._tell(task, self._durations[path] or 0.0, result)
+
+    def _tell(self, task: Task, seconds: float, result: Result | None) -> None:
+        path = task.recording.path
+        self._seconds[path] = seconds
+        if self._report is None:
+            return
+        known = [duration for duration in self._durations.values() if duration is not None]
+        self._report(
+            Progress(
+                recording=task.recording,
+                seconds=seconds,
+                duration=self._durations[path],
+                done=sum(self._seconds.values()),
+                total=sum(known) if len(known) == len(self._durations) else None,
+                result=result,
+            )
+        )
+
+
+async def _run(model: Model, task: Task, recipe: Recipe, tracker: _Tracker) -> Result:
+    """Process one recording; whatever goes wrong with it is its own."""
+    try:
+        return await _process_one(model, task, recipe, tracker)
+    except Exception as error:  # noqa: BLE001 -- the other recordings must not suffer
+        return Result(recording=task.recording, folder=task.folder, status="failed", error=error)
+
+
+async def _process_one(model: Model, task: Task, recipe: Recipe, tracker: _Tracker) -> Result:
+    tracker.heard(task, 0.0)
+    path, duration = task.recording.path, model.spec.frame_duration
+    sha256 = await anyio.to_thread.run_sync(sha256_of, path)
+    transport = _Recorded(path, user_channel=recipe.user_channel, tail=recipe.tail)
+    with ResultWriter(task.folder, model.spec, model.tokenizer) as writer:
+        started = time.perf_counter()
+        async with Conversation(
+            model, transport, options=recipe.options, wait=math.inf, recorder=writer
+        ) as conversation:
+            async for event in conversation:
+                writer.event(event)
+                if writer.due:
+                    await anyio.to_thread.run_sync(writer.flush)
+                    tracker.heard(task, writer.frames * duration)
+        seconds = writer.frames * duration
+        factor = (time.perf_counter() - started) / seconds
+        run = run_record(task.recording, recipe, sha256=sha256, seconds=seconds, real_time_factor=factor)
+        await anyio.to_thread.run_sync(writer.commit, run)
+        return Result(
+            recording=task.recording,
+            folder=task.folder,
+            status="done",
+            seconds=seconds,
+            real_time_factor=factor,
+            text=writer.text,
+        )

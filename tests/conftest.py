@@ -1,0 +1,141 @@
+"""Reference checkpoints (``tests/data/reference``, made by the original; see each folder's config.json), and models."""
+
+import contextlib
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from duplex import checkpoint
+from duplex.frame_model import SessionOptions
+
+REFERENCE = Path(__file__).parent / "data" / "reference"
+
+
+@attrs.frozen
+class Reference:
+    """A checkpoint in the published layout, and what the original computes from it."""
+
+    name: str
+    folder: Path
+    expected: dict
+
+    @property
+    def frames(self):
+        """The user's audio, ``[frames, 1920]``."""
+        return self.expected["pcm"].reshape(-1, 1920)
+
+    def load(self, folder=None, **options):
+        """Return a bare FrameModel."""
+        import torch  # noqa: PLC0415 -- most tests do without
+
+        from duplex.backends import torch as backend  # noqa: PLC0415
+
+        torch.set_num_threads(1)  # these models are too small to share
+        found = checkpoint.resolve(str(folder or self.folder))
+        defaults = {"device": "cpu", "dtype": "float32", "quantize": None, "sessions": 1, "deterministic": True}
+        return backend.load_model(
+            found.language_model,
+            found.mimi,
+            weights=found.weights,
+            mimi_weights=found.mimi_weights,
+            **{"fingerprint": found.fingerprint, **defaults, **options},
+        )
+
+
+GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)
+SAMPLED = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=30, text_top_k=25, seed=7)
+
+
+def reference(name):
+    return Reference(name, REFERENCE / name, load_file(REFERENCE / name / "expected.safetensors"))
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Delays of 0 and 1, as Moshi's."""
+    return reference("small")
+
+
+@pytest.fixture(scope="session")
+def delay2():
+    """A maximum delay of 2: a frame comes out when the next has gone in."""
+    return reference("delay2")
+
+
+@pytest.fixture(scope="session", params=["small", "delay2"])
+def checkpoint_reference(request):
+    """Each reference checkpoint."""
+    return request.getfixturevalue(request.param)
+
+
+class Run:
+    """One conversation on a bare FrameModel, and what came out of it."""
+
+    def __init__(self, model, slot=0, options=SAMPLED, *, opened=False):
+        self.model, self.slot = model, slot
+        self.text, self.agent, self.user, self.pcm, self.times = [], [], [], [], []
+        if not opened:
+            model.open(slot, options)
+
+    def inputs(self, frame):
+        spec = self.model.spec
+        pcm, active = np.zeros((spec.capacity, spec.frame_size), np.float32), np.zeros(spec.capacity, bool)
+        pcm[self.slot], active[self.slot] = frame, True
+        return pcm, active
+
+    def take(self, result):
+        if result.valid[self.slot]:
+            self.times.append(int(result.time_step[self.slot]))
+            self.text.append(int(result.text[self.slot]))
+            self.agent.append(result.agent[self.slot].tolist())
+            self.user.append(result.user[self.slot].tolist())
+            self.pcm.append(result.pcm[self.slot].copy())
+
+    def hear(self, frames):
+        for frame in frames:
+            self.take(self.model.step(*self.inputs(frame)))
+        return self
+
+    def flush(self):
+        return self.hear(np.zeros((self.model.spec.latency_frames, self.model.spec.frame_size), np.float32))
+
+    @property
+    def tokens(self):
+        """int64 ``[streams, n]``."""
+        return np.concatenate([[self.text], np.array(self.agent).T, np.array(self.user).T])
+
+    def __eq__(self, other):
+        return np.array_equal(self.tokens, other.tokens) and np.array_equal(self.pcm, other.pcm)
+
+    __hash__ = None
+
+
+@pytest.fixture(scope="session")
+def run():
+    """The class that holds a conversation on a bare FrameModel."""
+    return Run
+
+
+@pytest.fixture
+def opened():
+    """Models to close when the test is over: ``model = opened(reference.load())``."""
+    with contextlib.ExitStack() as stack:
+
+        def keep(model):
+            stack.callback(model.close)
+            return model
+
+        yield keep
+
+
+@pytest.fixture(scope="session")
+def greedy():
+    return GREEDY
+
+
+@pytest.fixture(scope="session")
+def sampled():
+    return SAMPLED

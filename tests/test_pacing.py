@@ -1,0 +1,88 @@
+"""Live conversations stay on time: what silence stands in for, what is dropped, what is skipped."""
+
+import pytest
+
+from duplex.pacing import LiveClock, skips
+
+RATE, FRAME = 24000, 1920
+
+
+def clock():
+    return LiveClock(RATE, began=100.0)
+
+
+def test_audio_at_the_clock_s_pace_is_all_heard():
+    live = clock()
+    for n in range(1, 100):
+        now = 100 + n * 0.08
+        assert live.silence_due(now, FRAME) == 0
+        assert live.arrived(FRAME, now) == 0
+    assert live.position == 99 * FRAME
+
+
+def test_jitter_within_the_patience_costs_nothing():
+    live = clock()
+    for n, delay in enumerate([0.0, 0.05, 0.079, 0.02, 0.07, 0.0] * 5, 1):
+        now = 100 + n * 0.08 + delay
+        assert live.silence_due(now, FRAME) == 0
+        assert live.arrived(FRAME, now) == 0
+
+
+def test_a_clock_that_is_ahead_from_the_start_drops_nothing():
+    """A client may send its first second at once: nothing stood in for it."""
+    live = clock()
+    assert live.arrived(RATE, 100.0) == 0
+    assert live.wait(100.0) == pytest.approx(1.16)
+
+
+def test_silence_stands_in_after_the_patience():
+    live = clock()
+    assert live.wait(100.0) == pytest.approx(0.16)
+    assert live.silence_due(100.16, FRAME) == 0
+    assert live.silence_due(100.161, FRAME) == FRAME
+    assert live.silence_due(100.161, FRAME) == 0
+    assert live.wait(100.161) == pytest.approx(0.079)
+    # A process that slept for a second catches up at once, in whole frames.
+    assert live.silence_due(101.2, FRAME) == 12 * FRAME
+
+
+def test_a_burst_after_a_stall_is_late_as_far_as_silence_stood_in():
+    live = clock()
+    stood_in = live.silence_due(101.0, FRAME)
+    assert stood_in == 11 * FRAME
+    # The whole second arrives at once: it ends now, and so much of it as was stood in for is dropped.
+    late = live.arrived(RATE, 101.0)
+    assert late == stood_in
+    assert live.position == RATE
+
+
+def test_a_mute_that_ends_is_heard():
+    live = clock()
+    for n in range(1, 126):
+        live.silence_due(100 + n * 0.08, FRAME)
+    for n in range(126, 200):
+        now = 100 + n * 0.08
+        assert live.arrived(FRAME, now) == 0
+        assert live.silence_due(now, FRAME) == 0
+
+
+def test_no_more_is_dropped_than_stood_in():
+    live = clock()
+    stood_in = live.silence_due(100.3, FRAME)
+    assert live.arrived(10 * RATE, 100.3) == stood_in
+    assert live.arrived(RATE, 100.3) == 0
+
+
+@pytest.mark.parametrize(
+    ("silent", "excess", "expected"),
+    [
+        ([], 0, []),
+        ([False] * 4, 2, [0, 1]),
+        ([False, True, False, True], 2, [1, 3]),
+        ([False, True, False, True], 3, [0, 1, 3]),
+        ([True] * 3, 1, [0]),
+        ([False] * 3, 3, [0, 1, 2]),
+    ],
+)
+def test_skips(silent, excess, expected):
+    assert skips(silent, excess) == expected

@@ -1,0 +1,297 @@
+"""A conversation on the torch backend is the same alone, in any slot, beside any neighbours, moved, and rebuilt."""
+
+import pickle
+import subprocess
+import sys
+
+import attrs
+import numpy as np
+import pytest
+
+from duplex.errors import StateError
+from duplex.frame_model import UNGENERATED, SessionOptions, SessionState
+
+FRAMES = 34
+BUSY = SessionOptions(temperature=1.0, text_temperature=1.0, top_k=0, text_top_k=5, seed=3)
+
+
+@pytest.fixture(scope="module")
+def alone(checkpoint_reference, run, sampled):
+    model = checkpoint_reference.load()
+    held = run(model, options=sampled).hear(checkpoint_reference.frames[:FRAMES]).flush()
+    model.close()
+    return held
+
+
+@pytest.fixture(scope="module")
+def eight(checkpoint_reference):
+    model = checkpoint_reference.load(sessions=8)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def together(checkpoint_reference):
+    """Not deterministic: all slots in one step."""
+    model = checkpoint_reference.load(sessions=8, deterministic=False)
+    yield model
+    model.close()
+
+
+def beside_neighbours(run, model, slot, frames, options):
+    """Hold a conversation while the other slots start, stop, start again and are fed noise."""
+    random = np.random.default_rng(slot)
+    for other in range(8):
+        model.open(other, attrs.evolve(BUSY, seed=other))
+    held = run(model, slot, options)
+    waiting = list(frames)
+    while waiting:
+        pcm = random.normal(0, 0.1, (8, 1920)).astype(np.float32)
+        active = random.random(8) < 0.5
+        for other in np.flatnonzero(random.random(8) < 0.08).tolist():
+            if other != slot:
+                model.open(other, attrs.evolve(BUSY, seed=len(waiting)))
+        pcm[slot] = waiting[0]
+        result = model.step(pcm, active)
+        if active[slot]:
+            del waiting[0]
+            held.take(result)
+        else:
+            assert not result.valid[slot]
+    return held.flush()
+
+
+def test_alone_twice(checkpoint_reference, alone, run, sampled, opened):
+    again = run(opened(checkpoint_reference.load()), options=sampled)
+    assert again.hear(checkpoint_reference.frames[:FRAMES]).flush() == alone
+
+
+def test_another_seed_is_another_conversation(checkpoint_reference, alone, run, sampled, eight):
+    other = run(eight, 0, attrs.evolve(sampled, seed=8)).hear(checkpoint_reference.frames[:FRAMES]).flush()
+    assert other.times == alone.times
+    assert not np.array_equal(other.text, alone.text)
+    assert not np.array_equal(other.agent, alone.agent)
+    assert np.array_equal(other.user, alone.user)
+
+
+@pytest.mark.parametrize("slot", range(8))
+def test_in_any_slot(checkpoint_reference, alone, run, sampled, eight, slot):
+    assert run(eight, slot, sampled).hear(checkpoint_reference.frames[:FRAMES]).flush() == alone
+
+
+@pytest.mark.parametrize("slot", [0, 3, 7])
+def test_beside_neighbours(checkpoint_reference, alone, run, sampled, eight, slot):
+    assert beside_neighbours(run, eight, slot, checkpoint_reference.frames[:FRAMES], sampled) == alone
+
+
+@pytest.mark.parametrize("slot", [0, 5])
+def test_beside_neighbours_in_one_step(checkpoint_reference, alone, run, sampled, together, slot):
+    """Another step shape rounds otherwise, so tokens may differ where two scores are close: none does here."""
+    held = beside_neighbours(run, together, slot, checkpoint_reference.frames[:FRAMES], sampled)
+    assert held.times == alone.times
+    assert np.array_equal(held.user, alone.user)
+    assert np.array_equal(held.tokens, alone.tokens)
+    np.testing.assert_allclose(held.pcm, alone.pcm, atol=1e-4)
+
+
+@pytest.mark.parametrize("slot", [0, 6])
+def test_logits_of_forced_tokens(checkpoint_reference, alone, run, sampled, together, opened, slot):
+    """Teacher-forced, the scores of two step shapes differ by less than 1e-3."""
+    tokens = alone.tokens
+    found = []
+    for model, place in ((opened(checkpoint_reference.load()), 0), (together, slot)):
+        logits, forward = [], model._lm.forward
+
+        def listen(*arguments, place=place, logits=logits, forward=forward, **keywords):
+            step = forward(*arguments, **keywords)
+            logits.append(step.text_logits[min(place, len(step.text_logits) - 1)].clone().numpy())
+            return step
+
+        for other in range(model.spec.capacity):
+            model.open(other, BUSY)
+        held = run(model, place, sampled)
+        model._lm.forward = listen
+        try:
+            for start in range(0, 20, 5):
+                model.prefill(place, tokens[:, start : start + 5])
+            for frame in checkpoint_reference.frames[:10]:
+                pcm = np.repeat(frame[None], model.spec.capacity, axis=0)
+                held.take(model.step(pcm, np.ones(model.spec.capacity, bool)))
+        finally:
+            model._lm.forward = forward
+        found.append(np.stack(logits[-10:]))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+
+
+def test_nan_ends_with_its_conversation(checkpoint_reference, alone, run, sampled, together, eight):
+    frames = checkpoint_reference.frames[:FRAMES]
+    for model in (together, eight):
+        for slot in range(8):
+            model.open(slot, BUSY)
+        held = run(model, 2, sampled)
+        for frame in frames:
+            pcm = np.full((8, 1920), np.nan, np.float32)
+            pcm[2] = frame
+            held.take(model.step(pcm, np.array([True, True, True, False, True, False, True, True])))
+        held.flush()
+        for slot in (1, 3, 7):
+            held_again = run(model, slot, sampled).hear(frames).flush()
+            assert np.array_equal(held_again.tokens, alone.tokens)
+            assert np.isfinite(held_again.pcm).all()
+        assert np.array_equal(held.tokens, alone.tokens)
+        assert np.isfinite(held.pcm).all()
+
+
+def taken(state):
+    """A state as plain data, all of its tensors read."""
+    return SessionState(metadata=dict(state.metadata), tensors={name: state.tensors[name] for name in state.tensors})
+
+
+@pytest.mark.parametrize("at", [0, 1, 17, 33])
+def test_moved_to_another_slot(checkpoint_reference, alone, run, sampled, eight, opened, at):
+    frames = checkpoint_reference.frames[:FRAMES]
+    first = run(eight, 1, sampled).hear(frames[:at])
+    state = taken(eight.export(1))
+    elsewhere = opened(checkpoint_reference.load(sessions=3))
+    for slot in range(3):
+        elsewhere.open(slot, BUSY)
+    elsewhere.restore(2, state)
+    moved = run(elsewhere, 2, opened=True)
+    for name in ("text", "agent", "user", "pcm", "times"):
+        getattr(moved, name).extend(getattr(first, name))
+    assert moved.hear(frames[at:]).flush() == alone
+    assert first.hear(frames[at:]).flush() == alone
+
+
+RESUME = """
+import pickle, sys
+sys.path.insert(0, sys.argv[1])
+import conftest
+reference = conftest.reference(sys.argv[2])
+with open(sys.argv[3], "rb") as file:
+    state, at = pickle.load(file)
+model = reference.load(sessions=2)
+model.restore(1, conftest.SessionState(**state))
+held = conftest.Run(model, 1, opened=True).hear(reference.frames[at:int(sys.argv[4])]).flush()
+with open(sys.argv[5], "wb") as file:
+    pickle.dump({name: getattr(held, name) for name in ("text", "agent", "user", "pcm", "times")}, file)
+""".replace("conftest.SessionState", "__import__('duplex').SessionState")
+
+
+def test_moved_to_another_process(checkpoint_reference, alone, run, sampled, eight, tmp_path):
+    frames, at = checkpoint_reference.frames[:FRAMES], 21
+    first = run(eight, 4, sampled).hear(frames[:at])
+    state = attrs.asdict(taken(eight.export(4)), recurse=False)
+    given, answer = tmp_path / "state", tmp_path / "answer"
+    given.write_bytes(pickle.dumps((state, at)))
+    folder = str(checkpoint_reference.folder.parents[2])
+    command = [sys.executable, "-c", RESUME, folder, checkpoint_reference.name, str(given), str(FRAMES), str(answer)]
+    subprocess.run(command, check=True, timeout=120)
+    for name, values in pickle.loads(answer.read_bytes()).items():  # noqa: S301 -- written a moment ago
+        getattr(first, name).extend(values)
+    assert first == alone
+
+
+@pytest.mark.parametrize("at", [1, 2, 22])
+def test_rebuilt_from_the_token_log(checkpoint_reference, alone, run, sampled, eight, opened, at):
+    """Where the cache cannot be taken over, the tokens are prefilled: same tokens in float32."""
+    frames = checkpoint_reference.frames[:FRAMES]
+    first = run(eight, 0, sampled).hear(frames[:at])
+    state = taken(eight.export(0))
+    foreign = SessionState(metadata={**state.metadata, "backend": "mlx"}, tensors=state.tensors)
+    elsewhere = opened(checkpoint_reference.load())
+    elsewhere.restore(0, foreign)
+    rebuilt = run(elsewhere, opened=True)
+    for name in ("text", "agent", "user", "pcm", "times"):
+        getattr(rebuilt, name).extend(getattr(first, name))
+    rebuilt.hear(frames[at:]).flush()
+    assert rebuilt.times == alone.times
+    assert np.array_equal(rebuilt.tokens, alone.tokens)
+    np.testing.assert_allclose(rebuilt.pcm, alone.pcm, atol=1e-4)
+    columns = elsewhere.slots[0].log.columns.T
+    assert np.array_equal(columns, rebuilt.tokens)
+
+
+def test_rebuilt_in_another_dtype(checkpoint_reference, alone, run, sampled, eight, opened):
+    frames, at = checkpoint_reference.frames[:FRAMES], 20
+    first = run(eight, 0, sampled).hear(frames[:at])
+    half = opened(checkpoint_reference.load(dtype="bfloat16"))
+    half.restore(0, taken(eight.export(0)))
+    held = run(half, opened=True).hear(frames[at:]).flush()
+    latency = half.spec.latency_frames
+    assert held.times == alone.times[at - latency :]
+    assert np.array_equal(held.user, alone.user[at - latency :])
+    assert held.text[0] == alone.text[at - latency]
+    assert np.isfinite(held.pcm).all()
+    assert len(first.text) == at - latency
+    # and exactly, within one dtype
+    again = opened(checkpoint_reference.load(dtype="bfloat16", sessions=2))
+    half.open(0, sampled)
+    whole = run(half, options=sampled).hear(frames).flush()
+    begun = run(half, options=sampled).hear(frames[:at])
+    again.restore(1, taken(half.export(0)))
+    moved = run(again, 1, opened=True)
+    for name in ("text", "agent", "user", "pcm", "times"):
+        getattr(moved, name).extend(getattr(begun, name))
+    assert moved.hear(frames[at:]).flush() == whole
+
+
+def test_after_the_rings_have_wrapped(checkpoint_reference, run, sampled, eight, opened):
+    """80 frames are several times the reference models' contexts."""
+    frames = checkpoint_reference.frames
+    whole = run(eight, 0, sampled).hear(frames).flush()
+    held = run(eight, 1, sampled).hear(frames[:66])
+    elsewhere = opened(checkpoint_reference.load(sessions=2))
+    elsewhere.restore(1, taken(eight.export(1)))
+    held.model = elsewhere
+    assert held.hear(frames[66:]).flush() == whole
+
+
+def test_states_that_do_not_fit(small, delay2, run, sampled, opened, eight):
+    model = opened(small.load(sessions=2))
+    run(model, 0, sampled).hear(small.frames[:3])
+    state = taken(model.export(0))
+    other = opened(delay2.load())
+    with pytest.raises(StateError, match="another checkpoint"):
+        other.restore(0, state)
+    for metadata in ({}, {"version": "99"}, {k: v for k, v in state.metadata.items() if k != "options"}):
+        with pytest.raises(StateError):
+            model.restore(1, SessionState(metadata=metadata, tensors=state.tensors))
+    for name in ("log", "lm.tokens", "lm.transformer.ring.cache"):
+        tensors = {**state.tensors}
+        del tensors[name]
+        with pytest.raises(StateError, match=r"damaged|wrong"):
+            model.restore(1, SessionState(metadata=state.metadata, tensors=tensors))
+    cut = {**state.tensors, "lm.transformer.ring.cache": state.tensors["lm.transformer.ring.cache"][..., :1]}
+    with pytest.raises(StateError, match="damaged"):
+        model.restore(1, SessionState(metadata=state.metadata, tensors=cut))
+    # the slot is none the worse
+    model.restore(1, state)
+    run(model, 1, opened=True).hear(small.frames[3:5])
+
+
+def test_a_prompt_in_pieces(checkpoint_reference, run, sampled, eight):
+    """Any tokens, in pieces of any size, also where delays reach over a piece's end."""
+    spec = eight.spec
+    random = np.random.default_rng(0)
+    sizes = [spec.text_vocabulary] + [spec.audio_vocabulary] * (spec.streams - 1)
+    tokens = np.stack([random.integers(0, size, 45) for size in sizes])
+    found = []
+    for columns in (45, 1, 4, 32):
+        eight.open(1, sampled)
+        for start in range(0, 45, columns):
+            eight.prefill(1, tokens[:, start : start + columns])
+        assert np.array_equal(eight.slots[1].log.columns.T, tokens[:, : 45 - spec.latency_frames])
+        found.append(run(eight, 1, opened=True).hear(checkpoint_reference.frames[:6]))
+    assert all(np.array_equal(each.tokens, found[0].tokens) for each in found)
+
+
+def test_a_prompt_that_leaves_the_agent_free(checkpoint_reference, alone, run, sampled, eight):
+    """A prompt of the user's codes alone makes the agent say what it said when it heard them."""
+    tokens = alone.tokens.copy()
+    tokens[: 1 + eight.spec.agent_streams] = UNGENERATED
+    eight.open(1, sampled)
+    for start in range(0, FRAMES, 7):
+        eight.prefill(1, tokens[:, start : start + 7])
+    columns = eight.slots[1].log.columns.T
+    assert np.array_equal(columns, alone.tokens[:, : columns.shape[1]])
