@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import duplex
-from cli_support import FRAME, RATE, SMALL, files_below, noise, read_wav, tokens_of, write_wav
+from cli_support import FRAME, RATE, SMALL, files_below, noise, read_wav, tokens_of, write_float_wav, write_wav
 from duplex.errors import AudioFileError, OutputError, UsageError
 from duplex.frame_model import CodecSpec, ModelSpec, StepResult
 from duplex.model import Model
@@ -299,6 +299,18 @@ async def test_a_bad_file_does_not_stop_the_others(model, tmp_path):
     assert [result.status for result in results] == ["failed", "done", "done", "done", "failed"]
     assert all(isinstance(result.error, AudioFileError) for result in results if result.status == "failed")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b", "c", "d"]
+
+
+async def test_a_recording_that_is_damaged_in_the_middle(model, tmp_path):
+    pcm = noise(3.0)[:, 0]
+    pcm[40000] = np.nan
+    bad = write_float_wav(tmp_path / "a.wav", pcm)
+    good = write_wav(tmp_path / "b.wav", noise(0.3))
+    results = await process(model, [bad, good], tmp_path / "out")
+    assert [result.status for result in results] == ["failed", "done"]
+    assert "NaN" in str(results[0].error)
+    assert files_below(tmp_path / "out") == [f"b/{name}" for name in sorted(RESULT_FILES)]
+    assert model.free == model.sessions
 
 
 async def test_a_failure_in_the_middle_leaves_nothing(model, tmp_path, monkeypatch):

@@ -126,7 +126,8 @@ def _remember(x: Float32, memory: Float32, weights: Mapping[str, Float32]) -> Fl
 
 
 def _sigmoid(x: Float32) -> Float32:
-    return np.float32(1) / (np.float32(1) + np.exp(-x))
+    # Below -80 the result is 0 to any purpose, and exp would overflow, with a warning.
+    return np.float32(1) / (np.float32(1) + np.exp(-np.maximum(x, np.float32(-80))))
 
 
 @cache

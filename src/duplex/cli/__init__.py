@@ -71,30 +71,38 @@ def _prepare(*, debug: bool) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     """Run a command; return its exit status."""
+    status: Any = FAILED
     try:
         # Not click's own main, which prints an empty line at Ctrl-C.
         with cli.make_context("duplex", arguments, obj=debug) as context:
-            status: Any = cli.invoke(context)
+            status = cli.invoke(context) or 0
         sys.stdout.flush()
     except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return WRONG_USE
+        status = ended.exit_code
     except click.ClickException as error:
-        help_command = f"{error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
-        say_error(f"{one_line(error.format_message())}{f' (see `{help_command}`)' if help_command else ''}")
-        return WRONG_USE if isinstance(error, click.UsageError) else FAILED
+        status = _complain(error)
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():
             click.echo(err=True)  # after the ^C
         say_error("interrupted; run it again to go on with what is not finished")
-        return INTERRUPTED
+        status = INTERRUPTED
     except BrokenPipeError:  # whoever read the output has read enough
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except Exception as error:  # noqa: BLE001 -- no traceback without --debug
         tell(error, debug=debug)
-        return WRONG_USE if isinstance(error, UsageError) else FAILED
-    return status if isinstance(status, int) else 0
+        status = WRONG_USE if isinstance(error, UsageError) else FAILED
+    return status
+
+
+def _complain(error: click.ClickException) -> int:
+    """Print one line for what click found; return the exit status."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return WRONG_USE
+    message = one_line(error.format_message())
+    if not isinstance(error, click.UsageError):
+        say_error(message)
+        return FAILED
+    say_error(f"{message} (see `{error.ctx.command_path} --help`)" if error.ctx else message)
+    return WRONG_USE

@@ -66,7 +66,7 @@ def process(
     )
     plan = Plan.make(recordings, out, recipe, force=force)
     report = _Report()
-    for result in plan.in_order([]):
+    for result in plan.results:
         report.tell(result)
     if plan.tasks:
         _carry_out(plan, choice, found, report)

@@ -137,7 +137,7 @@ class Plan:
     def in_order(self, results: Iterable[Result]) -> list[Result]:
         """Return all results in the order of the recordings."""
         every = {result.recording.path: result for result in (*self.results, *results)}
-        return [every[recording.path] for recording in self.recordings if recording.path in every]
+        return [every[recording.path] for recording in self.recordings]
 
     def _look(self, recording: Recording, folder: Path, *, force: bool) -> Result | None:
         """Return the result of what is finished.
