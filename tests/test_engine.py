@@ -20,25 +20,18 @@ class Desk:
     """A seat, and its results as they come."""
 
     def __init__(self, engine, *, realtime=False, options=OPTIONS, state=None):
-        self.news = threading.Condition()
+        self.news = threading.Event()
         self.results = []
-        self.seat = engine.open(options, realtime=realtime, notify=self._ring, state=state)
-
-    def _ring(self):
-        with self.news:
-            self.news.notify_all()
+        self.seat = engine.open(options, realtime=realtime, notify=self.news.set, state=state)
 
     def until(self, condition):
         """Take results until a condition on them holds."""
-
-        def look():
+        while True:
+            self.news.clear()
             self.results.extend(self.seat.take())
-            return condition(self.results)
-
-        with self.news:
-            while not look():
-                assert self.news.wait(20), f"only {self.results}"
-        return self.results
+            if condition(self.results):
+                return self.results
+            assert self.news.wait(20), f"only {self.results}"
 
     def until_kind(self, kind):
         return self.until(lambda results: any(isinstance(result, kind) for result in results))

@@ -122,6 +122,9 @@ class _Report:
         click.echo(f"  agent: {shortened(plain(result.text)) or '(no words)'}")
         factor = "unknown" if result.real_time_factor is None else f"{result.real_time_factor:.2f}"
         click.echo(f"  {result.seconds:.2f} s of audio, real-time factor {factor}")
+        if result.cut_short:
+            name = plain(str(result.recording.path))
+            click.echo(f"duplex: note: {name} was cut short; what is there was processed. Get the whole file", err=True)
 
     def summary(self) -> None:
         if sum(self.counts.values()) > 1:

@@ -76,7 +76,8 @@ class Result:
     """What became of one recording.
 
     ``real_time_factor`` is computing time over the audio's ``seconds``; below 1 is faster than real time. ``text`` is
-    what the agent said. ``error`` says why it ``"failed"``.
+    what the agent said. ``error`` says why it ``"failed"``; ``cut_short`` that the recording is only the beginning of
+    what it was, and that this beginning was processed.
     """
 
     recording: Recording
@@ -85,6 +86,7 @@ class Result:
     seconds: float = 0.0
     real_time_factor: float | None = None
     text: str = ""
+    cut_short: bool = False
     error: Exception | None = None
 
 
@@ -171,7 +173,7 @@ class Plan:
 
 
 def run_record(
-    recording: Recording, recipe: Recipe, *, sha256: str, seconds: float, real_time_factor: float
+    recording: Recording, recipe: Recipe, *, sha256: str, seconds: float, real_time_factor: float, cut_short: bool
 ) -> dict[str, Any]:
     """Return the content of ``run.json``, but for the list of files."""
     return {
@@ -186,6 +188,7 @@ def run_record(
         },
         "seconds": round(seconds, 6),
         "real_time_factor": round(real_time_factor, 4),
+        "cut_short": cut_short,
     }
 
 

@@ -22,6 +22,7 @@ from duplex.process.files import ResultWriter
 from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_of
 from duplex.process.recordings import Recording, find_recordings
 from duplex.transports.files import FileTransport, UserChannel
+from duplex.transports.wholeness import was_cut_short
 
 __all__ = ["Progress", "carry_out", "process"]
 
@@ -182,7 +183,8 @@ async def _process_one(model: Model, task: Task, recipe: Recipe, tracker: _Track
                     tracker.heard(task, writer.frames * duration)
         seconds = writer.frames * duration
         factor = (time.perf_counter() - started) / seconds
-        run = run_record(task.recording, recipe, sha256=sha256, seconds=seconds, real_time_factor=factor)
+        cut = await anyio.to_thread.run_sync(was_cut_short, path, task.duration, seconds)
+        run = run_record(task.recording, recipe, sha256=sha256, seconds=seconds, real_time_factor=factor, cut_short=cut)
         await anyio.to_thread.run_sync(writer.commit, run)
         return Result(
             recording=task.recording,
@@ -191,4 +193,5 @@ async def _process_one(model: Model, task: Task, recipe: Recipe, tracker: _Track
             seconds=seconds,
             real_time_factor=factor,
             text=writer.text,
+            cut_short=cut,
         )
