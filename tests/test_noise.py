@@ -1,4 +1,4 @@
-"""The noise is the published Philox4x32-10, the same in numpy and torch; tokens are chosen from it as the contract says."""
+"""The noise is the published Philox4x32-10, in numpy and torch alike; tokens are chosen from it by the contract."""
 
 import attrs
 import numpy as np

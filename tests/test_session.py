@@ -178,7 +178,7 @@ def test_a_slow_consumer_loses_the_oldest_audio_and_nothing_else():
 
 def test_a_consumer_that_is_gone():
     queue = EventQueue(realtime=True, frame_duration=0.08)
-    with pytest.raises(ConsumerTooSlow, match="30 seconds"):
+    with pytest.raises(ConsumerTooSlow, match="30 seconds"):  # noqa: PT012
         for index in range(1000):
             queue.put(audio(index))
     assert index == 376
@@ -188,7 +188,7 @@ def test_a_consumer_that_is_gone():
 
 def test_a_consumer_that_is_gone_is_seen_without_audio_too():
     queue = EventQueue(realtime=True, frame_duration=0.08)
-    with pytest.raises(ConsumerTooSlow):
+    with pytest.raises(ConsumerTooSlow):  # noqa: PT012
         for index in range(1000):
             queue.put(text(index))
 

@@ -247,7 +247,7 @@ def test_after_the_rings_have_wrapped(checkpoint_reference, run, sampled, eight,
     assert held.hear(frames[66:]).flush() == whole
 
 
-def test_states_that_do_not_fit(small, delay2, run, sampled, opened, eight):
+def test_states_that_do_not_fit(small, delay2, run, sampled, opened):
     model = opened(small.load(sessions=2))
     run(model, 0, sampled).hear(small.frames[:3])
     state = taken(model.export(0))
@@ -286,7 +286,7 @@ def test_a_prompt_in_pieces(checkpoint_reference, run, sampled, eight):
     assert all(np.array_equal(each.tokens, found[0].tokens) for each in found)
 
 
-def test_a_prompt_that_leaves_the_agent_free(checkpoint_reference, alone, run, sampled, eight):
+def test_a_prompt_that_leaves_the_agent_free(alone, sampled, eight):
     """A prompt of the user's codes alone makes the agent say what it said when it heard them."""
     tokens = alone.tokens.copy()
     tokens[: 1 + eight.spec.agent_streams] = UNGENERATED

@@ -178,7 +178,7 @@ class FakeFrameModel:
             )
         )
         self.steps = 0
-        """Steps done so far."""
+        """Steps begun so far, those that raised included."""
         self.closed = False
         self._echo = np.float32(echo)
         self._step_seconds = step_seconds
@@ -213,11 +213,11 @@ class FakeFrameModel:
 
     def step(self, pcm: Float32, active: NDArray[np.bool_]) -> StepResult:
         """Advance the slots where ``active`` by one frame."""
+        self.steps += 1
         if self._on_step is not None:
-            self._on_step(self.steps)
+            self._on_step(self.steps - 1)
         if self._step_seconds:
             time.sleep(self._step_seconds)
-        self.steps += 1
         spec = self.spec
         result = StepResult(
             valid=np.zeros(spec.capacity, np.bool_),

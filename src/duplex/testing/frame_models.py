@@ -40,6 +40,7 @@ def check_frame_model(make: Make, *, frames: int = 10, tolerance: float = 1e-4) 
         _check_spec(three, 3)
         heard = _speech(one.spec, frames)
         _check_codec(one, heard)
+        _check_shapes(one)
         alone = _converse(one, 0, heard)
         _check_track(one, alone, heard)
         _expect_same(alone, _converse(one, 0, heard), tolerance, "opened again in the same slot")
@@ -168,8 +169,9 @@ def _check_codec(model: FrameModel, heard: Float32) -> None:
     assert np.allclose(pieces, decoded, atol=1e-4), "codec.decode differs from codec.stream(), frame by frame"
 
 
-def _check_track(model: FrameModel, track: _Track, heard: Float32) -> None:
+def _check_shapes(model: FrameModel) -> None:
     spec = model.spec
+    model.open(0, _OPTIONS)
     result = model.step(np.zeros((1, spec.frame_size), np.float32), np.zeros(1, np.bool_))
     for name, dtype, shape in (
         ("valid", np.bool_, (1,)),
@@ -183,6 +185,10 @@ def _check_track(model: FrameModel, track: _Track, heard: Float32) -> None:
         assert value.shape == shape, f"result.{name} has the shape {value.shape}, not {shape} (slots first)"
         assert value.dtype == dtype, f"result.{name} is {value.dtype}, not {np.dtype(dtype)}"
     assert not result.valid.any(), "a step without active slots gave a valid row"
+
+
+def _check_track(model: FrameModel, track: _Track, heard: Float32) -> None:
+    spec = model.spec
     expected = list(range(len(heard) - spec.latency_frames))
     assert track.time_steps == expected, (
         f"{len(heard)} frames with a maximum delay of {max(spec.delays)} must give the time steps 0 to "
