@@ -11,6 +11,13 @@ def clock():
     return LiveClock(RATE, began=100.0)
 
 
+def test_a_sender_s_fast_clock_after_a_mute_drops_nothing_for_a_long_time():
+    live = clock()
+    live.silence_due(110.0, FRAME)
+    for n in range(1, 1000):
+        assert live.arrived(FRAME, 110.0 + n * 0.07999) == 0
+
+
 def test_audio_at_the_clock_s_pace_is_all_heard():
     live = clock()
     for n in range(1, 100):

@@ -157,6 +157,13 @@ class Conversation:
                 raise StopAsyncIteration
             await self._news.wait()
 
+    @property
+    def resume_at(self) -> float:
+        """Where the user's audio goes on, in seconds: 0, or what a saved conversation had heard by its export."""
+        if self._saved is None:
+            return 0.0
+        return self.model.spec.seconds(int(self._saved.slot.tensors["seat.index"][0]))
+
     async def send(self, pcm: ArrayLike) -> None:
         """Push the user's next audio: a float or int16 array of any length.
 

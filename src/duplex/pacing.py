@@ -21,6 +21,8 @@ class LiveClock:
     sample_rate: int
     began: float
     patience: float = 0.16
+    slack: float = 0.04
+    """How far ahead of the clock audio may be before it counts as late: a clock that runs a little fast is not."""
     position: int = 0
     """Samples on the time line: heard and stood in for."""
     stood_in: int = 0
@@ -29,7 +31,7 @@ class LiveClock:
     def arrived(self, samples: int, now: float) -> int:
         """Take ``samples`` of audio; return how many of them, from the first, are late and must be dropped."""
         ahead = self.position + samples - round((now - self.began) * self.sample_rate)
-        late = max(0, min(ahead, self.stood_in, samples))
+        late = min(ahead, self.stood_in, samples) if ahead > self.slack * self.sample_rate else 0
         self.stood_in -= late
         self.position += samples - late
         return late
