@@ -4,108 +4,37 @@ Fields carry the published names. A key that is not known here, or a value that 
 with the key's name: half a model must never load.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import attrs
 
 from duplex.errors import ConfigError
+from duplex.sections import COUNTS, Section, count, number, only, typed
 
 __all__ = ["LanguageModelConfig", "MimiConfig", "QuantizerConfig", "SeanetConfig", "TransformerConfig"]
 
 
-def _count(default: Any = attrs.NOTHING) -> Any:
-    """Return a field for a positive integer."""
-    return attrs.field(default=default, validator=[_typed(int), attrs.validators.ge(1)])
-
-
-def _number(default: Any = attrs.NOTHING) -> Any:
-    """Return a field for a positive number."""
-    return attrs.field(
-        default=default, validator=[_typed((int, float)), attrs.validators.gt(0), attrs.validators.lt(math.inf)]
-    )
-
-
-def _only(*values: Any) -> Any:
-    """Return a field for which this package runs just these values; the first is the default."""
-
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if value not in values:
-            runs = ", ".join(repr(v) for v in values)
-            raise ConfigError(f"'{attribute.name}' is {value!r}, which this version cannot run (it runs: {runs})")
-
-    return attrs.field(default=values[0], validator=check)
-
-
-def _typed(kinds: type | tuple[type, ...]) -> Any:
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ConfigError(f"'{attribute.name}' is {value!r}, but a number is wanted")
-
-    return check
-
-
-def _counts(value: Any, field: "attrs.Attribute[Any]") -> tuple[int, ...]:
-    items: list[Any] = list(value) if isinstance(value, list | tuple) else [None]  # pyright: ignore[reportUnknownArgumentType]
-    if not all(type(item) is int and item >= 0 for item in items):
-        raise ConfigError(f"'{field.name}' is {value!r}, but a list of whole numbers is wanted")
-    return tuple(items)
-
-
-_tuple_of_counts: Any = attrs.Converter(_counts, takes_field=True)
-
-
 @attrs.frozen(kw_only=True)
-class _Section:
-    """A part of a configuration, read strictly."""
-
-    _ignored: ClassVar[frozenset[str]] = frozenset()
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], *, where: str) -> Self:
-        """Read a section; ``where`` names the file or key it came from, for messages.
-
-        :raises ConfigError: naming a key that is unknown, missing, or has a value that cannot be run
-        """
-        known = {field.name for field in attrs.fields(cls)}
-        unknown = sorted(set(mapping) - known - cls._ignored)
-        if unknown:
-            raise ConfigError(
-                f"{where}: unknown key '{unknown[0]}'; this version does not know this kind of model, a newer one may"
-            )
-        try:
-            return cls(**{key: value for key, value in mapping.items() if key in known})
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-        except TypeError:
-            required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
-            missing = sorted(set(required) - set(mapping))
-            raise ConfigError(f"{where}: key '{missing[0]}' is missing") from None
-        except ValueError as error:
-            raise ConfigError(f"{where}: {error}") from None
-
-
-@attrs.frozen(kw_only=True)
-class SeanetConfig(_Section):
+class SeanetConfig(Section):
     """Mimi's convolutional encoder and its mirror, the decoder (SEANet)."""
 
-    channels: int = _only(1)
-    dimension: int = _count(512)
-    n_filters: int = _count(64)
-    ratios: tuple[int, ...] = attrs.field(default=(8, 6, 5, 4), converter=_tuple_of_counts)
-    n_residual_layers: int = _count(1)
-    kernel_size: int = _count(7)
-    residual_kernel_size: int = _count(3)
-    last_kernel_size: int = _count(3)
-    dilation_base: int = _count(2)
-    compress: int = _count(2)
-    causal: bool = _only(True)
-    activation: str = _only("ELU")
-    norm: str = _only("none")
-    disable_norm_outer_blocks: int = _only(0)
-    pad_mode: str = _only("constant")
-    true_skip: bool = _only(True)
+    channels: int = only(1)
+    dimension: int = count(512)
+    n_filters: int = count(64)
+    ratios: tuple[int, ...] = attrs.field(default=(8, 6, 5, 4), converter=COUNTS)
+    n_residual_layers: int = count(1)
+    kernel_size: int = count(7)
+    residual_kernel_size: int = count(3)
+    last_kernel_size: int = count(3)
+    dilation_base: int = count(2)
+    compress: int = count(2)
+    causal: bool = only(True)
+    activation: str = only("ELU")
+    norm: str = only("none")
+    disable_norm_outer_blocks: int = only(0)
+    pad_mode: str = only("constant")
+    true_skip: bool = only(True)
 
     @property
     def hop(self) -> int:
@@ -117,43 +46,43 @@ class SeanetConfig(_Section):
 
 
 @attrs.frozen(kw_only=True)
-class QuantizerConfig(_Section):
+class QuantizerConfig(Section):
     """Mimi's split residual quantizer: one semantic codebook beside ``n_q - 1`` acoustic ones."""
 
-    dimension: int = _count(256)
-    n_q: int = _count(32)
-    bins: int = _count(2048)
-    input_dimension: int = _count(512)
-    output_dimension: int = _count(512)
+    dimension: int = count(256)
+    n_q: int = count(32)
+    bins: int = count(2048)
+    input_dimension: int = count(512)
+    output_dimension: int = count(512)
 
 
 @attrs.frozen(kw_only=True)
-class TransformerConfig(_Section):
+class TransformerConfig(Section):
     """The transformer in Mimi's encoder, and the one in its decoder."""
 
-    d_model: int = _count(512)
-    num_heads: int = _count(8)
-    num_layers: int = _count(8)
-    dim_feedforward: int = _count(2048)
-    context: int = _count(250)
-    max_period: float = _number(10000)
-    input_dimension: int = _count(512)
-    output_dimensions: tuple[int, ...] = attrs.field(default=(512,), converter=_tuple_of_counts)
-    layer_scale: float = _number(0.01)
-    causal: bool = _only(True)
-    conv_layout: bool = _only(True)
-    gating: str = _only("none")
-    norm: str = _only("layer_norm")
-    positional_embedding: str = _only("rope")
+    d_model: int = count(512)
+    num_heads: int = count(8)
+    num_layers: int = count(8)
+    dim_feedforward: int = count(2048)
+    context: int = count(250)
+    max_period: float = number(10000)
+    input_dimension: int = count(512)
+    output_dimensions: tuple[int, ...] = attrs.field(default=(512,), converter=COUNTS)
+    layer_scale: float = number(0.01)
+    causal: bool = only(True)
+    conv_layout: bool = only(True)
+    gating: str = only("none")
+    norm: str = only("layer_norm")
+    positional_embedding: str = only("rope")
 
 
 @attrs.frozen(kw_only=True)
-class MimiConfig(_Section):
+class MimiConfig(Section):
     """Mimi as a whole. The defaults are the published codec's."""
 
-    sample_rate: int = _count(24000)
-    channels: int = _only(1)
-    frame_rate: float = _number(12.5)
+    sample_rate: int = count(24000)
+    channels: int = only(1)
+    frame_rate: float = number(12.5)
     seanet: SeanetConfig = SeanetConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     transformer: TransformerConfig = TransformerConfig()
@@ -213,10 +142,10 @@ MOSHI_7B_DELAYS = (0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1)
 
 
 @attrs.frozen(kw_only=True)
-class LanguageModelConfig(_Section):
+class LanguageModelConfig(Section):
     """The temporal and the depth transformer. The defaults are Moshi 7B's, as repositories without a config have it."""
 
-    _ignored: ClassVar[frozenset[str]] = frozenset(
+    IGNORED: ClassVar[frozenset[str]] = frozenset(
         {
             "depformer_causal",  # always causal
             "depformer_context",  # the depth transformer restarts at every frame
@@ -227,45 +156,45 @@ class LanguageModelConfig(_Section):
         }
     )
 
-    dim: int = _count(4096)
-    num_heads: int = _count(32)
-    num_layers: int = _count(32)
-    hidden_scale: float = _number(4.125)
-    context: int = _count(3000)
-    max_period: float = _number(10000)
-    text_card: int = _count(32000)
-    card: int = _count(2048)
-    n_q: int = _count(16)
-    dep_q: int = attrs.field(default=8, validator=[_typed(int), attrs.validators.ge(0)])
-    delays: tuple[int, ...] = attrs.field(default=MOSHI_7B_DELAYS, converter=_tuple_of_counts)
-    existing_text_padding_id: int = attrs.field(default=3, validator=_typed(int))
-    existing_text_end_padding_id: int = attrs.field(default=0, validator=_typed(int))
-    depformer_dim: int = _count(1024)
-    depformer_dim_feedforward: int = _count(4224)
-    depformer_num_heads: int = _count(16)
-    depformer_num_layers: int = _count(6)
-    quantize: bool = _only(False, True)
-    causal: bool = _only(True)
-    layer_scale: float | None = _only(None)
-    gating: str = _only("silu")
-    norm: str = _only("rms_norm_f32")
-    positional_embedding: str = _only("rope")
-    depformer_layer_scale: float | None = _only(None)
-    depformer_multi_linear: bool = _only(True)
-    depformer_gating: str = _only("silu")
-    depformer_pos_emb: str = _only("none")
-    depformer_weights_per_step: bool = _only(True)
-    depformer_weights_per_step_schedule: list[int] | None = _only(None)  # noqa: RUF009 -- a field, not a shared value
-    depformer_low_rank_embeddings: int | None = _only(None)
-    depformer_norm: str | None = _only(None)
-    conditioners: dict[str, Any] | None = _only(None, {})  # noqa: RUF009 -- a field, not a shared value
-    fuser: dict[str, Any] | None = _only(None, {})  # noqa: RUF009 -- a field, not a shared value
-    cross_attention: bool = _only(False)
-    demux_second_stream: bool = _only(False)
-    extra_heads_num_heads: int = _only(0)
-    text_card_out: int | None = _only(None)
-    kv_repeat: int = _only(1)
-    lora: bool = _only(False)
+    dim: int = count(4096)
+    num_heads: int = count(32)
+    num_layers: int = count(32)
+    hidden_scale: float = number(4.125)
+    context: int = count(3000)
+    max_period: float = number(10000)
+    text_card: int = count(32000)
+    card: int = count(2048)
+    n_q: int = count(16)
+    dep_q: int = attrs.field(default=8, validator=[typed(int), attrs.validators.ge(0)])
+    delays: tuple[int, ...] = attrs.field(default=MOSHI_7B_DELAYS, converter=COUNTS)
+    existing_text_padding_id: int = attrs.field(default=3, validator=typed(int))
+    existing_text_end_padding_id: int = attrs.field(default=0, validator=typed(int))
+    depformer_dim: int = count(1024)
+    depformer_dim_feedforward: int = count(4224)
+    depformer_num_heads: int = count(16)
+    depformer_num_layers: int = count(6)
+    quantize: bool = only(False, True)
+    causal: bool = only(True)
+    layer_scale: float | None = only(None)
+    gating: str = only("silu")
+    norm: str = only("rms_norm_f32")
+    positional_embedding: str = only("rope")
+    depformer_layer_scale: float | None = only(None)
+    depformer_multi_linear: bool = only(True)
+    depformer_gating: str = only("silu")
+    depformer_pos_emb: str = only("none")
+    depformer_weights_per_step: bool = only(True)
+    depformer_weights_per_step_schedule: list[int] | None = only(None)  # noqa: RUF009 -- a field, not a shared value
+    depformer_low_rank_embeddings: int | None = only(None)
+    depformer_norm: str | None = only(None)
+    conditioners: dict[str, Any] | None = only(None, {})  # noqa: RUF009 -- a field, not a shared value
+    fuser: dict[str, Any] | None = only(None, {})  # noqa: RUF009 -- a field, not a shared value
+    cross_attention: bool = only(False)
+    demux_second_stream: bool = only(False)
+    extra_heads_num_heads: int = only(0)
+    text_card_out: int | None = only(None)
+    kv_repeat: int = only(1)
+    lora: bool = only(False)
 
     @property
     def agent_streams(self) -> int:
