@@ -30,7 +30,6 @@ from duplex import (
     UserSpeechStopped,
     events,
 )
-from duplex.engine import Seat
 from duplex.errors import (
     AudioError,
     CapacityError,
@@ -41,6 +40,7 @@ from duplex.errors import (
     UsageError,
 )
 from duplex.listening import Listener
+from duplex.seat import Seat
 from duplex.session import EventQueue
 from duplex.testing import check_transport, fake_model
 

@@ -6,9 +6,10 @@ import attrs
 import numpy as np
 import pytest
 
-from duplex.engine import Engine, Exported, Failed, Finished, Seat, Skipped
+from duplex.engine import Engine
 from duplex.errors import CapacityError, ClosedError, ModelError, StateError
 from duplex.frame_model import Frame, SessionOptions, SessionState
+from duplex.seat import Exported, Failed, Finished, Seat, Skipped
 from duplex.testing import FakeFrameModel
 
 OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=0, text_top_k=0, seed=5)

@@ -16,7 +16,6 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from numpy.typing import ArrayLike
 
-from duplex.engine import Exported, Failed, Finished, Outcome, Seat, Skipped
 from duplex.errors import CapacityError, ClosedError, ConsumerTooSlow, UsageError
 from duplex.events import EndReason, Event
 from duplex.frame_model import Frame, SessionOptions
@@ -24,6 +23,7 @@ from duplex.listening import Listener
 from duplex.model import Model
 from duplex.playback import Playback
 from duplex.saved import SavedConversation
+from duplex.seat import Exported, Failed, Finished, Outcome, Seat, Skipped
 from duplex.session import EventQueue
 from duplex.transport import Transport
 from duplex.transports.memory import MemoryTransport

@@ -2,182 +2,23 @@
 
 The rules of the thread, again and again: do a piece of every job that waits (open, restore or export a slot), then take
 every seat that has a frame and somewhere to put its result, and advance them all in one step. A seat that has no frame
-holds nobody up. Live seats are never held back; a seat that is not live waits while its results are not taken.
-
-A live seat whose frames wait too long is behind real time: it skips frames, silent ones first, then the oldest, and its
-conversation is told. All of a seat's methods may be called from any thread and none waits for the model.
+holds nobody up.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import level_dbfs
-from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError, StateError
+from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError
 from duplex.frame_model import Frame, FrameModel, SessionOptions, SessionState, StepResult
-from duplex.pacing import skips
+from duplex.seat import Failed, Finished, Job, Seat
 
-__all__ = ["Engine", "Exported", "Failed", "Finished", "Outcome", "Seat", "Skipped"]
+__all__ = ["Engine"]
 
 Float32 = NDArray[np.float32]
-Job = Generator[None]
-
-
-@attrs.frozen
-class Skipped:
-    """Frames of the user's that the model did not hear, ``seconds`` of them from ``at`` on."""
-
-    at: float
-    behind: float
-    seconds: float
-
-
-@attrs.frozen
-class Finished:
-    """The user's last frame has been answered."""
-
-
-@attrs.frozen
-class Failed:
-    """The model raised; nothing more comes from this seat."""
-
-    error: Exception
-
-
-@attrs.frozen(eq=False)
-class Exported:
-    """The slot's state as it was between the results before this one and those after."""
-
-    state: SessionState
-
-
-Outcome = Frame | Skipped | Finished | Failed | Exported
-
-
-class Seat:
-    """One conversation's place in the running batch. Made by :meth:`Engine.open`."""
-
-    WAITING_LIMIT = 5
-    """Frames that may wait for the model before a live seat counts as behind."""
-    WAITING_AFTER_SKIP = 2
-    RESULTS_LIMIT = 32
-    """Results that may wait to be taken before a seat that is not live is held back."""
-    SILENCE = -50.0
-    """dBFS below which a frame counts as silent."""
-
-    def __init__(self, engine: "Engine", slot: int, *, realtime: bool, notify: Callable[[], None]) -> None:
-        self.slot = slot
-        self.realtime = realtime
-        self.index = 0
-        """Place on the time line of the frame that is pushed next."""
-        self.ready = False
-        self.frozen = self.closed = self.ending = False
-        self.flush = engine.model.spec.latency_frames
-        self.inbox: deque[tuple[int, Float32]] = deque()
-        self.unanswered: deque[tuple[int, Float32]] = deque()
-        self.outbox: deque[Outcome] = deque()
-        self._engine = engine
-        self.notify = notify
-
-    @property
-    def waiting(self) -> int:
-        """How many frames wait for the model."""
-        return len(self.inbox)
-
-    def push(self, pcm: Float32) -> None:
-        """Give the user's next frame, float32 ``[frame_size]``."""
-        with self._engine.changed:
-            self.inbox.append((self.index, pcm))
-            self.index += 1
-            if self.realtime and len(self.inbox) > self.WAITING_LIMIT:
-                self._catch_up()
-            self._engine.changed.notify()
-
-    def finish(self) -> None:
-        """Say that no frame follows; :class:`Finished` comes when all have been answered."""
-        with self._engine.changed:
-            silence = np.zeros(self._engine.model.spec.frame_size, np.float32)
-            self.inbox.extend((self.index + extra, silence) for extra in range(self.flush))
-            self.ending = True
-            self._engine.changed.notify()
-
-    def take(self) -> list[Outcome]:
-        """Return, and forget, all results so far."""
-        with self._engine.changed:
-            taken = list(self.outbox)
-            self.outbox.clear()
-            self._engine.changed.notify()
-        return taken
-
-    def export(self) -> None:
-        """Take the slot's state at the next frame boundary; it comes as :class:`Exported`.
-
-        It is copied in pieces between the neighbours' steps; the seat itself waits until that is done.
-        """
-        self._engine.do(self._export())
-
-    def close(self) -> None:
-        """Give the slot back at once. Results that were not taken are forgotten."""
-        self._engine.release(self)
-
-    def go_on(self, tensors: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take up the time line of an exported seat (the engine, before anything is pushed).
-
-        :raises StateError: if it is damaged
-        """
-        try:
-            self.index, *pending = (int(index) for index in tensors["seat.index"])
-            self.unanswered.extend(zip(pending, tensors["seat.pcm"].astype(np.float32), strict=True))
-        except (KeyError, ValueError, TypeError) as error:
-            raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
-
-    def put(self, outcome: Outcome) -> None:
-        """Add a result (the engine, with the lock held)."""
-        self.outbox.append(outcome)
-        self.notify()
-
-    def wants_step(self) -> bool:
-        """Whether the next step can take this seat (the engine, with the lock held)."""
-        if not self.ready or self.frozen or self.closed or not self.inbox:
-            return False
-        return self.realtime or len(self.outbox) < self.RESULTS_LIMIT
-
-    def _catch_up(self) -> None:
-        spec = self._engine.model.spec
-        behind = spec.seconds(len(self.inbox))
-        silent = [level_dbfs(pcm) < self.SILENCE for _, pcm in self.inbox]
-        chosen = skips(silent, len(self.inbox) - self.WAITING_AFTER_SKIP)
-        first = self.inbox[chosen[0]][0]
-        self.inbox = deque(frame for i, frame in enumerate(self.inbox) if i not in chosen)
-        self.put(Skipped(spec.seconds(first), behind, spec.seconds(len(chosen))))
-
-    def _export(self) -> Job:
-        with self._engine.changed:
-            self.frozen = True
-            pending = [*self.unanswered]
-            reached = self.inbox[0][0] if self.inbox else self.index
-        tensors: dict[str, NDArray[np.generic]] = {}
-        try:
-            state = self._engine.model.export(self.slot)
-            for name in state.tensors:
-                tensors[name] = state.tensors[name]
-                yield
-                if self.closed:
-                    return
-        except Exception as error:  # noqa: BLE001 -- it belongs to the conversation that is being exported
-            self._engine.fail([self], error)
-            return
-        size = self._engine.model.spec.frame_size
-        tensors["seat.index"] = np.array([reached, *(index for index, _ in pending)], np.int64)
-        tensors["seat.pcm"] = np.array([pcm for _, pcm in pending], np.float32).reshape(-1, size)
-        with self._engine.changed:
-            self.frozen = False
-            self.put(Exported(SessionState(metadata=dict(state.metadata), tensors=tensors)))
-        yield
 
 
 class Engine:

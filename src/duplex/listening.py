@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import Framer
-from duplex.engine import Seat
 from duplex.frame_model import ModelSpec
 from duplex.pacing import LiveClock
+from duplex.seat import Seat
 from duplex.transport import Transport
 from duplex.wakeup import Bell
 
