@@ -9,6 +9,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -29,6 +30,7 @@ from cli_support import (
     write_float_wav,
     write_wav,
 )
+from duplex import checkpoint
 from duplex.process.files import RESULT_FILES
 
 COMMANDS = ["process", "encode", "decode", "models", "info", "doctor"]
@@ -247,6 +249,33 @@ def test_what_is_finished_needs_no_model(tmp_path, monkeypatch):
     assert run("process", tmp_path / "missing.wav", "--out", tmp_path / "out", "--model", SMALL).status == 1
 
 
+def test_what_is_told_is_what_is_loaded(tmp_path, monkeypatch):
+    """The branch may move between the plan and the load: the commit is loaded."""
+    path, found = write_wav(tmp_path / "a.wav", noise(0.2)), checkpoint.resolve(SMALL)
+    monkeypatch.setattr(checkpoint, "resolve", lambda *_, **__: attrs.evolve(found, revision="c0ffee"))
+    asked, load = [], duplex.load
+
+    def loading(*arguments, revision, **options):
+        asked.append(revision)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(duplex, "load", loading)
+    assert run("process", path, "--out", tmp_path / "out", "--model", SMALL, "--revision", "main").status == 0
+    assert asked == ["c0ffee"]
+    assert json.loads((tmp_path / "out" / "a" / "run.json").read_text())["revision"] == "c0ffee"
+
+
+@pytest.mark.parametrize("options", [["--device", "teapot"], ["--quantize", "int8"]])
+def test_a_wrong_choice_is_told_before_anything_is_downloaded(options, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("something was looked for")
+
+    monkeypatch.setattr(checkpoint, "resolve", fail)
+    path = write_wav(tmp_path / "a.wav", noise(0.2))
+    assert run("process", path, "--out", tmp_path / "out", *options).status == 2
+    assert not files_below(tmp_path / "out")
+
+
 def test_defaults_work(tmp_path, monkeypatch):
     write_wav(tmp_path / "a.wav", noise(0.2))
     monkeypatch.chdir(tmp_path)
@@ -310,6 +339,10 @@ def test_info():
     described = json.loads(run("info", DELAY2, "--json").out)
     assert described["kind"] == "folder"
     assert max(described["model"]["delays"]) == 2
+    codec = described["codec"]
+    bits = np.log2(codec["codebook_size"]) * codec["codebooks_used"] * codec["frame_rate"]
+    assert codec["bits_per_second"] == pytest.approx(bits)
+    assert f"{bits / 1000:.3g} kbit/s" in run("info", DELAY2).out
     assert run("info", DELAY2).status == 0
 
 

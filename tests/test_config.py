@@ -43,6 +43,12 @@ def test_streams_come_from_the_kind_of_checkpoint(dep_q, n_q, agent, user):
     assert (config.agent_streams, config.user_streams, config.codebooks) == (agent, user, max(agent, user))
 
 
+@pytest.mark.parametrize(("dep_q", "n_q"), [(1, 2), (2, 2), (0, 1), (1, 1)])
+def test_the_codec_s_two_quantizers_are_both_in_use(dep_q, n_q):
+    with pytest.raises(ConfigError, match=r"^config\.json: 'n_q'"):
+        model(dep_q=dep_q, n_q=n_q, delays=[0] * (n_q + 1))
+
+
 def test_keys_without_effect_are_let_pass():
     assert model(depformer_causal=True, depformer_context=8, lora_rank=128, conditioners={}, extra_heads_dim=6)
 

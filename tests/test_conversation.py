@@ -721,7 +721,7 @@ class Kept:
 @pytest.fixture
 def still(monkeypatch):
     """A clock that stands still: no silence stands in."""
-    monkeypatch.setattr("duplex.listening.LiveClock.silence_due", lambda *_: 0)
+    monkeypatch.setattr("duplex.listening.LiveClock.silence_due", lambda *_: (0, 0))
     monkeypatch.setattr("duplex.listening.LiveClock.wait", lambda *_: 3600.0)
 
 
@@ -844,6 +844,36 @@ async def test_silence_stands_in_for_audio_that_stalls_and_a_late_burst_is_dropp
     assert {lag.side for lag in lags} == {"user"}
     assert sum(lag.dropped for lag in lags) == pytest.approx(5 * 0.08)
     assert found[-1].usage.dropped_seconds == pytest.approx(5 * 0.08)
+
+
+async def test_a_clock_that_jumps_is_a_lag_and_no_end(models, monkeypatch):
+    """A laptop that slept for an hour goes on."""
+    clock, transport, kept = Clock(monkeypatch), Live(), Kept()
+    async with Conversation(models(), transport, recorder=kept) as conversation:
+        await until(lambda: transport._resampler is not None)
+        clock.now += 0.08
+        await transport.feed(loud(1))
+        await until(lambda: len(kept.frames) == 1)
+        clock.now += 3600
+        await until(lambda: len(kept.frames) > 1)
+        await transport.end()
+        found = [event async for event in conversation]
+    check_order(found)
+    assert found[-1].reason is EndReason.FINISHED
+    assert len(kept.frames) <= 14
+    lags = of(found, Lag)
+    assert len(lags) <= 3
+    assert found[-1].at == pytest.approx(3600, abs=1)
+    assert sum(lag.dropped for lag in lags) == pytest.approx(3600 - len(kept.frames) * 0.08, abs=1)
+
+
+async def test_a_refused_conversation_closes_its_transport(models):
+    model, transport = models(), Live()
+    async with Conversation(model):
+        with pytest.raises(CapacityError):
+            await Conversation(model, transport).__aenter__()
+    with pytest.raises(ClosedError):
+        await transport.feed(loud(1))
 
 
 async def test_a_mute_that_ends_is_heard(models, monkeypatch):

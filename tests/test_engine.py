@@ -125,8 +125,8 @@ def test_places_are_given_and_given_back(engines):
     with pytest.raises(CapacityError, match="all 2 places"):
         Desk(engine)
     told = threading.Event()
-    engine.when_vacant(told.set)
-    first.seat.close()
+    with engine.vacancies(told.set):
+        first.seat.close()
     assert told.is_set()
     assert engine.free == 1
     first.seat.close()
@@ -303,10 +303,53 @@ def broken():
 def test_a_failure_to_export(broken):
     desk, other = Desk(broken), Desk(broken)
     desk.seat.export()
-    desk.until_kind(Failed)
-    assert "cannot copy slot 0" in str(desk.last(Failed).error)
+    desk.until_kind(Exported)
+    assert "cannot copy slot 0" in str(desk.last(Exported).state)
     assert broken._thread.is_alive()
+    desk.seat.push(LOUD)  # only the export has failed
+    desk.until_frames(1)
     other.seat.close()
+
+
+def test_exports_that_overlap_are_of_one_moment(engines, monkeypatch):
+    monkeypatch.setattr(Seat, "EXPORT_PIECE", 1)
+    engine = engines(capacity=2)
+    desk, neighbour = Desk(engine), Desk(engine)
+    for frame in ramp(3):
+        desk.seat.push(frame)
+    desk.until_frames(3)
+    for _ in range(3):
+        desk.seat.export()
+    for frame in ramp(6):
+        desk.seat.push(frame)
+        neighbour.seat.push(frame)
+    desk.until(lambda results: sum(isinstance(each, Exported) for each in results) == 3)
+    states = [each.state for each in desk.results if isinstance(each, Exported)]
+    for state in states[1:]:
+        assert state.metadata == states[0].metadata
+        assert all((state.tensors[name] == tensor).all() for name, tensor in states[0].tensors.items())
+    desk.until_frames(9)
+
+
+def test_a_conversation_that_cannot_be_woken_takes_nobody_along(engines):
+    engine = engines(capacity=2)
+    seat = engine.open(OPTIONS, realtime=False, notify=lambda: 1 / 0)
+    desk = Desk(engine)
+    seat.push(LOUD)
+    desk.seat.push(LOUD)
+    desk.until_frames(1)
+    assert engine._thread.is_alive()
+    seat.close()
+
+
+def test_a_time_line_of_another_model(engines):
+    engine = engines()
+    state = SessionState(
+        metadata={}, tensors={"seat.index": np.array([4, 3]), "seat.pcm": np.zeros((1, 7), np.float32)}
+    )
+    with pytest.raises(StateError, match="does not fit"):
+        engine.open(OPTIONS, realtime=False, notify=lambda: None, state=state)
+    assert engine.free == engine.model.spec.capacity
 
 
 def test_a_result_that_makes_no_sense(broken):
@@ -373,8 +416,8 @@ def test_close(engines):
     engine = engines(capacity=2)
     desk = Desk(engine)
     told = threading.Event()
-    engine.when_vacant(told.set)
-    engine.close()
+    with engine.vacancies(told.set):
+        engine.close()
     engine.close()
     assert told.is_set()
     assert engine.model.closed

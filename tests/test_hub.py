@@ -22,7 +22,7 @@ from safetensors.numpy import save
 import duplex.hub_call
 from duplex.checkpoint import describe, resolve
 from duplex.config import LanguageModelConfig
-from duplex.errors import CheckpointNotFoundError, ConfigError, HubError, WeightsError
+from duplex.errors import CheckpointNotFoundError, ConfigError, HubError, UsageError, WeightsError
 from test_checkpoint import LEGACY_TOKENIZER, MIMI, MIMI_CONFIG, OTHER_KEYS, TOKENIZER, checkpoint_files, weights, write
 
 REPOSITORY = "somebody/small"
@@ -232,6 +232,29 @@ def test_the_codec_alone(hub):
     checkpoint = resolve(REPOSITORY, parts=("codec",))
     assert checkpoint.weights is None
     assert hub.downloads() == ["config.json", "mimi_config.json", MIMI]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"device": "teapot"}, "no device 'teapot'"),
+        ({"device": None}, "no device None"),
+        ({"device": "mps"}, "runs on 'cpu' and 'cuda'"),
+        ({"dtype": "float8"}, "'float8' is not known"),
+        ({"quantize": "int4"}, "quantize='int4'"),
+        ({"backend": "abacus"}, "no backend 'abacus'"),
+        ({"sessions": 0}, "sessions is 0"),
+        ({"sessions": 2.5}, "sessions is 2.5; give a whole number"),
+        ({"sessions": "2"}, "sessions is '2'; give a whole number"),
+    ],
+)
+def test_wrong_choices_are_told_before_anything_is_downloaded(hub, options, match):
+    with pytest.raises(UsageError, match=match):
+        duplex.load(REPOSITORY, **options)
+    if set(options) <= {"device", "backend"}:
+        with pytest.raises(UsageError, match=match):
+            duplex.load_codec(REPOSITORY, **options)
+    assert not hub.requests
 
 
 def test_a_revision(hub):

@@ -22,7 +22,7 @@ def test_audio_at_the_clock_s_pace_is_all_heard():
     live = clock()
     for n in range(1, 100):
         now = 100 + n * 0.08
-        assert live.silence_due(now, FRAME) == 0
+        assert live.silence_due(now, FRAME) == (0, 0)
         assert live.arrived(FRAME, now) == 0
     assert live.position == 99 * FRAME
 
@@ -31,7 +31,7 @@ def test_jitter_within_the_patience_costs_nothing():
     live = clock()
     for n, delay in enumerate([0.0, 0.05, 0.079, 0.02, 0.07, 0.0] * 5, 1):
         now = 100 + n * 0.08 + delay
-        assert live.silence_due(now, FRAME) == 0
+        assert live.silence_due(now, FRAME) == (0, 0)
         assert live.arrived(FRAME, now) == 0
 
 
@@ -45,18 +45,18 @@ def test_a_clock_that_is_ahead_from_the_start_drops_nothing():
 def test_silence_stands_in_after_the_patience():
     live = clock()
     assert live.wait(100.0) == pytest.approx(0.16)
-    assert live.silence_due(100.16, FRAME) == 0
-    assert live.silence_due(100.161, FRAME) == FRAME
-    assert live.silence_due(100.161, FRAME) == 0
+    assert live.silence_due(100.16, FRAME) == (0, 0)
+    assert live.silence_due(100.161, FRAME) == (0, 1)
+    assert live.silence_due(100.161, FRAME) == (0, 0)
     assert live.wait(100.161) == pytest.approx(0.079)
     # A process that slept for a second catches up at once, in whole frames.
-    assert live.silence_due(101.2, FRAME) == 12 * FRAME
+    assert live.silence_due(101.2, FRAME) == (0, 12)
 
 
 def test_a_burst_after_a_stall_is_late_as_far_as_silence_stood_in():
     live = clock()
-    stood_in = live.silence_due(101.0, FRAME)
-    assert stood_in == 11 * FRAME
+    assert live.silence_due(101.0, FRAME) == (0, 11)
+    stood_in = 11 * FRAME
     # The whole second arrives at once: it ends now, and so much of it as was stood in for is dropped.
     late = live.arrived(RATE, 101.0)
     assert late == stood_in
@@ -70,14 +70,32 @@ def test_a_mute_that_ends_is_heard():
     for n in range(126, 200):
         now = 100 + n * 0.08
         assert live.arrived(FRAME, now) == 0
-        assert live.silence_due(now, FRAME) == 0
+        assert live.silence_due(now, FRAME) == (0, 0)
 
 
 def test_no_more_is_dropped_than_stood_in():
     live = clock()
-    stood_in = live.silence_due(100.3, FRAME)
+    stood_in = live.silence_due(100.3, FRAME)[1] * FRAME
     assert live.arrived(10 * RATE, 100.3) == stood_in
     assert live.arrived(RATE, 100.3) == 0
+
+
+def test_of_a_long_gap_all_but_a_second_is_passed_over():
+    live = clock()
+    passed, silent = live.silence_due(3700.0, FRAME)
+    assert silent == 12
+    assert (passed + silent) * FRAME == live.position
+    assert live.position >= 3599.84 * RATE
+    assert live.silence_due(3700.0, FRAME) == (0, 0)
+
+
+def test_what_stood_in_is_forgotten_when_audio_has_kept_pace_for_a_second():
+    live = clock()
+    live.silence_due(110.0, FRAME)
+    for n in range(1, 15):
+        assert live.arrived(FRAME, 110.0 + n * 0.08) == 0
+    assert live.stood_in == 0
+    assert live.arrived(RATE, 111.12) == 0
 
 
 @pytest.mark.parametrize(

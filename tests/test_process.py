@@ -12,10 +12,10 @@ import pytest
 import duplex
 from cli_support import FRAME, RATE, SMALL, files_below, noise, read_wav, tokens_of, write_float_wav, write_wav
 from duplex.errors import AudioFileError, OutputError, UsageError
-from duplex.frame_model import CodecSpec, ModelSpec, StepResult
+from duplex.frame_model import ZERO, CodecSpec, Frame, ModelSpec, StepResult
 from duplex.model import Model
 from duplex.process import Plan, Recipe, find_recordings, process
-from duplex.process.files import RESULT_FILES
+from duplex.process.files import RESULT_FILES, ResultWriter
 from duplex.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.anyio
@@ -447,6 +447,30 @@ async def test_a_model_without_a_voice(tmp_path):
     tokens = tokens_of(result.folder)
     assert tokens["agent"].shape == (0, 7)
     assert not read_wav(result.folder / "dialogue.wav")[:, 1].any()
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_skipped_frames_are_silence(tmp_path, flushed):
+    with parrot(2) as model, ResultWriter(tmp_path / "out", model.spec, model.tokenizer) as writer:
+        for place in (2, 3, 100, 101):
+            pcm = np.full(FRAME, place / 128, np.float32)
+            codes = np.full(2, place)
+            writer.record(Frame(at=place * 0.08, user_pcm=pcm, agent_pcm=pcm, text=3, agent=codes, user=codes))
+            if flushed:
+                writer.flush()
+        assert writer.frames == 102
+        writer.commit({})
+    expected = np.zeros(102)
+    expected[[2, 3, 100, 101]] = [2, 3, 100, 101]
+    for name, channels in (("agent.wav", 1), ("dialogue.wav", 2)):
+        sound = read_wav(tmp_path / "out" / name)
+        assert sound.shape == (102 * FRAME, channels)
+        assert np.array_equal(sound[::FRAME], np.repeat(expected[:, None] * 256, channels, axis=1))
+    tokens = tokens_of(tmp_path / "out")
+    heard = expected > 0
+    assert np.array_equal(tokens["text"], np.where(heard, 3, ZERO))
+    for side in ("agent", "user"):
+        assert np.array_equal(tokens[side], np.tile(np.where(heard, expected, ZERO), (2, 1)))
 
 
 async def test_memory_is_flat(tmp_path):

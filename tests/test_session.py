@@ -180,6 +180,7 @@ def test_a_consumer_that_is_gone():
     queue = EventQueue(realtime=True, frame_duration=0.08)
     with pytest.raises(ConsumerTooSlow, match="30 seconds"):  # noqa: PT012
         for index in range(1000):
+            queue.pass_frame()
             queue.put(audio(index))
     assert index == 376
     queue.put(events.SessionEnded(sequence=-1, at=index * 0.08, reason="x", usage=None))
@@ -188,14 +189,24 @@ def test_a_consumer_that_is_gone():
 
 def test_a_consumer_that_is_gone_is_seen_without_audio_too():
     queue = EventQueue(realtime=True, frame_duration=0.08)
+    queue.put(text(0))
     with pytest.raises(ConsumerTooSlow):  # noqa: PT012
-        for index in range(1000):
-            queue.put(text(index))
+        for _ in range(1000):
+            queue.pass_frame()
+
+
+def test_a_jump_of_the_time_line_is_not_the_consumer_s():
+    queue = EventQueue(realtime=True, frame_duration=0.08)
+    for index in (0, 1, 10_000, 10_001):
+        queue.pass_frame()
+        queue.put(audio(index))
+    assert len(drain(queue)) == 4
 
 
 def test_a_consumer_that_takes_now_and_then_is_not_gone():
     queue = EventQueue(realtime=True, frame_duration=0.08)
     for index in range(2000):
+        queue.pass_frame()
         queue.put(audio(index))
         if index % 300 == 299:
             drain(queue)

@@ -227,6 +227,51 @@ def test_weights_that_do_not_fit(small, tmp_path):
         small.load(copied(small, tmp_path / "lacking", lacking))
 
 
+def test_tensors_in_two_spellings(small, tmp_path):
+    def doubled(weights):
+        return weights | stepwise(weights)
+
+    with pytest.raises(WeightsError, match=r"same tensor as '.*proj.weight' and as '.*projs\.0\.weight'"):
+        small.load(copied(small, tmp_path / "copy", doubled))
+
+
+def first_linear(weights):
+    return next(name for name in weights if LINEAR.search(name))
+
+
+def with_scales(change):
+    """Return a change of weights to 8 bit, with other scales for one of them."""
+
+    def changed(weights):
+        eight, _ = quantized(weights)
+        name = first_linear(weights) + "_scb"
+        return eight | {name: np.ascontiguousarray(change(eight[name]))}
+
+    return changed
+
+
+def cut_short(weights):
+    return {name: tensor[:, :-1].copy() if ".in_projs.1." in name else tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (with_scales(lambda scales: scales[:-1]), r"_scb' is .* one floating number for each row"),
+        (with_scales(lambda scales: scales[:, None]), r"_scb' is .* one floating number for each row"),
+        (with_scales(lambda scales: scales.astype(np.int32)), r"_scb' is torch\.int32"),
+        (lambda weights: weights | {"out_norm.alpha_scb": np.ones(3, np.float32)}, "float32 with scales"),
+        (lambda weights: weights | {"nobody.weight_scb": np.ones(3, np.float32)}, "unknown tensor 'nobody.weight_scb'"),
+        (lambda weights: weights | {"text_linear.weight": weights["text_linear.weight"].astype(np.int32)}, "int32"),
+        (lambda weights: cut_short(stepwise(weights)), r"in_proj_weight' is \[.*\] and \[.*the configuration asks for"),
+    ],
+)
+def test_weights_of_a_wrong_kind(small, tmp_path, change, complaint):
+    with pytest.raises(WeightsError, match=complaint) as caught:
+        small.load(copied(small, tmp_path / "copy", change))
+    assert "model.safetensors" in str(caught.value)
+
+
 def test_damaged_weights(small, tmp_path):
     folder = copied(small, tmp_path / "copy", dict)
     weights = folder / "model.safetensors"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from duplex.audio import Resampler, as_mono_float32
+from duplex.errors import StateError
 from duplex.frame_model import Frame
 from duplex.turns import UserTurns
 from duplex.voice_activity import SileroVoiceActivity, arrange
@@ -130,3 +131,22 @@ def test_state_goes_on(speech):
         shared = min(len(found), len(expected))
         assert shared >= len(expected) - 1
         assert np.abs(np.array(found[:shared]) - expected[:shared]).mean() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [
+        ("context", np.zeros(63)),
+        ("memory", np.zeros((2, 127))),
+        ("pending", np.zeros(512)),
+        ("pending", np.zeros((1, 1))),
+    ],
+)
+def test_a_damaged_state_changes_nothing(speech, name, damaged):
+    voice, other = SileroVoiceActivity(24000), SileroVoiceActivity(24000)
+    other.hear(frame(speech[:1920]))
+    state = other.state()
+    for broken in (state | {name: damaged.astype(np.float32)}, {key: state[key] for key in state if key != name}):
+        with pytest.raises(StateError, match="export"):
+            voice.restore(broken)
+    assert not voice.state()["memory"].any()

@@ -4,7 +4,7 @@ Inside this package audio is float32, one dimension, nominally between -1 and 1.
 what writes 16-bit samples clips.
 """
 
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import soxr  # pyright: ignore[reportMissingTypeStubs] -- it is annotated but does not say so
@@ -18,6 +18,7 @@ __all__ = [
     "SILENCE_DBFS",
     "Framer",
     "Resampler",
+    "UserChannel",
     "as_mono_float32",
     "check_rate",
     "level_dbfs",
@@ -28,6 +29,9 @@ MINIMUM_RATE = 1000
 MAXIMUM_RATE = 768_000
 SILENCE_DBFS = -120.0
 """The lowest level that is told apart from silence; 16-bit audio's quietest sample is at -90."""
+
+UserChannel: TypeAlias = Literal["left", "right", "mix"]
+"""Which channel of a recording is the user: the first, the second, or the mean of all."""
 
 _INT16_SCALE = 32768.0
 _FLOAT_SIZES = (4, 8)

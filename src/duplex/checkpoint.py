@@ -16,7 +16,7 @@ import attrs
 
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import UsageError
-from duplex.frame_model import SessionOptions
+from duplex.frame_model import CodecSpec, SessionOptions
 from duplex.hub import HubRepository
 from duplex.layout import MIMI_WEIGHTS, WEIGHTS, Layout, Part
 from duplex.sources import CONFIG, Kind, Source, builtin_names, open_source
@@ -50,7 +50,7 @@ class Checkpoint:
     @property
     def codebooks(self) -> int:
         """The codec's active codebooks: those that the language model uses, or all without one."""
-        return self.mimi.quantizer.n_q if self.language_model is None else self.language_model.codebooks
+        return _codebooks(self.language_model, self.mimi)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -89,12 +89,20 @@ class Description:
     def as_json(self) -> dict[str, Any]:
         """Return the description as plain values, to print or to write as JSON."""
         quantizer = self.mimi.quantizer
+        used = CodecSpec(
+            sample_rate=self.mimi.sample_rate,
+            frame_size=self.mimi.frame_size,
+            codebooks=_codebooks(self.language_model, self.mimi),
+            vocabulary=quantizer.bins,
+        )
         codec = {
             "sample_rate": self.mimi.sample_rate,
             "frame_rate": self.mimi.frame_rate,
             "frame_size": self.mimi.frame_size,
             "codebooks": quantizer.n_q,
+            "codebooks_used": used.codebooks,
             "codebook_size": quantizer.bins,
+            "bits_per_second": used.bitrate,
             "dimension": self.mimi.seanet.dimension,
             "transformer_layers": self.mimi.transformer.num_layers,
             "weights": _numbers(self.mimi_weights),
@@ -201,6 +209,10 @@ def describe(name: str, revision: str | None = None) -> Description:
         defaults=None if mimi_alone else layout.defaults,
         note=_note(source),
     )
+
+
+def _codebooks(model: LanguageModelConfig | None, mimi: MimiConfig) -> int:
+    return mimi.quantizer.n_q if model is None else model.codebooks
 
 
 def _header(place: Source, file: str) -> Header:

@@ -232,6 +232,7 @@ class LanguageModelConfig(Section):
         """
         fits = {
             "dep_q": self.dep_q <= self.n_q,
+            "n_q": self.codebooks >= 2,  # noqa: PLR2004 -- Mimi's semantic codebook and at least one acoustic
             "delays": len(self.delays) == self.n_q + 1,
             "num_heads": self.dim % (2 * self.num_heads) == 0,
             "depformer_num_heads": self.depformer_dim % self.depformer_num_heads == 0,

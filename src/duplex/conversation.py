@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from duplex.errors import CapacityError, ClosedError, ConsumerTooSlow, UsageError
 from duplex.events import EndReason, Event
-from duplex.frame_model import Frame, SessionOptions
+from duplex.frame_model import Frame, SessionOptions, SessionState
 from duplex.listening import Listener
 from duplex.model import Model
 from duplex.playback import Playback
@@ -49,6 +49,7 @@ class _Export:
 
     done: anyio.Event = attrs.Factory(anyio.Event)
     saved: SavedConversation | None = None
+    error: Exception | None = None
 
 
 class Conversation:
@@ -108,7 +109,12 @@ class Conversation:
         self._entered = True
         self._news, self._space, self._ended = Bell(), Bell(), Bell()
         self._wakeup = Wakeup()
-        self._seat = await self._take_seat()
+        try:
+            self._seat = await self._take_seat()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._transport.aclose()
+            raise
         self._playback = Playback(self._transport)
         self._listener = Listener(self._transport, self._seat, self.model.spec, self._tell_late)
         self._running = 0
@@ -200,7 +206,8 @@ class Conversation:
             await pushed.feed(pcm)
             await pushed.end()
 
-        self._start(push)
+        if not self._over:  # a failure that came first is the iterator's to tell
+            self._start(push)
         return self
 
     async def export(self) -> bytes:
@@ -218,6 +225,8 @@ class Conversation:
         self._space.ring()
         self._seat.export()
         await export.done.wait()
+        if export.error is not None:
+            raise export.error
         if export.saved is None:
             raise ClosedError("the conversation ended before it could be exported")
         return await anyio.to_thread.run_sync(export.saved.to_bytes)
@@ -237,21 +246,19 @@ class Conversation:
         return self._pushed
 
     async def _take_seat(self) -> Seat:
-        slot = None if self._saved is None else self._saved.slot
-        deadline = anyio.current_time() + (self._wait or 0)
-        while True:
-            vacancy = Wakeup()
-            self.model.engine.when_vacant(vacancy.notify)
-            try:
-                return self.model.engine.open(
-                    self._options, realtime=self._realtime, notify=self._wakeup.notify, state=slot
-                )
-            except CapacityError:
-                remaining = deadline - anyio.current_time()
-                if remaining <= 0:
-                    raise
-                with anyio.move_on_after(remaining):
+        """Take a free place of the model, or wait for one as long as was asked."""
+        vacancy = Wakeup()
+        with self.model.engine.vacancies(vacancy.notify), anyio.move_on_after(self._wait or 0):
+            while True:
+                try:
+                    return self._open_seat()
+                except CapacityError:
                     await vacancy.wait()
+        return self._open_seat()
+
+    def _open_seat(self) -> Seat:
+        slot = None if self._saved is None else self._saved.slot
+        return self.model.engine.open(self._options, realtime=self._realtime, notify=self._wakeup.notify, state=slot)
 
     def _start(self, task: Callable[[], Awaitable[None]]) -> None:
         self._running += 1
@@ -320,19 +327,25 @@ class Conversation:
             case Skipped(at, behind, seconds):
                 self._emit(self._session.lag(at, behind, seconds, "user"))
             case Exported(state):
-                export = self._exports.pop(0)
-                sequence, seed = self._queue.next_sequence, self._options.seed or 0
-                export.saved = SavedConversation(self.session_id, seed, sequence, self._session.state(), state)
-                export.done.set()
+                self._exported(self._exports.pop(0), state)
             case Finished():
                 await self._playback.finish()
                 self._end(EndReason.FINISHED)
             case Failed(error):
                 raise error
 
+    def _exported(self, export: _Export, state: SessionState | Exception) -> None:
+        if isinstance(state, Exception):
+            export.error = state
+        else:
+            sequence, seed = self._queue.next_sequence, self._options.seed or 0
+            export.saved = SavedConversation(self.session_id, seed, sequence, self._session.state(), state)
+        export.done.set()
+
     async def _frame(self, frame: Frame) -> None:
         if self._recorder is not None:
             self._recorder.record(frame)
+        self._queue.pass_frame()
         self._emit(self._session.hear(frame))
         if frame.agent_pcm is not None:
             dropped = await self._playback.play(frame.agent_pcm)

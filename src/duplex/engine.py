@@ -5,9 +5,11 @@ every seat that has a frame and somewhere to put its result, and advance them al
 holds nobody up.
 """
 
+import copy
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,22 +66,28 @@ class Engine:
                 )
             seat = Seat(self, slot, realtime=realtime, notify=notify)
             if state is not None:
-                seat.go_on(state.tensors)
+                seat.continue_from(state.tensors)
             self._seats[slot] = seat
             self._jobs.append(self._prepare(seat, options, state))
             self.changed.notify()
         return seat
 
-    def do(self, job: Job) -> None:
+    def submit(self, job: Job) -> None:
         """Have a job done on the inference thread, a piece between two steps."""
         with self.changed:
             self._jobs.append(job)
             self.changed.notify()
 
-    def when_vacant(self, notify: Callable[[], None]) -> None:
-        """Have ``notify`` called once, when a slot has become free."""
+    @contextmanager
+    def vacancies(self, notify: Callable[[], None]) -> Generator[None]:
+        """Have ``notify`` called, in a ``with`` block, whenever a slot has become free."""
         with self.changed:
             self._vacancy.append(notify)
+        try:
+            yield
+        finally:
+            with self.changed:
+                self._vacancy.remove(notify)
 
     def release(self, seat: Seat) -> None:
         """Free a seat's slot; its neighbours do not notice."""
@@ -91,7 +99,7 @@ class Engine:
             seat.outbox.clear()
             if self._seats.get(seat.slot) is seat:
                 del self._seats[seat.slot]
-            waiting, self._vacancy = self._vacancy, []
+            waiting = list(self._vacancy)
             self.changed.notify()
         for notify in waiting:
             notify()
@@ -107,7 +115,7 @@ class Engine:
         with self.changed:
             for seat in self._seats.values():
                 seat.put(Failed(ClosedError("the model was closed while the conversation was going on")))
-            waiting, self._vacancy = self._vacancy, []
+            waiting = list(self._vacancy)
         for notify in waiting:
             notify()
         self.model.close()
@@ -115,31 +123,38 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self.changed:
-                while not (self._closing or self._jobs or self._finishable() or self._batch()):
+                while not (self._closing or self._jobs or self._finished() or self._batch()):
                     self.changed.wait()
                 if self._closing:
                     return
-                jobs = list(self._jobs)
-            for job in jobs:
-                self._advance(job)
-            with self.changed:
-                batch = self._batch()
-                frames = [seat.inbox.popleft() for seat in batch]
-                for seat, frame in zip(batch, frames, strict=True):
-                    seat.unanswered.append(frame)
-            if batch:
-                self._step(batch, [pcm for _, pcm in frames])
-            with self.changed:
-                for seat in self._finishable():
-                    seat.ending = False
-                    seat.put(Finished())
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 -- nobody is left waiting for a thread that has died
+                with self.changed:
+                    self._jobs.clear()
+                    seats = list(self._seats.values())
+                self._fail(seats, error)
+
+    def _turn(self) -> None:
+        """Do a piece of every job, then one step."""
+        for job in list(self._jobs):
+            self._advance(job)
+        with self.changed:
+            batch = self._batch()
+            for seat in batch:
+                seat.unanswered.append(seat.inbox.popleft())
+        if batch:
+            self._step(batch)
+        with self.changed:
+            for seat in self._finished():
+                seat.ending = False
+                seat.put(Finished())
 
     def _batch(self) -> list[Seat]:
         return [seat for seat in self._seats.values() if seat.wants_step()]
 
-    def _finishable(self) -> list[Seat]:
-        seats = self._seats.values()
-        return [seat for seat in seats if seat.ending and seat.ready and not seat.frozen and not seat.inbox]
+    def _finished(self) -> list[Seat]:
+        return [seat for seat in self._seats.values() if seat.has_finished()]
 
     def _advance(self, job: Job) -> None:
         """Do one piece of a job; forget it when it is done."""
@@ -148,32 +163,34 @@ class Engine:
                 self._jobs.remove(job)
 
     def _prepare(self, seat: Seat, options: SessionOptions, state: SessionState | None) -> Job:
+        if seat.closed:
+            return
         try:
             if state is None:
                 self.model.open(seat.slot, options)
             else:
                 self.model.restore(seat.slot, state)
         except Exception as error:  # noqa: BLE001 -- it belongs to the conversation that is being opened
-            self.fail([seat], error)
+            self._fail([seat], error)
         with self.changed:
             seat.ready = True
         yield
 
-    def _step(self, batch: list[Seat], frames: list[Float32]) -> None:
+    def _step(self, batch: list[Seat]) -> None:
         spec = self.model.spec
         pcm = np.zeros((spec.capacity, spec.frame_size), np.float32)
         active = np.zeros(spec.capacity, np.bool_)
-        for seat, frame in zip(batch, frames, strict=True):
-            pcm[seat.slot], active[seat.slot] = frame, True
+        for seat in batch:
+            pcm[seat.slot], active[seat.slot] = seat.unanswered[-1][1], True
         try:
             result = self.model.step(pcm, active)
             with self.changed:
                 for seat in batch:
                     if result.valid[seat.slot] and not seat.closed:
                         seat.outbox.append(self._frame(seat, result))
-                    seat.notify()  # also when nothing came out: there is room for another frame
+                    seat.wake()  # also when nothing came out: there is room for another frame
         except Exception as error:  # noqa: BLE001 -- every conversation of the step is told
-            self.fail(batch, error)
+            self._fail(batch, error)
 
     def _frame(self, seat: Seat, result: StepResult) -> Frame:
         index, heard = seat.unanswered.popleft()
@@ -187,14 +204,18 @@ class Engine:
             user=result.user[slot].copy(),
         )
 
-    def fail(self, seats: list[Seat], error: Exception) -> None:
-        """End conversations whose state can no longer be trusted (the inference thread)."""
-        if not isinstance(error, DuplexError):
-            cause = error
-            error = ModelError(f"the model failed ({type(cause).__name__}: {cause}); start the conversation again")
-            error.__cause__ = cause
+    def _fail(self, seats: list[Seat], error: Exception) -> None:
+        """End conversations whose state can no longer be trusted; each gets an error of its own to raise."""
         with self.changed:
             for seat in seats:
-                seat.frozen = True
-                seat.ending = False
-                seat.put(Failed(error))
+                seat.failed = True
+                seat.put(Failed(_told(error)))
+
+
+def _told(error: Exception) -> Exception:
+    """Return what a conversation raises for an error of the model."""
+    if isinstance(error, DuplexError):
+        return copy.copy(error)
+    told = ModelError(f"the model failed ({type(error).__name__}: {error}); start the conversation again")
+    told.__cause__ = error
+    return told

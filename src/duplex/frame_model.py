@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.arguments import real, whole
 from duplex.errors import UsageError
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "SessionOptions",
     "SessionState",
     "StepResult",
+    "split",
 ]
 
 ZERO = -1
@@ -35,6 +37,25 @@ UNGENERATED = -2
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
+
+
+def _optional_whole(value: int | None, field: "attrs.Attribute[Any]") -> int | None:
+    return None if value is None else whole(field.name, value)
+
+
+def _optional_real(value: float | None, field: "attrs.Attribute[Any]") -> float | None:
+    return None if value is None else real(field.name, value)
+
+
+def _truth(value: bool, field: "attrs.Attribute[Any]") -> bool:
+    if not isinstance(value, bool | np.bool_):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{field.name} is {value!r}; give True or False")
+    return bool(value)
+
+
+_WHOLE = attrs.Converter(_optional_whole, takes_field=True)
+_REAL = attrs.Converter(_optional_real, takes_field=True)
+_TRUTH = attrs.Converter(_truth, takes_field=True)
 
 
 def _optional_range(low: float, high: float) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
@@ -54,15 +75,15 @@ class SessionOptions:
     A temperature of 0 is greedy; a top-k of 0 is unlimited. ``greedy`` turns both streams' temperature to 0. Without a
     ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0.
 
-    :raises UsageError: if a value is out of range
+    :raises UsageError: if a value is no number, or out of range
     """
 
-    temperature: float | None = attrs.field(default=None, validator=_optional_range(0, 100))
-    text_temperature: float | None = attrs.field(default=None, validator=_optional_range(0, 100))
-    top_k: int | None = attrs.field(default=None, validator=_optional_range(0, 2**31))
-    text_top_k: int | None = attrs.field(default=None, validator=_optional_range(0, 2**31))
-    seed: int | None = attrs.field(default=None, validator=_optional_range(0, 2**64 - 1))
-    greedy: bool = False
+    temperature: float | None = attrs.field(default=None, converter=_REAL, validator=_optional_range(0, 100))
+    text_temperature: float | None = attrs.field(default=None, converter=_REAL, validator=_optional_range(0, 100))
+    top_k: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**31))
+    text_top_k: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**31))
+    seed: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**64 - 1))
+    greedy: bool = attrs.field(default=False, converter=_TRUTH)
 
     def with_defaults(self, defaults: "SessionOptions") -> "SessionOptions":
         """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""

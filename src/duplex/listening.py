@@ -6,7 +6,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import Framer
+from duplex.audio import Framer, as_mono_float32
 from duplex.frame_model import ModelSpec
 from duplex.pacing import LiveClock
 from duplex.seat import Seat
@@ -24,6 +24,9 @@ class Listener:
     """
 
     WAITING_FRAMES = 60
+    """Frames that may wait for the model before a transport that is not live is held back."""
+    GRACE = 0.02
+    """Seconds that the event loop may be late before arrived audio is given time to be heard."""
 
     def __init__(self, transport: Transport, seat: Seat, spec: ModelSpec, tell_late: Callable[[float], None]) -> None:
         self.progress = Bell()
@@ -70,14 +73,22 @@ class Listener:
 
     async def _stand_in(self, clock: LiveClock) -> None:
         """Let silence stand in for live audio that does not come."""
+        size = self._spec.frame_size
         while True:
-            await anyio.sleep(max(clock.wait(anyio.current_time()), 0.001))
-            due = clock.silence_due(anyio.current_time(), self._spec.frame_size)
-            if due:
-                await self._take(np.zeros(due, np.float32))
+            asked = max(clock.wait(anyio.current_time()), 0.001)
+            due = anyio.current_time() + asked
+            await anyio.sleep(asked)
+            if anyio.current_time() - due > self.GRACE:
+                # The event loop was held up. What has arrived meanwhile is heard first.
+                await anyio.sleep(self.GRACE)
+            passed, silent = clock.silence_due(anyio.current_time(), size)
+            if passed:
+                self._seat.skip(passed)
+            if silent:
+                await self._take(np.zeros(silent * size, np.float32))
 
     async def _take(self, pcm: NDArray[np.float32]) -> None:
-        for frame in self._framer.push(pcm):
+        for frame in self._framer.push(as_mono_float32(pcm)):
             await self._push(frame)
 
     async def _push(self, frame: NDArray[np.float32]) -> None:

@@ -2,21 +2,24 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import anyio.to_thread
 
 from duplex import checkpoint
-from duplex.checkpoint import Checkpoint
+from duplex.arguments import whole
+from duplex.config import LanguageModelConfig
 from duplex.engine import Engine
-from duplex.errors import CheckpointError, ClosedError, MissingDependencyError, UsageError
+from duplex.errors import ClosedError, MissingDependencyError, UsageError
 from duplex.frame_model import Codec, FrameModel, ModelSpec, SessionOptions
+from duplex.layout import DEFAULTS
 from duplex.session import Session
 from duplex.tokenizer import PieceDecoder, Tokenizer
 from duplex.voice_activity import SileroVoiceActivity, VoiceActivity
 
-__all__ = ["Backend", "Model", "load", "load_async", "load_codec"]
+__all__ = ["Backend", "Model", "check_choice", "load", "load_async", "load_codec"]
 
 Backend = Literal["auto", "torch", "mlx"]
 VoiceActivityFactory = Callable[[int], VoiceActivity]
@@ -30,7 +33,7 @@ class Model:
 
     def __init__(
         self,
-        frames: FrameModel,
+        frame_model: FrameModel,
         tokenizer: Tokenizer,
         *,
         name: str,
@@ -42,19 +45,17 @@ class Model:
         self.name = name
         self.revision = revision
         self.fingerprint = fingerprint
-        self.defaults = defaults or SessionOptions(
-            temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0
-        )
+        self.defaults = defaults or DEFAULTS
         self.tokenizer = tokenizer
-        self.engine = Engine(frames)
-        self._frames = frames
+        self.engine = Engine(frame_model)
+        self._frame_model = frame_model
         self._voice_activity = voice_activity
         self._closed = False
 
     @property
     def spec(self) -> ModelSpec:
         """What goes in and comes out."""
-        return self._frames.spec
+        return self._frame_model.spec
 
     @property
     def codec(self) -> Codec:
@@ -64,7 +65,7 @@ class Model:
         """
         if self._closed:
             raise ClosedError("the model has been closed; load it again")
-        return self._frames.codec
+        return self._frame_model.codec
 
     @property
     def sessions(self) -> int:
@@ -110,28 +111,30 @@ def load(
     """Load a model: a built-in name, a folder, or a hub repository such as ``"kyutai/moshika-pytorch-bf16"``.
 
     ``sessions`` conversations can then run side by side. ``device`` is ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or
-    ``"auto"``; ``dtype`` is ``"float32"``, ``"bfloat16"`` or ``"auto"`` (bfloat16 on CUDA and Metal, float32 on CPU).
+    ``"auto"``; ``dtype`` is ``"float32"``, ``"bfloat16"`` or ``"auto"`` (bfloat16 on CUDA, float32 on CPU).
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
     :raises UsageError: if an argument is out of range or not available here
     :raises MissingDependencyError: if the backend is not installed
     """
+    sessions = whole("sessions", sessions)
     if sessions < 1:
         raise UsageError(f"sessions is {sessions}; give 1 or more")
-    loader = _backend(backend)
+    check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize)
     found = checkpoint.resolve(name, revision=revision)
-    if found.language_model is None or found.weights is None or found.mimi_weights is None:
-        raise CheckpointError(f"{name} holds a codec only; use duplex.load_codec, or name a dialogue model")
-    if found.tokenizer is None:
-        raise CheckpointError(f"{name} has no tokenizer; set 'tokenizer_name' in its config.json")
-    tokenizer = Tokenizer.load(found.tokenizer)
-    tokenizer.check_vocabulary(found.language_model.text_card)
-    frames = loader.load_model(
-        found.language_model,
+    # A checkpoint that was resolved with all its parts has them all.
+    config, weights, mimi_weights, pieces = cast(
+        "tuple[LanguageModelConfig, Path, Path, Path]",
+        (found.language_model, found.weights, found.mimi_weights, found.tokenizer),
+    )
+    tokenizer = Tokenizer.load(pieces)
+    tokenizer.check_vocabulary(config.text_card)
+    frame_model = _backend(backend).load_model(
+        config,
         found.mimi,
-        weights=found.weights,
-        mimi_weights=found.mimi_weights,
+        weights=weights,
+        mimi_weights=mimi_weights,
         fingerprint=found.fingerprint,
         device=device,
         dtype=dtype,
@@ -140,7 +143,7 @@ def load(
         deterministic=deterministic,
     )
     return Model(
-        frames,
+        frame_model,
         tokenizer,
         name=name,
         revision=found.revision,
@@ -160,15 +163,24 @@ def load_codec(
     """Load Mimi alone, with the codebooks that the checkpoint's language model uses (all, if it has none).
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
+    :raises UsageError: if an argument is out of range or not available here
     :raises MissingDependencyError: if the backend is not installed
     """
-    loader = _backend(backend)
-    found: Checkpoint = checkpoint.resolve(name, revision=revision, parts=("codec",))
-    if found.mimi_weights is None:
-        raise CheckpointError(f"{name} has no codec weights; set 'mimi_name' in its config.json")
-    model = found.language_model
-    codebooks = found.mimi.quantizer.n_q if model is None else model.codebooks
-    return loader.load_codec(found.mimi, found.mimi_weights, codebooks=codebooks, device=device)
+    check_choice(backend=backend, device=device)
+    found = checkpoint.resolve(name, revision=revision, parts=("codec",))
+    weights = cast("Path", found.mimi_weights)  # the part that was asked for
+    return _backend(backend).load_codec(found.mimi, weights, codebooks=found.codebooks, device=device)
+
+
+def check_choice(
+    *, backend: Backend = "auto", device: str = "auto", dtype: str = "auto", quantize: str | None = None
+) -> None:
+    """Check how a model is to be loaded, before anything is downloaded; :func:`load` does so by itself.
+
+    :raises UsageError: if an argument is out of range or not available here
+    :raises MissingDependencyError: if the backend is not installed
+    """
+    _backend(backend).check(device, dtype, quantize)
 
 
 def _backend(name: Backend) -> Any:

@@ -1,8 +1,9 @@
 """Keeping live conversations on time: pure decisions; whoever has a clock passes its time in.
 
 Input that stalls (:class:`LiveClock`): the session's time line must not fall behind the clock by more than 160 ms. When
-it would, silence stands in. Audio that then arrives in a burst, ahead of the clock, is late: as much of it is dropped
-as silence stood in for it. Audio that comes back at the clock's pace (a mute that ends) is heard.
+it would, silence stands in; of a longer gap (a machine that slept) all but a second is passed over. Audio that then
+arrives in a burst, ahead of the clock, is late: as much of it is dropped as silence stood in for it. Audio that comes
+back at the clock's pace (a mute that ends) is heard, and after a second of it nothing counts as late any more.
 
 A model that falls behind (:func:`skips`): frames that wait are skipped, silent ones first, then the oldest.
 """
@@ -27,24 +28,29 @@ class LiveClock:
     """Samples on the time line: heard and stood in for."""
     stood_in: int = 0
     """Samples of silence that audio may still arrive for."""
+    on_pace: int = 0
+    """Samples that have come at the clock's pace since silence last stood in."""
 
     def arrived(self, samples: int, now: float) -> int:
         """Take ``samples`` of audio; return how many of them, from the first, are late and must be dropped."""
         ahead = self.position + samples - round((now - self.began) * self.sample_rate)
         late = min(ahead, self.stood_in, samples) if ahead > self.slack * self.sample_rate else 0
-        self.stood_in -= late
         self.position += samples - late
+        self.on_pace = 0 if late else self.on_pace + samples
+        self.stood_in = 0 if self.on_pace > self.sample_rate else self.stood_in - late
         return late
 
-    def silence_due(self, now: float, frame_size: int) -> int:
-        """Return how much silence must stand in now, in whole frames of samples."""
+    def silence_due(self, now: float, frame_size: int) -> tuple[int, int]:
+        """Return how many frames the time line must pass over now, and for how many more silence must stand in."""
         behind = round((now - self.began - self.patience) * self.sample_rate) - self.position
         if behind <= 0:
-            return 0
-        due = -(-behind // frame_size) * frame_size
-        self.position += due
-        self.stood_in += due
-        return due
+            return 0, 0
+        frames = -(-behind // frame_size)
+        silence = min(frames, max(1, self.sample_rate // frame_size))
+        self.position += frames * frame_size
+        self.stood_in += frames * frame_size
+        self.on_pace = 0
+        return frames - silence, silence
 
     def wait(self, now: float) -> float:
         """Return for how many seconds no silence will be due."""

@@ -37,7 +37,7 @@ class SavedConversation:
         )
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> Self:
         """Read what :meth:`to_bytes` wrote.
 
         :raises StateError: if the bytes are not a whole saved conversation
@@ -45,10 +45,14 @@ class SavedConversation:
         from safetensors import SafetensorError  # noqa: PLC0415
         from safetensors.numpy import load  # noqa: PLC0415
 
+        if not isinstance(data, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise StateError(f"a saved conversation is bytes, not {type(data).__name__}; give what export() returned")
+        data = bytes(data)
         try:
             length = int.from_bytes(data[:8], "little")
             tensors = load(data)
             metadata = _metadata(data[8 : 8 + length])
+            _check_time_line(tensors["seat.index"])
             return cls(
                 metadata["session_id"],
                 int(metadata["seed"]),
@@ -61,6 +65,12 @@ class SavedConversation:
             )
         except (SafetensorError, KeyError, ValueError) as error:
             raise StateError(f"these bytes are not a saved conversation ({error}); export it anew") from error
+
+
+def _check_time_line(index: NDArray[np.generic]) -> None:
+    """Check the seat's place on the time line, and the places of its frames that wait."""
+    if index.ndim != 1 or not len(index) or index.dtype != np.int64 or index.min() < 0:
+        raise ValueError(f"'seat.index' is {index.dtype} {list(index.shape)}")
 
 
 def _metadata(header: bytes) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import level_dbfs
-from duplex.errors import StateError
+from duplex.errors import ModelError, StateError
 from duplex.frame_model import Frame, FrameModel, SessionState
 from duplex.pacing import skips
 
@@ -38,16 +38,12 @@ class Inference(Protocol):
         """The one lock, and the inference thread's alarm."""
         ...
 
-    def do(self, job: Job) -> None:
+    def submit(self, job: Job) -> None:
         """Have a job done."""
         ...
 
     def release(self, seat: "Seat") -> None:
         """Free a seat's slot."""
-        ...
-
-    def fail(self, seats: "list[Seat]", error: Exception) -> None:
-        """End conversations whose state can no longer be trusted."""
         ...
 
 
@@ -74,9 +70,9 @@ class Failed:
 
 @attrs.frozen(eq=False)
 class Exported:
-    """The slot's state as it was between the results before this one and those after."""
+    """The slot's state as it was between the results before this one and those after, or why it cannot be had."""
 
-    state: SessionState
+    state: SessionState | Exception
 
 
 Outcome = Frame | Skipped | Finished | Failed | Exported
@@ -95,20 +91,23 @@ class Seat:
     """Results that may wait to be taken before a seat that is not live is held back."""
     SILENCE = -50.0
     """dBFS below which a frame counts as silent."""
+    EXPORT_PIECE = 1 << 23
+    """Bytes that an export copies between two steps of the neighbours, or one tensor."""
 
     def __init__(self, engine: Inference, slot: int, *, realtime: bool, notify: Callable[[], None]) -> None:
         self.slot = slot
         self.realtime = realtime
         self.index = 0
         """Place on the time line of the frame that is pushed next."""
-        self.ready = False
-        self.frozen = self.closed = self.ending = False
+        self.ready = self.ending = self.failed = self.closed = False
+        self.exports = 0
+        """Exports that are being copied; the slot is not stepped meanwhile."""
         self.flush = engine.model.spec.latency_frames
         self.inbox: deque[tuple[int, Float32]] = deque()
         self.unanswered: deque[tuple[int, Float32]] = deque()
         self.outbox: deque[Outcome] = deque()
         self._engine = engine
-        self.notify = notify
+        self._notify = notify
 
     @property
     def waiting(self) -> int:
@@ -123,6 +122,13 @@ class Seat:
             if self.realtime and len(self.inbox) > self.WAITING_LIMIT:
                 self._catch_up()
             self._engine.changed.notify()
+
+    def skip(self, frames: int) -> None:
+        """Let the time line pass over so many frames that nobody heard."""
+        spec = self._engine.model.spec
+        with self._engine.changed:
+            self._tell_skipped(self.index, spec.seconds(frames), frames)
+            self.index += frames
 
     def finish(self) -> None:
         """Say that no frame follows; :class:`Finished` comes when all have been answered."""
@@ -145,33 +151,49 @@ class Seat:
 
         It is copied in pieces between the neighbours' steps; the seat itself waits until that is done.
         """
-        self._engine.do(self._export())
+        self._engine.submit(self._export())
 
     def close(self) -> None:
         """Give the slot back at once. Results that were not taken are forgotten."""
         self._engine.release(self)
 
-    def go_on(self, tensors: Mapping[str, NDArray[np.generic]]) -> None:
+    def continue_from(self, tensors: Mapping[str, NDArray[np.generic]]) -> None:
         """Take up the time line of an exported seat (the engine, before anything is pushed).
 
         :raises StateError: if it is damaged
         """
         try:
             self.index, *pending = (int(index) for index in tensors["seat.index"])
-            self.unanswered.extend(zip(pending, tensors["seat.pcm"].astype(np.float32), strict=True))
+            pcm = tensors["seat.pcm"].astype(np.float32)
         except (KeyError, ValueError, TypeError) as error:
             raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
+        if pcm.shape != (len(pending), self._engine.model.spec.frame_size) or min(self.index, *pending, 0) < 0:
+            raise StateError("the saved conversation's time line does not fit this model; export it anew")
+        self.unanswered.extend(zip(pending, pcm, strict=True))
 
     def put(self, outcome: Outcome) -> None:
         """Add a result (the engine, with the lock held)."""
         self.outbox.append(outcome)
-        self.notify()
+        self.wake()
+
+    def wake(self) -> None:
+        """Tell the conversation to look; one that cannot be told must not take the inference thread with it."""
+        try:
+            self._notify()
+        except Exception:  # noqa: BLE001
+            self.failed = True
+
+    def idle(self) -> bool:
+        """Whether nothing may be done with the slot now (the engine, with the lock held)."""
+        return not self.ready or self.failed or self.closed or self.exports > 0
 
     def wants_step(self) -> bool:
         """Whether the next step can take this seat (the engine, with the lock held)."""
-        if not self.ready or self.frozen or self.closed or not self.inbox:
-            return False
-        return self.realtime or len(self.outbox) < self.RESULTS_LIMIT
+        return not self.idle() and bool(self.inbox) and (self.realtime or len(self.outbox) < self.RESULTS_LIMIT)
+
+    def has_finished(self) -> bool:
+        """Whether the last frame has been answered (the engine, with the lock held)."""
+        return not self.idle() and self.ending and not self.inbox
 
     def _catch_up(self) -> None:
         spec = self._engine.model.spec
@@ -180,30 +202,50 @@ class Seat:
         chosen = skips(silent, len(self.inbox) - self.WAITING_AFTER_SKIP)
         first = self.inbox[chosen[0]][0]
         self.inbox = deque(frame for i, frame in enumerate(self.inbox) if i not in chosen)
-        self.put(Skipped(spec.seconds(first), behind, spec.seconds(len(chosen))))
+        self._tell_skipped(first, behind, len(chosen))
+
+    def _tell_skipped(self, index: int, behind: float, frames: int) -> None:
+        """Add a :class:`Skipped`, to the one before it if that has not been taken yet."""
+        spec = self._engine.model.spec
+        at, seconds = spec.seconds(index), spec.seconds(frames)
+        before = self.outbox[-1] if self.outbox else None
+        if isinstance(before, Skipped):
+            self.outbox.pop()
+            at, behind, seconds = before.at, max(before.behind, behind), before.seconds + seconds
+        self.put(Skipped(at, behind, seconds))
 
     def _export(self) -> Job:
         with self._engine.changed:
             if self.closed:
                 return
-            self.frozen = True
-            pending = [*self.unanswered]
+            self.exports += 1
             reached = self.inbox[0][0] if self.inbox else self.index
-        tensors: dict[str, NDArray[np.generic]] = {}
+            pending = list(self.unanswered)
+        exported: SessionState | Exception
         try:
             state = self._engine.model.export(self.slot)
+            tensors: dict[str, NDArray[np.generic]] = {}
+            copied = 0
             for name in state.tensors:
                 tensors[name] = state.tensors[name]
-                yield
-                if self.closed:
-                    return
-        except Exception as error:  # noqa: BLE001 -- it belongs to the conversation that is being exported
-            self._engine.fail([self], error)
-            return
-        size = self._engine.model.spec.frame_size
-        tensors["seat.index"] = np.array([reached, *(index for index, _ in pending)], np.int64)
-        tensors["seat.pcm"] = np.array([pcm for _, pcm in pending], np.float32).reshape(-1, size)
+                copied += tensors[name].nbytes
+                if copied >= self.EXPORT_PIECE:
+                    copied = 0
+                    yield
+                    if self.closed:
+                        return
+            exported = SessionState(metadata=dict(state.metadata), tensors=tensors | self._time_line(reached, pending))
+        except Exception as error:  # noqa: BLE001 -- it belongs to whoever asked
+            exported = ModelError(f"the conversation cannot be exported ({error}); it goes on as it was")
+            exported.__cause__ = error
         with self._engine.changed:
-            self.frozen = False
-            self.put(Exported(SessionState(metadata=dict(state.metadata), tensors=tensors)))
-        yield
+            self.exports -= 1
+            self.put(Exported(exported))
+
+    def _time_line(self, reached: int, pending: list[tuple[int, Float32]]) -> dict[str, NDArray[np.generic]]:
+        """Return what :meth:`continue_from` reads."""
+        size = self._engine.model.spec.frame_size
+        return {
+            "seat.index": np.array([reached, *(index for index, _ in pending)], np.int64),
+            "seat.pcm": np.array([pcm for _, pcm in pending], np.float32).reshape(-1, size),
+        }

@@ -151,8 +151,8 @@ class EventQueue:
     """Events that wait for the application.
 
     In real time at most ``AUDIO_SECONDS`` of the agent's audio wait: the oldest is dropped for the newest, and a
-    ``Lag`` stands in its place. Other events are kept. When the oldest event that waits, or waited and was dropped, is
-    more than ``LIMIT_SECONDS`` old on the time line, the application counts as gone. Otherwise the queue only tells
+    ``Lag`` stands in its place. Other events are kept. When more than ``LIMIT_SECONDS`` of frames have passed since the
+    oldest event that waits, or waited and was dropped, the application counts as gone. Otherwise the queue only tells
     when it is :attr:`full`, and whoever fills it waits.
     """
 
@@ -163,9 +163,9 @@ class EventQueue:
     def __init__(self, *, realtime: bool, frame_duration: float, first: int = 0) -> None:
         self._realtime = realtime
         self._frame_duration = frame_duration
-        self._waiting: deque[events.Event] = deque()
+        self._waiting: deque[tuple[int, events.Event]] = deque()
+        self._passed = 0
         self._audio_frames = 0
-        self._since: float | None = None
         self._sequence = first
 
     @property
@@ -178,20 +178,23 @@ class EventQueue:
         """The number of the event that is put next, if nothing is dropped before it is taken."""
         return self._sequence + len(self._waiting)
 
-    def put(self, event: events.Event) -> None:
-        """Add an event.
+    def pass_frame(self) -> None:
+        """Count a frame of the conversation: the age of what waits.
 
         :raises ConsumerTooSlow: if the application has not taken events for more than ``LIMIT_SECONDS``
         """
-        if self._since is None:
-            self._since = event.at
-        self._waiting.append(event)
-        ends = isinstance(event, events.SessionEnded)
-        if self._realtime and not ends and event.at - self._since > self.LIMIT_SECONDS:
-            raise ConsumerTooSlow(
-                f"no event was taken for {self.LIMIT_SECONDS:g} seconds of live audio; iterate over the "
-                "conversation in a task of its own, and do slow work elsewhere"
-            )
+        self._passed += 1
+        if self._realtime and self._waiting:
+            age = self._passed - self._waiting[0][0]
+            if age * self._frame_duration > self.LIMIT_SECONDS:
+                raise ConsumerTooSlow(
+                    f"no event was taken for {self.LIMIT_SECONDS:g} seconds of live audio; iterate over the "
+                    "conversation in a task of its own, and do slow work elsewhere"
+                )
+
+    def put(self, event: events.Event) -> None:
+        """Add an event."""
+        self._waiting.append((self._passed, event))
         if isinstance(event, events.AgentAudio):
             self._audio_frames += 1
             if self._realtime and self._audio_frames * self._frame_duration > self.AUDIO_SECONDS:
@@ -201,9 +204,8 @@ class EventQueue:
         """Return the oldest event with its number, or ``None`` if none waits."""
         if not self._waiting:
             return None
-        event = self._waiting.popleft()
+        _, event = self._waiting.popleft()
         self._audio_frames -= isinstance(event, events.AgentAudio)
-        self._since = self._waiting[0].at if self._waiting else None
         self._sequence += 1
         return attrs.evolve(event, sequence=self._sequence - 1)
 
@@ -211,12 +213,11 @@ class EventQueue:
         """Forget everything that waits."""
         self._waiting.clear()
         self._audio_frames = 0
-        self._since = None
 
     def _drop_oldest(self, now: float) -> None:
         """Replace the oldest frame of audio by a ``Lag``, or add it to the ``Lag`` that stands there already."""
-        index = next(i for i, event in enumerate(self._waiting) if isinstance(event, events.AgentAudio))
-        dropped = self._waiting[index]
+        index = next(i for i, (_, event) in enumerate(self._waiting) if isinstance(event, events.AgentAudio))
+        passed, dropped = self._waiting[index]
         self._audio_frames -= 1
         lag = events.Lag(
             sequence=_UNNUMBERED,
@@ -225,9 +226,9 @@ class EventQueue:
             dropped=self._frame_duration,
             side="agent",
         )
-        before = self._waiting[index - 1] if index else None
+        before_passed, before = self._waiting[index - 1] if index else (passed, None)
         if isinstance(before, events.Lag) and before.side == "agent":
             lag = attrs.evolve(before, behind=lag.behind, dropped=before.dropped + lag.dropped)
             del self._waiting[index]
-            index -= 1
-        self._waiting[index] = lag
+            index, passed = index - 1, before_passed
+        self._waiting[index] = passed, lag

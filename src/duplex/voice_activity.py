@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import Resampler
-from duplex.errors import MissingDependencyError
+from duplex.errors import MissingDependencyError, StateError
 from duplex.frame_model import Frame
 
 __all__ = ["SileroVoiceActivity", "VoiceActivity"]
@@ -43,7 +43,10 @@ class VoiceActivity(Protocol):
         ...
 
     def restore(self, state: Mapping[str, Float32]) -> None:
-        """Go on where :meth:`state` was taken."""
+        """Go on where :meth:`state` was taken.
+
+        :raises StateError: if it is damaged
+        """
         ...
 
 
@@ -84,8 +87,18 @@ class SileroVoiceActivity:
         return {"context": self._context, "memory": self._memory, "pending": self._pending}
 
     def restore(self, state: Mapping[str, Float32]) -> None:
-        """Go on where :meth:`state` was taken."""
-        self._context, self._memory, self._pending = state["context"], state["memory"], state["pending"]
+        """Go on where :meth:`state` was taken.
+
+        :raises StateError: if it is damaged
+        """
+        try:
+            context, memory, pending = (state[name] for name in ("context", "memory", "pending"))
+        except KeyError as error:
+            raise StateError(f"the voice activity's state lacks {error}; export the conversation anew") from None
+        shapes_fit = (context.shape, memory.shape) == (self._context.shape, self._memory.shape)
+        if not shapes_fit or pending.ndim != 1 or len(pending) >= self.WINDOW:
+            raise StateError("the voice activity's state has other shapes than its own; export the conversation anew")
+        self._context, self._memory, self._pending = context, memory, pending
 
     def _detect(self, samples: Float32) -> float:
         """Run the network over one window of 512 samples at 16 kHz."""

@@ -1,5 +1,6 @@
 """Waking tasks: from any thread (:class:`Wakeup`), and from the same event loop (:class:`Bell`)."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -41,13 +42,9 @@ class Wakeup:
 
     def notify(self) -> None:
         """Raise the flag, from any thread; a loop that has ended does not mind."""
-        try:
+        # A RuntimeError (trio's RunFinishedError is one): the loop is over, and with it whoever would have been woken.
+        with contextlib.suppress(RuntimeError):
             self._schedule(self._raise)
-        except RuntimeError:  # asyncio's loop is closed, and with it whoever would have been woken
-            pass
-        except Exception as error:
-            if type(error).__name__ != "RunFinishedError":  # trio's word for the same; trio may not be installed
-                raise
 
     async def wait(self) -> None:
         """Wait for the flag, and lower it."""

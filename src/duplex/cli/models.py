@@ -139,6 +139,7 @@ def _codec(codec: dict[str, Any]) -> list[tuple[str, str]]:
             f"{codec['sample_rate']} Hz, {codec['frame_rate']:g} frames of {codec['frame_size']} samples a second",
         ),
         ("codebooks", f"{codec['codebooks']} of {codec['codebook_size']} codes"),
+        ("codebooks in use", f"{codec['codebooks_used']}, {codec['bits_per_second'] / 1000:.3g} kbit/s"),
         ("codec transformers", f"{codec['transformer_layers']} layers of {codec['dimension']}"),
     ]
 

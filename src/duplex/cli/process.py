@@ -50,10 +50,12 @@ def process(
       duplex process "calls/*.flac" --user-channel left --model kyutai/moshika-pytorch-bf16
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.model import check_choice  # noqa: PLC0415
     from duplex.process import Plan, Recipe, find_recordings  # noqa: PLC0415
 
     recordings = find_recordings(inputs, out)
     Recipe(model=choice.model, options=options, tail=tail)  # complains of options, before anything is downloaded
+    check_choice(backend=choice.backend, device=choice.device, dtype=choice.dtype, quantize=choice.quantize)
     found = checkpoint.resolve(choice.model, revision=choice.revision)
     recipe = Recipe(
         model=choice.model,
@@ -80,7 +82,7 @@ def _carry_out(plan: "Plan", choice: Choice, found: "Checkpoint", report: "_Repo
 
     with duplex.load(
         choice.model,
-        revision=choice.revision,
+        revision=found.revision,  # the commit: a branch may have moved since
         backend=choice.backend,
         device=choice.device,
         dtype=choice.dtype,

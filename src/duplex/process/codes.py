@@ -12,10 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from duplex.atomic import atomic_write_bytes
-from duplex.audio import Framer
+from duplex.audio import Framer, UserChannel
 from duplex.errors import AudioFileError, UsageError, WeightsError
 from duplex.frame_model import Codec
-from duplex.transports.files import UserChannel
 from duplex.wav import WavWriter
 from duplex.weights_file import TensorInfo, read_header
 

@@ -1,9 +1,10 @@
 """The files of a folder of results, written as a dialogue goes on and given their names together at its end."""
 
 import contextlib
+import itertools
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -15,7 +16,7 @@ from safetensors.numpy import save
 from duplex.atomic import abandon, atomic_write_bytes, begin, complete, output_error
 from duplex.errors import OutputError
 from duplex.events import AgentAudio, Event, as_record
-from duplex.frame_model import Frame, ModelSpec
+from duplex.frame_model import ZERO, Frame, ModelSpec
 from duplex.tokenizer import PieceDecoder, Tokenizer
 from duplex.transcript import Transcript
 from duplex.wav import WavWriter
@@ -28,6 +29,8 @@ TRANSCRIPT = "transcript.json"
 EVENTS = "events.jsonl"
 TOKENS = "tokens.safetensors"
 RUN = "run.json"
+BLOCK = 64
+"""Frames whose audio is written at a time."""
 RESULT_FILES = (AGENT, DIALOGUE, TRANSCRIPT, EVENTS, TOKENS, RUN)
 
 
@@ -65,8 +68,9 @@ class ResultWriter:
     """Writes one dialogue's results to ``folder``, which it makes: a recorder of a conversation, told its events too.
 
     :meth:`record` and :meth:`event` only gather, for :meth:`flush` to write on a thread that may wait for the disk;
-    memory holds a few bytes a token besides. Nothing has its final name before :meth:`commit`; leaving the ``with``
-    block without it leaves nothing behind.
+    memory holds a few bytes a token besides. Frames that were skipped are silence, and their tokens ``ZERO``: a place
+    in the files is one on the time line. Nothing has its final name before :meth:`commit`; leaving the ``with`` block
+    without it leaves nothing behind.
 
     :raises OutputError: if the folder or a file in it cannot be made
     """
@@ -74,6 +78,8 @@ class ResultWriter:
     def __init__(self, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) -> None:
         self.folder = folder
         self.frames = 0
+        """Time steps so far, those that were skipped included."""
+        self._written = 0
         self._spec = spec
         self._decoder = PieceDecoder(tokenizer, spec.text_padding, spec.text_end_of_padding)
         self._transcript = Transcript(spec.text_padding, spec.text_end_of_padding, spec.frame_duration)
@@ -109,8 +115,8 @@ class ResultWriter:
         return len(self._gathered) >= self._spec.frame_rate
 
     def record(self, frame: Frame) -> None:
-        """Take one time step."""
-        self.frames += 1
+        """Take one time step; what ``frame.at`` jumps over was skipped."""
+        self.frames = self._place(frame) + 1
         self._gathered.append(frame)
 
     def event(self, event: Event) -> None:
@@ -127,9 +133,11 @@ class ResultWriter:
         lines, self._lines = self._lines, []
         for frame in frames:
             self._transcript.feed(frame.text, self._decoder.feed(frame.text), frame.at)
+        whole = list(self._without_gaps(frames))
+        for frame in whole:
             self._tokens.extend([frame.text, *frame.agent.tolist(), *frame.user.tolist()])
-        if frames:
-            self._write_audio(frames)
+        for start in range(0, len(whole), BLOCK):
+            self._write_audio(whole[start : start + BLOCK])
         try:
             if self._events is not None and lines:
                 self._events.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
@@ -202,6 +210,25 @@ class ResultWriter:
         for name in RESULT_FILES:
             for part in self.folder.glob(f"{name}.*.part"):
                 abandon(part)
+
+    def _place(self, frame: Frame) -> int:
+        return round(frame.at * self._spec.frame_rate)
+
+    def _without_gaps(self, frames: list[Frame]) -> Iterator[Frame]:
+        """Yield the frames that come next in the files: those given, and silent ones for what was skipped."""
+        spec, silence = self._spec, np.zeros(self._spec.frame_size, np.float32)
+        skipped = Frame(
+            at=0.0,
+            user_pcm=silence,
+            agent_pcm=silence if spec.agent_streams else None,
+            text=ZERO,
+            agent=np.full(spec.agent_streams, ZERO),
+            user=np.full(spec.user_streams, ZERO),
+        )
+        for frame in frames:
+            yield from itertools.repeat(skipped, self._place(frame) - self._written)
+            yield frame
+            self._written = self._place(frame) + 1
 
     def _write_audio(self, frames: list[Frame]) -> None:
         user = np.concatenate([frame.user_pcm for frame in frames])

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import attrs
 
 import duplex
+from duplex.audio import UserChannel
 from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
 from duplex.frame_model import SessionOptions
 from duplex.process.files import RESULT_FILES, RUN, make_folder, read_run, read_text
 from duplex.process.recordings import Recording, absolute
-from duplex.transports.files import UserChannel, probe_duration
+from duplex.transports.files import probe_duration
 
 __all__ = ["Plan", "Recipe", "Result", "Task", "sha256_of"]
 
@@ -64,7 +65,7 @@ class Recipe:
             "seed": self.options.seed,
         }
 
-    def made(self, run: Mapping[str, Any]) -> bool:
+    def matches(self, run: Mapping[str, Any]) -> bool:
         """Tell whether results with this ``run.json`` would come out the same again."""
         own = self.as_json()
         identity = ("fingerprint",) if self.fingerprint and run.get("fingerprint") else ("model", "revision")
@@ -160,7 +161,7 @@ class Plan:
                 f"{folder} holds the results of another recording, {run.get('input')}; choose another --out, "
                 "or replace them with --force"
             )
-        if not (same_content and self.recipe.made(run) and _complete(folder, run)):
+        if not (same_content and self.recipe.matches(run) and _complete(folder, run)):
             return None
         return Result(
             recording=recording,

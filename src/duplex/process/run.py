@@ -15,13 +15,14 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.audio import UserChannel
 from duplex.conversation import Conversation
 from duplex.frame_model import SessionOptions
 from duplex.model import Model
 from duplex.process.files import ResultWriter
 from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_of
 from duplex.process.recordings import Recording, find_recordings
-from duplex.transports.files import FileTransport, UserChannel
+from duplex.transports.files import FileTransport
 from duplex.transports.wholeness import was_cut_short
 
 __all__ = ["Progress", "carry_out", "process"]

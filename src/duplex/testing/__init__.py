@@ -18,7 +18,9 @@
 Nothing here needs weights, torch or pytest. A check that fails raises an ``AssertionError`` that says what was wrong.
 """
 
-from duplex.testing.fake import FakeCodec, FakeFrameModel, FakeTokenizer, LevelVoiceActivity, fake_model
+from duplex.testing.fake import FakeTokenizer, LevelVoiceActivity, fake_model
+from duplex.testing.fake_codec import FakeCodec
+from duplex.testing.fake_frame_model import FakeFrameModel
 from duplex.testing.frame_models import check_frame_model
 from duplex.testing.transports import check_transport
 

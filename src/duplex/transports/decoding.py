@@ -12,7 +12,7 @@ import stat
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import av
 import numpy as np
@@ -23,12 +23,10 @@ from av.error import FFmpegError
 from av.packet import Packet
 from numpy.typing import NDArray
 
-from duplex.audio import MAXIMUM_RATE, MINIMUM_RATE, Resampler
+from duplex.audio import MAXIMUM_RATE, MINIMUM_RATE, Resampler, UserChannel
 from duplex.errors import AudioFileError, ClosedError
 
-__all__ = ["Decoder", "UserChannel", "open_recording", "probe_duration"]
-
-UserChannel: TypeAlias = Literal["left", "right", "mix"]
+__all__ = ["Decoder", "open_recording", "probe_duration"]
 
 Float32 = NDArray[np.float32]
 Pieces: TypeAlias = Generator[Float32, None, None]

@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import anyio
 import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import check_rate
+from duplex.audio import UserChannel, check_rate
 from duplex.errors import ClosedError, UsageError
 from duplex.wav import WavWriter
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # importing PyAV takes a tenth of a second, which `import dup
     from duplex.transports.decoding import Decoder
 
 __all__ = ["AUDIO_SUFFIXES", "FileTransport", "probe_duration"]
-
-UserChannel = Literal["left", "right", "mix"]
 
 _SOUND = (
     "wav",

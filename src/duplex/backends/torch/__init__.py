@@ -10,13 +10,27 @@ from duplex.frame_model import Codec, FrameModel
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_codec", "load_model"]
+__all__ = ["check", "load_codec", "load_model"]
+
+
+def check(device: str, dtype: str = "auto", quantize: str | None = None) -> None:
+    """Check how a model is to be loaded, before anything is downloaded.
+
+    :raises UsageError: if the device, the dtype or the quantization cannot be used here
+    """
+    if quantize is not None:
+        raise UsageError(f"quantize={quantize!r} is not available in this version; leave it out")
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise UsageError(f"dtype {dtype!r} is not known; use 'float32', 'bfloat16' or 'auto'")
+    if device not in ("auto", "cpu"):  # which are everywhere, and need no torch to be asked
+        _device(device)
 
 
 def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str) -> Codec:
     """Load Mimi alone.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
+    :raises UsageError: if the device cannot be used here
     """
     from duplex.backends.torch.codec import TorchCodec, load_mimi  # noqa: PLC0415 -- torch takes seconds to import
 
@@ -39,7 +53,7 @@ def load_model(
     """Load a dialogue model.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
-    :raises UsageError: if the device or the dtype cannot be used here
+    :raises UsageError: as :func:`check` does
     """
     import torch  # noqa: PLC0415 -- torch takes seconds to import
 
@@ -48,8 +62,7 @@ def load_model(
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
     from duplex.backends.torch.weights import load_weights  # noqa: PLC0415
 
-    if quantize is not None:
-        raise UsageError(f"quantize={quantize!r} is not available in this version; leave it out")
+    check(device, dtype, quantize)
     place = _device(device)
     with torch.device("meta"):
         language_model = LanguageModel(config)
@@ -75,7 +88,7 @@ def _device(name: str) -> "torch.device":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise UsageError(f"there is no device {name!r}; use 'cpu', 'cuda' or 'cuda:0'") from None
     if device.type not in {"cpu", "cuda"}:
         raise UsageError(f"the torch backend runs on 'cpu' and 'cuda', not on {name!r}")
@@ -89,7 +102,4 @@ def _dtype(name: str, device: "torch.device") -> "torch.dtype":
 
     if name == "auto":
         name = "bfloat16" if device.type == "cuda" else "float32"
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name not in dtypes:
-        raise UsageError(f"dtype {name!r} is not known; use 'float32', 'bfloat16' or 'auto'")
-    return dtypes[name]
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

@@ -1,6 +1,6 @@
 """Attention over a ring of past positions, with a slot axis.
 
-One ring per transformer holds the keys and values of all its layers, ``[slots, layers, 2, heads, capacity, head_dim]``.
+One ring per transformer holds the keys and values of its layers, ``[slots, 2, heads, capacity, head_dim]`` for each.
 Position p of a stream lies at index ``p % capacity``. The canonical computation is one call per frame, in which the
 ring holds ``context`` positions up to the frame's last; a call with several frames reproduces it by mask. A ring of
 ``context`` plus what one call may add, less a frame, keeps what such a call still needs.
@@ -22,8 +22,8 @@ __all__ = ["Attention", "Ring", "Window"]
 class Window:
     """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
 
-    cache: Tensor | None
-    """The ring ``[batch, layers, 2, heads, capacity, head_dim]``; ``None`` without a past."""
+    cache: list[Tensor] | None
+    """The ring, a layer's ``[batch, 2, heads, capacity, head_dim]`` each; ``None`` without a past."""
     index: Tensor
     """Where this call's positions go, int64 ``[batch, positions]``."""
     length: int
@@ -50,7 +50,7 @@ class Window:
         if self.cache is None:
             return keys, values
         index = self.index[:, None, :, None].expand_as(keys)
-        ring_keys, ring_values = self.cache[:, layer, 0], self.cache[:, layer, 1]
+        ring_keys, ring_values = self.cache[layer].unbind(1)
         ring_keys.scatter_(2, index, keys)
         ring_values.scatter_(2, index, values)
         return ring_keys[:, :, : self.length], ring_values[:, :, : self.length]
@@ -72,26 +72,31 @@ class Ring(Streaming):
         super().__init__()
         self.context = context
         self.per_frame = positions_per_frame
-        self.shape = (layers, 2, heads, head_dim)
+        self.layers = layers
+        self.heads = heads
+        self.head_dim = head_dim
         self.exponents = -2 * math.log(period) / head_dim, head_dim // 2
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the ring itself and how many positions each stream has had."""
-        *outer, head_dim = self.shape
         capacity = self.context + (frames_per_call - 1) * self.per_frame
-        return {"cache": Declared((*outer, capacity, head_dim)), "position": Declared((), torch.int64)}
+        layer = Declared((2, self.heads, capacity, self.head_dim))
+        caches = {f"cache.{index}": layer for index in range(self.layers)}
+        return {**caches, "position": Declared((), torch.int64)}
 
     def window(self, call: Call, batch: int, positions: int, device: torch.device) -> Window:
         """Open the window of one call of ``positions`` new positions, and count them."""
-        cache = call.recall(f"{self.key}.cache")
         start = call.recall(f"{self.key}.position")
+        cache = None
         if start is None:
             start = torch.zeros(batch, dtype=torch.int64, device=device)
+        elif call.state is not None:
+            cache = [call.state.tensors[f"{self.key}.cache.{index}"] for index in range(self.layers)]
         query = start[:, None] + torch.arange(positions, device=device)
         index = seen = query
         length = positions
         if cache is not None:
-            capacity = cache.shape[-2]
+            capacity = cache[0].shape[-2]
             assert positions <= capacity - self.context + self.per_frame, "more positions than the ring takes"
             length = min(capacity, (call.filled or capacity) * self.per_frame)
             last = query[:, -1:]

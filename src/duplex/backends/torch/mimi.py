@@ -1,5 +1,8 @@
 """Mimi: 24 kHz audio to 12.5 frames of codes a second and back, streaming (section 3.3 of the paper)."""
 
+from contextlib import AbstractContextManager
+
+import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
@@ -36,10 +39,17 @@ class Mimi(nn.Module):
 
     def encode(self, pcm: Tensor, call: Call) -> Tensor:
         """Encode the next frames, float32 ``[batch, n * frame_size]``, to int64 codes ``[batch, codebooks, n]``."""
-        latent = self.encoder_transformer(self.encoder(pcm[:, None], call), call)
-        return self.quantizer.encode(self.downsample["conv"](latent, call))
+        with exact_convolutions():
+            latent = self.encoder_transformer(self.encoder(pcm[:, None], call), call)
+            return self.quantizer.encode(self.downsample["conv"](latent, call))
 
     def decode(self, codes: Tensor, call: Call) -> Tensor:
         """Decode the next codes, int64 ``[batch, codebooks, n]``, to float32 ``[batch, n * frame_size]``."""
-        latent = self.upsample["convtr"](self.quantizer.decode(codes), call)
-        return self.decoder(self.decoder_transformer(latent, call), call)[:, 0]
+        with exact_convolutions():
+            latent = self.upsample["convtr"](self.quantizer.decode(codes), call)
+            return self.decoder(self.decoder_transformer(latent, call), call)[:, 0]
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Keep cuDNN from rounding convolutions to TF32, as it does by default: a code that flips is another sound."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

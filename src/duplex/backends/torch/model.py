@@ -3,7 +3,7 @@
 A step covers the rows from the first active slot to the last; slots in between that have no frame are masked. With
 ``deterministic`` every slot is stepped alone, in the shape of one row, so that neither neighbours nor the slot's number
 can change a rounding. A step of a row range is one straight run over preallocated tensors: encode, temporal
-transformer, text, depth transformer, decode; the host puts one array in and takes one small copy out.
+transformer, text, depth transformer, decode; the host puts the audio in and takes audio and tokens out.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from duplex.backends.torch import snapshot
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
-from duplex.backends.torch.prefill import prefill
+from duplex.backends.torch.prefill import LONGEST_RUN, prefill
 from duplex.backends.torch.state import Call, Slot, SlotState, TokenLog, bind
 from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
 
@@ -27,8 +27,6 @@ __all__ = ["TorchFrameModel"]
 
 class TorchFrameModel:
     """Mimi and the language model over ``sessions`` slots, on one device."""
-
-    PREFILL_FRAMES = 32
 
     def __init__(
         self, mimi: Mimi, language_model: LanguageModel, *, sessions: int, deterministic: bool, fingerprint: str
@@ -58,7 +56,7 @@ class TorchFrameModel:
         with torch.inference_mode():
             heard = SlotState.allocate(bind(mimi, "mimi"), sessions, dtype=torch.float32, device=self.device)
             thought = SlotState.allocate(
-                bind(language_model, "lm", self.PREFILL_FRAMES), sessions, dtype=self.dtype, device=self.device
+                bind(language_model, "lm", LONGEST_RUN), sessions, dtype=self.dtype, device=self.device
             )
         self.state = SlotState(heard.tensors | thought.tensors)
         self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
@@ -104,8 +102,9 @@ class TorchFrameModel:
         snapshot.restore(self, slot, state)
 
     def close(self) -> None:
-        """Free the model's memory."""
+        """Let go of weights and state; a codec that somebody still holds keeps its own."""
         self.state = SlotState({})
+        del self._lm, self._mimi, self.codec
 
     def _ranges(self, active: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
         indices = [int(index) for index in np.flatnonzero(active)]

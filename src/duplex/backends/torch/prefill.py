@@ -14,9 +14,10 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call, Slot, SlotState
 from duplex.frame_model import UNGENERATED
 
-__all__ = ["prefill"]
+__all__ = ["LONGEST_RUN", "prefill"]
 
 LONGEST_RUN = 32
+"""Columns that go through the temporal transformer in one call; its ring has room for them."""
 
 
 def prefill(lm: LanguageModel, rows: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> int:

@@ -19,32 +19,33 @@ if TYPE_CHECKING:
 __all__ = ["export", "restore"]
 
 VERSION = "1"
-_CACHE = ".cache"
+_CACHE = ".cache."
 _LOG = "log"
+_AHEAD = "ahead"
 _LANGUAGE_MODEL = "lm."
 
 
 class _Tensors(Mapping[str, NDArray[np.generic]]):
     """The tensors of one slot, copied from the device one at a time as they are read."""
 
-    def __init__(self, rows: dict[str, Tensor], log: NDArray[np.int32]) -> None:
+    def __init__(self, rows: dict[str, Tensor], known: dict[str, NDArray[np.generic]]) -> None:
         self._rows = rows
-        self._log = log
+        self._known = known
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
-        if name == _LOG:
-            return self._log
+        if name in self._known:
+            return self._known[name]
         tensor = self._rows[name][0]
-        if name.endswith(_CACHE):
+        if _CACHE in name:
             tensor = tensor[..., _places(int(self._rows[_position_of(name)]), tensor.shape[-2], tensor.device), :]
         return _to_numpy(tensor)
 
     def __iter__(self) -> Iterator[str]:
         yield from self._rows
-        yield _LOG
+        yield from self._known
 
     def __len__(self) -> int:
-        return len(self._rows) + 1
+        return len(self._rows) + len(self._known)
 
 
 def export(model: "TorchFrameModel", slot: int) -> SessionState:
@@ -57,9 +58,11 @@ def export(model: "TorchFrameModel", slot: int) -> SessionState:
         "fingerprint": model.fingerprint,
         "options": json.dumps(attrs.asdict(held.options)),
         "frames": str(held.frames),
-        "streams": str(model.spec.streams),
+        "spec": json.dumps(attrs.asdict(model.spec)),
+        "ahead": str(held.ahead[0]),
     }
-    return SessionState(metadata=metadata, tensors=_Tensors(model.state.rows(slot, slot + 1).tensors, held.log.columns))
+    rows = model.state.rows(slot, slot + 1).tensors
+    return SessionState(metadata=metadata, tensors=_Tensors(rows, {_LOG: held.log.columns, _AHEAD: held.ahead[1]}))
 
 
 def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
@@ -90,6 +93,7 @@ def _restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
     for name, tensor in rows.items():
         if exact or not name.startswith(_LANGUAGE_MODEL):
             _put(tensor[0], name, state.tensors)
+    model.slots[slot].ahead = int(metadata["ahead"]), state.tensors[_AHEAD].astype(np.int64)
     if exact:
         for column in state.tensors[_LOG]:
             model.slots[slot].log.append(column.astype(np.int64))
@@ -100,11 +104,11 @@ def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) ->
     """Put one saved tensor where it belongs in a slot's; a cache's positions go back to the places they came from."""
     value = _from_numpy(saved[name], tensor.dtype).to(tensor.device)
     wanted = list(tensor.shape)
-    if name.endswith(_CACHE):
+    if _CACHE in name:
         wanted[-2] = min(wanted[-2], int(saved[_position_of(name)]))
     if list(value.shape) != wanted:
         raise ValueError(f"'{name}' is {list(value.shape)}, not {wanted}")
-    if name.endswith(_CACHE):
+    if _CACHE in name:
         position, count, capacity = int(saved[_position_of(name)]), value.shape[-2], tensor.shape[-2]
         places = torch.arange(position - count, position, device=tensor.device) % capacity
         tensor[..., places, :] = value
@@ -134,7 +138,7 @@ def _places(position: int, capacity: int, device: torch.device) -> Tensor:
 
 
 def _position_of(cache: str) -> str:
-    return cache.removesuffix(_CACHE) + ".position"
+    return cache.partition(_CACHE)[0] + ".position"
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[np.generic]:

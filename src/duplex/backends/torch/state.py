@@ -6,7 +6,6 @@ and handed to ``forward`` inside a :class:`Call`. So one module serves any numbe
 and restored by name, and a captured graph finds its tensors where it left them.
 """
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 import attrs
@@ -79,10 +78,6 @@ class SlotState:
         """
         for tensor in self.tensors.values():
             tensor.zero_()
-
-    def names(self) -> Iterator[str]:
-        """Yield the names of all tensors."""
-        yield from self.tensors
 
 
 @attrs.frozen(eq=False)

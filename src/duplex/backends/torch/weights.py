@@ -8,7 +8,7 @@ in two ways (one stacked ``in_proj_weight``, or ``in_projs.N.weight`` a step), a
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ __all__ = ["load_weights"]
 _STEPWISE = re.compile(r"\.(in|out)_projs\.(\d+)\.weight$")
 _SCALES = "_scb"
 _INT8_RANGE = 127
+_WHOLE = -1
+"""The index of a tensor that is not in parts."""
 
 
 def load_weights(
@@ -38,16 +40,16 @@ def load_weights(
 
     ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides.
 
-    :raises WeightsError: if the file is damaged, or a tensor is missing, unknown or of another shape
+    :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
     """
     try:
         opened: Any = safe_open(path, framework="pt")
         with opened as file:
-            stored = _collect(file.keys())
+            stored = _Stored(path, file)
             wanted = {published(name): (name, tensor) for name, tensor in module.state_dict().items()}
-            _check_names(path, set(stored), set(wanted), unused)
+            stored.check_names(set(wanted), unused)
             loaded = {
-                ours: _read(file, path, name, stored[name], tensor.shape).to(device=device, dtype=dtype)
+                ours: stored.read(name, tensor.shape).to(device=device, dtype=dtype)
                 for name, (ours, tensor) in wanted.items()
             }
     except (SafetensorError, OSError) as error:
@@ -56,50 +58,80 @@ def load_weights(
     module.requires_grad_(requires_grad=False).eval()
 
 
-def _collect(names: Iterable[str]) -> dict[str, list[str]]:
-    """Map each canonical name to the names of its parts in the file, in order."""
-    parts: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for name in names:
-        if name.endswith(_SCALES):
-            continue
-        match = _STEPWISE.search(name)
-        if match is None:
-            parts[name.replace(".in_proj.weight", ".in_proj_weight")].append((0, name))
-        else:
-            last = "in_proj_weight" if match[1] == "in" else "out_proj.weight"
-            parts[f"{name[: match.start()]}.{last}"].append((int(match[2]), name))
-    return {canonical: [name for _, name in sorted(found)] for canonical, found in parts.items()}
+class _Stored:
+    """The tensors of an open file under their canonical names: parts joined, 8-bit ones dequantized.
 
+    :raises WeightsError: if the file has a tensor twice, in two spellings
+    """
 
-def _check_names(path: Path, stored: set[str], wanted: set[str], unused: re.Pattern[str] | None) -> None:
-    for kind, names in (("lacks", wanted - stored), ("has the unknown", stored - wanted)):
-        if kind != "lacks" and unused is not None:
-            names = {name for name in names if not unused.search(name)}  # noqa: PLW2901 -- the same names, fewer
-        if names:
-            first, others = min(names), f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise WeightsError(
-                f"{path} {kind} tensor '{first}'{others}; the file does not belong to this configuration"
-            )
+    def __init__(self, path: Path, file: Any) -> None:
+        self._path = path
+        self._file = file
+        self._names = frozenset[str](file.keys())
+        self._parts: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for name in sorted(self._names):
+            # Scales belong to a tensor; without one they are a tensor that nobody knows.
+            if not name.endswith(_SCALES) or name.removesuffix(_SCALES) not in self._names:
+                canonical, index = _spelled(name)
+                self._parts[canonical].append((index, name))
+        for parts in self._parts.values():
+            parts.sort()
+            indices = [index for index, _ in parts]
+            if len(parts) > 1 and (_WHOLE in indices or len(set(indices)) < len(parts)):
+                raise WeightsError(
+                    f"{path} has the same tensor as '{parts[0][1]}' and as '{parts[1][1]}'; download it again"
+                )
 
+    def check_names(self, wanted: set[str], unused: re.Pattern[str] | None) -> None:
+        """Check that the file has what is wanted, and nothing else but what is ``unused``.
 
-def _read(file: Any, path: Path, name: str, parts: list[str], shape: torch.Size) -> Tensor:
-    """Return a tensor of the file, its parts joined, dequantized if it is 8 bit."""
-    tensors = [_dequantize(file, part) for part in parts]
-    tensor = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-    if tensor.shape != shape:
-        found, expected = list(tensor.shape), list(shape)
-        raise WeightsError(f"{path}: tensor '{name}' is {found} but the configuration asks for {expected}")
-    return tensor
+        :raises WeightsError: naming a tensor that is missing or unknown
+        """
+        unknown = {name for name in self._parts.keys() - wanted if unused is None or not unused.search(name)}
+        for kind, names in (("lacks", wanted - self._parts.keys()), ("has the unknown", unknown)):
+            if names:
+                first, others = min(names), f" and {len(names) - 1} more" if len(names) > 1 else ""
+                raise WeightsError(
+                    f"{self._path} {kind} tensor '{first}'{others}; the file does not belong to this configuration"
+                )
 
+    def read(self, name: str, shape: torch.Size) -> Tensor:
+        """Return a tensor, its parts joined.
 
-def _dequantize(file: Any, name: str) -> Tensor:
-    tensor: Tensor = file.get_tensor(name)
-    if tensor.dtype != torch.int8:
+        :raises WeightsError: if it is not of this shape, or of a type that weights have not
+        """
+        parts = [self._dequantized(part) for _, part in self._parts[name]]
+        # Parts are joined only where they fit: a failure of torch.cat could also be a want of memory.
+        fits = all(part.shape[1:] == shape[1:] for part in parts)
+        tensor = torch.cat(parts) if len(parts) > 1 and fits else parts[0]
+        if not fits or tensor.shape != shape:
+            found = " and ".join(str(list(part.shape)) for part in ([tensor] if fits else parts))
+            raise WeightsError(f"{self._path}: tensor '{name}' is {found} but the configuration asks for {list(shape)}")
         return tensor
-    try:
-        scales: Tensor = file.get_tensor(name + _SCALES)
-    except SafetensorError:
-        raise WeightsError(
-            f"8-bit tensor '{name}' has no '{name + _SCALES}' beside it; download the file again"
-        ) from None
-    return tensor.float() * (scales.float() / _INT8_RANGE)[:, None]
+
+    def _dequantized(self, name: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(name)
+        scaled = name + _SCALES in self._names
+        if tensor.is_floating_point() and not scaled:
+            return tensor
+        if tensor.dtype != torch.int8:
+            what = f"{tensor.dtype} with scales" if scaled else f"{tensor.dtype}"
+            raise WeightsError(f"{self._path}: tensor '{name}' is {what}; floating or 8-bit weights are wanted")
+        if not scaled:
+            raise WeightsError(f"{self._path}: 8-bit tensor '{name}' lacks '{name + _SCALES}'; download the file again")
+        scales: Tensor = self._file.get_tensor(name + _SCALES)
+        if tensor.ndim != 2 or scales.shape != tensor.shape[:1] or not scales.is_floating_point():  # noqa: PLR2004
+            raise WeightsError(
+                f"{self._path}: '{name + _SCALES}' is {scales.dtype} {list(scales.shape)}, but one floating number for "
+                f"each row of {list(tensor.shape)} is wanted; download the file again"
+            )
+        return tensor.float() * (scales.float() / _INT8_RANGE)[:, None]
+
+
+def _spelled(name: str) -> tuple[str, int]:
+    """Return a tensor's canonical name, and which of its parts this is."""
+    match = _STEPWISE.search(name)
+    if match is None:
+        return name.replace(".in_proj.weight", ".in_proj_weight"), _WHOLE
+    last = "in_proj_weight" if match[1] == "in" else "out_proj.weight"
+    return f"{name[: match.start()]}.{last}", int(match[2])
