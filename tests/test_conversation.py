@@ -750,13 +750,13 @@ async def test_a_slow_consumer_loses_old_audio_only(models):
 async def test_a_consumer_that_is_gone(models):
     transport, kept, found = Live(), Kept(), []
     async with Conversation(models(), transport, recorder=kept) as conversation:
-        await feed_frames(transport, kept.frames, 377)
+        await feed_frames(transport, kept.frames, 376)
         with pytest.raises(ConsumerTooSlow):
             async for event in conversation:
                 found.append(event)
     check_order(found)
     assert found[-1].reason is EndReason.CONSUMER_TOO_SLOW
-    assert found[-1].at == pytest.approx(377 * 0.08)
+    assert found[-1].at == pytest.approx(376 * 0.08)
 
 
 @pytest.mark.usefixtures("still")

@@ -345,8 +345,8 @@ class Conversation:
     async def _frame(self, frame: Frame) -> None:
         if self._recorder is not None:
             self._recorder.record(frame)
-        self._queue.pass_frame()
         self._emit(self._session.hear(frame))
+        self._queue.pass_frame()
         if frame.agent_pcm is not None:
             dropped = await self._playback.play(frame.agent_pcm)
             if dropped:
