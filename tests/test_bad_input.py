@@ -15,6 +15,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -534,6 +535,15 @@ def wait_for(condition, process):
     raise AssertionError("it did not come to that")
 
 
+@pytest.fixture
+def interruptible():
+    """Children inherit whether SIGINT is ignored, as it is below a shell's background job."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 def test_ctrl_c(tmp_path):
     write_wav(tmp_path / "in" / "a.wav", noise(0.2))
@@ -554,6 +564,7 @@ def test_ctrl_c(tmp_path):
     assert (outcome.status, outcome.err) == (0, "1 done, 1 skipped\n")
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 @pytest.mark.parametrize("command", ["encode", "decode"])
 def test_ctrl_c_in_the_codec(tmp_path, command):
@@ -564,7 +575,8 @@ def test_ctrl_c_in_the_codec(tmp_path, command):
         save_file({"codes": np.ones((4, 12 * 3600), np.int64)}, source)
     line = [*COMMAND, command, str(source), "--out", str(target), "--model", SMALL]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
+    watched = psutil.Process(process.pid)
+    wait_for(lambda: watched.cpu_times().user > 4, process)  # it has started, and is far from done
     process.send_signal(signal.SIGINT)
     printed, complaint = process.communicate(timeout=30)
     assert (process.returncode, printed) == (130, "")
