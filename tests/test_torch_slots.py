@@ -262,7 +262,7 @@ def test_states_that_do_not_fit(small, delay2, run, sampled, opened):
         del tensors[name]
         with pytest.raises(StateError, match=r"damaged|wrong"):
             model.restore(1, SessionState(metadata=state.metadata, tensors=tensors))
-    cut = {**state.tensors, "lm.transformer.ring.cache": state.tensors["lm.transformer.ring.cache"][..., :1]}
+    cut = {**state.tensors, "lm.transformer.ring.cache.0": state.tensors["lm.transformer.ring.cache.0"][..., :1]}
     with pytest.raises(StateError, match="damaged"):
         model.restore(1, SessionState(metadata=state.metadata, tensors=cut))
     # the slot is none the worse

@@ -28,6 +28,9 @@ __all__ = ["TorchFrameModel"]
 class TorchFrameModel:
     """Mimi and the language model over ``sessions`` slots, on one device."""
 
+    SMALL = 64_000_000
+    """Weights below which a CPU step is too short to be shared: the cores would wait for each other, not compute."""
+
     def __init__(
         self, mimi: Mimi, language_model: LanguageModel, *, sessions: int, deterministic: bool, fingerprint: str
     ) -> None:
@@ -53,6 +56,8 @@ class TorchFrameModel:
         )
         self._mimi = mimi
         self._lm = language_model
+        weights = sum(parameter.numel() for parameter in language_model.parameters())
+        self._one_core = self.device.type == "cpu" and weights < self.SMALL
         with torch.inference_mode():
             heard = SlotState.allocate(bind(mimi, "mimi"), sessions, dtype=torch.float32, device=self.device)
             thought = SlotState.allocate(
@@ -64,6 +69,7 @@ class TorchFrameModel:
     @torch.inference_mode()
     def open(self, slot: int, options: SessionOptions) -> None:
         """Reset a slot, set its options, and run the initial step."""
+        self._settle_threads()
         rows = self.state.rows(slot, slot + 1)
         rows.reset()
         self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
@@ -105,6 +111,11 @@ class TorchFrameModel:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""
         self.state = SlotState({})
         del self._lm, self._mimi, self.codec
+
+    def _settle_threads(self) -> None:
+        """Keep a small model's steps on one core. torch's setting is the calling thread's: the one that steps."""
+        if self._one_core and torch.get_num_threads() != 1:
+            torch.set_num_threads(1)
 
     def _ranges(self, active: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
         indices = [int(index) for index in np.flatnonzero(active)]
