@@ -17,7 +17,9 @@
     ├── ModelError                  the model failed while it was running
     ├── ConsumerTooSlow             the events of a live conversation were not read for too long
     ├── ClosedError                 the model, codec or conversation has been closed
-    └── OutputError                 results cannot be written
+    ├── OutputError                 results cannot be written
+    └── TrainingError               training cannot go on
+        └── CorpusError             its data is missing, damaged or of another kind
 
 Each message names the cause and says what to do next, in one line.
 """
@@ -31,12 +33,14 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "ConsumerTooSlow",
+    "CorpusError",
     "DuplexError",
     "HubError",
     "MissingDependencyError",
     "ModelError",
     "OutputError",
     "StateError",
+    "TrainingError",
     "UsageError",
     "WeightsError",
 ]
@@ -104,3 +108,11 @@ class ClosedError(DuplexError):
 
 class OutputError(DuplexError):
     """Results cannot be written: the folder is read-only, full, or holds something else."""
+
+
+class TrainingError(DuplexError):
+    """Training cannot begin or go on: its folder holds another run, or what it computes is no longer finite."""
+
+
+class CorpusError(TrainingError):
+    """The data to train on is missing, damaged, silent, or of another kind."""

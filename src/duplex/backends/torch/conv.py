@@ -43,7 +43,9 @@ class CausalConv1d(Streaming):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """Convolve the next ``n * stride`` positions."""
-        if self.past:
+        if self.past and call.state is None and not self.replicate:
+            x = functional.pad(x, (self.past, 0))
+        elif self.past:
             x = torch.cat([self._previous(x, call), x], dim=-1)
             call.keep(f"{self.key}.previous", x[..., -self.past :])
         return self.conv["conv"](x)
@@ -52,7 +54,7 @@ class CausalConv1d(Streaming):
         first = x[..., :1].expand(-1, -1, self.past)
         previous = call.recall(f"{self.key}.previous")
         if previous is None:
-            return first if self.replicate else torch.zeros_like(first)
+            return first
         if not self.replicate:
             return previous
         started = call.recall(f"{self.key}.started")
@@ -95,4 +97,4 @@ class CausalConvTranspose1d(Streaming):
                 y[..., : self.overlap] += partial
             call.keep(f"{self.key}.partial", y[..., -self.overlap :])
             y = y[..., : -self.overlap]
-        return y if layer.bias is None else y + layer.bias[:, None]
+        return y if layer.bias is None else y + layer.bias[:, None].to(y.dtype)

@@ -39,14 +39,22 @@ class Mimi(nn.Module):
 
     def encode(self, pcm: Tensor, call: Call) -> Tensor:
         """Encode the next frames, float32 ``[batch, n * frame_size]``, to int64 codes ``[batch, codebooks, n]``."""
-        with exact_convolutions():
-            latent = self.encoder_transformer(self.encoder(pcm[:, None], call), call)
-            return self.quantizer.encode(self.downsample["conv"](latent, call))
+        return self.quantizer.encode(self.analyze(pcm, call))
 
     def decode(self, codes: Tensor, call: Call) -> Tensor:
         """Decode the next codes, int64 ``[batch, codebooks, n]``, to float32 ``[batch, n * frame_size]``."""
+        return self.synthesize(self.quantizer.decode(codes), call)
+
+    def analyze(self, pcm: Tensor, call: Call) -> Tensor:
+        """Return the latents ``[batch, dimension, n]`` of the next frames, before they are quantized."""
         with exact_convolutions():
-            latent = self.upsample["convtr"](self.quantizer.decode(codes), call)
+            latent = self.encoder_transformer(self.encoder(pcm[:, None], call), call)
+            return self.downsample["conv"](latent, call)
+
+    def synthesize(self, latent: Tensor, call: Call) -> Tensor:
+        """Return the audio ``[batch, n * frame_size]`` of the next latents ``[batch, dimension, n]``."""
+        with exact_convolutions():
+            latent = self.upsample["convtr"](latent, call)
             return self.decoder(self.decoder_transformer(latent, call), call)[:, 0]
 
 

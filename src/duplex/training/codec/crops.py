@@ -1,0 +1,109 @@
+"""Crops of a corpus to train on. The crops of a step depend on the seed and the step alone, so a run can go on."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.errors import CorpusError
+from duplex.training.codec.settings import CodecSettings
+from duplex.training.data.corpus import Corpus, Shard
+
+__all__ = ["Crops"]
+
+Float32 = NDArray[np.float32]
+TEACHER_WINDOW = 375
+"""Frames that the teacher sees at a time."""
+VALIDATION_SEED = 2**32 - 1
+LOUDEST = 0.98
+
+
+class Crops:
+    """Random crops, the last shard of every voice that has several kept apart for validation.
+
+    :raises CorpusError: if no shard is as long as a crop
+    """
+
+    def __init__(self, corpus: Corpus, settings: CodecSettings, frame_size: int) -> None:
+        self._settings = settings
+        self._frame = frame_size
+        kept = _last_of_each_voice(corpus.shards)
+        long_enough = [s for s in corpus.shards if len(s.pcm) >= settings.crop_frames * frame_size]
+        if not long_enough:
+            raise CorpusError(f"{corpus.folder} has no shard of {settings.crop_frames} frames; make longer ones")
+        self._training = _Pools([s for s in long_enough if id(s) not in kept] or long_enough)
+        self._validation = _Pools([s for s in long_enough if id(s) in kept] or long_enough)
+        self.width = corpus.shards[0].targets.shape[1] if corpus.shards[0].targets is not None else 0
+        self._means, self._scale = _statistics(self._training.shards) if self.width else (None, None)
+
+    def batch(self, step: int, rank: int = 0) -> tuple[Float32, Float32 | None]:
+        """Return the crops of a step, float32 ``[batch, samples]``, and the teacher's ``[batch, frames, width]``."""
+        return self._drawn(self._training, np.random.default_rng((self._settings.seed, rank, step)))
+
+    def validation(self, index: int) -> tuple[Float32, Float32 | None]:
+        """Return crops that are never trained on; the same ones for each index."""
+        return self._drawn(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
+
+    def _drawn(self, pools: "_Pools", rng: np.random.Generator) -> tuple[Float32, Float32 | None]:
+        sounds: list[Float32] = []
+        features: list[Float32] = []
+        for _ in range(self._settings.batch):
+            shard = pools.draw(rng, self._settings.agent_share)
+            frames = self._settings.crop_frames
+            start = int(rng.integers(len(shard.pcm) // self._frame - frames + 1))
+            piece = shard.pcm[start * self._frame : (start + frames) * self._frame].astype(np.float32) / 2**15
+            sounds.append(_at_other_level(piece, shard.role, rng))
+            if shard.targets is not None and self._means is not None and self._scale is not None:
+                place = np.arange(start, start + frames)
+                features.append((shard.targets[place] - self._means[place % TEACHER_WINDOW]) / self._scale)
+        return np.stack(sounds), np.stack(features) if features else None
+
+
+class _Pools:
+    """Shards by role, drawn from by their length."""
+
+    def __init__(self, shards: list[Shard]) -> None:
+        self.shards = shards
+        agent = [shard for shard in shards if shard.role == "agent"]
+        user = [shard for shard in shards if shard.role != "agent"]
+        self._pools = [agent or user, user or agent]
+        lengths = [np.array([len(shard.pcm) for shard in pool], np.float64) for pool in self._pools]
+        self._shares = [length / length.sum() for length in lengths]
+
+    def draw(self, rng: np.random.Generator, agent_share: float) -> Shard:
+        which = int(rng.random() >= agent_share)
+        pool = self._pools[which]
+        return pool[int(rng.choice(len(pool), p=self._shares[which]))]
+
+
+def _at_other_level(pcm: Float32, role: str, rng: np.random.Generator) -> Float32:
+    """Return a crop louder or softer, and not beyond full scale: users differ more than the agent."""
+    decibels = rng.uniform(-3, 3) if role == "agent" else rng.uniform(-15, 9)
+    peak = float(np.abs(pcm).max(initial=1e-6))
+    return pcm * np.float32(min(10 ** (decibels / 20), LOUDEST / peak))
+
+
+def _last_of_each_voice(shards: tuple[Shard, ...]) -> set[int]:
+    voices: dict[str, list[Shard]] = {}
+    for shard in shards:
+        voices.setdefault(shard.voice, []).append(shard)
+    return {id(group[-1]) for group in voices.values() if len(group) > 1}
+
+
+def _statistics(shards: list[Shard]) -> tuple[Float32, Float32]:
+    """Return the features' means at each place in the teacher's window, and their deviations.
+
+    The teacher adds its positions to what it hears; without their mean, what is left is about the sound.
+    """
+    width = next(shard.targets.shape[1] for shard in shards if shard.targets is not None)
+    sums, squares = np.zeros((TEACHER_WINDOW, width)), np.zeros((TEACHER_WINDOW, width))
+    counts = np.zeros((TEACHER_WINDOW, 1))
+    for shard in shards:
+        assert shard.targets is not None  # noqa: S101 -- the corpus has checked it
+        for start in range(0, len(shard.targets), TEACHER_WINDOW):
+            rows = shard.targets[start : start + TEACHER_WINDOW].astype(np.float64)
+            sums[: len(rows)] += rows
+            squares[: len(rows)] += rows**2
+            counts[: len(rows)] += 1
+    counts = np.maximum(counts, 1)
+    means = sums / counts
+    deviation = np.sqrt(np.maximum(squares / counts - means**2, 0).mean(axis=0) + 1e-6)
+    return means.astype(np.float32), deviation.astype(np.float32)

@@ -1,0 +1,52 @@
+"""Weights to start from, with which a signal keeps its size through all layers.
+
+PyTorch's own initialization shrinks a signal at every convolution; through a codec's depth the output starts at
+silence, and the logarithmic losses do not move for thousands of steps.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from duplex.backends.torch.attention import Attention
+from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.seanet import Residual
+
+__all__ = ["initialize"]
+
+SPEECH_RMS = 0.06
+ELU_GAIN = 1.25
+"""What brings a unit normal signal back to its size after an ELU."""
+RESIDUAL_GAIN = 0.5
+
+
+@torch.no_grad()
+def initialize(mimi: Mimi, seed: int) -> None:
+    """Give every weight of a codec a value to start from."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in mimi.modules():
+        if isinstance(module, nn.Conv1d):
+            _fill(module, module.weight[0].numel(), generator)
+        elif isinstance(module, nn.ConvTranspose1d):
+            # Each output sample gets kernel / stride taps of every channel of its group.
+            taps = module.kernel_size[0] / module.stride[0]
+            _fill(module, taps * module.in_channels / module.groups, generator)
+        elif isinstance(module, nn.Linear):
+            module.weight.normal_(std=module.in_features**-0.5, generator=generator)
+        elif isinstance(module, Attention):
+            module.in_proj_weight.normal_(std=module.in_proj_weight.shape[1] ** -0.5, generator=generator)
+        elif isinstance(module, Residual):
+            module.block[-1].conv["conv"].weight.mul_(RESIDUAL_GAIN)
+    first, last = mimi.encoder.model[0], mimi.decoder.model[-1]
+    first.conv["conv"].weight.mul_(1 / (SPEECH_RMS * ELU_GAIN))
+    last.conv["conv"].weight.mul_(SPEECH_RMS / ELU_GAIN)
+    for half in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
+        half.input_proj.weight.mul_(1 / ELU_GAIN)
+        half.output_proj.weight.mul_(1 / ELU_GAIN / math.sqrt(2))
+
+
+def _fill(layer: nn.Conv1d | nn.ConvTranspose1d, inputs: float, generator: torch.Generator) -> None:
+    layer.weight.normal_(std=ELU_GAIN * inputs**-0.5, generator=generator)
+    if layer.bias is not None:
+        layer.bias.zero_()

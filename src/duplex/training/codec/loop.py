@@ -1,0 +1,254 @@
+"""The codec's training, step by step.
+
+1. A new run starts from its seed, or from the weights of another codec; a run that is there goes on at its last
+   checkpoint. Everything that is random depends on the seed and the step alone.
+2. For ``plain_steps`` the autoencoder learns alone; then the codebooks are set by k-means over many latents, and what
+   passes them is quantized from there on.
+3. A checkpoint is written every ``save_every`` seconds, at the end, and when the run is interrupted. Samples, curves
+   and a release are written with it, each time a tenth of the run is done.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from duplex.backends.torch.codec import load_mimi
+from duplex.config import MimiConfig
+from duplex.errors import ConfigError, TrainingError
+from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
+from duplex.process.files import make_folder
+from duplex.training.codec.crops import Crops
+from duplex.training.codec.release import release
+from duplex.training.codec.settings import TINY, CodecSettings
+from duplex.training.codec.trained_mimi import TrainedMimi
+from duplex.training.data.corpus import Corpus
+from duplex.training.devices import Place
+from duplex.training.run_folder import RunFolder
+from duplex.wav import WavWriter
+
+__all__ = ["Report", "train_codec"]
+
+LOG_EVERY = 25
+VALIDATE_EVERY = 500
+VALIDATION_BATCHES = 4
+SEEDING_BATCHES = 64
+GRADIENT_NORM = 1.0
+CODEC = "codec"
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """How far a run is: steps done and wanted, seconds of audio learnt from in a second, and the mean losses."""
+
+    step: int
+    steps: int
+    speed: float
+    losses: Mapping[str, float]
+
+
+def train_codec(  # noqa: PLR0913 -- each is a choice of its own
+    data: Path,
+    out: Path,
+    settings: CodecSettings | None = None,
+    *,
+    config: Mapping[str, Any] = TINY,
+    start_from: Path | None = None,
+    device: str = "auto",
+    save_every: float = 120.0,
+    progress: Callable[[Report], None] | None = None,
+) -> Path:
+    """Train a codec, or go on with a run, and return the folder of the released codec.
+
+    :param data: a folder of shards, as ``duplex train data`` makes it
+    :param out: the run's folder, new or one that was interrupted
+    :param config: a codec's configuration, as in ``mimi_config.json``
+    :param start_from: a folder with a codec of that configuration, whose weights are the first ones
+    :raises CorpusError: if the data is missing, damaged, silent, or of another sample rate
+    :raises TrainingError: if ``out`` holds another run, or losses are no longer finite
+    :raises ConfigError: if the configuration cannot be run
+    :raises OutputError: if something cannot be written; the last checkpoint stays
+    """
+    chosen = settings or CodecSettings()
+    shape = MimiConfig.from_mapping(config, where="the codec's configuration")
+    place = Place.choose(device)
+    corpus = Corpus.open(data, shape.sample_rate)
+    crops = Crops(corpus, chosen, shape.frame_size)
+    run = RunFolder(
+        out,
+        {
+            "kind": "codec",
+            "config": dict(config),
+            "settings": attrs.asdict(chosen, filter=attrs.filters.exclude("steps")),
+            "start_from": str(start_from) if start_from else None,
+            "teacher": crops.width,
+        },
+    )
+    model = TrainedMimi(shape, chosen, crops.width).to(place.device)
+    if start_from is not None:
+        _take_over(model, start_from, config)
+    trainer = _Trainer(model, crops, run, place, dict(config))
+    trainer.resume()
+    trainer.train(save_every, progress)
+    return out / CODEC
+
+
+class _Trainer:
+    """A run in memory."""
+
+    def __init__(
+        self, model: TrainedMimi, crops: Crops, run: RunFolder, place: Place, config: dict[str, object]
+    ) -> None:
+        self._model = model
+        self._spread = place.spread(model)
+        self._crops = crops
+        self._run = run
+        self._place = place
+        self._config = config
+        self._settings = model.settings
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.8, 0.99), weight_decay=0.01)
+        self._step = 0
+        self._sums: dict[str, float] = defaultdict(float)
+
+    def resume(self) -> None:
+        """Go on at the last checkpoint, if there is one."""
+        saved = self._run.load(self._place.device)
+        if saved is None:
+            return
+        self._model.load_state_dict(saved["model"])
+        self._model.mimi.prepare()
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._step = saved["step"]
+
+    def train(self, save_every: float, progress: Callable[[Report], None] | None) -> None:
+        """Make the steps that are left."""
+        settings = self._settings
+        tenth = max(1, settings.steps // 10)
+        saved_at = logged_at = time.monotonic()
+        try:
+            while self._step < settings.steps:
+                self._make_step()
+                if self._step % LOG_EVERY == 0 or self._step == settings.steps:
+                    now = time.monotonic()
+                    report = self._logged(now - logged_at)
+                    logged_at = now
+                    if progress and self._place.leads:
+                        progress(report)
+                if self._step % tenth == 0 or self._step == settings.steps:
+                    self._show()
+                if time.monotonic() - saved_at > save_every:
+                    self._save()
+                    saved_at = time.monotonic()
+        finally:
+            # Also when interrupted; what failed in the middle of a step has not changed a weight.
+            self._save()
+
+    def _make_step(self) -> None:
+        settings, step = self._settings, self._step
+        if step == settings.plain_steps:
+            self._seed_codebooks()
+        pcm, teacher = self._tensors(*self._crops.batch(step, self._place.rank))
+        generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
+        unquantized = torch.rand(len(pcm), generator=generator) < settings.plain_share_at(step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(step)
+        with self._autocast():
+            losses: dict[str, Tensor] = self._spread(pcm, teacher, unquantized.to(pcm.device))
+        total = losses["total"]
+        if not bool(torch.isfinite(total)):
+            raise TrainingError(
+                f"the loss is no longer finite at step {step}; run it again to go on from the last checkpoint, "
+                "or start anew with a smaller --learning-rate"
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), GRADIENT_NORM)
+        self._optimizer.step()
+        self._step += 1
+        for name, value in {**losses, "gradient_norm": norm}.items():
+            self._sums[name] += float(value.detach())
+        self._sums["count"] += 1
+
+    def _seed_codebooks(self) -> None:
+        latents = [
+            self._model.latents(self._tensors(*self._crops.batch(self._step + index))[0])
+            for index in range(SEEDING_BATCHES)
+        ]
+        self._model.seed_codebooks(torch.cat(latents), self._settings.seed)
+
+    def _logged(self, seconds: float) -> Report:
+        count = self._sums.pop("count")
+        losses = {name: value / count for name, value in self._sums.items()}
+        self._sums.clear()
+        if self._step % VALIDATE_EVERY == 0 or self._step == self._settings.steps:
+            losses |= self._validated()
+        self._run.log(self._step, losses)
+        heard = self._settings.batch * self._settings.crop_frames / self._model.mimi.config.frame_rate
+        speed = count * heard * self._place.processes / seconds
+        return Report(step=self._step, steps=self._settings.steps, speed=speed, losses=losses)
+
+    @torch.no_grad()
+    def _validated(self) -> dict[str, float]:
+        """Return the losses on crops kept apart, everything quantized."""
+        sums: dict[str, float] = defaultdict(float)
+        self._model.eval()
+        for index in range(VALIDATION_BATCHES):
+            pcm, teacher = self._tensors(*self._crops.validation(index))
+            for name, value in self._model(pcm, teacher, torch.zeros(len(pcm), dtype=torch.bool)).items():
+                sums[f"validation_{name}"] += float(value) / VALIDATION_BATCHES
+        self._model.train()
+        return sums
+
+    def _save(self) -> None:
+        if self._place.leads:
+            self._run.save(
+                {"step": self._step, "model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+            )
+
+    @torch.no_grad()
+    def _show(self) -> None:
+        """Write samples, curves and a release."""
+        if not self._place.leads:
+            return
+        pcm, _ = self._tensors(*self._crops.validation(0))
+        self._model.eval()
+        made = self._model.reconstruct(pcm)
+        self._model.train()
+        both = torch.stack([pcm, made], dim=1).flatten().cpu().numpy()
+        path = self._run.path / "samples" / f"step-{self._step:06}.wav"
+        make_folder(path.parent)
+        with WavWriter(path, sample_rate=self._model.mimi.config.sample_rate, channels=1) as file:
+            file.write(both)
+        self._run.plot()
+        release(self._model.mimi, self._config, self._run.path / CODEC)
+
+    def _tensors(self, pcm: Any, teacher: Any) -> tuple[Tensor, Tensor | None]:
+        device = self._place.device
+        return torch.from_numpy(pcm).to(device), None if teacher is None else torch.from_numpy(
+            teacher.astype(np.float32)
+        ).to(device)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._place.device.type, torch.bfloat16)
+
+
+def _take_over(model: TrainedMimi, folder: Path, config: Mapping[str, Any]) -> None:
+    """Start from a codec's weights.
+
+    :raises ConfigError: if the codec has another configuration
+    :raises WeightsError: if its weights cannot be read
+    """
+    path = folder / MIMI_CONFIG
+    had = read_json(path, str(path))
+    if MimiConfig.from_mapping(had, where=str(path)) != MimiConfig.from_mapping(config, where="the configuration"):
+        raise ConfigError(f"{folder} holds a codec of another configuration; give that one with --config")
+    mimi = model.mimi
+    loaded = load_mimi(mimi.config, folder / MIMI_WEIGHTS, mimi.codebooks, torch.device("cpu"))
+    mimi.load_state_dict(loaded.state_dict())
+    mimi.prepare()

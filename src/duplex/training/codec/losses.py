@@ -1,0 +1,58 @@
+"""How far a codec's sound is from what went in: logarithmic mel spectrograms at several window lengths.
+
+The filter bank is the usual one: triangles that overlap by half, evenly spaced on the mel scale.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+__all__ = ["MelLoss"]
+
+WINDOWS = ((2048, 96), (1024, 80), (512, 56), (256, 28), (128, 14))
+"""Samples of a window, and mel bands."""
+FLOOR = 1e-4
+"""Magnitudes below it, of a full scale of about 0.5, count as silence."""
+
+
+class MelLoss(nn.Module):
+    """Mean absolute difference of natural log mel magnitudes, averaged over the window lengths."""
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        for size, bands in WINDOWS:
+            filters = torch.from_numpy(mel_filters(sample_rate, size, bands))
+            window = torch.hann_window(size)
+            self.register_buffer(f"filters_{size}", filters, persistent=False)
+            self.register_buffer(f"window_{size}", window / window.sum(), persistent=False)
+
+    def forward(self, made: Tensor, wanted: Tensor) -> Tensor:
+        """Compare audio, float32 ``[batch, samples]`` both."""
+        total = made.new_zeros(())
+        for size, _ in WINDOWS:
+            with torch.no_grad():
+                target = self.log_mel(wanted, size)
+            total = total + (self.log_mel(made, size) - target).abs().mean()
+        return total / len(WINDOWS)
+
+    def log_mel(self, audio: Tensor, size: int) -> Tensor:
+        """Return natural logarithms of mel magnitudes, ``[batch, bands, positions]``, by a window of ``size``."""
+        window, filters = self.get_buffer(f"window_{size}"), self.get_buffer(f"filters_{size}")
+        spectrum = torch.view_as_real(torch.stft(audio, size, size // 4, window=window, return_complex=True))
+        magnitude = (spectrum.square().sum(dim=-1) + FLOOR**2 / 100).sqrt()
+        return (filters @ magnitude).clamp(min=FLOOR).log()
+
+
+def mel_filters(sample_rate: int, window: int, bands: int) -> NDArray[np.float32]:
+    """Return triangular filters ``[bands, window // 2 + 1]`` whose weights sum to 1, from 0 to half the sample rate."""
+    highest = 2595 * np.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)
+    bins = np.linspace(0, sample_rate / 2, window // 2 + 1)
+    # No narrower than a bin: low triangles would fall between two and see nothing.
+    width = np.maximum(np.diff(edges), sample_rate / window)
+    centre = edges[1:-1, None]
+    rising = 1 - (centre - bins) / width[:-1, None]
+    falling = 1 - (bins - centre) / width[1:, None]
+    filters = np.maximum(0, np.minimum(rising, falling))
+    return (filters / filters.sum(axis=1, keepdims=True)).astype(np.float32)

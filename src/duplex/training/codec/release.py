@@ -1,0 +1,44 @@
+"""From a trained codec to the published layout: two files that any loader of this family reads."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from duplex.atomic import atomic_write_bytes, atomic_write_text
+from duplex.backends.torch.mimi import Mimi
+from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS
+from duplex.process.files import make_folder
+
+__all__ = ["published", "release"]
+
+
+def release(mimi: Mimi, config: dict[str, object], folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write ``mimi_config.json`` and the weights in ``dtype``.
+
+    :raises OutputError: if they cannot be written
+    """
+    make_folder(folder)
+    atomic_write_text(folder / MIMI_CONFIG, json.dumps(config, indent=1) + "\n")
+    atomic_write_bytes(folder / MIMI_WEIGHTS, save(published(mimi, dtype)))
+
+
+def published(mimi: Mimi, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the weights by their published names.
+
+    A codebook is written as its entries over a usage of one: the quotient of sums and counts, each rounded on its own,
+    would be rounded twice.
+    """
+    tensors: dict[str, Tensor] = dict(mimi.state_dict())
+    for half in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
+        for codebook in half.codebooks:
+            codebook.prepare()
+    for name in list(tensors):
+        if name.endswith(".cluster_usage"):
+            place = name.removesuffix(".cluster_usage")
+            usage = tensors[name].clamp(min=1e-5)
+            tensors[f"{place}.embedding_sum"] = tensors[f"{place}.embedding_sum"] / usage[:, None]
+            tensors[name] = torch.ones_like(usage)
+    return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}

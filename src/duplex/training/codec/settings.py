@@ -1,0 +1,96 @@
+"""What can be chosen about a training run of the codec, and the built-in codec's shape."""
+
+import math
+from typing import Any
+
+import attrs
+
+from duplex.errors import UsageError
+
+__all__ = ["TINY", "CodecSettings"]
+
+TINY: dict[str, Any] = {
+    "sample_rate": 24000,
+    "channels": 1,
+    "frame_rate": 12.5,
+    "seanet": {
+        "channels": 1,
+        "dimension": 256,
+        "causal": True,
+        "n_filters": 16,
+        "n_residual_layers": 1,
+        "activation": "ELU",
+        "compress": 2,
+        "dilation_base": 2,
+        "disable_norm_outer_blocks": 0,
+        "kernel_size": 7,
+        "residual_kernel_size": 3,
+        "last_kernel_size": 3,
+        "norm": "none",
+        "pad_mode": "constant",
+        "ratios": [4, 4, 6, 10],
+        "true_skip": True,
+    },
+    "quantizer": {"dimension": 64, "n_q": 8, "bins": 512, "input_dimension": 256, "output_dimension": 256},
+    "transformer": {
+        "d_model": 256,
+        "num_heads": 8,
+        "num_layers": 2,
+        "causal": True,
+        "layer_scale": 0.1,
+        "context": 50,
+        "conv_layout": True,
+        "max_period": 10000,
+        "gating": "none",
+        "norm": "layer_norm",
+        "positional_embedding": "rope",
+        "dim_feedforward": 1024,
+        "input_dimension": 256,
+        "output_dimensions": [256],
+    },
+}
+"""The built-in codec's ``mimi_config.json``. Its transformers see two seconds, less than a training crop, so that no
+distance occurs in use that training has not had. The large last step, 10, keeps most of the work off the sample rate."""
+
+
+def _at_least(smallest: float) -> Any:
+    def check(_: object, attribute: Any, value: float) -> None:
+        if not value >= smallest:
+            raise UsageError(f"'{attribute.name}' is {value}; give {smallest} or more")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class CodecSettings:
+    """How the codec is trained. ``steps`` may be changed when a run goes on; the rest belongs to the run."""
+
+    steps: int = attrs.field(default=14000, validator=_at_least(1))
+    batch: int = attrs.field(default=5, validator=_at_least(1))
+    """Crops in a step, on each device."""
+    crop_frames: int = attrs.field(default=32, validator=_at_least(2))
+    learning_rate: float = attrs.field(default=8e-4, validator=_at_least(0))
+    warmup: int = attrs.field(default=200, validator=_at_least(0))
+    plain_steps: int = attrs.field(default=400, validator=_at_least(0))
+    """Steps of the autoencoder alone, before anything is quantized."""
+    plain_share: float = attrs.field(default=0.2, validator=_at_least(0))
+    """Share of the crops that are not quantized after that (the paper has 0.5); none in the last quarter."""
+    agent_share: float = attrs.field(default=0.45, validator=_at_least(0))
+    """Share of the crops that are in the agent's voice."""
+    waveform_weight: float = attrs.field(default=0.3, validator=_at_least(0))
+    commitment_weight: float = attrs.field(default=0.25, validator=_at_least(0))
+    teacher_weight: float = attrs.field(default=1.5, validator=_at_least(0))
+    seed: int = 0
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the rate of a step: a short rise, then half a cosine down to a fiftieth."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return self.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+    def plain_share_at(self, step: int) -> float:
+        """Return the share of crops that pass unquantized in a step."""
+        if step < self.plain_steps:
+            return 1.0
+        return self.plain_share if step < 0.75 * self.steps else 0.0

@@ -1,0 +1,100 @@
+"""The codec as it is trained: the backend's own :class:`Mimi`, with losses and what they need around it."""
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.state import Call
+from duplex.config import MimiConfig
+from duplex.training.codec.initial import initialize
+from duplex.training.codec.losses import MelLoss
+from duplex.training.codec.quantizing import plain, quantized, seed_codebooks
+from duplex.training.codec.settings import CodecSettings
+
+__all__ = ["TrainedMimi"]
+
+SPEECH_LEVEL = 0.05
+
+
+class TrainedMimi(nn.Module):
+    """Mimi with its losses, and heads that read the teacher's features from the latents.
+
+    One head reads the first codebook alone, so that it comes to carry what is said; one reads all of them.
+    """
+
+    def __init__(self, config: MimiConfig, settings: CodecSettings, teacher_width: int) -> None:
+        super().__init__()
+        self.mimi = Mimi(config, config.quantizer.n_q)
+        self.settings = settings
+        self.mel = MelLoss(config.sample_rate)
+        width = config.seanet.dimension
+        self.first_head = nn.Conv1d(width, teacher_width, 1) if teacher_width else None
+        self.whole_head = nn.Conv1d(width, teacher_width, 1) if teacher_width else None
+        initialize(self.mimi, settings.seed)
+        self.mimi.prepare()
+
+    def forward(self, pcm: Tensor, teacher: Tensor | None, unquantized: Tensor) -> dict[str, Tensor]:
+        """Return the losses of crops, float32 ``[batch, n * frame_size]``, the sum of all as ``total``.
+
+        ``teacher`` is float32 ``[batch, frames, width]``; crops of which ``unquantized``, bool ``[batch]``, is true
+        pass the quantizer as if it were exact.
+        """
+        latent = self.mimi.analyze(pcm, Call()).float()
+        first, rest, commitment = self._quantize(latent, unquantized)
+        made = self.mimi.synthesize(first + rest, Call()).float()
+        with torch.autocast(pcm.device.type, enabled=False):
+            losses = {
+                "mel": self.mel(made, pcm),
+                "waveform": (made - pcm).abs().mean() / SPEECH_LEVEL,
+                "commitment": commitment,
+            }
+            if teacher is not None and self.first_head is not None and self.whole_head is not None:
+                losses["teacher_first"] = _distance(self.first_head(first), teacher)
+                losses["teacher_whole"] = _distance(self.whole_head(first + rest), teacher)
+        return losses | {"total": self._weighted(losses)}
+
+    def _quantize(self, latent: Tensor, unquantized: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the first codebook says, what the others add, and the commitment loss."""
+        halves = (self.mimi.quantizer.rvq_first, self.mimi.quantizer.rvq_rest)
+        with torch.autocast(latent.device.type, enabled=False):
+            if bool(unquantized.all()):
+                first, rest = (plain(half, latent) for half in halves)
+                return first, rest, latent.new_zeros(())
+            made = [quantized(half, latent, learn=self.training) for half in halves]
+            passes = unquantized.view(-1, 1, 1)
+            first, rest = (
+                torch.where(passes, plain(half, latent), sound)
+                for half, (sound, _) in zip(halves, made, strict=True)
+            )
+            return first, rest, made[0][1] + made[1][1]
+
+    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        chosen = self.settings
+        total = losses["mel"] + chosen.waveform_weight * losses["waveform"]
+        total = total + chosen.commitment_weight * losses["commitment"]
+        if "teacher_first" in losses:
+            total = total + chosen.teacher_weight * (losses["teacher_first"] + losses["teacher_whole"] / 2)
+        return total
+
+    @torch.no_grad()
+    def latents(self, pcm: Tensor) -> Tensor:
+        """Return the latents of crops as ``[batch * frames, dimension]``."""
+        return self.mimi.analyze(pcm, Call()).float().transpose(1, 2).flatten(0, 1)
+
+    @torch.no_grad()
+    def reconstruct(self, pcm: Tensor) -> Tensor:
+        """Return what comes back of crops, float32 ``[batch, samples]`` both."""
+        return self.mimi.decode(self.mimi.encode(pcm, Call()), Call())
+
+    def seed_codebooks(self, latents: Tensor, seed: int) -> None:
+        """Set the codebooks' entries from latents ``[count, dimension]``."""
+        generator = torch.Generator().manual_seed(seed)
+        for half in (self.mimi.quantizer.rvq_first, self.mimi.quantizer.rvq_rest):
+            seed_codebooks(half, latents, generator)
+
+
+def _distance(read: Tensor, teacher: Tensor) -> Tensor:
+    """Return 1 - the cosine of the angle between ``[batch, width, frames]`` and ``[batch, frames, width]``."""
+    return 1 - functional.cosine_similarity(read.transpose(1, 2), teacher, dim=-1).mean()

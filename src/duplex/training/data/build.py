@@ -1,0 +1,157 @@
+"""Makes a corpus: which shards there shall be, and each of them, in as many processes as there are cores.
+
+A shard depends on the seed, its voice and its number only, so it does not matter which process makes it, or when.
+"""
+
+import multiprocessing
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio import to_int16
+from duplex.errors import OutputError, UsageError
+from duplex.process.files import make_folder
+from duplex.training.data.corpus import Shard, Utterance, write_shard
+from duplex.training.data.sentences import sentence
+from duplex.training.data.surroundings import noise, placed
+from duplex.training.data.synthesizers import SAMPLE_RATE
+from duplex.training.data.teacher import Teacher
+from duplex.training.data.voices import CAST, Voice
+
+__all__ = ["Order", "build", "plan"]
+
+Float32 = NDArray[np.float32]
+SHARD_SECONDS = 300
+NOISE = "noise"
+SHARE_OF_NOISE = 0.03
+BYTES_PER_SECOND = SAMPLE_RATE * 2 + 25 * Teacher.WIDTH
+_TEACHER = Teacher()
+
+
+@attrs.frozen(kw_only=True)
+class Order:
+    """One shard that shall be made: ``seconds`` of a voice, or of noise if there is none."""
+
+    path: Path
+    voice: Voice | None
+    seconds: float
+    seed: int
+
+
+def plan(folder: Path, *, scale: float = 1.0, seed: int = 0, cast: Sequence[Voice] = CAST) -> list[Order]:
+    """Return the shards of a corpus in ``folder``; ``scale`` multiplies every voice's minutes.
+
+    :raises UsageError: if ``scale`` is not positive
+    """
+    if not scale > 0:
+        raise UsageError(f"the scale is {scale}; give a number above 0")
+    lengths: list[tuple[Voice | None, float]] = [(voice, voice.minutes * 60 * scale) for voice in cast]
+    lengths.append((None, SHARE_OF_NOISE * sum(seconds for _, seconds in lengths)))
+    orders: list[Order] = []
+    for voice, seconds in lengths:
+        name = voice.name if voice else NOISE
+        for index in range(max(1, round(seconds / SHARD_SECONDS))):
+            orders.append(
+                Order(
+                    path=folder / f"{name}-{index:04}.safetensors",
+                    voice=voice,
+                    seconds=min(seconds, SHARD_SECONDS),
+                    seed=zlib.crc32(f"{seed} {name} {index}".encode()),
+                )
+            )
+    return orders
+
+
+def build(
+    orders: Sequence[Order], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> int:
+    """Make the shards that are not there yet; return how many those were. ``progress`` gets done and all shards.
+
+    :raises OutputError: if the folder cannot be made or the disk has no room for all of them
+    :raises MissingDependencyError: if a synthesizer is not installed
+    """
+    for folder in {order.path.parent for order in orders}:
+        make_folder(folder)
+    missing = [order for order in orders if not order.path.exists()]
+    _check_room(missing)
+    done = len(orders) - len(missing)
+    if progress:
+        progress(done, len(orders))
+    # A fresh interpreter for each worker: a copy of this one may hold locks of threads that are not copied with it.
+    context = multiprocessing.get_context("spawn")
+    count = max(1, min(len(missing), workers or os.cpu_count() or 1))
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        tasks = [pool.submit(make_shard, order) for order in missing]
+        try:
+            for task in as_completed(tasks):
+                task.result()
+                done += 1
+                if progress:
+                    progress(done, len(orders))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return len(missing)
+
+
+def make_shard(order: Order) -> None:
+    """Make one shard."""
+    rng = np.random.default_rng(order.seed)
+    clean, heard, utterances = _noise_only(order, rng) if order.voice is None else _spoken(order, order.voice, rng)
+    shard = Shard(
+        voice=order.voice.name if order.voice else NOISE,
+        role=order.voice.role if order.voice else "user",
+        sample_rate=SAMPLE_RATE,
+        pcm=to_int16(heard),
+        targets=_TEACHER.features(clean, SAMPLE_RATE),
+        utterances=tuple(utterances),
+    )
+    write_shard(order.path, shard)
+
+
+def _spoken(order: Order, voice: Voice, rng: np.random.Generator) -> tuple[Float32, Float32, list[Utterance]]:
+    """Return the sound as spoken, as heard, and what is said in it."""
+    clean: list[Float32] = []
+    heard: list[Float32] = []
+    utterances: list[Utterance] = []
+    samples = 0
+    while samples < order.seconds * SAMPLE_RATE:
+        text = sentence(rng)
+        speech = voice.speak(text, rng)
+        pause = round(min(rng.exponential(0.25) + 0.05, 2.0) * SAMPLE_RATE)
+        utterances.append(Utterance(text, samples, samples + len(speech)))
+        piece = np.pad(speech, (0, pause))
+        clean.append(piece)
+        heard.append(piece if voice.role == "agent" else placed(piece, SAMPLE_RATE, rng))
+        samples += len(piece)
+    return np.concatenate(clean), np.concatenate(heard), utterances
+
+
+def _noise_only(order: Order, rng: np.random.Generator) -> tuple[Float32, Float32, list[Utterance]]:
+    """Return silence as what is meant, and ten seconds each of many noises as what is heard."""
+    pieces = [
+        noise(10 * SAMPLE_RATE, SAMPLE_RATE, rng, rng.uniform(-55, -20))
+        for _ in range(max(1, round(order.seconds / 10)))
+    ]
+    heard = np.concatenate(pieces)
+    return np.zeros_like(heard), heard, []
+
+
+def _check_room(orders: Sequence[Order]) -> None:
+    if not orders:
+        return
+    folder = orders[0].path.parent
+    need = sum(order.seconds for order in orders) * BYTES_PER_SECOND
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise OutputError(
+            f"{folder} has {free / 1e9:.1f} GB free, but the data takes {need / 1e9:.1f} GB; "
+            "make room, choose another folder, or take less with --scale"
+        )

@@ -1,0 +1,149 @@
+"""Speech for training on disk: a folder of shards, a few minutes of one voice each.
+
+A shard is a safetensors file: ``pcm`` int16 ``[samples]``, ``targets`` float16 ``[frames, width]`` (the teacher's
+features; none if it was made without a teacher), and in its header what was said and when. A shard appears whole or not
+at all, so a build that was interrupted goes on with the shards that are missing.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from duplex.atomic import atomic_write_bytes
+from duplex.errors import CorpusError
+
+__all__ = ["Corpus", "Shard", "Utterance", "read_shard", "write_shard"]
+
+QUIETEST_PEAK = 0.003
+LOADS = "run `duplex train data` again, or remove the file"
+
+
+@attrs.frozen
+class Utterance:
+    """What was said, and from which sample to which."""
+
+    text: str
+    start: int
+    end: int
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Shard:
+    """A few minutes of one voice."""
+
+    voice: str
+    role: str
+    sample_rate: int
+    pcm: NDArray[np.int16]
+    targets: NDArray[np.float16] | None
+    utterances: tuple[Utterance, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Length of the sound."""
+        return len(self.pcm) / self.sample_rate
+
+
+def write_shard(path: Path, shard: Shard) -> None:
+    """Write a shard, whole or not at all.
+
+    :raises OutputError: if it cannot be written
+    """
+    tensors: dict[str, NDArray[Any]] = {"pcm": shard.pcm}
+    if shard.targets is not None:
+        tensors["targets"] = shard.targets
+    about = {
+        "voice": shard.voice,
+        "role": shard.role,
+        "sample_rate": shard.sample_rate,
+        "utterances": [attrs.astuple(utterance) for utterance in shard.utterances],
+    }
+    atomic_write_bytes(path, save(tensors, metadata={"shard": json.dumps(about)}))
+
+
+def read_shard(path: Path) -> Shard:
+    """Read a shard.
+
+    :raises CorpusError: if it is damaged, or something else
+    """
+    try:
+        opened: Any = safe_open(path, framework="np")
+        with opened as file:
+            about = json.loads((file.metadata() or {})["shard"])
+            names = set(file.keys())
+            targets = file.get_tensor("targets") if "targets" in names else None
+            pcm = file.get_tensor("pcm")
+            if pcm.dtype != np.int16 or pcm.ndim != 1:
+                raise CorpusError(f"{path} holds {pcm.dtype} {list(pcm.shape)} as its sound; {LOADS}")
+            return Shard(
+                voice=about["voice"],
+                role=about["role"],
+                sample_rate=about["sample_rate"],
+                pcm=pcm,
+                targets=targets,
+                utterances=tuple(Utterance(*row) for row in about["utterances"]),
+            )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CorpusError(f"{path} is not a readable shard ({error}); {LOADS}") from error
+
+
+@attrs.frozen(eq=False)
+class Corpus:
+    """All shards of a folder, in memory (173 MB an hour)."""
+
+    folder: Path
+    shards: tuple[Shard, ...]
+
+    @classmethod
+    def open(cls, folder: Path, sample_rate: int) -> "Corpus":
+        """Read and check a folder of shards.
+
+        :raises CorpusError: if there are none, if one is damaged or silent, if sample rates differ from the wanted
+            one or from each other, or if a teacher's features are not finite or are there in part only
+        """
+        if not folder.is_dir():
+            raise CorpusError(f"{folder} is not a folder; make the data with: duplex train data --out {folder}")
+        paths = sorted(folder.glob("*.safetensors"))
+        if not paths:
+            raise CorpusError(f"{folder} has no shards; make the data with: duplex train data --out {folder}")
+        shards: list[Shard] = []
+        for path in paths:
+            shard = read_shard(path)
+            _check(path, shard, sample_rate)
+            shards.append(shard)
+        if len({shard.targets is None for shard in shards}) > 1:
+            raise CorpusError(f"{folder} has shards with and without a teacher's features; make it anew in one way")
+        return cls(folder, tuple(shards))
+
+    @property
+    def seconds(self) -> float:
+        """Length of all sound."""
+        return sum(shard.seconds for shard in self.shards)
+
+    @property
+    def taught(self) -> bool:
+        """Whether the shards have a teacher's features."""
+        return self.shards[0].targets is not None
+
+    def of_role(self, role: str) -> "Sequence[Shard]":
+        """Return the shards of one role; all of them if none has it."""
+        return [shard for shard in self.shards if shard.role == role] or self.shards
+
+
+def _check(path: Path, shard: Shard, sample_rate: int) -> None:
+    if shard.sample_rate != sample_rate:
+        raise CorpusError(
+            f"{path} has sound of {shard.sample_rate} Hz, but the codec takes {sample_rate} Hz; make that shard anew"
+        )
+    peak = np.abs(shard.pcm.astype(np.int32)).max(initial=0) / 2**15
+    if peak < QUIETEST_PEAK:
+        raise CorpusError(f"{path} is silent (peak {peak:.4f}); remove it")
+    if shard.targets is not None and not np.isfinite(shard.targets).all():
+        raise CorpusError(f"{path} has features that are not finite; remove it and run `duplex train data` again")

@@ -1,0 +1,52 @@
+"""What lies between a speaker and a microphone: a room, and noise."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio import level_dbfs
+
+__all__ = ["noise", "placed"]
+
+Float32 = NDArray[np.float32]
+
+
+def placed(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
+    """Return speech, float32 ``[samples]``, as a microphone hears it: in a third of all cases with room or noise."""
+    if rng.random() < 0.2:  # noqa: PLR2004 -- a share
+        pcm = _in_room(pcm, sample_rate, rng)
+    if rng.random() < 0.25:  # noqa: PLR2004 -- a share
+        ratio_db = rng.uniform(8, 35)
+        pcm = pcm + noise(len(pcm), sample_rate, rng, level_dbfs(pcm) - ratio_db)
+    return pcm
+
+
+def noise(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float) -> Float32:
+    """Return noise of a random colour, or hum, or a chord, at a level in dBFS."""
+    kind = rng.random()
+    if kind < 0.7:  # noqa: PLR2004 -- a share
+        slope = rng.uniform(0, 2)  # 0 is white, 1 pink, 2 brown
+        spectrum = np.fft.rfft(rng.standard_normal(samples))
+        spectrum *= np.maximum(np.arange(len(spectrum)), samples * 30 / sample_rate) ** (-slope / 2)
+        sound = np.fft.irfft(spectrum, samples)
+    else:
+        root = rng.uniform(45, 600)
+        time = np.arange(samples) / sample_rate
+        partials = [1, 2, 3] if kind < 0.85 else [1, 1.26, 1.5, 2]  # noqa: PLR2004 -- hum, or a major chord
+        sound = sum(np.sin(2 * np.pi * root * part * time + rng.uniform(0, 6)) / part for part in partials)
+        sound = sound * (1 + 0.5 * np.sin(2 * np.pi * rng.uniform(0.1, 4) * time))
+    sound = np.asarray(sound, np.float32)
+    return sound * np.float32(10 ** ((dbfs - level_dbfs(sound)) / 20))
+
+
+def _in_room(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
+    """Add a room's echoes: noise that dies away, after the direct sound."""
+    seconds = rng.uniform(0.1, 0.5)
+    length = round(seconds * sample_rate)
+    decay = np.exp(-6.9 * np.arange(length) / length)  # 60 dB over its length
+    response = rng.standard_normal(length) * decay
+    response[: round(0.003 * sample_rate)] = 0
+    response *= rng.uniform(0.2, 0.7) / np.sqrt(np.sum(response**2))
+    response[0] = 1
+    size = 1 << (len(pcm) + length).bit_length()
+    wet = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]
+    return np.asarray(wet, np.float32)

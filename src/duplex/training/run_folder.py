@@ -1,0 +1,136 @@
+"""A training run on disk: what it is, where it stands, and how its losses went.
+
+::
+
+    run.json           what was chosen; a run goes on only with the same choices
+    checkpoint.pt      everything that is needed to go on, replaced whole
+    losses.csv         a row of mean losses at intervals
+    losses.png         the same as curves
+    samples/           sound: what went in, then what came out
+    codec/             the codec as it would be released, in the published layout
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from duplex.atomic import atomic_path, atomic_write_text
+from duplex.errors import MissingDependencyError, TrainingError
+from duplex.process.files import make_folder
+
+__all__ = ["RunFolder"]
+
+RUN = "run.json"
+CHECKPOINT = "checkpoint.pt"
+LOSSES = "losses.csv"
+PLOT = "losses.png"
+
+
+class RunFolder:
+    """The folder of one run, new or to go on with.
+
+    :raises TrainingError: if the folder holds a run with other choices, naming the first that differs
+    :raises OutputError: if the folder cannot be made
+    """
+
+    def __init__(self, path: Path, choices: Mapping[str, Any]) -> None:
+        self.path = path
+        self._rows: list[dict[str, float]] = []
+        make_folder(path)
+        wanted = json.loads(json.dumps(choices))
+        if (path / RUN).exists():
+            _compare(path, _read_run(path / RUN), wanted)
+        else:
+            atomic_write_text(path / RUN, json.dumps(wanted, indent=1) + "\n")
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """Return the last checkpoint, or ``None`` for a new run; the log goes back to where it was then.
+
+        :raises TrainingError: if the checkpoint cannot be read
+        """
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            saved = cast("dict[str, Any]", torch.load(path, map_location=device, weights_only=True))
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+            raise TrainingError(f"{path} cannot be read ({error}); remove it to begin again") from error
+        if (self.path / LOSSES).exists():
+            with (self.path / LOSSES).open(newline="") as file:
+                rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            self._rows = [row for row in rows if row["step"] <= saved["step"]]
+        return saved
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint, and the log with it.
+
+        :raises OutputError: if the disk refuses; the last checkpoint stays
+        """
+        with atomic_path(self.path / CHECKPOINT) as part:
+            torch.save(dict(state), part)
+        columns = sorted({name for row in self._rows for name in row} - {"step"})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["step", *columns])
+        writer.writeheader()
+        writer.writerows(self._rows)
+        atomic_write_text(self.path / LOSSES, text.getvalue())
+
+    def log(self, step: int, losses: Mapping[str, float]) -> None:
+        """Add a row to the log; it is on disk with the next :meth:`save`."""
+        self._rows.append({"step": step, **losses})
+
+    def plot(self) -> None:
+        """Draw the log as curves, one panel a loss.
+
+        :raises MissingDependencyError: if matplotlib is not installed
+        """
+        columns = [name for name in dict.fromkeys(name for row in self._rows for name in row) if name != "step"]
+        if not columns:
+            return
+        with atomic_path(self.path / PLOT) as part:
+            _draw(part, self._rows, columns)
+
+
+def _draw(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 -- an optional package
+    except ImportError:
+        raise MissingDependencyError(
+            "matplotlib is not installed; install it with: pip install 'duplex-speech[train]'"
+        ) from None
+    across = 3
+    down = -(-len(columns) // across)
+    figure: Any = Figure(figsize=(4 * across, 2.6 * down), layout="constrained")
+    for axes, name in zip(figure.subplots(down, across, squeeze=False).flat, columns, strict=False):
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        axes.plot(*zip(*points, strict=True), linewidth=0.8)
+        axes.set_title(name.replace("_", " "), fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.grid(visible=True, alpha=0.3)
+    figure.savefig(path, format="png", dpi=110)
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}); remove the folder to begin again") from error
+
+
+def _compare(path: Path, had: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for key in sorted({*had, *wanted}):
+        if had.get(key) != wanted.get(key):
+            raise TrainingError(
+                f"{path} holds another run: its '{key}' is {_shown(had.get(key))}, not {_shown(wanted.get(key))}; "
+                "choose another --out, or give the same choices to go on"
+            )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 -- a line's worth
