@@ -1,5 +1,6 @@
 """Progress bars on standard error; nothing where that is no terminal."""
 
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -9,7 +10,7 @@ from duplex.cli.text import plain
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["FileBars"]
+__all__ = ["FileBars", "TrainingBar"]
 
 LONGEST_NAME = 40
 
@@ -84,3 +85,50 @@ class FileBars:
         """Show how far all files are."""
         if self._bars is not None and self._total is not None:
             self._bars.update(self._total, completed=seconds, total=duration)
+
+
+class TrainingBar:
+    """One bar that counts ``unit``, with a remark behind it; without a terminal, a line every minute."""
+
+    SECONDS_BETWEEN_LINES = 60.0
+
+    def __init__(self, unit: str) -> None:
+        from rich.console import Console  # noqa: PLC0415 -- rich takes a tenth of a second to import
+
+        self._unit = unit
+        self._console: Any = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._said_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            from rich import progress  # noqa: PLC0415
+
+            self._bar = progress.Progress(
+                progress.BarColumn(bar_width=None),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn(self._unit),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.description}", markup=False),
+                console=self._console,
+                transient=True,
+                expand=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, total: int, remark: str = "") -> None:
+        """Show how far it is."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, description=remark)
+        elif time.monotonic() - self._said_at >= self.SECONDS_BETWEEN_LINES:
+            self._said_at = time.monotonic()
+            self._console.print(f"{done}/{total} {self._unit}  {remark}".rstrip(), markup=False, highlight=False)

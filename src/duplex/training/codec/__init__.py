@@ -1,0 +1,1 @@
+"""The codec's training: its losses, its quantizer, and the loop around them."""

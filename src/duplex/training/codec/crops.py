@@ -49,11 +49,14 @@ class Crops:
             shard = pools.draw(rng, self._settings.agent_share)
             frames = self._settings.crop_frames
             start = int(rng.integers(len(shard.pcm) // self._frame - frames + 1))
-            piece = shard.pcm[start * self._frame : (start + frames) * self._frame].astype(np.float32) / 2**15
+            piece = shard.pcm[start * self._frame : (start + frames) * self._frame].astype(np.float32) / np.float32(
+                2**15
+            )
             sounds.append(_at_other_level(piece, shard.role, rng))
             if shard.targets is not None and self._means is not None and self._scale is not None:
                 place = np.arange(start, start + frames)
-                features.append((shard.targets[place] - self._means[place % TEACHER_WINDOW]) / self._scale)
+                told = shard.targets[place] - self._means[place % TEACHER_WINDOW]
+                features.append((told / self._scale).astype(np.float32))
         return np.stack(sounds), np.stack(features) if features else None
 
 

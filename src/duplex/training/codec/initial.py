@@ -37,13 +37,18 @@ def initialize(mimi: Mimi, seed: int) -> None:
         elif isinstance(module, Attention):
             module.in_proj_weight.normal_(std=module.in_proj_weight.shape[1] ** -0.5, generator=generator)
         elif isinstance(module, Residual):
-            module.block[-1].conv["conv"].weight.mul_(RESIDUAL_GAIN)
-    first, last = mimi.encoder.model[0], mimi.decoder.model[-1]
-    first.conv["conv"].weight.mul_(1 / (SPEECH_RMS * ELU_GAIN))
-    last.conv["conv"].weight.mul_(SPEECH_RMS / ELU_GAIN)
+            _scale(module.block[-1], RESIDUAL_GAIN)
+    _scale(mimi.encoder.model[0], 1 / (SPEECH_RMS * ELU_GAIN))
+    _scale(mimi.decoder.model[-1], SPEECH_RMS / ELU_GAIN)
     for half in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
         half.input_proj.weight.mul_(1 / ELU_GAIN)
         half.output_proj.weight.mul_(1 / ELU_GAIN / math.sqrt(2))
+
+
+def _scale(layer: nn.Module, factor: float) -> None:
+    """Multiply a streaming convolution's weights."""
+    for weight in layer.parameters():
+        weight.mul_(factor)
 
 
 def _fill(layer: nn.Conv1d | nn.ConvTranspose1d, inputs: float, generator: torch.Generator) -> None:

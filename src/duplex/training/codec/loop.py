@@ -12,10 +12,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from duplex.config import MimiConfig
 from duplex.errors import ConfigError, TrainingError
 from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
 from duplex.process.files import make_folder
-from duplex.training.codec.crops import Crops
+from duplex.training.codec.crops import Crops, Float32
 from duplex.training.codec.release import release
 from duplex.training.codec.settings import TINY, CodecSettings
 from duplex.training.codec.trained_mimi import TrainedMimi
@@ -53,7 +52,7 @@ class Report:
     losses: Mapping[str, float]
 
 
-def train_codec(  # noqa: PLR0913 -- each is a choice of its own
+def train_codec(
     data: Path,
     out: Path,
     settings: CodecSettings | None = None,
@@ -112,7 +111,7 @@ class _Trainer:
         self._place = place
         self._config = config
         self._settings = model.settings
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.8, 0.99), weight_decay=0.01)
+        self._optimizer: Any = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.8, 0.99), weight_decay=0.01)
         self._step = 0
         self._sums: dict[str, float] = defaultdict(float)
 
@@ -167,7 +166,7 @@ class _Trainer:
                 "or start anew with a smaller --learning-rate"
             )
         self._optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        cast("Any", total).backward()
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), GRADIENT_NORM)
         self._optimizer.step()
         self._step += 1
@@ -228,11 +227,9 @@ class _Trainer:
         self._run.plot()
         release(self._model.mimi, self._config, self._run.path / CODEC)
 
-    def _tensors(self, pcm: Any, teacher: Any) -> tuple[Tensor, Tensor | None]:
+    def _tensors(self, pcm: Float32, teacher: Float32 | None) -> tuple[Tensor, Tensor | None]:
         device = self._place.device
-        return torch.from_numpy(pcm).to(device), None if teacher is None else torch.from_numpy(
-            teacher.astype(np.float32)
-        ).to(device)
+        return torch.tensor(pcm, device=device), None if teacher is None else torch.tensor(teacher, device=device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._place.device.type, torch.bfloat16)

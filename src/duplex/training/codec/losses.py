@@ -22,7 +22,7 @@ class MelLoss(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         for size, bands in WINDOWS:
-            filters = torch.from_numpy(mel_filters(sample_rate, size, bands))
+            filters = torch.tensor(mel_filters(sample_rate, size, bands))
             window = torch.hann_window(size)
             self.register_buffer(f"filters_{size}", filters, persistent=False)
             self.register_buffer(f"window_{size}", window / window.sum(), persistent=False)
@@ -47,7 +47,8 @@ class MelLoss(nn.Module):
 def mel_filters(sample_rate: int, window: int, bands: int) -> NDArray[np.float32]:
     """Return triangular filters ``[bands, window // 2 + 1]`` whose weights sum to 1, from 0 to half the sample rate."""
     highest = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)
+    mels: NDArray[np.float64] = np.linspace(0, highest, bands + 2)
+    edges = 700 * (np.power(10.0, mels / 2595) - 1)
     bins = np.linspace(0, sample_rate / 2, window // 2 + 1)
     # No narrower than a bin: low triangles would fall between two and see nothing.
     width = np.maximum(np.diff(edges), sample_rate / window)

@@ -5,6 +5,8 @@
 3. An entry that is hardly chosen any more starts again as one of the vectors at hand.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed
 from torch import Tensor
@@ -60,16 +62,18 @@ def seed_codebooks(quantizer: ResidualQuantizer, latents: Tensor, generator: tor
 def _move(codebook: Codebook, vectors: Tensor, codes: Tensor) -> None:
     """Take vectors ``[count, dimension]`` that chose ``codes`` into the running means; see rules 2 and 3."""
     sums, counts = _gathered(codebook, vectors, codes)
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(sums)
-        torch.distributed.all_reduce(counts)
+    distributed: Any = torch.distributed  # its annotations are incomplete
+    together = distributed.is_available() and distributed.is_initialized()
+    if together:
+        distributed.all_reduce(sums)
+        distributed.all_reduce(counts)
     codebook.embedding_sum.lerp_(sums, 1 - DECAY)
     codebook.cluster_usage.lerp_(counts, 1 - DECAY)
     fair = codebook.cluster_usage.sum() / len(codebook.cluster_usage)
     lonely = codebook.cluster_usage < SMALLEST_SHARE * fair
     spare = vectors[torch.randint(len(vectors), (len(lonely),), device=vectors.device)]
-    if torch.distributed.is_initialized():
-        torch.distributed.broadcast(spare, 0)  # the same new entries on every device
+    if together:
+        distributed.broadcast(spare, 0)  # the same new entries on every device
     usage = torch.where(lonely, fair / 2, codebook.cluster_usage)
     _set(codebook, torch.where(lonely[:, None], spare, codebook.embedding_sum / usage[:, None]), usage)
 

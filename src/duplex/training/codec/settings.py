@@ -50,7 +50,7 @@ TINY: dict[str, Any] = {
     },
 }
 """The built-in codec's ``mimi_config.json``. Its transformers see two seconds, less than a training crop, so that no
-distance occurs in use that training has not had. The large last step, 10, keeps most of the work off the sample rate."""
+distance occurs in use that training has not had. The large last step, 10, keeps work off the sample rate."""
 
 
 def _at_least(smallest: float) -> Any:
@@ -65,7 +65,7 @@ def _at_least(smallest: float) -> Any:
 class CodecSettings:
     """How the codec is trained. ``steps`` may be changed when a run goes on; the rest belongs to the run."""
 
-    steps: int = attrs.field(default=14000, validator=_at_least(1))
+    steps: int = attrs.field(default=12000, validator=_at_least(1))
     batch: int = attrs.field(default=5, validator=_at_least(1))
     """Crops in a step, on each device."""
     crop_frames: int = attrs.field(default=32, validator=_at_least(2))

@@ -1,6 +1,5 @@
 """The codec as it is trained: the backend's own :class:`Mimi`, with losses and what they need around it."""
 
-import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -65,8 +64,7 @@ class TrainedMimi(nn.Module):
             made = [quantized(half, latent, learn=self.training) for half in halves]
             passes = unquantized.view(-1, 1, 1)
             first, rest = (
-                torch.where(passes, plain(half, latent), sound)
-                for half, (sound, _) in zip(halves, made, strict=True)
+                torch.where(passes, plain(half, latent), sound) for half, (sound, _) in zip(halves, made, strict=True)
             )
             return first, rest, made[0][1] + made[1][1]
 

@@ -13,23 +13,19 @@ from pathlib import Path
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from duplex.audio import to_int16
 from duplex.errors import OutputError, UsageError
 from duplex.process.files import make_folder
-from duplex.training.data.corpus import Shard, Utterance, write_shard
-from duplex.training.data.sentences import sentence
-from duplex.training.data.surroundings import noise, placed
+from duplex.training.data.corpus import Shard, write_shard
+from duplex.training.data.sound import Noise, SoundSource, Spoken
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.teacher import Teacher
 from duplex.training.data.voices import CAST, Voice
 
 __all__ = ["Order", "build", "plan"]
 
-Float32 = NDArray[np.float32]
 SHARD_SECONDS = 300
-NOISE = "noise"
 SHARE_OF_NOISE = 0.03
 BYTES_PER_SECOND = SAMPLE_RATE * 2 + 25 * Teacher.WIDTH
 _TEACHER = Teacher()
@@ -37,10 +33,10 @@ _TEACHER = Teacher()
 
 @attrs.frozen(kw_only=True)
 class Order:
-    """One shard that shall be made: ``seconds`` of a voice, or of noise if there is none."""
+    """One shard that shall be made: so many seconds of a source's sound."""
 
     path: Path
-    voice: Voice | None
+    source: SoundSource
     seconds: float
     seed: int
 
@@ -52,16 +48,16 @@ def plan(folder: Path, *, scale: float = 1.0, seed: int = 0, cast: Sequence[Voic
     """
     if not scale > 0:
         raise UsageError(f"the scale is {scale}; give a number above 0")
-    lengths: list[tuple[Voice | None, float]] = [(voice, voice.minutes * 60 * scale) for voice in cast]
-    lengths.append((None, SHARE_OF_NOISE * sum(seconds for _, seconds in lengths)))
+    lengths: list[tuple[SoundSource, float]] = [(Spoken(voice), voice.minutes * 60 * scale) for voice in cast]
+    lengths.append((Noise(), SHARE_OF_NOISE * sum(seconds for _, seconds in lengths)))
     orders: list[Order] = []
-    for voice, seconds in lengths:
-        name = voice.name if voice else NOISE
+    for source, seconds in lengths:
+        name = source.voice
         for index in range(max(1, round(seconds / SHARD_SECONDS))):
-            orders.append(
+            orders.append(  # noqa: PERF401 -- two nested loops in a comprehension are hard to read
                 Order(
                     path=folder / f"{name}-{index:04}.safetensors",
-                    voice=voice,
+                    source=source,
                     seconds=min(seconds, SHARD_SECONDS),
                     seed=zlib.crc32(f"{seed} {name} {index}".encode()),
                 )
@@ -103,45 +99,16 @@ def build(
 
 def make_shard(order: Order) -> None:
     """Make one shard."""
-    rng = np.random.default_rng(order.seed)
-    clean, heard, utterances = _noise_only(order, rng) if order.voice is None else _spoken(order, order.voice, rng)
+    sound = order.source.make(order.seconds, np.random.default_rng(order.seed))
     shard = Shard(
-        voice=order.voice.name if order.voice else NOISE,
-        role=order.voice.role if order.voice else "user",
+        voice=order.source.voice,
+        role=order.source.role,
         sample_rate=SAMPLE_RATE,
-        pcm=to_int16(heard),
-        targets=_TEACHER.features(clean, SAMPLE_RATE),
-        utterances=tuple(utterances),
+        pcm=to_int16(sound.heard),
+        targets=_TEACHER.features(sound.meant, SAMPLE_RATE),
+        utterances=tuple(sound.utterances),
     )
     write_shard(order.path, shard)
-
-
-def _spoken(order: Order, voice: Voice, rng: np.random.Generator) -> tuple[Float32, Float32, list[Utterance]]:
-    """Return the sound as spoken, as heard, and what is said in it."""
-    clean: list[Float32] = []
-    heard: list[Float32] = []
-    utterances: list[Utterance] = []
-    samples = 0
-    while samples < order.seconds * SAMPLE_RATE:
-        text = sentence(rng)
-        speech = voice.speak(text, rng)
-        pause = round(min(rng.exponential(0.25) + 0.05, 2.0) * SAMPLE_RATE)
-        utterances.append(Utterance(text, samples, samples + len(speech)))
-        piece = np.pad(speech, (0, pause))
-        clean.append(piece)
-        heard.append(piece if voice.role == "agent" else placed(piece, SAMPLE_RATE, rng))
-        samples += len(piece)
-    return np.concatenate(clean), np.concatenate(heard), utterances
-
-
-def _noise_only(order: Order, rng: np.random.Generator) -> tuple[Float32, Float32, list[Utterance]]:
-    """Return silence as what is meant, and ten seconds each of many noises as what is heard."""
-    pieces = [
-        noise(10 * SAMPLE_RATE, SAMPLE_RATE, rng, rng.uniform(-55, -20))
-        for _ in range(max(1, round(order.seconds / 10)))
-    ]
-    heard = np.concatenate(pieces)
-    return np.zeros_like(heard), heard, []
 
 
 def _check_room(orders: Sequence[Order]) -> None:

@@ -76,7 +76,8 @@ def read_shard(path: Path) -> Shard:
     try:
         opened: Any = safe_open(path, framework="np")
         with opened as file:
-            about = json.loads((file.metadata() or {})["shard"])
+            metadata: dict[str, str] = file.metadata() or {}
+            about: dict[str, Any] = json.loads(metadata["shard"])
             names = set(file.keys())
             targets = file.get_tensor("targets") if "targets" in names else None
             pcm = file.get_tensor("pcm")

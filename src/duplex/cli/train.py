@@ -1,0 +1,125 @@
+"""``duplex train``: the data, and the models that are made from it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from duplex.cli.options import debug_option
+from duplex.cli.progress import TrainingBar
+from duplex.cli.text import plain
+
+if TYPE_CHECKING:
+    from duplex.training import Report
+
+__all__ = ["train"]
+
+
+@click.group(short_help="Make training data, and train the codec.")
+@debug_option
+def train() -> None:
+    """Make training data, and train the built-in model's parts from it.
+
+    Needs the extra "train": pip install 'duplex-speech[train]', and for data apt-get install flite espeak-ng.
+
+    \b
+    The two steps to a codec:
+      duplex train data --out corpus
+      duplex train codec --data corpus --out run
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+
+
+@train.command(short_help="Make speech to train on.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder for the shards.")
+@click.option(
+    "--recordings",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Take recordings of yours instead of synthesizers.",
+)
+@click.option("--role", type=click.Choice(["agent", "user"]), default="user", help="Who speaks in the recordings.")
+@click.option("--resample", is_flag=True, help="Take recordings of other sample rates too.")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is about seven hours.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Other sentences, other draws.")
+@click.option("--workers", type=click.IntRange(1), help="Processes. Default: one for each core.")
+@debug_option
+def data(
+    out: Path,
+    recordings: Path | None,
+    role: Any,
+    resample: bool,
+    scale: float,
+    seed: int,
+    workers: int | None,
+) -> None:
+    """Make speech to train on: made-up sentences, in many voices, by synthesizers that run offline.
+
+    Writes shards of five minutes, 230 MB an hour. Everything that is finished stays when it is interrupted; the same
+    command goes on.
+
+    \b
+    Examples:
+      duplex train data --out corpus
+      duplex train data --out corpus --scale 0.01
+      duplex train data --out corpus --recordings my-speech
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.training.data import build, orders_of_recordings, plan  # noqa: PLC0415 -- --help need not wait
+
+    orders = (
+        plan(out, scale=scale, seed=seed)
+        if recordings is None
+        else orders_of_recordings(recordings, out, role=role, resample=resample)
+    )
+    with TrainingBar("shards") as bar:
+        made = build(orders, workers=workers, progress=bar.update)
+    click.echo(plain(f"{out}: {len(orders)} shards, {made} of them made now"))
+
+
+@train.command(short_help="Train a codec.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder of shards.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="The run's folder.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="F.json", help="A mimi_config.json. Default: tiny's."
+)
+@click.option(
+    "--start-from", type=click.Path(path_type=Path), metavar="FOLDER", help="A codec whose weights are the first ones."
+)
+@click.option("--steps", type=click.IntRange(1), help="Default: 12000. May change when a run goes on.")
+@click.option("--batch", type=click.IntRange(1), help="Crops in a step, on each device. Default: 5.")
+@click.option("--learning-rate", type=float, help="The highest. Default: 0.0008.")
+@click.option("--seed", type=int, help="Default: 0.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@debug_option
+def codec(
+    data: Path,
+    out: Path,
+    config: Path | None,
+    start_from: Path | None,
+    device: str,
+    **settings: Any,
+) -> None:
+    """Train a codec, or go on with a run that was interrupted.
+
+    The run's folder gets losses.csv, losses.png, samples (what went in, then what came out), checkpoint.pt, and the
+    codec itself in the published layout, which --model takes. Several CUDA devices: start it with torchrun.
+
+    \b
+    Examples:
+      duplex train codec --data corpus --out run
+      duplex encode question.wav --model run/codec
+      torchrun --nproc-per-node 4 -m duplex train codec --data corpus --out run
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.layout import read_json  # noqa: PLC0415 -- --help need not wait
+    from duplex.training import TINY, CodecSettings, train_codec  # noqa: PLC0415
+
+    shape = TINY if config is None else read_json(config, str(config))
+    chosen = CodecSettings(**{name: value for name, value in settings.items() if value is not None})
+    with TrainingBar("steps") as bar:
+
+        def progress(report: "Report") -> None:
+            losses = report.losses
+            bar.update(report.step, report.steps, f"mel {losses['mel']:.3f}, {report.speed:.0f} x real time")
+
+        trained = train_codec(data, out, chosen, config=shape, start_from=start_from, device=device, progress=progress)
+    click.echo(plain(f"{out} -> {trained}"))
+    click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))

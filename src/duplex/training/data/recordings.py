@@ -1,0 +1,100 @@
+"""Recordings of one's own as training data: all of them are looked at before the first shard is made."""
+
+import zlib
+from pathlib import Path
+
+import attrs
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from duplex.errors import AudioFileError, CorpusError
+from duplex.training.data.build import SHARD_SECONDS, Order
+from duplex.training.data.corpus import QUIETEST_PEAK
+from duplex.training.data.sound import Recorded
+from duplex.training.data.synthesizers import SAMPLE_RATE
+from duplex.training.data.voices import Role
+from duplex.transports.decoding import Decoder
+from duplex.transports.files import AUDIO_SUFFIXES
+
+__all__ = ["orders_of_recordings"]
+
+SHORTEST = 1.0
+
+
+@attrs.frozen
+class _Measured:
+    """What a look through a recording told."""
+
+    path: Path
+    rate: int
+    seconds: float
+    peak: float
+
+
+def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resample: bool = False) -> list[Order]:
+    """Return the shards that a folder of recordings gives, once every recording has been read through.
+
+    :raises CorpusError: if the folder has no recordings, or they have several sample rates or one that is not 24 kHz
+        (unless ``resample``), or one is silent or shorter than a second
+    :raises AudioFileError: if one is damaged, or holds NaN or infinity
+    """
+    if not folder.is_dir():
+        raise CorpusError(f"{folder} is not a folder; give one with recordings")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise CorpusError(f"{folder} has no recordings ({', '.join(sorted(AUDIO_SUFFIXES))}); give another folder")
+    measured = [_measure(path) for path in paths]
+    if not resample:
+        _check_rates(measured)
+    return [
+        Order(
+            path=out / f"{path.stem}-{zlib.crc32(str(path.relative_to(folder)).encode()):08x}-{index:04}.safetensors",
+            source=Recorded(path, path.stem, role, index * SHARD_SECONDS),
+            seconds=min(SHARD_SECONDS, recording.seconds - index * SHARD_SECONDS),
+            seed=0,
+        )
+        for recording in measured
+        for path in [recording.path]
+        for index in range(max(1, round(recording.seconds / SHARD_SECONDS)))
+    ]
+
+
+def _measure(path: Path) -> _Measured:
+    decoder = Decoder(path, SAMPLE_RATE, "mix")
+    samples, peak = 0, 0.0
+    try:
+        while (piece := decoder.read()) is not None:
+            samples += len(piece)
+            peak = max(peak, float(np.abs(piece).max()))
+    finally:
+        decoder.close()
+    seconds = samples / SAMPLE_RATE
+    if peak < QUIETEST_PEAK:
+        raise CorpusError(f"{path} is silent (peak {peak:.4f}); remove it from the recordings")
+    if seconds < SHORTEST:
+        raise CorpusError(f"{path} is {seconds:.2f} s long; remove it, or join it with others")
+    return _Measured(path, _rate(path), seconds, peak)
+
+
+def _rate(path: Path) -> int:
+    try:
+        with av.open(str(path)) as container:
+            return container.streams.audio[0].rate
+    except (FFmpegError, OSError, IndexError) as error:
+        raise AudioFileError(f"{path} cannot be read ({error}); convert it to wav") from error
+
+
+def _check_rates(measured: list[_Measured]) -> None:
+    first = measured[0]
+    for recording in measured:
+        if recording.rate != first.rate:
+            raise CorpusError(
+                f"{recording.path} has a sample rate of {recording.rate} Hz, and {first.path} one of {first.rate} Hz; "
+                "convert them to 24000 Hz, or let that be done with --resample"
+            )
+    if first.rate != SAMPLE_RATE:
+        raise CorpusError(
+            f"{first.path} has a sample rate of {first.rate} Hz; convert the recordings to {SAMPLE_RATE} Hz, "
+            "or let that be done with --resample"
+        )
