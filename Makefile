@@ -7,7 +7,7 @@ PYTHON ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs clean
+.PHONY: help demo test check codec docs clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+codec: $(VENV)/.dev ## Train the built-in codec again, into out/codec (hours on two cores)
+	$(BIN)/duplex train data --out out/corpus
+	$(BIN)/duplex train codec --data out/corpus --out out/codec
 
 docs: $(VENV)/.dev ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -49,7 +53,9 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml constraints.txt
-	$(PIP_INSTALL) --group dev
+	@$(call debian,command -v flite,flite)
+	@$(call debian,command -v espeak-ng,espeak-ng)
+	$(PIP_INSTALL) -e '.[train]' --group dev
 	@touch $@
 
 define find_python

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pesq
 import torch
+from numpy.typing import NDArray
+
 from codec_paths import PATHS, Heard
 from codec_speech import PADDING, Listener, resampled
 from codec_words import count_errors
-from numpy.typing import NDArray
-
 from duplex.audio import level_dbfs
 from duplex.backends.torch.codec import TorchCodec
 from duplex.training.codec.losses import MelLoss

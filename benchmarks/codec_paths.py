@@ -10,10 +10,10 @@ import attrs
 import av
 import numpy as np
 import torch
-from codec_speech import Recording
 from numpy.typing import NDArray
 
 import duplex
+from codec_speech import Recording
 from duplex.audio import to_int16
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.state import Call, SlotState, bind

@@ -4,6 +4,8 @@ The sentences are in no training data. A recording depends on its voice and sent
 -24 dBFS, with silence before and after, a whole number of frames long, so that whatever comes back is as long.
 """
 
+import sys
+import time
 import wave
 import zlib
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from duplex.audio import Resampler, as_mono_float32
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Voice, levelled
 
-__all__ = ["PADDING", "Listener", "Recording", "human", "resampled", "sentences", "spoken"]
+__all__ = ["PADDING", "Listener", "Recording", "human", "progress", "resampled", "sentences", "spoken"]
 
 Float32 = NDArray[np.float32]
 SENTENCES = Path(__file__).parent / "unseen_sentences.txt"
@@ -30,6 +32,7 @@ PADDING = 3
 """Frames of silence before and after the speech: a codec starts, as in a conversation, before someone speaks."""
 PROMPTS = Path("/usr/share/asterisk/sounds")
 SHORTEST, LONGEST = 3.0, 12.0
+_START = time.perf_counter()
 
 
 @attrs.frozen(eq=False)
@@ -38,6 +41,11 @@ class Recording:
 
     text: str
     pcm: Float32
+
+
+def progress(what: str) -> None:
+    """Say on stderr what is being done, and at which second."""
+    print(f"{time.perf_counter() - _START:6.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def sentences(count: int) -> list[str]:

@@ -16,10 +16,10 @@ __all__ = ["Errors", "count_errors", "normalized"]
 RESAMPLINGS = 2000
 
 _ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _ORDINALS = {
     "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth",
     "twelve": "twelfth",
@@ -45,8 +45,8 @@ _REWRITTEN: tuple[tuple[str, str], ...] = (
     (r"\b(cancel|label|model|quarrel|signal|travel)l(ed|er|ers|ing)\b", r"\1\2"),
 )
 _ONE_SPELLING = {
-    "alright": "all right", "cheque": "check", "cosy": "cozy", "goodnight": "good night", "gray": "grey", "kerb": "curb",
-    "mister": "mr", "mum": "mom", "ok": "okay", "plough": "plow", "programme": "program", "pyjamas": "pajamas",
+    "alright": "all right", "cheque": "check", "cosy": "cozy", "goodnight": "good night", "gray": "grey",
+    "kerb": "curb", "mister": "mr", "mum": "mom", "ok": "okay", "plough": "plow", "programme": "program", "pyjamas": "pajamas",
     "storey": "story", "tyre": "tire", "yoghurt": "yogurt",
 }  # fmt: skip
 
@@ -91,10 +91,10 @@ def count_errors(said: Sequence[str], heard: Sequence[str]) -> Errors:
 def normalized(text: str) -> str:
     """Return a text in the one way of writing.
 
-    >>> normalized("The neighbour's 21 dogs weren't grey – it's the 3rd time!")
+    >>> normalized("The neighbour's 21 dogs weren't grey; it's the 3rd time!")
     'the neighbors twenty one dogs were not grey its the third time'
     """
-    text = text.lower().replace("’", "'")
+    text = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     for pattern, replacement in _REWRITTEN:
         text = re.sub(pattern, replacement, text)
     text = re.sub(r"(\d+)(?:st|nd|rd|th)\b", lambda found: _ordinal(int(found[1])), text)

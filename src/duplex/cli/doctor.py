@@ -35,7 +35,9 @@ NEEDED = {
     "huggingface-hub": "huggingface_hub",
 }
 """Packages, and the module whose import shows that they work ("": its files are read, it is not imported)."""
-OPTIONAL = {"trio": "conversations on trio"}
+OPTIONAL = {"trio": ("trio", "conversations on trio"), "hibari-tts": ("train", "making data to train on")}
+"""Packages, the extra that brings each, and what it is for."""
+PROGRAMS = ("flite", "espeak-ng")
 HUB_SECONDS = 5.0
 
 State = Literal["ok", "note", "broken"]
@@ -83,8 +85,10 @@ def _checks() -> Iterator[Check]:
     yield _python()
     for package, module in NEEDED.items():
         yield _guarded(package, _package, package, module)
-    for package, purpose in OPTIONAL.items():
-        yield _optional(package, purpose)
+    for package, (extra, purpose) in OPTIONAL.items():
+        yield _optional(package, extra, purpose)
+    for program in PROGRAMS:
+        yield _program(program)
     yield _guarded("torch", _torch)
     yield _guarded("gpu", _gpu)
     yield _guarded("ffmpeg", _ffmpeg)
@@ -120,11 +124,18 @@ def _package(name: str, module: str) -> Check:
     return Check(name, "ok", found)
 
 
-def _optional(name: str, purpose: str) -> Check:
+def _optional(name: str, extra: str, purpose: str) -> Check:
     try:
         return Check(name, "ok", version(name))
     except PackageNotFoundError:
-        return Check(name, "note", f"not installed; only for {purpose}", f"pip install 'duplex-speech[{name}]'")
+        return Check(name, "note", f"not installed; only for {purpose}", f"pip install 'duplex-speech[{extra}]'")
+
+
+def _program(name: str) -> Check:
+    path = shutil.which(name)
+    if path is None:
+        return Check(name, "note", "not installed; only for making data to train on", f"apt-get install {name}")
+    return Check(name, "ok", path)
 
 
 def _torch() -> Check:

@@ -1,7 +1,8 @@
 """Where training runs: a CPU, a CUDA device, or several, one process each, as ``torchrun`` starts them."""
 
 import os
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import attrs
 import torch
@@ -50,6 +51,16 @@ class Place:
     def leads(self) -> bool:
         """Whether this process writes the files."""
         return self.rank == 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave the other processes."""
+        if self.processes > 1:
+            torch.distributed.destroy_process_group()
 
     def spread(self, module: nn.Module) -> Any:
         """Return a module whose gradients are averaged over all processes."""

@@ -43,25 +43,22 @@ class CausalConv1d(Streaming):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """Convolve the next ``n * stride`` positions."""
-        if self.past and call.state is None and not self.replicate:
-            x = functional.pad(x, (self.past, 0))
-        elif self.past:
-            x = torch.cat([self._previous(x, call), x], dim=-1)
+        if self.past:
+            x = self._after_past(x, call)
             call.keep(f"{self.key}.previous", x[..., -self.past :])
         return self.conv["conv"](x)
 
-    def _previous(self, x: Tensor, call: Call) -> Tensor:
-        first = x[..., :1].expand(-1, -1, self.past)
+    def _after_past(self, x: Tensor, call: Call) -> Tensor:
         previous = call.recall(f"{self.key}.previous")
-        if previous is None:
-            return first
         if not self.replicate:
-            return previous
+            return functional.pad(x, (self.past, 0)) if previous is None else torch.cat([previous, x], dim=-1)
+        first = x[..., :1].expand(-1, -1, self.past)
         started = call.recall(f"{self.key}.started")
-        assert started is not None
+        if previous is None or started is None:
+            return torch.cat([first, x], dim=-1)
         previous = torch.where(started.view(-1, 1, 1), previous, first)
         call.keep(f"{self.key}.started", torch.ones_like(started))
-        return previous
+        return torch.cat([previous, x], dim=-1)
 
 
 class CausalConvTranspose1d(Streaming):

@@ -31,8 +31,7 @@ class Crops:
             raise CorpusError(f"{corpus.folder} has no shard of {settings.crop_frames} frames; make longer ones")
         self._training = _Pools([s for s in long_enough if id(s) not in kept] or long_enough)
         self._validation = _Pools([s for s in long_enough if id(s) in kept] or long_enough)
-        self.width = corpus.shards[0].targets.shape[1] if corpus.shards[0].targets is not None else 0
-        self._means, self._scale = _statistics(self._training.shards) if self.width else (None, None)
+        self._means, self._scale = _statistics(self._training.shards) if corpus.teacher_width else (None, None)
 
     def batch(self, step: int, rank: int = 0) -> tuple[Float32, Float32 | None]:
         """Return the crops of a step, float32 ``[batch, samples]``, and the teacher's ``[batch, frames, width]``."""

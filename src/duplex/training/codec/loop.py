@@ -29,6 +29,7 @@ from duplex.training.codec.settings import TINY, CodecSettings
 from duplex.training.codec.trained_mimi import TrainedMimi
 from duplex.training.data.corpus import Corpus
 from duplex.training.devices import Place
+from duplex.training.interrupts import interrupts_between_steps
 from duplex.training.run_folder import RunFolder
 from duplex.wav import WavWriter
 
@@ -85,16 +86,17 @@ def train_codec(
             "kind": "codec",
             "config": dict(config),
             "settings": attrs.asdict(chosen, filter=attrs.filters.exclude("steps")),
-            "start_from": str(start_from) if start_from else None,
-            "teacher": crops.width,
+            "start_from": str(start_from.resolve()) if start_from else None,
+            "teacher": corpus.teacher_width,
         },
     )
-    model = TrainedMimi(shape, chosen, crops.width).to(place.device)
+    model = TrainedMimi(shape, chosen, corpus.teacher_width).to(place.device)
     if start_from is not None:
         _take_over(model, start_from, config)
     trainer = _Trainer(model, crops, run, place, dict(config))
-    trainer.resume()
-    trainer.train(save_every, progress)
+    with place:
+        trainer.resume()
+        trainer.train(save_every, progress)
     return out / CODEC
 
 
@@ -111,7 +113,9 @@ class _Trainer:
         self._place = place
         self._config = config
         self._settings = model.settings
-        self._optimizer: Any = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.8, 0.99), weight_decay=0.01)
+        self._optimizer: Any = torch.optim.AdamW(
+            model.parameters(), lr=0.0, betas=(0.8, 0.99), weight_decay=0.01, fused=True
+        )
         self._step = 0
         self._sums: dict[str, float] = defaultdict(float)
 
@@ -130,23 +134,24 @@ class _Trainer:
         settings = self._settings
         tenth = max(1, settings.steps // 10)
         saved_at = logged_at = time.monotonic()
-        try:
+        with interrupts_between_steps() as check:
             while self._step < settings.steps:
                 self._make_step()
-                if self._step % LOG_EVERY == 0 or self._step == settings.steps:
+                last = self._step == settings.steps
+                if self._step % LOG_EVERY == 0 or last:
                     now = time.monotonic()
                     report = self._logged(now - logged_at)
                     logged_at = now
                     if progress and self._place.leads:
                         progress(report)
-                if self._step % tenth == 0 or self._step == settings.steps:
+                if self._step % tenth == 0 or last:
                     self._show()
-                if time.monotonic() - saved_at > save_every:
+                interrupted = check()
+                if last or interrupted or time.monotonic() - saved_at > save_every:
                     self._save()
                     saved_at = time.monotonic()
-        finally:
-            # Also when interrupted; what failed in the middle of a step has not changed a weight.
-            self._save()
+                if interrupted:
+                    raise KeyboardInterrupt
 
     def _make_step(self) -> None:
         settings, step = self._settings, self._step

@@ -3,6 +3,8 @@
 The filter bank is the usual one: triangles that overlap by half, evenly spaced on the mel scale.
 """
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,9 +48,8 @@ class MelLoss(nn.Module):
 
 def mel_filters(sample_rate: int, window: int, bands: int) -> NDArray[np.float32]:
     """Return triangular filters ``[bands, window // 2 + 1]`` whose weights sum to 1, from 0 to half the sample rate."""
-    highest = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    mels: NDArray[np.float64] = np.linspace(0, highest, bands + 2)
-    edges = 700 * (np.power(10.0, mels / 2595) - 1)
+    highest = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (np.power(10.0, np.linspace(0.0, highest, bands + 2) / 2595) - 1)
     bins = np.linspace(0, sample_rate / 2, window // 2 + 1)
     # No narrower than a bin: low triangles would fall between two and see nothing.
     width = np.maximum(np.diff(edges), sample_rate / window)

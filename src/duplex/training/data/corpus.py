@@ -6,7 +6,6 @@ at all, so a build that was interrupted goes on with the shards that are missing
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +128,10 @@ class Corpus:
         return sum(shard.seconds for shard in self.shards)
 
     @property
-    def taught(self) -> bool:
-        """Whether the shards have a teacher's features."""
-        return self.shards[0].targets is not None
-
-    def of_role(self, role: str) -> "Sequence[Shard]":
-        """Return the shards of one role; all of them if none has it."""
-        return [shard for shard in self.shards if shard.role == role] or self.shards
+    def teacher_width(self) -> int:
+        """Features that the teacher tells of a frame; 0 without a teacher."""
+        targets = self.shards[0].targets
+        return 0 if targets is None else targets.shape[1]
 
 
 def _check(path: Path, shard: Shard, sample_rate: int) -> None:

@@ -61,9 +61,9 @@ TEMPLATES: tuple[str, ...] = (
 )
 PARTS: dict[str, tuple[str, ...]] = {
     "noun": (
-        "the {person}", "the {adjective} {person}", "{possessive} {animal}", "the {colour} {thing}",
-        "{possessive} {thing}", "the {animal}", "a {adjective} {animal}", "the {thing}", "{name}", "{possessive} {person}", "some {food}",
-        "the {person} from {town}", "the {abstract}", "this {adjective} {thing}", "that {abstract}",
+        "the {person}", "the {adjective} {person}", "{possessive} {animal}", "the {colour} {thing}", "this {thing}",
+        "{possessive} {thing}", "the {animal}", "a {adjective} {animal}", "the {thing}", "{name}", "some {food}",
+        "{possessive} {person}", "the {person} from {town}", "the {abstract}", "that {abstract}",
     ),
     "placed": ("the {place}", "the {adjective} {place}", "{possessive} {place}", "the {place} of {town}"),
     "count": ("{number}", "{tens} {digit}", "{digit} hundred", "{digit} thousand {number}", "{number}"),

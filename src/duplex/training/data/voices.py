@@ -70,7 +70,7 @@ CAST: tuple[Voice, ...] = (
         engine="kokoro",
         variants=_mixtures(("jf_alpha", "jf_nezumi", "jf_tebukuro", "jm_kumo"), (0.35, 0.65)),
         size=(0.88, 1.12),
-        minutes=45,
+        minutes=20,
     ),
     Voice(name="joe", engine="piper", variants=("joe",), size=(0.9, 1.25), minutes=50),
     Voice(name="slt", engine="flite", variants=("slt",), size=(0.9, 1.2), minutes=40),
@@ -88,7 +88,7 @@ CAST: tuple[Voice, ...] = (
         minutes=40,
     ),
 )
-"""The voices of the training data, 6.9 hours together."""
+"""The voices of the training data, six and a half hours together."""
 
 UNSEEN: tuple[Voice, ...] = (
     Voice(name="gongitsune", engine="kokoro", variants=("jf_gongitsune",)),
