@@ -35,7 +35,11 @@ try:
 except RuntimeError as error:
     refused = str(error)
     mimi = loaders.get_mimi(None, config, num_codebooks=8)
-    mimi.load_state_dict(load_file(weights), strict=False)
+    names = mimi.load_state_dict(load_file(weights), strict=False)
+    if names.missing_keys or names.unexpected_keys:
+        ends = sorted({name.rsplit(".", 1)[-1] for name in names.missing_keys})
+        refused = f"{len(names.missing_keys)} names are missing, all ending in {', '.join(ends)}; "
+        refused += f"{len(names.unexpected_keys)} are unexpected"
 pcm = torch.from_numpy(np.load(folder + "/pcm.npy"))[None, None]
 size = mimi.frame_size
 with mimi.streaming(1):

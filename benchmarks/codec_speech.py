@@ -79,6 +79,9 @@ class Listener:
     """Whisper tiny, in as many threads as there are cores to use."""
 
     RATE = 16000
+    TOKENS_PER_SECOND = 8
+    """Nobody speaks that fast. Without a limit, Whisper repeats itself to the end of its window where it hears no
+    speech, and one such recording outweighs all others."""
 
     def __init__(self, threads: int = 2) -> None:
         self._model: Any = WhisperModel(
@@ -98,7 +101,12 @@ class Listener:
     def _text(self, pcm: Float32) -> str:
         sound = resampled(np.clip(pcm, -1, 1), SAMPLE_RATE, self.RATE)
         segments, _ = self._model.transcribe(
-            sound, language="en", beam_size=5, condition_on_previous_text=False, temperature=0.0
+            sound,
+            language="en",
+            beam_size=5,
+            condition_on_previous_text=False,
+            temperature=0.0,
+            max_new_tokens=16 + round(self.TOKENS_PER_SECOND * len(sound) / self.RATE),
         )
         return " ".join(segment.text.strip() for segment in segments)
 

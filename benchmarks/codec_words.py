@@ -46,8 +46,8 @@ _REWRITTEN: tuple[tuple[str, str], ...] = (
 )
 _ONE_SPELLING = {
     "alright": "all right", "cheque": "check", "cosy": "cozy", "goodnight": "good night", "gray": "grey",
-    "kerb": "curb", "mister": "mr", "mum": "mom", "ok": "okay", "plough": "plow", "programme": "program", "pyjamas": "pajamas",
-    "storey": "story", "tyre": "tire", "yoghurt": "yogurt",
+    "kerb": "curb", "mister": "mr", "mum": "mom", "ok": "okay", "plough": "plow", "programme": "program",
+    "pyjamas": "pajamas", "storey": "story", "tyre": "tire", "yoghurt": "yogurt",
 }  # fmt: skip
 
 

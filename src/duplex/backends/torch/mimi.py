@@ -54,8 +54,12 @@ class Mimi(nn.Module):
     def synthesize(self, latent: Tensor, call: Call) -> Tensor:
         """Return the audio ``[batch, n * frame_size]`` of the next latents ``[batch, dimension, n]``."""
         with exact_convolutions():
-            latent = self.upsample["convtr"](latent, call)
-            return self.decoder(self.decoder_transformer(latent, call), call)[:, 0]
+            return self.decoder(self.unfold(latent, call), call)[:, 0]
+
+    def unfold(self, latent: Tensor, call: Call) -> Tensor:
+        """Return the decoder's positions ``[batch, dimension, n * positions_per_frame]`` of the next latents."""
+        with exact_convolutions():
+            return self.decoder_transformer(self.upsample["convtr"](latent, call), call)
 
 
 def exact_convolutions() -> AbstractContextManager[None]:

@@ -5,20 +5,24 @@ silence, and the logarithmic losses do not move for thousands of steps.
 """
 
 import math
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
 
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.seanet import Residual
 
-__all__ = ["initialize"]
+__all__ = ["initialize", "normalize", "plain_weights"]
 
 SPEECH_RMS = 0.06
 ELU_GAIN = 1.25
 """What brings a unit normal signal back to its size after an ELU."""
 RESIDUAL_GAIN = 0.5
+DIRECTION_SIZE = 0.05
 
 
 @torch.no_grad()
@@ -43,6 +47,30 @@ def initialize(mimi: Mimi, seed: int) -> None:
     for half in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
         half.input_proj.weight.mul_(1 / ELU_GAIN)
         half.output_proj.weight.mul_(1 / ELU_GAIN / math.sqrt(2))
+
+
+@torch.no_grad()
+def normalize(mimi: Mimi) -> None:
+    """Have the convolutions' weights learnt as directions and lengths, so that all of them turn at like speed.
+
+    The directions get elements of one size, whatever the layer: what an optimizer's step turns depends on it.
+    """
+    for module in mimi.modules():
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d) and module.bias is not None:
+            weight_norm(module, dim=1 if isinstance(module, nn.ConvTranspose1d) else 0)
+            parts: Any = module
+            direction: Tensor = parts.parametrizations.weight.original1
+            direction.mul_(DIRECTION_SIZE / direction.square().mean().sqrt())
+
+
+@torch.no_grad()
+def plain_weights(mimi: Mimi) -> dict[str, Tensor]:
+    """Return a codec's tensors by the names that they have outside training."""
+    tensors = {name: tensor for name, tensor in mimi.state_dict().items() if ".parametrizations." not in name}
+    for name, module in mimi.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            tensors[f"{name}.weight"] = cast("Tensor", module.weight)
+    return tensors
 
 
 def _scale(layer: nn.Module, factor: float) -> None:

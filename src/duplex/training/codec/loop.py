@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from duplex.backends.torch.codec import load_mimi
+from duplex.backends.torch.mimi import Mimi
 from duplex.config import MimiConfig
 from duplex.errors import ConfigError, TrainingError
 from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
@@ -90,9 +91,8 @@ def train_codec(
             "teacher": corpus.teacher_width,
         },
     )
-    model = TrainedMimi(shape, chosen, corpus.teacher_width).to(place.device)
-    if start_from is not None:
-        _take_over(model, start_from, config)
+    first = None if start_from is None else _read_codec(start_from, shape)
+    model = TrainedMimi(shape, chosen, corpus.teacher_width, first).to(place.device)
     trainer = _Trainer(model, crops, run, place, dict(config))
     with place:
         trainer.resume()
@@ -114,7 +114,7 @@ class _Trainer:
         self._config = config
         self._settings = model.settings
         self._optimizer: Any = torch.optim.AdamW(
-            model.parameters(), lr=0.0, betas=(0.8, 0.99), weight_decay=0.01, fused=True
+            model.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
         self._step = 0
         self._sums: dict[str, float] = defaultdict(float)
@@ -240,17 +240,13 @@ class _Trainer:
         return torch.autocast(self._place.device.type, torch.bfloat16)
 
 
-def _take_over(model: TrainedMimi, folder: Path, config: Mapping[str, Any]) -> None:
-    """Start from a codec's weights.
+def _read_codec(folder: Path, wanted: MimiConfig) -> Mimi:
+    """Read the codec to start from.
 
-    :raises ConfigError: if the codec has another configuration
+    :raises ConfigError: if it has another configuration
     :raises WeightsError: if its weights cannot be read
     """
     path = folder / MIMI_CONFIG
-    had = read_json(path, str(path))
-    if MimiConfig.from_mapping(had, where=str(path)) != MimiConfig.from_mapping(config, where="the configuration"):
+    if MimiConfig.from_mapping(read_json(path, str(path)), where=str(path)) != wanted:
         raise ConfigError(f"{folder} holds a codec of another configuration; give that one with --config")
-    mimi = model.mimi
-    loaded = load_mimi(mimi.config, folder / MIMI_WEIGHTS, mimi.codebooks, torch.device("cpu"))
-    mimi.load_state_dict(loaded.state_dict())
-    mimi.prepare()
+    return load_mimi(wanted, folder / MIMI_WEIGHTS, wanted.quantizer.n_q, torch.device("cpu"))

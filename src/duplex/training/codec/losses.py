@@ -14,8 +14,11 @@ __all__ = ["MelLoss"]
 
 WINDOWS = ((2048, 96), (1024, 80), (512, 56), (256, 28), (128, 14))
 """Samples of a window, and mel bands."""
+DESCRIPTION = (1024, 80)
+DESCRIPTION_HOP = 240
 FLOOR = 1e-4
-"""Magnitudes below it, of a full scale of about 0.5, count as silence."""
+"""Magnitudes below it count as silence. Windows have unit energy, so that it is the level of white noise, -80 dBFS, at
+every window length: a floor above the quiet parts of speech would hide them from the loss."""
 
 
 class MelLoss(nn.Module):
@@ -27,7 +30,7 @@ class MelLoss(nn.Module):
             filters = torch.tensor(mel_filters(sample_rate, size, bands))
             window = torch.hann_window(size)
             self.register_buffer(f"filters_{size}", filters, persistent=False)
-            self.register_buffer(f"window_{size}", window / window.sum(), persistent=False)
+            self.register_buffer(f"window_{size}", window / window.square().sum().sqrt(), persistent=False)
 
     def forward(self, made: Tensor, wanted: Tensor) -> Tensor:
         """Compare audio, float32 ``[batch, samples]`` both."""
@@ -38,10 +41,23 @@ class MelLoss(nn.Module):
             total = total + (self.log_mel(made, size) - target).abs().mean()
         return total / len(WINDOWS)
 
-    def log_mel(self, audio: Tensor, size: int) -> Tensor:
+    def described(self, hop: int) -> int:
+        """Return the numbers that describe the spectrum of ``hop`` samples: log mel magnitudes, every 10 ms or so."""
+        return hop // DESCRIPTION_HOP * DESCRIPTION[1]
+
+    def description_loss(self, read: Tensor, wanted: Tensor) -> Tensor:
+        """Compare descriptions ``[batch, described(hop), positions]`` with those of audio ``[batch, samples]``."""
+        with torch.no_grad():
+            target = self.log_mel(wanted, DESCRIPTION[0], DESCRIPTION_HOP)[
+                ..., : read.shape[1] // DESCRIPTION[1] * read.shape[2]
+            ]
+            target = target.unflatten(2, (read.shape[2], -1)).permute(0, 3, 1, 2).flatten(1, 2)
+        return (read - target).abs().mean()
+
+    def log_mel(self, audio: Tensor, size: int, hop: int | None = None) -> Tensor:
         """Return natural logarithms of mel magnitudes, ``[batch, bands, positions]``, by a window of ``size``."""
         window, filters = self.get_buffer(f"window_{size}"), self.get_buffer(f"filters_{size}")
-        spectrum = torch.view_as_real(torch.stft(audio, size, size // 4, window=window, return_complex=True))
+        spectrum = torch.view_as_real(torch.stft(audio, size, hop or size // 4, window=window, return_complex=True))
         magnitude = (spectrum.square().sum(dim=-1) + FLOOR**2 / 100).sqrt()
         return (filters @ magnitude).clamp(min=FLOOR).log()
 

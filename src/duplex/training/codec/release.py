@@ -11,6 +11,7 @@ from duplex.atomic import atomic_write_bytes, atomic_write_text
 from duplex.backends.torch.mimi import Mimi
 from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.process.files import make_folder
+from duplex.training.codec.initial import plain_weights
 
 __all__ = ["published", "release"]
 
@@ -31,10 +32,7 @@ def published(mimi: Mimi, dtype: torch.dtype) -> dict[str, Tensor]:
     A codebook is written as its entries over a usage of one: the quotient of sums and counts, each rounded on its own,
     would be rounded twice.
     """
-    tensors: dict[str, Tensor] = dict(mimi.state_dict())
-    for half in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
-        for codebook in half.codebooks:
-            codebook.prepare()
+    tensors = plain_weights(mimi)
     for name in list(tensors):
         if name.endswith(".cluster_usage"):
             place = name.removesuffix(".cluster_usage")

@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {
         "last_kernel_size": 3,
         "norm": "none",
         "pad_mode": "constant",
-        "ratios": [4, 4, 6, 10],
+        "ratios": [8, 6, 5, 4],
         "true_skip": True,
     },
     "quantizer": {"dimension": 64, "n_q": 8, "bins": 512, "input_dimension": 256, "output_dimension": 256},
@@ -50,7 +50,7 @@ TINY: dict[str, Any] = {
     },
 }
 """The built-in codec's ``mimi_config.json``. Its transformers see two seconds, less than a training crop, so that no
-distance occurs in use that training has not had. The large last step, 10, keeps work off the sample rate."""
+distance occurs in use that training has not had."""
 
 
 def _at_least(smallest: float) -> Any:
@@ -65,21 +65,22 @@ def _at_least(smallest: float) -> Any:
 class CodecSettings:
     """How the codec is trained. ``steps`` may be changed when a run goes on; the rest belongs to the run."""
 
-    steps: int = attrs.field(default=12000, validator=_at_least(1))
-    batch: int = attrs.field(default=5, validator=_at_least(1))
+    steps: int = attrs.field(default=10000, validator=_at_least(1))
+    batch: int = attrs.field(default=4, validator=_at_least(1))
     """Crops in a step, on each device."""
-    crop_frames: int = attrs.field(default=32, validator=_at_least(2))
-    learning_rate: float = attrs.field(default=8e-4, validator=_at_least(0))
+    crop_frames: int = attrs.field(default=28, validator=_at_least(2))
+    learning_rate: float = attrs.field(default=1.2e-3, validator=_at_least(0))
     warmup: int = attrs.field(default=200, validator=_at_least(0))
-    plain_steps: int = attrs.field(default=400, validator=_at_least(0))
+    plain_steps: int = attrs.field(default=600, validator=_at_least(0))
     """Steps of the autoencoder alone, before anything is quantized."""
     plain_share: float = attrs.field(default=0.2, validator=_at_least(0))
     """Share of the crops that are not quantized after that (the paper has 0.5); none in the last quarter."""
     agent_share: float = attrs.field(default=0.45, validator=_at_least(0))
     """Share of the crops that are in the agent's voice."""
-    waveform_weight: float = attrs.field(default=0.3, validator=_at_least(0))
+    waveform_weight: float = attrs.field(default=0.1, validator=_at_least(0))
     commitment_weight: float = attrs.field(default=0.25, validator=_at_least(0))
-    teacher_weight: float = attrs.field(default=1.5, validator=_at_least(0))
+    spectrum_weight: float = attrs.field(default=1.0, validator=_at_least(0))
+    teacher_weight: float = attrs.field(default=1.0, validator=_at_least(0))
     seed: int = 0
 
     def learning_rate_at(self, step: int) -> float:

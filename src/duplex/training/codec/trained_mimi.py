@@ -7,7 +7,7 @@ from torch.nn import functional
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
 from duplex.config import MimiConfig
-from duplex.training.codec.initial import initialize
+from duplex.training.codec.initial import initialize, normalize
 from duplex.training.codec.losses import MelLoss
 from duplex.training.codec.quantizing import plain, quantized, seed_codebooks
 from duplex.training.codec.settings import CodecSettings
@@ -20,18 +20,27 @@ SPEECH_LEVEL = 0.05
 class TrainedMimi(nn.Module):
     """Mimi with its losses, and heads that read the teacher's features from the latents.
 
-    One head reads the first codebook alone, so that it comes to carry what is said; one reads all of them.
+    Two heads read what the teacher heard: one the first codebook alone, so that it comes to carry what is said, one all
+    of them. A third reads the spectrum from the decoder's positions: a short way for gradients to the encoder, which
+    learns what to tell long before the decoder can make sound of it.
     """
 
-    def __init__(self, config: MimiConfig, settings: CodecSettings, teacher_width: int) -> None:
+    def __init__(
+        self, config: MimiConfig, settings: CodecSettings, teacher_width: int, start_from: Mimi | None = None
+    ) -> None:
         super().__init__()
         self.mimi = Mimi(config, config.quantizer.n_q)
         self.settings = settings
         self.mel = MelLoss(config.sample_rate)
         width = config.seanet.dimension
+        self.spectrum_head = nn.Conv1d(width, self.mel.described(config.seanet.hop), 1)
         self.first_head = nn.Conv1d(width, teacher_width, 1) if teacher_width else None
         self.whole_head = nn.Conv1d(width, teacher_width, 1) if teacher_width else None
-        initialize(self.mimi, settings.seed)
+        if start_from is None:
+            initialize(self.mimi, settings.seed)
+        else:
+            self.mimi.load_state_dict(start_from.state_dict())
+        normalize(self.mimi)
         self.mimi.prepare()
 
     def forward(self, pcm: Tensor, teacher: Tensor | None, unquantized: Tensor) -> dict[str, Tensor]:
@@ -42,10 +51,12 @@ class TrainedMimi(nn.Module):
         """
         latent = self.mimi.analyze(pcm, Call()).float()
         first, rest, commitment = self._quantize(latent, unquantized)
-        made = self.mimi.synthesize(first + rest, Call()).float()
+        positions = self.mimi.unfold(first + rest, Call())
+        made = self.mimi.decoder(positions, Call())[:, 0].float()
         with torch.autocast(pcm.device.type, enabled=False):
             losses = {
                 "mel": self.mel(made, pcm),
+                "spectrum": self.mel.description_loss(self.spectrum_head(positions.float()), pcm),
                 "waveform": (made - pcm).abs().mean() / SPEECH_LEVEL,
                 "commitment": commitment,
             }
@@ -70,7 +81,8 @@ class TrainedMimi(nn.Module):
 
     def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
         chosen = self.settings
-        total = losses["mel"] + chosen.waveform_weight * losses["waveform"]
+        total = losses["mel"] + chosen.spectrum_weight * losses["spectrum"]
+        total = total + chosen.waveform_weight * losses["waveform"]
         total = total + chosen.commitment_weight * losses["commitment"]
         if "teacher_first" in losses:
             total = total + chosen.teacher_weight * (losses["teacher_first"] + losses["teacher_whole"] / 2)

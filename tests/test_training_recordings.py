@@ -1,0 +1,146 @@
+"""Recordings as training data: what is taken, how it is cut, and what is wrong with it."""
+
+import os
+import shutil
+
+import attrs
+import av
+import numpy as np
+import pytest
+
+from cli_support import RATE, noise, write_float_wav, write_wav
+from duplex.errors import AudioFileError, CorpusError
+from duplex.training.data import recordings as recordings_module
+from duplex.training.data.corpus import read_shard, write_shard
+from duplex.training.data.recordings import orders_of_recordings
+from training_support import some_shard
+
+
+def test_recordings(tmp_path):
+    write_wav(tmp_path / "in" / "a.wav", noise(2.0))
+    write_wav(tmp_path / "in" / "deep" / "a.WAV", noise(3.0, channels=2, seed=1))
+    (tmp_path / "in" / "notes.txt").write_text("mine")
+    orders = orders_of_recordings(tmp_path / "in", tmp_path / "out", role="agent")
+    assert [order.seconds for order in orders] == [2, 3]
+    assert len({order.path for order in orders}) == 2
+    assert all(order.path.parent == tmp_path / "out" and order.path.name.startswith("a-") for order in orders)
+    assert {order.source.role for order in orders} == {"agent"}
+    sound = orders[0].source.make(2.0, np.random.default_rng(0))
+    assert np.array_equal(sound.heard, sound.meant)
+    np.testing.assert_allclose(sound.heard, noise(2.0)[:, 0], atol=1e-4)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seconds", [6.8, 7.0, 7.3])
+def test_a_long_recording_is_cut_without_a_gap(tmp_path, monkeypatch, seconds):
+    monkeypatch.setattr(recordings_module, "SHARD_SECONDS", 2)
+    write_wav(tmp_path / "in" / "a.wav", noise(seconds))
+    orders = orders_of_recordings(tmp_path / "in", tmp_path)
+    assert len({order.path for order in orders}) == len(orders) >= 3
+    pieces = [order.source.make(order.seconds, np.random.default_rng(0)).heard for order in orders]
+    joined = np.concatenate(pieces)
+    assert len(joined) == round(seconds * RATE)
+    np.testing.assert_allclose(joined, noise(seconds)[:, 0], atol=1e-4)
+
+
+def test_recordings_of_other_rates_are_converted_if_that_is_wanted(tmp_path):
+    tone = np.sin(2 * np.pi * 440 * np.arange(3 * 48000) / 48000).astype(np.float32) / 4
+    write_wav(tmp_path / "in" / "a.wav", tone, 48000)
+    write_wav(tmp_path / "in" / "b.wav", tone, 16000)
+    orders = orders_of_recordings(tmp_path / "in", tmp_path, resample=True)
+    assert [order.seconds for order in orders] == pytest.approx([3, 9], abs=0.001)
+    for order, pitch in zip(orders, (440, 440 / 3), strict=True):
+        heard = order.source.make(2.0, np.random.default_rng(0)).heard
+        assert len(heard) == 2 * RATE
+        assert np.argmax(np.abs(np.fft.rfft(heard))) / 2 == pytest.approx(pitch, abs=0.5)
+
+
+def text(path):
+    path.write_text("dear diary\n" * 1000)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def of_another_rate(path):
+    write_wav(path, noise(2.0), 48000)
+
+
+def silent(path):
+    write_wav(path, 0.001 * noise(2.0))
+
+
+def short(path):
+    write_wav(path, noise(0.9))
+
+
+def without_samples(path):
+    write_wav(path, noise(0.0))
+
+
+def not_a_number(path):
+    pcm = noise(2.0)[:, 0]
+    pcm[30000] = np.nan
+    write_float_wav(path, pcm)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (of_another_rate, CorpusError, "a sample rate of 48000 Hz, and .* 24000 Hz; .*--resample"),
+        (silent, CorpusError, "is silent"),
+        (short, CorpusError, "is 0.90 s long"),
+        (without_samples, AudioFileError, "without samples"),
+        (not_a_number, AudioFileError, "NaN or infinity at 1.25 s"),
+        (text, AudioFileError, "is not a recording that can be read"),
+        (empty, AudioFileError, "is empty"),
+    ],
+)
+def test_a_bad_recording(tmp_path, make, kind, words):
+    write_wav(tmp_path / "a.wav", noise(2.0))
+    make(tmp_path / "b.wav")
+    with pytest.raises(kind, match=words) as caught:
+        orders_of_recordings(tmp_path, tmp_path / "out")
+    assert str(tmp_path / "b.wav") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_recordings_of_one_other_rate(tmp_path):
+    write_wav(tmp_path / "a.wav", noise(2.0), 16000)
+    with pytest.raises(CorpusError, match=r"a sample rate of 16000 Hz; .* to 24000 Hz, .*--resample"):
+        orders_of_recordings(tmp_path, tmp_path / "out")
+
+
+def test_no_recordings(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for folder, words in ((tmp_path / "none", "is not a folder"), (tmp_path, r"has no recordings \(.*\.wav")):
+        with pytest.raises(CorpusError, match=words):
+            orders_of_recordings(folder, tmp_path / "out")
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    """As in `duplex process`, it keeps no recording from being heard."""
+    path = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    try:
+        shutil.copy(write_wav(tmp_path / "a" / "a.wav", noise(2.0)), path)
+    except OSError:
+        pytest.skip("names are text on this system")
+    _, order = orders_of_recordings(tmp_path, tmp_path / "out")
+    assert order.seconds == 2
+    assert len(order.source.make(2.0, np.random.default_rng(0)).heard) == 2 * RATE
+    write_shard(tmp_path / "a.safetensors", attrs.evolve(some_shard(), voice=order.source.voice))
+    assert read_shard(tmp_path / "a.safetensors").voice == order.source.voice
+
+
+def test_a_title_in_an_old_encoding(tmp_path):
+    path = tmp_path / "a.wav"
+    with av.open(str(path), "w", format="wav") as output:
+        output.metadata["title"] = "Caf?"
+        stream = output.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.rint(noise(2.0) * 2**15).astype(np.int16).T, "s16", "mono")
+        frame.sample_rate = RATE
+        output.mux(stream.encode(frame))
+    path.write_bytes(path.read_bytes().replace(b"Caf?", b"Caf\xe9"))
+    (order,) = orders_of_recordings(tmp_path, tmp_path / "out")
+    assert order.seconds == 2
