@@ -10,7 +10,7 @@ from codec_paths import PATHS
 __all__ = ["tables"]
 
 Figures = dict[str, Any]
-NOTES = {"codec": "codec", "unquantized": "unquantized", "opus": "Opus", "original": "original"}
+LABELS = {"codec": "codec", "unquantized": "unquantized", "opus": "Opus", "original": "original"}
 
 
 def tables(figures: Figures) -> Iterator[Table]:
@@ -28,7 +28,7 @@ def tables(figures: Figures) -> Iterator[Table]:
 
 def _words(figures: Figures) -> Table:
     table = Table(
-        "voice", "words", *(NOTES[path] for path in PATHS), title="Word error rate by Whisper tiny, %; +points"
+        "voice", "words", *(LABELS[path] for path in PATHS), title="Word error rate by Whisper tiny, %; +points"
     )
     for voice, found in figures.items():
         cells = [f"{found['original']['rate']:.1f}"]
@@ -40,8 +40,8 @@ def _words(figures: Figures) -> Table:
 
 
 def _sound(figures: Figures, bitrate: Figures) -> Table:
-    names = [f"{NOTES[path]} {measure}" for measure in ("PESQ", "mel") for path in PATHS[1:]]
-    rates = ", ".join(f"{NOTES[path]} {rate:.0f}" for path, rate in bitrate.items())
+    names = [f"{LABELS[path]} {measure}" for measure in ("PESQ", "mel") for path in PATHS[1:]]
+    rates = ", ".join(f"{LABELS[path]} {rate:.0f}" for path, rate in bitrate.items())
     table = Table("voice", *names, title=f"PESQ (wideband) and mel distance; bits a second: {rates}")
     for voice, found in figures.items():
         cells = [f"{found[path][measure]:.2f}" for measure in ("pesq", "mel") for path in PATHS[1:]]

@@ -2,9 +2,12 @@
 
 import attrs
 import numpy as np
+import torch
 
 from cli_support import RATE
-from duplex.training import CodecSettings
+from duplex.training import CodecSettings, train_codec
+from duplex.training.codec import loop
+from duplex.training.codec.losses import MelLoss
 from duplex.training.data.corpus import Shard, Utterance, write_shard
 
 FRAME = 1920
@@ -63,3 +66,34 @@ def some_corpus(folder, *, taught=True, seconds=4.0):
         shard = some_shard(seconds=seconds, seed=seed, voice=voice, role=role, taught=taught)
         write_shard(folder / f"{voice}-{seed:04}.safetensors", shard)
     return folder
+
+
+def shorten(patch):
+    """Have runs of a few steps do all that long ones do."""
+    torch.set_num_threads(1)
+    patch.setattr(loop, "LOG_EVERY", 3)
+    patch.setattr(loop, "SEEDING_BATCHES", 8)
+
+
+def train(data, out, settings=QUICK, **options):
+    """Train a very small codec."""
+    return train_codec(data, out, settings, **{"config": SHAPE, "device": "cpu", **options})
+
+
+def checkpoint(out):
+    """Return where a run stands."""
+    return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def in_step(number, action):
+    """Return a ``MelLoss.forward`` that calls ``action`` in the middle of a training step, 1 the first."""
+    compute, calls = MelLoss.forward, []
+
+    def forward(self, made, wanted):
+        if made.requires_grad:
+            calls.append(None)
+            if len(calls) == number:
+                action()
+        return compute(self, made, wanted)
+
+    return forward

@@ -86,7 +86,7 @@ def data(
 )
 @click.option("--steps", type=click.IntRange(1), help="Default: 10000. May change when a run goes on.")
 @click.option("--batch", type=click.IntRange(1), help="Crops in a step, on each device. Default: 4.")
-@click.option("--learning-rate", type=float, help="The highest. Default: 0.0012.")
+@click.option("--learning-rate", type=float, help="The highest. Default: 0.0008.")
 @click.option("--seed", type=int, help="Default: 0.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @debug_option

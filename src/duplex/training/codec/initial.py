@@ -82,4 +82,5 @@ def _scale(layer: nn.Module, factor: float) -> None:
 def _fill(layer: nn.Conv1d | nn.ConvTranspose1d, inputs: float, generator: torch.Generator) -> None:
     layer.weight.normal_(std=ELU_GAIN * inputs**-0.5, generator=generator)
     if layer.bias is not None:
-        layer.bias.zero_()
+        # Not zero: in digital silence a layer norm would have nothing to normalize, and gradients without measure.
+        layer.bias.normal_(std=0.1, generator=generator)

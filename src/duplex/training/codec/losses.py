@@ -16,7 +16,7 @@ WINDOWS = ((2048, 96), (1024, 80), (512, 56), (256, 28), (128, 14))
 """Samples of a window, and mel bands."""
 DESCRIPTION = (1024, 80)
 DESCRIPTION_HOP = 240
-FLOOR = 1e-4
+FLOOR = 2e-3
 """Magnitudes below it count as silence. Windows have unit energy, so that it is the level of white noise, -80 dBFS, at
 every window length: a floor above the quiet parts of speech would hide them from the loss."""
 
@@ -59,7 +59,7 @@ class MelLoss(nn.Module):
         window, filters = self.get_buffer(f"window_{size}"), self.get_buffer(f"filters_{size}")
         spectrum = torch.view_as_real(torch.stft(audio, size, hop or size // 4, window=window, return_complex=True))
         magnitude = (spectrum.square().sum(dim=-1) + FLOOR**2 / 100).sqrt()
-        return (filters @ magnitude).clamp(min=FLOOR).log()
+        return (filters @ magnitude + FLOOR).log()
 
 
 def mel_filters(sample_rate: int, window: int, bands: int) -> NDArray[np.float32]:

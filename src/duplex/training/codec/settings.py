@@ -69,9 +69,9 @@ class CodecSettings:
     batch: int = attrs.field(default=4, validator=_at_least(1))
     """Crops in a step, on each device."""
     crop_frames: int = attrs.field(default=28, validator=_at_least(2))
-    learning_rate: float = attrs.field(default=1.2e-3, validator=_at_least(0))
+    learning_rate: float = attrs.field(default=8e-4, validator=_at_least(0))
     warmup: int = attrs.field(default=200, validator=_at_least(0))
-    plain_steps: int = attrs.field(default=600, validator=_at_least(0))
+    plain_steps: int = attrs.field(default=800, validator=_at_least(0))
     """Steps of the autoencoder alone, before anything is quantized."""
     plain_share: float = attrs.field(default=0.2, validator=_at_least(0))
     """Share of the crops that are not quantized after that (the paper has 0.5); none in the last quarter."""
