@@ -9,6 +9,7 @@ from duplex.training import CodecSettings, train_codec
 from duplex.training.codec import loop
 from duplex.training.codec.losses import MelLoss
 from duplex.training.data.corpus import Shard, Utterance, write_shard
+from duplex.training.run_folder import RunFolder
 
 FRAME = 1920
 WIDTH = 8
@@ -68,11 +69,13 @@ def some_corpus(folder, *, taught=True, seconds=4.0):
     return folder
 
 
-def shorten(patch):
-    """Have runs of a few steps do all that long ones do."""
+def shorten(patch, *, plots=False):
+    """Have runs of a few steps do all that long ones do, but for the plots, which take longer than the steps."""
     torch.set_num_threads(1)
     patch.setattr(loop, "LOG_EVERY", 3)
     patch.setattr(loop, "SEEDING_BATCHES", 8)
+    if not plots:
+        patch.setattr(RunFolder, "plot", lambda _: None)
 
 
 def train(data, out, settings=QUICK, **options):

@@ -86,7 +86,7 @@ def data(
 )
 @click.option("--steps", type=click.IntRange(1), help="Default: 10000. May change when a run goes on.")
 @click.option("--batch", type=click.IntRange(1), help="Crops in a step, on each device. Default: 4.")
-@click.option("--learning-rate", type=float, help="The highest. Default: 0.0008.")
+@click.option("--learning-rate", type=float, help="The highest. Default: 0.0012.")
 @click.option("--seed", type=int, help="Default: 0.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @debug_option
@@ -118,7 +118,7 @@ def codec(
 
         def progress(report: "Report") -> None:
             losses = report.losses
-            bar.update(report.step, report.steps, f"mel {losses['mel']:.3f}, {report.speed:.0f} x real time")
+            bar.update(report.step, report.steps, f"loss {losses['total']:.3f}, {report.speed:.0f} x real time")
 
         trained = train_codec(data, out, chosen, config=shape, start_from=start_from, device=device, progress=progress)
     click.echo(plain(f"{out} -> {trained}"))

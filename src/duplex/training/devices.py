@@ -67,4 +67,4 @@ class Place:
         if self.processes == 1:
             return module
         # Codebooks are kept alike by their own sums, so buffers need not be sent.
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)

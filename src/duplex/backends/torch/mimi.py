@@ -47,9 +47,17 @@ class Mimi(nn.Module):
 
     def analyze(self, pcm: Tensor, call: Call) -> Tensor:
         """Return the latents ``[batch, dimension, n]`` of the next frames, before they are quantized."""
+        return self.condense(self.listen(pcm, call), call)
+
+    def listen(self, pcm: Tensor, call: Call) -> Tensor:
+        """Return the encoder's positions ``[batch, dimension, n * positions_per_frame]`` of the next frames."""
         with exact_convolutions():
-            latent = self.encoder_transformer(self.encoder(pcm[:, None], call), call)
-            return self.downsample["conv"](latent, call)
+            return self.encoder_transformer(self.encoder(pcm[:, None], call), call)
+
+    def condense(self, positions: Tensor, call: Call) -> Tensor:
+        """Return the latents ``[batch, dimension, n]`` of the encoder's next positions."""
+        with exact_convolutions():
+            return self.downsample["conv"](positions, call)
 
     def synthesize(self, latent: Tensor, call: Call) -> Tensor:
         """Return the audio ``[batch, n * frame_size]`` of the next latents ``[batch, dimension, n]``."""

@@ -2,8 +2,8 @@
 
 1. A new run starts from its seed, or from the weights of another codec; a run that is there goes on at its last
    checkpoint. Everything that is random depends on the seed and the step alone.
-2. For ``plain_steps`` the autoencoder learns alone; then the codebooks are set by k-means over many latents, and what
-   passes them is quantized from there on.
+2. For ``plain_steps`` encoder and latents learn alone; then the codebooks are set by k-means over many latents, what
+   passes them is quantized from there on, and the decoder learns to make sound of it.
 3. A checkpoint is written every ``save_every`` seconds, at the end, and when the run is interrupted. Samples, curves
    and a release are written with it, each time a tenth of the run is done.
 """
@@ -163,7 +163,9 @@ class _Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(step)
         with self._autocast():
-            losses: dict[str, Tensor] = self._spread(pcm, teacher, unquantized.to(pcm.device))
+            losses: dict[str, Tensor] = self._spread(
+                pcm, teacher, unquantized.to(pcm.device), sounding=step >= settings.plain_steps
+            )
         total = losses["total"]
         if not bool(torch.isfinite(total)):
             raise TrainingError(
@@ -172,10 +174,13 @@ class _Trainer:
             )
         self._optimizer.zero_grad(set_to_none=True)
         cast("Any", total).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), GRADIENT_NORM)
+        norms = {
+            f"gradient_{name}": torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
+            for name, parameters in self._model.parts().items()
+        }
         self._optimizer.step()
         self._step += 1
-        for name, value in {**losses, "gradient_norm": norm}.items():
+        for name, value in {**losses, **norms}.items():
             self._sums[name] += float(value.detach())
         self._sums["count"] += 1
 
@@ -204,7 +209,8 @@ class _Trainer:
         self._model.eval()
         for index in range(VALIDATION_BATCHES):
             pcm, teacher = self._tensors(*self._crops.validation(index))
-            for name, value in self._model(pcm, teacher, torch.zeros(len(pcm), dtype=torch.bool)).items():
+            quantized = torch.zeros(len(pcm), dtype=torch.bool, device=pcm.device)
+            for name, value in self._model(pcm, teacher, quantized, sounding=True).items():
                 sums[f"validation_{name}"] += float(value) / VALIDATION_BATCHES
         self._model.train()
         return sums

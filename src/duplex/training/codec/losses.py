@@ -17,8 +17,11 @@ WINDOWS = ((2048, 96), (1024, 80), (512, 56), (256, 28), (128, 14))
 DESCRIPTION = (1024, 80)
 DESCRIPTION_HOP = 240
 FLOOR = 2e-3
-"""Magnitudes below it count as silence. Windows have unit energy, so that it is the level of white noise, -80 dBFS, at
-every window length: a floor above the quiet parts of speech would hide them from the loss."""
+"""Added to every magnitude; windows have unit energy, so it is a level of white noise, -54 dBFS, at every length.
+
+Much higher, it would hide the quiet parts of speech from the loss. Much lower, and nearly all of the gradient, one over
+the magnitude, would go to making silence more silent.
+"""
 
 
 class MelLoss(nn.Module):

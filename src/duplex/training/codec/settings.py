@@ -69,10 +69,10 @@ class CodecSettings:
     batch: int = attrs.field(default=4, validator=_at_least(1))
     """Crops in a step, on each device."""
     crop_frames: int = attrs.field(default=28, validator=_at_least(2))
-    learning_rate: float = attrs.field(default=8e-4, validator=_at_least(0))
+    learning_rate: float = attrs.field(default=1.2e-3, validator=_at_least(0))
     warmup: int = attrs.field(default=200, validator=_at_least(0))
-    plain_steps: int = attrs.field(default=800, validator=_at_least(0))
-    """Steps of the autoencoder alone, before anything is quantized."""
+    plain_steps: int = attrs.field(default=1500, validator=_at_least(0))
+    """Steps in which encoder and latents learn alone, before anything is quantized or sound is made."""
     plain_share: float = attrs.field(default=0.2, validator=_at_least(0))
     """Share of the crops that are not quantized after that (the paper has 0.5); none in the last quarter."""
     agent_share: float = attrs.field(default=0.45, validator=_at_least(0))
@@ -80,8 +80,21 @@ class CodecSettings:
     waveform_weight: float = attrs.field(default=0.1, validator=_at_least(0))
     commitment_weight: float = attrs.field(default=0.25, validator=_at_least(0))
     spectrum_weight: float = attrs.field(default=1.0, validator=_at_least(0))
-    teacher_weight: float = attrs.field(default=1.0, validator=_at_least(0))
+    teacher_weight: float = attrs.field(default=0.5, validator=_at_least(0))
     seed: int = 0
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each loss in the sum."""
+        return {
+            "mel": 1.0,
+            "waveform": self.waveform_weight,
+            "commitment": self.commitment_weight,
+            "spectrum_heard": self.spectrum_weight,
+            "spectrum_told": self.spectrum_weight,
+            "teacher_first": self.teacher_weight,
+            "teacher_whole": self.teacher_weight / 2,
+        }
 
     def learning_rate_at(self, step: int) -> float:
         """Return the rate of a step: a short rise, then half a cosine down to a fiftieth."""

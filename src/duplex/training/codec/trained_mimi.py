@@ -18,11 +18,12 @@ SPEECH_LEVEL = 0.05
 
 
 class TrainedMimi(nn.Module):
-    """Mimi with its losses, and heads that read the teacher's features from the latents.
+    """Mimi with its losses, and heads that read from its latents what they shall tell.
 
-    Two heads read what the teacher heard: one the first codebook alone, so that it comes to carry what is said, one all
-    of them. A third reads the spectrum from the decoder's positions: a short way for gradients to the encoder, which
-    learns what to tell long before the decoder can make sound of it.
+    Two heads read what the teacher heard: one from the first codebook alone, so that it comes to carry what is said,
+    one from all of them. Two read the spectrum, from what the encoder has heard and from what reaches the decoder. Encoder
+    and quantizer learn from the heads, and the decoder to make sound of what it is told: gradients through a decoder
+    that cannot speak yet say little, and loudly, and keep an encoder from learning more than how loud the sound is.
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class TrainedMimi(nn.Module):
         self.settings = settings
         self.mel = MelLoss(config.sample_rate)
         width = config.seanet.dimension
-        self.spectrum_head = nn.Conv1d(width, self.mel.described(config.seanet.hop), 1)
+        described = self.mel.described(config.seanet.hop)
+        self.heard_head = nn.Conv1d(width, described, 1)
+        self.told_head = nn.Conv1d(width, described, 1)
         self.first_head = nn.Conv1d(width, teacher_width, 1) if teacher_width else None
         self.whole_head = nn.Conv1d(width, teacher_width, 1) if teacher_width else None
         if start_from is None:
@@ -43,27 +46,29 @@ class TrainedMimi(nn.Module):
         normalize(self.mimi)
         self.mimi.prepare()
 
-    def forward(self, pcm: Tensor, teacher: Tensor | None, unquantized: Tensor) -> dict[str, Tensor]:
+    def forward(self, pcm: Tensor, teacher: Tensor | None, unquantized: Tensor, *, sounding: bool) -> dict[str, Tensor]:
         """Return the losses of crops, float32 ``[batch, n * frame_size]``, the sum of all as ``total``.
 
         ``teacher`` is float32 ``[batch, frames, width]``; crops of which ``unquantized``, bool ``[batch]``, is true
-        pass the quantizer as if it were exact.
+        pass the quantizer as if it were exact. Only if ``sounding`` is audio made, and compared.
         """
-        latent = self.mimi.analyze(pcm, Call()).float()
+        heard = self.mimi.listen(pcm, Call())
+        latent = self.mimi.condense(heard, Call()).float()
         first, rest, commitment = self._quantize(latent, unquantized)
         positions = self.mimi.unfold(first + rest, Call())
-        made = self.mimi.decoder(positions, Call())[:, 0].float()
+        losses = {"commitment": commitment}
+        made = self.mimi.decoder(positions.detach(), Call())[:, 0].float() if sounding else None
         with torch.autocast(pcm.device.type, enabled=False):
-            losses = {
-                "mel": self.mel(made, pcm),
-                "spectrum": self.mel.description_loss(self.spectrum_head(positions.float()), pcm),
-                "waveform": (made - pcm).abs().mean() / SPEECH_LEVEL,
-                "commitment": commitment,
-            }
+            losses["spectrum_heard"] = self.mel.description_loss(self.heard_head(heard.float()), pcm)
+            losses["spectrum_told"] = self.mel.description_loss(self.told_head(positions.float()), pcm)
             if teacher is not None and self.first_head is not None and self.whole_head is not None:
                 losses["teacher_first"] = _distance(self.first_head(first), teacher)
                 losses["teacher_whole"] = _distance(self.whole_head(first + rest), teacher)
-        return losses | {"total": self._weighted(losses)}
+            if made is not None:
+                losses["mel"] = self.mel(made, pcm)
+                losses["waveform"] = (made - pcm).abs().mean() / SPEECH_LEVEL
+        weights = self.settings.weights
+        return losses | {"total": sum((weights[name] * loss for name, loss in losses.items()), latent.new_zeros(()))}
 
     def _quantize(self, latent: Tensor, unquantized: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the first codebook says, what the others add, and the commitment loss."""
@@ -79,14 +84,12 @@ class TrainedMimi(nn.Module):
             )
             return first, rest, made[0][1] + made[1][1]
 
-    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
-        chosen = self.settings
-        total = losses["mel"] + chosen.spectrum_weight * losses["spectrum"]
-        total = total + chosen.waveform_weight * losses["waveform"]
-        total = total + chosen.commitment_weight * losses["commitment"]
-        if "teacher_first" in losses:
-            total = total + chosen.teacher_weight * (losses["teacher_first"] + losses["teacher_whole"] / 2)
-        return total
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return what learns from different losses: the decoder, and everything else."""
+        decoder = list(self.mimi.decoder.parameters())
+        known = {id(parameter) for parameter in decoder}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return {"encoder": others, "decoder": decoder}
 
     @torch.no_grad()
     def latents(self, pcm: Tensor) -> Tensor:
