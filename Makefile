@@ -28,7 +28,7 @@ check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-codec: $(VENV)/.dev ## Train the built-in codec again, into out/codec (hours on two cores)
+codec: $(VENV)/.dev ## Train a small codec, into out/codec (hours on two cores)
 	$(BIN)/duplex train data --out out/corpus
 	$(BIN)/duplex train codec --data out/corpus --out out/codec
 

@@ -18,7 +18,7 @@ __all__ = ["train"]
 @click.group(short_help="Make training data, and train the codec.")
 @debug_option
 def train() -> None:
-    """Make training data, and train the built-in model's parts from it.
+    """Make training data, and train a codec from it.
 
     Needs the extra "train": pip install 'duplex-speech[train]', and for data apt-get install flite espeak-ng.
 
@@ -79,7 +79,7 @@ def data(
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder of shards.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="The run's folder.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), metavar="F.json", help="A mimi_config.json. Default: tiny's."
+    "--config", type=click.Path(path_type=Path), metavar="F.json", help="A mimi_config.json. Default: a small codec's."
 )
 @click.option(
     "--start-from", type=click.Path(path_type=Path), metavar="FOLDER", help="A codec whose weights are the first ones."

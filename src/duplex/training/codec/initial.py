@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.seanet import Residual
+from duplex.backends.torch.state import Call
 
 __all__ = ["initialize", "normalize", "plain_weights"]
 
@@ -23,6 +24,8 @@ ELU_GAIN = 1.25
 """What brings a unit normal signal back to its size after an ELU."""
 RESIDUAL_GAIN = 0.5
 DIRECTION_SIZE = 0.05
+SILENCE_SIZE = 0.1
+CALIBRATION_POSITIONS = 50
 
 
 @torch.no_grad()
@@ -43,10 +46,16 @@ def initialize(mimi: Mimi, seed: int) -> None:
         elif isinstance(module, Residual):
             _scale(module.block[-1], RESIDUAL_GAIN)
     _scale(mimi.encoder.model[0], 1 / (SPEECH_RMS * ELU_GAIN))
-    _scale(mimi.decoder.model[-1], SPEECH_RMS / ELU_GAIN)
+    for layer in mimi.encoder.modules():
+        # In digital silence a layer norm would have nothing to normalize, and gradients without measure.
+        if isinstance(layer, nn.Conv1d) and layer.bias is not None:
+            layer.bias.normal_(std=SILENCE_SIZE, generator=generator)
     for half in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
         half.input_proj.weight.mul_(1 / ELU_GAIN)
         half.output_proj.weight.mul_(1 / ELU_GAIN / math.sqrt(2))
+    positions = torch.randn(1, mimi.config.seanet.dimension, CALIBRATION_POSITIONS, generator=generator)
+    made = mimi.decoder(positions, Call())
+    _scale(mimi.decoder.model[-1], float(SPEECH_RMS / made.square().mean().sqrt()))
 
 
 @torch.no_grad()
@@ -67,9 +76,9 @@ def normalize(mimi: Mimi) -> None:
 def plain_weights(mimi: Mimi) -> dict[str, Tensor]:
     """Return a codec's tensors by the names that they have outside training."""
     tensors = {name: tensor for name, tensor in mimi.state_dict().items() if ".parametrizations." not in name}
-    for name, module in mimi.named_modules():
+    for name, module in cast("Any", mimi).named_modules():  # torch leaves its type open
         if parametrize.is_parametrized(module, "weight"):
-            tensors[f"{name}.weight"] = cast("Tensor", module.weight)
+            tensors[f"{name}.weight"] = module.weight
     return tensors
 
 
@@ -82,5 +91,4 @@ def _scale(layer: nn.Module, factor: float) -> None:
 def _fill(layer: nn.Conv1d | nn.ConvTranspose1d, inputs: float, generator: torch.Generator) -> None:
     layer.weight.normal_(std=ELU_GAIN * inputs**-0.5, generator=generator)
     if layer.bias is not None:
-        # Not zero: in digital silence a layer norm would have nothing to normalize, and gradients without measure.
-        layer.bias.normal_(std=0.1, generator=generator)
+        layer.bias.zero_()

@@ -50,11 +50,10 @@ class MelLoss(nn.Module):
 
     def description_loss(self, read: Tensor, wanted: Tensor) -> Tensor:
         """Compare descriptions ``[batch, described(hop), positions]`` with those of audio ``[batch, samples]``."""
+        bands, count = DESCRIPTION[1], read.shape[2]
         with torch.no_grad():
-            target = self.log_mel(wanted, DESCRIPTION[0], DESCRIPTION_HOP)[
-                ..., : read.shape[1] // DESCRIPTION[1] * read.shape[2]
-            ]
-            target = target.unflatten(2, (read.shape[2], -1)).permute(0, 3, 1, 2).flatten(1, 2)
+            target = self.log_mel(wanted, DESCRIPTION[0], DESCRIPTION_HOP)[..., : read.shape[1] // bands * count]
+            target = target.view(len(read), bands, count, -1).permute(0, 3, 1, 2).reshape(read.shape)
         return (read - target).abs().mean()
 
     def log_mel(self, audio: Tensor, size: int, hop: int | None = None) -> Tensor:
@@ -62,7 +61,7 @@ class MelLoss(nn.Module):
         window, filters = self.get_buffer(f"window_{size}"), self.get_buffer(f"filters_{size}")
         spectrum = torch.view_as_real(torch.stft(audio, size, hop or size // 4, window=window, return_complex=True))
         magnitude = (spectrum.square().sum(dim=-1) + FLOOR**2 / 100).sqrt()
-        return (filters @ magnitude + FLOOR).log()
+        return torch.log(torch.matmul(filters, magnitude) + FLOOR)
 
 
 def mel_filters(sample_rate: int, window: int, bands: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What can be chosen about a training run of the codec, and the built-in codec's shape."""
+"""What can be chosen about a training run of the codec, and a small codec's shape."""
 
 import math
 from typing import Any
@@ -49,8 +49,8 @@ TINY: dict[str, Any] = {
         "output_dimensions": [256],
     },
 }
-"""The built-in codec's ``mimi_config.json``. Its transformers see two seconds, less than a training crop, so that no
-distance occurs in use that training has not had."""
+"""A small codec's ``mimi_config.json``: 5.5 million weights, 11 MB in bfloat16, 0.9 kbit/s. Its transformers see two
+seconds, less than a training crop, so that no distance occurs in use that training has not had."""
 
 
 def _at_least(smallest: float) -> Any:

@@ -21,9 +21,9 @@ class TrainedMimi(nn.Module):
     """Mimi with its losses, and heads that read from its latents what they shall tell.
 
     Two heads read what the teacher heard: one from the first codebook alone, so that it comes to carry what is said,
-    one from all of them. Two read the spectrum, from what the encoder has heard and from what reaches the decoder. Encoder
-    and quantizer learn from the heads, and the decoder to make sound of what it is told: gradients through a decoder
-    that cannot speak yet say little, and loudly, and keep an encoder from learning more than how loud the sound is.
+    one from all of them. Two read the spectrum, from what the encoder has heard and from what reaches the decoder.
+    Encoder and quantizer learn from the heads, and the decoder to make sound of what it is told: gradients through a
+    decoder that cannot speak yet say little, and loudly, and keep an encoder from learning more than how loud it is.
     """
 
     def __init__(
