@@ -2,9 +2,9 @@
 
     python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--seed 0]
 
-It loads like a trained one and costs what a trained one costs, and says nothing. The built-in ``tiny`` is made by
-this script until its trained weights replace it. Weights take one of eight values, so that they compress well in a
-repository.
+It loads like a trained one and costs what a trained one costs, and says nothing. The language model of the built-in
+``tiny`` is made by this script until its trained weights replace it. Weights take one of eight values, so that they
+compress well in a repository.
 """
 
 import argparse
@@ -22,51 +22,12 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
 from duplex.config import LanguageModelConfig, MimiConfig
+from duplex.training import TINY
 
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 TOKENIZER_NAME = "tokenizer_spm.model"
 PEAK = 0.1
 
-TINY_MIMI: dict[str, Any] = {
-    "sample_rate": 24000,
-    "channels": 1,
-    "frame_rate": 12.5,
-    "seanet": {
-        "channels": 1,
-        "dimension": 128,
-        "causal": True,
-        "n_filters": 16,
-        "n_residual_layers": 1,
-        "activation": "ELU",
-        "compress": 2,
-        "dilation_base": 2,
-        "disable_norm_outer_blocks": 0,
-        "kernel_size": 7,
-        "residual_kernel_size": 3,
-        "last_kernel_size": 3,
-        "norm": "none",
-        "pad_mode": "constant",
-        "ratios": [8, 6, 5, 4],
-        "true_skip": True,
-    },
-    "quantizer": {"dimension": 64, "n_q": 8, "bins": 512, "input_dimension": 128, "output_dimension": 128},
-    "transformer": {
-        "d_model": 128,
-        "num_heads": 4,
-        "num_layers": 2,
-        "causal": True,
-        "layer_scale": 0.01,
-        "context": 250,
-        "conv_layout": True,
-        "max_period": 10000,
-        "gating": "none",
-        "norm": "layer_norm",
-        "positional_embedding": "rope",
-        "dim_feedforward": 512,
-        "input_dimension": 128,
-        "output_dimensions": [128],
-    },
-}
 COMMON: dict[str, Any] = {
     "n_q": 16,
     "dep_q": 8,
@@ -137,7 +98,7 @@ def write(out: Path, config: dict[str, Any], generator: torch.Generator) -> None
     """Write the two configurations and the two weights files."""
     language_model = LanguageModel(LanguageModelConfig.from_mapping(config, where="language model"))
     randomize(language_model, generator, gain=1.6)
-    mimi = Mimi(MimiConfig.from_mapping(TINY_MIMI, where="mimi"), codebooks=TINY_MIMI["quantizer"]["n_q"])
+    mimi = Mimi(MimiConfig.from_mapping(TINY, where="mimi"), codebooks=TINY["quantizer"]["n_q"])
     randomize(mimi, generator, gain=1.2)
     set_level(mimi, generator)
     names = {
@@ -149,7 +110,7 @@ def write(out: Path, config: dict[str, Any], generator: torch.Generator) -> None
         "lm_gen_config": {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25},
     }
     (out / "config.json").write_text(json.dumps(config | names, indent=1) + "\n")
-    (out / "mimi_config.json").write_text(json.dumps(TINY_MIMI, indent=1) + "\n")
+    (out / "mimi_config.json").write_text(json.dumps(TINY, indent=1) + "\n")
     save(language_model, out / "model.safetensors")
     save(mimi, out / MIMI_NAME)
 

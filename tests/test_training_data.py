@@ -134,7 +134,6 @@ def test_voices_speak(voice):
     [
         ("hibari", "heart"),
         ("kokoro", "jm_kumo"),
-        ("piper", "joe"),
         ("flite", "awb"),
         ("flite", "kal16"),
         ("flite", "rms"),

@@ -62,9 +62,12 @@ class Place:
         if self.processes > 1:
             torch.distributed.destroy_process_group()
 
-    def spread(self, module: nn.Module) -> Any:
-        """Return a module whose gradients are averaged over all processes."""
+    def average(self, module: nn.Module) -> None:
+        """Make the gradients of a module the mean of those of all processes."""
         if self.processes == 1:
-            return module
-        # Codebooks are kept alike by their own sums, so buffers need not be sent.
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+            return
+        distributed: Any = torch.distributed  # its annotations are incomplete
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.processes

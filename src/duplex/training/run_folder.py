@@ -13,13 +13,15 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
 
-from duplex.atomic import atomic_path, atomic_write_text
+from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text
 from duplex.errors import MissingDependencyError, TrainingError
 from duplex.process.files import make_folder
 
@@ -36,11 +38,13 @@ class RunFolder:
 
     :raises TrainingError: if the folder holds a run with other choices, naming the first that differs
     :raises OutputError: if the folder cannot be made
+    :raises MissingDependencyError: if matplotlib is not installed
     """
 
     def __init__(self, path: Path, choices: Mapping[str, Any]) -> None:
         self.path = path
         self._rows: list[dict[str, float]] = []
+        _matplotlib()  # better missed now than after hours
         make_folder(path)
         wanted = json.loads(json.dumps(choices))
         if (path / RUN).exists():
@@ -58,21 +62,34 @@ class RunFolder:
             return None
         try:
             saved = cast("dict[str, Any]", torch.load(path, map_location=device, weights_only=True))
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-            raise TrainingError(f"{path} cannot be read ({error}); remove it to begin again") from error
-        if (self.path / LOSSES).exists():
-            with (self.path / LOSSES).open(newline="") as file:
-                rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-            self._rows = [row for row in rows if row["step"] <= saved["step"]]
+            step = int(saved["step"])
+        except (OSError, RuntimeError, ValueError, TypeError, EOFError, KeyError, UnpicklingError) as error:
+            reason = type(error).__name__
+            raise TrainingError(f"{path} cannot be read ({reason}); remove it to begin again") from error
+        self._rows = self._read_log(step)
         return saved
+
+    def _read_log(self, step: int) -> list[dict[str, float]]:
+        """Return the log's rows up to a step."""
+        path = self.path / LOSSES
+        if not path.exists():
+            return []
+        try:
+            with path.open(newline="") as file:
+                rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            return [row | {"step": int(row["step"])} for row in rows if row["step"] <= step]
+        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+            raise TrainingError(f"{path} cannot be read ({error}); remove it to go on without") from error
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint, and the log with it.
 
         :raises OutputError: if the disk refuses; the last checkpoint stays
         """
-        with atomic_path(self.path / CHECKPOINT) as part:
-            torch.save(dict(state), part)
+        # Through memory: writing to a full disk itself, torch raises errors that do not say so.
+        packed = io.BytesIO()
+        torch.save(dict(state), packed)
+        atomic_write_bytes(self.path / CHECKPOINT, packed.getvalue())
         columns = sorted({name for row in self._rows for name in row} - {"step"})
         text = io.StringIO()
         writer = csv.DictWriter(text, ["step", *columns])
@@ -85,10 +102,7 @@ class RunFolder:
         self._rows.append({"step": step, **losses})
 
     def plot(self) -> None:
-        """Draw the log as curves, one panel a loss.
-
-        :raises MissingDependencyError: if matplotlib is not installed
-        """
+        """Draw the log as curves, one panel a loss."""
         columns = [name for name in dict.fromkeys(name for row in self._rows for name in row) if name != "step"]
         if not columns:
             return
@@ -97,15 +111,10 @@ class RunFolder:
 
 
 def _draw(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 -- an optional package
-    except ImportError:
-        raise MissingDependencyError(
-            "matplotlib is not installed; install it with: pip install 'duplex-speech[train]'"
-        ) from None
+    figures = _matplotlib()
     across = 3
     down = -(-len(columns) // across)
-    figure: Any = Figure(figsize=(4 * across, 2.6 * down), layout="constrained")
+    figure: Any = figures.Figure(figsize=(4 * across, 2.6 * down), layout="constrained")
     for axes, name in zip(figure.subplots(down, across, squeeze=False).flat, columns, strict=False):
         points = [(row["step"], row[name]) for row in rows if name in row]
         axes.plot(*zip(*points, strict=True), linewidth=0.8)
@@ -113,6 +122,15 @@ def _draw(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str
         axes.tick_params(labelsize=7)
         axes.grid(visible=True, alpha=0.3)
     figure.savefig(path, format="png", dpi=110)
+
+
+def _matplotlib() -> Any:
+    try:
+        return import_module("matplotlib.figure")
+    except ImportError:
+        raise MissingDependencyError(
+            "matplotlib is not installed; install it with: pip install 'duplex-speech[train]'"
+        ) from None
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -123,14 +141,19 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 
 def _compare(path: Path, had: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for key in sorted({*had, *wanted}):
-        if had.get(key) != wanted.get(key):
+    before, now = dict(_flat(had)), dict(_flat(wanted))
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
             raise TrainingError(
-                f"{path} holds another run: its '{key}' is {_shown(had.get(key))}, not {_shown(wanted.get(key))}; "
-                "choose another --out, or give the same choices to go on"
+                f"{path} holds another run: its '{key}' is {json.dumps(before.get(key))}, not "
+                f"{json.dumps(now.get(key))}; choose another --out, or give the same choices to go on"
             )
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 -- a line's worth
+def _flat(choices: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield single choices under dotted names."""
+    for key, value in choices.items():
+        if isinstance(value, Mapping):
+            yield from _flat(cast("Mapping[str, Any]", value), f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -29,6 +29,12 @@ class Crops:
         long_enough = [s for s in corpus.shards if len(s.pcm) >= settings.crop_frames * frame_size]
         if not long_enough:
             raise CorpusError(f"{corpus.folder} has no shard of {settings.crop_frames} frames; make longer ones")
+        for shard in corpus.shards:
+            if shard.targets is not None and len(shard.targets) < len(shard.pcm) // frame_size:
+                raise CorpusError(
+                    f"{corpus.folder} has a teacher's features of another frame rate (voice '{shard.voice}'); make the "
+                    "data anew, or give a codec of its frame rate"
+                )
         self._training = _Pools([s for s in long_enough if id(s) not in kept] or long_enough)
         self._validation = _Pools([s for s in long_enough if id(s) in kept] or long_enough)
         self._means, self._scale = _statistics(self._training.shards) if corpus.teacher_width else (None, None)

@@ -81,6 +81,7 @@ def train_codec(
     place = Place.choose(device)
     corpus = Corpus.open(data, shape.sample_rate)
     crops = Crops(corpus, chosen, shape.frame_size)
+    first = None if start_from is None else _read_codec(start_from, shape)
     run = RunFolder(
         out,
         {
@@ -91,7 +92,6 @@ def train_codec(
             "teacher": corpus.teacher_width,
         },
     )
-    first = None if start_from is None else _read_codec(start_from, shape)
     model = TrainedMimi(shape, chosen, corpus.teacher_width, first).to(place.device)
     trainer = _Trainer(model, crops, run, place, dict(config))
     with place:
@@ -107,7 +107,6 @@ class _Trainer:
         self, model: TrainedMimi, crops: Crops, run: RunFolder, place: Place, config: dict[str, object]
     ) -> None:
         self._model = model
-        self._spread = place.spread(model)
         self._crops = crops
         self._run = run
         self._place = place
@@ -159,11 +158,12 @@ class _Trainer:
             self._seed_codebooks()
         pcm, teacher = self._tensors(*self._crops.batch(step, self._place.rank))
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
+        self._model.generator.manual_seed(settings.seed * 2**32 + step)
         unquantized = torch.rand(len(pcm), generator=generator) < settings.plain_share_at(step)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(step)
         with self._autocast():
-            losses: dict[str, Tensor] = self._spread(
+            losses: dict[str, Tensor] = self._model(
                 pcm, teacher, unquantized.to(pcm.device), sounding=step >= settings.plain_steps
             )
         total = losses["total"]
@@ -174,6 +174,7 @@ class _Trainer:
             )
         self._optimizer.zero_grad(set_to_none=True)
         cast("Any", total).backward()
+        self._place.average(self._model)
         norms = {
             f"gradient_{name}": torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
             for name, parameters in self._model.parts().items()

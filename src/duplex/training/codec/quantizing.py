@@ -26,8 +26,11 @@ def plain(quantizer: ResidualQuantizer, latent: Tensor) -> Tensor:
     return quantizer.output_proj(quantizer.input_proj(latent))
 
 
-def quantized(quantizer: ResidualQuantizer, latent: Tensor, *, learn: bool) -> tuple[Tensor, Tensor]:
-    """Return quantized latents ``[batch, dimension, frames]`` and the commitment loss; ``learn`` moves the entries."""
+def quantized(quantizer: ResidualQuantizer, latent: Tensor, *, learn: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Return quantized latents ``[batch, dimension, frames]`` and the commitment loss.
+
+    With ``learn`` entries move; the generator draws what lonely ones start again as.
+    """
     projected = quantizer.input_proj(latent).transpose(1, 2)
     residual, total = projected, torch.zeros_like(projected)
     commitment = projected.new_zeros(())
@@ -35,8 +38,8 @@ def quantized(quantizer: ResidualQuantizer, latent: Tensor, *, learn: bool) -> t
         with torch.no_grad():
             codes = codebook.encode(residual)
             entries = codebook.decode(codes)
-            if learn:
-                _move(codebook, residual.detach().flatten(0, 1), codes.flatten())
+            if learn is not None:
+                _move(codebook, residual.detach().flatten(0, 1), codes.flatten(), learn)
         commitment = commitment + (residual - entries).square().mean()
         residual, total = residual - entries, total + entries
     total = projected + (total - projected).detach()
@@ -59,7 +62,7 @@ def seed_codebooks(quantizer: ResidualQuantizer, latents: Tensor, generator: tor
         residual = residual - codebook.decode(codebook.encode(residual))
 
 
-def _move(codebook: Codebook, vectors: Tensor, codes: Tensor) -> None:
+def _move(codebook: Codebook, vectors: Tensor, codes: Tensor, generator: torch.Generator) -> None:
     """Take vectors ``[count, dimension]`` that chose ``codes`` into the running means; see rules 2 and 3."""
     sums, counts = _gathered(codebook, vectors, codes)
     distributed: Any = torch.distributed  # its annotations are incomplete
@@ -71,7 +74,7 @@ def _move(codebook: Codebook, vectors: Tensor, codes: Tensor) -> None:
     codebook.cluster_usage.lerp_(counts, 1 - DECAY)
     fair = codebook.cluster_usage.sum() / len(codebook.cluster_usage)
     lonely = codebook.cluster_usage < SMALLEST_SHARE * fair
-    spare = vectors[torch.randint(len(vectors), (len(lonely),), device=vectors.device)]
+    spare = vectors[torch.randint(len(vectors), (len(lonely),), generator=generator).to(vectors.device)]
     if together:
         distributed.broadcast(spare, 0)  # the same new entries on every device
     usage = torch.where(lonely, fair / 2, codebook.cluster_usage)

@@ -39,4 +39,5 @@ def published(mimi: Mimi, dtype: torch.dtype) -> dict[str, Tensor]:
             usage = tensors[name].clamp(min=1e-5)
             tensors[f"{place}.embedding_sum"] = tensors[f"{place}.embedding_sum"] / usage[:, None]
             tensors[name] = torch.ones_like(usage)
+            tensors[f"{place}._initialized"] = torch.ones(1)  # the original's mark of a codebook that has learnt
     return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}

@@ -9,6 +9,8 @@ from duplex.errors import UsageError
 
 __all__ = ["TINY", "CodecSettings"]
 
+LARGEST_SEED = 2**31 - 1
+"""The step fills the other half of 64 bits."""
 TINY: dict[str, Any] = {
     "sample_rate": 24000,
     "channels": 1,
@@ -61,6 +63,11 @@ def _at_least(smallest: float) -> Any:
     return check
 
 
+def _check_seed(_: object, __: Any, seed: int) -> None:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"the seed is {seed}; give one from 0 to {LARGEST_SEED}")
+
+
 @attrs.frozen(kw_only=True)
 class CodecSettings:
     """How the codec is trained. ``steps`` may be changed when a run goes on; the rest belongs to the run."""
@@ -81,7 +88,7 @@ class CodecSettings:
     commitment_weight: float = attrs.field(default=0.25, validator=_at_least(0))
     spectrum_weight: float = attrs.field(default=1.0, validator=_at_least(0))
     teacher_weight: float = attrs.field(default=0.5, validator=_at_least(0))
-    seed: int = 0
+    seed: int = attrs.field(default=0, validator=_check_seed)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """The codec as it is trained: the backend's own :class:`Mimi`, with losses and what they need around it."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,12 +35,13 @@ class TrainedMimi(nn.Module):
         self.mimi = Mimi(config, config.quantizer.n_q)
         self.settings = settings
         self.mel = MelLoss(config.sample_rate)
-        width = config.seanet.dimension
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        """Draws what happens by chance within a step; whoever wants a step again seeds it."""
         described = self.mel.described(config.seanet.hop)
-        self.heard_head = nn.Conv1d(width, described, 1)
-        self.told_head = nn.Conv1d(width, described, 1)
-        self.first_head = nn.Conv1d(width, teacher_width, 1) if teacher_width else None
-        self.whole_head = nn.Conv1d(width, teacher_width, 1) if teacher_width else None
+        self.heard_head = self._head(described)
+        self.told_head = self._head(described)
+        self.first_head = self._head(teacher_width) if teacher_width else None
+        self.whole_head = self._head(teacher_width) if teacher_width else None
         if start_from is None:
             initialize(self.mimi, settings.seed)
         else:
@@ -77,7 +80,7 @@ class TrainedMimi(nn.Module):
             if bool(unquantized.all()):
                 first, rest = (plain(half, latent) for half in halves)
                 return first, rest, latent.new_zeros(())
-            made = [quantized(half, latent, learn=self.training) for half in halves]
+            made = [quantized(half, latent, learn=self.generator if self.training else None) for half in halves]
             passes = unquantized.view(-1, 1, 1)
             first, rest = (
                 torch.where(passes, plain(half, latent), sound) for half, (sound, _) in zip(halves, made, strict=True)
@@ -90,6 +93,13 @@ class TrainedMimi(nn.Module):
         known = {id(parameter) for parameter in decoder}
         others = [parameter for parameter in self.parameters() if id(parameter) not in known]
         return {"encoder": others, "decoder": decoder}
+
+    def _head(self, count: int) -> nn.Conv1d:
+        """Return what reads ``count`` numbers from each latent."""
+        head = nn.Conv1d(self.mimi.config.seanet.dimension, count, 1)
+        nn.init.normal_(head.weight, std=head.in_channels**-0.5, generator=self.generator)
+        nn.init.zeros_(cast("Tensor", head.bias))
+        return head
 
     @torch.no_grad()
     def latents(self, pcm: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """Makes a corpus: which shards there shall be, and each of them, in as many processes as there are cores.
 
-A shard depends on the seed, its voice and its number only, so it does not matter which process makes it, or when.
+A shard depends on the seed, its voice and its number only (but for the noise that one engine draws for itself), so it
+does not matter which process makes it, or when.
 """
 
+import math
 import multiprocessing
 import os
 import shutil
@@ -46,7 +48,7 @@ def plan(folder: Path, *, scale: float = 1.0, seed: int = 0, cast: Sequence[Voic
 
     :raises UsageError: if ``scale`` is not positive
     """
-    if not scale > 0:
+    if not 0 < scale < math.inf:
         raise UsageError(f"the scale is {scale}; give a number above 0")
     lengths: list[tuple[SoundSource, float]] = [(Spoken(voice), voice.minutes * 60 * scale) for voice in cast]
     lengths.append((Noise(), SHARE_OF_NOISE * sum(seconds for _, seconds in lengths)))

@@ -1,5 +1,7 @@
 """Recordings of one's own as training data: all of them are looked at before the first shard is made."""
 
+import math
+import os
 import zlib
 from pathlib import Path
 
@@ -49,14 +51,14 @@ def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resamp
         _check_rates(measured)
     return [
         Order(
-            path=out / f"{path.stem}-{zlib.crc32(str(path.relative_to(folder)).encode()):08x}-{index:04}.safetensors",
+            path=out / f"{path.stem}-{zlib.crc32(os.fsencode(path.relative_to(folder))):08x}-{index:04}.safetensors",
             source=Recorded(path, path.stem, role, index * SHARD_SECONDS),
             seconds=min(SHARD_SECONDS, recording.seconds - index * SHARD_SECONDS),
             seed=0,
         )
         for recording in measured
         for path in [recording.path]
-        for index in range(max(1, round(recording.seconds / SHARD_SECONDS)))
+        for index in range(math.ceil(recording.seconds / SHARD_SECONDS))
     ]
 
 
@@ -79,7 +81,7 @@ def _measure(path: Path) -> _Measured:
 
 def _rate(path: Path) -> int:
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             return container.streams.audio[0].rate
     except (FFmpegError, OSError, IndexError) as error:
         raise AudioFileError(f"{path} cannot be read ({error}); convert it to wav") from error

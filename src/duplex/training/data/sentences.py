@@ -82,7 +82,7 @@ def sentence(rng: np.random.Generator) -> str:
         text = " ".join(_word(str(rng.choice(BARE)), rng) for _ in range(count)) + "."
     else:
         text = _filled(TEMPLATES[rng.integers(len(TEMPLATES))], rng)
-    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
+    text = re.sub(r"\ba (?=[aeiou]|hon|hour)", "an ", text)
     return text[0].upper() + text[1:]
 
 

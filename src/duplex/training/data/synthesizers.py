@@ -114,7 +114,7 @@ class Kokoro:
 
 
 class Piper:
-    """The voice "joe" of Piper, a man's; its recordings are CC0."""
+    """The voice "joe" of Piper, a man's; its recordings are CC0. It draws noise of its own, which no seed reaches."""
 
     RATE: ClassVar[int] = 22050
     SPELLED: ClassVar[dict[str, str]] = dict(
@@ -194,7 +194,10 @@ def _resampled(pcm: Float32, rate: int) -> Float32:
 
 
 def _onnx(path: Path) -> Any:
-    onnxruntime: Any = import_module("onnxruntime")
+    try:
+        onnxruntime: Any = import_module("onnxruntime")
+    except ImportError:
+        raise missing_dependency("onnxruntime") from None
     options: Any = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
