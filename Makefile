@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## Run a spoken question through the built-in model, files i
 	@echo
 	@echo "The results are in out/demo/question:"
 	@ls out/demo/question
-	@echo "The built-in model is untrained: agent.wav is noise. README.md says how to use a published model."
+	@echo "The built-in language model is untrained: agent.wav is babble. README.md says how to use a published model."
 
 test: check docs ## Run everything that CI runs: check, docs, all tests
 	$(BIN)/python -m pytest
