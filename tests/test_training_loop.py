@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cli_support import files_below, read_wav
 from duplex.errors import CheckpointError, ConfigError
@@ -197,8 +198,11 @@ def test_training_in_another_thread(data, tmp_path):
 def test_weights_are_taken_over(data, whole, tmp_path):
     still = attrs.evolve(QUICK, steps=1, learning_rate=0)
     train(data, tmp_path / "run", still, start_from=whole / "codec")
-    before, after = ((out / "codec" / MIMI_WEIGHTS).read_bytes() for out in (whole, tmp_path / "run"))
-    assert before == after
+    before, after = (load_file(out / "codec" / MIMI_WEIGHTS) for out in (whole, tmp_path / "run"))
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        moves = name.endswith("embedding_sum")  # codebooks follow what chooses them, whatever the learning rate
+        torch.testing.assert_close(tensor, after[name], atol=0.2 if moves else 0, rtol=0)
 
 
 def test_a_codec_that_does_not_fit_or_is_not_there(data, whole, tmp_path):

@@ -3,7 +3,8 @@
 1. A new run starts from its seed, or from the weights of another codec; a run that is there goes on at its last
    checkpoint. Everything that is random depends on the seed and the step alone.
 2. For ``plain_steps`` encoder and latents learn alone; then the codebooks are set by k-means over many latents, what
-   passes them is quantized from there on, and the decoder learns to make sound of it.
+   passes them is quantized from there on, and the decoder learns to make sound of it. A run that starts from a codec
+   needs neither.
 3. A checkpoint is written every ``save_every`` seconds, at the end, and when the run is interrupted. Samples, curves
    and a release are written with it, each time a tenth of the run is done.
 """
@@ -77,6 +78,8 @@ def train_codec(
     :raises OutputError: if something cannot be written; the last checkpoint stays
     """
     chosen = settings or CodecSettings()
+    if start_from is not None:
+        chosen = attrs.evolve(chosen, plain_steps=0)  # its codebooks stay
     shape = MimiConfig.from_mapping(config, where="the codec's configuration")
     place = Place.choose(device)
     corpus = Corpus.open(data, shape.sample_rate)
@@ -154,7 +157,7 @@ class _Trainer:
 
     def _make_step(self) -> None:
         settings, step = self._settings, self._step
-        if step == settings.plain_steps:
+        if step == settings.plain_steps and not self._model.started_from:
             self._seed_codebooks()
         pcm, teacher = self._tensors(*self._crops.batch(step, self._place.rank))
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)

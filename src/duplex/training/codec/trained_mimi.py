@@ -42,6 +42,8 @@ class TrainedMimi(nn.Module):
         self.told_head = self._head(described)
         self.first_head = self._head(teacher_width) if teacher_width else None
         self.whole_head = self._head(teacher_width) if teacher_width else None
+        self.started_from = start_from is not None
+        """Whether the first weights, and so the codebooks, are those of another codec."""
         if start_from is None:
             initialize(self.mimi, settings.seed)
         else:
