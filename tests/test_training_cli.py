@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cli_support import files_below, noise, run, write_float_wav, write_wav
+from duplex.cli.progress import TrainingBar
 from duplex.training.data.corpus import read_shard, write_shard
 from training_support import SHAPE, harmonics, shorten, some_corpus, some_shard
 
@@ -15,6 +16,7 @@ from training_support import SHAPE, harmonics, shorten, some_corpus, some_shard
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch):
     shorten(monkeypatch)
+    monkeypatch.setattr(TrainingBar, "SECONDS_BETWEEN_LINES", math.inf)  # a slow machine has nothing to say
 
 
 @pytest.fixture

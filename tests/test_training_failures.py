@@ -197,11 +197,22 @@ def test_data_of_another_kind(tmp_path, data):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_at_another_frame_rate(tmp_path, data):
+@pytest.mark.parametrize(
+    ("rate", "ratios"),
+    [
+        (25, [4, 4, 6, 5]),
+        (6.25, [4, 4, 6, 10]),
+    ],
+)
+def test_a_teacher_at_another_frame_rate(tmp_path, data, rate, ratios):
     """Its features are for frames of 80 ms."""
-    other = {**SHAPE, "frame_rate": 25, "seanet": {**SHAPE["seanet"], "ratios": [4, 4, 6, 5]}}
+    other = {**SHAPE, "frame_rate": rate, "seanet": {**SHAPE["seanet"], "ratios": ratios}}
     with pytest.raises(CorpusError, match="features"):
         train(data, tmp_path / "run", config=other)
+
+
+def test_positions_of_less_than_10_ms(tmp_path, data):
+    train(data, tmp_path / "run", SHORT, config={**SHAPE, "seanet": {**SHAPE["seanet"], "ratios": [4, 4, 10]}})
 
 
 def test_a_configuration_that_cannot_be_run(tmp_path, data):

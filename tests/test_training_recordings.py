@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cli_support import RATE, noise, write_float_wav, write_wav
+from duplex.audio import to_int16
 from duplex.errors import AudioFileError, CorpusError
 from duplex.training.data import recordings as recordings_module
-from duplex.training.data.corpus import read_shard, write_shard
+from duplex.training.data.corpus import Corpus, read_shard, write_shard
 from duplex.training.data.recordings import orders_of_recordings
 from training_support import some_shard
 
@@ -41,6 +42,18 @@ def test_a_long_recording_is_cut_without_a_gap(tmp_path, monkeypatch, seconds):
     joined = np.concatenate(pieces)
     assert len(joined) == round(seconds * RATE)
     np.testing.assert_allclose(joined, noise(seconds)[:, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("silent", [slice(2 * RATE, 4 * RATE), slice(6 * RATE, None)], ids=["middle", "end"])
+def test_a_pause_in_a_recording_makes_no_shard_that_is_refused(tmp_path, monkeypatch, silent):
+    monkeypatch.setattr(recordings_module, "SHARD_SECONDS", 2)
+    pcm = noise(6.5)
+    pcm[silent] = 0
+    write_wav(tmp_path / "in" / "a.wav", pcm)
+    for order in orders_of_recordings(tmp_path / "in", tmp_path):
+        sound = order.source.make(order.seconds, np.random.default_rng(0))
+        write_shard(order.path, some_shard(pcm=to_int16(sound.heard), taught=False))
+    Corpus.open(tmp_path, RATE)
 
 
 def test_recordings_of_other_rates_are_converted_if_that_is_wanted(tmp_path):

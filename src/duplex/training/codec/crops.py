@@ -30,7 +30,7 @@ class Crops:
         if not long_enough:
             raise CorpusError(f"{corpus.folder} has no shard of {settings.crop_frames} frames; make longer ones")
         for shard in corpus.shards:
-            if shard.targets is not None and len(shard.targets) < len(shard.pcm) // frame_size:
+            if shard.targets is not None and not 0 <= len(shard.targets) - len(shard.pcm) // frame_size <= 1:
                 raise CorpusError(
                     f"{corpus.folder} has a teacher's features of another frame rate (voice '{shard.voice}'); make the "
                     "data anew, or give a codec of its frame rate"

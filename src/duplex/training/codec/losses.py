@@ -46,13 +46,15 @@ class MelLoss(nn.Module):
 
     def described(self, hop: int) -> int:
         """Return the numbers that describe the spectrum of ``hop`` samples: log mel magnitudes, every 10 ms or so."""
-        return hop // DESCRIPTION_HOP * DESCRIPTION[1]
+        return hop // min(hop, DESCRIPTION_HOP) * DESCRIPTION[1]
 
     def description_loss(self, read: Tensor, wanted: Tensor) -> Tensor:
         """Compare descriptions ``[batch, described(hop), positions]`` with those of audio ``[batch, samples]``."""
         bands, count = DESCRIPTION[1], read.shape[2]
         with torch.no_grad():
-            target = self.log_mel(wanted, DESCRIPTION[0], DESCRIPTION_HOP)[..., : read.shape[1] // bands * count]
+            target = self.log_mel(wanted, DESCRIPTION[0], min(DESCRIPTION_HOP, wanted.shape[1] // count))[
+                ..., : read.shape[1] // bands * count
+            ]
             target = target.view(len(read), bands, count, -1).permute(0, 3, 1, 2).reshape(read.shape)
         return (read - target).abs().mean()
 

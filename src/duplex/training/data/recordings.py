@@ -1,6 +1,5 @@
 """Recordings of one's own as training data: all of them are looked at before the first shard is made."""
 
-import math
 import os
 import zlib
 from pathlib import Path
@@ -31,7 +30,8 @@ class _Measured:
     path: Path
     rate: int
     seconds: float
-    peak: float
+    peaks: tuple[float, ...]
+    """Of each stretch that may become a shard."""
 
 
 def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resample: bool = False) -> list[Order]:
@@ -58,25 +58,31 @@ def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resamp
         )
         for recording in measured
         for path in [recording.path]
-        for index in range(math.ceil(recording.seconds / SHARD_SECONDS))
+        for index, peak in enumerate(recording.peaks)
+        if peak >= QUIETEST_PEAK  # a long pause is nothing to train on
     ]
 
 
 def _measure(path: Path) -> _Measured:
     decoder = Decoder(path, SAMPLE_RATE, "mix")
-    samples, peak = 0, 0.0
+    samples, stretch = 0, SHARD_SECONDS * SAMPLE_RATE
+    peaks: list[float] = []
     try:
         while (piece := decoder.read()) is not None:
-            samples += len(piece)
-            peak = max(peak, float(np.abs(piece).max()))
+            while piece.size:
+                part, piece = np.split(piece, [stretch - samples % stretch])
+                if samples % stretch == 0:
+                    peaks.append(0.0)
+                peaks[-1] = max(peaks[-1], float(np.abs(part).max()))
+                samples += len(part)
     finally:
         decoder.close()
     seconds = samples / SAMPLE_RATE
-    if peak < QUIETEST_PEAK:
-        raise CorpusError(f"{path} is silent (peak {peak:.4f}); remove it from the recordings")
+    if max(peaks) < QUIETEST_PEAK:
+        raise CorpusError(f"{path} is silent (peak {max(peaks):.4f}); remove it from the recordings")
     if seconds < SHORTEST:
         raise CorpusError(f"{path} is {seconds:.2f} s long; remove it, or join it with others")
-    return _Measured(path, _rate(path), seconds, peak)
+    return _Measured(path, _rate(path), seconds, tuple(peaks))
 
 
 def _rate(path: Path) -> int:
