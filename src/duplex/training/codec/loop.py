@@ -172,8 +172,8 @@ class _Trainer:
         total = losses["total"]
         if not bool(torch.isfinite(total)):
             raise TrainingError(
-                f"the loss is no longer finite at step {step}; run it again to go on from the last checkpoint, "
-                "or start anew with a smaller --learning-rate"
+                f"the loss is no longer finite at step {step}, and would be so again; "
+                "start anew in another folder, with a smaller --learning-rate"
             )
         self._optimizer.zero_grad(set_to_none=True)
         cast("Any", total).backward()

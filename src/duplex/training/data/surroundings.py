@@ -11,7 +11,7 @@ Float32 = NDArray[np.float32]
 
 
 def placed(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
-    """Return speech, float32 ``[samples]``, as a microphone hears it: in a third of all cases with room or noise."""
+    """Return speech, float32 ``[samples]``, as a microphone hears it: in two of five cases with room or noise."""
     if rng.random() < 0.2:  # noqa: PLR2004 -- a share
         pcm = _in_room(pcm, sample_rate, rng)
     if rng.random() < 0.25:  # noqa: PLR2004 -- a share
