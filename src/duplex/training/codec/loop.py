@@ -172,7 +172,7 @@ class _Trainer:
         total = losses["total"]
         if not bool(torch.isfinite(total)):
             raise TrainingError(
-                f"the loss is no longer finite at step {step}, and would be so again; "
+                f"the loss is no longer finite at step {step}; it would be so again: "
                 "start anew in another folder, with a smaller --learning-rate"
             )
         self._optimizer.zero_grad(set_to_none=True)
