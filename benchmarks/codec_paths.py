@@ -19,7 +19,7 @@ from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.training.codec.quantizing import plain
 
-__all__ = ["OPUS_BITRATE", "PATHS", "Heard", "hear", "load_codec", "opus", "unquantized"]
+__all__ = ["OPUS_BITRATE", "PATHS", "Heard", "entries", "hear", "load_codec", "opus", "unquantized"]
 
 Float32 = NDArray[np.float32]
 OPUS_BITRATE = 6000
@@ -79,6 +79,16 @@ def unquantized(codec: TorchCodec, pcm: Float32) -> Float32:
         latent = plain(mimi.quantizer.rvq_first, latent) + plain(mimi.quantizer.rvq_rest, latent)
         made.append(mimi.synthesize(latent, Call(state, filled=filled))[0].cpu().numpy())
     return np.concatenate(made)
+
+
+def entries(codec: TorchCodec) -> list[torch.Tensor]:
+    """Return what the codes of each codebook stand for, ``[vocabulary, dimension]``; the latent is their sum."""
+    halves = (codec.mimi.quantizer.rvq_first, codec.mimi.quantizer.rvq_rest)
+    return [
+        (codebook.entries @ half.output_proj.weight[:, :, 0].T).detach().cpu()
+        for half in halves
+        for codebook in half.codebooks
+    ]
 
 
 def opus(pcm: Float32, rate: int, bitrate: int = OPUS_BITRATE) -> tuple[Float32, float]:

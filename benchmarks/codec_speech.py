@@ -23,7 +23,18 @@ from duplex.audio import Resampler, as_mono_float32
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Voice, levelled
 
-__all__ = ["PADDING", "Listener", "Recording", "human", "progress", "resampled", "sentences", "spoken"]
+__all__ = [
+    "FRAME",
+    "PADDING",
+    "Listener",
+    "Recording",
+    "human",
+    "in_frames",
+    "progress",
+    "resampled",
+    "sentences",
+    "spoken",
+]
 
 Float32 = NDArray[np.float32]
 SENTENCES = Path(__file__).parent / "unseen_sentences.txt"
@@ -117,8 +128,13 @@ def resampled(pcm: Float32, source: int, target: int) -> Float32:
     return np.concatenate([resampler.push(pcm), resampler.flush()])
 
 
+def in_frames(pcm: Float32) -> Float32:
+    """Return sound with silence at its end, so that it is a whole number of frames long."""
+    return np.pad(pcm, (0, -len(pcm) % FRAME))
+
+
 def _padded(pcm: Float32) -> Float32:
-    return np.pad(pcm, (PADDING * FRAME, PADDING * FRAME + -len(pcm) % FRAME))
+    return np.pad(in_frames(pcm), PADDING * FRAME)
 
 
 def _seconds(path: Path) -> float:

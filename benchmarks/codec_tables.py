@@ -87,9 +87,16 @@ def _levels(figures: Figures) -> Table:
 
 def _probe(figures: Figures) -> Table:
     title = f"Phoneme error rate of a probe trained on {figures['minutes']:g} minutes of speech, %"
-    table = Table("voice", "first codebook", "all codebooks", "another sentence's codes", title=title)
+    columns = {
+        "first": "first codebook",
+        "all": "all codebooks",
+        "guess": "another sentence's codes",
+        "mel_clusters": "clusters of mel spectra",
+        "teacher_clusters": "clusters of the teacher's features",
+    }
+    table = Table("voice", *columns.values(), title=title)
     for voice in figures["first"]:
-        table.add_row(voice, *(f"{figures[name][voice]:.1f}" for name in ("first", "all", "floor")))
+        table.add_row(voice, *(f"{figures[name][voice]:.1f}" for name in columns))
     return table
 
 
