@@ -39,7 +39,7 @@ def train() -> None:
 )
 @click.option("--role", type=click.Choice(["agent", "user"]), default="user", help="Who speaks in the recordings.")
 @click.option("--resample", is_flag=True, help="Take recordings of other sample rates too.")
-@click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is about six and a half hours.")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is about eight hours.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Other sentences, other draws.")
 @click.option("--workers", type=click.IntRange(1), help="Processes. Default: one for each core.")
 @debug_option

@@ -167,7 +167,11 @@ class _Trainer:
             group["lr"] = settings.learning_rate_at(step)
         with self._autocast():
             losses: dict[str, Tensor] = self._model(
-                pcm, teacher, unquantized.to(pcm.device), sounding=step >= settings.plain_steps
+                pcm,
+                teacher,
+                unquantized.to(pcm.device),
+                sounding=step >= settings.plain_steps,
+                decoder_gradient=settings.decoder_gradient_at(step),
             )
         total = losses["total"]
         if not bool(torch.isfinite(total)):

@@ -82,12 +82,15 @@ class CodecSettings:
     """Steps in which encoder and latents learn alone, before anything is quantized or sound is made."""
     plain_share: float = attrs.field(default=0.2, validator=_at_least(0))
     """Share of the crops that are not quantized after that (the paper has 0.5); none in the last quarter."""
-    agent_share: float = attrs.field(default=0.45, validator=_at_least(0))
+    agent_share: float = attrs.field(default=0.3, validator=_at_least(0))
     """Share of the crops that are in the agent's voice."""
     waveform_weight: float = attrs.field(default=0.1, validator=_at_least(0))
     commitment_weight: float = attrs.field(default=0.25, validator=_at_least(0))
     spectrum_weight: float = attrs.field(default=1.0, validator=_at_least(0))
-    teacher_weight: float = attrs.field(default=0.5, validator=_at_least(0))
+    teacher_weight: float = attrs.field(default=0.8, validator=_at_least(0))
+    decoder_gradient: float = attrs.field(default=0.2, validator=_at_least(0))
+    """Share of the decoder's gradient that reaches quantizer and encoder, in the second half of the run; see
+    :class:`duplex.training.codec.trained_mimi.TrainedMimi`."""
     seed: int = attrs.field(default=0, validator=_check_seed)
 
     @property
@@ -115,3 +118,7 @@ class CodecSettings:
         if step < self.plain_steps:
             return 1.0
         return self.plain_share if step < 0.75 * self.steps else 0.0
+
+    def decoder_gradient_at(self, step: int) -> float:
+        """Return the share of the decoder's gradient that goes on to what is before it in a step."""
+        return self.decoder_gradient if step >= 0.5 * self.steps else 0.0

@@ -26,6 +26,7 @@ class TrainedMimi(nn.Module):
     one from all of them. Two read the spectrum, from what the encoder has heard and from what reaches the decoder.
     Encoder and quantizer learn from the heads, and the decoder to make sound of what it is told: gradients through a
     decoder that cannot speak yet say little, and loudly, and keep an encoder from learning more than how loud it is.
+    Once the decoder can, a share of its gradient goes on to them.
     """
 
     def __init__(
@@ -51,18 +52,28 @@ class TrainedMimi(nn.Module):
         normalize(self.mimi)
         self.mimi.prepare()
 
-    def forward(self, pcm: Tensor, teacher: Tensor | None, unquantized: Tensor, *, sounding: bool) -> dict[str, Tensor]:
+    def forward(
+        self,
+        pcm: Tensor,
+        teacher: Tensor | None,
+        unquantized: Tensor,
+        *,
+        sounding: bool,
+        decoder_gradient: float = 0.0,
+    ) -> dict[str, Tensor]:
         """Return the losses of crops, float32 ``[batch, n * frame_size]``, the sum of all as ``total``.
 
         ``teacher`` is float32 ``[batch, frames, width]``; crops of which ``unquantized``, bool ``[batch]``, is true
-        pass the quantizer as if it were exact. Only if ``sounding`` is audio made, and compared.
+        pass the quantizer as if it were exact. Only if ``sounding`` is audio made, and compared; of the gradient that
+        the decoder's input then gets, the share ``decoder_gradient`` goes on.
         """
         heard = self.mimi.listen(pcm, Call())
         latent = self.mimi.condense(heard, Call()).float()
         first, rest, commitment = self._quantize(latent, unquantized)
         positions = self.mimi.unfold(first + rest, Call())
         losses = {"commitment": commitment}
-        made = self.mimi.decoder(positions.detach(), Call())[:, 0].float() if sounding else None
+        told = torch.lerp(positions.detach(), positions, decoder_gradient)
+        made = self.mimi.decoder(told, Call())[:, 0].float() if sounding else None
         with torch.autocast(pcm.device.type, enabled=False):
             losses["spectrum_heard"] = self.mel.description_loss(self.heard_head(heard.float()), pcm)
             losses["spectrum_told"] = self.mel.description_loss(self.told_head(positions.float()), pcm)

@@ -3,21 +3,31 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import level_dbfs
+from duplex.audio import Resampler, level_dbfs
 
 __all__ = ["noise", "placed"]
 
 Float32 = NDArray[np.float32]
+TELEPHONE_RATE = 8000
 
 
 def placed(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
-    """Return speech, float32 ``[samples]``, as a microphone hears it: in two of five cases with room or noise."""
+    """Return speech, float32 ``[samples]``, as it arrives: in half of all cases with room or noise, or by telephone."""
     if rng.random() < 0.2:  # noqa: PLR2004 -- a share
         pcm = _in_room(pcm, sample_rate, rng)
     if rng.random() < 0.25:  # noqa: PLR2004 -- a share
         ratio_db = rng.uniform(8, 35)
         pcm = pcm + noise(len(pcm), sample_rate, rng, level_dbfs(pcm) - ratio_db)
-    return pcm
+    return _by_telephone(pcm, sample_rate) if rng.random() < 0.2 else pcm  # noqa: PLR2004 -- a share
+
+
+def _by_telephone(pcm: Float32, sample_rate: int) -> Float32:
+    """Leave only what passes a sample rate of 8 kHz."""
+    narrow = Resampler(sample_rate, TELEPHONE_RATE)
+    wide = Resampler(TELEPHONE_RATE, sample_rate)
+    band = np.concatenate([narrow.push(pcm), narrow.flush()])
+    heard = np.concatenate([wide.push(band), wide.flush()])[: len(pcm)]
+    return np.pad(heard, (0, len(pcm) - len(heard)))
 
 
 def noise(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float) -> Float32:

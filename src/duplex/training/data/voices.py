@@ -17,6 +17,7 @@ Role = Literal["agent", "user"]
 LEVEL_DBFS = -24.0
 QUIETEST_DBFS = -60.0
 SMALLEST_RATIO_STEP = 240
+ESPEAK_KINDS = ("m1", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Mike", "Alex", "linda")
 
 
 @attrs.frozen(kw_only=True)
@@ -69,26 +70,22 @@ CAST: tuple[Voice, ...] = (
         name="kokoro",
         engine="kokoro",
         variants=_mixtures(("jf_alpha", "jf_nezumi", "jf_tebukuro", "jm_kumo"), (0.35, 0.65)),
-        size=(0.88, 1.12),
+        size=(0.82, 1.15),
         minutes=20,
     ),
-    Voice(name="joe", engine="piper", variants=("joe",), size=(0.9, 1.25), minutes=50),
-    Voice(name="slt", engine="flite", variants=("slt",), size=(0.9, 1.2), minutes=40),
-    Voice(name="awb", engine="flite", variants=("awb",), size=(0.85, 1.2), minutes=40),
-    Voice(name="kal", engine="flite", variants=("kal16",), size=(0.9, 1.2), minutes=20),
+    Voice(name="joe", engine="piper", variants=("joe",), size=(0.85, 1.3), minutes=80),
+    Voice(name="slt", engine="flite", variants=("slt",), size=(0.75, 1.2), minutes=50),
+    Voice(name="awb", engine="flite", variants=("awb",), size=(0.85, 1.25), minutes=50),
+    Voice(name="kal", engine="flite", variants=("kal16",), size=(0.85, 1.25), minutes=35),
     Voice(
         name="espeak",
         engine="espeak",
-        variants=tuple(
-            f"{accent}+{kind}"
-            for accent in ("en-us", "en-gb", "en-gb-scotland")
-            for kind in ("m1", "m3", "m5", "m7", "f1", "f2", "f4")
-        ),
-        size=(0.95, 1.1),
-        minutes=40,
+        variants=tuple(f"{accent}+{kind}" for accent in ("en-us", "en-gb", "en-gb-scotland") for kind in ESPEAK_KINDS),
+        size=(0.9, 1.15),
+        minutes=75,
     ),
 )
-"""The voices of the training data, six and a half hours together."""
+"""The voices of the training data, eight hours together."""
 
 UNSEEN: tuple[Voice, ...] = (
     Voice(name="gongitsune", engine="kokoro", variants=("jf_gongitsune",)),
