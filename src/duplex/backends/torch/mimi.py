@@ -28,7 +28,7 @@ class Mimi(nn.Module):
         down = CausalConv1d(width, width, 2 * stride, stride=stride, bias=False, replicate=True)
         self.downsample = nn.ModuleDict({"conv": down})
         self.quantizer = SplitQuantizer(config.quantizer, codebooks)
-        up = CausalConvTranspose1d(width, width, 2 * stride, stride=stride, groups=width, bias=False)
+        up = CausalConvTranspose1d(width, width, stride, separate=True, bias=False)
         self.upsample = nn.ModuleDict({"convtr": up})
         self.decoder_transformer = MimiTransformer(config)
         self.decoder = SeanetDecoder(config.seanet)

@@ -68,7 +68,7 @@ class SeanetDecoder(Chain):
         channels = config.n_filters * 2 ** len(config.ratios)
         layers: list[nn.Module] = [CausalConv1d(config.dimension, channels, config.kernel_size)]
         for ratio in config.ratios:
-            layers += [nn.ELU(), CausalConvTranspose1d(channels, channels // 2, 2 * ratio, stride=ratio)]
+            layers += [nn.ELU(), CausalConvTranspose1d(channels, channels // 2, ratio)]
             channels //= 2
             layers += [Residual(channels, config, depth) for depth in range(config.n_residual_layers)]
         layers += [nn.ELU(), CausalConv1d(channels, 1, config.last_kernel_size)]
