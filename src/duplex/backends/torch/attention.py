@@ -31,15 +31,12 @@ class Window:
     mask: Tensor
     """What each position sees, bool ``[batch, 1, positions, length]``."""
     rotation: Tensor
-    """Cosines and sines, float32 ``[2, batch, 1, positions, head_dim // 2]``."""
+    """Complex numbers of size one, ``[batch, 1, positions, head_dim // 2]``."""
 
     def rotate(self, x: Tensor) -> Tensor:
-        """Turn interleaved pairs of ``x`` ``[batch, heads, positions, head_dim]`` by their position (RoPE)."""
-        cosine, sine = self.rotation
-        wide = x.float()
-        real, imaginary = wide[..., ::2], wide[..., 1::2]
-        turned = torch.stack([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=-1)
-        return turned.flatten(-2).to(x.dtype)
+        """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
+        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * self.rotation).flatten(-2).to(x.dtype)
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put a layer's new keys and values ``[batch, heads, positions, head_dim]`` into the ring; return what is seen.
@@ -115,7 +112,7 @@ class Ring(Streaming):
         exponent, count = self.exponents
         frequencies = torch.exp(torch.arange(count, device=query.device, dtype=torch.float32) * exponent)
         angle = query.float()[:, None, :, None] * frequencies
-        return torch.stack([angle.cos(), angle.sin()])
+        return torch.polar(torch.ones_like(angle), angle)
 
 
 class Attention(nn.Module):
@@ -130,7 +127,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, window: Window, layer: int) -> Tensor:
         """Attend from every position of ``x`` to what its window shows."""
         projected = functional.linear(x, self.in_proj_weight).view(*x.shape[:2], 3, self.heads, -1)
-        query, keys, values = projected.permute(2, 0, 3, 1, 4).unbind()
-        keys, values = window.extend(layer, window.rotate(keys), values)
-        y = functional.scaled_dot_product_attention(window.rotate(query), keys, values, attn_mask=window.mask)
+        projected = projected.permute(2, 0, 3, 1, 4)
+        query, keys = window.rotate(projected[:2])
+        keys, values = window.extend(layer, keys, projected[2])
+        y = functional.scaled_dot_product_attention(query, keys, values, attn_mask=window.mask)
         return self.out_proj(y.transpose(1, 2).flatten(-2))
