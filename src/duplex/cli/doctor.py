@@ -152,7 +152,7 @@ def _gpu() -> Check:
     if shutil.which("nvidia-smi") is None:
         return Check("gpu", "note", "none found; models run on the CPU")
     if torch.version.cuda is None:
-        mend = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
+        mend = "install PyTorch for CUDA, by the command that its site gives for your driver"
         return Check("gpu", "note", "there is an NVIDIA driver, but this torch is for the CPU", mend)
     return Check("gpu", "note", "there is an NVIDIA driver, but torch cannot use it", "nvidia-smi   # see what it says")
 

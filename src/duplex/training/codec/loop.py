@@ -4,7 +4,7 @@
    checkpoint. Everything that is random depends on the seed and the step alone.
 2. For ``plain_steps`` encoder and latents learn alone; then the codebooks are set by k-means over many latents, what
    passes them is quantized from there on, and the decoder learns to make sound of it. A run that starts from a codec
-   needs neither.
+   needs neither; there the heads learn alone first, for ``reading_steps``.
 3. A checkpoint is written every ``save_every`` seconds, at the end, and when the run is interrupted. Samples, curves
    and a release are written with it, each time a tenth of the run is done.
 """
@@ -81,8 +81,8 @@ def train_codec(
     :raises OutputError: if something cannot be written; the last checkpoint stays
     """
     chosen = settings or CodecSettings()
-    if start_from is not None:
-        chosen = attrs.evolve(chosen, plain_steps=0)  # its codebooks stay
+    # The codebooks of a codec to start from stay; without one there is nothing to read yet.
+    chosen = attrs.evolve(chosen, reading_steps=0) if start_from is None else attrs.evolve(chosen, plain_steps=0)
     shape = MimiConfig.from_mapping(config, where="the codec's configuration")
     place = Place.choose(device)
     corpus = Corpus.open(data, shape.sample_rate)
@@ -191,6 +191,8 @@ class _Trainer:
             f"gradient_{name}": torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
             for name, parameters in self._model.parts().items()
         }
+        if step < settings.reading_steps:
+            self._model.mimi.zero_grad(set_to_none=True)
         self._optimizer.step()
         self._step += 1
         for name, value in {**losses, **norms}.items():
