@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from cli_support import files_below, read_wav
+from duplex.backends.torch.mimi import Mimi
 from duplex.errors import CheckpointError, ConfigError
 from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.training.codec.losses import MelLoss
+from duplex.training.codec.trained_mimi import TrainedMimi
 from duplex.training.run_folder import RunFolder
 from training_support import FRAME, QUICK, SHAPE, checkpoint, in_step, shorten, some_corpus, train
 
@@ -197,6 +199,26 @@ def test_training_in_another_thread(data, tmp_path):
     assert made == [tmp_path / "run" / "codec"]
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_bfloat16_is_used_only_where_it_is_right(data, tmp_path, monkeypatch, wrong):
+    listen, forward, used = Mimi.listen, TrainedMimi.forward, set()
+
+    def heard(mimi, pcm, call):
+        with torch.autocast("cpu", enabled=False):  # this machine's bfloat16 may be wrong in truth
+            made = listen(mimi, pcm, call)
+        return made.flip(-1) if wrong and torch.is_autocast_enabled("cpu") else made
+
+    def watched(model, *arguments, **options):
+        if model.training:
+            used.add(torch.is_autocast_enabled("cpu"))
+        return forward(model, *arguments, **options)
+
+    monkeypatch.setattr(Mimi, "listen", heard)
+    monkeypatch.setattr(TrainedMimi, "forward", watched)
+    train(data, tmp_path / "run", attrs.evolve(QUICK, steps=2))
+    assert used == {not wrong}
+
+
 # Weights of another codec
 
 
@@ -208,6 +230,15 @@ def test_weights_are_taken_over(data, whole, tmp_path):
     for name, tensor in before.items():
         moves = name.endswith("embedding_sum")  # codebooks follow what chooses them, whatever the learning rate
         torch.testing.assert_close(tensor, after[name], atol=0.2 if moves else 0, rtol=0)
+
+
+@pytest.mark.parametrize(("steps", "still"), [(3, True), (5, False)])
+def test_heads_learn_to_read_a_codec_before_it_learns_from_them(data, whole, tmp_path, steps, still):
+    chosen = attrs.evolve(QUICK, steps=steps, reading_steps=3)
+    train(data, tmp_path / "run", chosen, start_from=whole / "codec")
+    before, after = (load_file(out / "codec" / MIMI_WEIGHTS) for out in (whole, tmp_path / "run"))
+    weights = [name for name in before if "_codebook" not in name]
+    assert all(torch.equal(before[name], after[name]) for name in weights) == still
 
 
 def test_a_codec_that_does_not_fit_or_is_not_there(data, whole, tmp_path):

@@ -35,7 +35,7 @@ class Window:
 
     def rotate(self, x: Tensor) -> Tensor:
         """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
-        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
         return torch.view_as_real(pairs * self.rotation).flatten(-2).to(x.dtype)
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

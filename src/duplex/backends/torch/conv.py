@@ -9,8 +9,8 @@ from duplex.backends.torch.state import Call, Declared, Streaming
 __all__ = ["CausalConv1d", "CausalConvTranspose1d"]
 
 FEW = 16
-"""Up to so many positions a convolution is a product of its windows and its weights: reading those is all
-that it costs, and PyTorch's convolutions read them twice as slowly."""
+"""Up to so many positions a convolution is a product of its windows and its weights: reading the weights is all that
+it costs, and PyTorch's convolutions read them twice as slowly."""
 
 
 class CausalConv1d(Streaming):
@@ -112,4 +112,5 @@ class CausalConvTranspose1d(Streaming):
         weight = self.layer[0].weight
         if self.separate:
             return x[..., None] * weight
-        return torch.matmul(x.transpose(1, 2), weight.flatten(1)).unflatten(-1, weight.shape[1:]).transpose(1, 2)
+        made = torch.matmul(x.transpose(1, 2), weight.flatten(1))
+        return made.view(len(x), x.shape[2], *weight.shape[1:]).transpose(1, 2)

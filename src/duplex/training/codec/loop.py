@@ -168,8 +168,11 @@ class _Trainer:
         generator = torch.Generator().manual_seed(settings.seed * 2**32 + step)
         self._model.generator.manual_seed(settings.seed * 2**32 + step)
         unquantized = torch.rand(len(pcm), generator=generator) < settings.plain_share_at(step)
+        reading = step < settings.reading_steps
         for group in self._optimizer.param_groups:
-            group["lr"] = settings.learning_rate_at(step)
+            group["lr"] = (
+                settings.learning_rate if reading else settings.learning_rate_at(step - settings.reading_steps)
+            )
         with self._autocast():
             losses: dict[str, Tensor] = self._model(
                 pcm,
@@ -191,7 +194,7 @@ class _Trainer:
             f"gradient_{name}": torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
             for name, parameters in self._model.parts().items()
         }
-        if step < settings.reading_steps:
+        if reading:
             self._model.mimi.zero_grad(set_to_none=True)
         self._optimizer.step()
         self._step += 1

@@ -81,8 +81,8 @@ class CodecSettings:
     plain_steps: int = attrs.field(default=1500, validator=_at_least(0))
     """Steps in which encoder and latents learn alone, before anything is quantized or sound is made."""
     reading_steps: int = attrs.field(default=300, validator=_at_least(0))
-    """Steps in which, of a run that starts from a codec, only the heads learn: what they would have it learn before
-    they can read it undoes it."""
+    """Steps before all others, in a run that starts from a codec, in which only the heads learn, at the full rate:
+    gradients of heads that cannot read it yet would undo it."""
     plain_share: float = attrs.field(default=0.2, validator=_at_least(0))
     """Share of the crops that are not quantized after that (the paper has 0.5); none in the last quarter."""
     agent_share: float = attrs.field(default=0.3, validator=_at_least(0))
@@ -110,16 +110,10 @@ class CodecSettings:
         }
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the rate of a step: a short rise, then half a cosine down to a fiftieth.
-
-        It is the full rate while only heads learn; the rise comes after that.
-        """
-        if step < self.reading_steps:
-            return self.learning_rate
-        risen = self.reading_steps + self.warmup
-        if step < risen:
-            return self.learning_rate * (step - self.reading_steps + 1) / self.warmup
-        done = min(1.0, (step - risen) / max(1, self.steps - risen))
+        """Return the rate of a step: a short rise, then half a cosine down to a fiftieth."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
         return self.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
 
     def plain_share_at(self, step: int) -> float:
