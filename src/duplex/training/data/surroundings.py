@@ -1,4 +1,4 @@
-"""What lies between a speaker and a microphone: a room, and noise."""
+"""What lies between a speaker and who listens: a room or a telephone, and noise."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,16 @@ TELEPHONE_RATE = 8000
 
 
 def placed(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
-    """Return speech, float32 ``[samples]``, as it arrives: in half of all cases with room or noise, or by telephone."""
-    if rng.random() < 0.2:  # noqa: PLR2004 -- a share
+    """Return speech, float32 ``[samples]``, as it arrives: in two of five cases in a room, by telephone or in noise."""
+    place = rng.random()
+    if place < 0.12:  # noqa: PLR2004 -- a share
         pcm = _in_room(pcm, sample_rate, rng)
+    elif place < 0.25:  # noqa: PLR2004 -- a share
+        pcm = _by_telephone(pcm, sample_rate)
     if rng.random() < 0.25:  # noqa: PLR2004 -- a share
         ratio_db = rng.uniform(8, 35)
         pcm = pcm + noise(len(pcm), sample_rate, rng, level_dbfs(pcm) - ratio_db)
-    return _by_telephone(pcm, sample_rate) if rng.random() < 0.2 else pcm  # noqa: PLR2004 -- a share
+    return pcm
 
 
 def _by_telephone(pcm: Float32, sample_rate: int) -> Float32:
