@@ -84,11 +84,7 @@ def unquantized(codec: TorchCodec, pcm: Float32) -> Float32:
 def entries(codec: TorchCodec) -> list[torch.Tensor]:
     """Return what the codes of each codebook stand for, ``[vocabulary, dimension]``; the latent is their sum."""
     halves = (codec.mimi.quantizer.rvq_first, codec.mimi.quantizer.rvq_rest)
-    return [
-        (codebook.entries @ half.output_proj.weight[:, :, 0].T).detach().cpu()
-        for half in halves
-        for codebook in half.codebooks
-    ]
+    return [(half.unproject(codebook.entries)).detach().cpu() for half in halves for codebook in half.codebooks]
 
 
 def opus(pcm: Float32, rate: int, bitrate: int = OPUS_BITRATE) -> tuple[Float32, float]:

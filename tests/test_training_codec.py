@@ -11,6 +11,7 @@ from torch import nn
 
 import duplex
 from cli_support import RATE, REFERENCE, files_below
+from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.quantizer import ResidualQuantizer
 from duplex.backends.torch.state import Call
@@ -45,7 +46,7 @@ def test_a_signal_keeps_its_size_through_all_layers(shape, seed):
     initialize(mimi, seed)
     sizes = {}
     for name, module in mimi.named_modules():
-        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+        if isinstance(module, CausalConv1d | CausalConvTranspose1d):
             module.register_forward_hook(lambda _, __, made, name=name: sizes.update({name: rms(made)}))
     pcm = speech()
     with torch.no_grad():
@@ -141,11 +142,11 @@ def quantizer(count=3, bins=16, dimension=4):
 
 
 def latents(batch=2, frames=50, seed=1):
-    """Vectors in a few heaps, float32 ``[batch, 6, frames]``."""
+    """Vectors in a few heaps, float32 ``[batch, frames, 6]``."""
     generator = torch.Generator().manual_seed(seed)
     heaps = 2 * torch.randn(5, 6, generator=generator)
     chosen = heaps[torch.randint(5, (batch, frames), generator=generator)]
-    return (chosen + 0.2 * torch.randn(batch, frames, 6, generator=generator)).transpose(1, 2)
+    return chosen + 0.2 * torch.randn(batch, frames, 6, generator=generator)
 
 
 def error_of(made, latent):
@@ -162,7 +163,7 @@ def test_what_is_quantized_is_what_the_codec_would_decode():
 
 def test_gradients_pass_as_if_nothing_were_quantized():
     made, latent = quantizer(), latents().requires_grad_()
-    weights = torch.randn(2, 6, 50, generator=torch.Generator().manual_seed(2))
+    weights = torch.randn(2, 50, 6, generator=torch.Generator().manual_seed(2))
     wanted = [latent, made.input_proj.weight]
     through = torch.autograd.grad((quantized(made, latent, learn=None)[0] * weights).sum(), wanted)
     past = torch.autograd.grad((plain(made, latent) * weights).sum(), wanted)
@@ -179,9 +180,9 @@ def test_the_commitment_draws_latents_to_their_entries():
 
 
 def test_entries_move_to_what_chooses_them_and_only_when_they_learn():
-    made, latent = quantizer(count=1, bins=2, dimension=6), torch.randn(1, 6, 400) / 10 + 1
+    made, latent = quantizer(count=1, bins=2, dimension=6), torch.randn(1, 400, 6) / 10 + 1
     nn.init.eye_(made.input_proj.weight[:, :, 0])
-    latent[..., ::2] *= -1
+    latent[:, ::2] *= -1
     codebook = made.codebooks[0]
     codebook.embedding_sum.copy_(torch.tensor([[0.2], [-0.3]]).expand(2, 6))
     codebook.prepare()
@@ -211,14 +212,14 @@ def test_entries_that_nobody_chooses_start_again():
 def test_seeded_codebooks_fit_better_than_chance(count):
     made, latent = quantizer(), latents(batch=8)
     before = error_of(made, latent)
-    vectors = latent.transpose(1, 2).flatten(0, 1)[:count]
+    vectors = latent.flatten(0, 1)[:count]
     seed_codebooks(made, vectors, torch.Generator().manual_seed(0))
     first = [codebook.entries.clone() for codebook in made.codebooks]
-    assert error_of(made, latent[:1] if count == 400 else vectors.T[None]) < 0.1 * before
+    assert error_of(made, latent[:1] if count == 400 else vectors[None]) < 0.1 * before
     seed_codebooks(made, vectors, torch.Generator().manual_seed(0))
     assert all(torch.equal(codebook.entries, was) for codebook, was in zip(made.codebooks, first, strict=True))
     with torch.no_grad():  # each codebook says more
-        codes, wanted = made.encode(vectors.T[None]), plain(made, vectors.T[None])
+        codes, wanted = made.encode(vectors[None]), plain(made, vectors[None])
         errors = [float((made.decode(codes[:, :n]) - wanted).square().mean()) for n in (1, 2, 3)]
     assert errors == sorted(errors, reverse=True)
 

@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 
 from cli_support import RATE, files_below
 from duplex.errors import CorpusError, MissingDependencyError, OutputError, UsageError
-from duplex.training.data.build import Order, build, make_shard, plan
+from duplex.training.data.build import build
 from duplex.training.data.corpus import Corpus, read_shard, write_shard
+from duplex.training.data.plan import SpeechOrder, plan
 from duplex.training.data.sound import Noise, Spoken
 from duplex.training.data.voices import CAST, Voice
 from training_support import WIDTH, harmonics, some_corpus, some_shard
@@ -173,13 +174,13 @@ def test_a_scale_that_cannot_be(tmp_path, scale):
 
 
 def noise_order(folder, index=0, seed=7, seconds=10.0):
-    return Order(path=folder / f"noise-{index:04}.safetensors", source=Noise(), seconds=seconds, seed=seed)
+    return SpeechOrder(path=folder / f"noise-{index:04}.safetensors", source=Noise(), seconds=seconds, seed=seed)
 
 
 @pytest.mark.parametrize("source", [Noise(), Spoken(SPEAKER)], ids=["noise", "espeak"])
 def test_a_shard_depends_on_its_order_alone(tmp_path, source):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        make_shard(Order(path=tmp_path / f"{name}.safetensors", source=source, seconds=3.0, seed=seed))
+        SpeechOrder(path=tmp_path / f"{name}.safetensors", source=source, seconds=3.0, seed=seed).make()
     first, again, other = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
     assert first == again
     assert first != other
@@ -207,7 +208,7 @@ def test_a_build_makes_what_is_missing_and_nothing_else(tmp_path):
 
 def test_a_build_says_what_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    order = Order(path=tmp_path / "data" / "a.safetensors", source=Spoken(SPEAKER), seconds=3.0, seed=0)
+    order = SpeechOrder(path=tmp_path / "data" / "a.safetensors", source=Spoken(SPEAKER), seconds=3.0, seed=0)
     with pytest.raises(MissingDependencyError, match=r"apt-get install espeak-ng$"):
         build([order])
     assert not files_below(tmp_path)

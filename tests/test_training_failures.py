@@ -250,12 +250,12 @@ PROCESS = """
 import hashlib, sys
 from pathlib import Path
 import pytest
-from duplex.training.codec import loop
+from duplex.training.trainer import Trainer
 from training_support import QUICK, shorten, train
 
-resume = loop._Trainer.resume
+resume = Trainer.resume
 trainers = []
-loop._Trainer.resume = lambda self: (trainers.append(self), resume(self))[1]
+Trainer.resume = lambda self: (trainers.append(self), resume(self))[1]
 with pytest.MonkeyPatch.context() as patch:
     shorten(patch)
     train(Path(sys.argv[1]), Path(sys.argv[2]), QUICK)

@@ -14,10 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from cli_support import files_below, read_wav
-from duplex.backends.torch.mimi import Mimi
 from duplex.errors import CheckpointError, ConfigError
 from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS
-from duplex.training.codec.losses import MelLoss
 from duplex.training.codec.trained_mimi import TrainedMimi
 from duplex.training.run_folder import RunFolder
 from training_support import FRAME, QUICK, SHAPE, checkpoint, in_step, shorten, some_corpus, train
@@ -137,7 +135,7 @@ def interrupt(*_):
 def test_a_signal_waits_for_the_end_of_the_step(data, whole, tmp_path, monkeypatch, number, step):
     out, before = tmp_path / "run", signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(MelLoss, "description_loss", in_step(step, signalled(number)))
+        patch.setattr(TrainedMimi, "forward", in_step(step, signalled(number)))
         with pytest.raises(KeyboardInterrupt):
             train(data, out)
     assert checkpoint(out)["step"] == step
@@ -154,7 +152,7 @@ def test_a_second_signal_does_not_wait(data, tmp_path, monkeypatch):
         signalled(signal.SIGINT)()
         signalled(signal.SIGINT)()
 
-    monkeypatch.setattr(MelLoss, "description_loss", in_step(5, twice))
+    monkeypatch.setattr(TrainedMimi, "forward", in_step(5, twice))
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
@@ -170,7 +168,7 @@ def test_a_run_that_died_goes_on_at_its_last_checkpoint(data, whole, tmp_path, m
 
     with monkeypatch.context() as patch:
         if where == "step":
-            patch.setattr(MelLoss, "description_loss", in_step(9, interrupt))
+            patch.setattr(TrainedMimi, "forward", in_step(9, interrupt))
         with pytest.raises(KeyboardInterrupt):
             train(data, out, save_every=0, progress=die if where == "progress" else None)
     assert checkpoint(out)["step"] == 8
@@ -197,26 +195,6 @@ def test_training_in_another_thread(data, tmp_path):
     thread.start()
     thread.join()
     assert made == [tmp_path / "run" / "codec"]
-
-
-@pytest.mark.parametrize("wrong", [False, True])
-def test_bfloat16_is_used_only_where_it_is_right(data, tmp_path, monkeypatch, wrong):
-    listen, forward, used = Mimi.listen, TrainedMimi.forward, set()
-
-    def heard(mimi, pcm, call):
-        with torch.autocast("cpu", enabled=False):  # this machine's bfloat16 may be wrong in truth
-            made = listen(mimi, pcm, call)
-        return made.flip(-1) if wrong and torch.is_autocast_enabled("cpu") else made
-
-    def watched(model, *arguments, **options):
-        if model.training:
-            used.add(torch.is_autocast_enabled("cpu"))
-        return forward(model, *arguments, **options)
-
-    monkeypatch.setattr(Mimi, "listen", heard)
-    monkeypatch.setattr(TrainedMimi, "forward", watched)
-    train(data, tmp_path / "run", attrs.evolve(QUICK, steps=2))
-    assert used == {not wrong}
 
 
 # Weights of another codec

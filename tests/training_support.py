@@ -5,9 +5,9 @@ import numpy as np
 import torch
 
 from cli_support import RATE
-from duplex.training import CodecSettings, train_codec
+from duplex.training import CodecSettings, train_codec, trainer
 from duplex.training.codec import loop
-from duplex.training.codec.losses import MelLoss
+from duplex.training.codec.trained_mimi import TrainedMimi
 from duplex.training.data.corpus import Shard, Utterance, write_shard
 from duplex.training.run_folder import RunFolder
 
@@ -72,7 +72,7 @@ def some_corpus(folder, *, taught=True, seconds=4.0):
 def shorten(patch, *, plots=False):
     """Have runs of a few steps do all that long ones do, but for the plots, which take longer than the steps."""
     torch.set_num_threads(1)
-    patch.setattr(loop, "LOG_EVERY", 3)
+    patch.setattr(trainer, "LOG_EVERY", 3)
     patch.setattr(loop, "SEEDING_BATCHES", 8)
     if not plots:
         patch.setattr(RunFolder, "plot", lambda _: None)
@@ -89,14 +89,14 @@ def checkpoint(out):
 
 
 def in_step(number, action):
-    """Return a ``MelLoss.description_loss`` that calls ``action`` in the middle of a training step, 1 the first."""
-    compute, calls = MelLoss.description_loss, []
+    """Return a ``TrainedMimi.forward`` that calls ``action`` in the middle of a training step, 1 the first."""
+    compute, calls = TrainedMimi.forward, []
 
-    def description_loss(self, read, wanted):
-        if read.requires_grad:
+    def forward(self, *given, **options):
+        if self.training:
             calls.append(None)
-            if len(calls) == 2 * number - 1:  # two in a step
+            if len(calls) == number:
                 action()
-        return compute(self, read, wanted)
+        return compute(self, *given, **options)
 
-    return description_loss
+    return forward

@@ -10,7 +10,8 @@
 What is written is a checkpoint in the published layout, made of the very modules that the torch backend runs.
 """
 
-from duplex.training.codec.loop import Report, train_codec
+from duplex.training.codec.loop import train_codec
 from duplex.training.codec.settings import TINY, CodecSettings
+from duplex.training.trainer import Report
 
 __all__ = ["TINY", "CodecSettings", "Report", "train_codec"]

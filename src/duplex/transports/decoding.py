@@ -63,6 +63,16 @@ class Decoder:
             raise
         self._pieces = self._gathered()
 
+    @property
+    def source_rate(self) -> int:
+        """The sample rate that the file says it has, in hertz."""
+        return self._stream.rate
+
+    @property
+    def channels(self) -> int:
+        """How many channels the file says it has."""
+        return self._stream.channels
+
     def read(self) -> Float32 | None:
         """Return the next second or so, float32 ``[samples]`` of a length above 0, or ``None`` after the last.
 

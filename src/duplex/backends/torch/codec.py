@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from duplex.audio import as_mono_float32
 from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.packing import pack
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.weights import load_weights
 from duplex.config import MimiConfig
@@ -30,6 +31,7 @@ def load_mimi(config: MimiConfig, path: Path, codebooks: int, device: torch.devi
         mimi = Mimi(config, codebooks)
     load_weights(mimi, path, dtype=torch.float32, device=device, unused=_UNUSED)
     mimi.prepare()
+    pack(mimi)
     return mimi
 
 

@@ -1,4 +1,8 @@
-"""Causal convolutions that stream: a chunk at a time gives what the whole recording gives."""
+"""Causal convolutions that stream: a chunk at a time gives what the whole recording gives.
+
+All of them are products of windows and weights, with the channels last: every sample's channels lie side by side, so
+windows are copied in rows and nothing is transposed.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,16 +12,12 @@ from duplex.backends.torch.state import Call, Declared, Streaming
 
 __all__ = ["CausalConv1d", "CausalConvTranspose1d"]
 
-FEW = 16
-"""Up to so many positions a convolution is a product of its windows and its weights: reading the weights is all that
-it costs, and PyTorch's convolutions read them twice as slowly."""
-
 
 class CausalConv1d(Streaming):
-    """A convolution that sees the past only: ``[batch, channels, n * stride]`` to ``[batch, out, n]``.
+    """A convolution that sees the past only: ``[batch, n * stride, channels]`` to ``[batch, n, out]``.
 
     The past of a new stream is silence, or, with ``replicate``, its first sample held (the published downsampling).
-    The weights lie at ``conv.conv``, their place in published files.
+    The weights lie at ``conv.conv``, their place in published files. The kernel is a multiple of the stride.
     """
 
     def __init__(
@@ -32,6 +32,8 @@ class CausalConv1d(Streaming):
         replicate: bool = False,
     ) -> None:
         super().__init__()
+        assert kernel % stride == 0, "windows are made of whole strides"
+        assert stride == 1 or dilation == 1, "either strides or dilates"
         convolution = nn.Conv1d(channels, out, kernel, stride=stride, dilation=dilation, bias=bias)
         self.conv = nn.ModuleDict({"conv": convolution})
         self.layer: list[nn.Conv1d] = [convolution]  # typed, and not registered twice
@@ -41,7 +43,7 @@ class CausalConv1d(Streaming):
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the tensors to remember: the input's last samples, and whether there were any."""
-        declared = {"previous": Declared((self.channels, self.past))} if self.past else {}
+        declared = {"previous": Declared((self.past, self.channels))} if self.past else {}
         if self.replicate:
             declared["started"] = Declared((), torch.bool)
         return declared
@@ -50,36 +52,39 @@ class CausalConv1d(Streaming):
         """Convolve the next ``n * stride`` positions."""
         if self.past:
             x = self._after_past(x, call)
-            call.keep(f"{self.key}.previous", x[..., -self.past :])
-        return self._convolved(x)
-
-    def _convolved(self, x: Tensor) -> Tensor:
+            call.keep(f"{self.key}.previous", x[:, -self.past :])
         layer = self.layer[0]
-        size, step = layer.kernel_size[0], layer.stride[0]
-        if layer.dilation[0] > 1 or (x.shape[-1] - size) // step >= FEW:
-            return layer(x)
-        windows = x.unfold(-1, size, step).transpose(1, 2).flatten(2)
-        return functional.linear(windows, layer.weight.flatten(1), layer.bias).transpose(1, 2)
+        return functional.linear(self._windows(x), layer.weight.transpose(1, 2).flatten(1), layer.bias)
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """Return what each output sees, ``[batch, n, kernel * channels]``."""
+        layer = self.layer[0]
+        size, step, apart = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
+        if size == 1:
+            return x
+        x = x.reshape(len(x), -1, step * self.channels)
+        count = x.shape[1] - (size // step - 1) * apart
+        return torch.cat([x[:, start * apart : start * apart + count] for start in range(size // step)], dim=-1)
 
     def _after_past(self, x: Tensor, call: Call) -> Tensor:
         previous = call.recall(f"{self.key}.previous")
         if not self.replicate:
-            return functional.pad(x, (self.past, 0)) if previous is None else torch.cat([previous, x], dim=-1)
-        first = x[..., :1].expand(-1, -1, self.past)
+            return functional.pad(x, (0, 0, self.past, 0)) if previous is None else torch.cat([previous, x], dim=1)
+        first = x[:, :1].expand(-1, self.past, -1)
         started = call.recall(f"{self.key}.started")
         if previous is None or started is None:
-            return torch.cat([first, x], dim=-1)
+            return torch.cat([first, x], dim=1)
         previous = torch.where(started.view(-1, 1, 1), previous, first)
         call.keep(f"{self.key}.started", torch.ones_like(started))
-        return torch.cat([previous, x], dim=-1)
+        return torch.cat([previous, x], dim=1)
 
 
 class CausalConvTranspose1d(Streaming):
-    """A transposed convolution by overlap and add: ``[batch, channels, n]`` to ``[batch, out, n * stride]``.
+    """A transposed convolution: ``[batch, n, channels]`` to ``[batch, n * stride, out]``.
 
-    Its kernel is twice its stride, as everywhere in Mimi: the second half of what a position makes is added to the
-    first half of what the next one makes, in the next chunk if it is the last. With ``separate``, each channel is on
-    its own. The weights lie at ``convtr.convtr``, their place in published files.
+    Its kernel is twice its stride, as everywhere in Mimi: what comes out at a position is made of that position, by the
+    kernel's first half, and of the one before, by the second. With ``separate``, each channel is on its own. The
+    weights lie at ``convtr.convtr``, their place in published files.
     """
 
     def __init__(self, channels: int, out: int, stride: int, *, separate: bool = False, bias: bool = True) -> None:
@@ -90,27 +95,31 @@ class CausalConvTranspose1d(Streaming):
         self.layer: list[nn.ConvTranspose1d] = [convolution]  # typed, and not registered twice
         self.stride = stride
         self.separate = separate
+        self.channels = channels
         self.out = out
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
-        """Return the tensor to remember: the spill, without the bias."""
-        return {"partial": Declared((self.out, self.stride))}
+        """Return the tensor to remember: the input's last position."""
+        return {"previous": Declared((1, self.channels))}
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """Upsample the next ``n`` positions."""
-        made = self._halves(x)
-        first, second = made[..., : self.stride], made[..., self.stride :]
-        partial = call.recall(f"{self.key}.partial")
-        before = torch.zeros_like(second[:, :, 0]) if partial is None else partial
-        y = first + torch.cat([before[:, :, None].to(second.dtype), second[:, :, :-1]], dim=2)
-        call.keep(f"{self.key}.partial", second[:, :, -1])
-        bias = self.layer[0].bias
-        return (y if bias is None else y + bias[:, None, None].to(y.dtype)).flatten(2)
-
-    def _halves(self, x: Tensor) -> Tensor:
-        """Return what each position makes, ``[batch, out, n, 2 * stride]``."""
-        weight = self.layer[0].weight
+        previous = call.recall(f"{self.key}.previous")
+        first = torch.zeros_like(x[:, :1]) if previous is None else previous
+        before = torch.cat([first.to(x.dtype), x[:, :-1]], dim=1)
+        call.keep(f"{self.key}.previous", x[:, -1:])
         if self.separate:
-            return x[..., None] * weight
-        made = torch.matmul(x.transpose(1, 2), weight.flatten(1))
-        return made.view(len(x), x.shape[2], *weight.shape[1:]).transpose(1, 2)
+            return self._separately(x, before)
+        layer = self.layer[0]
+        weight = layer.weight.transpose(1, 2)
+        first, second = weight[:, : self.stride].flatten(1), weight[:, self.stride :].flatten(1)
+        bias = first.new_zeros(1) if layer.bias is None else layer.bias.repeat(self.stride)
+        y = torch.addmm(bias, x.flatten(0, 1), first)
+        return torch.addmm(y, before.flatten(0, 1), second).view(len(x), -1, self.out)
+
+    def _separately(self, x: Tensor, before: Tensor) -> Tensor:
+        layer = self.layer[0]
+        weight = layer.weight[:, 0].T
+        first, second = weight[: self.stride], weight[self.stride :]
+        y = torch.addcmul(x[:, :, None] * first, before[:, :, None], second)
+        return (y if layer.bias is None else y + layer.bias).flatten(1, 2)

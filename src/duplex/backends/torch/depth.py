@@ -17,6 +17,10 @@ from duplex.frame_model import UNGENERATED
 __all__ = ["DepthTransformer"]
 
 
+Past = list[tuple[Tensor, Tensor]]
+"""Keys and values ``[batch, heads, 1, head_dim]`` of the codebooks before, in one layer."""
+
+
 class StackedAttention(nn.Module):
     """Attention whose projections are stacked by codebook: ``[codebooks * rows, dim]``."""
 
@@ -27,16 +31,12 @@ class StackedAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(codebooks * 3 * dim, dim))
         self.out_proj = nn.Linear(dim, codebooks * dim, bias=False)
 
-    def forward(self, x: Tensor, codebook: int, past: Tensor) -> Tensor:
-        """Attend from codebook ``codebook``, ``x`` ``[batch, dim]``, to itself and those before.
-
-        ``past`` ``[2, batch, heads, codebooks, head_dim]`` holds their keys and values, and takes this one's.
-        """
+    def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
+        """Attend from codebook ``codebook``, ``x`` ``[batch, dim]``, to itself and those before, which are ``past``."""
         weight = self.in_proj_weight.view(self.codebooks, -1, x.shape[1])[codebook]
         query, key, value = functional.linear(x, weight).view(x.shape[0], 3, self.heads, 1, -1).unbind(1)
-        past[0, :, :, codebook : codebook + 1] = key
-        past[1, :, :, codebook : codebook + 1] = value
-        keys, values = past[:, :, :, : codebook + 1]
+        past.append((key, value))
+        keys, values = (torch.cat(parts, dim=2) for parts in zip(*past, strict=True))
         y = functional.scaled_dot_product_attention(query, keys, values)
         out = self.out_proj.weight.view(self.codebooks, -1, x.shape[1])[codebook]
         return functional.linear(y.flatten(1), out)
@@ -52,7 +52,7 @@ class DepthLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = nn.ModuleList([GatedFeedForward(dim, hidden) for _ in range(codebooks)])
 
-    def forward(self, x: Tensor, codebook: int, past: Tensor) -> Tensor:
+    def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
         """Transform ``[batch, dim]`` for one codebook."""
         x = x + self.self_attn(self.norm1(x[:, None])[:, 0], codebook, past)
         return x + self.gating[codebook](self.norm2(x[:, None])[:, 0])
@@ -82,7 +82,7 @@ class DepthTransformer(nn.Module):
         ``context`` is ``[batch, dim]``, ``text`` int64 ``[batch]``; where ``known`` int64 ``[batch, agent_streams]``
         is not ``UNGENERATED`` it stands instead of a choice.
         """
-        past = self._past(context)
+        past = self.begin()
         codes: list[Tensor] = []
         previous = text
         for codebook in range(self.config.agent_streams):
@@ -93,15 +93,17 @@ class DepthTransformer(nn.Module):
             codes.append(previous)
         return torch.stack(codes, dim=1)
 
-    def logits(self, context: Tensor, previous: Tensor, codebook: int, past: list[Tensor]) -> Tensor:
-        """Return one codebook's logits, float32 ``[batch, audio_vocabulary]``, given the token before it."""
+    def logits(self, context: Tensor, previous: Tensor, codebook: int, past: list[Past]) -> Tensor:
+        """Return one codebook's logits, float32 ``[batch, audio_vocabulary]``, given the token before it.
+
+        ``past`` comes from :meth:`begin`, and is filled codebook by codebook.
+        """
         embedding = self.depformer_text_emb if codebook == 0 else self.depformer_emb[codebook - 1]
         x = self.depformer_in[codebook](context) + embedding(previous)
         for layer, held in zip(self.layers, past, strict=True):
             x = layer(x, codebook, held)
         return self.linears[codebook](x).float()
 
-    def _past(self, context: Tensor) -> list[Tensor]:
-        heads = self.config.depformer_num_heads
-        shape = (2, context.shape[0], heads, self.config.agent_streams, self.config.depformer_dim // heads)
-        return [context.new_empty(shape) for _ in self.layers]
+    def begin(self) -> list[Past]:
+        """Return the past of a frame's first codebook, for each layer: none yet."""
+        return [[] for _ in self.layers]

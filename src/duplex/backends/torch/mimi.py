@@ -1,8 +1,5 @@
 """Mimi: 24 kHz audio to 12.5 frames of codes a second and back, streaming (section 3.3 of the paper)."""
 
-from contextlib import AbstractContextManager
-
-import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
@@ -46,30 +43,21 @@ class Mimi(nn.Module):
         return self.synthesize(self.quantizer.decode(codes), call)
 
     def analyze(self, pcm: Tensor, call: Call) -> Tensor:
-        """Return the latents ``[batch, dimension, n]`` of the next frames, before they are quantized."""
+        """Return the latents ``[batch, n, dimension]`` of the next frames, before they are quantized."""
         return self.condense(self.listen(pcm, call), call)
 
     def listen(self, pcm: Tensor, call: Call) -> Tensor:
-        """Return the encoder's positions ``[batch, dimension, n * positions_per_frame]`` of the next frames."""
-        with exact_convolutions():
-            return self.encoder_transformer(self.encoder(pcm[:, None], call), call)
+        """Return the encoder's positions ``[batch, n * positions_per_frame, dimension]`` of the next frames."""
+        return self.encoder_transformer(self.encoder(pcm[:, :, None], call), call)
 
     def condense(self, positions: Tensor, call: Call) -> Tensor:
-        """Return the latents ``[batch, dimension, n]`` of the encoder's next positions."""
-        with exact_convolutions():
-            return self.downsample["conv"](positions, call)
+        """Return the latents ``[batch, n, dimension]`` of the encoder's next positions."""
+        return self.downsample["conv"](positions, call)
 
     def synthesize(self, latent: Tensor, call: Call) -> Tensor:
-        """Return the audio ``[batch, n * frame_size]`` of the next latents ``[batch, dimension, n]``."""
-        with exact_convolutions():
-            return self.decoder(self.unfold(latent, call), call)[:, 0]
+        """Return the audio ``[batch, n * frame_size]`` of the next latents ``[batch, n, dimension]``."""
+        return self.decoder(self.unfold(latent, call), call)[:, :, 0]
 
     def unfold(self, latent: Tensor, call: Call) -> Tensor:
-        """Return the decoder's positions ``[batch, dimension, n * positions_per_frame]`` of the next latents."""
-        with exact_convolutions():
-            return self.decoder_transformer(self.upsample["convtr"](latent, call), call)
-
-
-def exact_convolutions() -> AbstractContextManager[None]:
-    """Keep cuDNN from rounding convolutions to TF32, as it does by default: a code that flips is another sound."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        """Return the decoder's positions ``[batch, n * positions_per_frame, dimension]`` of the next latents."""
+        return self.decoder_transformer(self.upsample["convtr"](latent, call), call)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from duplex.config import QuantizerConfig
 
@@ -70,9 +71,17 @@ class ResidualQuantizer(nn.Module):
         self.vq = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.codebooks = [layer.codebook for layer in layers]
 
+    def project(self, x: Tensor) -> Tensor:
+        """Return latents ``[batch, frames, dimension]`` in the codebooks' space."""
+        return functional.linear(x, self.input_proj.weight[:, :, 0])
+
+    def unproject(self, x: Tensor) -> Tensor:
+        """Return latents of what is in the codebooks' space, the converse of :meth:`project`."""
+        return functional.linear(x, self.output_proj.weight[:, :, 0])
+
     def encode(self, x: Tensor) -> Tensor:
-        """Return codes ``[batch, count, frames]`` of latents ``[batch, dimension, frames]``."""
-        residual = self.input_proj(x).transpose(1, 2)
+        """Return codes ``[batch, count, frames]`` of latents ``[batch, frames, dimension]``."""
+        residual = self.project(x)
         codes: list[Tensor] = []
         for codebook in self.codebooks:
             chosen = codebook.encode(residual)
@@ -81,11 +90,11 @@ class ResidualQuantizer(nn.Module):
         return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return latents ``[batch, dimension, frames]`` of codes ``[batch, n, frames]``, for any n up to the count."""
+        """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to the count."""
         total = self.codebooks[0].decode(codes[:, 0])
         for index in range(1, codes.shape[1]):
             total = total + self.codebooks[index].decode(codes[:, index])
-        return self.output_proj(total.transpose(1, 2))
+        return self.unproject(total)
 
 
 class SplitQuantizer(nn.Module):
@@ -102,10 +111,10 @@ class SplitQuantizer(nn.Module):
             codebook.prepare()
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return codes ``[batch, codebooks, frames]`` of latents ``[batch, dimension, frames]``, the semantic first."""
+        """Return codes ``[batch, codebooks, frames]`` of latents ``[batch, frames, dimension]``, the semantic first."""
         return torch.cat([self.rvq_first.encode(x), self.rvq_rest.encode(x)], dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return latents ``[batch, dimension, frames]`` of codes ``[batch, n, frames]``, for any n up to all."""
+        """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to all."""
         latent = self.rvq_first.decode(codes[:, :1])
         return latent if codes.shape[1] == 1 else latent + self.rvq_rest.decode(codes[:, 1:])

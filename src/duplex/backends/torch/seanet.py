@@ -17,7 +17,7 @@ class Chain(nn.Module):
         self.model = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        """Run all layers over ``[batch, channels, positions]``."""
+        """Run all layers over ``[batch, positions, channels]``."""
         for layer in self.model:
             x = layer(x) if isinstance(layer, nn.ELU) else layer(x, call)
         return x
@@ -40,7 +40,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        """Add the block's output to ``[batch, channels, positions]``."""
+        """Add the block's output to ``[batch, positions, channels]``."""
         y = x
         for layer in self.block:
             y = layer(y) if isinstance(layer, nn.ELU) else layer(y, call)
@@ -48,7 +48,7 @@ class Residual(nn.Module):
 
 
 class SeanetEncoder(Chain):
-    """Audio ``[batch, 1, n * hop]`` to latents ``[batch, dimension, n]``."""
+    """Audio ``[batch, n * hop, 1]`` to latents ``[batch, n, dimension]``."""
 
     def __init__(self, config: SeanetConfig) -> None:
         channels = config.n_filters
@@ -62,7 +62,7 @@ class SeanetEncoder(Chain):
 
 
 class SeanetDecoder(Chain):
-    """Latents ``[batch, dimension, n]`` to audio ``[batch, 1, n * hop]``."""
+    """Latents ``[batch, n, dimension]`` to audio ``[batch, n * hop, 1]``."""
 
     def __init__(self, config: SeanetConfig) -> None:
         channels = config.n_filters * 2 ** len(config.ratios)

@@ -66,7 +66,7 @@ class MimiLayer(nn.Module):
 
 
 class MimiTransformer(nn.Module):
-    """The transformer of Mimi's encoder or decoder, ``[batch, dim, positions]`` to the same."""
+    """The transformer of Mimi's encoder or decoder, ``[batch, positions, dim]`` to the same."""
 
     def __init__(self, config: MimiConfig) -> None:
         super().__init__()
@@ -88,13 +88,12 @@ class MimiTransformer(nn.Module):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """Transform the next positions of every stream."""
-        x = x.transpose(1, 2)
         window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
         for index, layer in enumerate(self.layers):
             x = x + layer.layer_scale_1(layer.self_attn(layer.norm1(x), window, index))
             hidden = functional.gelu(layer.linear1(layer.norm2(x)))
             x = x + layer.layer_scale_2(layer.linear2(hidden))
-        return x.transpose(1, 2)
+        return x
 
 
 class TemporalLayer(nn.Module):

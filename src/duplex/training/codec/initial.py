@@ -53,7 +53,7 @@ def initialize(mimi: Mimi, seed: int) -> None:
     for half in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
         half.input_proj.weight.mul_(1 / ELU_GAIN)
         half.output_proj.weight.mul_(1 / ELU_GAIN / math.sqrt(2))
-    positions = torch.randn(1, mimi.config.seanet.dimension, CALIBRATION_POSITIONS, generator=generator)
+    positions = torch.randn(1, CALIBRATION_POSITIONS, mimi.config.seanet.dimension, generator=generator)
     made = mimi.decoder(positions, Call())
     _scale(mimi.decoder.model[-1], float(SPEECH_RMS / made.square().mean().sqrt()))
 

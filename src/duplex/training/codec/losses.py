@@ -48,21 +48,20 @@ class MelLoss(nn.Module):
         """Return the numbers that describe the spectrum of ``hop`` samples: log mel magnitudes, every 10 ms or so."""
         return hop // min(hop, DESCRIPTION_HOP) * DESCRIPTION[1]
 
-    def description_loss(self, read: Tensor, wanted: Tensor) -> Tensor:
-        """Compare descriptions ``[batch, described(hop), positions]`` with those of audio ``[batch, samples]``."""
-        bands, count = DESCRIPTION[1], read.shape[2]
-        with torch.no_grad():
-            target = self.log_mel(wanted, DESCRIPTION[0], min(DESCRIPTION_HOP, wanted.shape[1] // count))[
-                ..., : read.shape[1] // bands * count
-            ]
-            target = target.view(len(read), bands, count, -1).permute(0, 3, 1, 2).reshape(read.shape)
-        return (read - target).abs().mean()
+    @torch.no_grad()
+    def description(self, audio: Tensor, positions: int) -> Tensor:
+        """Return what describes audio ``[batch, samples]`` in so many parts, ``[batch, positions, described(hop)]``."""
+        hop = audio.shape[1] // positions
+        bands, count = DESCRIPTION[1], self.described(hop) // DESCRIPTION[1]
+        mel = self.log_mel(audio, DESCRIPTION[0], min(DESCRIPTION_HOP, hop))[..., : positions * count]
+        return mel.view(len(audio), bands, positions, count).permute(0, 2, 3, 1).flatten(2)
 
     def log_mel(self, audio: Tensor, size: int, hop: int | None = None) -> Tensor:
         """Return natural logarithms of mel magnitudes, ``[batch, bands, positions]``, by a window of ``size``."""
         window, filters = self.get_buffer(f"window_{size}"), self.get_buffer(f"filters_{size}")
-        spectrum = torch.view_as_real(torch.stft(audio, size, hop or size // 4, window=window, return_complex=True))
-        magnitude = (spectrum.square().sum(dim=-1) + FLOOR**2 / 100).sqrt()
+        spectrum = torch.stft(audio, size, hop or size // 4, window=window, return_complex=True)
+        real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+        magnitude = torch.addcmul(real.square() + FLOOR**2 / 100, imaginary, imaginary).sqrt()
         return torch.log(torch.matmul(filters, magnitude) + FLOOR)
 
 

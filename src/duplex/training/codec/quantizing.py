@@ -22,16 +22,16 @@ K_MEANS_ROUNDS = 12
 
 
 def plain(quantizer: ResidualQuantizer, latent: Tensor) -> Tensor:
-    """Return latents ``[batch, dimension, frames]`` as the quantizer would with codebooks without end."""
-    return quantizer.output_proj(quantizer.input_proj(latent))
+    """Return latents ``[batch, frames, dimension]`` as the quantizer would with codebooks without end."""
+    return quantizer.unproject(quantizer.project(latent))
 
 
 def quantized(quantizer: ResidualQuantizer, latent: Tensor, *, learn: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Return quantized latents ``[batch, dimension, frames]`` and the commitment loss.
+    """Return quantized latents ``[batch, frames, dimension]`` and the commitment loss.
 
     With ``learn`` entries move; the generator draws what lonely ones start again as.
     """
-    projected = quantizer.input_proj(latent).transpose(1, 2)
+    projected = quantizer.project(latent)
     residual, total = projected, torch.zeros_like(projected)
     commitment = projected.new_zeros(())
     for codebook in quantizer.codebooks:
@@ -43,13 +43,13 @@ def quantized(quantizer: ResidualQuantizer, latent: Tensor, *, learn: torch.Gene
         commitment = commitment + (residual - entries).square().mean()
         residual, total = residual - entries, total + entries
     total = projected + (total - projected).detach()
-    return quantizer.output_proj(total.transpose(1, 2)), commitment
+    return quantizer.unproject(total), commitment
 
 
 @torch.no_grad()
 def seed_codebooks(quantizer: ResidualQuantizer, latents: Tensor, generator: torch.Generator) -> None:
     """Set all entries by k-means over latents ``[count, dimension]``, each codebook on what the ones before leave."""
-    residual = latents @ quantizer.input_proj.weight[:, :, 0].T
+    residual = quantizer.project(latents)
     for codebook in quantizer.codebooks:
         bins = len(codebook.entries)
         chosen = torch.randperm(len(residual), generator=generator)[torch.arange(bins) % len(residual)]

@@ -1,11 +1,11 @@
 """What can be chosen about a training run of the codec, and a small codec's shape."""
 
-import math
 from typing import Any
 
 import attrs
 
 from duplex.errors import UsageError
+from duplex.training.schedule import warmed_cosine
 
 __all__ = ["TINY", "CodecSettings"]
 
@@ -110,11 +110,8 @@ class CodecSettings:
         }
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the rate of a step: a short rise, then half a cosine down to a fiftieth."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        """Return the rate of a step."""
+        return warmed_cosine(self.learning_rate, step, self.warmup, self.steps)
 
     def plain_share_at(self, step: int) -> float:
         """Return the share of crops that pass unquantized in a step."""

@@ -1,7 +1,5 @@
 """The codec as it is trained: the backend's own :class:`Mimi`, with losses and what they need around it."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -73,10 +71,11 @@ class TrainedMimi(nn.Module):
         positions = self.mimi.unfold(first + rest, Call())
         losses = {"commitment": commitment}
         told = torch.lerp(positions.detach(), positions, decoder_gradient)
-        made = self.mimi.decoder(told, Call())[:, 0].float() if sounding else None
+        made = self.mimi.decoder(told, Call())[:, :, 0].float() if sounding else None
         with torch.autocast(pcm.device.type, enabled=False):
-            losses["spectrum_heard"] = self.mel.description_loss(self.heard_head(heard.float()), pcm)
-            losses["spectrum_told"] = self.mel.description_loss(self.told_head(positions.float()), pcm)
+            spectrum = self.mel.description(pcm, heard.shape[1])
+            losses["spectrum_heard"] = (self.heard_head(heard.float()) - spectrum).abs().mean()
+            losses["spectrum_told"] = (self.told_head(positions.float()) - spectrum).abs().mean()
             if teacher is not None and self.first_head is not None and self.whole_head is not None:
                 losses["teacher_first"] = _distance(self.first_head(first), teacher)
                 losses["teacher_whole"] = _distance(self.whole_head(first + rest), teacher)
@@ -100,24 +99,24 @@ class TrainedMimi(nn.Module):
             )
             return first, rest, made[0][1] + made[1][1]
 
-    def parts(self) -> dict[str, list[nn.Parameter]]:
+    def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return what learns from different losses: the decoder, and everything else."""
         decoder = list(self.mimi.decoder.parameters())
         known = {id(parameter) for parameter in decoder}
         others = [parameter for parameter in self.parameters() if id(parameter) not in known]
         return {"encoder": others, "decoder": decoder}
 
-    def _head(self, count: int) -> nn.Conv1d:
+    def _head(self, count: int) -> nn.Linear:
         """Return what reads ``count`` numbers from each latent."""
-        head = nn.Conv1d(self.mimi.config.seanet.dimension, count, 1)
-        nn.init.normal_(head.weight, std=head.in_channels**-0.5, generator=self.generator)
-        nn.init.zeros_(cast("Tensor", head.bias))
+        head = nn.Linear(self.mimi.config.seanet.dimension, count)
+        nn.init.normal_(head.weight, std=head.in_features**-0.5, generator=self.generator)
+        nn.init.zeros_(head.bias)
         return head
 
     @torch.no_grad()
     def latents(self, pcm: Tensor) -> Tensor:
         """Return the latents of crops as ``[batch * frames, dimension]``."""
-        return self.mimi.analyze(pcm, Call()).float().transpose(1, 2).flatten(0, 1)
+        return self.mimi.analyze(pcm, Call()).float().flatten(0, 1)
 
     @torch.no_grad()
     def reconstruct(self, pcm: Tensor) -> Tensor:
@@ -132,5 +131,5 @@ class TrainedMimi(nn.Module):
 
 
 def _distance(read: Tensor, teacher: Tensor) -> Tensor:
-    """Return 1 - the cosine of the angle between ``[batch, width, frames]`` and ``[batch, frames, width]``."""
-    return 1 - functional.cosine_similarity(read.transpose(1, 2), teacher, dim=-1).mean()
+    """Return 1 - the cosine of the angle between features ``[batch, frames, width]``."""
+    return 1 - functional.cosine_similarity(read, teacher, dim=-1).mean()

@@ -5,13 +5,11 @@ import zlib
 from pathlib import Path
 
 import attrs
-import av
 import numpy as np
-from av.error import FFmpegError
 
-from duplex.errors import AudioFileError, CorpusError
-from duplex.training.data.build import SHARD_SECONDS, Order
+from duplex.errors import CorpusError
 from duplex.training.data.corpus import QUIETEST_PEAK
+from duplex.training.data.plan import SHARD_SECONDS, SpeechOrder
 from duplex.training.data.sound import Recorded
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Role
@@ -34,7 +32,7 @@ class _Measured:
     """Of each stretch that may become a shard."""
 
 
-def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resample: bool = False) -> list[Order]:
+def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resample: bool = False) -> list[SpeechOrder]:
     """Return the shards that a folder of recordings gives, once every recording has been read through.
 
     :raises CorpusError: if the folder has no recordings, or they have several sample rates or one that is not 24 kHz
@@ -50,7 +48,7 @@ def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resamp
     if not resample:
         _check_rates(measured)
     return [
-        Order(
+        SpeechOrder(
             path=out / f"{path.stem}-{zlib.crc32(os.fsencode(path.relative_to(folder))):08x}-{index:04}.safetensors",
             source=Recorded(path, path.stem, role, index * SHARD_SECONDS),
             seconds=min(SHARD_SECONDS, recording.seconds - index * SHARD_SECONDS),
@@ -65,6 +63,7 @@ def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resamp
 
 def _measure(path: Path) -> _Measured:
     decoder = Decoder(path, SAMPLE_RATE, "mix")
+    rate = decoder.source_rate
     samples, stretch = 0, SHARD_SECONDS * SAMPLE_RATE
     peaks: list[float] = []
     try:
@@ -82,15 +81,7 @@ def _measure(path: Path) -> _Measured:
         raise CorpusError(f"{path} is silent (peak {max(peaks):.4f}); remove it from the recordings")
     if seconds < SHORTEST:
         raise CorpusError(f"{path} is {seconds:.2f} s long; remove it, or join it with others")
-    return _Measured(path, _rate(path), seconds, tuple(peaks))
-
-
-def _rate(path: Path) -> int:
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            return container.streams.audio[0].rate
-    except (FFmpegError, OSError, IndexError) as error:
-        raise AudioFileError(f"{path} cannot be read ({error}); convert it to wav") from error
+    return _Measured(path, rate, seconds, tuple(peaks))
 
 
 def _check_rates(measured: list[_Measured]) -> None:

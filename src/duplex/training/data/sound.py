@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from duplex.training.data.corpus import Utterance
 from duplex.training.data.sentences import sentence
 from duplex.training.data.surroundings import noise, placed
-from duplex.training.data.synthesizers import SAMPLE_RATE
+from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS
 from duplex.training.data.voices import Role, Voice
 from duplex.transports.decoding import Decoder
 
@@ -44,6 +44,11 @@ class SoundSource(Protocol):
         """Whose part it is in a dialogue."""
         ...
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The modules and programs that must be installed."""
+        ...
+
     def make(self, seconds: float, rng: np.random.Generator) -> Sound:
         """Return about so many seconds."""
         ...
@@ -64,6 +69,11 @@ class Spoken:
     def role(self) -> Role:
         """The voice's part."""
         return self.cast.role
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the voice's engine needs."""
+        return SYNTHESIZERS[self.cast.engine].NEEDS
 
     def make(self, seconds: float, rng: np.random.Generator) -> Sound:
         """Speak until the time is up."""
@@ -89,6 +99,7 @@ class Noise:
 
     voice: str = "noise"
     role: Role = "user"
+    needs: tuple[str, ...] = ()
 
     def make(self, seconds: float, rng: np.random.Generator) -> Sound:
         """Make noise."""
@@ -106,6 +117,7 @@ class Recorded:
     voice: str
     role: Role
     start: float
+    needs: tuple[str, ...] = ()
 
     def make(self, seconds: float, rng: np.random.Generator) -> Sound:  # noqa: ARG002 -- nothing is drawn
         """Decode the stretch.

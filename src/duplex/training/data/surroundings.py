@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from duplex.audio import Resampler, level_dbfs
 
-__all__ = ["noise", "placed"]
+__all__ = ["in_room", "music", "noise", "placed"]
 
 Float32 = NDArray[np.float32]
 TELEPHONE_RATE = 8000
@@ -15,7 +15,7 @@ def placed(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
     """Return speech, float32 ``[samples]``, as it arrives: in two of five cases in a room, by telephone or in noise."""
     place = rng.random()
     if place < 0.12:  # noqa: PLR2004 -- a share
-        pcm = _in_room(pcm, sample_rate, rng)
+        pcm = in_room(pcm, sample_rate, rng)
     elif place < 0.25:  # noqa: PLR2004 -- a share
         pcm = _by_telephone(pcm, sample_rate)
     if rng.random() < 0.25:  # noqa: PLR2004 -- a share
@@ -51,7 +51,34 @@ def noise(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float)
     return sound * np.float32(10 ** ((dbfs - level_dbfs(sound)) / 20))
 
 
-def _in_room(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
+def music(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float) -> Float32:
+    """Return a made-up tune over chords, with a beat now and then, at a level in dBFS."""
+    beat = round(60 / rng.uniform(70, 150) * sample_rate)
+    root, bright, drums = rng.uniform(90, 260), rng.uniform(0.3, 1.2), rng.random() < 0.5  # noqa: PLR2004 -- a share
+    sound = np.zeros(samples + 4 * beat, np.float32)
+    for index, start in enumerate(range(0, samples, beat)):
+        if index % 4 == 0:
+            third, step = rng.choice([3, 4]), rng.choice([-5, 0, 2, 5, 7])
+            for interval in (0, third, 7):
+                _strike(sound, start, 4 * beat, root * 2 ** ((step + interval) / 12), sample_rate, bright / 2)
+        note = root * 2 ** (1 + rng.choice([0, 2, 4, 5, 7, 9, 11, 12]) / 12)
+        _strike(sound, start, beat, note, sample_rate, bright)
+        if drums:
+            length = beat // 4
+            sound[start : start + length] += rng.standard_normal(length) * np.exp(-np.arange(length) / length * 6)
+    sound = sound[:samples]
+    return sound * np.float32(10 ** ((dbfs - level_dbfs(sound)) / 20))
+
+
+def _strike(sound: Float32, start: int, length: int, hertz: float, sample_rate: int, bright: float) -> None:
+    """Add a note that dies away."""
+    time = np.arange(length) / sample_rate
+    partials = sum(np.sin(2 * np.pi * hertz * part * time) * bright ** (part - 1) / part for part in (1, 2, 3, 4))
+    fades = np.minimum(1, time / 0.01) * np.exp(-3 * np.arange(length) / length)
+    sound[start : start + length] += np.asarray(partials * fades, np.float32)
+
+
+def in_room(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
     """Add a room's echoes: noise that dies away, after the direct sound."""
     seconds = rng.uniform(0.1, 0.5)
     length = round(seconds * sample_rate)

