@@ -1,5 +1,6 @@
-"""``duplex train``: the data, and the models that are made from it."""
+"""``duplex train``: the data, and the two models that are made from it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +16,19 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-@click.group(short_help="Make training data, and train the codec.")
+@click.group(short_help="Make training data, and train a codec and a language model.")
 @debug_option
 def train() -> None:
-    """Make training data, and train a codec from it.
+    """Make training data, and train a codec and a language model from it.
 
     Needs the extra "train": pip install 'duplex-speech[train]', and for data apt-get install flite espeak-ng.
 
     \b
-    The two steps to a codec:
+    Two steps to a codec, and two to a model that converses:
       duplex train data --out corpus
       duplex train codec --data corpus --out run
+      duplex train dialogues --codec run/codec --out dialogues
+      duplex train lm --codec run/codec --data dialogues --out talk
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
 
 
@@ -115,11 +118,93 @@ def codec(
     shape = TINY if config is None else read_json(config, str(config))
     chosen = CodecSettings(**{name: value for name, value in settings.items() if value is not None})
     with TrainingBar("steps") as bar:
-
-        def progress(report: "Report") -> None:
-            losses = report.losses
-            bar.update(report.step, report.steps, f"loss {losses['total']:.3f}, {report.speed:.0f} x real time")
-
-        trained = train_codec(data, out, chosen, config=shape, start_from=start_from, device=device, progress=progress)
+        trained = train_codec(
+            data, out, chosen, config=shape, start_from=start_from, device=device, progress=_telling(bar)
+        )
     click.echo(plain(f"{out} -> {trained}"))
     click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))
+
+
+@train.command(short_help="Make dialogues to train on.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder for the shards.")
+@click.option(
+    "--recordings", type=click.Path(path_type=Path), metavar="FOLDER", help="Take recorded dialogues of yours instead."
+)
+@click.option("--codec", default="tiny", show_default=True, metavar="NAME", help="What turns sound into codes.")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is 24 hours.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Other dialogues.")
+@click.option("--workers", type=click.IntRange(1), help="Processes. Default: one for each core.")
+@debug_option
+def dialogues(out: Path, recordings: Path | None, codec: str, scale: float, seed: int, workers: int | None) -> None:
+    """Make dialogues to train on, between the built-in model's agent and many users.
+
+    Questions and answers, pauses, interruptions, "mm-hm", noise, music, echo, and other people's talk. Writes shards of
+    ten minutes, as tokens, and a text tokenizer. Everything that is finished stays when it is interrupted; the same
+    command goes on. Recorded dialogues are stereo, user left, agent right, each beside the agent's words in a .json.
+
+    \b
+    Examples:
+      duplex train dialogues --out dialogues
+      duplex train dialogues --out dialogues --scale 0.01 --codec run/codec
+      duplex train dialogues --out dialogues --recordings my-talks
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.training.data import build  # noqa: PLC0415 -- --help need not wait
+    from duplex.training.dialogues import dialogues_of_recordings, plan_dialogues  # noqa: PLC0415
+
+    orders = (
+        plan_dialogues(out, codec=codec, scale=scale, seed=seed)
+        if recordings is None
+        else dialogues_of_recordings(recordings, out, codec=codec, seed=seed)
+    )
+    with TrainingBar("shards") as bar:
+        made = build(orders, workers=workers, progress=bar.update)
+    click.echo(plain(f"{out}: {len(orders)} shards, {made} of them made now"))
+
+
+@train.command(short_help="Train a language model.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder of dialogues.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="The run's folder.")
+@click.option("--codec", default="tiny", show_default=True, metavar="NAME", help="The codec of the dialogues.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="F.json", help="A config.json. Default: a small model's."
+)
+@click.option("--steps", type=click.IntRange(1), help="Default: 8000. May change when a run goes on.")
+@click.option("--batch", type=click.IntRange(1), help="Stretches in a step, on each device. Default: 3.")
+@click.option("--frames", type=click.IntRange(2), help="Length of a stretch. Default: 500.")
+@click.option("--learning-rate", type=float, help="The highest. Default: 0.0015.")
+@click.option("--seed", type=int, help="Default: 0.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@debug_option
+def lm(data: Path, out: Path, codec: str, config: Path | None, device: str, **settings: Any) -> None:
+    """Train a language model on dialogues, or go on with a run that was interrupted.
+
+    The run's folder gets losses.csv, losses.png, checkpoint.pt, and the whole model in the published layout, with its
+    codec and tokenizer, which --model takes. Several CUDA devices: start it with torchrun.
+
+    \b
+    Examples:
+      duplex train lm --data dialogues --out talk
+      duplex process question.wav --model talk/model --out answers
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.layout import read_json  # noqa: PLC0415 -- --help need not wait
+    from duplex.training.language_model import (  # noqa: PLC0415
+        TINY_LANGUAGE_MODEL,
+        LanguageModelSettings,
+        train_language_model,
+    )
+
+    shape = TINY_LANGUAGE_MODEL if config is None else read_json(config, str(config))
+    chosen = LanguageModelSettings(**{name: value for name, value in settings.items() if value is not None})
+    with TrainingBar("steps") as bar:
+        trained = train_language_model(
+            data, out, chosen, config=shape, codec=codec, device=device, progress=_telling(bar)
+        )
+    click.echo(plain(f"{out} -> {trained}"))
+
+
+def _telling(bar: TrainingBar) -> "Callable[[Report], None]":
+    def progress(report: "Report") -> None:
+        losses = report.losses
+        bar.update(report.step, report.steps, f"loss {losses['total']:.3f}, {report.speed:.0f} x real time")
+
+    return progress

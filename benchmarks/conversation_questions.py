@@ -1,0 +1,86 @@
+"""Questions of `conversation_quality.py`, in voices and phrasings that training never has."""
+
+import zlib
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from conversation_calls import RATE
+from duplex.training.data.surroundings import music, noise
+from duplex.training.data.voices import UNSEEN, Voice
+from duplex.training.dialogues.speech import said
+from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, ask
+
+__all__ = ["Question", "clips", "long_answers", "questions", "walk"]
+
+Float32 = NDArray[np.float32]
+LEAD, ANSWER = 0.8, 5.0
+"""Seconds of silence before a question and after it."""
+THINKING = 0.6
+CLIP_SECONDS = 10
+LONG = ("count", "joke", "ability", "capital", "identity")
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Question:
+    """A question as it is asked: sound, with silence around it, and when its first word begins and its last ends."""
+
+    exchange: Exchange
+    voice: str
+    pcm: Float32
+    start: float
+    end: float
+
+
+def questions(count: int, seed: int = 0) -> list[Question]:
+    """Return questions of all topics in turn, by all voices in turn; in a third, users pause to think if they can."""
+    rng = np.random.default_rng(seed)
+    topics = [topic for topic in TOPICS if topic != "ask name"]
+    count_of_voices = len(UNSEEN)
+    return [
+        _spoken(
+            ask(topics[index % len(topics)], "testing", rng, Memory()),
+            UNSEEN[index % count_of_voices],
+            rng,
+            pauses=index // count_of_voices % 3 == 0,
+        )
+        for index in range(count)
+    ]
+
+
+def long_answers(count: int, seed: int = 1) -> list[Question]:
+    """Return questions whose answers leave time to interrupt."""
+    rng = np.random.default_rng(seed)
+    return [
+        _spoken(ask(LONG[index % len(LONG)], "testing", rng, Memory()), UNSEEN[index % len(UNSEEN)], rng)
+        for index in range(count)
+    ]
+
+
+def walk(count: int, voice: Voice, seed: int = 2) -> list[Question]:
+    """Return one conversation's questions, by one voice, which tells its name and asks for it."""
+    rng, memory = np.random.default_rng(seed), Memory()
+    topics = list(TOPICS)
+    return [_spoken(ask(topics[index % len(topics)], "testing", rng, memory), voice, rng) for index in range(count)]
+
+
+def clips(count: int, seed: int = 3) -> list[Float32]:
+    """Return ten-second clips of noise, music and tones."""
+    rng = np.random.default_rng(seed)
+    make = (noise, music)
+    return [
+        make[index % 2](CLIP_SECONDS * RATE, RATE, rng, rng.uniform(-50, -20)).astype(np.float32)
+        for index in range(count)
+    ]
+
+
+def _spoken(exchange: Exchange, voice: Voice, rng: np.random.Generator, *, pauses: bool = False) -> Question:
+    parts = exchange.question.split("|") if pauses else [exchange.question.replace("|", "")]
+    own = np.random.default_rng(zlib.crc32(f"{voice.name} {exchange.question} {rng.integers(2**31)}".encode()))
+    speaker = voice.settled(own)
+    sounds = [said(speaker, " ".join(part.split()), own)[0] for part in parts]
+    between = np.zeros(round(THINKING * RATE), np.float32)
+    speech = np.concatenate([piece for sound in sounds for piece in (sound, between)][:-1])
+    pcm = np.concatenate([np.zeros(round(LEAD * RATE), np.float32), speech, np.zeros(round(ANSWER * RATE), np.float32)])
+    return Question(exchange=exchange, voice=voice.name, pcm=pcm, start=LEAD, end=LEAD + len(speech) / RATE)

@@ -1,0 +1,56 @@
+"""A dialogue to train on: two channels of one length, and the words in them with their times."""
+
+import math
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.errors import CorpusError
+
+__all__ = ["Dialogue", "Word"]
+
+Float32 = NDArray[np.float32]
+
+
+@attrs.frozen
+class Word:
+    """A word, and when it is said, in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Dialogue:
+    """What the user's microphone hears and what the agent says, float32 ``[samples]`` both, and who says which words.
+
+    :raises CorpusError: if the channels differ in length, or a word has no place in them
+    """
+
+    name: str
+    sample_rate: int
+    user: Float32
+    agent: Float32
+    agent_words: tuple[Word, ...]
+    user_words: tuple[Word, ...] | None = ()
+    """``None`` if nobody has written down what the user says."""
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.user) != len(self.agent):
+            raise CorpusError(
+                f"{self.name}: the user's channel has {len(self.user)} samples and the agent's {len(self.agent)}; "
+                "export both from the same start to the same end"
+            )
+        for word in (*self.agent_words, *(self.user_words or ())):
+            if not 0 <= word.start <= word.end < math.inf or word.start >= self.seconds:
+                raise CorpusError(
+                    f"{self.name}: the word '{word.text}' is said from {word.start} to {word.end} s, and the dialogue "
+                    f"has {self.seconds:.2f} s; correct its times, or remove it"
+                )
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return len(self.user) / self.sample_rate

@@ -1,0 +1,104 @@
+"""Recorded dialogues as training data: a stereo file each, user left and agent right, beside the agent's words.
+
+The words stand in a file of the same name that ends in ``.json``, as ``duplex process`` writes ``transcript.json``:
+``{"chunks": [{"text": word, "timestamp": [start, end]}]}``, in seconds.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio import UserChannel
+from duplex.errors import CorpusError
+from duplex.training.data.synthesizers import SAMPLE_RATE
+from duplex.training.dialogues.dialogue import Dialogue, Word
+from duplex.transports.decoding import Decoder
+from duplex.transports.files import AUDIO_SUFFIXES
+
+__all__ = ["RecordedDialogue", "find_dialogues", "read_dialogue"]
+
+WORDS = '{"chunks": [{"text": "Hello", "timestamp": [0.5, 0.9]}]}'
+
+
+@attrs.frozen
+class RecordedDialogue:
+    """One recorded dialogue."""
+
+    path: Path
+    needs: tuple[str, ...] = ()
+
+    def make(self, seconds: float, rng: np.random.Generator) -> list[Dialogue]:  # noqa: ARG002 -- nothing is drawn
+        """Read it.
+
+        :raises CorpusError: if its words have no times, or no place in it
+        :raises AudioFileError: if the recording is damaged
+        """
+        return [read_dialogue(self.path)]
+
+
+def find_dialogues(folder: Path) -> dict[Path, float]:
+    """Return the recorded dialogues of a folder and their seconds, once every one has been read through.
+
+    :raises CorpusError: if there are none, or one cannot be learnt from
+    :raises AudioFileError: if a recording is damaged
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise CorpusError(f"{folder} has no recordings ({', '.join(sorted(AUDIO_SUFFIXES))}); give another folder")
+    return {path: read_dialogue(path).seconds for path in paths}
+
+
+def read_dialogue(path: Path) -> Dialogue:
+    """Read a stereo recording and the words beside it.
+
+    :raises CorpusError: if words are missing or have no times, or channels differ in length
+    :raises AudioFileError: if the recording is damaged
+    """
+    return Dialogue(
+        name=str(path),
+        sample_rate=SAMPLE_RATE,
+        user=_channel(path, "left"),
+        agent=_channel(path, "right"),
+        agent_words=_words(path.with_suffix(".json")),
+        user_words=None,
+    )
+
+
+def _channel(path: Path, channel: UserChannel) -> NDArray[np.float32]:
+    decoder = Decoder(path, SAMPLE_RATE, channel)
+    if decoder.channels == 1:
+        decoder.close()
+        raise CorpusError(f"{path} is mono; a dialogue is stereo, user left, agent right: export both channels")
+    pieces: list[NDArray[np.float32]] = []
+    try:
+        while (piece := decoder.read()) is not None:
+            pieces.append(piece)
+    finally:
+        decoder.close()
+    return np.concatenate(pieces)
+
+
+def _words(path: Path) -> tuple[Word, ...]:
+    try:
+        words = tuple(_word(path, chunk) for chunk in json.loads(path.read_bytes())["chunks"])
+    except FileNotFoundError:
+        raise CorpusError(f"{path} is missing; write the agent's words there, as {WORDS}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{path} has no words ({error}); write them as {WORDS}") from error
+    return words
+
+
+def _word(path: Path, chunk: Any) -> Word:
+    try:
+        entry: Mapping[str, Any] = chunk
+        start, end = entry["timestamp"]
+        return Word(str(entry["text"]).strip(), float(start), float(end))
+    except (KeyError, TypeError, ValueError):
+        raise CorpusError(
+            f"{path}: {json.dumps(chunk)[:80]} is no word with its times; write it as in {WORDS}"
+        ) from None

@@ -1,0 +1,98 @@
+"""Dialogues on disk, as tokens: a safetensors file of many, laid end to end.
+
+::
+
+    tokens    int16 [2 + agent + user codebooks, frames]   text, agent, user, the user's text
+    ends      int64 [dialogues]                            where each of them ends
+    metadata  "dialogues": which codec and tokenizer made them, and how the rows are shared out, as JSON
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from duplex.atomic import atomic_write_bytes
+from duplex.checkpoint import Checkpoint
+from duplex.errors import CorpusError
+from duplex.training.dialogues.tokens import DialogueTokens, TextMarks
+
+__all__ = ["Origin", "codec_fingerprint", "fingerprint", "read_dialogues", "write_dialogues"]
+
+LARGEST_VOCABULARY = 2**15
+MAKE = "make the dialogues anew with: duplex train dialogues"
+
+
+@attrs.frozen(kw_only=True)
+class Origin:
+    """What dialogues were made with; those of one run must agree in it."""
+
+    codec: str
+    """Fingerprint of the codec's weights."""
+    tokenizer: str
+    """Fingerprint of the tokenizer."""
+    codebooks: int
+    vocabulary: int
+    """Entries of a codebook."""
+    text_vocabulary: int
+    frame_rate: float
+    marks: TextMarks
+
+
+def codec_fingerprint(codec: Checkpoint) -> str:
+    """Return the SHA-256 of a codec alone, whatever model it comes with."""
+    told = json.dumps(attrs.asdict(codec.mimi), sort_keys=True)
+    weights = "" if codec.mimi_weights is None else fingerprint(codec.mimi_weights)
+    return hashlib.sha256(f"{told} {weights}".encode()).hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_dialogues(path: Path, dialogues: Sequence[DialogueTokens], origin: Origin) -> None:
+    """Write a shard.
+
+    :raises CorpusError: if the tokenizer has more tokens than a shard can hold
+    :raises OutputError: if it cannot be written
+    """
+    if max(origin.text_vocabulary, origin.vocabulary) > LARGEST_VOCABULARY:
+        raise CorpusError(
+            f"tokens are kept as 16 bits, {LARGEST_VOCABULARY} at most; choose a tokenizer with fewer pieces"
+        )
+    rows = [np.vstack([tokens.text, tokens.agent, tokens.user, tokens.user_text]) for tokens in dialogues]
+    tensors = {
+        "tokens": np.concatenate(rows, axis=1).astype(np.int16),
+        "ends": np.cumsum([len(tokens.text) for tokens in dialogues], dtype=np.int64),
+    }
+    atomic_write_bytes(path, save(tensors, metadata={"dialogues": json.dumps(attrs.asdict(origin))}))
+
+
+def read_dialogues(path: Path) -> tuple[list[NDArray[np.int16]], Origin]:
+    """Return a shard's dialogues, int16 ``[rows, frames]`` each, and what they were made with.
+
+    :raises CorpusError: if it is damaged, or something else
+    """
+    try:
+        opened: Any = safe_open(path, framework="np")
+        with opened as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            about: dict[str, Any] = json.loads(metadata["dialogues"])
+            about["marks"] = TextMarks(**about["marks"])
+            origin = Origin(**about)
+            tokens, ends = file.get_tensor("tokens"), file.get_tensor("ends")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CorpusError(f"{path} is not a readable file of dialogues ({error}); {MAKE}") from error
+    rows = 2 + 2 * origin.codebooks
+    if tokens.dtype != np.int16 or tokens.ndim != 2 or tokens.shape[0] != rows or ends[-1:] != tokens.shape[1]:  # noqa: PLR2004
+        raise CorpusError(f"{path} holds {tokens.dtype} {list(tokens.shape)}, not int16 of {rows} rows; {MAKE}")
+    return np.split(tokens, ends[:-1], axis=1), origin

@@ -1,0 +1,85 @@
+"""Where a dialogue is performed: two channels on one time line, filled with speech as it is said.
+
+Times are seconds from the dialogue's beginning.
+"""
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.training.data.synthesizers import SAMPLE_RATE
+from duplex.training.data.voices import AGENT, Voice
+from duplex.training.dialogues.dialogue import Word
+from duplex.training.dialogues.speech import said
+
+__all__ = ["Channel", "Stage"]
+
+Float32 = NDArray[np.float32]
+FADE = 0.03
+
+
+class Channel:
+    """One speaker's channel."""
+
+    def __init__(self) -> None:
+        self.words: list[Word] = []
+        self._pieces: list[tuple[int, Float32]] = []
+
+    @property
+    def end(self) -> float:
+        """When the last sound in it ends."""
+        return max((start + len(pcm) for start, pcm in self._pieces), default=0) / SAMPLE_RATE
+
+    def add(self, at: float, pcm: Float32, words: list[Word]) -> None:
+        """Put in sound at a time, and its words, whose times count from there."""
+        self._pieces.append((round(at * SAMPLE_RATE), pcm))
+        self.words += [attrs.evolve(word, start=word.start + at, end=word.end + at) for word in words]
+
+    def cut(self, at: float) -> None:
+        """Fall silent at a time: what was begun fades out, what was to come is never said."""
+        last, length = round(at * SAMPLE_RATE), round(FADE * SAMPLE_RATE)
+        self._pieces = [(start, _faded(pcm, last - start, length)) for start, pcm in self._pieces if start < last]
+        self.words = [attrs.evolve(word, end=min(word.end, at)) for word in self.words if word.start < at]
+
+    def sound(self, seconds: float) -> Float32:
+        """Return the whole channel, float32 ``[samples]``."""
+        whole = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+        for start, pcm in self._pieces:
+            piece = pcm[: max(0, len(whole) - start)]
+            whole[start : start + len(piece)] += piece
+        return whole
+
+
+class Stage:
+    """A user and the agent."""
+
+    def __init__(self, voice: Voice, rng: np.random.Generator) -> None:
+        self.user = Channel()
+        self.agent = Channel()
+        self.rng = rng
+        self.now = 0.0
+        """Up to when everything has happened."""
+        self._voice = voice
+
+    def user_says(self, text: str, at: float) -> float:
+        """Have the user say something; return when it ends."""
+        return self._say(self.user, self._voice, text, at)
+
+    def agent_says(self, text: str, at: float) -> float:
+        """Have the agent say something; return when it ends."""
+        return self._say(self.agent, AGENT, text, at)
+
+    def _say(self, channel: Channel, voice: Voice, text: str, at: float) -> float:
+        pcm, words = said(voice, text, self.rng)
+        channel.add(at, pcm, words)
+        return at + len(pcm) / SAMPLE_RATE
+
+
+def _faded(pcm: Float32, length: int, fade: int) -> Float32:
+    """Return the first samples, the last of them fading out."""
+    if len(pcm) <= length:
+        return pcm
+    kept = pcm[:length].copy()
+    fade = min(fade, length)
+    kept[length - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return kept

@@ -1,0 +1,76 @@
+"""Dialogues as a language model sees them: a text token and codes of both channels, frame by frame.
+
+Columns are time steps, undelayed, as in ``tokens.safetensors``. The text stream holds the agent's words where they are
+said: a word's pieces from the frame in which it begins, one a frame, an end-of-padding token before the first of them
+where that frame is free, padding elsewhere (section 3.4.4 of the paper). The user's words stand the same way in a
+stream of their own, which is not an input: training may read them from what the model has understood.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.frame_model import UNGENERATED, Codec
+from duplex.tokenizer import Tokenizer
+from duplex.training.dialogues.dialogue import Dialogue, Word
+
+__all__ = ["DialogueTokens", "TextMarks", "aligned", "tokenize"]
+
+Int64 = NDArray[np.int64]
+
+
+@attrs.frozen
+class TextMarks:
+    """The tokens that stand for no word."""
+
+    padding: int = 3
+    end_of_padding: int = 0
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class DialogueTokens:
+    """One dialogue's tokens, int64, all of the same number of frames."""
+
+    text: Int64
+    """``[frames]``"""
+    agent: Int64
+    """``[codebooks, frames]``"""
+    user: Int64
+    """``[codebooks, frames]``"""
+    user_text: Int64
+    """``[frames]``, all ``UNGENERATED`` if nobody has written it down"""
+
+
+def tokenize(dialogue: Dialogue, codec: Codec, tokenizer: Tokenizer, marks: TextMarks) -> DialogueTokens:
+    """Return a dialogue's tokens; a last frame that is not whole is filled up with silence."""
+    agent, user = codec.encode(dialogue.agent), codec.encode(dialogue.user)
+    frames, frame = int(agent.shape[1]), codec.spec.frame_size / codec.spec.sample_rate
+    unknown: Int64 = np.full(frames, UNGENERATED, np.int64)
+    return DialogueTokens(
+        text=aligned(dialogue.agent_words, frames, frame, tokenizer, marks),
+        agent=agent,
+        user=user,
+        user_text=unknown
+        if dialogue.user_words is None
+        else aligned(dialogue.user_words, frames, frame, tokenizer, marks),
+    )
+
+
+def aligned(words: Sequence[Word], frames: int, frame: float, tokenizer: Tokenizer, marks: TextMarks) -> Int64:
+    """Return words as a stream of tokens, int64 ``[frames]``, ``frame`` seconds each.
+
+    A word whose first frame is still taken by the one before begins in the next free one.
+    """
+    stream = np.full(frames, marks.padding, np.int64)
+    free = 0
+    for word in sorted(words, key=lambda word: word.start):
+        pieces = tokenizer.encode(word.text)
+        first = max(free, int(word.start / frame))
+        if first > free and pieces and first < frames:
+            stream[first - 1] = marks.end_of_padding
+        pieces = pieces[: max(0, frames - first)]
+        stream[first : first + len(pieces)] = pieces
+        free = first + len(pieces)
+    return stream

@@ -1,0 +1,54 @@
+"""The built-in model's text tokenizer: a small sentencepiece model, made of what the agent and its users say."""
+
+import io
+
+import numpy as np
+import sentencepiece
+
+from duplex.training.data.sentences import sentence
+from duplex.training.dialogues.scenes import AGENT_BACKCHANNELS
+from duplex.training.dialogues.tokens import TextMarks
+from duplex.training.dialogues.topics import TOPICS, Memory, ask
+
+__all__ = ["make_tokenizer"]
+
+PIECES = 900
+ASKED = 300
+"""Times that each topic is asked."""
+MARKS = ".,!?"
+KNOWN_NAMES = 0.5
+EMPHASIS = 300
+"""Times that every word of an answer is given by itself, so that it becomes a piece."""
+SENTENCES = 1500
+
+
+def make_tokenizer(seed: int, marks: TextMarks) -> bytes:
+    """Return a sentencepiece model, which depends on the seed alone; padding tokens are its special pieces.
+
+    Every word of an answer is one piece, so that it takes one frame; marks are pieces of their own.
+    """
+    rng = np.random.default_rng(seed)
+    texts: list[str] = []
+    answered = set(AGENT_BACKCHANNELS)
+    for topic in TOPICS:
+        for _ in range(ASKED):
+            exchange = ask(topic, "training", rng, Memory(name="Anna" if rng.random() < KNOWN_NAMES else None))
+            answered |= {word.strip(MARKS) for word in exchange.answer.split()}
+            texts += [exchange.question.replace("|", ""), exchange.answer]
+    texts += sorted(answered) * EMPHASIS
+    texts += [sentence(rng) for _ in range(SENTENCES)]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(  # pyright: ignore[reportUnknownMemberType] -- it has no annotations
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        vocab_size=PIECES,
+        byte_fallback=True,
+        character_coverage=1.0,
+        unk_id=marks.end_of_padding,
+        bos_id=1,
+        eos_id=2,
+        pad_id=marks.padding,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return model.getvalue()

@@ -1,0 +1,34 @@
+"""Weights to start from: what is added to the residual stream shrinks with the number of layers that add to it."""
+
+import torch
+from torch import nn
+
+from duplex.backends.torch.attention import Attention
+from duplex.backends.torch.depth import StackedAttention
+from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.transformer import GatedFeedForward
+
+__all__ = ["initialize"]
+
+EMBEDDING_SIZE = 0.1
+
+
+@torch.no_grad()
+def initialize(model: LanguageModel, seed: int) -> None:
+    """Give every weight of a language model a value to start from."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.normal_(std=module.in_features**-0.5, generator=generator)
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(std=EMBEDDING_SIZE, generator=generator)
+        elif isinstance(module, Attention | StackedAttention):
+            module.in_proj_weight.normal_(std=module.in_proj_weight.shape[1] ** -0.5, generator=generator)
+    depths = [model.transformer] if model.depth is None else [model.transformer, model.depth]
+    for part in depths:
+        for module in part.modules():
+            # Two of them in each layer add to the stream.
+            if isinstance(module, Attention | StackedAttention):
+                module.out_proj.weight.mul_((2 * len(part.layers)) ** -0.5)
+            elif isinstance(module, GatedFeedForward):
+                module.linear_out.weight.mul_((2 * len(part.layers)) ** -0.5)

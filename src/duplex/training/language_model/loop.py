@@ -1,0 +1,146 @@
+"""The language model's training: dialogues in, a whole checkpoint out."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from duplex.checkpoint import Checkpoint, resolve
+from duplex.config import LanguageModelConfig
+from duplex.errors import CorpusError
+from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS, Layout
+from duplex.tokenizer import Tokenizer
+from duplex.training.devices import Place
+from duplex.training.dialogues.plan import TOKENIZER
+from duplex.training.dialogues.shards import codec_fingerprint, fingerprint
+from duplex.training.language_model.release import release
+from duplex.training.language_model.settings import TINY_LANGUAGE_MODEL, LanguageModelSettings
+from duplex.training.language_model.stretches import Stretches
+from duplex.training.language_model.trained_model import TrainedLanguageModel
+from duplex.training.run_folder import RunFolder
+from duplex.training.trainer import Report, Trainer
+
+__all__ = ["train_language_model"]
+
+VALIDATION_BATCHES = 8
+MODEL = "model"
+"""The folder of the release, in the run's."""
+
+
+def train_language_model(
+    data: Path,
+    out: Path,
+    settings: LanguageModelSettings | None = None,
+    *,
+    config: Mapping[str, Any] = TINY_LANGUAGE_MODEL,
+    codec: str = "tiny",
+    device: str = "auto",
+    save_every: float = 120.0,
+    progress: Callable[[Report], None] | None = None,
+) -> Path:
+    """Train a language model on dialogues, or go on with a run, and return the folder of the released checkpoint.
+
+    :param data: a folder of dialogues, as ``duplex train dialogues`` makes it, with its tokenizer
+    :param out: the run's folder, new or one that was interrupted
+    :param config: as in ``config.json``; only the language model's part counts
+    :param codec: the codec that the dialogues were made with, as :func:`duplex.load_codec` takes it
+    :raises CorpusError: if the dialogues are missing, damaged, or do not fit the configuration, codec or tokenizer
+    :raises TrainingError: if ``out`` holds another run, or losses are no longer finite
+    :raises ConfigError: if the configuration cannot be run
+    :raises OutputError: if something cannot be written; the last checkpoint stays
+    """
+    chosen = settings or LanguageModelSettings()
+    config = {key: value for key, value in config.items() if key not in Layout.OWN_KEYS}
+    shape = LanguageModelConfig.from_mapping(config, where="the language model's configuration")
+    place = Place.choose(device)
+    stretches = Stretches(data, shape, chosen)
+    files = _other_files(data, stretches, resolve(codec, parts=("codec",)))
+    run = RunFolder(
+        out,
+        {
+            "kind": "language model",
+            "config": dict(config),
+            "settings": attrs.asdict(chosen, filter=attrs.filters.exclude("steps")),
+            "dialogues": attrs.asdict(stretches.origin),
+        },
+    )
+    model = TrainedLanguageModel(shape, chosen)
+    trainer = _LanguageModelTrainer(model.to(place.device), stretches, run, place, dict(config), files)
+    with place:
+        trainer.resume()
+        trainer.train(save_every, progress)
+    return out / MODEL
+
+
+class _LanguageModelTrainer(Trainer):
+    """A run of the language model."""
+
+    BETAS: ClassVar[tuple[float, float]] = (0.9, 0.95)
+    WEIGHT_DECAY: ClassVar[float] = 0.1
+
+    def __init__(
+        self,
+        model: TrainedLanguageModel,
+        stretches: Stretches,
+        run: RunFolder,
+        place: Place,
+        config: Mapping[str, Any],
+        files: Mapping[str, bytes],
+    ) -> None:
+        settings = model.settings
+        super().__init__(model, settings, run, place, settings.batch * stretches.seconds * place.processes)
+        model.model.prepare()
+        self._model = model
+        self._stretches = stretches
+        self._config = config
+        self._files = files
+
+    def losses(self) -> dict[str, Tensor]:
+        """Return the losses of this step's stretches."""
+        return self._model(self._tensor(self._stretches.batch(self.step, self.place.rank)))
+
+    def learning_rate(self) -> float:
+        """Return the rate of this step."""
+        return self._model.settings.learning_rate_at(self.step)
+
+    def groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Return all of it: one group."""
+        return {"all": list(self._model.parameters())}
+
+    def validated(self) -> dict[str, float]:
+        """Return the losses on dialogues kept apart."""
+        sums: dict[str, float] = defaultdict(float)
+        for index in range(VALIDATION_BATCHES):
+            for name, value in self._model(self._tensor(self._stretches.validation(index))).items():
+                sums[name] += float(value) / VALIDATION_BATCHES
+        return sums
+
+    def show(self) -> None:
+        """Write a release."""
+        release(self._model.model, self._config, self._files, self.run.path / MODEL)
+
+    def _tensor(self, tokens: Any) -> Tensor:
+        return torch.tensor(tokens, device=self.place.device)
+
+
+def _other_files(data: Path, stretches: Stretches, codec: Checkpoint) -> dict[str, bytes]:
+    """Return the files that a checkpoint has besides the language model's.
+
+    :raises CorpusError: if the tokenizer or the codec is not that of the dialogues
+    """
+    tokenizer = data / TOKENIZER
+    Tokenizer.load(tokenizer).check_vocabulary(stretches.origin.text_vocabulary)
+    if fingerprint(tokenizer) != stretches.origin.tokenizer:
+        raise CorpusError(f"{tokenizer} is not the tokenizer that the dialogues were made with; make them anew")
+    if codec.mimi_weights is None or codec_fingerprint(codec) != stretches.origin.codec:
+        raise CorpusError(f"{data} was made with another codec than '{codec.name}'; give that one with --codec")
+    return {
+        TOKENIZER: tokenizer.read_bytes(),
+        MIMI_CONFIG: (json.dumps(attrs.asdict(codec.mimi), indent=1) + "\n").encode(),
+        MIMI_WEIGHTS: codec.mimi_weights.read_bytes(),
+    }

@@ -1,0 +1,104 @@
+"""Stretches of dialogue to train on. Those of a step depend on the seed and the step alone, so a run can go on."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.config import LanguageModelConfig
+from duplex.errors import CorpusError
+from duplex.training.dialogues.shards import MAKE, Origin, read_dialogues
+from duplex.training.language_model.settings import LanguageModelSettings
+
+__all__ = ["Stretches"]
+
+Int16 = NDArray[np.int16]
+VALIDATION_SEED = 2**32 - 1
+KEPT_APART = 20
+"""One dialogue in so many is never trained on."""
+
+
+class Stretches:
+    """All dialogues of a folder, in memory (1.6 MB an hour).
+
+    :raises CorpusError: if there are none, one is damaged, they were made with different codecs or tokenizers, or do
+        not fit the model
+    """
+
+    def __init__(self, folder: Path, config: LanguageModelConfig, settings: LanguageModelSettings) -> None:
+        dialogues, self.origin = _read_all(folder)
+        _check_fit(folder, self.origin, config)
+        self._settings = settings
+        self.seconds = settings.frames / self.origin.frame_rate
+        """Length of one stretch."""
+        kept = dialogues[::KEPT_APART] if len(dialogues) > 1 else dialogues
+        self._validation = _Pool(kept)
+        self._training = _Pool([tokens for index, tokens in enumerate(dialogues) if index % KEPT_APART] or kept)
+
+    def batch(self, step: int, rank: int = 0) -> NDArray[np.int64]:
+        """Return the stretches of a step, int64 ``[batch, 2 + n_q, frames]``."""
+        return self._drawn(self._training, np.random.default_rng((self._settings.seed, rank, step)))
+
+    def validation(self, index: int) -> NDArray[np.int64]:
+        """Return stretches that are never trained on; the same ones for each index."""
+        return self._drawn(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
+
+    def _drawn(self, pool: "_Pool", rng: np.random.Generator) -> NDArray[np.int64]:
+        return np.stack([pool.draw(rng, self._settings.frames) for _ in range(self._settings.batch)]).astype(np.int64)
+
+
+class _Pool:
+    """Dialogues, drawn from by their length."""
+
+    def __init__(self, dialogues: list[Int16]) -> None:
+        self._dialogues = dialogues
+        lengths = np.array([tokens.shape[1] for tokens in dialogues], np.float64)
+        self._shares = lengths / lengths.sum()
+
+    def draw(self, rng: np.random.Generator, frames: int) -> Int16:
+        """Return so many frames from anywhere; a dialogue that is shorter goes on with the next one."""
+        index = int(rng.choice(len(self._dialogues), p=self._shares))
+        tokens = self._dialogues[index]
+        start = int(rng.integers(max(1, tokens.shape[1] - frames + 1)))
+        pieces = [tokens[:, start : start + frames]]
+        while sum(piece.shape[1] for piece in pieces) < frames:
+            index = (index + 1) % len(self._dialogues)
+            pieces.append(self._dialogues[index])
+        return np.concatenate(pieces, axis=1)[:, :frames]
+
+
+def _read_all(folder: Path) -> tuple[list[Int16], Origin]:
+    paths = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not paths:
+        raise CorpusError(f"{folder} has no dialogues; make them with: duplex train dialogues --out {folder}")
+    dialogues: list[Int16] = []
+    first: Origin | None = None
+    for path in paths:
+        tokens, origin = read_dialogues(path)
+        if first is not None and origin != first:
+            raise CorpusError(f"{path} was made with another codec or tokenizer than {paths[0]}; {MAKE}")
+        first = origin
+        dialogues += [dialogue for dialogue in tokens if dialogue.shape[1]]
+    if first is None or not dialogues:
+        raise CorpusError(f"{folder} has dialogues without a single frame; {MAKE}")
+    return dialogues, first
+
+
+def _check_fit(folder: Path, origin: Origin, config: LanguageModelConfig) -> None:
+    """Check that dialogues can be what a model learns from.
+
+    :raises CorpusError: naming the key of the configuration that does not fit
+    """
+    for key, had, wanted in (
+        ("n_q", 2 * origin.codebooks, config.n_q),
+        ("card", origin.vocabulary, config.card),
+        ("dep_q", origin.codebooks, config.agent_streams),
+        ("text_card", origin.text_vocabulary, config.text_card),
+        ("existing_text_padding_id", origin.marks.padding, config.existing_text_padding_id),
+        ("existing_text_end_padding_id", origin.marks.end_of_padding, config.existing_text_end_padding_id),
+    ):
+        if had != wanted:
+            raise CorpusError(
+                f"the configuration's '{key}' is {wanted}, but {folder} has dialogues of {had}; give the configuration "
+                "that belongs to their codec and tokenizer, or make them anew"
+            )

@@ -1,0 +1,97 @@
+"""The language model as it is trained: the backend's own :class:`LanguageModel`, with its losses around it.
+
+Step s reads index s - 1 of every delayed stream and is asked for index s of text and agent, as in
+:mod:`duplex.delays`; a stretch of dialogue is treated as if it began there.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duplex.backends.torch.depth import DepthTransformer
+from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.state import Call
+from duplex.config import LanguageModelConfig
+from duplex.frame_model import UNGENERATED
+from duplex.training.language_model.initial import initialize
+from duplex.training.language_model.settings import LanguageModelSettings
+
+__all__ = ["TrainedLanguageModel"]
+
+IGNORED = UNGENERATED
+
+
+class TrainedLanguageModel(nn.Module):
+    """A language model with its losses, and a head that reads the user's words."""
+
+    def __init__(self, config: LanguageModelConfig, settings: LanguageModelSettings) -> None:
+        super().__init__()
+        self.model = LanguageModel(config)
+        self.settings = settings
+        self.user_text_head = nn.Linear(config.dim, config.text_card)
+        initialize(self.model, settings.seed)
+        nn.init.zeros_(self.user_text_head.weight)
+        nn.init.zeros_(self.user_text_head.bias)
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Return the losses of stretches of dialogue, the weighted sum of all as ``total``.
+
+        ``tokens`` is int64 ``[batch, 2 + n_q, frames]``: text, agent, user, the user's text, undelayed.
+        """
+        model, config = self.model, self.model.config
+        delayed = self._delayed(tokens[:, :-1])
+        context = model.temporal(_shifted(delayed, model.initial), Call())
+        text, agent = delayed[:, 0], delayed[:, model.agent]
+        losses = {"text": self._text_loss(model.text_linear(context), text)}
+        if model.depth is not None:
+            codes = self._code_losses(
+                model.depth, context.flatten(0, 1), text.flatten(), agent.transpose(1, 2).flatten(0, 1)
+            )
+            weights = codes.new_ones(len(codes))
+            weights[0] = self.settings.semantic_weight
+            losses |= {"codes": (codes * weights).sum() / weights.sum(), "acoustic": codes[1:].mean().detach()}
+        late = self.settings.user_text_delay
+        said = functional.pad(tokens[:, -1], (late, 0), value=config.existing_text_padding_id)[:, : tokens.shape[2]]
+        losses["user_text"] = self._text_loss(self.user_text_head(context), said)
+        weighted = [losses["text"], self.settings.user_text_weight * losses["user_text"]]
+        if model.depth is not None:
+            weighted.append(losses["codes"])
+        return losses | {"total": sum(weighted, context.new_zeros(()))}
+
+    def _delayed(self, tokens: Tensor) -> Tensor:
+        """Return ``[batch, streams, frames]`` shifted by each stream's delay; what is before a stream is ignored."""
+        frames = tokens.shape[2]
+        rows = [
+            functional.pad(row, (delay, 0), value=IGNORED)[:, :frames]
+            for row, delay in zip(tokens.unbind(1), self.model.config.delays, strict=True)
+        ]
+        return torch.stack(rows, dim=1)
+
+    def _text_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Return the cross entropy of logits ``[batch, frames, vocabulary]``, in which padding weighs less."""
+        config = self.model.config
+        weights = logits.new_ones(logits.shape[-1], dtype=torch.float32)
+        weights[config.existing_text_padding_id] = self.settings.padding_weight
+        wanted = wanted.flatten()
+        summed = functional.cross_entropy(
+            logits.float().flatten(0, 1), wanted, weights, ignore_index=IGNORED, reduction="sum"
+        )
+        # Where nobody has written down what the user says, all of it is ignored.
+        return summed / weights[wanted.clamp(min=0)].where(wanted != IGNORED, 0.0).sum().clamp(min=1.0)
+
+    def _code_losses(self, depth: DepthTransformer, context: Tensor, text: Tensor, codes: Tensor) -> Tensor:
+        """Return the cross entropy of each codebook, ``[codebooks]``."""
+        past = depth.begin()
+        losses: list[Tensor] = []
+        previous = torch.where(text == IGNORED, self.model.config.text_card, text)
+        for codebook, wanted in enumerate(codes.unbind(1)):
+            logits = depth.logits(context, previous, codebook, past)
+            losses.append(functional.cross_entropy(logits, wanted, ignore_index=IGNORED))
+            previous = torch.where(wanted == IGNORED, self.model.config.card, wanted)
+        return torch.stack(losses)
+
+
+def _shifted(delayed: Tensor, initial: Tensor) -> Tensor:
+    """Return what each step reads: the step before, or the initial token where there is none."""
+    before = functional.pad(delayed, (1, 0), value=IGNORED)[:, :, :-1]
+    return torch.where(before == IGNORED, initial[None, :, None], before)

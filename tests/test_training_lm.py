@@ -1,0 +1,265 @@
+"""Training of the language model: what it is asked for, and runs of a few steps."""
+
+import json
+import signal
+
+import attrs
+import numpy as np
+import pytest
+import torch
+
+import duplex
+from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.state import Call, SlotState, bind
+from duplex.config import LanguageModelConfig
+from duplex.errors import CorpusError, TrainingError, UsageError
+from duplex.frame_model import SessionOptions
+from duplex.training import trainer
+from duplex.training.dialogues.plan import TOKENIZER
+from duplex.training.dialogues.shards import Origin, codec_fingerprint, fingerprint, write_dialogues
+from duplex.training.dialogues.tokens import DialogueTokens, TextMarks
+from duplex.training.dialogues.vocabulary import make_tokenizer
+from duplex.training.language_model import TINY_LANGUAGE_MODEL, LanguageModelSettings, train_language_model
+from duplex.training.language_model.stretches import Stretches
+from duplex.training.language_model.trained_model import TrainedLanguageModel
+from duplex.training.run_folder import RunFolder
+from training_support import checkpoint
+
+MARKS = TextMarks()
+SMALL = TINY_LANGUAGE_MODEL | {
+    "dim": 32,
+    "num_heads": 2,
+    "num_layers": 2,
+    "context": 20,
+    "depformer_dim": 16,
+    "depformer_dim_feedforward": 48,
+    "depformer_num_heads": 2,
+    "depformer_num_layers": 2,
+}
+CONFIG = LanguageModelConfig.from_mapping(SMALL, where="here")
+QUICK = LanguageModelSettings(steps=6, batch=2, frames=16, warmup=2)
+
+
+def some_dialogue(frames, seed=0):
+    """Tokens with a rule: the agent says the codes that the user said a frame before, and writes the first of them."""
+    rng = np.random.default_rng(seed)
+    user = np.repeat(rng.integers(0, 4, (8, -(-frames // 2))), 2, axis=1)[:, :frames]
+    agent = np.roll(user, 1, axis=1)
+    return DialogueTokens(text=user[0] + 10, agent=agent, user=user, user_text=np.full(frames, MARKS.padding))
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return duplex.checkpoint.resolve("tiny", parts=("codec",))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, codec):
+    folder = tmp_path_factory.mktemp("dialogues")
+    (folder / TOKENIZER).write_bytes(make_tokenizer(0, MARKS))
+    origin = Origin(
+        codec=codec_fingerprint(codec),
+        tokenizer=fingerprint(folder / TOKENIZER),
+        codebooks=8,
+        vocabulary=512,
+        text_vocabulary=SMALL["text_card"],
+        frame_rate=12.5,
+        marks=MARKS,
+    )
+    for index in range(2):
+        dialogues = [some_dialogue(40 + seed, seed + 10 * index) for seed in range(8)]
+        write_dialogues(folder / f"dialogues-{index:04}.safetensors", dialogues, origin)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def shortened(monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(trainer, "LOG_EVERY", 3)
+    monkeypatch.setattr(RunFolder, "plot", lambda _: None)
+
+
+def train(data, out, settings=QUICK, **options):
+    return train_language_model(data, out, settings, **{"config": SMALL, "device": "cpu", **options})
+
+
+def model_of(settings=QUICK):
+    model = TrainedLanguageModel(CONFIG, settings)
+    model.model.prepare()
+    return model
+
+
+# What is asked for
+
+
+@torch.no_grad()
+def test_training_sees_what_a_conversation_sees():
+    """The likelihood of a dialogue is that of the steps of a conversation in which its tokens are known."""
+    model, dialogue = model_of().eval(), some_dialogue(12)
+    tokens = np.vstack([dialogue.text, dialogue.agent, dialogue.user])
+    recorded = []
+
+    def watch(depth, forward=model.model.depth.logits):
+        def logits(context, previous, codebook, past):
+            made = forward(context, previous, codebook, past)
+            recorded.append((codebook, made))
+            return made
+
+        depth.logits = logits
+
+    watch(model.model.depth)
+    whole = model(torch.tensor(np.vstack([tokens, dialogue.user_text]))[None])
+    trained = [made for _, made in recorded]  # [12, card] for each codebook
+    recorded.clear()
+    state = SlotState.allocate(bind(model.model, "lm", 1), 1, dtype=torch.float32, device=torch.device("cpu"))
+    options = SessionOptions(greedy=True, temperature=1.0, text_temperature=1.0, top_k=0, text_top_k=0, seed=0)
+    model.model.begin(Call(state, filled=1), options)
+    texts = []
+    for step in range(12):
+        user = None if step == 0 else torch.tensor(tokens[9:, step - 1])[None]
+        # A column of the delayed sequences: text and the first codebook of this step, the others of the one before.
+        column = np.array([tokens[0, step], tokens[1, step], *(tokens[2:9, step - 1] if step else [-2] * 7)])
+        made = model.model(user, Call(state, filled=step + 1), [options], torch.tensor(column)[None])
+        texts.append(made.text_logits[0])
+    for codebook in range(8):
+        told = torch.cat([made for index, made in recorded if index == codebook])
+        rows = slice(1, None) if codebook > 1 else slice(None)  # before step 1, others than the first are not known
+        torch.testing.assert_close(told[rows], trained[codebook][rows], atol=2e-4, rtol=1e-3)
+    weights = torch.ones(SMALL["text_card"])
+    weights[MARKS.padding] = QUICK.padding_weight
+    wanted = torch.nn.functional.cross_entropy(torch.stack(texts), torch.tensor(tokens[0]), weights)
+    assert float(whole["text"]) == pytest.approx(float(wanted), rel=1e-3)
+
+
+@torch.no_grad()
+def test_losses_are_weighted():
+    tokens = torch.tensor(np.vstack([attrs.astuple(some_dialogue(16))[0], *attrs.astuple(some_dialogue(16))[1:]]))[None]
+    plain = model_of(attrs.evolve(QUICK, semantic_weight=1.0, user_text_weight=0.0))(tokens)
+    semantic = model_of(attrs.evolve(QUICK, semantic_weight=1e9))(tokens)
+    first = float(plain["codes"]) * 8 - float(plain["acoustic"]) * 7
+    assert float(semantic["codes"]) == pytest.approx(first, rel=1e-3)
+    assert float(plain["total"]) == pytest.approx(float(plain["text"] + plain["codes"]), rel=1e-5)
+
+
+@torch.no_grad()
+def test_first_losses_are_those_of_chance():
+    tokens = torch.tensor(np.vstack(list(attrs.astuple(some_dialogue(16)))))[None]
+    losses = model_of()(tokens)
+    assert float(losses["codes"]) < np.log(SMALL["card"]) + 1.5
+    assert float(losses["text"]) < np.log(SMALL["text_card"]) + 1.5
+
+
+# Runs
+
+
+def test_a_rule_is_learnt(data, tmp_path):
+    reports = []
+    settings = attrs.evolve(QUICK, steps=120, batch=4, frames=24, warmup=5, learning_rate=5e-3, semantic_weight=1.0)
+    train(data, tmp_path / "run", settings, progress=reports.append)
+    first, last = reports[0].losses, reports[-1].losses
+    assert first["codes"] > 3
+    assert last["codes"] < 0.7 * np.log(4)  # what knowing only how often each code comes would give
+    assert last["text"] < 0.7 * np.log(4)
+    assert last["validation_codes"] < 0.8 * np.log(4)
+
+
+def test_what_is_released_runs(data, tmp_path):
+    folder = train(data, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["dim"] == SMALL["dim"]
+    with duplex.load(str(folder)) as model:
+        assert model.spec.agent_streams == 8
+        assert model.spec.text_vocabulary == SMALL["text_card"]
+    trained = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["model"]
+    again = LanguageModel(CONFIG).state_dict()
+    assert {name.removeprefix("model.") for name in trained if name.startswith("model.")} == set(again)
+
+
+def test_a_run_goes_on(data, tmp_path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    train(data, whole)
+    torch.manual_seed(99)
+    compute, steps = TrainedLanguageModel.forward, []
+
+    def interrupted(self, tokens):
+        if self.training:
+            steps.append(None)
+            if len(steps) == 3:
+                signal.raise_signal(signal.SIGINT)
+        return compute(self, tokens)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainedLanguageModel, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, halves)
+    assert checkpoint(halves)["step"] == 3
+    train(data, halves)
+    first, second = checkpoint(whole)["model"], checkpoint(halves)["model"]
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    with pytest.raises(TrainingError, match=r"holds another run: its 'settings.batch' is 2, not 3"):
+        train(data, halves, attrs.evolve(QUICK, batch=3))
+
+
+# Bad input
+
+
+def test_stretches_depend_on_the_step(data):
+    stretches = Stretches(data, CONFIG, QUICK)
+    assert stretches.batch(0).shape == (2, 18, 16)
+    assert np.array_equal(stretches.batch(3), stretches.batch(3))
+    assert not np.array_equal(stretches.batch(3), stretches.batch(4))
+    assert not np.array_equal(stretches.batch(3), stretches.batch(3, rank=1))
+    assert stretches.seconds == pytest.approx(16 * 0.08)
+    long = Stretches(data, CONFIG, attrs.evolve(QUICK, frames=200))
+    assert long.batch(0).shape == (2, 18, 200)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("text_card", 950), ("card", 1024), ("dep_q", 4), ("existing_text_padding_id", 4)]
+)
+def test_another_configuration(data, tmp_path, key, value):
+    with pytest.raises(CorpusError, match=rf"'{key}' is {value}, but .* has dialogues of"):
+        train(data, tmp_path / "run", config=SMALL | {key: value})
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_dialogues(tmp_path):
+    for folder in (tmp_path / "none", tmp_path):
+        with pytest.raises(CorpusError, match=r"has no dialogues; make them with: duplex train dialogues"):
+            train(folder, tmp_path / "run")
+
+
+def test_dialogues_of_another_kind(data, tmp_path):
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for path in data.iterdir():
+        (mixed / path.name).write_bytes(path.read_bytes())
+    _, origin = (stretches := Stretches(data, CONFIG, QUICK)), stretches.origin
+    write_dialogues(mixed / "z.safetensors", [some_dialogue(20)], attrs.evolve(origin, codec="another"))
+    with pytest.raises(CorpusError, match=r"z\.safetensors was made with another codec or tokenizer than"):
+        train(mixed, tmp_path / "run")
+
+
+def test_another_tokenizer_or_codec(data, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in data.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    (other / TOKENIZER).write_bytes(make_tokenizer(1, MARKS))
+    with pytest.raises(CorpusError, match="is not the tokenizer that the dialogues were made with"):
+        train(other, tmp_path / "run")
+    origin = Stretches(data, CONFIG, QUICK).origin
+    (other / TOKENIZER).write_bytes((data / TOKENIZER).read_bytes())
+    for path in other.glob("*.safetensors"):
+        write_dialogues(path, [some_dialogue(30)], attrs.evolve(origin, codec="another"))
+    with pytest.raises(CorpusError, match=r"made with another codec than 'tiny'; .* with --codec"):
+        train(other, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"batch": 0}, {"frames": 1}, {"user_text_weight": float("nan")}, {"seed": -1}]
+)
+def test_settings_out_of_range(wrong):
+    (name,) = wrong
+    with pytest.raises(UsageError, match=rf"{name}.* is"):
+        LanguageModelSettings(**wrong)
