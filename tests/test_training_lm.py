@@ -13,7 +13,7 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.config import LanguageModelConfig
 from duplex.errors import CorpusError, TrainingError, UsageError
-from duplex.frame_model import SessionOptions
+from duplex.frame_model import ZERO, SessionOptions
 from duplex.training import trainer
 from duplex.training.dialogues.plan import TOKENIZER
 from duplex.training.dialogues.shards import Origin, codec_fingerprint, fingerprint, write_dialogues
@@ -149,12 +149,25 @@ def test_first_losses_are_those_of_chance():
     assert float(losses["text"]) < np.log(SMALL["text_card"]) + 1.5
 
 
+@torch.no_grad()
+def test_some_of_the_users_codes_are_not_heard():
+    model, tokens = model_of(attrs.evolve(QUICK, coarse_share=0.5, unheard_share=0.2)), torch.ones(400, 17, 10).long()
+    heard = model._heard(tokens)
+    assert torch.equal(heard[:, :9], tokens[:, :9])  # text and agent are what they are
+    left_out = (heard[:, 9:] == ZERO).float()
+    assert set(heard.unique().tolist()) == {ZERO, 1}
+    assert left_out[:, 0].mean() == pytest.approx(0.2, abs=0.02)  # the first codebook is never left out as a whole
+    assert left_out[:, 7].mean() == pytest.approx(0.5 * 7 / 8 + (1 - 0.5 * 7 / 8) * 0.2, abs=0.05)
+    assert torch.equal(model.eval()._heard(tokens), tokens)
+
+
 # Runs
 
 
 def test_a_rule_is_learnt(data, tmp_path):
     reports = []
     settings = attrs.evolve(QUICK, steps=120, batch=4, frames=24, warmup=5, learning_rate=5e-3, semantic_weight=1.0)
+    settings = attrs.evolve(settings, coarse_share=0, unheard_share=0)  # the rule needs every code
     train(data, tmp_path / "run", settings, progress=reports.append)
     first, last = reports[0].losses, reports[-1].losses
     assert first["codes"] > 3

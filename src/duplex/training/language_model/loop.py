@@ -102,6 +102,7 @@ class _LanguageModelTrainer(Trainer):
 
     def losses(self) -> dict[str, Tensor]:
         """Return the losses of this step's stretches."""
+        self._model.generator.manual_seed(self._model.settings.seed * 2**32 + self.step)
         return self._model(self._tensor(self._stretches.batch(self.step, self.place.rank)))
 
     def learning_rate(self) -> float:

@@ -76,6 +76,10 @@ class LanguageModelSettings:
     """Of what the user says, read from what the model has understood; the head that reads it is not released."""
     user_text_delay: int = attrs.field(default=4, validator=_at_least(0))
     """Frames after which it is read: a word is understood once it has been heard."""
+    coarse_share: float = attrs.field(default=0.5, validator=_at_least(0))
+    """Share of the stretches in which the user's finer codebooks, from one drawn at random on, are not heard."""
+    unheard_share: float = attrs.field(default=0.15, validator=_at_least(0))
+    """Share of the user's codes that are not heard, each by itself: what is learnt shall not hang on single codes."""
     seed: int = attrs.field(default=0, validator=_check_seed)
 
     def learning_rate_at(self, step: int) -> float:

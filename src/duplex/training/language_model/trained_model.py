@@ -12,7 +12,7 @@ from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call
 from duplex.config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED
+from duplex.frame_model import UNGENERATED, ZERO
 from duplex.training.language_model.initial import initialize
 from duplex.training.language_model.settings import LanguageModelSettings
 
@@ -28,6 +28,8 @@ class TrainedLanguageModel(nn.Module):
         super().__init__()
         self.model = LanguageModel(config)
         self.settings = settings
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        """Draws what happens by chance within a step; whoever wants a step again seeds it."""
         self.user_text_head = nn.Linear(config.dim, config.text_card)
         initialize(self.model, settings.seed)
         nn.init.zeros_(self.user_text_head.weight)
@@ -40,7 +42,7 @@ class TrainedLanguageModel(nn.Module):
         """
         model, config = self.model, self.model.config
         delayed = self._delayed(tokens[:, :-1])
-        context = model.temporal(_shifted(delayed, model.initial), Call())
+        context = model.temporal(self._heard(_shifted(delayed, model.initial)), Call())
         text, agent = delayed[:, 0], delayed[:, model.agent]
         losses = {"text": self._text_loss(model.text_linear(context), text)}
         if model.depth is not None:
@@ -66,6 +68,19 @@ class TrainedLanguageModel(nn.Module):
             for row, delay in zip(tokens.unbind(1), self.model.config.delays, strict=True)
         ]
         return torch.stack(rows, dim=1)
+
+    def _heard(self, tokens: Tensor) -> Tensor:
+        """Return what goes in, ``[batch, streams, frames]``; in training, some of the user's codes are left out."""
+        if not self.training:
+            return tokens
+        user = tokens[:, self.model.user]
+        chance = torch.rand(user.shape, generator=self.generator)
+        coarse = torch.rand(len(user), 1, 1, generator=self.generator) < self.settings.coarse_share
+        finest = torch.randint(1, user.shape[1] + 1, (len(user), 1, 1), generator=self.generator)
+        fine = torch.arange(user.shape[1])[:, None] >= finest
+        left_out = ((chance < self.settings.unheard_share) | (coarse & fine)).to(user.device)
+        heard = torch.where(left_out, ZERO, user)
+        return torch.cat([tokens[:, : self.model.user.start], heard], dim=1)
 
     def _text_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """Return the cross entropy of logits ``[batch, frames, vocabulary]``, in which padding weighs less."""
