@@ -20,6 +20,7 @@ from duplex.training.dialogues.dialogue import Dialogue, Word
 from duplex.training.dialogues.facts import NAMES, NUMBERS
 from duplex.training.dialogues.hearing import heard
 from duplex.training.dialogues.performance import perform
+from duplex.training.dialogues.phrasings import PHRASINGS
 from duplex.training.dialogues.plan import TOKENIZER, Performed, dialogues_of_recordings, plan_dialogues
 from duplex.training.dialogues.recorded import read_dialogue
 from duplex.training.dialogues.scenes import (
@@ -36,7 +37,7 @@ from duplex.training.dialogues.shards import Origin, fingerprint, read_dialogues
 from duplex.training.dialogues.speech import said, trimmed
 from duplex.training.dialogues.stage import Channel, Stage
 from duplex.training.dialogues.tokens import DialogueTokens, TextMarks, aligned, tokenize
-from duplex.training.dialogues.topics import PHRASINGS, TOPICS, Memory, ask
+from duplex.training.dialogues.topics import TOPICS, Memory, ask
 from duplex.training.dialogues.vocabulary import make_tokenizer
 from duplex.wav import WavWriter
 

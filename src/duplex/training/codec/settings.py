@@ -4,13 +4,11 @@ from typing import Any
 
 import attrs
 
-from duplex.errors import UsageError
+from duplex.training.checks import at_least, check_seed
 from duplex.training.schedule import warmed_cosine
 
 __all__ = ["TINY", "CodecSettings"]
 
-LARGEST_SEED = 2**31 - 1
-"""The step fills the other half of 64 bits."""
 TINY: dict[str, Any] = {
     "sample_rate": 24000,
     "channels": 1,
@@ -55,46 +53,33 @@ TINY: dict[str, Any] = {
 seconds, less than a training crop, so that no distance occurs in use that training has not had."""
 
 
-def _at_least(smallest: float) -> Any:
-    def check(_: object, attribute: Any, value: float) -> None:
-        if not value >= smallest:
-            raise UsageError(f"'{attribute.name}' is {value}; give {smallest} or more")
-
-    return check
-
-
-def _check_seed(_: object, __: Any, seed: int) -> None:
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"the seed is {seed}; give one from 0 to {LARGEST_SEED}")
-
-
 @attrs.frozen(kw_only=True)
 class CodecSettings:
     """How the codec is trained. ``steps`` may be changed when a run goes on; the rest belongs to the run."""
 
-    steps: int = attrs.field(default=10000, validator=_at_least(1))
-    batch: int = attrs.field(default=4, validator=_at_least(1))
+    steps: int = attrs.field(default=10000, validator=at_least(1))
+    batch: int = attrs.field(default=4, validator=at_least(1))
     """Crops in a step, on each device."""
-    crop_frames: int = attrs.field(default=28, validator=_at_least(2))
-    learning_rate: float = attrs.field(default=1.2e-3, validator=_at_least(0))
-    warmup: int = attrs.field(default=200, validator=_at_least(0))
-    plain_steps: int = attrs.field(default=1500, validator=_at_least(0))
+    crop_frames: int = attrs.field(default=28, validator=at_least(2))
+    learning_rate: float = attrs.field(default=1.2e-3, validator=at_least(0))
+    warmup: int = attrs.field(default=200, validator=at_least(0))
+    plain_steps: int = attrs.field(default=1500, validator=at_least(0))
     """Steps in which encoder and latents learn alone, before anything is quantized or sound is made."""
-    reading_steps: int = attrs.field(default=300, validator=_at_least(0))
+    reading_steps: int = attrs.field(default=300, validator=at_least(0))
     """Steps before all others, in a run that starts from a codec, in which only the heads learn, at the full rate:
     gradients of heads that cannot read it yet would undo it."""
-    plain_share: float = attrs.field(default=0.2, validator=_at_least(0))
+    plain_share: float = attrs.field(default=0.2, validator=at_least(0))
     """Share of the crops that are not quantized after that (the paper has 0.5); none in the last quarter."""
-    agent_share: float = attrs.field(default=0.3, validator=_at_least(0))
+    agent_share: float = attrs.field(default=0.3, validator=at_least(0))
     """Share of the crops that are in the agent's voice."""
-    waveform_weight: float = attrs.field(default=0.1, validator=_at_least(0))
-    commitment_weight: float = attrs.field(default=0.25, validator=_at_least(0))
-    spectrum_weight: float = attrs.field(default=1.0, validator=_at_least(0))
-    teacher_weight: float = attrs.field(default=0.8, validator=_at_least(0))
-    decoder_gradient: float = attrs.field(default=0.2, validator=_at_least(0))
+    waveform_weight: float = attrs.field(default=0.1, validator=at_least(0))
+    commitment_weight: float = attrs.field(default=0.25, validator=at_least(0))
+    spectrum_weight: float = attrs.field(default=1.0, validator=at_least(0))
+    teacher_weight: float = attrs.field(default=0.8, validator=at_least(0))
+    decoder_gradient: float = attrs.field(default=0.2, validator=at_least(0))
     """Share of the decoder's gradient that reaches quantizer and encoder, in the second half of the run; see
     :class:`duplex.training.codec.trained_mimi.TrainedMimi`."""
-    seed: int = attrs.field(default=0, validator=_check_seed)
+    seed: int = attrs.field(default=0, validator=check_seed)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -9,9 +9,9 @@ from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Voice
 from duplex.training.dialogues.dialogue import Dialogue, Word
 from duplex.training.dialogues.hearing import heard
+from duplex.training.dialogues.phrasings import Use
 from duplex.training.dialogues.scenes import SCENES, Script
 from duplex.training.dialogues.stage import Stage
-from duplex.training.dialogues.topics import Use
 
 __all__ = ["perform"]
 

@@ -21,10 +21,10 @@ from duplex.training.data.synthesizers import SYNTHESIZERS
 from duplex.training.data.voices import AGENT, CAST, Voice
 from duplex.training.dialogues.dialogue import Dialogue
 from duplex.training.dialogues.performance import perform
+from duplex.training.dialogues.phrasings import Use
 from duplex.training.dialogues.recorded import RecordedDialogue, find_dialogues
 from duplex.training.dialogues.shards import Origin, codec_fingerprint, fingerprint, write_dialogues
 from duplex.training.dialogues.tokens import TextMarks, tokenize
-from duplex.training.dialogues.topics import Use
 from duplex.training.dialogues.vocabulary import make_tokenizer
 
 __all__ = ["TOKENIZER", "DialogueOrder", "Performed", "dialogues_of_recordings", "plan_dialogues"]

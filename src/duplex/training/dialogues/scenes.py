@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from duplex.training.dialogues.phrasings import Phrasings, Use
 from duplex.training.dialogues.stage import Stage
-from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, Phrasings, Use, ask, beside_the_point
+from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, ask, beside_the_point
 
 __all__ = ["AGENT_BACKCHANNELS", "SCENES", "Script"]
 

@@ -4,12 +4,11 @@ from typing import Any
 
 import attrs
 
-from duplex.errors import UsageError
+from duplex.training.checks import at_least, check_seed
 from duplex.training.schedule import warmed_cosine
 
 __all__ = ["TINY_LANGUAGE_MODEL", "LanguageModelSettings"]
 
-LARGEST_SEED = 2**31 - 1
 TINY_LANGUAGE_MODEL: dict[str, Any] = {
     "n_q": 16,
     "dep_q": 8,
@@ -44,43 +43,30 @@ TINY_LANGUAGE_MODEL: dict[str, Any] = {
 """A small language model's part of ``config.json``, with Moshi's delays."""
 
 
-def _at_least(smallest: float) -> Any:
-    def check(_: object, attribute: Any, value: float) -> None:
-        if not value >= smallest:
-            raise UsageError(f"'{attribute.name}' is {value}; give {smallest} or more")
-
-    return check
-
-
-def _check_seed(_: object, __: Any, seed: int) -> None:
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"the seed is {seed}; give one from 0 to {LARGEST_SEED}")
-
-
 @attrs.frozen(kw_only=True)
 class LanguageModelSettings:
     """How the language model is trained. ``steps`` may be changed when a run goes on; the rest belongs to the run."""
 
-    steps: int = attrs.field(default=8000, validator=_at_least(1))
-    batch: int = attrs.field(default=3, validator=_at_least(1))
+    steps: int = attrs.field(default=8000, validator=at_least(1))
+    batch: int = attrs.field(default=3, validator=at_least(1))
     """Stretches of dialogue in a step, on each device."""
-    frames: int = attrs.field(default=500, validator=_at_least(2))
+    frames: int = attrs.field(default=500, validator=at_least(2))
     """Length of a stretch: more than the context, so that the window moves in training as it does in use."""
-    learning_rate: float = attrs.field(default=1.5e-3, validator=_at_least(0))
-    warmup: int = attrs.field(default=200, validator=_at_least(0))
-    padding_weight: float = attrs.field(default=0.3, validator=_at_least(0))
+    learning_rate: float = attrs.field(default=1.5e-3, validator=at_least(0))
+    warmup: int = attrs.field(default=200, validator=at_least(0))
+    padding_weight: float = attrs.field(default=0.3, validator=at_least(0))
     """Of padding tokens in the text's loss, where words have 1."""
-    semantic_weight: float = attrs.field(default=100.0, validator=_at_least(0))
+    semantic_weight: float = attrs.field(default=100.0, validator=at_least(0))
     """Of the first codebook in the codes' loss, where the others have 1 (section 3.4 of the paper)."""
-    user_text_weight: float = attrs.field(default=0.5, validator=_at_least(0))
+    user_text_weight: float = attrs.field(default=0.5, validator=at_least(0))
     """Of what the user says, read from what the model has understood; the head that reads it is not released."""
-    user_text_delay: int = attrs.field(default=4, validator=_at_least(0))
+    user_text_delay: int = attrs.field(default=4, validator=at_least(0))
     """Frames after which it is read: a word is understood once it has been heard."""
-    coarse_share: float = attrs.field(default=0.5, validator=_at_least(0))
+    coarse_share: float = attrs.field(default=0.5, validator=at_least(0))
     """Share of the stretches in which the user's finer codebooks, from one drawn at random on, are not heard."""
-    unheard_share: float = attrs.field(default=0.15, validator=_at_least(0))
+    unheard_share: float = attrs.field(default=0.15, validator=at_least(0))
     """Share of the user's codes that are not heard, each by itself: what is learnt shall not hang on single codes."""
-    seed: int = attrs.field(default=0, validator=_check_seed)
+    seed: int = attrs.field(default=0, validator=check_seed)
 
     def learning_rate_at(self, step: int) -> float:
         """Return the rate of a step."""
