@@ -304,7 +304,7 @@ def test_tokens_of_a_dialogue(tokenizer):
     speech, words = said(SPEAKER, "Hello there.", rng_of())
     silence = np.zeros_like(speech)
     made = Dialogue(name="x", sample_rate=RATE, user=silence, agent=speech, agent_words=tuple(words))
-    tokens = tokenize(made, codec, tokenizer, MARKS)
+    tokens = tokenize(made, codec, codec.encode, tokenizer, MARKS)
     assert np.array_equal(tokens.agent, codec.encode(speech))
     assert np.array_equal(tokens.user, codec.encode(silence))
     frames = -(-len(speech) // 1920)

@@ -151,7 +151,8 @@ def test_first_losses_are_those_of_chance():
 
 @torch.no_grad()
 def test_some_of_the_users_codes_are_not_heard():
-    model, tokens = model_of(attrs.evolve(QUICK, coarse_share=0.5, unheard_share=0.2)), torch.ones(400, 17, 10).long()
+    settings = attrs.evolve(QUICK, coarse_share=0.5, unheard_share=0.2, missed_share=0.0)
+    model, tokens = model_of(settings), torch.ones(400, 17, 10).long()
     heard = model._heard(tokens)
     assert torch.equal(heard[:, :9], tokens[:, :9])  # text and agent are what they are
     left_out = (heard[:, 9:] == ZERO).float()
@@ -161,13 +162,28 @@ def test_some_of_the_users_codes_are_not_heard():
     assert torch.equal(model.eval()._heard(tokens), tokens)
 
 
+@torch.no_grad()
+def test_some_frames_of_the_user_are_missed():
+    settings = attrs.evolve(QUICK, coarse_share=0.0, unheard_share=0.0, missed_share=0.1)
+    left_out = (model_of(settings)._heard(torch.ones(400, 17, 10).long())[:, 9:] == ZERO).float()
+    assert left_out.mean() == pytest.approx(0.1, abs=0.03)
+    assert torch.equal(left_out.amin(dim=1), left_out.amax(dim=1))  # all codes of a frame, or none
+
+
+@torch.no_grad()
+def test_some_frames_teach_the_codes():
+    model = model_of(attrs.evolve(QUICK, depth_share=0.25))
+    assert len(set(model._chosen(40).tolist())) == 10
+    assert model.eval()._chosen(40).tolist() == list(range(40))
+
+
 # Runs
 
 
 def test_a_rule_is_learnt(data, tmp_path):
     reports = []
     settings = attrs.evolve(QUICK, steps=120, batch=4, frames=24, warmup=5, learning_rate=5e-3, semantic_weight=1.0)
-    settings = attrs.evolve(settings, coarse_share=0, unheard_share=0)  # the rule needs every code
+    settings = attrs.evolve(settings, coarse_share=0, unheard_share=0, missed_share=0, depth_share=1)
     train(data, tmp_path / "run", settings, progress=reports.append)
     first, last = reports[0].losses, reports[-1].losses
     assert first["codes"] > 3

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Voice
@@ -28,9 +29,7 @@ def perform(name: str, cast: Sequence[Voice], seconds: float, rng: np.random.Gen
     :raises MissingDependencyError: if a voice's engine is not installed
     """
     shares = np.array([voice.minutes or 1.0 for voice in cast])
-    user = cast[int(rng.choice(len(cast), p=shares / shares.sum()))]
-    others = [voice for voice in cast if voice is not user] or [user]
-    bystander = others[rng.integers(len(others))].settled(rng)
+    user, bystander = (cast[int(one)] for one in _two_of(shares, rng))
     stage = Stage(user.settled(rng), rng)
     script = Script(stage, use)
     scenes, often = list(SCENES), np.array(list(SCENES.values()))
@@ -42,11 +41,18 @@ def perform(name: str, cast: Sequence[Voice], seconds: float, rng: np.random.Gen
     return Dialogue(
         name=name,
         sample_rate=SAMPLE_RATE,
-        user=heard(stage.user.sound(whole), agent, _quiet(words, whole), bystander, rng),
+        user=heard(stage.user.sound(whole), agent, _quiet(words, whole), bystander.settled(rng), rng),
         agent=agent,
         agent_words=tuple(stage.agent.words),
         user_words=tuple(words),
     )
+
+
+def _two_of(shares: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return two places, drawn by their shares: different ones, unless there is only one."""
+    if len(shares) == 1:
+        return np.zeros(2, np.int64)
+    return rng.choice(len(shares), 2, replace=False, p=shares / shares.sum())
 
 
 def _quiet(words: Sequence[Word], end: float) -> list[tuple[float, float]]:

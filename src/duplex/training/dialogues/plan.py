@@ -4,6 +4,7 @@ import math
 import os
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ import torch
 from duplex.atomic import atomic_write_bytes
 from duplex.checkpoint import resolve
 from duplex.errors import UsageError
+from duplex.frame_model import Codec
 from duplex.model import load_codec
 from duplex.process.files import make_folder
 from duplex.tokenizer import Tokenizer
@@ -23,6 +25,7 @@ from duplex.training.dialogues.dialogue import Dialogue
 from duplex.training.dialogues.performance import perform
 from duplex.training.dialogues.phrasings import Use
 from duplex.training.dialogues.recorded import RecordedDialogue, find_dialogues
+from duplex.training.dialogues.repeats import RepeatEncoder
 from duplex.training.dialogues.shards import Origin, codec_fingerprint, fingerprint, write_dialogues
 from duplex.training.dialogues.tokens import TextMarks, tokenize
 from duplex.training.dialogues.vocabulary import make_tokenizer
@@ -94,7 +97,8 @@ class DialogueOrder:
     def make(self) -> None:
         """Make the file."""
         torch.set_num_threads(1)  # there is a process for each core
-        codec, marks, path = load_codec(self.codec), TextMarks(), self.path.parent / TOKENIZER
+        codec, encode_agent = _encoders(self.codec)
+        marks, path = TextMarks(), self.path.parent / TOKENIZER
         tokenizer = Tokenizer.load(path)
         dialogues = self.source.make(self.seconds, np.random.default_rng(self.seed))
         origin = Origin(
@@ -106,7 +110,15 @@ class DialogueOrder:
             frame_rate=codec.spec.frame_rate,
             marks=marks,
         )
-        write_dialogues(self.path, [tokenize(one, codec, tokenizer, marks) for one in dialogues], origin)
+        tokens = [tokenize(one, codec, encode_agent, tokenizer, marks) for one in dialogues]
+        write_dialogues(self.path, tokens, origin)
+
+
+@cache
+def _encoders(codec: str) -> tuple[Codec, RepeatEncoder]:
+    """Return a codec, and one that remembers what the agent has said in all files that this process makes."""
+    loaded = load_codec(codec)
+    return loaded, RepeatEncoder(loaded)
 
 
 def plan_dialogues(folder: Path, *, codec: str = "tiny", scale: float = 1.0, seed: int = 0) -> list[DialogueOrder]:

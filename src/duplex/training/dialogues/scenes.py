@@ -17,11 +17,11 @@ from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, ask, besi
 
 __all__ = ["AGENT_BACKCHANNELS", "SCENES", "Script"]
 
-GAP = (0.4, 2.5)
-REACTION = (0.28, 0.52)
+GAP = (0.3, 2.0)
+REACTION = (0.24, 0.48)
 THINKING = (0.35, 1.3)
 SHARE_OF_PAUSES = 0.4
-STOPPING = (0.3, 0.42)
+STOPPING = (0.26, 0.38)
 BREATH = (0.45, 0.8)
 """Between the sentences of a long turn."""
 LISTENING = (0.12, 0.3)
@@ -34,7 +34,20 @@ OPENERS = Phrasings(
 )
 LONG = ("count", "joke", "ability", "identity", "add", "subtract", "capital", "greet")
 """Topics whose answers leave time to interrupt."""
-WEIGHTS = {"unknown": 3.0, "add": 2.5, "subtract": 2.0, "capital": 3.0, "opposite": 2.5, "repeat": 2.0, "colour": 1.5}
+WEIGHTS = {
+    "unknown": 3.0,
+    "add": 2.5,
+    "subtract": 2.5,
+    "capital": 3.0,
+    "opposite": 2.5,
+    "repeat": 2.0,
+    "colour": 1.5,
+    "after": 1.8,
+    "before": 1.8,
+    "tell name": 1.5,
+    "ask name": 1.5,
+}
+"""How often a topic comes up, beside 1: more often, the more there is to tell apart."""
 
 
 class Script:
@@ -82,7 +95,7 @@ def interruption(script: Script) -> None:
     first, rng = script.question(LONG), script.rng
     start, end = script.answered(first, script.asked(first, script.later()))
     at = rng.uniform(start + 0.3, max(start + 0.4, end - 0.3))
-    script.stage.agent.cut(at + rng.uniform(*STOPPING))
+    script.stage.agent_falls_silent(at + rng.uniform(*STOPPING))
     second = script.question()
     _, script.stage.now = script.answered(second, script.asked(second, at))
 

@@ -4,14 +4,18 @@ Synthesizers do not tell when they say what. Within an utterance without a pause
 how many letters they have, which is right to a frame or two.
 """
 
+import zlib
+from functools import cache
+
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.training.data.synthesizers import SAMPLE_RATE
-from duplex.training.data.voices import Voice
+from duplex.training.data.voices import AGENT, Voice
 from duplex.training.dialogues.dialogue import Word
 
-__all__ = ["said"]
+__all__ = ["said", "said_by_agent"]
 
 Float32 = NDArray[np.float32]
 BLOCK = SAMPLE_RATE // 100
@@ -21,6 +25,8 @@ KEPT = 2
 """Blocks of silence that stay at either end."""
 LETTERS_OF_A_WORD = 2.0
 """What every word takes, counted in letters: short ones are not as short as they are spelt."""
+STEADY_AGENT = attrs.evolve(AGENT, speed=(1.0, 1.0))
+"""What it answers is learnt, so how it sounds shall follow from what it says."""
 PAUSE_LETTERS = {",": 2.0, ".": 4.0, "!": 4.0, "?": 4.0, ";": 3.0, ":": 3.0}
 
 
@@ -37,6 +43,12 @@ def said(voice: Voice, text: str, rng: np.random.Generator) -> tuple[Float32, li
         Word(word, float(start) * whole, float(start + size) * whole)
         for word, start, size in zip(words, starts, sizes, strict=True)
     ]
+
+
+@cache
+def said_by_agent(text: str) -> tuple[Float32, list[Word]]:
+    """Return an utterance of the agent's, which says the same thing the same way each time."""
+    return said(STEADY_AGENT, text, np.random.default_rng(zlib.crc32(text.encode())))
 
 
 def trimmed(pcm: Float32) -> Float32:

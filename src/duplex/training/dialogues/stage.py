@@ -3,19 +3,23 @@
 Times are seconds from the dialogue's beginning.
 """
 
+import math
+
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.training.data.synthesizers import SAMPLE_RATE
-from duplex.training.data.voices import AGENT, Voice
+from duplex.training.data.voices import Voice
 from duplex.training.dialogues.dialogue import Word
-from duplex.training.dialogues.speech import said
+from duplex.training.dialogues.speech import said, said_by_agent
 
 __all__ = ["Channel", "Stage"]
 
 Float32 = NDArray[np.float32]
 FADE = 0.03
+FRAME = 0.08
+"""The agent acts frame by frame: what it says begins with one, and is broken off with one."""
 
 
 class Channel:
@@ -63,16 +67,24 @@ class Stage:
 
     def user_says(self, text: str, at: float) -> float:
         """Have the user say something; return when it ends."""
-        return self._say(self.user, self._voice, text, at)
+        return _put(self.user, at, *said(self._voice, text, self.rng))
 
     def agent_says(self, text: str, at: float) -> float:
-        """Have the agent say something; return when it ends."""
-        return self._say(self.agent, AGENT, text, at)
+        """Have the agent say something, from the next frame on; return when it ends."""
+        return _put(self.agent, _next_frame(at), *said_by_agent(text))
 
-    def _say(self, channel: Channel, voice: Voice, text: str, at: float) -> float:
-        pcm, words = said(voice, text, self.rng)
-        channel.add(at, pcm, words)
-        return at + len(pcm) / SAMPLE_RATE
+    def agent_falls_silent(self, at: float) -> None:
+        """Have the agent break off with the next frame."""
+        self.agent.cut(_next_frame(at))
+
+
+def _put(channel: Channel, at: float, pcm: Float32, words: list[Word]) -> float:
+    channel.add(at, pcm, words)
+    return at + len(pcm) / SAMPLE_RATE
+
+
+def _next_frame(at: float) -> float:
+    return math.ceil(at / FRAME) * FRAME
 
 
 def _faded(pcm: Float32, length: int, fade: int) -> Float32:

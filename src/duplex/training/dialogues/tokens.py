@@ -6,7 +6,7 @@ where that frame is free, padding elsewhere (section 3.4.4 of the paper). The us
 stream of their own, which is not an input: training may read them from what the model has understood.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
@@ -19,6 +19,7 @@ from duplex.training.dialogues.dialogue import Dialogue, Word
 __all__ = ["DialogueTokens", "TextMarks", "aligned", "tokenize"]
 
 Int64 = NDArray[np.int64]
+Encode = Callable[[NDArray[np.float32]], Int64]
 
 
 @attrs.frozen
@@ -43,9 +44,11 @@ class DialogueTokens:
     """``[frames]``, all ``UNGENERATED`` if nobody has written it down"""
 
 
-def tokenize(dialogue: Dialogue, codec: Codec, tokenizer: Tokenizer, marks: TextMarks) -> DialogueTokens:
+def tokenize(
+    dialogue: Dialogue, codec: Codec, encode_agent: Encode, tokenizer: Tokenizer, marks: TextMarks
+) -> DialogueTokens:
     """Return a dialogue's tokens; a last frame that is not whole is filled up with silence."""
-    agent, user = codec.encode(dialogue.agent), codec.encode(dialogue.user)
+    agent, user = encode_agent(dialogue.agent), codec.encode(dialogue.user)
     frames, frame = int(agent.shape[1]), codec.spec.frame_size / codec.spec.sample_rate
     unknown: Int64 = np.full(frames, UNGENERATED, np.int64)
     return DialogueTokens(

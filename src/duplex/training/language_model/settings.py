@@ -66,6 +66,10 @@ class LanguageModelSettings:
     """Share of the stretches in which the user's finer codebooks, from one drawn at random on, are not heard."""
     unheard_share: float = attrs.field(default=0.15, validator=at_least(0))
     """Share of the user's codes that are not heard, each by itself: what is learnt shall not hang on single codes."""
+    missed_share: float = attrs.field(default=0.05, validator=at_least(0))
+    """Share of the frames in which nothing of the user is heard."""
+    depth_share: float = attrs.field(default=0.4, validator=at_least(0))
+    """Share of the frames whose codes are learnt in a step: sounds take fewer examples than what to say."""
     seed: int = attrs.field(default=0, validator=check_seed)
 
     def learning_rate_at(self, step: int) -> float:

@@ -44,10 +44,15 @@ class TrainedLanguageModel(nn.Module):
         delayed = self._delayed(tokens[:, :-1])
         context = model.temporal(self._heard(_shifted(delayed, model.initial)), Call())
         text, agent = delayed[:, 0], delayed[:, model.agent]
-        losses = {"text": self._text_loss(model.text_linear(context), text)}
+        logits = model.text_linear(context)
+        words = (text != IGNORED) & (text != config.existing_text_padding_id)
+        right = (logits.detach().argmax(dim=-1) == text) & words
+        losses = {"text": self._text_loss(logits, text), "words_wrong": 1 - right.sum() / words.sum().clamp(min=1)}
         if model.depth is not None:
+            chosen = self._chosen(text.numel()).to(text.device)
+            columns = agent.transpose(1, 2).flatten(0, 1)
             codes = self._code_losses(
-                model.depth, context.flatten(0, 1), text.flatten(), agent.transpose(1, 2).flatten(0, 1)
+                model.depth, context.flatten(0, 1)[chosen], text.flatten()[chosen], columns[chosen]
             )
             weights = codes.new_ones(len(codes))
             weights[0] = self.settings.semantic_weight
@@ -78,9 +83,16 @@ class TrainedLanguageModel(nn.Module):
         coarse = torch.rand(len(user), 1, 1, generator=self.generator) < self.settings.coarse_share
         finest = torch.randint(1, user.shape[1] + 1, (len(user), 1, 1), generator=self.generator)
         fine = torch.arange(user.shape[1])[:, None] >= finest
-        left_out = ((chance < self.settings.unheard_share) | (coarse & fine)).to(user.device)
+        missed = torch.rand(len(user), 1, user.shape[2], generator=self.generator) < self.settings.missed_share
+        left_out = ((chance < self.settings.unheard_share) | (coarse & fine) | missed).to(user.device)
         heard = torch.where(left_out, ZERO, user)
         return torch.cat([tokens[:, : self.model.user.start], heard], dim=1)
+
+    def _chosen(self, frames: int) -> Tensor:
+        """Return the frames whose codes are asked for: all of them, or in training some."""
+        if not self.training:
+            return torch.arange(frames)
+        return torch.randperm(frames, generator=self.generator)[: max(1, round(self.settings.depth_share * frames))]
 
     def _text_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """Return the cross entropy of logits ``[batch, frames, vocabulary]``, in which padding weighs less."""
