@@ -23,6 +23,7 @@ from duplex.training.dialogues.performance import perform
 from duplex.training.dialogues.phrasings import PHRASINGS
 from duplex.training.dialogues.plan import TOKENIZER, Performed, dialogues_of_recordings, plan_dialogues
 from duplex.training.dialogues.recorded import read_dialogue
+from duplex.training.dialogues.repeats import RepeatEncoder
 from duplex.training.dialogues.scenes import (
     AGENT_BACKCHANNELS,
     SCENES,
@@ -40,6 +41,7 @@ from duplex.training.dialogues.tokens import DialogueTokens, TextMarks, aligned,
 from duplex.training.dialogues.topics import TOPICS, Memory, ask
 from duplex.training.dialogues.vocabulary import make_tokenizer
 from duplex.wav import WavWriter
+from training_support import harmonics
 
 MARKS = TextMarks()
 SPEAKER = Voice(name="m3", engine="espeak", variants=("en-us+m3",))
@@ -189,7 +191,7 @@ def test_an_interruption_is_yielded_to():
         overlapped = [start for start in onsets if any(first < start < last for first, last in agent)]
         for start in overlapped:
             cut += 1
-            later = [first for first, _ in agent if first > start + STOPPING[1]]
+            later = [first for first, _ in agent if first > start + STOPPING[1] + FRAME]
             assert not later or min(later) > user[-1][1] + 0.2
     assert cut > 4
 
@@ -317,6 +319,29 @@ def test_tokens_of_a_dialogue(tokenizer):
 
 
 # On disk
+
+
+def test_what_is_said_again_is_encoded_once():
+    codec = duplex.load_codec("tiny")
+    encoded: list[int] = []
+
+    class Counting:
+        spec = codec.spec
+
+        def encode(self, pcm):
+            encoded.append(len(pcm))
+            return codec.encode(pcm)
+
+    phrase, other = (harmonics(seconds, seed=seed) for seed, seconds in enumerate((0.8, 1.1)))
+    channel = np.zeros(20 * RATE, np.float32)
+    for at, sound in ((3.2, phrase), (8.0, other), (14.4, phrase)):
+        channel[round(at * RATE) : round(at * RATE) + len(sound)] = sound
+    encode = RepeatEncoder(Counting())
+    encoded.clear()
+    assert (encode(channel) == codec.encode(channel)).mean() > 0.97
+    assert len(encoded) == 2, "two different things were said"
+    without_silence = np.resize(np.concatenate([phrase, other]), 3 * RATE)
+    assert np.array_equal(encode(without_silence), codec.encode(without_silence))
 
 
 ORIGIN = Origin(codec="c", tokenizer="t", codebooks=2, vocabulary=8, text_vocabulary=10, frame_rate=12.5, marks=MARKS)

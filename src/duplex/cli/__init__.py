@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 import duplex
-from duplex.cli import codec, doctor, models, process, train
+from duplex.cli import codec, doctor, models, plot, process, train
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, say_error, tell
 from duplex.errors import UsageError
@@ -41,7 +41,17 @@ def cli() -> None:
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
 
 
-for command in (process.process, codec.encode, codec.decode, models.models, models.info, train.train, doctor.doctor):
+COMMANDS = (
+    process.process,
+    plot.plot,
+    codec.encode,
+    codec.decode,
+    models.models,
+    models.info,
+    train.train,
+    doctor.doctor,
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

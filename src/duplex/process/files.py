@@ -21,7 +21,17 @@ from duplex.tokenizer import PieceDecoder, Tokenizer
 from duplex.transcript import Transcript
 from duplex.wav import WavWriter
 
-__all__ = ["RESULT_FILES", "RUN", "ResultWriter", "make_folder", "read_run", "read_text"]
+__all__ = [
+    "DIALOGUE",
+    "EVENTS",
+    "RESULT_FILES",
+    "RUN",
+    "TRANSCRIPT",
+    "ResultWriter",
+    "make_folder",
+    "read_run",
+    "read_text",
+]
 
 AGENT = "agent.wav"
 DIALOGUE = "dialogue.wav"

@@ -14,7 +14,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -22,7 +21,8 @@ from typing import Any, cast
 import torch
 
 from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text
-from duplex.errors import MissingDependencyError, TrainingError
+from duplex.errors import TrainingError
+from duplex.plotting import new_figure, require_matplotlib
 from duplex.process.files import make_folder
 
 __all__ = ["RunFolder"]
@@ -44,7 +44,7 @@ class RunFolder:
     def __init__(self, path: Path, choices: Mapping[str, Any]) -> None:
         self.path = path
         self._rows: list[dict[str, float]] = []
-        _matplotlib()  # better missed now than after hours
+        require_matplotlib()  # better missed now than after hours
         make_folder(path)
         wanted = json.loads(json.dumps(choices))
         if (path / RUN).exists():
@@ -111,10 +111,9 @@ class RunFolder:
 
 
 def _draw(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
-    figures = _matplotlib()
     across = 3
     down = -(-len(columns) // across)
-    figure: Any = figures.Figure(figsize=(4 * across, 2.6 * down), layout="constrained")
+    figure = new_figure(4 * across, 2.6 * down)
     for axes, name in zip(figure.subplots(down, across, squeeze=False).flat, columns, strict=False):
         points = [(row["step"], row[name]) for row in rows if name in row]
         axes.plot(*zip(*points, strict=True), linewidth=0.8)
@@ -122,15 +121,6 @@ def _draw(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str
         axes.tick_params(labelsize=7)
         axes.grid(visible=True, alpha=0.3)
     figure.savefig(path, format="png", dpi=110)
-
-
-def _matplotlib() -> Any:
-    try:
-        return import_module("matplotlib.figure")
-    except ImportError:
-        raise MissingDependencyError(
-            "matplotlib is not installed; install it with: pip install 'duplex-speech[train]'"
-        ) from None
 
 
 def _read_run(path: Path) -> dict[str, Any]:

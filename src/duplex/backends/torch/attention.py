@@ -130,5 +130,17 @@ class Attention(nn.Module):
         projected = projected.permute(2, 0, 3, 1, 4)
         query, keys = window.rotate(projected[:2])
         keys, values = window.extend(layer, keys, projected[2])
-        y = functional.scaled_dot_product_attention(query, keys, values, attn_mask=window.mask)
+        y = _attend(query, keys, values, window.mask)
         return self.out_proj(y.transpose(1, 2).flatten(-2))
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``[batch, heads, positions, head_dim]``, of the query's shape; ``mask`` says what each position sees."""
+    learning = torch.is_grad_enabled() and query.requires_grad and query.dtype == torch.bfloat16
+    if not learning or query.device.type != "cpu":
+        return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    # The fused kernel's backward pass is slow in bfloat16 on a CPU; the products by themselves are twice as fast.
+    with torch.autocast("cpu", enabled=False):
+        unseen = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
+        scores = query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5 + unseen
+        return torch.softmax(scores, dim=-1) @ values
