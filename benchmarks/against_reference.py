@@ -26,8 +26,8 @@ CHUNKS = (1, 2, 3, 7, 16, 80)
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)
 
 
-def load(folder: str) -> TorchFrameModel:
-    """Load a checkpoint in float32 on the CPU, one slot."""
+def load(folder: str, sessions: int = 1) -> TorchFrameModel:
+    """Load a checkpoint in float32 on the CPU."""
     found = checkpoint.resolve(folder)
     model = load_model(
         found.language_model,
@@ -38,7 +38,7 @@ def load(folder: str) -> TorchFrameModel:
         device="cpu",
         dtype="float32",
         quantize=None,
-        sessions=1,
+        sessions=sessions,
         deterministic=False,
     )
     assert isinstance(model, TorchFrameModel)  # noqa: S101

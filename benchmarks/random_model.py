@@ -2,9 +2,7 @@
 
     python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--seed 0]
 
-It loads like a trained one and costs what a trained one costs, and says nothing. The language model of the built-in
-``tiny`` is made by this script until its trained weights replace it. Weights take one of eight values, so that they
-compress well in a repository.
+It loads like a trained one and costs what a trained one costs, and says nothing.
 """
 
 import argparse
@@ -23,48 +21,19 @@ from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.training import TINY
+from duplex.training.language_model.settings import TINY_LANGUAGE_MODEL
 
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 TOKENIZER_NAME = "tokenizer_spm.model"
 PEAK = 0.1
 
-COMMON: dict[str, Any] = {
-    "n_q": 16,
-    "dep_q": 8,
-    "card": 512,
-    "text_card": 512,
-    "existing_text_padding_id": 3,
-    "hidden_scale": 4.125,
-    "causal": True,
-    "layer_scale": None,
-    "max_period": 10000,
-    "gating": "silu",
-    "norm": "rms_norm_f32",
-    "positional_embedding": "rope",
-    "depformer_layer_scale": None,
-    "depformer_multi_linear": True,
-    "depformer_context": 8,
-    "depformer_max_period": 10000,
-    "depformer_gating": "silu",
-    "depformer_pos_emb": "none",
-    "depformer_weights_per_step": True,
-    "delays": [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1],
-}
 SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "dim": 192,
-        "num_heads": 6,
-        "num_layers": 6,
-        "context": 500,
-        "depformer_dim": 96,
-        "depformer_dim_feedforward": 396,
-        "depformer_num_heads": 4,
-        "depformer_num_layers": 3,
-    },
+    "tiny": {},
     "300m": {
         "dim": 1024,
         "num_heads": 16,
         "num_layers": 16,
+        "hidden_scale": 4.125,
         "context": 3000,
         "depformer_dim": 512,
         "depformer_dim_feedforward": 2112,
@@ -72,6 +41,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "depformer_num_layers": 4,
     },
 }
+"""What differs from the built-in model."""
 WORDS = """the a of to and in is you that it he was for on are as with his they at be this have from or one had by but
 not what all were we when your can said there use an each which she do how their if will up other about out
 many then them these so some her would make like him into time has look two more write go see number no way
@@ -89,7 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(arguments.seed)
-    config = COMMON | SHAPES[arguments.shape]
+    config = TINY_LANGUAGE_MODEL | SHAPES[arguments.shape]
     config["text_card"] = train_tokenizer(arguments.out / TOKENIZER_NAME, config["text_card"])
     write(arguments.out, config, generator)
 

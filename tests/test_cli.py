@@ -33,7 +33,7 @@ from cli_support import (
 from duplex import checkpoint
 from duplex.process.files import RESULT_FILES
 
-COMMANDS = ["process", "encode", "decode", "models", "info", "doctor"]
+COMMANDS = ["process", "plot", "encode", "decode", "models", "info", "doctor"]
 SAMPLE = 1 / 32768
 """One step of 16-bit sound."""
 

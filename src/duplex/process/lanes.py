@@ -21,7 +21,7 @@ from duplex.plotting import new_figure, require_matplotlib
 from duplex.process.files import DIALOGUE, EVENTS, TRANSCRIPT, read_run
 from duplex.transcript import Chunk
 
-__all__ = ["draw_lanes"]
+__all__ = ["Lanes", "draw_lanes", "read_lanes"]
 
 Float32 = NDArray[np.float32]
 SECONDS_A_ROW = 10.0
@@ -41,7 +41,7 @@ SPEECH = {
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class _Lanes:
+class Lanes:
     """What is drawn: peaks of each bin, stretches of speech, and words; times in seconds of the recording."""
 
     peaks: dict[str, Float32]
@@ -64,7 +64,7 @@ def draw_lanes(folder: Path, out: Path, *, start: float = 0.0, end: float | None
     if out.suffix.lower() not in FORMATS:
         raise UsageError(f"{out.name} is no name of a picture; let it end in {', '.join(FORMATS)}")
     require_matplotlib()
-    lanes = _read(folder, start, end)
+    lanes = read_lanes(folder, start, end)
     rows = math.ceil((lanes.end - lanes.start) / SECONDS_A_ROW)
     figure = new_figure(11, 0.3 + 1.5 * rows)
     for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
@@ -73,7 +73,8 @@ def draw_lanes(folder: Path, out: Path, *, start: float = 0.0, end: float | None
         figure.savefig(part, format=out.suffix[1:].lower(), dpi=120)
 
 
-def _read(folder: Path, start: float, end: float | None) -> _Lanes:
+def read_lanes(folder: Path, start: float, end: float | None) -> Lanes:
+    """Return what is to be drawn of a folder of results; its errors are those of :func:`draw_lanes`."""
     if read_run(folder) is None:
         raise UsageError(f"{folder} holds no finished results; make them with: duplex process")
     try:
@@ -95,7 +96,7 @@ def _read(folder: Path, start: float, end: float | None) -> _Lanes:
         name: _peaks(samples[:, index].astype(np.float32) / np.float32(32768), round(BIN * rate))
         for index, name in enumerate(ROWS)
     }
-    return _Lanes(peaks=peaks, speech=_speech(events, length), words=words, start=start, end=end)
+    return Lanes(peaks=peaks, speech=_speech(events, length), words=words, start=start, end=end)
 
 
 def _checked_end(start: float, end: float | None, length: float) -> float:
@@ -126,7 +127,7 @@ def _speech(events: Sequence[dict[str, Any]], length: float) -> list[tuple[str, 
     return found + [(who, at, length) for who, at in since.items()]
 
 
-def _draw_row(axes: Any, lanes: _Lanes, start: float) -> None:
+def _draw_row(axes: Any, lanes: Lanes, start: float) -> None:
     end = start + SECONDS_A_ROW
     for name, middle in ROWS.items():
         peaks = lanes.peaks[name]
