@@ -12,12 +12,11 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## Run a spoken question through the built-in model, files in, files out
-	$(BIN)/duplex process examples/question.wav --out out/demo
+demo: $(VENV)/.demo ## Ask the built-in model a spoken question, and hold a conversation with it; its voice in files
+	$(BIN)/duplex process examples/question.wav examples/conversation.wav --out out/demo
+	$(BIN)/duplex plot out/demo/conversation
 	@echo
-	@echo "The results are in out/demo/question:"
-	@ls out/demo/question
-	@echo "The built-in language model is untrained: agent.wav is babble. README.md says how to use a published model."
+	@echo "The agent's voice is in out/demo/*/agent.wav, both voices in dialogue.wav; listen to them."
 
 test: check docs ## Run everything that CI runs: check, docs, all tests
 	$(BIN)/python -m pytest
@@ -49,7 +48,7 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing duplex and what it needs into $(VENV); PyTorch is large, so the first time takes a while."
 	$(PIP_INSTALL) --upgrade pip
-	$(PIP_INSTALL) --build-constraint constraints.txt -e .
+	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[plot]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml constraints.txt

@@ -1,6 +1,7 @@
 """Measure how well a model converses: answers, timing, interruptions, noise, echo, endurance.
 
-    python benchmarks/conversation_quality.py [--model tiny|DIR] [--questions 306] [--staged 100] [--out results.json]
+    python benchmarks/conversation_quality.py [--model tiny|DIR] [--questions 306] [--staged 100] [--parts PART ...]
+        [--out results.json]
 
 DIR is a folder in the published layout. Needs the extra `train`, the group `benchmark`, and the programs flite and
 espeak-ng. Questions come in voices and phrasings that training never has, from `duplex.training.dialogues`; times are
@@ -9,6 +10,7 @@ on the frame clock. An answer is right if it has the fact in it that was asked f
 
 import argparse
 import json
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ ECHO_SECONDS = 10
 WALK = 64
 """Questions, of the topics in turn: the first ten and the last ten are of the same ones."""
 ENDS = 10
+PARTS = ("questions", "interruptions", "noise", "echo", "walk")
 
 
 def parse() -> argparse.Namespace:
@@ -38,46 +41,62 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="tiny", metavar="tiny|DIR")
     parser.add_argument("--questions", type=int, default=306)
     parser.add_argument("--staged", type=int, default=100, help="interruptions, clips of noise, and echoes")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all figures as JSON")
     return parser.parse_args()
 
 
-async def measure(model: duplex.Model, count: int, staged: int) -> dict[str, Any]:
-    """Return all figures."""
-    listener = Listener()
-    progress("questions")
-    asked = questions(count)
-    calls = await make_calls(model, [Speaking(question.pcm) for question in asked], SESSIONS)
-    figures: dict[str, Any] = {"answers": answers(asked, calls, listener), "floor": floor(asked, calls)}
-    progress("interruptions")
-    first, second = long_answers(staged), questions(staged, seed=4)
-    interrupting = [
-        Interrupting(one.pcm[: round(one.end * RATE)], two.pcm[round(two.start * RATE) : round(two.end * RATE)])
-        for one, two in zip(first, second, strict=True)
-    ]
-    calls = await make_calls(model, interrupting, SESSIONS)
-    figures["interruptions"] = interruptions(interrupting, calls, second)
-    progress("noise, music and tones")
-    noises = await make_calls(model, [Speaking(clip) for clip in clips(staged)], SESSIONS)
-    figures["silent_in_noise"] = silent_throughout(noises)
-    progress("its own echo")
-    figures["echo"] = await _echoes(model, staged)
-    progress("a long conversation")
-    figures["walk"] = await _walk(model)
+async def measure(model: duplex.Model, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of the parts asked for; each part is written as soon as it is there."""
+    count, staged, out = arguments.questions, arguments.staged, arguments.out
+    figures: dict[str, Any] = {}
+    parts: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
+        "questions": lambda: _questions(model, count),
+        "interruptions": lambda: _interruptions(model, staged),
+        "noise": lambda: _noises(model, staged),
+        "echo": lambda: _echoes(model, staged),
+        "walk": lambda: _walk(model),
+    }
+    for name in arguments.parts:
+        progress(name)
+        figures |= await parts[name]()
+        if out:
+            out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return figures
 
 
-async def _echoes(model: duplex.Model, count: int) -> dict[str, float]:
-    """Return how the agent does that has answered into a microphone that hears it."""
+async def _questions(model: duplex.Model, count: int) -> dict[str, Any]:
+    asked = questions(count)
+    calls = await make_calls(model, [Speaking(question.pcm) for question in asked], SESSIONS)
+    return {"answers": answers(asked, calls, Listener()), "floor": floor(asked, calls)}
+
+
+async def _interruptions(model: duplex.Model, count: int) -> dict[str, Any]:
+    first, second = long_answers(count), questions(count, seed=4)
+    callers = [
+        Interrupting(one.pcm[: round(one.end * RATE)], two.pcm[round(two.start * RATE) : round(two.end * RATE)])
+        for one, two in zip(first, second, strict=True)
+    ]
+    calls = await make_calls(model, callers, SESSIONS)
+    return {"interruptions": interruptions(callers, calls, second)}
+
+
+async def _noises(model: duplex.Model, count: int) -> dict[str, Any]:
+    calls = await make_calls(model, [Speaking(clip) for clip in clips(count)], SESSIONS)
+    return {"silent_in_noise": silent_throughout(calls)}
+
+
+async def _echoes(model: duplex.Model, count: int) -> dict[str, Any]:
+    """Have the agent answer into a microphone that hears it."""
     asked = questions(count, seed=5)
     quiet = np.zeros(ECHO_SECONDS * RATE, np.float32)
     callers = [Echoing(np.concatenate([question.pcm, quiet]), ECHO_DB) for question in asked]
     calls = await make_calls(model, callers, SESSIONS)
-    return silent_after(asked, calls)
+    return {"echo": silent_after(asked, calls)}
 
 
 async def _walk(model: duplex.Model) -> dict[str, Any]:
-    """Return how the first and the last answers of one long conversation are."""
+    """Hold one long conversation."""
     asked = walk(WALK, UNSEEN[0])
     caller = Speaking(np.concatenate([question.pcm for question in asked]))
     (call,) = await make_calls(model, [caller], 1)
@@ -86,46 +105,45 @@ async def _walk(model: duplex.Model) -> dict[str, Any]:
     for question, start, end in zip(asked, bounds, bounds[1:], strict=False):
         told = call.text(start + question.end, end)
         right.append(is_right(told, question.exchange))
-    return {
-        "minutes": float(bounds[-1]) / 60,
-        "right": share(right),
-        "first": share(right[:ENDS]),
-        "last": share(right[-ENDS:]),
-    }
+    minutes = float(bounds[-1]) / 60
+    ends = {"first": share(right[:ENDS]), "last": share(right[-ENDS:])}
+    return {"walk": {"minutes": minutes, "right": share(right), **ends}}
 
 
-def table(figures: dict[str, Any]) -> Table:
-    """Return what is printed."""
-    made = Table("", "", title="Conversation")
-    told, timing, cut, walked = (figures[name] for name in ("answers", "floor", "interruptions", "walk"))
-    for name, value in (
-        (f"right answers of {told['questions']}, by the inner monologue", f"{told['right']:.1f} %"),
-        ("right answers that Whisper tiny hears", f"{told['right_heard']:.1f} %"),
-        ("word errors between the two", f"{told['word_errors']:.1f} %"),
-        ("the agent speaks while the user does", f"{timing['overlap']:.1f} % of the time"),
-        ("answer time, median and 95 %", f"{1000 * timing['median']:.0f} and {1000 * timing['p95']:.0f} ms"),
-        (f"silent within 600 ms of {cut['staged']} interruptions", f"{cut['yielded']:.0f} %"),
-        ("right answers to what interrupted", f"{cut['right']:.0f} %"),
-        ("silent in noise, music and tones", f"{figures['silent_in_noise']:.0f} %"),
-        (f"silent on its own echo at {ECHO_DB:.0f} dB", f"{figures['echo']['silent']:.0f} %"),
-        (
-            f"{walked['minutes']:.0f} minutes: first and last {ENDS} answers right",
-            f"{walked['first']:.0f} and {walked['last']:.0f} %",
-        ),
-        *((f"right: {name}", f"{value:.0f} %") for kind in told["by"].values() for name, value in kind.items()),
-    ):
-        made.add_row(name, value)
-    return made
+def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is printed of the parts that were measured."""
+    if told := figures.get("answers"):
+        yield f"right answers of {told['questions']}, by the inner monologue", f"{told['right']:.1f} %"
+        yield "right answers that Whisper tiny hears", f"{told['right_heard']:.1f} %"
+        yield "word errors between the two", f"{told['word_errors']:.1f} %"
+    if timing := figures.get("floor"):
+        yield "the agent speaks while the user does", f"{timing['overlap']:.1f} % of the time"
+        yield "answer time, median and 95 %", f"{1000 * timing['median']:.0f} and {1000 * timing['p95']:.0f} ms"
+    if cut := figures.get("interruptions"):
+        yield f"silent within 600 ms of {cut['staged']} interruptions", f"{cut['yielded']:.0f} %"
+        yield "right answers to what interrupted", f"{cut['right']:.0f} %"
+    if "silent_in_noise" in figures:
+        yield "silent in noise, music and tones", f"{figures['silent_in_noise']:.0f} %"
+    if echo := figures.get("echo"):
+        yield f"silent on its own echo at {ECHO_DB:.0f} dB", f"{echo['silent']:.0f} %"
+    if walked := figures.get("walk"):
+        ends = f"{walked['first']:.0f} and {walked['last']:.0f} %"
+        yield f"{walked['minutes']:.0f} minutes: first and last {ENDS} answers right", ends
+    if told:
+        for kind in told["by"].values():
+            for name, value in kind.items():
+                yield f"right: {name}", f"{value:.0f} %"
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse()
     with duplex.load(arguments.model, sessions=SESSIONS) as model:
-        figures = anyio.run(measure, model, arguments.questions, arguments.staged)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    Console(width=120).print(table(figures))
+        figures = anyio.run(measure, model, arguments)
+    table = Table("", "", title="Conversation")
+    for row in rows(figures):
+        table.add_row(*row)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":
