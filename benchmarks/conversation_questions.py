@@ -15,8 +15,8 @@ from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, ask
 __all__ = ["Question", "clips", "long_answers", "questions", "walk"]
 
 Float32 = NDArray[np.float32]
-LEAD, ANSWER = 0.8, 5.0
-"""Seconds of silence before a question and after it."""
+LEAD, ANSWER, LEISURE = 0.8, 5.0, 7.0
+"""Seconds of silence before a question, after it, and after those of a long conversation."""
 THINKING = 0.6
 CLIP_SECONDS = 10
 LONG = ("count", "joke", "ability", "capital", "identity")
@@ -62,7 +62,10 @@ def walk(count: int, voice: Voice, seed: int = 2) -> list[Question]:
     """Return one conversation's questions, by one voice, which tells its name and asks for it."""
     rng, memory = np.random.default_rng(seed), Memory()
     topics = list(TOPICS)
-    return [_spoken(ask(topics[index % len(topics)], "testing", rng, memory), voice, rng) for index in range(count)]
+    return [
+        _spoken(ask(topics[index % len(topics)], "testing", rng, memory), voice, rng, silence=LEISURE)
+        for index in range(count)
+    ]
 
 
 def clips(count: int, seed: int = 3) -> list[Float32]:
@@ -75,12 +78,16 @@ def clips(count: int, seed: int = 3) -> list[Float32]:
     ]
 
 
-def _spoken(exchange: Exchange, voice: Voice, rng: np.random.Generator, *, pauses: bool = False) -> Question:
+def _spoken(
+    exchange: Exchange, voice: Voice, rng: np.random.Generator, *, pauses: bool = False, silence: float = ANSWER
+) -> Question:
     parts = exchange.question.split("|") if pauses else [exchange.question.replace("|", "")]
     own = np.random.default_rng(zlib.crc32(f"{voice.name} {exchange.question} {rng.integers(2**31)}".encode()))
     speaker = voice.settled(own)
     sounds = [said(speaker, " ".join(part.split()), own)[0] for part in parts]
     between = np.zeros(round(THINKING * RATE), np.float32)
     speech = np.concatenate([piece for sound in sounds for piece in (sound, between)][:-1])
-    pcm = np.concatenate([np.zeros(round(LEAD * RATE), np.float32), speech, np.zeros(round(ANSWER * RATE), np.float32)])
+    pcm = np.concatenate(
+        [np.zeros(round(LEAD * RATE), np.float32), speech, np.zeros(round(silence * RATE), np.float32)]
+    )
     return Question(exchange=exchange, voice=voice.name, pcm=pcm, start=LEAD, end=LEAD + len(speech) / RATE)
