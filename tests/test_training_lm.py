@@ -151,23 +151,35 @@ def test_first_losses_are_those_of_chance():
 
 @torch.no_grad()
 def test_some_of_the_users_codes_are_not_heard():
-    settings = attrs.evolve(QUICK, coarse_share=0.5, unheard_share=0.2, missed_share=0.0)
+    settings = attrs.evolve(QUICK, coarse_share=0.5, unheard_share=0.2, missed_share=0.0, unaided_share=0.0)
     model, tokens = model_of(settings), torch.ones(400, 17, 10).long()
-    heard = model._heard(tokens)
+    heard = model._heard(tokens, unaided=False)
     assert torch.equal(heard[:, :9], tokens[:, :9])  # text and agent are what they are
     left_out = (heard[:, 9:] == ZERO).float()
     assert set(heard.unique().tolist()) == {ZERO, 1}
     assert left_out[:, 0].mean() == pytest.approx(0.2, abs=0.02)  # the first codebook is never left out as a whole
     assert left_out[:, 7].mean() == pytest.approx(0.5 * 7 / 8 + (1 - 0.5 * 7 / 8) * 0.2, abs=0.05)
-    assert torch.equal(model.eval()._heard(tokens), tokens)
+    assert torch.equal(model.eval()._heard(tokens, unaided=False), tokens)
 
 
 @torch.no_grad()
 def test_some_frames_of_the_user_are_missed():
     settings = attrs.evolve(QUICK, coarse_share=0.0, unheard_share=0.0, missed_share=0.1)
-    left_out = (model_of(settings)._heard(torch.ones(400, 17, 10).long())[:, 9:] == ZERO).float()
+    left_out = (model_of(settings)._heard(torch.ones(400, 17, 10).long(), unaided=False)[:, 9:] == ZERO).float()
     assert left_out.mean() == pytest.approx(0.1, abs=0.03)
     assert torch.equal(left_out.amin(dim=1), left_out.amax(dim=1))  # all codes of a frame, or none
+
+
+@torch.no_grad()
+def test_its_own_voice_is_not_heard_in_some_stretches():
+    model, tokens = model_of(attrs.evolve(QUICK, unaided_share=0.6)), torch.ones(400, 17, 10).long()
+    agent = model._heard(tokens, unaided=False)[:, 1:9]
+    unheard = (agent == ZERO).flatten(1).all(dim=1)
+    assert torch.equal(unheard, (agent == ZERO).flatten(1).any(dim=1))
+    assert unheard.float().mean() == pytest.approx(0.6, abs=0.08)
+    unaided = model.eval()._heard(tokens, unaided=True)
+    assert torch.equal(unaided[:, 1:9], torch.full_like(agent, ZERO))
+    assert torch.equal(unaided[:, 9:], tokens[:, 9:])
 
 
 @torch.no_grad()
@@ -183,7 +195,7 @@ def test_some_frames_teach_the_codes():
 def test_a_rule_is_learnt(data, tmp_path):
     reports = []
     settings = attrs.evolve(QUICK, steps=120, batch=4, frames=24, warmup=5, learning_rate=5e-3, semantic_weight=1.0)
-    settings = attrs.evolve(settings, coarse_share=0, unheard_share=0, missed_share=0, depth_share=1)
+    settings = attrs.evolve(settings, coarse_share=0, unheard_share=0, missed_share=0, unaided_share=1, depth_share=1)
     train(data, tmp_path / "run", settings, progress=reports.append)
     first, last = reports[0].losses, reports[-1].losses
     assert first["codes"] > 3

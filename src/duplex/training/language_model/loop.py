@@ -114,10 +114,11 @@ class _LanguageModelTrainer(Trainer):
         return {"all": list(self._model.parameters())}
 
     def validated(self) -> dict[str, float]:
-        """Return the losses on dialogues kept apart."""
+        """Return the losses on dialogues kept apart, of a model that does not hear itself."""
         sums: dict[str, float] = defaultdict(float)
         for index in range(VALIDATION_BATCHES):
-            for name, value in self._model(self._tensor(self._stretches.validation(index))).items():
+            losses = self._model(self._tensor(self._stretches.validation(index)), unaided=True)
+            for name, value in losses.items():
                 sums[name] += float(value) / VALIDATION_BATCHES
         return sums
 

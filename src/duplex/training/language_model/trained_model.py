@@ -35,14 +35,15 @@ class TrainedLanguageModel(nn.Module):
         nn.init.zeros_(self.user_text_head.weight)
         nn.init.zeros_(self.user_text_head.bias)
 
-    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+    def forward(self, tokens: Tensor, *, unaided: bool = False) -> dict[str, Tensor]:
         """Return the losses of stretches of dialogue, the weighted sum of all as ``total``.
 
-        ``tokens`` is int64 ``[batch, 2 + n_q, frames]``: text, agent, user, the user's text, undelayed.
+        ``tokens`` is int64 ``[batch, 2 + n_q, frames]``: text, agent, user, the user's text, undelayed. ``unaided`` are
+        all stretches if the model shall not hear its own voice.
         """
         model, config = self.model, self.model.config
         delayed = self._delayed(tokens[:, :-1])
-        context = model.temporal(self._heard(_shifted(delayed, model.initial)), Call())
+        context = model.temporal(self._heard(_shifted(delayed, model.initial), unaided=unaided), Call())
         text, agent = delayed[:, 0], delayed[:, model.agent]
         logits = model.text_linear(context)
         words = (text != IGNORED) & (text != config.existing_text_padding_id)
@@ -74,19 +75,25 @@ class TrainedLanguageModel(nn.Module):
         ]
         return torch.stack(rows, dim=1)
 
-    def _heard(self, tokens: Tensor) -> Tensor:
-        """Return what goes in, ``[batch, streams, frames]``; in training, some of the user's codes are left out."""
-        if not self.training:
-            return tokens
-        user = tokens[:, self.model.user]
+    def _heard(self, tokens: Tensor, *, unaided: bool) -> Tensor:
+        """Return what goes in, ``[batch, streams, frames]``; in training, some codes are left out."""
+        text, agent, user = tokens[:, :1], tokens[:, self.model.agent], tokens[:, self.model.user]
+        if self.training:
+            user = torch.where(self._left_out(user).to(user.device), ZERO, user)
+            alone = torch.rand(len(agent), 1, 1, generator=self.generator) < self.settings.unaided_share
+            agent = torch.where(alone.to(agent.device), ZERO, agent)
+        elif unaided:
+            agent = torch.full_like(agent, ZERO)
+        return torch.cat([text, agent, user], dim=1)
+
+    def _left_out(self, user: Tensor) -> Tensor:
+        """Return which of the user's codes are not heard, bool ``[batch, codebooks, frames]``."""
         chance = torch.rand(user.shape, generator=self.generator)
         coarse = torch.rand(len(user), 1, 1, generator=self.generator) < self.settings.coarse_share
         finest = torch.randint(1, user.shape[1] + 1, (len(user), 1, 1), generator=self.generator)
         fine = torch.arange(user.shape[1])[:, None] >= finest
         missed = torch.rand(len(user), 1, user.shape[2], generator=self.generator) < self.settings.missed_share
-        left_out = ((chance < self.settings.unheard_share) | (coarse & fine) | missed).to(user.device)
-        heard = torch.where(left_out, ZERO, user)
-        return torch.cat([tokens[:, : self.model.user.start], heard], dim=1)
+        return (chance < self.settings.unheard_share) | (coarse & fine) | missed
 
     def _chosen(self, frames: int) -> Tensor:
         """Return the frames whose codes are asked for: all of them, or in training some."""

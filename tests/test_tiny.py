@@ -1,0 +1,71 @@
+"""The built-in model holds a conversation."""
+
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+
+import duplex
+from duplex import checkpoint
+from duplex.training.data.surroundings import music, noise
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RATE = 24000
+MOST_BYTES = 30_000_000
+GREEDY = duplex.SessionOptions(greedy=True)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    with duplex.load("tiny", sessions=4) as model:
+        yield model
+
+
+async def events_of(model, source, options=GREEDY):
+    if isinstance(source, Path):
+        async with duplex.Conversation(model, duplex.FileTransport(source), options=options) as conversation:
+            return [event async for event in conversation]
+    async with duplex.Conversation(model, options=options) as conversation:
+        return [event async for event in conversation.run(source)]
+
+
+def text_of(events, start=0.0, end=float("inf")):
+    pieces = [event for event in events if isinstance(event, duplex.AgentText) and start <= event.at < end]
+    return "".join(piece.text for piece in pieces).strip()
+
+
+def test_it_is_small():
+    folder = checkpoint.resolve("tiny").weights.parent
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= MOST_BYTES
+
+
+def test_a_question(tiny):
+    events = anyio.run(events_of, tiny, EXAMPLES / "question.wav")
+    assert text_of(events) == "The capital of France is Paris."
+    asked = next(event.at for event in events if isinstance(event, duplex.UserSpeechStopped))
+    began = [event.at for event in events if isinstance(event, duplex.AgentSpeechStarted)]
+    assert len(began) == 1
+    assert 0 < began[0] - asked < 1.5
+
+
+def test_a_conversation(tiny):
+    """It waits while the user thinks, stops when it is interrupted, and remembers a name."""
+    events = anyio.run(events_of, tiny, EXAMPLES / "conversation.wav")
+    assert text_of(events, 1.2, 3.6) == "Hello! How can I help you?"
+    assert text_of(events, 4.7, 7.3) == "Nice to meet you, Anna."
+    assert text_of(events, 7.3, 9.9) == "", "the question is not over"
+    assert text_of(events, 9.9, 12.8) == "Seven plus five is twelve."
+    assert text_of(events, 16.5, 17.4) == "", "it was interrupted"
+    assert text_of(events, 17.4, 20.6) == "The capital of Japan is Tokyo."
+    assert text_of(events, 21.9, 24.5) == "Your name is Anna."
+    assert text_of(events, 25.2, 27.0) == "You are welcome."
+    assert text_of(events, 27.8) == "Goodbye! Have a nice day."
+
+
+@pytest.mark.parametrize("make", [noise, music])
+def test_it_stays_silent_where_nobody_speaks(tiny, make):
+    pcm = make(6 * RATE, RATE, np.random.default_rng(0), -35.0).astype(np.float32)
+    events = anyio.run(events_of, tiny, pcm)
+    assert text_of(events) == ""
+    assert not any(isinstance(event, duplex.AgentSpeechStarted) for event in events)
