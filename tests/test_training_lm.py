@@ -177,6 +177,9 @@ def test_its_own_voice_is_not_heard_in_some_stretches():
     unheard = (agent == ZERO).flatten(1).all(dim=1)
     assert torch.equal(unheard, (agent == ZERO).flatten(1).any(dim=1))
     assert unheard.float().mean() == pytest.approx(0.6, abs=0.08)
+    never = model_of(attrs.evolve(QUICK, unaided_share=1.0)).model
+    assert not any(embedding.weight.any() for embedding in never.emb[:8])
+    assert all(embedding.weight.any() for embedding in never.emb[8:])
     unaided = model.eval()._heard(tokens, unaided=True)
     assert torch.equal(unaided[:, 1:9], torch.full_like(agent, ZERO))
     assert torch.equal(unaided[:, 9:], tokens[:, 9:])

@@ -66,9 +66,9 @@ class LanguageModelSettings:
     """Share of the stretches in which the user's finer codebooks, from one drawn at random on, are not heard."""
     unheard_share: float = attrs.field(default=0.15, validator=at_least(0))
     """Share of the user's codes that are not heard, each by itself: what is learnt shall not hang on single codes."""
-    unaided_share: float = attrs.field(default=0.6, validator=at_least(0))
+    unaided_share: float = attrs.field(default=1.0, validator=at_least(0))
     """Share of the stretches in which the agent's own codes are not heard: how a voice begins a sentence betrays how it
-    ends, and what to say shall follow from what the user said."""
+    ends, and what to say shall follow from what the user said. With 1 the model never hears itself, released or not."""
     missed_share: float = attrs.field(default=0.05, validator=at_least(0))
     """Share of the frames in which nothing of the user is heard."""
     depth_share: float = attrs.field(default=0.4, validator=at_least(0))

@@ -32,6 +32,9 @@ class TrainedLanguageModel(nn.Module):
         """Draws what happens by chance within a step; whoever wants a step again seeds it."""
         self.user_text_head = nn.Linear(config.dim, config.text_card)
         initialize(self.model, settings.seed)
+        if settings.unaided_share >= 1:
+            for embedding in self.model.emb[: config.agent_streams]:
+                nn.init.zeros_(embedding.weight)  # what is never heard in training must not be heard in use
         nn.init.zeros_(self.user_text_head.weight)
         nn.init.zeros_(self.user_text_head.bias)
 
