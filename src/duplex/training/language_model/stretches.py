@@ -14,6 +14,8 @@ __all__ = ["Stretches"]
 
 Int16 = NDArray[np.int16]
 VALIDATION_SEED = 2**32 - 1
+SHARE_OF_BEGINNINGS = 0.1
+"""Of the stretches that begin where a dialogue does: what a model hears first in use."""
 KEPT_APART = 20
 """One dialogue in so many is never trained on."""
 
@@ -60,6 +62,8 @@ class _Pool:
         index = int(rng.choice(len(self._dialogues), p=self._shares))
         tokens = self._dialogues[index]
         start = int(rng.integers(max(1, tokens.shape[1] - frames + 1)))
+        if rng.random() < SHARE_OF_BEGINNINGS:
+            start = 0
         pieces = [tokens[:, start : start + frames]]
         while sum(piece.shape[1] for piece in pieces) < frames:
             index = (index + 1) % len(self._dialogues)
