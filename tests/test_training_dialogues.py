@@ -11,6 +11,7 @@ import pytest
 import duplex
 from cli_support import RATE
 from duplex.audio import level_dbfs
+from duplex.checkpoint import resolve
 from duplex.errors import CorpusError, MissingDependencyError, UsageError
 from duplex.frame_model import UNGENERATED
 from duplex.tokenizer import Tokenizer
@@ -387,6 +388,14 @@ def test_orders(tmp_path):
     for scale in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="give a number above 0"):
             plan_dialogues(tmp_path / "data", scale=scale)
+
+
+def test_the_tokenizer_of_a_model(tmp_path):
+    plan_dialogues(tmp_path / "data", tokenizer="tiny")
+    assert (tmp_path / "data" / TOKENIZER).read_bytes() == resolve("tiny").tokenizer.read_bytes()
+    plan_dialogues(tmp_path / "anew", seed=1)
+    with pytest.raises(UsageError, match="another tokenizer than that of 'tiny'; choose a new folder"):
+        plan_dialogues(tmp_path / "anew", tokenizer="tiny")
 
 
 def test_an_order_is_made(tmp_path):

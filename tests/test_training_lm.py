@@ -7,13 +7,15 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import duplex
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.config import LanguageModelConfig
-from duplex.errors import CorpusError, TrainingError, UsageError
+from duplex.errors import CheckpointError, ConfigError, CorpusError, TrainingError, UsageError
 from duplex.frame_model import ZERO, SessionOptions
+from duplex.layout import WEIGHTS
 from duplex.training import trainer
 from duplex.training.dialogues.plan import TOKENIZER
 from duplex.training.dialogues.shards import Origin, codec_fingerprint, fingerprint, write_dialogues
@@ -87,6 +89,15 @@ def model_of(settings=QUICK):
     model = TrainedLanguageModel(CONFIG, settings)
     model.model.prepare()
     return model
+
+
+def relabelled(data, folder, **changes):
+    """Copy dialogues as if they had been made with something else."""
+    folder.mkdir()
+    origin = attrs.evolve(Stretches(data, CONFIG, QUICK).origin, **changes)
+    for path in data.glob("*.safetensors"):
+        write_dialogues(folder / path.name, [some_dialogue(30)], origin)
+    return folder
 
 
 # What is asked for
@@ -292,12 +303,35 @@ def test_another_tokenizer_or_codec(data, tmp_path):
     (other / TOKENIZER).write_bytes(make_tokenizer(1, MARKS))
     with pytest.raises(CorpusError, match="is not the tokenizer that the dialogues were made with"):
         train(other, tmp_path / "run")
-    origin = Stretches(data, CONFIG, QUICK).origin
-    (other / TOKENIZER).write_bytes((data / TOKENIZER).read_bytes())
-    for path in other.glob("*.safetensors"):
-        write_dialogues(path, [some_dialogue(30)], attrs.evolve(origin, codec="another"))
+    third = relabelled(data, tmp_path / "third", codec="another")
+    (third / TOKENIZER).write_bytes((data / TOKENIZER).read_bytes())
     with pytest.raises(CorpusError, match=r"made with another codec than 'tiny'; .* with --codec"):
-        train(other, tmp_path / "run")
+        train(third, tmp_path / "run")
+
+
+def test_weights_are_taken_over(data, tmp_path):
+    first = train(data, tmp_path / "first")
+    still = attrs.evolve(QUICK, steps=1, learning_rate=0, start_from=str(first))
+    before, after = (load_file(model / WEIGHTS) for model in (first, train(data, tmp_path / "next", still)))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(TrainingError, match="start_from"):
+        train(data, tmp_path / "next", attrs.evolve(still, start_from=None))
+
+
+def test_a_model_to_start_from_that_does_not_fit(data, tmp_path):
+    first = attrs.evolve(QUICK, start_from=str(train(data, tmp_path / "first")))
+    with pytest.raises(ConfigError, match=r"a model of another configuration; .* with --config"):
+        train(data, tmp_path / "run", first, config={**SMALL, "num_layers": SMALL["num_layers"] + 1})
+    with pytest.raises(CheckpointError, match="nowhere"):
+        train(data, tmp_path / "run", attrs.evolve(QUICK, start_from="nowhere"))
+    anew = tmp_path / TOKENIZER
+    anew.write_bytes(make_tokenizer(1, MARKS))
+    other = relabelled(data, tmp_path / "other", tokenizer=fingerprint(anew))
+    (other / TOKENIZER).write_bytes(anew.read_bytes())
+    with pytest.raises(CorpusError, match=r"another tokenizer than that of .*--tokenizer"):
+        train(other, tmp_path / "run", first)
+    assert not list(tmp_path.rglob("run/checkpoint.pt"))
 
 
 @pytest.mark.parametrize(

@@ -131,11 +131,20 @@ def codec(
     "--recordings", type=click.Path(path_type=Path), metavar="FOLDER", help="Take recorded dialogues of yours instead."
 )
 @click.option("--codec", default="tiny", show_default=True, metavar="NAME", help="What turns sound into codes.")
+@click.option("--tokenizer", metavar="NAME", help="A model whose text tokenizer to use. Default: make a new one.")
 @click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is 24 hours.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Other dialogues.")
 @click.option("--workers", type=click.IntRange(1), help="Processes. Default: one for each core.")
 @debug_option
-def dialogues(out: Path, recordings: Path | None, codec: str, scale: float, seed: int, workers: int | None) -> None:
+def dialogues(
+    out: Path,
+    recordings: Path | None,
+    codec: str,
+    tokenizer: str | None,
+    scale: float,
+    seed: int,
+    workers: int | None,
+) -> None:
     """Make dialogues to train on, between the built-in model's agent and many users.
 
     Questions and answers, pauses, interruptions, "mm-hm", noise, music, echo, and other people's talk. Writes shards of
@@ -152,9 +161,9 @@ def dialogues(out: Path, recordings: Path | None, codec: str, scale: float, seed
     from duplex.training.dialogues import dialogues_of_recordings, plan_dialogues  # noqa: PLC0415
 
     orders = (
-        plan_dialogues(out, codec=codec, scale=scale, seed=seed)
+        plan_dialogues(out, codec=codec, tokenizer=tokenizer, scale=scale, seed=seed)
         if recordings is None
-        else dialogues_of_recordings(recordings, out, codec=codec, seed=seed)
+        else dialogues_of_recordings(recordings, out, codec=codec, tokenizer=tokenizer, seed=seed)
     )
     with TrainingBar("shards") as bar:
         made = build(orders, workers=workers, progress=bar.update)
@@ -168,6 +177,7 @@ def dialogues(out: Path, recordings: Path | None, codec: str, scale: float, seed
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="F.json", help="A config.json. Default: a small model's."
 )
+@click.option("--start-from", metavar="NAME", help="A model whose weights are the first ones.")
 @click.option("--steps", type=click.IntRange(1), help="Default: 8000. May change when a run goes on.")
 @click.option("--batch", type=click.IntRange(1), help="Stretches in a step, on each device. Default: 3.")
 @click.option("--frames", type=click.IntRange(2), help="Length of a stretch. Default: 500.")

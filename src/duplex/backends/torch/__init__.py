@@ -55,26 +55,13 @@ def load_model(
     :raises WeightsError: if a file is damaged or does not fit the configuration
     :raises UsageError: as :func:`check` does
     """
-    import torch  # noqa: PLC0415 -- torch takes seconds to import
-
-    from duplex.backends.torch.codec import load_mimi  # noqa: PLC0415
-    from duplex.backends.torch.language_model import LanguageModel  # noqa: PLC0415
+    from duplex.backends.torch.codec import load_mimi  # noqa: PLC0415 -- torch takes seconds to import
+    from duplex.backends.torch.language_model import load_language_model  # noqa: PLC0415
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
-    from duplex.backends.torch.weights import load_weights  # noqa: PLC0415
 
     check(device, dtype, quantize)
     place = _device(device)
-    with torch.device("meta"):
-        language_model = LanguageModel(config)
-    load_weights(
-        language_model,
-        weights,
-        dtype=_dtype(dtype, place),
-        device=place,
-        # Published files keep the depth transformer's parts at the top level.
-        published=lambda name: name.removeprefix("depth."),
-    )
-    language_model.prepare()
+    language_model = load_language_model(config, weights, dtype=_dtype(dtype, place), device=place)
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, place)
     return TorchFrameModel(
         mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint

@@ -5,6 +5,7 @@ number of steps each stream has had. The weights of the depth transformer lie at
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
 import torch
@@ -16,10 +17,26 @@ from duplex.backends.torch.embedding import TokenEmbedding
 from duplex.backends.torch.sampling import Sampler
 from duplex.backends.torch.state import Call, Declared, Streaming
 from duplex.backends.torch.transformer import RmsNorm, TemporalTransformer
+from duplex.backends.torch.weights import load_weights
 from duplex.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED, SessionOptions
 
-__all__ = ["LanguageModel", "TimeStep"]
+__all__ = ["LanguageModel", "TimeStep", "load_language_model"]
+
+
+def load_language_model(
+    config: LanguageModelConfig, weights: Path, *, dtype: torch.dtype, device: torch.device
+) -> "LanguageModel":
+    """Load the language model of a published file.
+
+    :raises WeightsError: if the file is damaged or does not fit the configuration
+    """
+    with torch.device("meta"):
+        model = LanguageModel(config)
+    # Published files keep the depth transformer's parts at the top level.
+    load_weights(model, weights, dtype=dtype, device=device, published=lambda name: name.removeprefix("depth."))
+    model.prepare()
+    return model
 
 
 @attrs.frozen(eq=False)

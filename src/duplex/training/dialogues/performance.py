@@ -11,7 +11,7 @@ from duplex.training.data.voices import Voice
 from duplex.training.dialogues.dialogue import Dialogue, Word
 from duplex.training.dialogues.hearing import heard
 from duplex.training.dialogues.phrasings import Use
-from duplex.training.dialogues.scenes import SCENES, Script
+from duplex.training.dialogues.scenes import SCENES, Script, silence
 from duplex.training.dialogues.stage import Stage
 
 __all__ = ["perform"]
@@ -19,6 +19,8 @@ __all__ = ["perform"]
 END = 1.0
 """Seconds of silence at the end."""
 SHORTEST_QUIET = 1.0
+SHARE_OF_LATE_STARTS = 0.3
+"""Of the dialogues in which nobody says anything at first: a call may begin with noise."""
 
 
 def perform(name: str, cast: Sequence[Voice], seconds: float, rng: np.random.Generator, use: Use) -> Dialogue:
@@ -33,6 +35,8 @@ def perform(name: str, cast: Sequence[Voice], seconds: float, rng: np.random.Gen
     stage = Stage(user.settled(rng), rng)
     script = Script(stage, use)
     scenes, often = list(SCENES), np.array(list(SCENES.values()))
+    if rng.random() < SHARE_OF_LATE_STARTS:
+        silence(script)
     while stage.now < seconds:
         scenes[int(rng.choice(len(scenes), p=often / often.sum()))](script)
     whole = max(stage.now, stage.user.end, stage.agent.end) + END

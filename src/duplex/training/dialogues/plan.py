@@ -121,15 +121,20 @@ def _encoders(codec: str) -> tuple[Codec, RepeatEncoder]:
     return loaded, RepeatEncoder(loaded)
 
 
-def plan_dialogues(folder: Path, *, codec: str = "tiny", scale: float = 1.0, seed: int = 0) -> list[DialogueOrder]:
+def plan_dialogues(
+    folder: Path, *, codec: str = "tiny", tokenizer: str | None = None, scale: float = 1.0, seed: int = 0
+) -> list[DialogueOrder]:
     """Return the files of performed dialogues in ``folder``, and put their tokenizer there; 1 is 24 hours.
 
-    :raises UsageError: if ``scale`` is not positive
+    The tokenizer is that of a model, as :func:`duplex.load` takes it, or else a new one of the dialogues' own words.
+
+    :raises UsageError: if ``scale`` is not positive, or ``folder`` has dialogues with another tokenizer
+    :raises CheckpointError: if there is no such model
     :raises OutputError: if the folder cannot be written
     """
     if not 0 < scale < math.inf:
         raise UsageError(f"the scale is {scale}; give a number above 0")
-    _put_tokenizer(folder, seed)
+    _put_tokenizer(folder, seed, tokenizer)
     seconds = HOURS * 3600 * scale
     return [
         DialogueOrder(
@@ -143,16 +148,18 @@ def plan_dialogues(folder: Path, *, codec: str = "tiny", scale: float = 1.0, see
     ]
 
 
-def dialogues_of_recordings(folder: Path, out: Path, *, codec: str = "tiny", seed: int = 0) -> list[DialogueOrder]:
+def dialogues_of_recordings(
+    folder: Path, out: Path, *, codec: str = "tiny", tokenizer: str | None = None, seed: int = 0
+) -> list[DialogueOrder]:
     """Return the files that a folder of recorded dialogues gives, once every one has been read through.
 
-    The tokenizer is the one that is in ``out``, or else the built-in model's.
+    The tokenizer is as for :func:`plan_dialogues`.
 
     :raises CorpusError: if there are none, or one cannot be learnt from
     :raises AudioFileError: if a recording is damaged
     """
     lengths = find_dialogues(folder)
-    _put_tokenizer(out, seed)
+    _put_tokenizer(out, seed, tokenizer)
     return [
         DialogueOrder(
             path=out / f"{path.stem}-{zlib.crc32(os.fsencode(path.relative_to(folder))):08x}.safetensors",
@@ -165,7 +172,11 @@ def dialogues_of_recordings(folder: Path, out: Path, *, codec: str = "tiny", see
     ]
 
 
-def _put_tokenizer(folder: Path, seed: int) -> None:
-    if not (folder / TOKENIZER).exists():
+def _put_tokenizer(folder: Path, seed: int, model: str | None) -> None:
+    path = folder / TOKENIZER
+    wanted = None if model is None else resolve(model, parts=("model",)).tokenizer
+    if not path.exists():
         make_folder(folder)
-        atomic_write_bytes(folder / TOKENIZER, make_tokenizer(seed, TextMarks()))
+        atomic_write_bytes(path, make_tokenizer(seed, TextMarks()) if wanted is None else wanted.read_bytes())
+    elif wanted is not None and fingerprint(path) != fingerprint(wanted):
+        raise UsageError(f"{folder} has dialogues with another tokenizer than that of '{model}'; choose a new folder")

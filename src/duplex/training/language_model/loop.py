@@ -10,9 +10,10 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from duplex.backends.torch.language_model import LanguageModel, load_language_model
 from duplex.checkpoint import Checkpoint, resolve
 from duplex.config import LanguageModelConfig
-from duplex.errors import CorpusError
+from duplex.errors import ConfigError, CorpusError
 from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS, Layout
 from duplex.tokenizer import Tokenizer
 from duplex.training.devices import Place
@@ -51,7 +52,8 @@ def train_language_model(
     :param codec: the codec that the dialogues were made with, as :func:`duplex.load_codec` takes it
     :raises CorpusError: if the dialogues are missing, damaged, or do not fit the configuration, codec or tokenizer
     :raises TrainingError: if ``out`` holds another run, or losses are no longer finite
-    :raises ConfigError: if the configuration cannot be run
+    :raises ConfigError: if the configuration cannot be run, or is not that of the model to start from
+    :raises CheckpointError: if the codec or the model to start from cannot be loaded
     :raises OutputError: if something cannot be written; the last checkpoint stays
     """
     chosen = settings or LanguageModelSettings()
@@ -60,6 +62,7 @@ def train_language_model(
     place = Place.choose(device)
     stretches = Stretches(data, shape, chosen)
     files = _other_files(data, stretches, resolve(codec, parts=("codec",)))
+    first = None if chosen.start_from is None else _read_model(chosen.start_from, shape, stretches)
     run = RunFolder(
         out,
         {
@@ -69,7 +72,7 @@ def train_language_model(
             "dialogues": attrs.asdict(stretches.origin),
         },
     )
-    model = TrainedLanguageModel(shape, chosen)
+    model = TrainedLanguageModel(shape, chosen, first)
     trainer = _LanguageModelTrainer(model.to(place.device), stretches, run, place, dict(config), files)
     with place:
         trainer.resume()
@@ -128,6 +131,23 @@ class _LanguageModelTrainer(Trainer):
 
     def _tensor(self, tokens: Any) -> Tensor:
         return torch.tensor(tokens, device=self.place.device)
+
+
+def _read_model(name: str, wanted: LanguageModelConfig, stretches: Stretches) -> LanguageModel:
+    """Read the model to start from.
+
+    :raises ConfigError: if it has another configuration
+    :raises CorpusError: if it has another tokenizer than the dialogues
+    """
+    found = resolve(name, parts=("model",))
+    if found.language_model != wanted or found.weights is None:
+        raise ConfigError(f"'{name}' is a model of another configuration; give that one with --config")
+    if found.tokenizer is None or fingerprint(found.tokenizer) != stretches.origin.tokenizer:
+        raise CorpusError(
+            f"the dialogues were made with another tokenizer than that of '{name}'; make them anew with: duplex train "
+            f"dialogues --tokenizer {name}"
+        )
+    return load_language_model(wanted, found.weights, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def _other_files(data: Path, stretches: Stretches, codec: Checkpoint) -> dict[str, bytes]:

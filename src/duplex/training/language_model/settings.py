@@ -73,6 +73,9 @@ class LanguageModelSettings:
     """Share of the frames in which nothing of the user is heard."""
     depth_share: float = attrs.field(default=0.4, validator=at_least(0))
     """Share of the frames whose codes are learnt in a step: sounds take fewer examples than what to say."""
+    start_from: str | None = None
+    """A model of the same configuration and tokenizer whose weights are the first ones, as :func:`duplex.load` takes
+    it; ``None`` begins at random."""
     seed: int = attrs.field(default=0, validator=check_seed)
 
     def learning_rate_at(self, step: int) -> float:

@@ -14,7 +14,7 @@ __all__ = ["Stretches"]
 
 Int16 = NDArray[np.int16]
 VALIDATION_SEED = 2**32 - 1
-SHARE_OF_BEGINNINGS = 0.1
+SHARE_OF_BEGINNINGS = 0.25
 """Of the stretches that begin where a dialogue does: what a model hears first in use."""
 KEPT_APART = 20
 """One dialogue in so many is never trained on."""

@@ -4,6 +4,8 @@ Step s reads index s - 1 of every delayed stream and is asked for index s of tex
 :mod:`duplex.delays`; a stretch of dialogue is treated as if it began there.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,7 +26,9 @@ IGNORED = UNGENERATED
 class TrainedLanguageModel(nn.Module):
     """A language model with its losses, and a head that reads the user's words."""
 
-    def __init__(self, config: LanguageModelConfig, settings: LanguageModelSettings) -> None:
+    def __init__(
+        self, config: LanguageModelConfig, settings: LanguageModelSettings, start_from: LanguageModel | None = None
+    ) -> None:
         super().__init__()
         self.model = LanguageModel(config)
         self.settings = settings
@@ -32,9 +36,12 @@ class TrainedLanguageModel(nn.Module):
         """Draws what happens by chance within a step; whoever wants a step again seeds it."""
         self.user_text_head = nn.Linear(config.dim, config.text_card)
         initialize(self.model, settings.seed)
+        if start_from is not None:
+            self.model.load_state_dict(start_from.state_dict())
         if settings.unaided_share >= 1:
-            for embedding in self.model.emb[: config.agent_streams]:
-                nn.init.zeros_(embedding.weight)  # what is never heard in training must not be heard in use
+            for embedding in itertools.islice(self.model.emb, config.agent_streams):
+                for weight in embedding.parameters():
+                    nn.init.zeros_(weight)  # what is never heard in training must not be heard in use
         nn.init.zeros_(self.user_text_head.weight)
         nn.init.zeros_(self.user_text_head.bias)
 
