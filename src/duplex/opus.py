@@ -1,0 +1,125 @@
+"""Opus in Ogg (RFC 7845): sound out of bytes that arrive cut anywhere, and bytes out of sound.
+
+Times in the pages are not used: every packet is decoded, nothing is trimmed or filled in. The clients of the original
+count in other units than the standard.
+"""
+
+import struct
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio import to_int16
+from duplex.errors import AudioError, MissingDependencyError
+from duplex.ogg import OggReader, OggWriter, Packet
+
+__all__ = ["OpusReader", "OpusWriter"]
+
+Float32 = NDArray[np.float32]
+GRANULES = 48_000
+"""Units of a page's time in a second, whatever the sound's rate."""
+LONGEST = 0.12
+"""Seconds of sound in a packet."""
+PRE_SKIP = 312
+"""Granules that the encoder adds in front."""
+LARGEST = 1500
+"""Bytes of a packet; a frame of speech has a fifth of that."""
+VENDOR = b"duplex"
+
+_HEAD = struct.Struct("<8sBBHIhB")
+"""``OpusHead``, version, channels, pre-skip, the input's rate, gain, channel mapping."""
+_CHANNELS = (1, 2)
+
+
+class OpusReader:
+    """Decodes one Ogg Opus stream at a sample rate of 8, 12, 16, 24 or 48 kHz; two channels become their mean.
+
+    :raises MissingDependencyError: if ``opuslib`` or libopus is not installed
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self.damaged = 0
+        """Packets that could not be decoded and were left out."""
+        self._opus = _opuslib()
+        self._rate = sample_rate
+        self._ogg = OggReader()
+        self._decoder: Any = None
+        self._headers = 0
+
+    def feed(self, data: bytes) -> Float32:
+        """Take bytes of any length; return the sound that they complete, float32 ``[samples]``, perhaps none.
+
+        :raises AudioError: if they are not Opus, or of a kind that cannot be decoded
+        """
+        sound = [self._decoded(packet) for packet in self._ogg.feed(data)]
+        return np.concatenate(sound) if sound else np.zeros(0, np.float32)
+
+    def _decoded(self, packet: Packet) -> Float32:
+        nothing = np.zeros(0, np.float32)
+        if packet.begins:
+            self._begin(packet.data)
+            return nothing
+        if self._headers == 1:  # the comments
+            self._headers = 2
+            return nothing
+        if not packet.data:  # the decoder would make up sound for it
+            self.damaged += 1
+            return nothing
+        try:
+            pcm = self._decoder.decode_float(packet.data, round(LONGEST * self._rate))
+        except self._opus.OpusError:
+            self.damaged += 1
+            return nothing
+        return np.frombuffer(pcm, np.float32)
+
+    def _begin(self, head: bytes) -> None:
+        if not head.startswith(b"OpusHead") or len(head) < _HEAD.size:
+            raise AudioError("this Ogg stream is not Opus; encode the sound with Opus (audio/ogg; codecs=opus)")
+        _, version, channels, _, _, _, mapping = _HEAD.unpack_from(head)
+        if version >> 4 or mapping or channels not in _CHANNELS:
+            raise AudioError(
+                f"Opus of {channels} channels, version {version}, mapping {mapping} cannot be read; send one channel"
+            )
+        self._decoder = self._opus.Decoder(self._rate, 1)
+        self._headers = 1
+
+
+class OpusWriter:
+    """Encodes mono sound as one Ogg Opus stream, a page for each call.
+
+    :raises MissingDependencyError: if ``opuslib`` or libopus is not installed
+    """
+
+    def __init__(self, sample_rate: int, serial: int = 0) -> None:
+        opus = _opuslib()
+        self._rate = sample_rate
+        self._encoder: Any = opus.Encoder(sample_rate, 1, opus.APPLICATION_AUDIO)
+        self._ogg = OggWriter(serial)
+        self._granule = PRE_SKIP
+
+    def header(self) -> bytes:
+        """Return the two pages that begin the stream."""
+        head = _HEAD.pack(b"OpusHead", 1, 1, PRE_SKIP, self._rate, 0, 0)
+        tags = b"OpusTags" + struct.pack("<I", len(VENDOR)) + VENDOR + struct.pack("<I", 0)
+        return self._ogg.page([head], 0) + self._ogg.page([tags], 0)
+
+    def encode(self, pcm: Float32, *, ends: bool = False) -> bytes:
+        """Encode float32 ``[samples]``, a duration that Opus has (20, 40, 60, 80 ms, ...), to one page."""
+        packet: bytes = self._encoder.encode(to_int16(pcm).tobytes(), len(pcm))
+        self._granule += len(pcm) * GRANULES // self._rate
+        return self._ogg.page([packet], self._granule, ends=ends)
+
+
+def _opuslib() -> Any:
+    try:
+        return import_module("opuslib")
+    except ImportError:
+        raise MissingDependencyError(
+            "opuslib is not installed; install it with: pip install 'duplex-speech[serve]'"
+        ) from None
+    except Exception:  # noqa: BLE001 -- it raises a bare one
+        raise MissingDependencyError(
+            "libopus is not installed; install it (Debian: apt-get install libopus0)"
+        ) from None
