@@ -7,9 +7,11 @@ holds nobody up.
 
 import copy
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +20,17 @@ from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError
 from duplex.frame_model import Frame, FrameModel, SessionOptions, SessionState, StepResult
 from duplex.seat import Failed, Finished, Job, Seat
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Observer"]
 
 Float32 = NDArray[np.float32]
+
+
+class Observer(Protocol):
+    """Is told how long things take, on the inference thread: it must be quick, and raise nothing."""
+
+    def stepped(self, seconds: float, waited: Sequence[float]) -> None:
+        """Take one step's seconds, and for each frame in it the seconds from its being given to its answer."""
+        ...
 
 
 class Engine:
@@ -32,6 +42,7 @@ class Engine:
         self._seats: dict[int, Seat] = {}
         self._jobs: deque[Job] = deque()
         self._vacancy: list[Callable[[], None]] = []
+        self._observers: list[Observer] = []
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="duplex-inference", daemon=True)
         self._thread.start()
@@ -88,6 +99,17 @@ class Engine:
         finally:
             with self.changed:
                 self._vacancy.remove(notify)
+
+    @contextmanager
+    def observed(self, observer: Observer) -> Generator[None]:
+        """Have an observer told of every step, in a ``with`` block."""
+        with self.changed:
+            self._observers.append(observer)
+        try:
+            yield
+        finally:
+            with self.changed:
+                self._observers.remove(observer)
 
     def release(self, seat: Seat) -> None:
         """Free a seat's slot; its neighbours do not notice."""
@@ -177,14 +199,18 @@ class Engine:
         yield
 
     def _step(self, batch: list[Seat]) -> None:
-        spec = self.model.spec
+        spec, began = self.model.spec, time.monotonic()
         pcm = np.zeros((spec.capacity, spec.frame_size), np.float32)
         active = np.zeros(spec.capacity, np.bool_)
         for seat in batch:
-            pcm[seat.slot], active[seat.slot] = seat.unanswered[-1][1], True
+            pcm[seat.slot], active[seat.slot] = seat.unanswered[-1].pcm, True
         try:
+            given = [seat.unanswered[-1].since for seat in batch]
             result = self.model.step(pcm, active)
+            ended = time.monotonic()
             with self.changed:
+                for observer in self._observers:
+                    observer.stepped(ended - began, [ended - since for since in given])
                 for seat in batch:
                     if result.valid[seat.slot] and not seat.closed:
                         seat.outbox.append(self._frame(seat, result))
@@ -193,11 +219,11 @@ class Engine:
             self._fail(batch, error)
 
     def _frame(self, seat: Seat, result: StepResult) -> Frame:
-        index, heard = seat.unanswered.popleft()
+        given = seat.unanswered.popleft()
         spec, slot = self.model.spec, seat.slot
         return Frame(
-            at=spec.seconds(index),
-            user_pcm=heard,
+            at=spec.seconds(given.index),
+            user_pcm=given.pcm,
             agent_pcm=result.pcm[slot].copy() if spec.agent_streams else None,
             text=int(result.text[slot]),
             agent=result.agent[slot].copy(),

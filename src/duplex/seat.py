@@ -5,6 +5,7 @@ conversation is told. A seat that is not live is held back while its results are
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from typing import Protocol
@@ -45,6 +46,15 @@ class Inference(Protocol):
     def release(self, seat: "Seat") -> None:
         """Free a seat's slot."""
         ...
+
+
+@attrs.frozen(eq=False)
+class Given:
+    """A frame of the user's, float32 ``[frame_size]``, its place on the time line, and when it was given."""
+
+    index: int
+    pcm: Float32
+    since: float = attrs.field(factory=time.monotonic)
 
 
 @attrs.frozen
@@ -103,8 +113,8 @@ class Seat:
         self.exports = 0
         """Exports that are being copied; the slot is not stepped meanwhile."""
         self.flush = engine.model.spec.latency_frames
-        self.inbox: deque[tuple[int, Float32]] = deque()
-        self.unanswered: deque[tuple[int, Float32]] = deque()
+        self.inbox: deque[Given] = deque()
+        self.unanswered: deque[Given] = deque()
         self.outbox: deque[Outcome] = deque()
         self._engine = engine
         self._notify = notify
@@ -117,7 +127,7 @@ class Seat:
     def push(self, pcm: Float32) -> None:
         """Give the user's next frame, float32 ``[frame_size]``."""
         with self._engine.changed:
-            self.inbox.append((self.index, pcm))
+            self.inbox.append(Given(self.index, pcm))
             self.index += 1
             if self.realtime and len(self.inbox) > self.WAITING_LIMIT:
                 self._catch_up()
@@ -134,7 +144,7 @@ class Seat:
         """Say that no frame follows; :class:`Finished` comes when all have been answered."""
         with self._engine.changed:
             silence = np.zeros(self._engine.model.spec.frame_size, np.float32)
-            self.inbox.extend((self.index + extra, silence) for extra in range(self.flush))
+            self.inbox.extend(Given(self.index + extra, silence) for extra in range(self.flush))
             self.ending = True
             self._engine.changed.notify()
 
@@ -169,7 +179,7 @@ class Seat:
             raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
         if pcm.shape != (len(pending), self._engine.model.spec.frame_size) or min(self.index, *pending, 0) < 0:
             raise StateError("the saved conversation's time line does not fit this model; export it anew")
-        self.unanswered.extend(zip(pending, pcm, strict=True))
+        self.unanswered.extend(Given(index, heard) for index, heard in zip(pending, pcm, strict=True))
 
     def put(self, outcome: Outcome) -> None:
         """Add a result (the engine, with the lock held)."""
@@ -198,9 +208,9 @@ class Seat:
     def _catch_up(self) -> None:
         spec = self._engine.model.spec
         behind = spec.seconds(len(self.inbox))
-        silent = [level_dbfs(pcm) < self.SILENCE for _, pcm in self.inbox]
+        silent = [level_dbfs(frame.pcm) < self.SILENCE for frame in self.inbox]
         chosen = skips(silent, len(self.inbox) - self.WAITING_AFTER_SKIP)
-        first = self.inbox[chosen[0]][0]
+        first = self.inbox[chosen[0]].index
         self.inbox = deque(frame for i, frame in enumerate(self.inbox) if i not in chosen)
         self._tell_skipped(first, behind, len(chosen))
 
@@ -219,7 +229,7 @@ class Seat:
             if self.closed:
                 return
             self.exports += 1
-            reached = self.inbox[0][0] if self.inbox else self.index
+            reached = self.inbox[0].index if self.inbox else self.index
             pending = list(self.unanswered)
         exported: SessionState | Exception
         try:
@@ -242,10 +252,10 @@ class Seat:
             self.exports -= 1
             self.put(Exported(exported))
 
-    def _time_line(self, reached: int, pending: list[tuple[int, Float32]]) -> dict[str, NDArray[np.generic]]:
+    def _time_line(self, reached: int, pending: list[Given]) -> dict[str, NDArray[np.generic]]:
         """Return what :meth:`continue_from` reads."""
         size = self._engine.model.spec.frame_size
         return {
-            "seat.index": np.array([reached, *(index for index, _ in pending)], np.int64),
-            "seat.pcm": np.array([pcm for _, pcm in pending], np.float32).reshape(-1, size),
+            "seat.index": np.array([reached, *(frame.index for frame in pending)], np.int64),
+            "seat.pcm": np.array([frame.pcm for frame in pending], np.float32).reshape(-1, size),
         }
