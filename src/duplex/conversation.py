@@ -1,33 +1,27 @@
 """A conversation on a local model: audio in from a transport, events out, the agent's audio back.
 
 Three tasks serve it: one listens (:mod:`duplex.listening`), one turns the model's results into events, and one plays
-(:mod:`duplex.playback`). They fail into the conversation, never out of it: the consumer gets ``SessionEnded`` and then
-the one original error.
+(:mod:`duplex.playback`).
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol
 
 import anyio
 import attrs
-from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
-from numpy.typing import ArrayLike
 
-from duplex.errors import CapacityError, ClosedError, ConsumerTooSlow, UsageError
+from duplex.dialogue import Dialogue, Task
+from duplex.errors import CapacityError, ClosedError
 from duplex.events import EndReason, Event
 from duplex.frame_model import Frame, SessionOptions, SessionState
 from duplex.listening import Listener
 from duplex.model import Model
-from duplex.playback import Playback
 from duplex.saved import SavedConversation
 from duplex.seat import Exported, Failed, Finished, Outcome, Seat, Skipped
 from duplex.session import EventQueue
 from duplex.transport import Transport
-from duplex.transports.memory import MemoryTransport
-from duplex.wakeup import Bell, Wakeup
+from duplex.wakeup import Wakeup
 
 __all__ = ["Conversation", "Recorder"]
 
@@ -52,7 +46,7 @@ class _Export:
     error: Exception | None = None
 
 
-class Conversation:
+class Conversation(Dialogue):
     """One full-duplex conversation, as an asynchronous context manager and iterator of events.
 
     With a ``transport`` the user's audio comes from there and the agent's goes there. Without one, push audio with
@@ -83,85 +77,36 @@ class Conversation:
     ) -> None:
         spec = model.spec
         self.model = model
-        self._pushed = MemoryTransport(sample_rate=sample_rate or spec.sample_rate, keep=False)
-        self._own_transport = transport is None
-        self._transport: Transport = self._pushed if transport is None else transport
-        self._realtime = self._transport.realtime
-        self._wait = wait
-        self._recorder = recorder
         self._saved = None if state is None else SavedConversation.from_bytes(state)
-        self._options = self._complete(options or SessionOptions())
         self._session = model.session()
         self.session_id = secrets.token_hex(8)
         first = 0
         if self._saved is not None:
             self.session_id, first = self._saved.session_id, self._saved.sequence
             self._session.restore(self._saved.session)
-        self._queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
+        self._realtime = transport is not None and transport.realtime
+        queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
+        super().__init__(transport, sample_rate or spec.sample_rate, queue)
+        self._options = self._complete(options or SessionOptions())
+        self._wait = wait
+        self._recorder = recorder
         self._exports: list[_Export] = []
-        self._scopes: list[anyio.CancelScope] = []
-        self._failure: Exception | None = None
-        self._entered = self._over = self._failed = False
 
-    async def __aenter__(self) -> Self:
-        if self._entered:
-            raise UsageError("this conversation has been used; make another")
-        self._entered = True
-        self._news, self._space, self._ended = Bell(), Bell(), Bell()
+    async def _open(self) -> Sequence[Task]:
         self._wakeup = Wakeup()
-        try:
-            self._seat = await self._take_seat()
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._transport.aclose()
-            raise
-        self._playback = Playback(self._transport)
+        self._seat = await self._take_seat()
         self._listener = Listener(self._transport, self._seat, self.model.spec, self._tell_late)
-        self._running = 0
-        self._tasks: TaskGroup = await anyio.create_task_group().__aenter__()
-        seed = self._options.seed or 0
-        self._emit(self._session.start(self.session_id, self.model.name, seed))
-        for task in (self._listener.run, self._speak, self._playback.run):
-            self._start(task)
-        return self
+        self._emit(self._session.start(self.session_id, self.model.name, self._options.seed or 0))
+        return self._listener.run, self._speak
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._over = True
-        self._queue.clear()
+    def _last(self, reason: EndReason) -> list[Event]:
+        return self._session.finish(reason)
+
+    def _release(self) -> None:
+        """Free the slot, and let whoever waits for an export go."""
         self._seat.close()
-        self._release_exports()
-        self._tasks.cancel_scope.cancel()
-        # The tasks end before the block does, also when the block is being cancelled. An error of the block is not
-        # shown to the task group, which would wrap it.
-        try:
-            with anyio.CancelScope(shield=True):
-                while self._running:
-                    await self._ended.wait()
-                self._playback.close()
-                await self._transport.aclose()
-        finally:
-            await self._tasks.__aexit__(None, None, None)
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        if not self._entered:
-            raise UsageError("enter the conversation first: async with Conversation(...) as conversation")
-        await checkpoint()
-        while True:
-            event = self._queue.take()
-            if event is not None:
-                self._space.ring()
-                return event
-            if self._over:
-                failure, self._failure = self._failure, None
-                if failure is not None:
-                    raise failure
-                raise StopAsyncIteration
-            await self._news.wait()
+        for export in self._exports:
+            export.done.set()
 
     @property
     def resume_at(self) -> float:
@@ -169,46 +114,6 @@ class Conversation:
         if self._saved is None:
             return 0.0
         return self.model.spec.seconds(int(self._saved.slot.tensors["seat.index"][0]))
-
-    async def send(self, pcm: ArrayLike) -> None:
-        """Push the user's next audio: a float or int16 array of any length.
-
-        Waits while more than a few seconds are pending, so send from another task than the one that iterates. When the
-        conversation has failed, audio is discarded: the iterator raises the error, and no other task a second one.
-
-        :raises UsageError: if the conversation has a transport of its own
-        :raises AudioError: if the array cannot be used
-        :raises ClosedError: if the conversation is over
-        """
-        pushed = self._pushing()
-        try:
-            await pushed.feed(pcm)
-        except ClosedError:
-            if not self._failed:
-                raise
-            await checkpoint()
-
-    async def finish(self) -> None:
-        """End the pushed audio; the conversation ends when its last frame has been answered.
-
-        :raises UsageError: if the conversation has a transport of its own
-        """
-        await self._pushing().end()
-
-    def run(self, pcm: ArrayLike) -> AsyncIterator[Event]:
-        """Push a whole recording and iterate over the events: ``async for event in conversation.run(pcm)``.
-
-        :raises UsageError: if the conversation has a transport of its own
-        """
-        pushed = self._pushing()
-
-        async def push() -> None:
-            await pushed.feed(pcm)
-            await pushed.end()
-
-        if not self._over:  # a failure that came first is the iterator's to tell
-            self._start(push)
-        return self
 
     async def export(self) -> bytes:
         """Save the conversation as it is at the next frame boundary; it goes on afterwards.
@@ -238,13 +143,6 @@ class Conversation:
             options = attrs.evolve(options, seed=secrets.randbits(SEED_BITS))
         return options.with_defaults(self.model.defaults)
 
-    def _pushing(self) -> MemoryTransport:
-        if not self._own_transport:
-            raise UsageError("this conversation hears its transport; leave the transport out to push audio")
-        if not self._entered:
-            raise UsageError("enter the conversation first: async with Conversation(...) as conversation")
-        return self._pushed
-
     async def _take_seat(self) -> Seat:
         """Take a free place of the model, or wait for one as long as was asked."""
         vacancy = Wakeup()
@@ -259,55 +157,6 @@ class Conversation:
     def _open_seat(self) -> Seat:
         slot = None if self._saved is None else self._saved.slot
         return self.model.engine.open(self._options, realtime=self._realtime, notify=self._wakeup.notify, state=slot)
-
-    def _start(self, task: Callable[[], Awaitable[None]]) -> None:
-        self._running += 1
-        self._tasks.start_soon(self._guard, task)
-
-    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Run a task; its failure is the conversation's."""
-        try:
-            # A scope of its own: the task group's belongs to the consumer's task, which must still hear of the failure.
-            with anyio.CancelScope() as scope:
-                self._scopes.append(scope)
-                await task()
-        except Exception as error:  # noqa: BLE001 -- whatever a transport or recorder raises goes to the consumer
-            self._fail(error)
-            with anyio.CancelScope(shield=True):  # whoever waits in send() is told
-                await self._pushed.aclose()
-        finally:
-            self._running -= 1
-            self._ended.ring()
-
-    def _emit(self, found: list[Event]) -> None:
-        if self._over:
-            return
-        for event in found:
-            self._queue.put(event)
-        self._news.ring()
-
-    def _end(self, reason: EndReason) -> None:
-        """Tell the last event, and free the slot."""
-        self._emit(self._session.finish(reason))
-        self._over = True
-        self._seat.close()
-        self._release_exports()
-
-    def _release_exports(self) -> None:
-        """Let whoever waits for an export go: the conversation is over."""
-        for export in self._exports:
-            export.done.set()
-
-    def _fail(self, error: Exception) -> None:
-        if self._over:
-            return
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        self._failure, self._failed = error, True
-        slow = isinstance(error, ConsumerTooSlow)
-        self._end(EndReason.CONSUMER_TOO_SLOW if slow else EndReason.FAILED)
-        for scope in self._scopes:
-            scope.cancel()
 
     def _tell_late(self, seconds: float) -> None:
         self._emit(self._session.lag(self._session.now, seconds, seconds, "user"))
