@@ -1,0 +1,1 @@
+var r=class extends AudioWorkletProcessor{#e=new Float32Array(960);#t=0;process(o){let e=o[0]?.[0];if(!e)return!0;let t=0;for(;t<e.length;){let s=e.subarray(t,t+960-this.#t);this.#e.set(s,this.#t),this.#t+=s.length,t+=s.length,this.#t===960&&(this.port.postMessage(this.#e,[this.#e.buffer]),this.#e=new Float32Array(960),this.#t=0)}return!0}};registerProcessor("capture",r);

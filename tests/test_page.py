@@ -1,0 +1,172 @@
+"""The web page in a real browser, with a recording as its microphone, on the built-in model."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+import duplex
+from duplex.server import Settings
+from duplex.testing import fake_model
+from server_support import RATE, running
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
+ANSWER = "The capital of France is Paris."
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FAKE = (
+    "--use-fake-device-for-media-stream",
+    f"--use-file-for-fake-audio-capture={EXAMPLES / 'question.wav'}%noloop",
+)
+
+
+@pytest.fixture(scope="module")
+def playwright():
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture
+def page(playwright):
+    """A page whose microphone plays a recording; what it complains of is an error."""
+    yield from opened(playwright, "--use-fake-ui-for-media-stream")
+
+
+@pytest.fixture
+def page_without_microphone(playwright):
+    """A page that may not use a microphone."""
+    yield from opened(playwright, "--deny-permission-prompts")
+
+
+def opened(playwright, *options):
+    # No sandbox: tests run as root, too.
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *FAKE, *options])
+    try:
+        page = browser.new_page()
+        complaints = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        page.complaints = complaints
+        yield page
+    finally:
+        browser.close()
+
+
+@pytest.fixture
+def model():
+    with fake_model() as made:
+        yield made
+
+
+def channels(path):
+    """Return a stereo recording at 24 kHz, float32 ``[2, samples]``."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
+        frames = [made for frame in container.decode(audio=0) for made in resampler.resample(frame)]
+        return np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+
+
+def likeness(one, other):
+    """Return the largest correlation of two sounds, whatever lies between their beginnings."""
+    size = len(one) + len(other)
+    product = np.fft.irfft(np.fft.rfft(one, size) * np.conj(np.fft.rfft(other, size)), size)
+    return float(product.max() / np.sqrt(np.sum(one**2) * np.sum(other**2)))
+
+
+def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path):
+    with duplex.load("tiny") as tiny, running(tiny, Settings(record=tmp_path / "calls")) as server:
+        page.goto(server.url("/"))
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("log")).to_contain_text(ANSWER, timeout=20_000)
+        expect(page.locator("#agent-speaks")).to_have_text("listens", timeout=10_000)
+        assert page.locator("#model").inner_text() == "tiny"
+        page.get_by_role("button", name="Hang up").click()
+        expect(page.get_by_role("status")).to_have_text("The conversation is over.")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save the recording").click()
+        download.value.save_as(tmp_path / "page.wav")
+        assert page.complaints == []
+    (recorded,) = (tmp_path / "calls").iterdir()
+    user, agent = channels(tmp_path / "page.wav")
+    theirs = channels(recorded / "dialogue.wav")
+    assert likeness(agent, theirs[1]) > 0.8, "the agent, as the server recorded it"
+    assert likeness(user, theirs[0]) > 0.8
+
+
+def test_everything_works_from_the_keyboard(page, model):
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Talk")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        page.keyboard.press("m")
+        expect(page.get_by_role("button", name="Mute")).to_have_attribute("aria-pressed", "true")
+        page.get_by_role("button", name="Hang up").press("Space")
+        expect(page.get_by_role("status")).to_have_text("The conversation is over.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_shut_out(page, model, scheme):
+    """No rule of accessibility is broken, idle or talking; a phone's screen is wide enough."""
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 360, "height": 740})
+    with running(model) as server:
+        page.goto(server.url("/"))
+        assert Axe().run(page).response["violations"] == []
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        assert Axe().run(page).response["violations"] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_microphone_that_is_refused(page_without_microphone, model):
+    page = page_without_microphone
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("alert")).to_contain_text("Allow it in the address bar")
+        expect(page.get_by_role("button", name="Talk")).to_be_enabled()
+        assert Axe().run(page).response["violations"] == []
+
+
+def test_a_queue_and_a_full_server(page, model):
+    with running(model, Settings(queue=1)) as server:
+        page.goto(server.url("/"))
+        with server.call() as first:
+            first.next()
+            page.get_by_role("button", name="Talk").click()
+            expect(page.get_by_role("status")).to_have_text("You are next in the queue.")
+            page.get_by_role("button", name="Hang up").click()
+            with server.call() as second:
+                second.next()
+                page.get_by_role("button", name="Talk").click()
+                expect(page.get_by_role("alert")).to_contain_text("Every place is taken")
+
+
+def test_a_connection_that_is_lost(page, model):
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        threading.Timer(0.1, server.cancel).start()
+        expect(page.get_by_role("alert")).to_contain_text("about to restart")
+    page.get_by_role("button", name="Talk").click()
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+
+
+def test_a_server_that_wants_a_token(page, model):
+    with running(model, Settings(tokens=(TOKEN,))) as server:
+        page.goto(server.url("/"))
+        page.get_by_label("Token of this server").fill("wrong")
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("alert")).to_contain_text("does not know this token")
+        page.get_by_label("Token of this server").fill(TOKEN)
+        page.get_by_label("Token of this server").press("Enter")
+        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")

@@ -1,0 +1,201 @@
+// The page: one button, what is said, who speaks, and how the line is.
+
+import { Call, CallError, type Listener, samplesPerFrame } from "./call";
+import { Recording } from "./recording";
+import { type BufferState, level } from "./sound";
+import { Timeline } from "./timeline";
+import type { Told } from "./wire";
+
+interface Info {
+  model: string;
+  sessions: number;
+  token: boolean;
+}
+
+const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
+const talk = element<HTMLButtonElement>("talk");
+const mute = element<HTMLButtonElement>("mute");
+const save = element<HTMLButtonElement>("save");
+const status = element("status");
+const problem = element("problem");
+const words = element("words");
+const token = element<HTMLInputElement>("token");
+const timeline = new Timeline(element<HTMLCanvasElement>("lanes"));
+
+let call: Call | null = null;
+let recording = new Recording();
+let starting = false;
+
+/** What the page shows of a call. */
+class View implements Listener {
+  #user = 0;
+  #agent = 0;
+  #samples = 0;
+  #lost = 0;
+  #paragraph: HTMLElement | null = null;
+
+  queued(position: number): void {
+    say(position === 1 ? "You are next in the queue." : `You are number ${position} in the queue.`);
+  }
+
+  begun(): void {
+    say("Talk: it listens.");
+    mute.disabled = false;
+    document.body.dataset.state = "talking";
+  }
+
+  userSound(sound: Float32Array): void {
+    recording.hearUser(sound);
+    this.#user = Math.max(this.#user, level(sound));
+    this.#samples += sound.length;
+    if (this.#samples < samplesPerFrame) return;
+    this.#samples -= samplesPerFrame;
+    timeline.add(this.#user, this.#agent);
+    meter("user-level", this.#user);
+    meter("agent-level", this.#agent);
+    this.#user = this.#agent = 0;
+  }
+
+  agentSound(sound: Float32Array): void {
+    recording.hearAgent(sound);
+    this.#agent = Math.max(this.#agent, level(sound));
+  }
+
+  told(event: Told): void {
+    switch (event.type) {
+      case "AgentText":
+        this.#write(event.text ?? "");
+        break;
+      case "UserSpeechStarted":
+        this.#paragraph = null;
+        speaks("user", true);
+        break;
+      case "UserSpeechStopped":
+        speaks("user", false);
+        break;
+      case "AgentSpeechStarted":
+        speaks("agent", true);
+        break;
+      case "AgentSpeechStopped":
+        speaks("agent", false);
+        break;
+      case "Lag":
+        this.#lost += event.dropped ?? 0;
+        show("lag", `${this.#lost.toFixed(2)} s`);
+        break;
+      case "SessionStarted":
+        show("model", event.model ?? "");
+        show("lag", "0 s");
+    }
+  }
+
+  buffered(state: BufferState): void {
+    show("buffer", `${Math.round(state.seconds * 1000)} ms`);
+    show("drift", `${(state.correction * 100).toFixed(2)} %`);
+  }
+
+  roundTrip(milliseconds: number): void {
+    show("network", `${Math.round(milliseconds)} ms`);
+  }
+
+  ended(error: CallError | null): void {
+    call = null;
+    say(error ? "" : "The conversation is over.");
+    complain(error?.message ?? "");
+    speaks("user", false);
+    speaks("agent", false);
+    meter("user-level", 0);
+    meter("agent-level", 0);
+    document.body.dataset.state = "idle";
+    mute.disabled = true;
+    save.disabled = recording.seconds === 0;
+    button();
+  }
+
+  #write(piece: string): void {
+    if (!this.#paragraph) {
+      this.#paragraph = document.createElement("p");
+      words.append(this.#paragraph);
+    }
+    this.#paragraph.textContent += piece;
+    words.scrollTop = words.scrollHeight;
+  }
+}
+
+async function start(): Promise<void> {
+  starting = true;
+  recording = new Recording();
+  timeline.clear();
+  words.replaceChildren();
+  complain("");
+  say("Allow the microphone, please.");
+  button();
+  try {
+    call = await Call.start(new View(), token.value);
+    say("Waiting for the server.");
+  } catch (error) {
+    complain(error instanceof CallError ? error.message : String(error));
+    say("");
+  }
+  starting = false;
+  button();
+}
+
+function button(): void {
+  talk.textContent = call ? "Hang up" : "Talk";
+  talk.disabled = starting;
+  talk.dataset.on = String(call !== null);
+  mute.setAttribute("aria-pressed", String(call?.muted ?? false));
+}
+
+function say(text: string): void {
+  status.textContent = text;
+}
+
+function complain(text: string): void {
+  problem.textContent = text;
+  problem.hidden = !text;
+}
+
+function show(id: string, text: string): void {
+  element(id).textContent = text;
+}
+
+function meter(id: string, value: number): void {
+  element<HTMLMeterElement>(id).value = value;
+}
+
+function speaks(side: "user" | "agent", speaking: boolean): void {
+  element(`${side}-speaks`).textContent = speaking ? "speaks" : "listens";
+  element(`${side}-speaks`).dataset.on = String(speaking);
+}
+
+talk.addEventListener("click", () => void (call ? call.end() : start()));
+mute.addEventListener("click", () => {
+  if (call) call.muted = !call.muted;
+  button();
+});
+element("token-field").addEventListener("submit", (event) => {
+  event.preventDefault();
+  talk.click();
+});
+save.addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(recording.wav());
+  link.download = `duplex-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.wav`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "m" && !event.ctrlKey && !event.metaKey && document.activeElement !== token && !mute.disabled) mute.click();
+});
+window.addEventListener("pagehide", () => void call?.end());
+
+void fetch("api/info")
+  .then((answer) => answer.json() as Promise<Info>)
+  .then((info) => {
+    show("model", info.model);
+    element("token-field").hidden = !info.token;
+  })
+  .catch(() => complain("The server cannot be reached. Is it running? Reload the page and try again."));
+timeline.draw();
