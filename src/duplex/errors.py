@@ -17,6 +17,7 @@
     ├── ModelError                  the model failed while it was running
     ├── ConsumerTooSlow             the events of a live conversation were not read for too long
     ├── ClosedError                 the model, codec or conversation has been closed
+    ├── ServerError                 a server cannot listen, or a remote conversation cannot go on
     ├── OutputError                 results cannot be written
     └── TrainingError               training cannot go on
         └── CorpusError             its data is missing, damaged or of another kind
@@ -39,6 +40,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelError",
     "OutputError",
+    "ServerError",
     "StateError",
     "TrainingError",
     "UsageError",
@@ -104,6 +106,10 @@ class ConsumerTooSlow(DuplexError):  # noqa: N818 -- the contract fixes this nam
 
 class ClosedError(DuplexError):
     """The model, codec or conversation has been closed."""
+
+
+class ServerError(DuplexError):
+    """A server cannot listen where it is told to, or a server elsewhere cannot be talked to."""
 
 
 class OutputError(DuplexError):

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 import duplex
-from duplex.cli import codec, doctor, models, plot, process, train
+from duplex.cli import codec, doctor, models, plot, process, serve, train
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, say_error, tell
 from duplex.errors import UsageError
@@ -43,6 +43,7 @@ def cli() -> None:
 
 COMMANDS = (
     process.process,
+    serve.serve,
     plot.plot,
     codec.encode,
     codec.decode,

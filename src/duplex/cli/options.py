@@ -9,7 +9,7 @@ import click
 
 from duplex.frame_model import SessionOptions
 
-__all__ = ["Choice", "codec_options", "debug_option", "dialogue_options", "user_channel_option"]
+__all__ = ["Choice", "codec_options", "debug_option", "dialogue_options", "loading_options", "user_channel_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,6 +79,11 @@ user_channel_option = click.option(
 def codec_options(command: F) -> F:
     """Add the options of what needs Mimi alone; the command gets them as ``choice``."""
     return _gathered(command, CODEC, lambda values: {"choice": _take(Choice, values)})
+
+
+def loading_options(command: F) -> F:
+    """Add the options of what loads a dialogue model for others to use; the command gets ``choice``."""
+    return _gathered(command, (*CODEC, *LOADING), lambda values: {"choice": _take(Choice, values)})
 
 
 def dialogue_options(command: F) -> F:

@@ -1,0 +1,164 @@
+"""``duplex serve``: the server."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from duplex.cli.options import Choice, loading_options
+from duplex.cli.text import plain
+from duplex.errors import UsageError
+
+__all__ = ["serve"]
+
+SESSIONS = 4
+"""Conversations side by side, if nothing else is said."""
+CERTIFICATES = Path("~/.config/duplex/tls")
+TOKENS = "DUPLEX_TOKENS"
+FILES = click.Path(path_type=Path)
+
+
+def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Take what a settings file says for what has not been given otherwise.
+
+    :raises UsageError: if it cannot be read, or has a word that is no option
+    """
+    if path is None:
+        return
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); it is a TOML file with the options' names") from None
+    known = {parameter.name for parameter in context.command.params}
+    read = {name.replace("-", "_"): value for name, value in settings.items()}
+    for name in read:
+        if name not in known:
+            raise UsageError(f"{path} has '{name}', which is no option of `duplex serve`; see duplex serve --help")
+    context.default_map = {**(context.default_map or {}), **read}
+
+
+@click.command(
+    short_help="Serve conversations to browsers and programs.", context_settings={"auto_envvar_prefix": "DUPLEX"}
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8998, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--queue", type=click.IntRange(0), default=16, show_default=True, help="Callers who may wait for a place."
+)
+@click.option("--queue-timeout", type=float, default=120.0, show_default=True, metavar="SECONDS", help="How long.")
+@click.option("--per-address", type=click.IntRange(0), default=0, help="Calls of one address; 0 sets no limit.")
+@click.option("--session-limit", type=float, default=0.0, metavar="SECONDS", help="Length of a call; 0: no limit.")
+@click.option("--idle-timeout", type=float, default=30.0, show_default=True, metavar="SECONDS", help="Without audio.")
+@click.option(
+    "--drain", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For calls, when stopped."
+)
+@click.option("--token-file", type=FILES, metavar="FILE", help="Tokens, one a line, of which callers must show one.")
+@click.option("--insecure", is_flag=True, help="Let others in the network talk without a token.")
+@click.option("--origin", multiple=True, metavar="URL", help="Foreign pages that may call. May be given again.")
+@click.option("--tls", is_flag=True, help="HTTPS, with a certificate of its own if none is given.")
+@click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")
+@click.option("--tls-key", type=FILES, metavar="FILE", help="Its key (PEM).")
+@click.option("--record", type=FILES, metavar="FOLDER", help="Record all conversations there.")
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log."
+)
+@click.option(
+    "--settings",
+    type=FILES,
+    is_eager=True,
+    expose_value=False,
+    callback=_read_file,
+    metavar="FILE",
+    help="Options, as TOML.",
+)
+@loading_options
+def serve(choice: Choice, log_format: Any, **given: Any) -> None:
+    """Serve conversations on one model to browsers and programs, many at a time.
+
+    The page is at the address that is printed; programs open a websocket at /api/chat, as clients of the original do.
+    Every option can also be set in the environment (DUPLEX_PORT, DUPLEX_QUEUE_TIMEOUT, ...) or a file (--settings);
+    the command line comes first, then the environment, then the file. Ctrl-C lets conversations end, twice stops.
+
+    \b
+    Examples:
+      duplex serve
+      duplex serve --sessions 16 --record calls
+      duplex serve --host 0.0.0.0 --tls --token-file tokens.txt
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    import duplex  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.server import serve as run  # noqa: PLC0415
+    from duplex.server.logs import set_up_logs  # noqa: PLC0415
+
+    settings, listening = _settings(given), _listening(given)
+    listening.check(settings)
+    set_up_logs(log_format)
+    secure = listening.certificate is not None
+
+    def started(port: int) -> None:
+        host = f"[{listening.host}]" if ":" in listening.host else listening.host
+        click.echo(
+            plain(f"duplex: {choice.model} listens at {'https' if secure else 'http'}://{host}:{port}"), err=True
+        )
+
+    with duplex.load(
+        choice.model,
+        revision=choice.revision,
+        backend=choice.backend,
+        device=choice.device,
+        dtype=choice.dtype,
+        quantize=choice.quantize,
+        sessions=choice.sessions or SESSIONS,
+        deterministic=choice.deterministic,
+    ) as model:
+        anyio.run(lambda: run(model, settings, listening, started=started))
+
+
+def _settings(given: dict[str, Any]) -> Any:
+    from duplex.server import Settings  # noqa: PLC0415
+
+    return Settings(
+        tokens=_tokens(given["token_file"]),
+        origins=given["origin"],
+        hosts=_hosts(given["host"]),
+        **{
+            name: given[name]
+            for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record")
+        },
+    )
+
+
+def _hosts(host: str) -> tuple[str, ...]:
+    """Return the names that a server may be called by: on this machine alone, only this machine's own.
+
+    A page elsewhere may point a name of its own at 127.0.0.1, and would count as this server's page.
+    """
+    from duplex.server.settings import is_loopback  # noqa: PLC0415
+
+    return ("localhost", "127.0.0.1", "[::1]", host) if is_loopback(host) else ("*",)
+
+
+def _tokens(path: Path | None) -> tuple[str, ...]:
+    """Return the tokens of a file and of the environment, one a line or between spaces."""
+    try:
+        written = "" if path is None else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); it has a token a line") from None
+    return tuple(f"{written} {os.environ.get(TOKENS, '')}".split())
+
+
+def _listening(given: dict[str, Any]) -> Any:
+    from duplex.server import Listening  # noqa: PLC0415
+
+    certificate, key = given["tls_certificate"], given["tls_key"]
+    if (certificate is None) != (key is None):
+        raise UsageError("a certificate and its key belong together; give --tls-certificate and --tls-key")
+    if given["tls"] and certificate is None:
+        from duplex.server.certificate import own_certificate  # noqa: PLC0415
+
+        certificate, key = own_certificate(CERTIFICATES.expanduser(), given["host"])
+    return Listening(
+        certificate=certificate, key=key, **{name: given[name] for name in ("host", "port", "insecure", "drain")}
+    )

@@ -1,0 +1,89 @@
+"""Who talks, who waits, and who is sent away: a state machine without clocks or sockets.
+
+1. A caller talks at once if a place is free and nobody waits for one.
+2. Else the caller waits; places are given in the order of arrival, the moment one is free.
+3. Sent away are callers who would be one too many: in the queue, from one address, or while the server drains.
+"""
+
+from collections import Counter
+from enum import StrEnum
+
+from duplex.errors import UsageError
+
+__all__ = ["Admission", "Refusal"]
+
+
+class Refusal(StrEnum):
+    """Why a caller is sent away."""
+
+    FULL = "full"
+    """Every place is taken, and so is the queue."""
+    TOO_MANY = "too_many"
+    """The address has as many calls as one may have."""
+    DRAINING = "draining"
+    """The server is about to stop."""
+
+
+class Admission:
+    """The places of a server and the queue in front of them; callers are numbers.
+
+    :raises UsageError: if a number is out of range
+    """
+
+    def __init__(self, places: int, queue: int, per_address: int) -> None:
+        if places < 1 or queue < 0 or per_address < 0:
+            raise UsageError("a server needs 1 place or more; its queue and the calls of an address cannot be negative")
+        self._places = places
+        self._queue = queue
+        self._per_address = per_address
+        self._addresses: dict[int, str] = {}
+        self._talking: set[int] = set()
+        self._waiting: list[int] = []
+        self._calls = 0
+        self.draining = False
+        """Whether nobody is let in any more."""
+
+    @property
+    def talking(self) -> int:
+        """How many callers have a place."""
+        return len(self._talking)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for one."""
+        return len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next caller would be sent away."""
+        return self.draining or (self.talking >= self._places and self.waiting >= self._queue)
+
+    def arrive(self, address: str) -> int | Refusal:
+        """Take in a caller, or say why not. ``per_address`` 0 sets no limit."""
+        if self.draining:
+            return Refusal.DRAINING
+        if self._per_address and Counter(self._addresses.values())[address] >= self._per_address:
+            return Refusal.TOO_MANY
+        if self.full:
+            return Refusal.FULL
+        self._calls += 1
+        self._addresses[self._calls] = address
+        self._waiting.append(self._calls)
+        self._give_places()
+        return self._calls
+
+    def position(self, caller: int) -> int:
+        """Return a caller's place in the queue, from 1; 0 is one who may talk."""
+        return 0 if caller in self._talking else self._waiting.index(caller) + 1
+
+    def leave(self, caller: int) -> None:
+        """Let a caller go, from a place or from the queue; the next one gets the place."""
+        del self._addresses[caller]
+        self._talking.discard(caller)
+        if caller in self._waiting:
+            self._waiting.remove(caller)
+        self._give_places()
+
+    def _give_places(self) -> None:
+        while self._waiting and len(self._talking) < self._places:
+            self._talking.add(self._waiting.pop(0))

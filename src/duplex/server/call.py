@@ -1,0 +1,245 @@
+"""One call, from its first message to its last: the queue, the conversation, and a clear end.
+
+A call ends for one reason, an :class:`Ending`: the one that comes first.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, cast
+
+import anyio
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from duplex import wire
+from duplex.coding import coding
+from duplex.conversation import Conversation
+from duplex.errors import AudioError, ConsumerTooSlow
+from duplex.events import AgentAudio, AgentText, Event, Lag, as_record
+from duplex.server.admission import Refusal
+from duplex.server.line import CallerLine
+from duplex.server.logs import fields
+from duplex.server.service import Service
+from duplex.server.wishes import Wishes
+
+__all__ = ["Call", "Ending"]
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE = 5.0
+"""Seconds between messages to a caller who waits: the original's page hangs up after ten without."""
+GOODBYE = 5.0
+"""Seconds that the last messages may take."""
+SEAT_WAIT = 10.0
+"""Seconds to wait for a place of the model, which others may use besides this server."""
+
+
+class Ending(Enum):
+    """Why a call ended: the websocket's close code, and what the caller is told."""
+
+    FINISHED = 1000, "the conversation is over"
+    HUNG_UP = 1000, "goodbye"
+    TOO_LONG = 1000, "this conversation has reached the server's time limit; call again"
+    NOT_BINARY = 1003, "text frames are not understood; send binary messages, as the protocol says"
+    IDLE = 1008, "no audio came for too long; call again"
+    BAD_AUDIO = 1008, "the audio cannot be understood"
+    TOO_SLOW = 1008, "the messages were not read; call again over a faster line"
+    FAILED = 1011, "the conversation failed; call again"
+    DRAINING = 1012, "the server is about to restart; call again in a minute"
+    FULL = 1013, "every place is taken, and the queue is full; call again later"
+    WAITED = 1013, "no place became free in time; call again later"
+    TOO_MANY = 1013, "your address has as many calls as it may have; end one of them first"
+
+    @property
+    def code(self) -> int:
+        """The close code (RFC 6455, section 7.4)."""
+        return self.value[0]
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        return self.value[1]
+
+
+_REFUSALS: Mapping[Refusal, Ending] = {
+    Refusal.FULL: Ending.FULL,
+    Refusal.TOO_MANY: Ending.TOO_MANY,
+    Refusal.DRAINING: Ending.DRAINING,
+}
+
+
+class Call:
+    """A caller on a websocket that has been accepted."""
+
+    def __init__(self, service: Service, websocket: WebSocket, wishes: Wishes) -> None:
+        self._service = service
+        self._websocket = websocket
+        self._wishes = wishes
+        self._ending: tuple[Ending, str] | None = None
+        self._scope = anyio.CancelScope()
+        self._began = anyio.current_time()
+        self._sending = anyio.Lock()
+        self._recording = service.recording()
+        self._line = CallerLine(
+            self._send,
+            coding(wishes.audio_format, service.model.spec.sample_rate),
+            sample_rate=service.model.spec.sample_rate,
+            metrics=service.metrics,
+            threads=service.threads,
+        )
+
+    async def run(self) -> None:
+        """Serve the caller until the call ends."""
+        client = self._websocket.client
+        caller = self._service.admission.arrive(client.host if client else "")
+        if isinstance(caller, Refusal):
+            self._service.metrics.refused.labels(caller.value).inc()
+            self._end(_REFUSALS[caller])
+        else:
+            self._service.enter(self)
+            try:
+                with self._scope:
+                    await self._serve(caller)
+            finally:
+                self._service.admission.leave(caller)
+                self._service.leave(self)
+        await self._say_goodbye()
+
+    def break_off(self) -> None:
+        """End the call because the server stops."""
+        self._end(Ending.DRAINING)
+
+    def _end(self, ending: Ending, text: str = "") -> None:
+        """End the call, unless it has been ended; whatever it waits for is cancelled."""
+        if self._ending is None:
+            self._ending = ending, text or ending.text
+            self._scope.cancel()
+
+    async def _serve(self, caller: int) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._listen)
+            try:
+                if not await self._wait(caller):
+                    return
+                if self._recording is not None:
+                    tasks.start_soon(self._recording.run)
+                if self._service.settings.idle_timeout:
+                    tasks.start_soon(self._watch, self._service.settings.idle_timeout)
+                await self._converse()
+            except ConsumerTooSlow:
+                self._end(Ending.TOO_SLOW)
+            except WebSocketDisconnect:
+                self._end(Ending.HUNG_UP)
+            except Exception:  # the caller is told, and whoever runs the server
+                log.exception("a conversation failed")
+                self._end(Ending.FAILED)
+            self._end(Ending.FINISHED)
+
+    async def _listen(self) -> None:
+        """Take what the caller sends; what ends it ends the call."""
+        self._end(*await self._heard_out())
+
+    async def _heard_out(self) -> tuple[Ending, str]:
+        """Take what the caller sends until something ends it."""
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return Ending.HUNG_UP, ""
+            data = message.get("bytes")
+            if data is None:
+                return Ending.NOT_BINARY, ""
+            try:
+                await self._take(data)
+            except AudioError as error:
+                return Ending.BAD_AUDIO, str(error)
+            except WebSocketDisconnect:
+                return Ending.HUNG_UP, ""
+
+    async def _take(self, data: bytes) -> None:
+        message = wire.parse(data)
+        if message is None:
+            return
+        if message.kind is wire.Kind.AUDIO:
+            await self._line.hear(message.payload)
+        elif message.kind is wire.Kind.PING:
+            await self._send(wire.ping())  # who asks can tell how long it takes
+        elif message.kind is wire.Kind.METADATA and _asks_to_finish(message.payload):
+            self._line.hang_up()
+
+    async def _wait(self, caller: int) -> bool:
+        """Wait for a place, telling the caller how many are before; return whether there is one."""
+        service, told = self._service, 0
+        with anyio.move_on_after(service.settings.queue_timeout) as patience:
+            while position := service.admission.position(caller):
+                if service.admission.draining:
+                    self._end(Ending.DRAINING)
+                    return False
+                said = wire.ping() if position == told else wire.metadata({"type": "Queued", "position": position})
+                await self._send(said)
+                told = position
+                with anyio.move_on_after(KEEPALIVE):
+                    await service.changed.wait()
+        if patience.cancelled_caught:
+            self._end(Ending.WAITED)
+        return not patience.cancelled_caught
+
+    async def _watch(self, idle: float) -> None:
+        """End the call when no audio has come for so long."""
+        heard_at = -math.inf
+        while heard_at < self._line.heard_at:
+            heard_at = self._line.heard_at
+            await anyio.sleep_until(heard_at + idle)
+        self._end(Ending.IDLE)
+
+    async def _converse(self) -> None:
+        service, wishes = self._service, self._wishes
+        with anyio.move_on_after(service.settings.session_limit or None) as limit:
+            async with Conversation(
+                service.model, self._line, options=wishes.options, wait=SEAT_WAIT, recorder=self._recording
+            ) as conversation:
+                async for event in conversation:
+                    await self._tell(event)
+        if limit.cancelled_caught:
+            self._end(Ending.TOO_LONG)
+
+    async def _tell(self, event: Event) -> None:
+        """Tell the caller of an event; the agent's audio goes its own way."""
+        if isinstance(event, AgentText):
+            await self._send(wire.text(event.text))
+        elif isinstance(event, Lag):
+            self._service.metrics.lag.labels(event.side).inc()
+            self._service.metrics.dropped.labels(event.side).inc(event.dropped)
+        if self._recording is not None:
+            self._recording.tell(event)
+        if self._wishes.events and not isinstance(event, AgentAudio):
+            await self._send(wire.metadata(as_record(event)))
+
+    async def _send(self, message: bytes) -> None:
+        async with self._sending:
+            await self._websocket.send_bytes(message)
+
+    async def _say_goodbye(self) -> None:
+        ending, text = self._ending or (Ending.FAILED, Ending.FAILED.text)
+        reason = ending.name.lower()
+        self._service.metrics.ended.labels(reason).inc()
+        log.info("call ended", extra=fields(reason=reason, seconds=round(anyio.current_time() - self._began, 1)))
+        if ending is Ending.HUNG_UP:
+            return
+        with anyio.move_on_after(GOODBYE, shield=True):
+            try:
+                if ending is not Ending.FINISHED:
+                    await self._websocket.send_bytes(wire.error(text))
+                await self._websocket.close(ending.code, ending.text)
+            except (WebSocketDisconnect, RuntimeError):
+                log.debug("the caller was gone before the goodbye")
+
+
+def _asks_to_finish(payload: bytes) -> bool:
+    """Tell whether a caller says that no more audio comes."""
+    try:
+        record: Any = json.loads(payload)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and cast("dict[str, Any]", record).get("type") == "Finish"

@@ -1,0 +1,55 @@
+"""Logs for people, or one JSON object a line for machines. What users say, and secrets, are in neither."""
+
+import json
+import logging
+import time
+from typing import Literal
+
+__all__ = ["LogFormat", "fields", "set_up_logs"]
+
+LogFormat = Literal["text", "json"]
+_FIELDS = "fields"
+
+
+def set_up_logs(log_format: LogFormat, *, verbose: bool = False) -> None:
+    """Send logs to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    # What uvicorn tells of connections that open and close is noise, and has addresses in it.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def fields(**values: object) -> dict[str, object]:
+    """Return what a log record carries besides its message: ``log.info("...", extra=fields(seconds=3))``."""
+    return {_FIELDS: values}
+
+
+class _Text(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = " ".join(f"{name}={value}" for name, value in _told(record).items())
+        return f"{super().format(record)} {told}".rstrip()
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, object] = {
+            "time": f"{moment}.{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **_told(record),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _told(record: logging.LogRecord) -> dict[str, object]:
+    told: dict[str, object] = getattr(record, _FIELDS, {})
+    return told

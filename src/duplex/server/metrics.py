@@ -1,0 +1,79 @@
+"""What a server counts and times, for Prometheus."""
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+import anyio
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+__all__ = ["Metrics"]
+
+_FRAME_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.4, 0.8, 1.6)
+_LOOP_EVERY = 0.05
+_LOOP_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.05, 0.1, 0.5)
+_STAGE_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+class Metrics:
+    """A server's metrics, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own = self.registry
+        self.sessions = Gauge("duplex_sessions", "Conversations that go on.", registry=own)
+        self.queue = Gauge("duplex_queue", "Callers who wait for a place.", registry=own)
+        self.ended = Counter("duplex_calls_ended", "Calls that ended, by reason.", ("reason",), registry=own)
+        self.refused = Counter(
+            "duplex_calls_refused", "Callers who were sent away, by reason.", ("reason",), registry=own
+        )
+        self.step = Histogram("duplex_step_seconds", "One step of the model.", buckets=_FRAME_SECONDS, registry=own)
+        self.batch = Gauge("duplex_step_sessions", "Conversations in the last step.", registry=own)
+        self.frame = Histogram(
+            "duplex_frame_latency_seconds",
+            "From a whole frame of the user's to its answer, without coding.",
+            buckets=_FRAME_SECONDS,
+            registry=own,
+        )
+        self.stage = Histogram(
+            "duplex_stage_seconds", "Coding of one piece of audio.", ("stage",), buckets=_STAGE_SECONDS, registry=own
+        )
+        self.loop_delay = Histogram(
+            "duplex_event_loop_delay_seconds",
+            "How late the event loop is.",
+            buckets=_LOOP_SECONDS,
+            registry=own,
+        )
+        self.lag = Counter("duplex_lag_events", "Times that real time was lost.", ("side",), registry=own)
+        self.dropped = Counter(
+            "duplex_dropped_audio_seconds", "Audio that was dropped for it.", ("side",), registry=own
+        )
+        self.damaged = Counter("duplex_damaged_packets", "Packets of audio that could not be decoded.", registry=own)
+        self.lost_recordings = Counter("duplex_recordings_lost", "Recordings that could not be written.", registry=own)
+
+    def stepped(self, seconds: float, waited: Sequence[float]) -> None:
+        """Count a step of the model, and how long each of its frames waited for its answer."""
+        self.step.observe(seconds)
+        self.batch.set(len(waited))
+        for one in waited:
+            self.frame.observe(one)
+
+    async def watch_loop(self) -> None:
+        """Measure, for ever, how late the event loop is."""
+        while True:
+            due = anyio.current_time() + _LOOP_EVERY
+            await anyio.sleep(_LOOP_EVERY)
+            self.loop_delay.observe(anyio.current_time() - due)
+
+    @contextmanager
+    def timed(self, stage: str) -> Generator[None]:
+        """Time a stage, in any thread."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage.labels(stage).observe(time.perf_counter() - began)
+
+    def text(self) -> bytes:
+        """Return all of them in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,161 @@
+"""Running the server: where it listens, and how it stops.
+
+1. SIGTERM or SIGINT: nobody is let in any more, conversations go on for at most ``drain`` seconds, the rest is ended.
+2. A second signal ends everything at once.
+"""
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import anyio
+import attrs
+import uvicorn
+from starlette.applications import Starlette
+
+from duplex.errors import ServerError, UsageError
+from duplex.model import Model
+from duplex.server.app import app
+from duplex.server.service import Service
+from duplex.server.settings import Settings, is_loopback, not_negative
+from duplex.wakeup import Wakeup
+
+__all__ = ["Listening", "serve"]
+
+LARGEST_MESSAGE = 1 << 16
+"""Bytes of a websocket message: some seconds of Opus, a second of samples."""
+PING_SECONDS = 20.0
+"""Between pings, and to answer one: who does not is gone, or does not read."""
+LARGEST_HEADERS = 1 << 14
+KEEP_ALIVE_SECONDS = 5
+GRACE_SECONDS = 10
+"""That connections may take to close once everything has been said."""
+BACKLOG = 1024
+"""Connections that may wait to be accepted: many callers may come back at once."""
+
+
+@attrs.frozen(kw_only=True)
+class Listening:
+    """Where a server listens.
+
+    :raises UsageError: if others could reach it and no token is wanted
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8998
+    certificate: Path | None = None
+    key: Path | None = None
+    insecure: bool = False
+    """Whether a server that others can reach may go without tokens."""
+    drain: float = attrs.field(default=30.0, validator=not_negative)
+    """Seconds that conversations may go on when the server is to stop."""
+
+    def check(self, settings: Settings) -> None:
+        """Check that the server is not open to the world by accident.
+
+        :raises UsageError: if it is
+        """
+        if not (is_loopback(self.host) or settings.tokens or self.insecure):
+            raise UsageError(
+                f"on {self.host} everybody in the network could talk; give a token with --token-file or "
+                "DUPLEX_TOKENS, or --insecure if that is meant"
+            )
+
+
+async def serve(
+    model: Model,
+    settings: Settings | None = None,
+    listening: Listening | None = None,
+    *,
+    started: Callable[[int], None] | None = None,
+) -> None:
+    """Serve on asyncio until SIGTERM or SIGINT, or until cancelled. ``started`` is told the port that is listened on.
+
+    :raises UsageError: if others could reach the server and no token is wanted
+    :raises ServerError: if the address is taken, or the certificate cannot be read
+    """
+    where, rules = listening or Listening(), settings or Settings()
+    where.check(rules)
+    application = app(model, rules)
+    service: Service = application.state.service
+    asked = Wakeup()
+    server = _Server(_config(application, where), asked.notify)
+    with contextlib.closing(_bound(where)) as bound:
+        async with anyio.create_task_group() as tasks:
+
+            async def stop() -> None:
+                try:
+                    await asked.wait()
+                    await service.drain(where.drain)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await service.drain(0)
+                    server.should_exit = True
+
+            tasks.start_soon(stop)
+            tasks.start_soon(service.metrics.watch_loop)
+            if started is not None:
+                started(bound.getsockname()[1])
+            # Cancelled, uvicorn would leave its connections open: it ends because it is told to.
+            with anyio.CancelScope(shield=True):
+                await server.serve(sockets=[bound])
+            tasks.cancel_scope.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, which asks instead of stopping at the first signal."""
+
+    def __init__(self, config: uvicorn.Config, asked: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._asked = asked
+        self._signals = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- uvicorn's signature
+        """Take a signal."""
+        self._signals += 1
+        self._asked()
+        if self._signals > 1:
+            self.should_exit = self.force_exit = True
+
+
+def _config(application: Starlette, where: Listening) -> uvicorn.Config:
+    try:
+        config = uvicorn.Config(
+            application,
+            ws="websockets-sansio",
+            ws_max_size=LARGEST_MESSAGE,
+            ws_per_message_deflate=False,
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=PING_SECONDS,
+            h11_max_incomplete_event_size=LARGEST_HEADERS,
+            http="h11",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=where.certificate,
+            ssl_keyfile=where.key,
+        )
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ServerError(f"the certificate cannot be used ({error}); give --tls-certificate and --tls-key") from None
+    return config
+
+
+def _bound(where: Listening) -> socket.socket:
+    """Take the address.
+
+    :raises ServerError: if that cannot be
+    """
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    try:
+        return socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ServerError(
+            f"{where.host}:{where.port} cannot be listened on ({error.strerror}); choose another --host or --port"
+        ) from None

@@ -1,0 +1,88 @@
+"""What all calls of one server share."""
+
+import os
+from contextlib import ExitStack
+from typing import Protocol
+
+import anyio
+
+from duplex.model import Model
+from duplex.server.admission import Admission
+from duplex.server.auth import Tickets, Tokens
+from duplex.server.metrics import Metrics
+from duplex.server.recording import Recording
+from duplex.server.settings import Settings
+from duplex.wakeup import Bell
+
+__all__ = ["OpenCall", "Service"]
+
+
+class OpenCall(Protocol):
+    """A call that is going on."""
+
+    def break_off(self) -> None:
+        """End it because the server stops."""
+        ...
+
+
+class Service:
+    """A model, the rules of its server, and who is calling.
+
+    :raises UsageError: if a token is too short
+    """
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        self.model = model
+        self.settings = settings
+        self.admission = Admission(model.sessions, settings.queue, settings.per_address)
+        self.tokens = Tokens(settings.tokens)
+        self.tickets = Tickets()
+        self.metrics = Metrics()
+        self.threads = anyio.CapacityLimiter(os.cpu_count() or 1)
+        """For coding: more threads than cores would only wait for each other."""
+        self.changed = Bell()
+        """Rung when somebody comes or goes."""
+        self._calls: set[OpenCall] = set()
+        self._watching = ExitStack()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next caller would be let in, at least into the queue."""
+        return not self.admission.full
+
+    def recording(self) -> Recording | None:
+        """Return the recorder of a new conversation, if there shall be one."""
+        folder = self.settings.record
+        return None if folder is None else Recording(folder, self.model.spec, self.metrics)
+
+    def enter(self, call: OpenCall) -> None:
+        """Count a call. The model is watched only while there are any: a server that is gone leaves nothing behind."""
+        if not self._calls:
+            self._watching.enter_context(self.model.engine.observed(self.metrics))
+        self._calls.add(call)
+        self.update()
+
+    def leave(self, call: OpenCall) -> None:
+        """Count it no longer."""
+        self._calls.discard(call)
+        if not self._calls:
+            self._watching.close()
+        self.update()
+
+    def update(self) -> None:
+        """Tell everybody that something has changed."""
+        self.metrics.sessions.set(self.admission.talking)
+        self.metrics.queue.set(self.admission.waiting)
+        self.changed.ring()
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in any more, wait so long for the conversations that go on, then end them."""
+        self.admission.draining = True
+        self.update()
+        with anyio.move_on_after(seconds):
+            while self._calls:
+                await self.changed.wait()
+        for call in list(self._calls):
+            call.break_off()
+        while self._calls:
+            await self.changed.wait()

@@ -1,0 +1,60 @@
+"""What can be chosen about a server."""
+
+import ipaddress
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from duplex.errors import UsageError
+
+__all__ = ["Settings", "is_loopback", "not_negative"]
+
+_UNENDING = 0.0
+
+
+def not_negative(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    """Check a number.
+
+    :raises UsageError: if it is negative, infinite or NaN
+    """
+    if not 0 <= value < math.inf:
+        raise UsageError(f"{attribute.name} is {value}; give a number that is not negative")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """A server's rules for its callers. Seconds are of the wall clock; 0 sets no limit, where it says so.
+
+    :raises UsageError: if a value is out of range
+    """
+
+    queue: int = attrs.field(default=16, validator=not_negative)
+    """Callers who may wait for a place."""
+    queue_timeout: float = attrs.field(default=120.0, validator=not_negative)
+    """Seconds that one waits before being sent away."""
+    per_address: int = attrs.field(default=0, validator=not_negative)
+    """Calls that one address may have at a time; 0 sets no limit."""
+    session_limit: float = attrs.field(default=_UNENDING, validator=not_negative)
+    """Seconds after which a conversation is ended; 0 sets no limit."""
+    idle_timeout: float = attrs.field(default=30.0, validator=not_negative)
+    """Seconds without audio after which a caller counts as gone; 0 sets no limit."""
+    tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
+    """Bearer tokens of which a caller must show one; without any, everybody may call."""
+    origins: tuple[str, ...] = ()
+    """Origins of foreign pages that may call, such as ``https://example.com``; ``*`` allows all."""
+    hosts: tuple[str, ...] = ("*",)
+    """Names that a client may call this server by: a page elsewhere could point a name of its own here."""
+    record: Path | None = None
+    """Folder for recordings of all conversations."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server on this host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

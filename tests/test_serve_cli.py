@@ -1,0 +1,141 @@
+"""``duplex serve``, as a process: where its settings come from, and how it stops."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.sync.client import connect
+
+from cli_support import run
+from duplex import wire
+from duplex.server import certificate
+from server_support import Caller, Process, insecure_context
+
+TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
+SMALL = str(Path(__file__).parent / "data" / "reference" / "small")
+
+
+def test_it_serves_until_it_is_told_to_stop():
+    with Process("--drain", 5) as served, served.server.call("?format=pcm") as caller:
+        caller.until(wire.Kind.AUDIO)
+        served.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with served.server.call() as late:
+            assert late.end()[0] == 1012
+        caller.say(np.zeros(1920, np.float32), audio_format="pcm")
+        caller.finish()
+        assert caller.end()[0] == 1000, "a conversation may come to its end"
+        said = served.process.communicate(timeout=20)[1]
+        assert served.process.returncode == 0
+        assert "Traceback" not in said
+
+
+def test_conversations_are_ended_when_the_time_is_up():
+    with Process("--drain", 0.3) as served, served.server.call() as caller:
+        caller.until(wire.Kind.AUDIO)
+        status, _ = served.stop()
+        assert caller.end()[0] == 1012
+        assert status == 0
+
+
+def test_a_second_signal_ends_everything():
+    with Process("--drain", 600) as served, served.server.call() as caller:
+        caller.until(wire.Kind.AUDIO)
+        began = time.monotonic()
+        assert served.stop(signals=2)[0] == 0
+        assert time.monotonic() - began < 15
+
+
+def test_settings_from_the_file_the_environment_and_the_command(tmp_path):
+    file = tmp_path / "duplex.toml"
+    file.write_text('queue = 0\nqueue-timeout = 3.0\nlog_format = "json"\nper-address = 5\n')
+    with Process("--settings", file, "--per-address", 1, DUPLEX_PER_ADDRESS="2", DUPLEX_TOKENS=TOKEN) as served:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with served.server.call(additional_headers=headers) as caller:
+            caller.until(wire.Kind.HANDSHAKE)
+            with served.server.call(additional_headers=headers) as second:
+                code, told = second.end()
+                assert code == 1013
+                assert "your address" in told
+        status, said = served.stop()
+        assert status == 0
+        logged = [json.loads(line) for line in said.splitlines()]
+        assert {"too_many", "hung_up"} <= {line.get("reason") for line in logged}
+        assert TOKEN not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--host", "0.0.0.0"), "--token-file"),  # noqa: S104 -- refused
+        (("--token-file", "nowhere"), "nowhere cannot be read"),
+        (("--settings", "nowhere"), "nowhere cannot be read"),
+        (("--tls-key", "key.pem"), "belong together"),
+        (("--tls-key", "nowhere", "--tls-certificate", "nowhere"), "certificate cannot be used"),
+        (("--queue", "-1"), "--queue"),
+        (("--drain", "-1"), "drain is -1"),
+        (("--idle-timeout", "nan"), "idle_timeout is nan"),
+    ],
+)
+def test_what_cannot_be(arguments, told):
+    outcome = run("serve", "--model", SMALL, "--port", "0", *arguments)
+    assert outcome.status in (1, 2)
+    assert told in outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("\n") <= 4
+
+
+def test_a_settings_file_with_a_word_that_is_no_option(tmp_path):
+    (tmp_path / "duplex.toml").write_text("quue = 3\n")
+    outcome = run("serve", "--settings", tmp_path / "duplex.toml")
+    assert outcome.status == 2
+    assert "'quue', which is no option" in outcome.err
+
+
+def test_a_recording_is_readable_at_any_moment(tmp_path):
+    import av  # noqa: PLC0415
+
+    with Process("--record", tmp_path) as served, served.server.call("?format=pcm") as caller:
+        for _ in range(20):
+            caller.say(np.full(1920, 0.25, np.float32), audio_format="pcm", pace=0.08)
+        time.sleep(1.2)
+        served.process.kill()  # no chance to tidy up
+        served.process.wait()
+    (folder,) = tmp_path.iterdir()
+    with av.open(str(folder / "dialogue.wav")) as container:
+        stream = container.streams.audio[0]
+        sound = np.concatenate([frame.to_ndarray().reshape(-1, 2) for frame in container.decode(stream)])
+        assert (stream.rate, stream.codec_context.channels) == (24000, 2)
+    assert len(sound) >= 20 * 1920
+    assert (sound[:, 0] == round(0.25 * 32768)).sum() >= 15 * 1920, "the user, left"
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert events[0]["type"] == "SessionStarted"
+
+
+def test_a_disk_that_refuses_ends_the_recording_only():
+    with Process("--record", "/dev/full/calls") as served, served.server.call("?format=pcm") as caller:
+        caller.until(wire.Kind.AUDIO)
+        time.sleep(1.2)
+        caller.say(np.zeros(1920, np.float32), audio_format="pcm")
+        caller.finish()
+        assert caller.end()[0] == 1000
+        _, said = served.stop()
+        assert "the conversation goes on" in said
+        assert "Traceback" not in said
+
+
+def test_a_certificate_of_its_own(tmp_path):
+    with Process("--tls", HOME=str(tmp_path)) as served:
+        assert "https://" in served.told
+        url = served.server.url("/api/chat", "wss")
+        with connect(url, ssl=insecure_context(), compression=None) as websocket:
+            Caller(websocket).until(wire.Kind.HANDSHAKE)
+        served.stop()
+    folder = tmp_path / ".config" / "duplex" / "tls"
+    assert (folder / certificate.KEY).stat().st_mode & 0o077 == 0, "nobody else reads the key"
+    before = (folder / certificate.CERTIFICATE).read_bytes()
+    assert certificate.own_certificate(folder, "127.0.0.1")[0].read_bytes() == before
+    assert certificate.own_certificate(folder, "10.0.0.7")[0].read_bytes() != before, "another name"

@@ -1,0 +1,207 @@
+"""A server under attack, in a storm, and killed: what is bounded stays so, and nobody else notices."""
+
+import asyncio
+import json
+import random
+import resource
+import signal
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from duplex import wire
+from duplex.errors import AudioError
+from duplex.ogg import checksum
+from duplex.opus import OpusReader, OpusWriter
+from duplex.server import Settings, run
+from duplex.testing import fake_model
+from server_support import FRAME, RATE, Process, get, running, tone, until
+
+MUTATED = 10_000
+CALLERS = 500
+
+
+@pytest.fixture
+def model():
+    with fake_model(capacity=4) as made:
+        yield made
+        assert made.free == made.sessions
+
+
+def valid_messages():
+    """What well-behaved callers send."""
+    writer = OpusWriter(RATE)
+    pcm = tone(0.4)
+    pages = [writer.header(), *(writer.encode(pcm[start : start + FRAME]) for start in range(0, len(pcm), FRAME))]
+    others = [wire.metadata({"type": "Finish"}), wire.ping(), b"\x03\x01", b"\x02hello"]
+    return [wire.audio(page) for page in pages] + others
+
+
+def mutated(message, rng):
+    """Return a message with bytes changed, cut or doubled; half of the pages get a checksum that fits again."""
+    data = bytearray(message)
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(len(data) + 1)
+        match rng.randrange(4):
+            case 0:
+                data[place : place + 1] = bytes([rng.randrange(256)])
+            case 1:
+                del data[place : place + rng.randint(1, 20)]
+            case 2:
+                data[place:place] = rng.randbytes(rng.randint(1, 20))
+            case _:
+                data += data[place:]
+    data = data or bytearray(1)
+    if rng.random() < 0.5 and len(data) > 27 and data[1:5] == b"OggS":
+        data[23:27] = bytes(4)
+        data[23:27] = checksum(bytes(data[1:])).to_bytes(4, "little")
+    return bytes(data)
+
+
+def test_mutated_messages(model):
+    rng, messages = random.Random(1), valid_messages()  # noqa: S311 -- of a test
+
+    codes = set()
+
+    async def attack(url):
+        sent = 0
+        while sent < MUTATED:
+            try:
+                async with connect_async(url, compression=None, max_size=None) as websocket:
+                    await websocket.send(messages[0])
+                    while sent < MUTATED:
+                        sent += 1
+                        await websocket.send(mutated(rng.choice(messages), rng))
+            except ConnectionClosed as closed:
+                codes.add(closed.rcvd.code if closed.rcvd else "an end without a word")
+
+    with running(model) as server:
+        asyncio.run(attack(server.url("/api/chat", "ws")))
+        assert codes <= {1000, 1008, 1009}
+        until(lambda: model.free == 4)
+        assert get(server, "/healthz")[0] == 200
+        with server.call() as caller:
+            caller.until(wire.Kind.AUDIO)
+
+
+def test_mutated_pages_straight_into_the_reader():
+    rng, messages = random.Random(2), valid_messages()  # noqa: S311 -- of a test
+    reader = OpusReader(RATE)
+    for _ in range(MUTATED):
+        try:
+            heard = reader.feed(mutated(rng.choice(messages), rng)[1:])
+        except AudioError:
+            reader = OpusReader(RATE)
+        else:
+            assert np.isfinite(heard).all()
+
+
+def test_a_storm_of_callers(model):
+    async def one(url):
+        try:
+            async with connect_async(url, compression=None, open_timeout=60) as websocket:
+                first = wire.parse(await websocket.recv())
+                if first.kind is wire.Kind.ERROR:
+                    return "refused"
+                await websocket.recv()
+                return "talked" if first.kind is wire.Kind.HANDSHAKE else "waited"
+        except (ConnectionClosed, InvalidStatus, OSError) as error:
+            return repr(error)
+
+    async def storm(url):
+        return await asyncio.gather(*(one(url) for _ in range(CALLERS)))
+
+    with running(model, Settings(queue=8)) as server:
+        process = psutil.Process()
+        before = process.num_fds()
+        found = asyncio.run(storm(server.url("/api/chat", "ws")))
+        assert set(found) <= {"refused", "talked", "waited"}
+        assert found.count("talked") >= 4
+        until(lambda: model.free == 4 and process.num_fds() <= before + 2)
+        with server.call() as caller:
+            caller.until(wire.Kind.AUDIO)
+
+
+def raw_call(server):
+    """Open a websocket by hand, on a socket that nobody reads."""
+    line = socket.create_connection(("127.0.0.1", server.port))
+    line.sendall(
+        b"GET /api/chat?format=pcm HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    return line
+
+
+def test_a_caller_who_does_not_read_or_is_half_gone(model, monkeypatch):
+    monkeypatch.setattr(run, "PING_SECONDS", 0.3)
+    with running(model, Settings(idle_timeout=0)) as server, raw_call(server):
+        until(lambda: model.free == 3)
+        until(lambda: model.free == 4)
+
+
+def test_headers_that_never_end(model):
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port)) as line:
+        line.sendall(b"GET / HTTP/1.1\r\n")
+        with pytest.raises(OSError):  # noqa: PT011, PT012 -- whichever way it is cut off
+            for _ in range(10_000):
+                line.sendall(b"X-Filler: " + b"x" * 1000 + b"\r\n")
+                time.sleep(0.0005)
+        with server.call() as caller:
+            caller.until(wire.Kind.AUDIO)
+
+
+def test_neighbours_of_a_caller_who_is_killed(model):
+    with running(model) as server, server.call("?format=pcm&events=full") as neighbour:
+        neighbour.until(wire.Kind.AUDIO)
+        for _ in range(10):
+            with raw_call(server) as line:
+                line.sendall(b"\x82\xfe")  # half of a frame
+            neighbour.say(np.full(FRAME, 0.1, np.float32), audio_format="pcm", pace=0.08)
+        neighbour.finish()
+        assert neighbour.end() == (1000, "")
+
+
+def test_a_process_that_slept():
+    """As a laptop that was closed: the conversation goes on, and tells what was lost."""
+    with Process() as served, served.server.call("?format=pcm&events=full") as caller:
+        caller.until(wire.Kind.AUDIO)
+        served.process.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        served.process.send_signal(signal.SIGCONT)
+        lag = None
+        while lag is None or lag["type"] != "Lag":
+            lag = json.loads(caller.until(wire.Kind.METADATA).payload)
+        assert 0.5 < lag["dropped"] < 4
+        caller.until(wire.Kind.AUDIO)
+
+
+def test_a_port_is_free_again_after_a_kill():
+    with Process() as served:
+        with served.server.call() as caller:
+            caller.until(wire.Kind.AUDIO)
+            served.process.kill()
+            served.process.wait()
+        with Process("--port", served.server.port) as again, again.server.call() as caller:
+            caller.until(wire.Kind.AUDIO)
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    with Process("--record", tmp_path, before=limited) as served, served.server.call("?format=pcm") as caller:
+        for _ in range(30):
+            caller.say(np.full(FRAME, 0.25, np.float32), audio_format="pcm", pace=0.08)
+        caller.finish()
+        assert caller.end()[0] == 1000
+        status, said = served.stop()
+    assert status == 0
+    assert "the conversation goes on" in said
+    (folder,) = Path(tmp_path).iterdir()
+    assert 50_000 < (folder / "dialogue.wav").stat().st_size <= 100_000
