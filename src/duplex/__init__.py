@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         MissingDependencyError,
         ModelError,
         OutputError,
+        ServerError,
         StateError,
         TrainingError,
         UsageError,
@@ -73,6 +74,10 @@ if TYPE_CHECKING:
         load,
         load_async,
         load_codec,
+    )
+    from duplex.remote import (
+        RemoteConversation,
+        connect,
     )
     from duplex.transport import (
         Transport,
@@ -120,6 +125,8 @@ __all__ = [
     "ModelSpec",
     "OutputError",
     "Recorder",
+    "RemoteConversation",
+    "ServerError",
     "SessionEnded",
     "SessionOptions",
     "SessionStarted",
@@ -135,6 +142,7 @@ __all__ = [
     "VoiceActivity",
     "WeightsError",
     "__version__",
+    "connect",
     "load",
     "load_async",
     "load_codec",
@@ -160,6 +168,7 @@ _HOMES = {
         "MissingDependencyError",
         "ModelError",
         "OutputError",
+        "ServerError",
         "StateError",
         "TrainingError",
         "UsageError",
@@ -195,6 +204,10 @@ _HOMES = {
         "load",
         "load_async",
         "load_codec",
+    ],
+    "remote": [
+        "RemoteConversation",
+        "connect",
     ],
     "transport": [
         "Transport",

@@ -6,6 +6,7 @@ audio), never the wall clock: for a frame ``at`` is the start of its time step, 
 of the speech, which may lie before events that were sent earlier.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ __all__ = [
     "UserSpeechStarted",
     "UserSpeechStopped",
     "as_record",
+    "from_record",
 ]
 
 
@@ -39,6 +41,10 @@ class EndReason(StrEnum):
     """Something raised; the conversation's iterator raises the same error next."""
     CONSUMER_TOO_SLOW = "consumer_too_slow"
     """The application did not read its events for more than 30 seconds of live audio."""
+    REFUSED = "refused"
+    """A server had no place; the iterator raises its reason next."""
+    DISCONNECTED = "disconnected"
+    """A server ended the conversation, or the connection was lost; the iterator raises why next."""
 
 
 @attrs.frozen(kw_only=True)
@@ -140,3 +146,36 @@ def as_record(event: Event) -> dict[str, Any]:
     """
     fields = attrs.asdict(event, filter=lambda attribute, _: attribute.name != "pcm")
     return {"type": type(event).__name__, **fields}
+
+
+_KINDS: Mapping[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        SessionStarted,
+        AgentText,
+        UserSpeechStarted,
+        UserSpeechStopped,
+        AgentSpeechStarted,
+        AgentSpeechStopped,
+        Lag,
+        SessionEnded,
+    )
+}
+
+
+def from_record(record: Mapping[str, Any]) -> Event | None:
+    """Return the event that :func:`as_record` made a record of; ``None`` if it is not one, or of a later version.
+
+    >>> from_record({"type": "AgentText", "sequence": 3, "at": 0.16, "text": " hello", "token": 17})
+    AgentText(sequence=3, at=0.16, text=' hello', token=17)
+    """
+    kind = _KINDS.get(str(record.get("type")))
+    if kind is None:
+        return None
+    try:
+        values = {field.name: record[field.name] for field in attrs.fields(kind)}
+        if kind is SessionEnded:
+            values |= {"reason": EndReason(values["reason"]), "usage": Usage(**values["usage"])}
+        return kind(**values)
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,166 @@
+"""A client's websocket on anyio, so on asyncio and trio: the protocol is that of the library ``websockets``."""
+
+import json
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Self, cast
+
+import anyio
+from anyio.abc import ByteStream
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidURI
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from duplex.errors import ServerError, UsageError
+
+__all__ = ["WebSocket"]
+
+LARGEST_MESSAGE = 1 << 20
+CLOSE_SECONDS = 2.0
+_WENT_AWAY = 1001
+
+
+class WebSocket:
+    """An open websocket; binary messages in and out."""
+
+    def __init__(self, protocol: ClientProtocol, stream: ByteStream) -> None:
+        self._protocol = protocol
+        self._stream = stream
+        self._sending = anyio.Lock()
+        self._messages: deque[bytes] = deque()
+        self._parts: list[bytes] = []
+
+    @classmethod
+    async def connect(
+        cls, url: str, headers: Mapping[str, str], *, seconds: float, ssl_context: ssl.SSLContext | None = None
+    ) -> Self:
+        """Connect within so many seconds.
+
+        :raises UsageError: if ``url`` is none
+        :raises ServerError: if nobody answers, or the server refuses, with its reason
+        """
+        try:
+            uri = parse_uri(url)
+        except InvalidURI as error:
+            raise UsageError(f"{url!r} is no address of a websocket ({error}); give ws://host:port") from None
+        try:
+            with anyio.fail_after(seconds):
+                if uri.secure:
+                    stream: ByteStream = await anyio.connect_tcp(
+                        uri.host, uri.port, ssl_context=ssl_context, tls=True, tls_standard_compatible=False
+                    )
+                else:
+                    stream = await anyio.connect_tcp(uri.host, uri.port)
+                made = cls(ClientProtocol(uri, max_size=LARGEST_MESSAGE), stream)
+                try:
+                    await made._shake_hands(headers)
+                except BaseException:
+                    with anyio.CancelScope(shield=True):
+                        await stream.aclose()
+                    raise
+        except TimeoutError:
+            raise ServerError(f"{uri.host}:{uri.port} did not answer in {seconds:g} s; is a server there?") from None
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+            raise ServerError(f"{uri.host}:{uri.port} cannot be reached ({error}); is the server running?") from None
+        return made
+
+    @property
+    def close_code(self) -> int | None:
+        """Why it was closed, ``None`` while it is open; 1006 if the connection was lost."""
+        return self._protocol.close_code if self._protocol.state is State.CLOSED else None
+
+    @property
+    def close_reason(self) -> str:
+        """What was said about it."""
+        return self._protocol.close_reason or ""
+
+    async def send(self, message: bytes) -> None:
+        """Send a message.
+
+        :raises anyio.BrokenResourceError: if the connection is over
+        """
+        if self._protocol.state is not State.OPEN:
+            raise anyio.BrokenResourceError
+        self._protocol.send_binary(message)
+        await self._flush()
+
+    async def receive(self) -> bytes:
+        """Wait for the next message.
+
+        :raises anyio.EndOfStream: when the connection is over; :attr:`close_code` says why
+        """
+        while not self._messages:
+            if self._protocol.state is State.CLOSED:
+                raise anyio.EndOfStream
+            await self._read()
+        return self._messages.popleft()
+
+    async def aclose(self) -> None:
+        """Say goodbye and hang up."""
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            if self._protocol.state is State.OPEN:
+                self._protocol.send_close(_WENT_AWAY)
+                await self._flush()
+        with anyio.CancelScope(shield=True):
+            await self._stream.aclose()
+
+    async def _shake_hands(self, headers: Mapping[str, str]) -> None:
+        request = self._protocol.connect()
+        request.headers.update(headers)
+        self._protocol.send_request(request)
+        await self._flush()
+        answer: Response | None = None
+        while answer is None:
+            events = await self._read()
+            answer = next((event for event in events if isinstance(event, Response)), None)
+            if answer is None and self._protocol.handshake_exc is not None:
+                raise ServerError(f"the server does not speak websocket ({self._protocol.handshake_exc})")
+        if self._protocol.handshake_exc is not None:
+            raise ServerError(_refusal(answer, self._protocol.handshake_exc))
+
+    async def _read(self) -> list[Any]:
+        """Take what the other side sends next."""
+        try:
+            self._protocol.receive_data(await self._stream.receive())
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError):
+            self._protocol.receive_eof()
+        events = cast("list[Any]", self._protocol.events_received())
+        for event in events:
+            if isinstance(event, Frame):
+                self._take(event)
+        await self._flush()
+        return events
+
+    def _take(self, frame: Frame) -> None:
+        """Put a message together from its frames; the protocol answers the others by itself."""
+        if frame.opcode in (Opcode.BINARY, Opcode.TEXT, Opcode.CONT):
+            self._parts.append(bytes(frame.data))
+            if frame.fin:
+                self._messages.append(b"".join(self._parts))
+                self._parts.clear()
+
+    async def _flush(self) -> None:
+        """Send what the protocol wants to be sent."""
+        async with self._sending:
+            for data in self._protocol.data_to_send():
+                try:
+                    if data:
+                        await self._stream.send(data)
+                    else:
+                        await self._stream.send_eof()
+                except (NotImplementedError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                    self._protocol.receive_eof()  # TLS cannot be closed by half; a broken one is over
+                    return
+
+
+def _refusal(answer: Response, error: Exception) -> str:
+    """Return why a server refused, in its own words if it has some."""
+    try:
+        told = json.loads(answer.body or b"")["error"]
+    except (ValueError, KeyError, TypeError):
+        return f"the server refuses ({error}); is the address right?"
+    return f"the server refuses ({answer.status_code}): {told}"
