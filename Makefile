@@ -7,7 +7,7 @@ PYTHON ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check codec docs clean
+.PHONY: help demo serve test check codec page docs clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +31,17 @@ codec: $(VENV)/.dev ## Train a small codec, into out/codec (hours on two cores)
 	$(BIN)/duplex train data --out out/corpus
 	$(BIN)/duplex train codec --data out/corpus --out out/codec
 
+serve: $(VENV)/.demo ## Serve the built-in model: a page to talk to it, at http://127.0.0.1:8998
+	$(BIN)/duplex serve
+
+page: ## Build the web page anew from web/ (needs node)
+	cd web && npm ci && npm run check && npm run build
+
 docs: $(VENV)/.dev ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## Remove everything that was made here, the virtual environment included
-	rm -rf $(VENV) site out dist .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) site out dist web/node_modules .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was made from, so that set-up runs once and after a change.
@@ -48,13 +54,15 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing duplex and what it needs into $(VENV); PyTorch is large, so the first time takes a while."
 	$(PIP_INSTALL) --upgrade pip
-	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[plot]'
+	@$(call debian,ldconfig -p | grep -q libopus.so.0,libopus0)
+	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[plot,serve]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml constraints.txt
 	@$(call debian,command -v flite,flite)
 	@$(call debian,command -v espeak-ng,espeak-ng)
-	$(PIP_INSTALL) -e '.[train]' --group dev
+	@$(call debian,command -v chromium,chromium)
+	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[train]' --group dev
 	@touch $@
 
 define find_python

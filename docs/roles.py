@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 -- it lies beside the pages, in no package
 """Let the site read the source's docstrings, which use Sphinx's roles: ``:class:`Name``` becomes code."""
 
 import re

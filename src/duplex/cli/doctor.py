@@ -35,7 +35,12 @@ NEEDED = {
     "huggingface-hub": "huggingface_hub",
 }
 """Packages, and the module whose import shows that they work ("": its files are read, it is not imported)."""
-OPTIONAL = {"trio": ("trio", "conversations on trio"), "hibari-tts": ("train", "making data to train on")}
+OPTIONAL = {
+    "trio": ("trio", "conversations on trio"),
+    "uvicorn": ("serve", "serving conversations"),
+    "opuslib": ("client", "conversations on a server"),
+    "hibari-tts": ("train", "making data to train on"),
+}
 """Packages, the extra that brings each, and what it is for."""
 PROGRAMS = ("flite", "espeak-ng")
 HUB_SECONDS = 5.0

@@ -1,0 +1,263 @@
+"""Measure how many conversations `duplex serve` holds: latency, CPU, memory, and the event loop's delay.
+
+    python benchmarks/server_load.py [--model tiny|stand-in] [--sessions 8 16 20] [--seconds 60] [--threads N]
+
+The server is a process of its own, and so is the crowd of callers: each sends a recording's pages, encoded before,
+one every 80 ms, from a moment of its own within the 80 ms, and decodes nothing. Latency is from the moment that a page
+with a whole frame is sent to that of the page with its answer. `stand-in` is a model that costs nothing, to show what
+the server itself costs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import IO, Any, cast
+
+import anyio
+import av
+import numpy as np
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+from websockets.asyncio.client import connect
+
+import duplex
+from duplex import wire
+from duplex.audio import Resampler
+from duplex.errors import DuplexError
+from duplex.opus import OpusWriter
+from duplex.server import Listening, Settings, serve
+from duplex.testing import fake_model
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "conversation.wav"
+RATE, FRAME, SECONDS = 24000, 1920, 0.08
+WARM_UP = 5.0
+"""Seconds before what is measured counts."""
+
+
+def parse() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="tiny", help="tiny, stand-in, or whatever duplex.load takes")
+    parser.add_argument("--sessions", type=int, nargs="+", default=[8, 16, 20])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--threads", type=int, help="of the model; default: torch's own")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--as-server", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--as-crowd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run_server(arguments: argparse.Namespace) -> None:
+    """Be the server."""
+    sessions = arguments.as_server
+    if arguments.model == "stand-in":
+        model = fake_model(capacity=sessions)
+    else:
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        model = duplex.load(arguments.model, sessions=sessions)
+    with model:
+        anyio.run(
+            lambda: serve(model, Settings(queue=0), Listening(port=0), started=lambda port: print(port, flush=True))
+        )
+
+
+def pages() -> list[bytes]:
+    """Return a recording's pages, the headers first, a frame in each of the others."""
+    with av.open(str(EXAMPLE)) as container:
+        rate = container.streams.audio[0].rate
+        pcm = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)]).astype(np.float32) / 32768
+    resampler = Resampler(rate, RATE)
+    pcm = np.concatenate([resampler.push(pcm), resampler.flush()])
+    writer = OpusWriter(RATE)
+    whole = len(pcm) // FRAME * FRAME
+    return [wire.audio(writer.header())] + [
+        wire.audio(writer.encode(pcm[start : start + FRAME])) for start in range(0, whole, FRAME)
+    ]
+
+
+async def call(url: str, sent: list[bytes], phase: float, end: float, figures: dict[str, Any]) -> None:
+    """Hold one conversation until a moment."""
+    header, *frames = sent
+    async with connect(f"{url}/api/chat?events=full", compression=None, max_size=None) as websocket:
+        await websocket.recv()  # the handshake
+        await websocket.recv()  # the headers
+        await websocket.send(header)
+        times: list[float] = []
+
+        async def speak() -> None:
+            began = time.perf_counter() + phase
+            count = 0
+            while (now := time.perf_counter()) < end:
+                due = began + count * SECONDS
+                if due > now:
+                    await anyio.sleep(due - now)
+                times.append(time.perf_counter())
+                await websocket.send(frames[count % len(frames)])
+                count += 1
+
+        async def hear() -> None:
+            answered = 0
+            async for data in websocket:
+                if data[0] == wire.Kind.AUDIO:
+                    now = time.perf_counter()
+                    if answered < len(times) and now - times[0] > WARM_UP:
+                        figures["latency"].append(now - times[answered])
+                    answered += 1
+                elif data[0] == wire.Kind.METADATA:
+                    event = json.loads(data[1:])
+                    if event["type"] == "Lag":
+                        # What was skipped has no answer; what was late made one of its own.
+                        answered += round(event["dropped"] / SECONDS)
+                        figures["dropped"] += event["dropped"]
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hear)
+            await speak()
+            tasks.cancel_scope.cancel()
+
+
+async def crowd(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Be all the callers."""
+    figures: dict[str, Any] = {"latency": [], "dropped": 0.0}
+    sent, sessions = pages(), arguments.as_crowd
+    end = time.perf_counter() + arguments.seconds + WARM_UP
+    async with anyio.create_task_group() as tasks:
+        for index in range(sessions):
+            tasks.start_soon(call, arguments.url, sent, SECONDS * index / sessions, end, figures)
+    return figures
+
+
+def watched(process: psutil.Process, callers: "subprocess.Popen[str]") -> dict[str, Any]:
+    """Return the server's CPU and memory while the callers talk."""
+    began, cpu = time.perf_counter(), sum(process.cpu_times()[:2])
+    memory: list[int] = []
+    while callers.poll() is None:
+        memory.append(process.memory_info().rss)
+        time.sleep(1)
+    seconds = time.perf_counter() - began
+    early = memory[min(len(memory) - 1, 10)]
+    return {
+        "cpu": (sum(process.cpu_times()[:2]) - cpu) / seconds,
+        "memory": memory[-1] / 2**20,
+        "growth": (memory[-1] - early) / 2**20,
+    }
+
+
+def histogram(text: str, name: str, share: float, **labels: str) -> float:
+    """Return an upper bound of a share of a Prometheus histogram."""
+    wanted = "".join(f'{key}="{value}"' for key, value in labels.items())
+    buckets: list[tuple[float, float]] = []
+    for line in text.splitlines():
+        if line.startswith(f"{name}_bucket") and wanted in line:
+            edge = line.split('le="')[1].split('"')[0]
+            buckets.append((float(edge), float(line.rsplit(" ", 1)[1])))
+    total = buckets[-1][1]
+    return next((edge for edge, count in buckets if count >= share * total), float("inf")) if total else 0.0
+
+
+def mean(text: str, name: str, **labels: str) -> float:
+    """Return the mean of a Prometheus histogram."""
+    wanted = "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
+    figures = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line[0] != "#"}
+    return figures[f"{name}_sum{wanted}"] / max(1.0, figures[f"{name}_count{wanted}"])
+
+
+def measure(arguments: argparse.Namespace, sessions: int) -> dict[str, Any]:
+    """Return the figures of one number of conversations."""
+    options = ["--model", arguments.model, "--seconds", str(arguments.seconds)]
+    if arguments.threads:
+        options += ["--threads", str(arguments.threads)]
+    me = [sys.executable, __file__, *options]
+    server = subprocess.Popen([*me, "--as-server", str(sessions)], stdout=subprocess.PIPE, text=True)
+    try:
+        address = f"127.0.0.1:{int(_output(server).readline())}"
+        time.sleep(0.5)
+        command = [*me, "--as-crowd", str(sessions), "--url", f"ws://{address}"]
+        callers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        figures = watched(psutil.Process(server.pid), callers)
+        told = json.loads(_output(callers).read())
+        text = metrics(address)
+    finally:
+        server.terminate()
+        server.wait()
+    latency = 1000 * np.array(told["latency"])
+    return {
+        "sessions": sessions,
+        "frames": len(latency),
+        "latency": {str(share): float(np.percentile(latency, share)) for share in (50, 95, 99)},
+        "dropped_seconds": told["dropped"],
+        **figures,
+        "loop_p99": 1000 * histogram(text, "duplex_event_loop_delay_seconds", 0.99),
+        "step": 1000 * mean(text, "duplex_step_seconds"),
+        "encode": 1000 * mean(text, "duplex_stage_seconds", stage="encode"),
+        "decode": 1000 * mean(text, "duplex_stage_seconds", stage="decode"),
+    }
+
+
+def metrics(address: str) -> str:
+    """Return what the server tells Prometheus."""
+    connection = HTTPConnection(address)
+    connection.request("GET", "/metrics")
+    return connection.getresponse().read().decode()
+
+
+def _output(process: "subprocess.Popen[str]") -> IO[str]:
+    return cast("IO[str]", process.stdout)
+
+
+def row(found: dict[str, Any]) -> Iterator[str]:
+    """Yield a row of the table."""
+    yield str(found["sessions"])
+    yield " / ".join(f"{value:.0f}" for value in found["latency"].values())
+    yield f"{found['dropped_seconds']:.2f}"
+    yield f"{100 * found['cpu']:.0f} %, {100 * found['cpu'] / found['sessions']:.1f} %"
+    yield f"{found['memory']:.0f}, {found['growth']:+.1f}"
+    yield f"< {found['loop_p99']:.0f}"
+    yield f"{found['step']:.1f} / {found['encode']:.1f} / {found['decode']:.1f}"
+
+
+def main() -> None:
+    """Measure and print, or be one of the two processes."""
+    arguments = parse()
+    if arguments.as_server:
+        run_server(arguments)
+        return
+    if arguments.as_crowd:
+        print(json.dumps(anyio.run(crowd, arguments)))
+        return
+    table = Table(title=f"{arguments.model}, {arguments.seconds:g} s, {os.cpu_count()} cores")
+    for name in (
+        "sessions",
+        "latency 50/95/99 %, ms",
+        "dropped, s",
+        "CPU, each",
+        "MiB, growth",
+        "loop delay 99 %, ms",
+        "step/encode/decode, ms",
+    ):
+        table.add_column(name)
+    found = []
+    for sessions in arguments.sessions:
+        try:
+            found.append(measure(arguments, sessions))
+        except (DuplexError, ValueError) as error:
+            Console(stderr=True).print(f"{sessions} sessions: {error}")
+            continue
+        table.add_row(*row(found[-1]))
+        if arguments.out:
+            arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
