@@ -10,7 +10,8 @@ from codec_speech import Listener
 from codec_words import count_errors, normalized
 from conversation_calls import FRAME, RATE, Call, Interrupting
 from conversation_questions import Question
-from duplex.training.dialogues.topics import Exchange
+from duplex.training.dialogues.facts import NAMES
+from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, ask
 
 __all__ = ["answers", "floor", "interruptions", "is_right", "share", "silent_after", "silent_throughout"]
 
@@ -18,6 +19,8 @@ FRAME_SECONDS = FRAME / RATE
 LONGEST_BACKCHANNEL = 0.6
 YIELDING = 0.6
 """Seconds within which an interrupted agent shall be silent."""
+DRAWS = 200
+"""Of each topic, for each name: so many that nothing is left out."""
 PAUSE_FRAMES = 5
 """Up to so many frames of silence are a pause within what is said, as in the events."""
 
@@ -112,13 +115,25 @@ def silent_throughout(calls: Sequence[Call]) -> float:
 
 
 def silent_after(questions: Sequence[Question], calls: Sequence[Call]) -> dict[str, float]:
-    """Return in how many calls the agent, once it has answered, says no more, in %, and how many it answered."""
-    found = [
-        [stretch for stretch in _stretches(call.speaks) if stretch[1] > question.end]
-        for question, call in zip(questions, calls, strict=True)
-    ]
-    answered = [stretches for stretches in found if stretches]
-    return {"answered": len(answered), "silent": share([len(stretches) == 1 for stretches in answered])}
+    """Return in how many calls the agent says one whole answer and no more, in %, and in how many it answers at all.
+
+    Words tell more than sound does: within an answer of two sentences there is a pause, after which it must not be
+    taken for something new.
+    """
+    every = _every_answer()
+    told = [normalized(call.text(question.end)) for question, call in zip(questions, calls, strict=True)]
+    return {"answered": len([text for text in told if text]), "silent": share([text in every for text in told if text])}
+
+
+def _every_answer() -> frozenset[str]:
+    """Return all that the agent may say in answer to something."""
+    rng = np.random.default_rng(0)
+    return frozenset(
+        normalized(ask(topic, "testing", rng, Memory(name=name)).answer)
+        for topic in TOPICS
+        for name in (None, *NAMES)
+        for _ in range(DRAWS)
+    )
 
 
 def share(found: Sequence[bool]) -> float:

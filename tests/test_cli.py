@@ -334,7 +334,7 @@ def test_info():
     note = json.loads(run("info", "tiny", "--json").out)["note"]
     assert note
     assert " ".join(note.split()) in outcome.out
-    for words in ("temporal transformer", "depth transformer", "codec", "24000 Hz", "temperature 0.5, top-k 250"):
+    for words in ("temporal transformer", "depth transformer", "codec", "24000 Hz", "temperature 0, top-k 250"):
         assert words in outcome.out
     described = json.loads(run("info", DELAY2, "--json").out)
     assert described["kind"] == "folder"
