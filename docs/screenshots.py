@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from anyio.from_thread import start_blocking_portal
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 import duplex
 from duplex.server import Listening, Settings, serve
@@ -62,6 +62,7 @@ def main() -> None:
         with browser(REFUSE, viewport=DESK) as page:
             talk(page, url, 1)
             page.screenshot(path=IMAGES / "page-refused.png")
+        # One place only: who comes second waits.
         with browser(ASK, viewport=DESK) as first, browser_beside(first, url) as page:
             page.screenshot(path=IMAGES / "page-queue.png")
 
@@ -70,7 +71,7 @@ def main() -> None:
 def browser_beside(first: Page, url: str) -> Iterator[Page]:
     """Talk in one page, and wait for a place in another."""
     talk(first, url, 1)
-    page = first.context.new_page()
+    page = cast("Browser", first.context.browser).new_page(viewport=DESK)
     talk(page, url, 1)
     yield page
 
