@@ -28,6 +28,7 @@ CONTRACT = {
     "Model",
     "ModelSpec",
     "Recorder",
+    "RemoteConversation",
     "SessionEnded",
     "SessionOptions",
     "SessionStarted",
@@ -42,6 +43,7 @@ CONTRACT = {
     "load",
     "load_async",
     "load_codec",
+    "connect",
 }
 
 

@@ -166,7 +166,8 @@ function meter(id: string, value: number): void {
 }
 
 function speaks(side: "user" | "agent", speaking: boolean): void {
-  element(`${side}-speaks`).textContent = speaking ? "speaks" : "listens";
+  const ending = side === "agent" ? "s" : "";
+  element(`${side}-speaks`).textContent = (speaking ? "speak" : "listen") + ending;
   element(`${side}-speaks`).dataset.on = String(speaking);
 }
 
