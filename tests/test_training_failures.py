@@ -239,7 +239,7 @@ def test_without_matplotlib_no_time_is_lost(tmp_path, data, monkeypatch):
     monkeypatch.undo()  # so that it plots
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     reports = []
-    with pytest.raises(MissingDependencyError, match=r"pip install 'duplex-speech\[train\]'$"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'duplex-speech\[plot\]'$"):
         train(data, tmp_path / "run", attrs.evolve(QUICK, steps=40), progress=reports.append)
     assert not reports
 
