@@ -38,6 +38,8 @@ from duplex.testing import fake_model
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "conversation.wav"
 RATE, FRAME, SECONDS = 24000, 1920, 0.08
+HEADER = 29
+"""Bytes of a message in front of a packet."""
 WARM_UP = 5.0
 """Seconds before what is measured counts."""
 
@@ -90,7 +92,6 @@ async def call(url: str, sent: list[bytes], phase: float, end: float, figures: d
     header, *frames = sent
     async with connect(f"{url}/api/chat?events=full", compression=None, max_size=None) as websocket:
         await websocket.recv()  # the handshake
-        await websocket.recv()  # the headers
         await websocket.send(header)
         times: list[float] = []
 
@@ -108,7 +109,7 @@ async def call(url: str, sent: list[bytes], phase: float, end: float, figures: d
         async def hear() -> None:
             answered = 0
             async for data in websocket:
-                if data[0] == wire.Kind.AUDIO:
+                if data[0] == wire.Kind.AUDIO and not data.startswith(b"OpusHead", HEADER):
                     now = time.perf_counter()
                     if answered < len(times) and now - times[0] > WARM_UP:
                         figures["latency"].append(now - times[answered])
@@ -134,7 +135,12 @@ async def crowd(arguments: argparse.Namespace) -> dict[str, Any]:
     async with anyio.create_task_group() as tasks:
         for index in range(sessions):
             tasks.start_soon(call, arguments.url, sent, SECONDS * index / sessions, end, figures)
-    return figures
+    latency = 1000 * np.array(figures["latency"])
+    return {
+        "frames": len(latency),
+        "latency": {share: float(np.percentile(latency, share)) for share in (50, 95, 99)},
+        "dropped_seconds": figures["dropped"],
+    }
 
 
 def watched(process: psutil.Process, callers: "subprocess.Popen[str]") -> dict[str, Any]:
@@ -190,12 +196,9 @@ def measure(arguments: argparse.Namespace, sessions: int) -> dict[str, Any]:
     finally:
         server.terminate()
         server.wait()
-    latency = 1000 * np.array(told["latency"])
     return {
         "sessions": sessions,
-        "frames": len(latency),
-        "latency": {str(share): float(np.percentile(latency, share)) for share in (50, 95, 99)},
-        "dropped_seconds": told["dropped"],
+        **told,
         **figures,
         "loop_p99": 1000 * histogram(text, "duplex_event_loop_delay_seconds", 0.99),
         "step": 1000 * mean(text, "duplex_step_seconds"),

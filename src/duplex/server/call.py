@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, cast
 
 import anyio
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from duplex import wire
 from duplex.coding import coding
@@ -218,6 +218,8 @@ class Call:
 
     async def _send(self, message: bytes) -> None:
         async with self._sending:
+            if self._websocket.application_state is WebSocketState.DISCONNECTED:
+                raise WebSocketDisconnect
             await self._websocket.send_bytes(message)
 
     async def _say_goodbye(self) -> None:
