@@ -215,7 +215,7 @@ def test_a_message_that_is_too_large(models):
     with running(models()) as server, server.call() as caller:
         with contextlib.suppress(ConnectionClosed):  # it may hear the refusal before all has been sent
             caller.websocket.send(bytes(20_000_000))
-        assert caller.end()[0] == 1009
+        assert caller.end()[0] in (1009, 1006), "the refusal is lost where it meets what is still being sent"
 
 
 # What fails
