@@ -72,11 +72,19 @@ def channels(path):
         return np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
 
 
-def likeness(one, other):
-    """Return the largest correlation of two sounds, whatever lies between their beginnings."""
-    size = len(one) + len(other)
-    product = np.fft.irfft(np.fft.rfft(one, size) * np.conj(np.fft.rfft(other, size)), size)
-    return float(product.max() / np.sqrt(np.sum(one**2) * np.sum(other**2)))
+def found_again(pieces_of, sound, seconds=0.2):
+    """Return which share of one recording's speech, cut into pieces, is somewhere in another."""
+    size = round(seconds * RATE)
+    pieces = pieces_of[: len(pieces_of) // size * size].reshape(-1, size)
+    loud = [piece for piece in pieces if np.sqrt(np.mean(piece**2)) > 0.02]
+    spectrum, energy = np.fft.rfft(sound, 2 * len(sound)), np.cumsum(np.pad(sound**2, (1, 0)))
+    norms = np.sqrt(np.maximum(energy[size:] - energy[:-size], 1e-6))
+
+    def likeness(piece):
+        product = np.fft.irfft(spectrum * np.conj(np.fft.rfft(piece, 2 * len(sound))))[: len(norms)]
+        return np.max(product / norms) / np.sqrt(np.sum(piece**2))
+
+    return np.mean([likeness(piece) > 0.8 for piece in loud])
 
 
 def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path):
@@ -95,8 +103,8 @@ def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path):
     (recorded,) = (tmp_path / "calls").iterdir()
     user, agent = channels(tmp_path / "page.wav")
     theirs = channels(recorded / "dialogue.wav")
-    assert likeness(agent, theirs[1]) > 0.8, "the agent, as the server recorded it"
-    assert likeness(user, theirs[0]) > 0.8
+    assert found_again(theirs[1], agent) > 0.7, "the agent, as the server recorded it"
+    assert found_again(theirs[0], user) > 0.7
 
 
 def test_everything_works_from_the_keyboard(page, model):

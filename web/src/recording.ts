@@ -2,10 +2,14 @@
 
 import { RATE } from "./coding";
 
+/** How much of the agent's sound must wait before it is taken, as in the jitter buffer: what comes late tears nothing. */
+const AHEAD = 0.12 * RATE;
+
 export class Recording {
   #pieces: { user: Float32Array; agent: Float32Array }[] = [];
   #agent: Float32Array[] = [];
   #waiting = 0;
+  #flows = false;
 
   get seconds(): number {
     return this.#pieces.reduce((sum, piece) => sum + piece.user.length, 0) / RATE;
@@ -24,6 +28,8 @@ export class Recording {
   #take(length: number): Float32Array {
     const taken = new Float32Array(length);
     let at = 0;
+    this.#flows ||= this.#waiting >= AHEAD;
+    if (!this.#flows) return taken;
     while (at < length && this.#agent.length) {
       const first = this.#agent[0]!;
       const part = first.subarray(0, length - at);
@@ -33,11 +39,15 @@ export class Recording {
       else this.#agent[0] = first.subarray(part.length);
     }
     this.#waiting -= at;
+    this.#flows = this.#waiting > 0;
     return taken;
   }
 
   wav(): Blob {
-    while (this.#waiting) this.hearUser(new Float32Array(Math.min(this.#waiting, RATE)));
+    while (this.#waiting) {
+      this.#flows = true;
+      this.hearUser(new Float32Array(Math.min(this.#waiting, RATE)));
+    }
     const frames = this.#pieces.reduce((sum, piece) => sum + piece.user.length, 0);
     const view = new DataView(new ArrayBuffer(44 + 4 * frames));
     const text = (at: number, value: string) => [...value].forEach((letter, n) => view.setUint8(at + n, letter.charCodeAt(0)));
