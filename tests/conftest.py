@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from duplex import checkpoint
 from duplex.frame_model import SessionOptions
+from duplex.testing import fake_model
 
 REFERENCE = Path(__file__).parent / "data" / "reference"
 
@@ -139,3 +140,18 @@ def greedy():
 @pytest.fixture(scope="session")
 def sampled():
     return SAMPLED
+
+
+@pytest.fixture
+def models():
+    """Makes models without weights, which must have all places free again when the test is over."""
+    made = []
+
+    def make(**options):
+        made.append(fake_model(**options))
+        return made[-1]
+
+    yield make
+    for model in made:
+        assert model.free == model.sessions
+        model.close()

@@ -42,7 +42,7 @@ from duplex.errors import (
 from duplex.listening import Listener
 from duplex.seat import Seat
 from duplex.session import EventQueue
-from duplex.testing import check_transport, fake_model
+from duplex.testing import check_transport
 
 pytestmark = pytest.mark.anyio
 
@@ -56,22 +56,6 @@ async def nothing_left_behind():
     yield
     left = [task.name for task in anyio.get_running_tasks()]
     assert not [name for name in left if "duplex" in name or "_guard" in name]
-
-
-@pytest.fixture
-def models():
-    """Models that must have all places free again when the test is over."""
-    made = []
-
-    def make(**options):
-        model = fake_model(**options)
-        made.append(model)
-        return model
-
-    yield make
-    for model in made:
-        assert model.free == model.sessions
-        model.close()
 
 
 def ramp(frames, level=0.01):

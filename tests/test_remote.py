@@ -15,26 +15,10 @@ from duplex import AgentAudio, AgentText, EndReason, Lag, MemoryTransport, Sessi
 from duplex.errors import ServerError, UsageError
 from duplex.events import as_record, from_record
 from duplex.server import Settings
-from duplex.testing import fake_model
 from server_support import FRAME, running
 
 pytestmark = pytest.mark.anyio
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
-
-
-@pytest.fixture
-def models():
-    """Models that must have all places free again when the test is over."""
-    made = []
-
-    def make(**options):
-        made.append(fake_model(**options))
-        return made[-1]
-
-    yield make
-    for model in made:
-        assert model.free == model.sessions
-        model.close()
 
 
 def ramp(frames, level=0.01):

@@ -17,25 +17,9 @@ from websockets.sync.client import connect
 from duplex import wire
 from duplex.errors import ServerError, UsageError
 from duplex.server import Settings, app
-from duplex.testing import fake_model
 from server_support import FRAME, Caller, Server, ask, get, running, tone, until
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
-
-
-@pytest.fixture
-def models():
-    """Models that must have all places free again when the test is over."""
-    made = []
-
-    def make(**options):
-        made.append(fake_model(**options))
-        return made[-1]
-
-    yield make
-    for model in made:
-        assert model.free == model.sessions
-        model.close()
 
 
 # Conversations

@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -156,6 +157,8 @@ def _bound(where: Listening) -> socket.socket:
     try:
         return socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
     except OSError as error:
+        # Python's own text has the address once more.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
         raise ServerError(
-            f"{where.host}:{where.port} cannot be listened on ({error.strerror}); choose another --host or --port"
+            f"{where.host}:{where.port} cannot be listened on ({reason}); choose another --host or --port"
         ) from None
