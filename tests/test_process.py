@@ -169,13 +169,14 @@ async def test_what_is_written(model, tmp_path):
     assert run["files"] == sorted(set(RESULT_FILES) - {"run.json"})
 
 
-async def test_side_by_side_equals_one_after_the_other(model, one_at_a_time, tmp_path):
-    for index, seconds in enumerate((1.0, 0.3, 0.7, 1.6)):
-        write_wav(tmp_path / "in" / f"{index}.wav", noise(seconds, seed=index))
+async def test_sixteen_side_by_side_are_what_each_is_alone(one_at_a_time, tmp_path):
+    for index in range(18):
+        write_wav(tmp_path / "in" / f"{index:02}.wav", noise(0.3 + 0.1 * (7 * index % 18), seed=index))
     options = duplex.SessionOptions(seed=5)
-    together = await process(model, [tmp_path / "in"], tmp_path / "a", options=options)
+    with duplex.load(SMALL, sessions=16, deterministic=True) as sixteen:
+        together = await process(sixteen, [tmp_path / "in"], tmp_path / "a", options=options)
     alone = await process(one_at_a_time, [tmp_path / "in"], tmp_path / "b", options=options)
-    assert [result.status for result in together + alone] == ["done"] * 8
+    assert [result.status for result in together + alone] == ["done"] * 36
     for one, other in zip(together, alone, strict=True):
         assert one.text == other.text
         for name in ("agent.wav", "dialogue.wav", "tokens.safetensors", "transcript.json"):

@@ -23,7 +23,9 @@ class Window:
     """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
 
     cache: list[Tensor] | None
-    """The ring, a layer's ``[batch, 2, heads, capacity, head_dim]`` each; ``None`` without a past."""
+    """The ring, a layer's ``[slots, 2, heads, capacity, head_dim]`` each; ``None`` without a past."""
+    runs: tuple[slice, ...]
+    """The ring's slots that the batch is."""
     index: Tensor
     """Where this call's positions go, int64 ``[batch, positions]``."""
     length: int
@@ -38,19 +40,23 @@ class Window:
         pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
         return torch.view_as_real(pairs * self.rotation).flatten(-2).to(x.dtype)
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put a layer's new keys and values ``[batch, heads, positions, head_dim]`` into the ring; return what is seen.
+    def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Put a layer's new keys and values into the ring and return what the queries see there.
 
-        Rows that are not active are written too: the place is the one that their next position will overwrite, and
-        no position can see it before that.
+        All are ``[batch, heads, positions, head_dim]``.
         """
         if self.cache is None:
-            return keys, values
+            return _attend(query, keys, values, self.mask)
         index = self.index[:, None, :, None].expand_as(keys)
-        ring_keys, ring_values = self.cache[layer].unbind(1)
-        ring_keys.scatter_(2, index, keys)
-        ring_values.scatter_(2, index, values)
-        return ring_keys[:, :, : self.length], ring_values[:, :, : self.length]
+        ring, seen, first = self.cache[layer], list[Tensor](), 0
+        for run in self.runs:
+            part = slice(first, first := first + run.stop - run.start)
+            ring_keys, ring_values = ring[run].unbind(1)
+            ring_keys.scatter_(2, index[part], keys[part])
+            ring_values.scatter_(2, index[part], values[part])
+            past = ring_keys[:, :, : self.length], ring_values[:, :, : self.length]
+            seen.append(_attend(query[part], *past, self.mask[part]))
+        return seen[0] if len(seen) == 1 else torch.cat(seen)
 
 
 class Ring(Streaming):
@@ -100,7 +106,8 @@ class Ring(Streaming):
             index = query % capacity
             seen = last - (last - torch.arange(length, device=device)) % capacity
         mask = self._mask(query[:, :, None], seen[:, None, :])
-        window = Window(cache, index, length, mask[:, None], self._rotation(query))
+        runs = (slice(0, batch),) if call.rows is None else call.rows.runs
+        window = Window(cache, runs, index, length, mask[:, None], self._rotation(query))
         call.advance(f"{self.key}.position", positions)
         return window
 
@@ -129,8 +136,7 @@ class Attention(nn.Module):
         projected = functional.linear(x, self.in_proj_weight).view(*x.shape[:2], 3, self.heads, -1)
         projected = projected.permute(2, 0, 3, 1, 4)
         query, keys = window.rotate(projected[:2])
-        keys, values = window.extend(layer, keys, projected[2])
-        y = _attend(query, keys, values, window.mask)
+        y = window.attend(layer, query, keys, projected[2])
         return self.out_proj(y.transpose(1, 2).flatten(-2))
 
 

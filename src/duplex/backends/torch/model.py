@@ -1,17 +1,14 @@
 """The torch implementation of :class:`duplex.frame_model.FrameModel`.
 
-A step covers the rows from the first active slot to the last; slots in between that have no frame are masked. With
-``deterministic`` every slot is stepped alone, in the shape of one row, so that neither neighbours nor the slot's number
-can change a rounding. A step of a row range is one straight run over preallocated tensors: encode, temporal
+A step computes the slots that have a frame, side by side, and no others: it costs what they cost, however many slots
+there are. With ``deterministic`` every slot is stepped alone, in the shape of one row, so that neither neighbours nor
+the slot's number can change a rounding. A step is one straight run over preallocated tensors: encode, temporal
 transformer, text, depth transformer, decode; the host puts the audio in and takes audio and tokens out.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from duplex import delays
 from duplex.backends.torch import snapshot
@@ -19,7 +16,7 @@ from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill
-from duplex.backends.torch.state import Call, Slot, SlotState, TokenLog, bind
+from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
 from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
 
 __all__ = ["TorchFrameModel"]
@@ -89,8 +86,9 @@ class TorchFrameModel:
             agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
             user=np.zeros((spec.capacity, spec.user_streams), np.int64),
         )
-        for start, stop in self._ranges(active):
-            self._step_rows(start, stop, pcm[start:stop], active[start:stop], result)
+        slots = [slot for slot, runs in enumerate(active) if runs]
+        for batch in [[slot] for slot in slots] if self.deterministic else [slots] if slots else []:
+            self._step(batch, pcm, result)
         return result
 
     @torch.inference_mode()
@@ -117,40 +115,25 @@ class TorchFrameModel:
         if self._one_core and torch.get_num_threads() != 1:
             torch.set_num_threads(1)
 
-    def _ranges(self, active: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-        indices = [int(index) for index in np.flatnonzero(active)]
-        if self.deterministic:
-            yield from ((index, index + 1) for index in indices)
-        elif indices:
-            yield indices[0], indices[-1] + 1
-
-    def _step_rows(
-        self, start: int, stop: int, pcm: NDArray[np.float32], active: NDArray[np.bool_], result: StepResult
-    ) -> None:
-        rows, slots = self.state.rows(start, stop), self.slots[start:stop]
+    def _step(self, batch: list[int], pcm: NDArray[np.float32], result: StepResult) -> None:
+        """Advance the slots of ``batch``, in rising order, and put what comes out into ``result``."""
+        rows, slots = Rows.of(batch, self.device), [self.slots[index] for index in batch]
         filled = max(slot.frames for slot in slots)
-        heard = torch.as_tensor(np.ascontiguousarray(pcm)).to(self.device)
-        codes = self._mimi.encode(heard, Call(rows, self._mask(active), filled + 1))
-        options = [slot.options for slot, runs in zip(slots, active, strict=True) if runs]
-        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(rows, self._mask(active), filled + 2), options)
+        heard = torch.as_tensor(pcm[batch]).to(self.device)
+        codes = self._mimi.encode(heard, Call(self.state, rows, filled + 1))
+        options = [slot.options for slot in slots]
+        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(self.state, rows, filled + 2), options)
         times = np.array([delays.time_step_of(slot.frames, self.spec.delays) for slot in slots])
-        valid = active & (times >= 0)
-        if self.spec.agent_streams and valid.any():
-            mask = self._mask(valid)
-            spoken = step.tokens[:, self._lm.agent, None]
-            if mask is not None:  # what is not complete yet may hold no code at all
-                spoken = spoken.where(mask[:, None, None], 0)
-            voice = self._mimi.decode(spoken, Call(rows, mask, filled + 1))
-            result.pcm[start:stop][valid] = voice.cpu().numpy()[valid]
+        valid = times >= 0
+        if self.spec.agent_streams and valid.any():  # what is not complete yet may hold no code at all
+            complete = [slot for slot, done in zip(batch, valid, strict=True) if done]
+            spoken = step.tokens[torch.as_tensor(valid).to(self.device), self._lm.agent, None]
+            voice = self._mimi.decode(spoken, Call(self.state, Rows.of(complete, self.device), filled + 1))
+            result.pcm[complete] = voice.cpu().numpy()
         tokens = step.tokens.cpu().numpy()
         for row, slot in enumerate(slots):
-            slot.frames += int(active[row])
+            slot.frames += 1
             if valid[row]:
                 slot.log.append(tokens[row])
-        result.valid[start:stop], result.time_step[start:stop] = valid, times
-        result.text[start:stop] = tokens[:, 0]
-        result.agent[start:stop], result.user[start:stop] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
-
-    def _mask(self, rows: NDArray[np.bool_]) -> Tensor | None:
-        """Return which rows run, on the device; ``None`` for all of them."""
-        return None if rows.all() else torch.as_tensor(rows).to(self.device)
+        result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
+        result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]

@@ -6,6 +6,7 @@ and handed to ``forward`` inside a :class:`Call`. So one module serves any numbe
 and restored by name, and a captured graph finds its tensors where it left them.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import attrs
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from duplex.frame_model import SessionOptions
 
-__all__ = ["Call", "Declared", "Slot", "SlotState", "Streaming", "TokenLog", "bind"]
+__all__ = ["Call", "Declared", "Rows", "Slot", "SlotState", "Streaming", "TokenLog", "bind"]
 
 
 @attrs.frozen
@@ -81,37 +82,72 @@ class SlotState:
 
 
 @attrs.frozen(eq=False)
+class Rows:
+    """Which slots of a state a call is about, in rising order: the rest neither cost anything nor change.
+
+    What is small is gathered and put back; what is large (the past of attention) is read where it lies, run by run.
+    """
+
+    indices: Tensor
+    """int64 ``[batch]``"""
+    runs: tuple[slice, ...]
+    """The same slots as ranges without a gap."""
+
+    @classmethod
+    def of(cls, slots: Sequence[int], device: torch.device) -> "Rows":
+        """Return the rows of these slots, in rising order."""
+        ends = [slot for slot in slots if slot + 1 not in slots]
+        starts = [slot for slot in slots if slot - 1 not in slots]
+        runs = tuple(slice(start, end + 1) for start, end in zip(starts, ends, strict=True))
+        return cls(torch.tensor(slots, device=device), runs)
+
+    def take(self, held: Tensor) -> Tensor:
+        """Return these rows of ``[slots, ...]``, as they lie where they lie side by side."""
+        return held[self.runs[0]] if len(self.runs) == 1 else held.index_select(0, self.indices)
+
+    def put(self, held: Tensor, value: Tensor) -> None:
+        """Write ``value`` ``[batch, ...]`` to these rows of ``held``."""
+        if len(self.runs) == 1:
+            held[self.runs[0]].copy_(value)
+        else:
+            held.index_copy_(0, self.indices, value.to(held.dtype))
+
+
+@attrs.frozen(eq=False)
 class Call:
     """One forward call over a batch of streams.
 
     Without a ``state`` every stream starts from silence and nothing is remembered (training, whole recordings).
-    ``active`` (bool ``[batch]``) keeps the state of the other rows as it was; ``None`` means all. ``filled`` is the
-    largest number of frames of any row, this call's included, where the host knows it: attention reads no further.
+    ``rows`` says which of its slots the batch is; ``None`` means all. ``filled`` is the largest number of frames of any
+    row, this call's included, where the host knows it: attention reads no further.
     """
 
     state: SlotState | None = None
-    active: Tensor | None = None
+    rows: Rows | None = None
     filled: int | None = None
 
     def recall(self, name: str) -> Tensor | None:
         """Return a state tensor ``[batch, ...]``, or ``None`` if every stream starts from silence."""
-        return None if self.state is None else self.state.tensors[name]
+        if self.state is None:
+            return None
+        held = self.state.tensors[name]
+        return held if self.rows is None else self.rows.take(held)
 
     def keep(self, name: str, value: Tensor) -> None:
-        """Remember ``value`` ``[batch, ...]`` in the rows that are active."""
+        """Remember ``value`` ``[batch, ...]``."""
         if self.state is None:
             return
         held = self.state.tensors[name]
-        if self.active is not None:
-            value = torch.where(self.active.view(-1, *[1] * (held.dim() - 1)), value, held)
-        held.copy_(value)
+        if self.rows is None:
+            held.copy_(value)
+        else:
+            self.rows.put(held, value)
 
     def advance(self, name: str, amount: int) -> None:
-        """Add ``amount`` to a counter ``[batch]`` in the rows that are active."""
-        if self.state is None:
-            return
-        held = self.state.tensors[name]
-        held += amount if self.active is None else self.active * amount
+        """Add ``amount`` to a counter ``[batch]``."""
+        count = self.recall(name)
+        if count is not None:
+            self.keep(name, count + amount)
 
 
 class TokenLog:
