@@ -36,7 +36,14 @@ class Reference:
 
         torch.set_num_threads(1)  # these models are too small to share
         found = checkpoint.resolve(str(folder or self.folder))
-        defaults = {"device": "cpu", "dtype": "float32", "quantize": None, "sessions": 1, "deterministic": True}
+        defaults = {
+            "device": "cpu",
+            "dtype": "float32",
+            "quantize": None,
+            "cache_dtype": "auto",
+            "sessions": 1,
+            "deterministic": True,
+        }
         return backend.load_model(
             found.language_model,
             found.mimi,

@@ -88,7 +88,7 @@ def test_uniform_is_strictly_inside():
 def test_torch_draws_the_same(seed):
     steps, sizes = [0, 1, 70000], [37, 16, 16, 5]
     keys = torch.tensor([noise.round_keys(seed)] * len(steps))
-    drawn = sampling.gumbel(keys, torch.tensor(steps), sizes)
+    drawn = sampling.gumbel(keys, torch.tensor(steps), sampling.Counters.of(sizes, torch.device("cpu")))
     for row, step in enumerate(steps):
         for stream, size in enumerate(sizes):
             expected = noise.gumbel(seed, step, stream, size)
@@ -109,9 +109,8 @@ def choose(logits, rows, step=0):
     }
     for row, each in enumerate(rows):
         sampling.Sampler.write({name: tensor[row : row + 1] for name, tensor in tensors.items()}, each)
-    sampler = sampling.Sampler.prepare(
-        tensors, rows, torch.full((batch,), step), text_vocabulary=size, audio_vocabulary=size, agent_streams=2
-    )
+    counters = sampling.Counters.of([size] * 3, torch.device("cpu"))
+    sampler = sampling.Sampler.prepare(tensors, sampling.Sampling.of(rows), torch.full((batch,), step), counters)
     values = torch.from_numpy(logits)
     return sampler.choose_text(values).tolist(), sampler.choose_audio(values, 1).tolist()
 

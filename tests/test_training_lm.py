@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import duplex
 from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.config import LanguageModelConfig
 from duplex.errors import CheckpointError, ConfigError, CorpusError, TrainingError, UsageError
@@ -130,7 +131,7 @@ def test_training_sees_what_a_conversation_sees():
         user = None if step == 0 else torch.tensor(tokens[9:, step - 1])[None]
         # A column of the delayed sequences: text and the first codebook of this step, the others of the one before.
         column = np.array([tokens[0, step], tokens[1, step], *(tokens[2:9, step - 1] if step else [-2] * 7)])
-        made = model.model(user, Call(state, filled=step + 1), [options], torch.tensor(column)[None])
+        made = model.model(user, Call(state, filled=step + 1), Sampling.of([options]), torch.tensor(column)[None])
         texts.append(made.text_logits[0])
     for codebook in range(8):
         told = torch.cat([made for index, made in recorded if index == codebook])

@@ -104,6 +104,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     quantize: str | None = None,
+    cache_dtype: str = "auto",
     sessions: int = 1,
     deterministic: bool = False,
     revision: str | None = None,
@@ -112,6 +113,9 @@ def load(
 
     ``sessions`` conversations can then run side by side. ``device`` is ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or
     ``"auto"``; ``dtype`` is ``"float32"``, ``"bfloat16"`` or ``"auto"`` (bfloat16 on CUDA, float32 on CPU).
+    ``quantize`` holds the large weights as ``"int8"``, ``"int4"`` or, on GPUs that have it, ``"fp8"``; ``cache_dtype``
+    ``"int8"`` the past of the temporal transformer: less memory, and steps that are faster by as much as they read
+    less, for tokens that now and then differ.
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
@@ -121,7 +125,7 @@ def load(
     sessions = whole("sessions", sessions)
     if sessions < 1:
         raise UsageError(f"sessions is {sessions}; give 1 or more")
-    check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize)
+    check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
     found = checkpoint.resolve(name, revision=revision)
     # A checkpoint that was resolved with all its parts has them all.
     config, weights, mimi_weights, pieces = cast(
@@ -139,6 +143,7 @@ def load(
         device=device,
         dtype=dtype,
         quantize=quantize,
+        cache_dtype=cache_dtype,
         sessions=sessions,
         deterministic=deterministic,
     )
@@ -173,14 +178,19 @@ def load_codec(
 
 
 def check_choice(
-    *, backend: Backend = "auto", device: str = "auto", dtype: str = "auto", quantize: str | None = None
+    *,
+    backend: Backend = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    cache_dtype: str = "auto",
 ) -> None:
     """Check how a model is to be loaded, before anything is downloaded; :func:`load` does so by itself.
 
     :raises UsageError: if an argument is out of range or not available here
     :raises MissingDependencyError: if the backend is not installed
     """
-    _backend(backend).check(device, dtype, quantize)
+    _backend(backend).check(device, dtype, quantize, cache_dtype)
 
 
 def _backend(name: Backend) -> Any:

@@ -1,7 +1,7 @@
 """The PyTorch backend, for CPU and CUDA."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import UsageError
@@ -10,20 +10,28 @@ from duplex.frame_model import Codec, FrameModel
 if TYPE_CHECKING:
     import torch
 
+    from duplex.backends.torch.quantize import Kind
+
 __all__ = ["check", "load_codec", "load_model"]
 
+FIRST_WITH_FP8 = (8, 9)
 
-def check(device: str, dtype: str = "auto", quantize: str | None = None) -> None:
+
+def check(device: str, dtype: str = "auto", quantize: str | None = None, cache_dtype: str = "auto") -> None:
     """Check how a model is to be loaded, before anything is downloaded.
 
-    :raises UsageError: if the device, the dtype or the quantization cannot be used here
+    :raises UsageError: if the device, a dtype or the quantization cannot be used here
     """
-    if quantize is not None:
-        raise UsageError(f"quantize={quantize!r} is not available in this version; leave it out")
+    if quantize not in (None, "int8", "fp8", "int4"):
+        raise UsageError(f"quantize={quantize!r} is not known; use 'int8', 'fp8', 'int4', or leave it out")
     if dtype not in ("auto", "float32", "bfloat16"):
         raise UsageError(f"dtype {dtype!r} is not known; use 'float32', 'bfloat16' or 'auto'")
+    if cache_dtype not in ("auto", "int8"):
+        raise UsageError(f"cache_dtype {cache_dtype!r} is not known; use 'int8', or 'auto' for that of the weights")
     if device not in ("auto", "cpu"):  # which are everywhere, and need no torch to be asked
         _device(device)
+    if quantize == "fp8":
+        _check_fp8(device)
 
 
 def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str) -> Codec:
@@ -47,6 +55,7 @@ def load_model(
     device: str,
     dtype: str,
     quantize: str | None,
+    cache_dtype: str,
     sessions: int,
     deterministic: bool,
 ) -> FrameModel:
@@ -59,9 +68,16 @@ def load_model(
     from duplex.backends.torch.language_model import load_language_model  # noqa: PLC0415
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
 
-    check(device, dtype, quantize)
+    check(device, dtype, quantize, cache_dtype)
     place = _device(device)
-    language_model = load_language_model(config, weights, dtype=_dtype(dtype, place), device=place)
+    language_model = load_language_model(
+        config,
+        weights,
+        dtype=_dtype(dtype, place),
+        device=place,
+        quantize=cast("Kind | None", quantize),
+        int8_cache=cache_dtype == "int8",
+    )
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, place)
     return TorchFrameModel(
         mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
@@ -82,6 +98,18 @@ def _device(name: str) -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"{name!r} is not here ({torch.cuda.device_count()} CUDA devices found); use device='cpu'")
     return device
+
+
+def _check_fp8(name: str) -> None:
+    """Check that a device multiplies with 8-bit floating numbers.
+
+    :raises UsageError: if it does not
+    """
+    import torch  # noqa: PLC0415
+
+    device = _device(name)
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < FIRST_WITH_FP8:
+        raise UsageError(f"quantize='fp8' needs a GPU of compute capability 8.9 or more, not '{device}'; use 'int8'")
 
 
 def _dtype(name: str, device: "torch.device") -> "torch.dtype":

@@ -1,29 +1,71 @@
 """Attention over a ring of past positions, with a slot axis.
 
-One ring per transformer holds the keys and values of its layers, ``[slots, 2, heads, capacity, head_dim]`` for each.
-Position p of a stream lies at index ``p % capacity``. The canonical computation is one call per frame, in which the
-ring holds ``context`` positions up to the frame's last; a call with several frames reproduces it by mask. A ring of
-``context`` plus what one call may add, less a frame, keeps what such a call still needs.
+One ring per transformer holds the keys and values of its layers, ``[slots, 2, heads, capacity, head_dim]`` for each, in
+the transformer's dtype or as int8 with a float32 scale for each vector. Position p of a stream lies at index
+``p % capacity``. The canonical computation is one call per frame, in which the ring holds ``context`` positions up to
+the frame's last; a call with several frames reproduces it by mask. A ring of ``context`` plus what one call may add,
+less a frame, keeps what such a call still needs.
 """
 
 import math
+from typing import Protocol
 
 import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from duplex.backends.torch import kernels
+from duplex.backends.torch.quantize import Projection, Weight, linear
 from duplex.backends.torch.state import Call, Declared, Streaming
 
 __all__ = ["Attention", "Ring", "Window"]
 
+INT8_RANGE = 127
 
-@attrs.frozen(eq=False)
-class Window:
+
+class Window(Protocol):
     """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
 
-    cache: list[Tensor] | None
-    """The ring, a layer's ``[slots, 2, heads, capacity, head_dim]`` each; ``None`` without a past."""
+    def attend(self, layer: int, projected: Tensor) -> Tensor:
+        """Put a layer's new keys and values into its ring and return what the queries see there.
+
+        ``projected`` is ``[batch, positions, 3, heads, head_dim]``: queries, keys and values, not yet rotated. Returns
+        ``[batch, positions, heads * head_dim]``.
+        """
+        ...
+
+
+@attrs.frozen(eq=False)
+class Past:
+    """A transformer's ring: each layer's keys and values, and their scales where they are int8."""
+
+    cache: list[Tensor]
+    scale: list[Tensor] | None
+
+    def put(self, layer: int, rows: slice, index: Tensor, new: Tensor) -> None:
+        """Write ``new`` ``[batch, 2, heads, positions, head_dim]`` at ``index`` ``[batch, positions]``."""
+        index = index[:, None, None, :, None]
+        if self.scale is not None:
+            size = new.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-8) / INT8_RANGE
+            self.scale[layer][rows].scatter_(3, index.expand_as(size), size)
+            new = (new.float() / size).round().to(torch.int8)
+        self.cache[layer][rows].scatter_(3, index.expand_as(new), new)
+
+    def get(self, layer: int, rows: slice, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the first ``length`` places of keys and values, ``[batch, heads, length, head_dim]`` each."""
+        held = self.cache[layer][rows, :, :, :length]
+        if self.scale is not None:
+            held = (held.float() * self.scale[layer][rows, :, :, :length]).to(dtype)
+        keys, values = held.unbind(1)
+        return keys, values
+
+
+@attrs.frozen(eq=False)
+class MaskedWindow:
+    """Any number of new positions, with or without a past: what is seen is told by a mask."""
+
+    past: Past | None
     runs: tuple[slice, ...]
     """The ring's slots that the batch is."""
     index: Tensor
@@ -35,32 +77,57 @@ class Window:
     rotation: Tensor
     """Complex numbers of size one, ``[batch, 1, positions, head_dim // 2]``."""
 
-    def rotate(self, x: Tensor) -> Tensor:
+    def attend(self, layer: int, projected: Tensor) -> Tensor:
+        """See :meth:`Window.attend`."""
+        projected = projected.permute(2, 0, 3, 1, 4)
+        query, keys = self._rotate(projected[:2])
+        return self._seen(layer, query, keys, projected[2]).transpose(1, 2).flatten(-2)
+
+    def _rotate(self, x: Tensor) -> Tensor:
         """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
         pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
         return torch.view_as_real(pairs * self.rotation).flatten(-2).to(x.dtype)
 
-    def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Put a layer's new keys and values into the ring and return what the queries see there.
-
-        All are ``[batch, heads, positions, head_dim]``.
-        """
-        if self.cache is None:
+    def _seen(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        if self.past is None:
             return _attend(query, keys, values, self.mask)
-        index = self.index[:, None, :, None].expand_as(keys)
-        ring, seen, first = self.cache[layer], list[Tensor](), 0
+        new, seen, first = torch.stack([keys, values], dim=1), list[Tensor](), 0
         for run in self.runs:
             part = slice(first, first := first + run.stop - run.start)
-            ring_keys, ring_values = ring[run].unbind(1)
-            ring_keys.scatter_(2, index[part], keys[part])
-            ring_values.scatter_(2, index[part], values[part])
-            past = ring_keys[:, :, : self.length], ring_values[:, :, : self.length]
+            self.past.put(layer, run, self.index[part], new[part])
+            past = self.past.get(layer, run, self.length, query.dtype)
             seen.append(_attend(query[part], *past, self.mask[part]))
         return seen[0] if len(seen) == 1 else torch.cat(seen)
 
 
+@attrs.frozen(eq=False)
+class FusedWindow:
+    """One frame of every row on CUDA: kernels find the rows' slots and positions on the device."""
+
+    past: Past
+    slots: Tensor
+    """int64 ``[batch]``"""
+    position: Tensor
+    """Where the frame's first position stands, int64 ``[batch]``."""
+    rotation: Tensor
+    """Cosine and sine in turn, float32 ``[batch, positions, head_dim]``."""
+    context: int
+    per_frame: int
+
+    def attend(self, layer: int, projected: Tensor) -> Tensor:
+        """See :meth:`Window.attend`."""
+        from duplex.backends.torch.kernels import attention  # noqa: PLC0415 -- needs Triton
+
+        place = (self.past.cache[layer], self.past.scale[layer] if self.past.scale else None, self.slots, self.position)
+        query = attention.store(projected, self.rotation, *place)
+        return attention.attend(query, *place, context=self.context, per_frame=self.per_frame)
+
+
 class Ring(Streaming):
     """The past of one transformer."""
+
+    quantized = False
+    """Whether keys and values are held as int8, which halves what they take in bfloat16."""
 
     def __init__(
         self,
@@ -83,33 +150,57 @@ class Ring(Streaming):
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the ring itself and how many positions each stream has had."""
         capacity = self.context + (frames_per_call - 1) * self.per_frame
-        layer = Declared((2, self.heads, capacity, self.head_dim))
+        layer = Declared((2, self.heads, capacity, self.head_dim), torch.int8 if self.quantized else None)
         caches = {f"cache.{index}": layer for index in range(self.layers)}
+        if self.quantized:
+            scale = Declared((2, self.heads, capacity, 1), torch.float32)
+            caches |= {f"cache.scale.{index}": scale for index in range(self.layers)}
         return {**caches, "position": Declared((), torch.int64)}
 
     def window(self, call: Call, batch: int, positions: int, device: torch.device) -> Window:
         """Open the window of one call of ``positions`` new positions, and count them."""
         start = call.recall(f"{self.key}.position")
-        cache = None
+        past = None
         if start is None:
             start = torch.zeros(batch, dtype=torch.int64, device=device)
         elif call.state is not None:
-            cache = [call.state.tensors[f"{self.key}.cache.{index}"] for index in range(self.layers)]
+            past = self._past(call.state.tensors)
         query = start[:, None] + torch.arange(positions, device=device)
+        if past is not None and positions == self.per_frame and self._fits_kernels(start):
+            slots = torch.arange(batch, device=device) if call.rows is None else call.rows.indices
+            window = self._fused(past, slots, query)
+        else:
+            window = self._masked(past, call, query)
+        call.advance(f"{self.key}.position", positions)
+        return window
+
+    def _past(self, tensors: dict[str, Tensor]) -> Past:
+        names = [f"{self.key}.cache.{index}" for index in range(self.layers)]
+        scales = [f"{self.key}.cache.scale.{index}" for index in range(self.layers)]
+        scale = [tensors[name] for name in scales] if self.quantized else None
+        return Past([tensors[name] for name in names], scale)
+
+    def _fits_kernels(self, start: Tensor) -> bool:
+        return kernels.apply_to(start) and self.head_dim.bit_count() == 1
+
+    def _fused(self, past: Past, slots: Tensor, query: Tensor) -> Window:
+        turned = torch.view_as_real(self._rotation(query)[:, 0]).flatten(-2)
+        return FusedWindow(past, slots, query[:, 0].contiguous(), turned, self.context, self.per_frame)
+
+    def _masked(self, past: Past | None, call: Call, query: Tensor) -> Window:
+        batch, positions = query.shape
         index = seen = query
         length = positions
-        if cache is not None:
-            capacity = cache[0].shape[-2]
+        if past is not None:
+            capacity = past.cache[0].shape[-2]
             assert positions <= capacity - self.context + self.per_frame, "more positions than the ring takes"
             length = min(capacity, (call.filled or capacity) * self.per_frame)
             last = query[:, -1:]
             index = query % capacity
-            seen = last - (last - torch.arange(length, device=device)) % capacity
+            seen = last - (last - torch.arange(length, device=query.device)) % capacity
         mask = self._mask(query[:, :, None], seen[:, None, :])
         runs = (slice(0, batch),) if call.rows is None else call.rows.runs
-        window = Window(cache, runs, index, length, mask[:, None], self._rotation(query))
-        call.advance(f"{self.key}.position", positions)
-        return window
+        return MaskedWindow(past, runs, index, length, mask[:, None], self._rotation(query))
 
     def _mask(self, query: Tensor, seen: Tensor) -> Tensor:
         frame_end = (query // self.per_frame + 1) * self.per_frame - 1
@@ -125,19 +216,18 @@ class Ring(Streaming):
 class Attention(nn.Module):
     """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same."""
 
+    in_proj_weight: Weight
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
-        self.out_proj = nn.Linear(dim, dim, bias=False)
+        self.out_proj = Projection(dim, dim)
 
     def forward(self, x: Tensor, window: Window, layer: int) -> Tensor:
         """Attend from every position of ``x`` to what its window shows."""
-        projected = functional.linear(x, self.in_proj_weight).view(*x.shape[:2], 3, self.heads, -1)
-        projected = projected.permute(2, 0, 3, 1, 4)
-        query, keys = window.rotate(projected[:2])
-        y = window.attend(layer, query, keys, projected[2])
-        return self.out_proj(y.transpose(1, 2).flatten(-2))
+        projected = linear(x, self.in_proj_weight).view(*x.shape[:2], 3, self.heads, -1)
+        return self.out_proj(window.attend(layer, projected))
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

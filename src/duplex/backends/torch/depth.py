@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from duplex.backends.torch import kernels
 from duplex.backends.torch.embedding import TokenEmbedding
+from duplex.backends.torch.quantize import Projection, Weight, linear, part
 from duplex.backends.torch.sampling import Sampler
 from duplex.backends.torch.transformer import GatedFeedForward, RmsNorm
 from duplex.config import LanguageModelConfig
@@ -17,29 +19,49 @@ from duplex.frame_model import UNGENERATED
 __all__ = ["DepthTransformer"]
 
 
-Past = list[tuple[Tensor, Tensor]]
-"""Keys and values ``[batch, heads, 1, head_dim]`` of the codebooks before, in one layer."""
+class Past:
+    """What one layer remembers of the codebooks before."""
+
+    def __init__(self, codebooks: int) -> None:
+        self._codebooks = codebooks
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._held: Tensor | None = None
+
+    def attend(self, projected: Tensor, codebook: int) -> Tensor:
+        """Remember one codebook's keys and values, and return what its query sees, ``[batch, heads * head_dim]``.
+
+        ``projected`` is ``[batch, 3, heads, head_dim]``.
+        """
+        if kernels.apply_to(projected) and projected.shape[-1].bit_count() == 1:
+            from duplex.backends.torch.kernels.attention import attend_few  # noqa: PLC0415 -- needs Triton
+
+            if self._held is None:
+                batch, _, heads, width = projected.shape
+                self._held = projected.new_empty((batch, self._codebooks, 2, heads, width))
+            return attend_few(projected, self._held, codebook)
+        query, key, value = projected[:, :, :, None].unbind(1)
+        self._seen.append((key, value))
+        keys, values = (torch.cat(parts, dim=2) for parts in zip(*self._seen, strict=True))
+        return functional.scaled_dot_product_attention(query, keys, values).flatten(1)
 
 
 class StackedAttention(nn.Module):
     """Attention whose projections are stacked by codebook: ``[codebooks * rows, dim]``."""
+
+    in_proj_weight: Weight
 
     def __init__(self, dim: int, heads: int, codebooks: int) -> None:
         super().__init__()
         self.heads = heads
         self.codebooks = codebooks
         self.in_proj_weight = nn.Parameter(torch.empty(codebooks * 3 * dim, dim))
-        self.out_proj = nn.Linear(dim, codebooks * dim, bias=False)
+        self.out_proj = Projection(dim, codebooks * dim)
 
     def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
         """Attend from codebook ``codebook``, ``x`` ``[batch, dim]``, to itself and those before, which are ``past``."""
-        weight = self.in_proj_weight.view(self.codebooks, -1, x.shape[1])[codebook]
-        query, key, value = functional.linear(x, weight).view(x.shape[0], 3, self.heads, 1, -1).unbind(1)
-        past.append((key, value))
-        keys, values = (torch.cat(parts, dim=2) for parts in zip(*past, strict=True))
-        y = functional.scaled_dot_product_attention(query, keys, values)
-        out = self.out_proj.weight.view(self.codebooks, -1, x.shape[1])[codebook]
-        return functional.linear(y.flatten(1), out)
+        projected = linear(x, part(self.in_proj_weight, codebook, self.codebooks))
+        y = past.attend(projected.view(x.shape[0], 3, self.heads, -1), codebook)
+        return linear(y, part(self.out_proj.weight, codebook, self.codebooks))
 
 
 class DepthLayer(nn.Module):
@@ -54,8 +76,8 @@ class DepthLayer(nn.Module):
 
     def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
         """Transform ``[batch, dim]`` for one codebook."""
-        x = x + self.self_attn(self.norm1(x[:, None])[:, 0], codebook, past)
-        return x + self.gating[codebook](self.norm2(x[:, None])[:, 0])
+        x, normed = self.norm2.after(x, self.self_attn(self.norm1(x), codebook, past))
+        return x + self.gating[codebook](normed)
 
 
 class DepthTransformer(nn.Module):
@@ -65,7 +87,7 @@ class DepthTransformer(nn.Module):
         super().__init__()
         dim, codebooks = config.depformer_dim, config.dep_q
         self.config = config
-        self.depformer_in = nn.ModuleList([nn.Linear(config.dim, dim, bias=False) for _ in range(codebooks)])
+        self.depformer_in = nn.ModuleList([Projection(config.dim, dim) for _ in range(codebooks)])
         self.depformer_text_emb = TokenEmbedding(config.text_card + 1, dim)
         self.depformer_emb = nn.ModuleList([TokenEmbedding(config.card + 1, dim) for _ in range(codebooks - 1)])
         layers = [
@@ -73,7 +95,7 @@ class DepthTransformer(nn.Module):
             for _ in range(config.depformer_num_layers)
         ]
         self.depformer = nn.ModuleDict({"layers": nn.ModuleList(layers)})
-        self.linears = nn.ModuleList([nn.Linear(dim, config.card, bias=False) for _ in range(codebooks)])
+        self.linears = nn.ModuleList([Projection(dim, config.card) for _ in range(codebooks)])
         self.layers: list[DepthLayer] = layers
 
     def forward(self, context: Tensor, text: Tensor, sampler: Sampler, known: Tensor | None) -> Tensor:
@@ -106,4 +128,4 @@ class DepthTransformer(nn.Module):
 
     def begin(self) -> list[Past]:
         """Return the past of a frame's first codebook, for each layer: none yet."""
-        return [[] for _ in self.layers]
+        return [Past(self.config.agent_streams) for _ in self.layers]

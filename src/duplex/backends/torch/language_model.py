@@ -4,7 +4,6 @@ Its state holds, besides the temporal transformer's ring, a ring of delayed toke
 number of steps each stream has had. The weights of the depth transformer lie at the top level, as published.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from duplex import delays as delay_rules
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import TokenEmbedding
-from duplex.backends.torch.sampling import Sampler
+from duplex.backends.torch.quantize import Kind
+from duplex.backends.torch.sampling import Counters, Sampler, Sampling
 from duplex.backends.torch.state import Call, Declared, Streaming
 from duplex.backends.torch.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.torch.weights import load_weights
@@ -25,16 +25,30 @@ __all__ = ["LanguageModel", "TimeStep", "load_language_model"]
 
 
 def load_language_model(
-    config: LanguageModelConfig, weights: Path, *, dtype: torch.dtype, device: torch.device
+    config: LanguageModelConfig,
+    weights: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantize: Kind | None = None,
+    int8_cache: bool = False,
 ) -> "LanguageModel":
-    """Load the language model of a published file.
+    """Load the language model of a published file, on request with few bits for its weights and its past.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
     with torch.device("meta"):
         model = LanguageModel(config)
     # Published files keep the depth transformer's parts at the top level.
-    load_weights(model, weights, dtype=dtype, device=device, published=lambda name: name.removeprefix("depth."))
+    load_weights(
+        model,
+        weights,
+        dtype=dtype,
+        device=device,
+        published=lambda name: name.removeprefix("depth."),
+        quantize=quantize,
+    )
+    model.transformer.ring.quantized = int8_cache
     model.prepare()
     return model
 
@@ -55,6 +69,7 @@ class LanguageModel(Streaming):
 
     delays: Tensor
     initial: Tensor
+    counters: Counters
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
@@ -73,8 +88,9 @@ class LanguageModel(Streaming):
         self.prepare()
 
     def prepare(self) -> None:
-        """Put the constants of a step on the device, so that no step has to: delays, and the initial tokens."""
+        """Put the constants of a step on the device, so that no step has to: delays, initial tokens, counters."""
         config, device = self.config, self.text_linear.weight.device
+        self.counters = Counters.of([config.text_card] + [config.card] * config.agent_streams, device)
         self.delays = torch.tensor(config.delays, device=device)
         self.initial = torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
 
@@ -91,10 +107,11 @@ class LanguageModel(Streaming):
         Sampler.write(own, options)
 
     def forward(
-        self, user: Tensor | None, call: Call, options: Sequence[SessionOptions], known: Tensor | None = None
+        self, user: Tensor | None, call: Call, sampling: Sampling, known: Tensor | None = None
     ) -> TimeStep:
         """Advance by one step: the user's codes, int64 ``[batch, user_streams]``, go in (``None``: the initial step).
 
+        ``sampling`` sums up the rows' options, which :meth:`begin` has put into their state.
         ``known`` int64 ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
         """
         step = self._own(call, "step").clone()
@@ -103,14 +120,8 @@ class LanguageModel(Streaming):
             self._write(ring[:, self.user], step[:, None] - 1 + self.delays[self.user], user)
         context = self.temporal(self._read(ring, step)[:, :, None], call)[:, 0]
         logits = self.text_linear(context).float()
-        sampler = Sampler.prepare(
-            {name: self._own(call, name) for name in Sampler.declare()},
-            options,
-            step,
-            text_vocabulary=self.config.text_card,
-            audio_vocabulary=self.config.card,
-            agent_streams=self.config.agent_streams,
-        )
+        held = {name: self._own(call, name) for name in Sampler.declare()}
+        sampler = Sampler.prepare(held, sampling, step, self.counters)
         self._generate(ring, step, context, logits, sampler, known)
         call.keep(f"{self.key}.tokens", ring)
         call.advance(f"{self.key}.step", 1)

@@ -9,17 +9,23 @@ transformer, text, depth transformer, decode; the host puts the audio in and tak
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from duplex import delays
-from duplex.backends.torch import snapshot
+from duplex.backends.torch import kernels, snapshot
 from duplex.backends.torch.codec import TorchCodec
+from duplex.backends.torch.graphs import FrameGraphs
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill
+from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
 from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
 
 __all__ = ["TorchFrameModel"]
+
+PUBLISHED = Sampling(drawn=True, text_top_k=32, audio_top_k=256)
+"""What the options of published checkpoints need; steps of other kinds are captured when a session asks for them."""
 
 
 class TorchFrameModel:
@@ -55,13 +61,10 @@ class TorchFrameModel:
         self._lm = language_model
         weights = sum(parameter.numel() for parameter in language_model.parameters())
         self._one_core = self.device.type == "cpu" and weights < self.SMALL
-        with torch.inference_mode():
-            heard = SlotState.allocate(bind(mimi, "mimi"), sessions, dtype=torch.float32, device=self.device)
-            thought = SlotState.allocate(
-                bind(language_model, "lm", LONGEST_RUN), sessions, dtype=self.dtype, device=self.device
-            )
-        self.state = SlotState(heard.tensors | thought.tensors)
+        graphed = kernels.apply_to_device(self.device)
+        self.state = self._allocate(sessions + graphed)
         self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
+        self._graphs = self._captured() if graphed else None
 
     @torch.inference_mode()
     def open(self, slot: int, options: SessionOptions) -> None:
@@ -72,7 +75,7 @@ class TorchFrameModel:
         self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
         call = Call(rows, filled=1)
         self._lm.begin(call, options)
-        self._lm(None, call, [options])
+        self._lm(None, call, Sampling.of([options]))
 
     @torch.inference_mode()
     def step(self, pcm: NDArray[np.float32], active: NDArray[np.bool_]) -> StepResult:
@@ -88,7 +91,7 @@ class TorchFrameModel:
         )
         slots = [slot for slot, runs in enumerate(active) if runs]
         for batch in [[slot] for slot in slots] if self.deterministic else [slots] if slots else []:
-            self._step(batch, pcm, result)
+            self._step(batch, pcm[batch], result)
         return result
 
     @torch.inference_mode()
@@ -108,32 +111,74 @@ class TorchFrameModel:
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""
         self.state = SlotState({})
-        del self._lm, self._mimi, self.codec
+        del self._lm, self._mimi, self.codec, self._graphs
 
     def _settle_threads(self) -> None:
         """Keep a small model's steps on one core. torch's setting is the calling thread's: the one that steps."""
         if self._one_core and torch.get_num_threads() != 1:
             torch.set_num_threads(1)
 
-    def _step(self, batch: list[int], pcm: NDArray[np.float32], result: StepResult) -> None:
+    @torch.inference_mode()
+    def _allocate(self, slots: int) -> SlotState:
+        heard = SlotState.allocate(bind(self._mimi, "mimi"), slots, dtype=torch.float32, device=self.device)
+        declared = bind(self._lm, "lm", LONGEST_RUN)
+        thought = SlotState.allocate(declared, slots, dtype=self.dtype, device=self.device)
+        return SlotState(heard.tensors | thought.tensors)
+
+    @torch.inference_mode()
+    def _captured(self) -> FrameGraphs:
+        graphs = FrameGraphs(
+            self._compute, capacity=self.spec.capacity, frame_size=self.spec.frame_size, device=self.device
+        )
+        graphs.warm_up(PUBLISHED)
+        return graphs
+
+    def _step(self, batch: list[int], heard: NDArray[np.float32], result: StepResult) -> None:
         """Advance the slots of ``batch``, in rising order, and put what comes out into ``result``."""
-        rows, slots = Rows.of(batch, self.device), [self.slots[index] for index in batch]
-        filled = max(slot.frames for slot in slots)
-        heard = torch.as_tensor(pcm[batch]).to(self.device)
-        codes = self._mimi.encode(heard, Call(self.state, rows, filled + 1))
-        options = [slot.options for slot in slots]
-        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(self.state, rows, filled + 2), options)
+        slots = [self.slots[index] for index in batch]
         times = np.array([delays.time_step_of(slot.frames, self.spec.delays) for slot in slots])
-        valid = times >= 0
-        if self.spec.agent_streams and valid.any():  # what is not complete yet may hold no code at all
-            complete = [slot for slot, done in zip(batch, valid, strict=True) if done]
-            spoken = step.tokens[torch.as_tensor(valid).to(self.device), self._lm.agent, None]
-            voice = self._mimi.decode(spoken, Call(self.state, Rows.of(complete, self.device), filled + 1))
-            result.pcm[complete] = voice.cpu().numpy()
-        tokens = step.tokens.cpu().numpy()
+        valid = times >= 0  # what is not complete yet may hold no code at all
+        sampling = Sampling.of([slot.options for slot in slots])
+        if self._graphs is None:
+            filled = max(slot.frames for slot in slots)
+            speaking = [slot for slot, done in zip(batch, valid, strict=True) if done]
+            rows = Rows.of(batch, self.device)
+            said = rows if len(speaking) == len(batch) else Rows.of(speaking, self.device)
+            heard_there = torch.as_tensor(heard).to(self.device)
+            complete = None if said is rows else torch.as_tensor(np.flatnonzero(valid)).to(self.device)
+            told, spoken = self._compute(heard_there, rows, said, sampling, filled, complete)
+            tokens, voice = told.cpu().numpy(), spoken.cpu().numpy()
+        else:
+            tokens, voice = self._graphs.run(heard, batch, valid.tolist(), sampling)
+            voice = voice[valid]
         for row, slot in enumerate(slots):
             slot.frames += 1
             if valid[row]:
                 slot.log.append(tokens[row])
+        result.pcm[[slot for slot, done in zip(batch, valid, strict=True) if done]] = voice
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
+
+    def _compute(
+        self,
+        heard: Tensor,
+        rows: Rows,
+        speaking: Rows,
+        sampling: Sampling,
+        filled: int | None = None,
+        complete: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Advance ``rows`` by a frame on the device: int64 ``[batch, streams]``, and the audio of those ``speaking``.
+
+        ``complete`` int64 says which rows speak, if not all; ``filled`` is the most frames any of them has had, where
+        the host knows it.
+        """
+        mimi_filled, lm_filled = (None, None) if filled is None else (filled + 1, filled + 2)
+        codes = self._mimi.encode(heard, Call(self.state, rows, mimi_filled))
+        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(self.state, rows, lm_filled), sampling)
+        said = step.tokens[:, self._lm.agent] if complete is None else step.tokens[complete, self._lm.agent]
+        if not self.spec.agent_streams or not len(said):
+            return step.tokens, heard.new_zeros((len(said), self.spec.frame_size))
+        # In a captured graph a row that is not complete speaks too, into the spare slot.
+        voice = self._mimi.decode(said.clamp(min=0)[:, :, None], Call(self.state, speaking, mimi_filled))
+        return step.tokens, voice

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
+from duplex.backends.torch.quantize import Projection
 
 __all__ = ["pack"]
 
@@ -20,7 +21,7 @@ def pack(module: nn.Module) -> None:
         if isinstance(part, CausalConv1d | CausalConvTranspose1d):
             weight = part.layer[0].weight
             weight.data = _across(weight.data)  # taps before channels, as the windows have them
-        elif isinstance(part, nn.Linear):
+        elif isinstance(part, nn.Linear | Projection):
             part.weight.data = _along_the_longer_side(part.weight.data)
         elif isinstance(part, Attention):
             part.in_proj_weight.data = _along_the_longer_side(part.in_proj_weight.data)

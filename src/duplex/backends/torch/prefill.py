@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from duplex import delays as delay_rules
 from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, Slot, SlotState
 from duplex.frame_model import UNGENERATED
 
@@ -99,7 +100,7 @@ class _Prefill:
         device = self.held.device
         user = torch.as_tensor(self.tokens[self.lm.user, column][None].copy()).to(device)
         call = Call(self.rows, filled=self.start + column + 2)
-        self.lm(user, call, [self.slot.options], torch.as_tensor(known[None].copy()).to(device))
+        self.lm(user, call, Sampling.of([self.slot.options]), torch.as_tensor(known[None].copy()).to(device))
         self.ring = self.held[0].cpu().numpy().copy()
 
     def _push(self) -> None:

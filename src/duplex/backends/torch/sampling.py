@@ -11,35 +11,89 @@ import torch
 from torch import Tensor
 
 from duplex import noise
+from duplex.backends.torch import kernels
 from duplex.backends.torch.state import Declared
 from duplex.frame_model import SessionOptions
 
-__all__ = ["TEXT_STREAM", "Sampler", "gumbel"]
+__all__ = ["TEXT_STREAM", "Counters", "Sampler", "Sampling", "gumbel"]
 
 TEXT_STREAM = 0
 _LOW = 0xFFFFFFFF
 
 
-def gumbel(keys: Tensor, step: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+@attrs.frozen
+class Sampling:
+    """What the host must know of the options of all rows of a step, to leave work out."""
+
+    drawn: bool = False
+    """Whether any row samples at all."""
+    text_top_k: int = 0
+    """At least the deepest top-k of any row, 0 where none is limited."""
+    audio_top_k: int = 0
+
+    @classmethod
+    def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
+        """Return what these rows need together. Depths are rounded up, so that few kinds of steps exist."""
+        if not any(each.text_temperature or each.temperature for each in options):
+            return cls()
+        return cls(
+            drawn=True,
+            text_top_k=_rounded_up(max((each.text_top_k or 0 for each in options), default=0)),
+            audio_top_k=_rounded_up(max((each.top_k or 0 for each in options), default=0)),
+        )
+
+
+def _rounded_up(depth: int) -> int:
+    return 1 << (depth - 1).bit_length() if depth else 0
+
+
+@attrs.frozen(eq=False)
+class Counters:
+    """The words of Philox's counters that are the same in every step, for streams of these sizes; on the device."""
+
+    sizes: tuple[int, ...]
+    streams: Tensor
+    """int64 ``[blocks]``"""
+    blocks: Tensor
+    """int64 ``[blocks]``: the number of each in its stream."""
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], device: torch.device) -> "Counters":
+        """Return the counters of streams of so many tokens each."""
+        counts = [-(-size // 4) for size in sizes]
+        streams = torch.cat([torch.full((count,), stream, device=device) for stream, count in enumerate(counts)])
+        blocks = torch.cat([torch.arange(count, device=device) for count in counts])
+        return cls(tuple(sizes), streams, blocks)
+
+
+def gumbel(keys: Tensor, step: Tensor, counters: Counters) -> list[Tensor]:
     """Return :func:`duplex.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream of that size.
 
     ``keys`` int64 ``[batch, rounds, 2]`` holds each row's round keys, ``step`` int64 ``[batch]``. All streams are drawn
-    in one pass. Words are held in int64: the product of two of them keeps its low 64 bits, which are all it has.
+    in one pass.
     """
-    blocks = [-(-size // 4) for size in sizes]
-    c1 = torch.cat([torch.full((count,), stream, device=step.device) for stream, count in enumerate(blocks)])
-    c2 = torch.cat([torch.arange(count, device=step.device) for count in blocks])
-    c0, c3 = step[:, None], torch.zeros_like(c2)
+    if kernels.apply_to(step):
+        from duplex.backends.torch.kernels import noise as kernel  # noqa: PLC0415 -- needs Triton
+
+        words = kernel.words(keys, step, counters.streams, counters.blocks)
+    else:
+        words = _words(keys, step, counters)
+    u = ((words >> 8).double() + 0.5) / 2**24
+    drawn = -torch.log(-torch.log(u)).float()
+    padded = [4 * -(-size // 4) for size in counters.sizes]
+    pieces = drawn.split(padded, dim=1)
+    return [piece[:, :size] for piece, size in zip(pieces, counters.sizes, strict=True)]
+
+
+def _words(keys: Tensor, step: Tensor, counters: Counters) -> Tensor:
+    """Return the random words, int64 ``[batch, 4 * blocks]``: the product of two words keeps its low 64 bits."""
+    c0, c1, c2, c3 = step[:, None], counters.streams, counters.blocks, torch.zeros_like(counters.blocks)
     for key in keys.unbind(1):
         k0, k1 = key[:, :1], key[:, 1:]
         first, second = c0 * noise.MULTIPLIERS[0], c2 * noise.MULTIPLIERS[1]
         c0, c2 = ((second >> 32) ^ c1 ^ k0) & _LOW, ((first >> 32) ^ c3 ^ k1) & _LOW
         c1, c3 = second & _LOW, first & _LOW
-    words = torch.stack([c0, c1, c2, c3], dim=-1).flatten(-2)
-    u = ((words >> 8).double() + 0.5) / 2**24
-    drawn = -torch.log(-torch.log(u)).float()
-    starts = [4 * sum(blocks[:stream]) for stream in range(len(blocks))]
-    return [drawn[:, start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    return torch.stack([c0, c1, c2, c3], dim=-1).flatten(-2)
 
 
 @attrs.frozen(eq=False)
@@ -51,10 +105,8 @@ class Sampler:
 
     text: Tensor
     audio: Tensor
-    text_top_k: int
-    """The deepest top-k of the rows, as far as any is limited."""
-    audio_top_k: int
-    drawn: list[Tensor] | None
+    sampling: Sampling
+    noise: list[Tensor] | None
     """float32 ``[batch, vocabulary]`` for the text and each of the agent's streams; ``None`` if every row is greedy."""
 
     @staticmethod
@@ -78,39 +130,21 @@ class Sampler:
             tensors[f"options.{name}"].copy_(torch.tensor([[float(value or 0) for value in values]]))
 
     @classmethod
-    def prepare(
-        cls,
-        tensors: dict[str, Tensor],
-        options: Sequence[SessionOptions],
-        step: Tensor,
-        *,
-        text_vocabulary: int,
-        audio_vocabulary: int,
-        agent_streams: int,
-    ) -> "Sampler":
-        """Draw the noise of one step for rows with these options."""
-        drawn = None
-        if any(each.text_temperature or each.temperature for each in options):
-            sizes = [text_vocabulary] + [audio_vocabulary] * agent_streams
-            drawn = gumbel(tensors["options.keys"], step, sizes)
-        return cls(
-            tensors["options.text"],
-            tensors["options.audio"],
-            min(text_vocabulary, max((each.text_top_k or 0 for each in options), default=0)),
-            min(audio_vocabulary, max((each.top_k or 0 for each in options), default=0)),
-            drawn,
-        )
+    def prepare(cls, tensors: dict[str, Tensor], sampling: Sampling, step: Tensor, counters: Counters) -> "Sampler":
+        """Draw the noise of one step for rows whose options ``sampling`` sums up."""
+        drawn = gumbel(tensors["options.keys"], step, counters) if sampling.drawn else None
+        return cls(tensors["options.text"], tensors["options.audio"], sampling, drawn)
 
     def choose_text(self, logits: Tensor) -> Tensor:
         """Return int64 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``."""
-        return _choose(logits, self.text, self.text_top_k, self._noise(TEXT_STREAM))
+        return _choose(logits, self.text, self.sampling.text_top_k, self._noise(TEXT_STREAM))
 
     def choose_audio(self, logits: Tensor, stream: int) -> Tensor:
         """Return int64 ``[batch]`` for codebook ``stream``'s float32 logits ``[batch, audio_vocabulary]``."""
-        return _choose(logits, self.audio, self.audio_top_k, self._noise(1 + stream))
+        return _choose(logits, self.audio, self.sampling.audio_top_k, self._noise(1 + stream))
 
     def _noise(self, stream: int) -> Tensor | None:
-        return None if self.drawn is None else self.drawn[stream]
+        return None if self.noise is None else self.noise[stream]
 
 
 def _choose(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None) -> Tensor:
@@ -120,6 +154,7 @@ def _choose(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None)
     temperature, top_k = options[:, :1], options[:, 1:]
     scores = logits / temperature.clamp(min=torch.finfo(torch.float32).tiny) + drawn
     if deepest:
+        deepest = min(deepest, logits.shape[-1])
         largest = logits.topk(deepest, dim=-1).values
         threshold = largest.gather(1, (top_k.long() - 1).clamp(min=0, max=deepest - 1))
         scores = scores.masked_fill((logits < threshold) & (top_k > 0), float("-inf"))

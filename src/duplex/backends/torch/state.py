@@ -90,8 +90,8 @@ class Rows:
 
     indices: Tensor
     """int64 ``[batch]``"""
-    runs: tuple[slice, ...]
-    """The same slots as ranges without a gap."""
+    runs: tuple[slice, ...] = ()
+    """The same slots as ranges without a gap; none where only the device knows them."""
 
     @classmethod
     def of(cls, slots: Sequence[int], device: torch.device) -> "Rows":

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from duplex.backends.torch import kernels
 from duplex.backends.torch.attention import Attention, Ring, Window
+from duplex.backends.torch.quantize import Projection
 from duplex.backends.torch.state import Call
 from duplex.config import LanguageModelConfig, MimiConfig
 
@@ -21,8 +23,21 @@ class RmsNorm(nn.Module):
         self.alpha = nn.Parameter(torch.ones(1, 1, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize ``[batch, positions, dim]``."""
+        """Normalize ``[..., dim]``."""
+        if kernels.apply_to(x):
+            from duplex.backends.torch.kernels.pointwise import norm  # noqa: PLC0415 -- needs Triton
+
+            return norm(x.contiguous(), None, self.alpha, self.EPSILON)[1]
         return functional.rms_norm(x.float(), x.shape[-1:], self.alpha[0, 0].float(), self.EPSILON).to(x.dtype)
+
+    def after(self, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``x + added``, both ``[..., dim]``, and its norm."""
+        if kernels.apply_to(x):
+            from duplex.backends.torch.kernels.pointwise import norm  # noqa: PLC0415 -- needs Triton
+
+            return norm(x.contiguous(), added.contiguous(), self.alpha, self.EPSILON)
+        x = x + added
+        return x, self(x)
 
 
 class GatedFeedForward(nn.Module):
@@ -30,13 +45,18 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear_in = nn.Linear(dim, 2 * hidden, bias=False)
-        self.linear_out = nn.Linear(hidden, dim, bias=False)
+        self.linear_in = Projection(dim, 2 * hidden)
+        self.linear_out = Projection(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform ``[..., dim]``."""
-        gate, value = self.linear_in(x).chunk(2, dim=-1)
-        return self.linear_out(functional.silu(gate) * value)
+        x = self.linear_in(x)
+        if kernels.apply_to(x):
+            from duplex.backends.torch.kernels.pointwise import gate  # noqa: PLC0415 -- needs Triton
+
+            return self.linear_out(gate(x))
+        opened, value = x.chunk(2, dim=-1)
+        return self.linear_out(functional.silu(opened) * value)
 
 
 class LayerScale(nn.Module):
@@ -108,8 +128,8 @@ class TemporalLayer(nn.Module):
 
     def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
         """Transform ``[batch, positions, dim]``."""
-        x = x + self.self_attn(self.norm1(x), window, index)
-        return x + self.gating(self.norm2(x))
+        x, normed = self.norm2.after(x, self.self_attn(self.norm1(x), window, index))
+        return x + self.gating(normed)
 
 
 class TemporalTransformer(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from duplex.backends.torch.quantize import Kind, Quantized, put, quantizable
 from duplex.errors import WeightsError
 
 __all__ = ["load_weights"]
@@ -35,10 +36,12 @@ def load_weights(
     device: torch.device,
     published: Callable[[str], str] = str,
     unused: re.Pattern[str] | None = None,
+    quantize: Kind | None = None,
 ) -> None:
     """Fill ``module``, built on the meta device, from a safetensors file.
 
-    ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides.
+    ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides. With
+    ``quantize`` each large weight is rounded as soon as it is read.
 
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
     """
@@ -48,10 +51,13 @@ def load_weights(
             stored = _Stored(path, file)
             wanted = {published(name): (name, tensor) for name, tensor in module.state_dict().items()}
             stored.check_names(set(wanted), unused)
-            loaded = {
-                ours: stored.read(name, tensor.shape).to(device=device, dtype=dtype)
-                for name, (ours, tensor) in wanted.items()
-            }
+            loaded: dict[str, Tensor] = {}
+            for name, (ours, tensor) in wanted.items():
+                value = stored.read(name, tensor.shape).to(device=device, dtype=dtype)
+                if quantize is not None and quantizable(ours, tensor.shape):
+                    put(module, ours, Quantized.of(value, quantize))
+                else:
+                    loaded[ours] = value
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file ({error}); download it again") from error
     module.load_state_dict(loaded, assign=True)

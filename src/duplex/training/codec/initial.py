@@ -39,7 +39,7 @@ def initialize(mimi: Mimi, seed: int) -> None:
             # Each output sample gets kernel / stride taps of every channel of its group.
             taps = module.kernel_size[0] / module.stride[0]
             _fill(module, taps * module.in_channels / module.groups, generator)
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear | Projection):
             module.weight.normal_(std=module.in_features**-0.5, generator=generator)
         elif isinstance(module, Attention):
             module.in_proj_weight.normal_(std=module.in_proj_weight.shape[1] ** -0.5, generator=generator)

@@ -6,6 +6,7 @@ from torch import nn
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.quantize import Projection
 from duplex.backends.torch.transformer import GatedFeedForward
 
 __all__ = ["initialize"]
@@ -18,8 +19,8 @@ def initialize(model: LanguageModel, seed: int) -> None:
     """Give every weight of a language model a value to start from."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module.weight.normal_(std=module.in_features**-0.5, generator=generator)
+        if isinstance(module, nn.Linear | Projection):
+            module.weight.normal_(std=module.weight.shape[1] ** -0.5, generator=generator)
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(std=EMBEDDING_SIZE, generator=generator)
         elif isinstance(module, Attention | StackedAttention):

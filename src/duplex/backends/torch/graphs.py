@@ -1,0 +1,125 @@
+"""One captured CUDA graph for a whole frame, for each size of batch: launching a step costs one call.
+
+A step has a few thousand launches, which a host cannot issue as fast as the device runs them. A graph is captured for
+each bucket (1, 2, 4, ... slots, up to the capacity) and each :class:`~duplex.backends.torch.sampling.Sampling`, when it
+is first needed or by :meth:`FrameGraphs.warm_up`. Which slots a replay advances is read on the device; rows of the
+bucket that nobody needs advance a spare slot behind the others.
+"""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from duplex.backends.torch.sampling import Sampling
+from duplex.backends.torch.state import Rows
+
+__all__ = ["Compute", "FrameGraphs", "buckets"]
+
+Compute = Callable[[Tensor, Rows, Rows, Sampling], tuple[Tensor, Tensor]]
+"""Heard audio float32 ``[batch, frame_size]``, its slots, and the slots to speak in, to tokens and audio."""
+WARM_UPS = 2
+
+
+def buckets(capacity: int) -> list[int]:
+    """Return the sizes of batch that graphs are captured for: powers of two, and the capacity."""
+    return sorted({1 << power for power in range(capacity.bit_length())} | {capacity})
+
+
+@attrs.frozen(eq=False)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    tokens: Tensor
+    voice: Tensor
+
+
+@attrs.frozen(eq=False)
+class _Inputs:
+    """What a bucket's graphs read, on the device, and where the host writes it."""
+
+    heard: Tensor
+    slots: Tensor
+    """int64 ``[2, batch]``: the slots that hear, and those that speak."""
+    host_heard: Tensor
+    host_slots: Tensor
+
+    @classmethod
+    def of(cls, size: int, frame_size: int, spare: int, device: torch.device) -> "_Inputs":
+        host_heard = torch.zeros((size, frame_size), pin_memory=True)
+        host_slots = torch.full((2, size), spare, pin_memory=True)
+        return cls(host_heard.to(device), host_slots.to(device), host_heard, host_slots)
+
+    def upload(self) -> None:
+        self.heard.copy_(self.host_heard, non_blocking=True)
+        self.slots.copy_(self.host_slots, non_blocking=True)
+
+
+class FrameGraphs:
+    """A step's computation, captured."""
+
+    def __init__(self, compute: Compute, *, capacity: int, frame_size: int, device: torch.device) -> None:
+        self._compute = compute
+        self._capacity = capacity
+        """Also the number of the spare slot."""
+        self._buckets = buckets(capacity)
+        self._inputs: dict[int, _Inputs] = {}
+        self._captured: dict[tuple[int, Sampling], _Captured] = {}
+        self._frame_size = frame_size
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, sampling: Sampling) -> None:
+        """Capture the graphs of every bucket, the largest first: the others then find memory that it no longer uses."""
+        for size in reversed(self._buckets):
+            self._graph(size, sampling)
+
+    def run(
+        self, pcm: NDArray[np.float32], slots: Sequence[int], speaking: Sequence[bool], sampling: Sampling
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Advance ``slots`` by one frame each, ``pcm`` float32 ``[len(slots), frame_size]``.
+
+        Returns int64 ``[len(slots), streams]`` and float32 ``[len(slots), frame_size]``; a row's audio means something
+        where it is ``speaking``.
+        """
+        count = len(slots)
+        size = next(bucket for bucket in self._buckets if bucket >= count)
+        captured, inputs = self._graph(size, sampling), self._inputs[size]
+        inputs.host_heard[:count] = torch.from_numpy(pcm)
+        inputs.host_slots.fill_(self._capacity)
+        inputs.host_slots[0, :count] = torch.tensor(slots)
+        spoken = [slot if speaks else self._capacity for slot, speaks in zip(slots, speaking, strict=True)]
+        inputs.host_slots[1, :count] = torch.tensor(spoken)
+        inputs.upload()
+        captured.graph.replay()
+        tokens = captured.tokens[:count].to("cpu", non_blocking=True)
+        voice = captured.voice[:count].to("cpu", non_blocking=True)
+        torch.cuda.current_stream(self._device).synchronize()
+        return tokens.numpy(), voice.numpy()
+
+    def _graph(self, size: int, sampling: Sampling) -> _Captured:
+        found = self._captured.get((size, sampling))
+        if found is None:
+            found = self._captured[size, sampling] = self._capture(size, sampling)
+        return found
+
+    def _capture(self, size: int, sampling: Sampling) -> _Captured:
+        """Capture one graph. What it is tried out on is the spare slot alone."""
+        if size not in self._inputs:
+            self._inputs[size] = _Inputs.of(size, self._frame_size, self._capacity, self._device)
+        inputs = self._inputs[size]
+        inputs.host_slots.fill_(self._capacity)
+        inputs.upload()
+        hearing, speaking = Rows(inputs.slots[0]), Rows(inputs.slots[1])
+        stream = torch.cuda.Stream(self._device)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                self._compute(inputs.heard, hearing, speaking, sampling)
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            tokens, voice = self._compute(inputs.heard, hearing, speaking, sampling)
+        return _Captured(graph, tokens, voice)

@@ -1,0 +1,120 @@
+"""Weights of 8 and 4 bits, for models whose steps take as long as their weights take to read.
+
+Kinds, all symmetric and without a calibration: ``int8``, a scale for each output; ``fp8`` (E4M3), likewise, for GPUs
+that have it; ``int4``, a scale for each :data:`GROUP` inputs of an output. What a step reads little of keeps its
+precision: embeddings, norms, and the heads that make logits.
+"""
+
+from typing import Literal, cast
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duplex.backends.torch import kernels
+
+__all__ = ["GROUP", "Kind", "Projection", "Quantized", "Weight", "linear", "part", "put", "quantizable"]
+
+Kind = Literal["int8", "fp8", "int4"]
+GROUP = 32
+"""Inputs that share a scale in ``int4``."""
+_LARGEST = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
+_OFFSET = 8
+_KEPT = ("emb", "text_linear", "linears", "norm")
+"""Parts of names whose weights stay as they are."""
+
+
+@attrs.frozen(eq=False)
+class Quantized:
+    """A matrix ``[out, in]`` in few bits."""
+
+    kind: Kind
+    data: Tensor
+    """int8 or float8 ``[out, in]``; for ``int4`` uint8 ``[out, in // 2]``, of columns c (low half) and c + in // 2."""
+    scale: Tensor
+    """float32 ``[out]``; for ``int4`` bfloat16 ``[out, in // GROUP]``."""
+
+    @classmethod
+    def of(cls, weight: Tensor, kind: Kind) -> "Quantized":
+        """Round a weight ``[out, in]``."""
+        if kind == "int4":
+            return cls(kind, *_rounded_to_4_bits(weight))
+        scale = weight.abs().amax(dim=1).float().clamp(min=1e-12) / _LARGEST[kind]
+        data = weight.float() / scale[:, None]
+        return cls(kind, data.to(torch.float8_e4m3fn) if kind == "fp8" else data.round().to(torch.int8), scale)
+
+    def part(self, index: int, parts: int) -> "Quantized":
+        """Return one of so many equal parts of the outputs."""
+        size = len(self.data) // parts
+        rows = slice(index * size, (index + 1) * size)
+        return Quantized(self.kind, self.data[rows], self.scale[rows])
+
+    def wide(self, dtype: torch.dtype) -> Tensor:
+        """Return the matrix it stands for, ``[out, in]``."""
+        if self.kind != "int4":
+            return (self.data.float() * self.scale[:, None]).to(dtype)
+        halves = torch.cat([self.data & 15, self.data >> 4], dim=1).float() - _OFFSET
+        grouped = halves.view(len(halves), -1, GROUP) * self.scale.float()[:, :, None]
+        return grouped.flatten(1).to(dtype)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Return ``x`` ``[..., in]`` times the matrix, ``[..., out]``."""
+        rows = x.reshape(-1, x.shape[-1])
+        if kernels.apply_to(rows):
+            from duplex.backends.torch.kernels.linear import product4, product8  # noqa: PLC0415 -- needs Triton
+
+            product = product4 if self.kind == "int4" else product8
+            return product(rows.contiguous(), self.data, self.scale).view(*x.shape[:-1], -1)
+        if self.kind == "int8" and x.device.type == "cpu":
+            packed = torch.ops.aten._weight_int8pack_mm  # noqa: SLF001 -- has no other name
+            return packed(rows.contiguous(), self.data, self.scale.to(x.dtype)).view(*x.shape[:-1], -1)
+        return functional.linear(x, self.wide(x.dtype))
+
+
+Weight = Tensor | Quantized
+
+
+class Projection(nn.Module):
+    """A linear map without a bias, ``[..., inputs]`` to ``[..., outputs]``."""
+
+    weight: Weight
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply ``x`` by the weight."""
+        return linear(x, self.weight)
+
+
+def linear(x: Tensor, weight: Weight) -> Tensor:
+    """Return ``x`` ``[..., in]`` times ``weight`` ``[out, in]``, whatever it is made of."""
+    return weight.multiply(x) if isinstance(weight, Quantized) else functional.linear(x, weight)
+
+
+def part(weight: Weight, index: int, parts: int) -> Weight:
+    """Return one of so many equal parts of a weight's outputs."""
+    return weight.part(index, parts) if isinstance(weight, Quantized) else weight.view(parts, -1, weight.shape[1])[index]
+
+
+def quantizable(name: str, shape: torch.Size) -> bool:
+    """Return whether the weight of this name is one that a quantized model holds in few bits."""
+    return len(shape) == 2 and not any(kept in name for kept in _KEPT) and shape[1] % (2 * GROUP) == 0  # noqa: PLR2004
+
+
+def put(module: nn.Module, name: str, weight: Quantized) -> None:
+    """Put a weight where a module below ``module`` has its parameter of this name."""
+    owner, _, last = name.rpartition(".")
+    holder = cast(nn.Module, module.get_submodule(owner))
+    delattr(holder, last)
+    setattr(holder, last, weight)
+
+
+def _rounded_to_4_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
+    grouped = weight.float().view(len(weight), -1, GROUP)
+    scale = (grouped.abs().amax(dim=-1).clamp(min=1e-12) / _LARGEST["int4"]).to(torch.bfloat16)
+    levels = (grouped / scale.float()[:, :, None]).round().clamp(-_OFFSET, _OFFSET - 1).flatten(1) + _OFFSET
+    low, high = levels.to(torch.uint8).chunk(2, dim=1)
+    return low | (high << 4), scale
