@@ -15,9 +15,15 @@ def load(reference, **options):
 
 
 @pytest.fixture
-def plain(monkeypatch):
-    """Switch kernels and graphs off."""
-    monkeypatch.setattr(kernels, "installed", lambda: False)
+def plainly(monkeypatch, opened, run):
+    """Hold a conversation without kernels and graphs."""
+
+    def converse(reference, frames, talk, **options):
+        with monkeypatch.context() as patched:
+            patched.setattr(kernels, "installed", lambda: False)
+            return run(opened(load(reference, **options)), options=talk).hear(frames)
+
+    return converse
 
 
 def test_codes_and_greedy_tokens_are_the_original_s(checkpoint_reference, opened, run, greedy):
@@ -33,18 +39,18 @@ def test_the_conformance_suite(checkpoint_reference):
     check_frame_model(lambda capacity: load(checkpoint_reference, sessions=capacity), frames=8)
 
 
-def test_sampled_tokens_are_those_of_the_plain_path(small, opened, run, sampled, plain):
-    expected = run(opened(load(small)), options=sampled).hear(small.frames)
-    kernels.installed = lambda: True
+def test_sampled_tokens_are_those_of_the_plain_path(small, opened, run, sampled, plainly):
+    expected = plainly(small, small.frames, sampled)
     found = run(opened(load(small)), options=sampled).hear(small.frames)
     assert np.array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.pcm, expected.pcm, atol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"quantize": "int8"}, {"quantize": "int4"}, {"quantize": "fp8"}, {"cache_dtype": "int8"}])
-def test_few_bits_are_those_of_the_plain_path(small, opened, run, greedy, plain, options):
-    expected = run(opened(load(small, **options)), options=greedy).hear(small.frames[:20])
-    kernels.installed = lambda: True
+@pytest.mark.parametrize(
+    "options", [{"quantize": "int8"}, {"quantize": "int4"}, {"quantize": "fp8"}, {"cache_dtype": "int8"}]
+)
+def test_few_bits_are_those_of_the_plain_path(small, opened, run, greedy, plainly, options):
+    expected = plainly(small, small.frames[:20], greedy, **options)
     found = run(opened(load(small, **options)), options=greedy).hear(small.frames[:20])
     assert (found.tokens == expected.tokens).mean() > 0.9  # a rounding at an edge may fall to the other side
 

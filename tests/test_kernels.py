@@ -2,19 +2,22 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from duplex import noise
+from duplex.backends.torch import kernels
 from duplex.backends.torch.quantize import Quantized
-from duplex.backends.torch.sampling import Counters, _words
+from duplex.backends.torch.sampling import Counters, _choose, _words
+from duplex.frame_model import ZERO
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from duplex.backends.torch.kernels import attention, linear, pointwise
+from duplex.backends.torch.kernels import attention, choice, embedding, linear, pointwise
 from duplex.backends.torch.kernels import noise as noise_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,6 +66,37 @@ def test_products(rows, kind):
     )
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_products_of_few_rows(rows):
+    x, weight = random(rows, 200), random(30, 200)
+    torch.testing.assert_close(linear.product(x, weight), x @ weight.T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("vocabulary", [37, 300])
+@pytest.mark.parametrize("limited", [False, True])
+def test_choice(vocabulary, limited):
+    """Each row by its own options, infinite and equal logits among them."""
+    logits, drawn = random(6, vocabulary), random(6, vocabulary)
+    logits[0, ::3], logits[1] = logits[0, 0], logits[1].abs().neg()
+    temperature, depth = [0.0, 1.0, 0.7, 2.0, 1.0, 0.0], [3, 1, 5, 0, 20, 0] if limited else [0] * 6
+    options = torch.tensor([temperature, depth], device=DEVICE).T.contiguous()
+    wanted = _choose(logits.cpu(), options.cpu(), 20 if limited else 0, drawn.cpu())
+    assert choice.choose(logits, options, drawn, limited=limited).tolist() == wanted.tolist()
+    assert choice.choose(logits, options, None, limited=limited).tolist() == logits.argmax(dim=-1).tolist()
+
+
+def test_embeddings():
+    tables = [random(10, 72) for _ in range(3)]
+    tokens = torch.tensor([[0, 9, 3], [4, ZERO, 5]], device=DEVICE)
+    addresses = torch.tensor([table.data_ptr() for table in tables], device=DEVICE)
+    wanted = tables[0][tokens[:, 0]] + tables[2][tokens[:, 2]]
+    wanted[0] += tables[1][9]
+    torch.testing.assert_close(embedding.sum_embedded(addresses, tokens, tables[0]), wanted)
+    x = random(2, 72)
+    found = embedding.add_embedded(x, tables[1], tokens[:, 1].contiguous())
+    torch.testing.assert_close(found, torch.stack([x[0] + tables[1][9], x[1]]))
+
+
 def rotation(first, positions, width):
     at = first[:, None] + torch.arange(positions, device=DEVICE)
     angle = at[..., None].float() * torch.exp(torch.arange(width // 2, device=DEVICE) * -0.3)
@@ -77,7 +111,12 @@ def rotated(x, turns):
 
 @pytest.mark.parametrize(
     ("batch", "positions", "context", "frames", "quantized", "tolerance"),
-    [(2, 1, 40, 60, False, 1e-5), (3, 2, 20, 20, False, 1e-5), (1, 1, 140, 160, False, 1e-5), (2, 1, 40, 60, True, 0.03)],
+    [
+        (2, 1, 40, 60, False, 1e-5),
+        (3, 2, 20, 20, False, 1e-5),
+        (1, 1, 140, 160, False, 1e-5),
+        (2, 1, 40, 60, True, 0.03),
+    ],
 )
 def test_attention_over_a_ring(batch, positions, context, frames, quantized, tolerance):
     """Frame by frame, past the context, every row sees what the definition says it sees."""
@@ -115,3 +154,13 @@ def test_attention_over_a_short_past():
         query, keys, values = projected[: step + 1].permute(2, 1, 3, 0, 4)
         wanted = functional.scaled_dot_product_attention(query[:, :, -1:], keys, values)
         torch.testing.assert_close(found, wanted.flatten(1))
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="test_cuda.py does this on the GPU itself")
+def test_a_whole_step(small, opened, run, greedy, monkeypatch):
+    monkeypatch.setattr(kernels, "apply_to", lambda _: True)
+    monkeypatch.setattr(linear, "MOST_FEW", 0)  # which the interpreter takes minutes for
+    held = run(opened(small.load()), options=greedy).hear(small.frames[:2])
+    assert np.array_equal(held.text, small.expected["lm_text"][:2])
+    assert np.array_equal(np.array(held.agent).T, small.expected["lm_audio"][:, :2])
+    np.testing.assert_allclose(np.concatenate(held.pcm), small.expected["agent_pcm"][: 2 * 1920], atol=1e-3)

@@ -150,10 +150,11 @@ class Ring(Streaming):
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the ring itself and how many positions each stream has had."""
         capacity = self.context + (frames_per_call - 1) * self.per_frame
-        layer = Declared((2, self.heads, capacity, self.head_dim), torch.int8 if self.quantized else None)
+        dtype = torch.int8 if self.quantized else None
+        layer = Declared((2, self.heads, capacity, self.head_dim), dtype, spared=True)
         caches = {f"cache.{index}": layer for index in range(self.layers)}
         if self.quantized:
-            scale = Declared((2, self.heads, capacity, 1), torch.float32)
+            scale = Declared((2, self.heads, capacity, 1), torch.float32, spared=True)
             caches |= {f"cache.scale.{index}": scale for index in range(self.layers)}
         return {**caches, "position": Declared((), torch.int64)}
 
@@ -166,7 +167,7 @@ class Ring(Streaming):
         elif call.state is not None:
             past = self._past(call.state.tensors)
         query = start[:, None] + torch.arange(positions, device=device)
-        if past is not None and positions == self.per_frame and self._fits_kernels(start):
+        if past is not None and positions == self.per_frame and self.fits_kernels and kernels.apply_to(start):
             slots = torch.arange(batch, device=device) if call.rows is None else call.rows.indices
             window = self._fused(past, slots, query)
         else:
@@ -180,8 +181,10 @@ class Ring(Streaming):
         scale = [tensors[name] for name in scales] if self.quantized else None
         return Past([tensors[name] for name in names], scale)
 
-    def _fits_kernels(self, start: Tensor) -> bool:
-        return kernels.apply_to(start) and self.head_dim.bit_count() == 1
+    @property
+    def fits_kernels(self) -> bool:
+        """Whether kernels can work on vectors of this size."""
+        return self.head_dim.bit_count() == 1
 
     def _fused(self, past: Past, slots: Tensor, query: Tensor) -> Window:
         turned = torch.view_as_real(self._rotation(query)[:, 0]).flatten(-2)

@@ -74,10 +74,11 @@ class DepthLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = nn.ModuleList([GatedFeedForward(dim, hidden) for _ in range(codebooks)])
 
-    def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
-        """Transform ``[batch, dim]`` for one codebook."""
-        x, normed = self.norm2.after(x, self.self_attn(self.norm1(x), codebook, past))
-        return x + self.gating[codebook](normed)
+    def forward(self, x: Tensor, added: Tensor | None, codebook: int, past: Past) -> tuple[Tensor, Tensor]:
+        """Transform ``x + added`` ``[batch, dim]`` for one codebook; what comes out is the sum of two likewise."""
+        x, normed = self.norm1.after(x, added)
+        x, normed = self.norm2.after(x, self.self_attn(normed, codebook, past))
+        return x, self.gating[codebook](normed)
 
 
 class DepthTransformer(nn.Module):
@@ -121,10 +122,10 @@ class DepthTransformer(nn.Module):
         ``past`` comes from :meth:`begin`, and is filled codebook by codebook.
         """
         embedding = self.depformer_text_emb if codebook == 0 else self.depformer_emb[codebook - 1]
-        x = self.depformer_in[codebook](context) + embedding(previous)
+        x, added = embedding.added_to(self.depformer_in[codebook](context), previous), None
         for layer, held in zip(self.layers, past, strict=True):
-            x = layer(x, codebook, held)
-        return self.linears[codebook](x).float()
+            x, added = layer(x, added, codebook, held)
+        return self.linears[codebook](x if added is None else x + added).float()
 
     def begin(self) -> list[Past]:
         """Return the past of a frame's first codebook, for each layer: none yet."""

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from duplex.backends.torch import kernels
 from duplex.frame_model import ZERO
 
 __all__ = ["TokenEmbedding"]
@@ -17,3 +18,11 @@ class TokenEmbedding(nn.Embedding):
         """Embed int64 ``[...]`` to ``[..., dim]``."""
         embedded = super().forward(input.clamp(min=0))
         return embedded.masked_fill((input == ZERO)[..., None], 0)
+
+    def added_to(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Return ``x`` ``[batch, dim]`` plus the embeddings of ``tokens`` int64 ``[batch]``."""
+        if kernels.apply_to(x):
+            from duplex.backends.torch.kernels.embedding import add_embedded  # noqa: PLC0415 -- needs Triton
+
+            return add_embedded(x, self.weight, tokens)
+        return x + self(tokens)

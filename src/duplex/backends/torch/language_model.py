@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from duplex import delays as delay_rules
+from duplex.backends.torch import kernels
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import TokenEmbedding
 from duplex.backends.torch.quantize import Kind
@@ -69,6 +70,8 @@ class LanguageModel(Streaming):
 
     delays: Tensor
     initial: Tensor
+    tables: Tensor
+    """Where the embeddings of all streams lie in memory, for kernels; int64 ``[streams]``."""
     counters: Counters
 
     def __init__(self, config: LanguageModelConfig) -> None:
@@ -85,6 +88,7 @@ class LanguageModel(Streaming):
         self.depth = DepthTransformer(config) if config.agent_streams else None
         self.register_buffer("delays", torch.empty(0), persistent=False)
         self.register_buffer("initial", torch.empty(0), persistent=False)
+        self.register_buffer("tables", torch.empty(0), persistent=False)
         self.prepare()
 
     def prepare(self) -> None:
@@ -93,6 +97,9 @@ class LanguageModel(Streaming):
         self.counters = Counters.of([config.text_card] + [config.card] * config.agent_streams, device)
         self.delays = torch.tensor(config.delays, device=device)
         self.initial = torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
+        embeddings = [self.text_emb.weight, *(weight for module in self.emb for weight in module.parameters())]
+        if device.type != "meta":
+            self.tables = torch.tensor([weight.data_ptr() for weight in embeddings], device=device)
 
     def declare(self, frames_per_call: int = 1) -> dict[str, Declared]:
         """Return the token ring, the step counter and each slot's options."""
@@ -106,9 +113,7 @@ class LanguageModel(Streaming):
         own["tokens"].fill_(UNGENERATED)
         Sampler.write(own, options)
 
-    def forward(
-        self, user: Tensor | None, call: Call, sampling: Sampling, known: Tensor | None = None
-    ) -> TimeStep:
+    def forward(self, user: Tensor | None, call: Call, sampling: Sampling, known: Tensor | None = None) -> TimeStep:
         """Advance by one step: the user's codes, int64 ``[batch, user_streams]``, go in (``None``: the initial step).
 
         ``sampling`` sums up the rows' options, which :meth:`begin` has put into their state.
@@ -129,10 +134,18 @@ class LanguageModel(Streaming):
 
     def temporal(self, tokens: Tensor, call: Call) -> Tensor:
         """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""
+        return self.out_norm.after(*self.transformer(self._embedded(tokens), call))[1]
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        if kernels.apply_to(tokens):
+            from duplex.backends.torch.kernels.embedding import sum_embedded  # noqa: PLC0415 -- needs Triton
+
+            rows = tokens.transpose(1, 2).reshape(-1, tokens.shape[1])
+            return sum_embedded(self.tables, rows, self.text_emb.weight).view(len(tokens), -1, self.config.dim)
         x = self.text_emb(tokens[:, 0])
         for stream, embedding in enumerate(self.emb, 1):
             x = x + embedding(tokens[:, stream])
-        return self.out_norm(self.transformer(x, call))
+        return x
 
     def _generate(
         self, ring: Tensor, step: Tensor, context: Tensor, logits: Tensor, sampler: Sampler, known: Tensor | None

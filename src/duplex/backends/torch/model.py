@@ -61,8 +61,9 @@ class TorchFrameModel:
         self._lm = language_model
         weights = sum(parameter.numel() for parameter in language_model.parameters())
         self._one_core = self.device.type == "cpu" and weights < self.SMALL
-        graphed = kernels.apply_to_device(self.device)
-        self.state = self._allocate(sessions + graphed)
+        rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
+        graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
+        self.state = self._allocate(sessions, spare=int(graphed))
         self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
 
@@ -119,10 +120,11 @@ class TorchFrameModel:
             torch.set_num_threads(1)
 
     @torch.inference_mode()
-    def _allocate(self, slots: int) -> SlotState:
-        heard = SlotState.allocate(bind(self._mimi, "mimi"), slots, dtype=torch.float32, device=self.device)
+    def _allocate(self, slots: int, spare: int) -> SlotState:
+        declared = bind(self._mimi, "mimi")
+        heard = SlotState.allocate(declared, slots, dtype=torch.float32, device=self.device, spare=spare)
         declared = bind(self._lm, "lm", LONGEST_RUN)
-        thought = SlotState.allocate(declared, slots, dtype=self.dtype, device=self.device)
+        thought = SlotState.allocate(declared, slots, dtype=self.dtype, device=self.device, spare=spare)
         return SlotState(heard.tensors | thought.tensors)
 
     @torch.inference_mode()

@@ -21,9 +21,9 @@ def pack(module: nn.Module) -> None:
         if isinstance(part, CausalConv1d | CausalConvTranspose1d):
             weight = part.layer[0].weight
             weight.data = _across(weight.data)  # taps before channels, as the windows have them
-        elif isinstance(part, nn.Linear | Projection):
+        elif isinstance(part, Projection) and not part.weight.is_cuda:
             part.weight.data = _along_the_longer_side(part.weight.data)
-        elif isinstance(part, Attention):
+        elif isinstance(part, Attention) and not part.in_proj_weight.is_cuda:
             part.in_proj_weight.data = _along_the_longer_side(part.in_proj_weight.data)
 
 

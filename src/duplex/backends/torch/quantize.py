@@ -21,6 +21,8 @@ GROUP = 32
 """Inputs that share a scale in ``int4``."""
 _LARGEST = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
 _OFFSET = 8
+_AT_ONCE = 2048
+"""Outputs that are rounded at a time: in float32, which no whole weight needs the memory for."""
 _KEPT = ("emb", "text_linear", "linears", "norm")
 """Parts of names whose weights stay as they are."""
 
@@ -38,11 +40,9 @@ class Quantized:
     @classmethod
     def of(cls, weight: Tensor, kind: Kind) -> "Quantized":
         """Round a weight ``[out, in]``."""
-        if kind == "int4":
-            return cls(kind, *_rounded_to_4_bits(weight))
-        scale = weight.abs().amax(dim=1).float().clamp(min=1e-12) / _LARGEST[kind]
-        data = weight.float() / scale[:, None]
-        return cls(kind, data.to(torch.float8_e4m3fn) if kind == "fp8" else data.round().to(torch.int8), scale)
+        pieces = weight.split(_AT_ONCE)
+        parts = [_rounded_to_4_bits(piece) if kind == "int4" else _rounded_to_8_bits(piece, kind) for piece in pieces]
+        return cls(kind, torch.cat([data for data, _ in parts]), torch.cat([scale for _, scale in parts]))
 
     def part(self, index: int, parts: int) -> "Quantized":
         """Return one of so many equal parts of the outputs."""
@@ -91,12 +91,22 @@ class Projection(nn.Module):
 
 def linear(x: Tensor, weight: Weight) -> Tensor:
     """Return ``x`` ``[..., in]`` times ``weight`` ``[out, in]``, whatever it is made of."""
-    return weight.multiply(x) if isinstance(weight, Quantized) else functional.linear(x, weight)
+    if isinstance(weight, Quantized):
+        return weight.multiply(x)
+    if kernels.apply_to(x):  # few rows at a time, which the library's products are made for less
+        from duplex.backends.torch.kernels.linear import MOST_FEW, product  # noqa: PLC0415 -- needs Triton
+
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) <= MOST_FEW and weight.stride(1) == 1:
+            return product(rows.contiguous(), weight).view(*x.shape[:-1], -1)
+    return functional.linear(x, weight)
 
 
 def part(weight: Weight, index: int, parts: int) -> Weight:
     """Return one of so many equal parts of a weight's outputs."""
-    return weight.part(index, parts) if isinstance(weight, Quantized) else weight.view(parts, -1, weight.shape[1])[index]
+    return (
+        weight.part(index, parts) if isinstance(weight, Quantized) else weight.view(parts, -1, weight.shape[1])[index]
+    )
 
 
 def quantizable(name: str, shape: torch.Size) -> bool:
@@ -110,6 +120,12 @@ def put(module: nn.Module, name: str, weight: Quantized) -> None:
     holder = cast(nn.Module, module.get_submodule(owner))
     delattr(holder, last)
     setattr(holder, last, weight)
+
+
+def _rounded_to_8_bits(weight: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
+    scale = weight.abs().amax(dim=1).float().clamp(min=1e-12) / _LARGEST[kind]
+    data = weight.float() / scale[:, None]
+    return data.to(torch.float8_e4m3fn) if kind == "fp8" else data.round().to(torch.int8), scale
 
 
 def _rounded_to_4_bits(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -149,6 +149,10 @@ class Sampler:
 
 def _choose(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None) -> Tensor:
     """Choose a token per row. Logits equal to the k-th largest are all kept, so that order cannot matter."""
+    if kernels.apply_to(logits):
+        from duplex.backends.torch.kernels.choice import choose  # noqa: PLC0415 -- needs Triton
+
+        return choose(logits, options.contiguous(), drawn, limited=deepest > 0)
     if drawn is None:
         return logits.argmax(dim=-1)
     temperature, top_k = options[:, :1], options[:, 1:]

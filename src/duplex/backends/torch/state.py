@@ -27,6 +27,8 @@ class Declared:
     shape: tuple[int, ...]
     dtype: torch.dtype | None = None
     """``None`` takes the dtype of the module's weights."""
+    spared: bool = False
+    """Whether a slot that only fills up a batch does without it: it is large."""
 
 
 class Streaming(nn.Module):
@@ -58,15 +60,15 @@ class SlotState:
 
     @classmethod
     def allocate(
-        cls, declared: dict[str, Declared], slots: int, *, dtype: torch.dtype, device: torch.device
+        cls, declared: dict[str, Declared], slots: int, *, dtype: torch.dtype, device: torch.device, spare: int = 0
     ) -> "SlotState":
-        """Return zeroed tensors for ``slots`` streams."""
-        return cls(
-            {
-                name: torch.zeros((slots, *tensor.shape), dtype=tensor.dtype or dtype, device=device)
-                for name, tensor in declared.items()
-            }
-        )
+        """Return zeroed tensors for ``slots`` streams, and behind them for ``spare`` ones that only fill up batches."""
+
+        def zeros(tensor: Declared) -> Tensor:
+            count = slots if tensor.spared else slots + spare
+            return torch.zeros((count, *tensor.shape), dtype=tensor.dtype or dtype, device=device)
+
+        return cls({name: zeros(tensor) for name, tensor in declared.items()})
 
     def rows(self, start: int, stop: int) -> "SlotState":
         """Return a view of slots ``start`` to ``stop``: writing to it writes here."""

@@ -30,13 +30,13 @@ class RmsNorm(nn.Module):
             return norm(x.contiguous(), None, self.alpha, self.EPSILON)[1]
         return functional.rms_norm(x.float(), x.shape[-1:], self.alpha[0, 0].float(), self.EPSILON).to(x.dtype)
 
-    def after(self, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+    def after(self, x: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return ``x + added``, both ``[..., dim]``, and its norm."""
-        if kernels.apply_to(x):
+        if added is not None and kernels.apply_to(x):
             from duplex.backends.torch.kernels.pointwise import norm  # noqa: PLC0415 -- needs Triton
 
             return norm(x.contiguous(), added.contiguous(), self.alpha, self.EPSILON)
-        x = x + added
+        x = x if added is None else x + added
         return x, self(x)
 
 
@@ -80,8 +80,8 @@ class MimiLayer(nn.Module):
         self.self_attn = Attention(dim, heads)
         self.layer_scale_1 = LayerScale(dim, scale)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
-        self.linear1 = nn.Linear(dim, hidden, bias=False)
-        self.linear2 = nn.Linear(hidden, dim, bias=False)
+        self.linear1 = Projection(dim, hidden)
+        self.linear2 = Projection(hidden, dim)
         self.layer_scale_2 = LayerScale(dim, scale)
 
 
@@ -126,14 +126,15 @@ class TemporalLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = GatedFeedForward(dim, hidden)
 
-    def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
-        """Transform ``[batch, positions, dim]``."""
-        x, normed = self.norm2.after(x, self.self_attn(self.norm1(x), window, index))
-        return x + self.gating(normed)
+    def forward(self, x: Tensor, added: Tensor | None, window: Window, index: int) -> tuple[Tensor, Tensor]:
+        """Transform ``x + added`` ``[batch, positions, dim]``; what comes out is the sum of two likewise."""
+        x, normed = self.norm1.after(x, added)
+        x, normed = self.norm2.after(x, self.self_attn(normed, window, index))
+        return x, self.gating(normed)
 
 
 class TemporalTransformer(nn.Module):
-    """The transformer over time, ``[batch, positions, dim]`` to the same (section 3.2 of the paper)."""
+    """The transformer over time (section 3.2 of the paper). A sum is left to the norm that comes after it."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
@@ -148,9 +149,11 @@ class TemporalTransformer(nn.Module):
             positions_per_frame=1,
         )
 
-    def forward(self, x: Tensor, call: Call) -> Tensor:
-        """Transform the next positions of every stream."""
+    def forward(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor]:
+        """Transform the next positions of every stream, ``[batch, positions, dim]``, to the sum of two likewise."""
         window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
+        added = None
         for index, layer in enumerate(self.layers):
-            x = layer(x, window, index)
-        return x
+            x, added = layer(x, added, window, index)
+        assert added is not None, "there is at least one layer"
+        return x, added
