@@ -1,6 +1,7 @@
 """The web page in a real browser, with a recording as its microphone, on the built-in model."""
 
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -12,6 +13,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 import duplex
+from duplex import wire
+from duplex.ogg import OggWriter
 from duplex.server import Settings
 from duplex.testing import fake_model
 from server_support import RATE, running
@@ -62,6 +65,23 @@ def opened(playwright, *options):
 def model():
     with fake_model() as made:
         yield made
+
+
+def answered(page, server, hear=lambda line, message: None):
+    """Begin a call that the test answers in the server's place; return its websocket, as the server has it."""
+    lines = []
+
+    def answer(line):
+        line.on_message(lambda message: hear(line, wire.parse(message)))
+        lines.append(line)
+
+    page.route_web_socket(re.compile("/api/chat"), answer)
+    page.goto(server.url("/"))
+    page.get_by_role("button", name="Talk").click()
+    expect(page.get_by_role("status")).to_have_text("Waiting for the server.")
+    lines[0].send(wire.handshake())
+    expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+    return lines[0]
 
 
 def channels(path):
@@ -172,9 +192,48 @@ def test_a_connection_that_is_lost(page, model):
 def test_a_server_that_wants_a_token(page, model):
     with running(model, Settings(tokens=(TOKEN,))) as server:
         page.goto(server.url("/"))
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("alert")).to_contain_text("asks for a token")
+        expect(page.get_by_label("Token of this server")).to_be_focused()
         page.get_by_label("Token of this server").fill("wrong")
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("alert")).to_contain_text("does not know this token")
+        page.get_by_label("Token of this server").fill("\N{SNOWMAN}" * 16)
         page.get_by_role("button", name="Talk").click()
         expect(page.get_by_role("alert")).to_contain_text("does not know this token")
         page.get_by_label("Token of this server").fill(TOKEN)
         page.get_by_label("Token of this server").press("Enter")
         expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(None, "cannot be reached"), (403, "does not let you in"), (429, "Wait a minute"), (502, "in trouble"), (404, "Reload")],
+)
+def test_no_ticket(page, model, status, advice):
+    """Each reason why a token does not let its owner in has words of its own."""
+    page.route("**/api/ticket", lambda route: route.fulfill(status=status) if status else route.abort())
+    with running(model, Settings(tokens=(TOKEN,))) as server:
+        page.goto(server.url("/"))
+        page.get_by_label("Token of this server").fill(TOKEN)
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("alert")).to_contain_text(advice)
+        expect(page.get_by_role("button", name="Talk")).to_be_enabled()
+
+
+def test_a_server_that_has_gone(page, model):
+    """It cannot be reached for the worklets, which a page that has never called has not loaded yet."""
+    with running(model) as server:
+        page.goto(server.url("/"))
+        expect(page.locator("#model")).to_have_text("fake")
+    page.get_by_role("button", name="Talk").click()
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+
+
+def test_sound_that_cannot_be_decoded(page, model):
+    with running(model) as server:
+        line = answered(page, server)
+        line.send(wire.audio(OggWriter(1).page([b"\xff"], 0)))
+        expect(page.get_by_role("alert")).to_contain_text("failed to code the sound")
+        expect(page.get_by_role("button", name="Talk")).to_be_enabled()
+        assert page.complaints == []

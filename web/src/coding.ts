@@ -16,12 +16,15 @@ export interface Coding {
   encode(sound: Float32Array<ArrayBuffer>): void;
   /** Takes the agent's bytes; what they become is given to `onSound`. */
   decode(bytes: Uint8Array): void;
+  /** Stops for good; may be called again. */
   close(): void;
 }
 
 interface Outputs {
   onBytes(bytes: Uint8Array): void;
   onSound(sound: Float32Array): void;
+  /** No more sound can be coded. */
+  onError(problem: DOMException): void;
 }
 
 const ENCODER = { codec: "opus", sampleRate: RATE, numberOfChannels: 1, bitrate: 32000 };
@@ -47,7 +50,7 @@ class OpusCoding implements Coding {
   #received = 0;
 
   constructor(outputs: Outputs) {
-    const error = (problem: DOMException) => console.error("sound cannot be coded", problem);
+    const error = (problem: DOMException) => outputs.onError(problem);
     this.#encoder = new AudioEncoder({
       error,
       output: (chunk) => {
@@ -95,8 +98,8 @@ class OpusCoding implements Coding {
   }
 
   close(): void {
-    this.#encoder.close();
-    this.#decoder.close();
+    // A codec that has failed is closed already.
+    for (const codec of [this.#encoder, this.#decoder]) if (codec.state !== "closed") codec.close();
   }
 }
 

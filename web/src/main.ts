@@ -1,6 +1,7 @@
 // The page: one button, what is said, who speaks, and how the line is.
 
-import { Call, CallError, type Listener, samplesPerFrame } from "./call";
+import { Call, type Listener, samplesPerFrame } from "./call";
+import { type CallError, UNREACHABLE } from "./problems";
 import { Recording } from "./recording";
 import { type BufferState, level } from "./sound";
 import { Timeline } from "./timeline";
@@ -19,6 +20,7 @@ const save = element<HTMLButtonElement>("save");
 const status = element("status");
 const problem = element("problem");
 const words = element("words");
+const tokenField = element<HTMLFormElement>("token-field");
 const token = element<HTMLInputElement>("token");
 const timeline = new Timeline(element<HTMLCanvasElement>("lanes"));
 
@@ -123,6 +125,12 @@ class View implements Listener {
 }
 
 async function start(): Promise<void> {
+  const secret = token.value.trim();
+  if (!tokenField.hidden && !secret) {
+    complain("This server asks for a token. Type it in, then press Talk.");
+    token.focus();
+    return;
+  }
   starting = true;
   recording = new Recording();
   timeline.clear();
@@ -130,13 +138,8 @@ async function start(): Promise<void> {
   complain("");
   say("Allow the microphone, please.");
   button();
-  try {
-    call = await Call.start(new View(), token.value);
-    say("Waiting for the server.");
-  } catch (error) {
-    complain(error instanceof CallError ? error.message : String(error));
-    say("");
-  }
+  call = await Call.start(new View(), secret);
+  if (call) say("Waiting for the server.");
   starting = false;
   button();
 }
@@ -171,12 +174,12 @@ function speaks(side: "user" | "agent", speaking: boolean): void {
   element(`${side}-speaks`).dataset.on = String(speaking);
 }
 
-talk.addEventListener("click", () => void (call ? call.end() : start()));
+talk.addEventListener("click", () => (call ? call.end() : void start()));
 mute.addEventListener("click", () => {
   if (call) call.muted = !call.muted;
   button();
 });
-element("token-field").addEventListener("submit", (event) => {
+tokenField.addEventListener("submit", (event) => {
   event.preventDefault();
   talk.click();
 });
@@ -190,13 +193,13 @@ save.addEventListener("click", () => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "m" && !event.ctrlKey && !event.metaKey && document.activeElement !== token && !mute.disabled) mute.click();
 });
-window.addEventListener("pagehide", () => void call?.end());
+window.addEventListener("pagehide", () => call?.end());
 
 void fetch("api/info")
   .then((answer) => answer.json() as Promise<Info>)
   .then((info) => {
     show("model", info.model);
-    element("token-field").hidden = !info.token;
+    tokenField.hidden = !info.token;
   })
-  .catch(() => complain("The server cannot be reached. Is it running? Reload the page and try again."));
+  .catch(() => complain(UNREACHABLE));
 timeline.draw();

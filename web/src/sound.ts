@@ -1,6 +1,7 @@
 // Microphone and loudspeaker: echo cancelled by the browser, played through a jitter buffer.
 
 import { RATE } from "./coding";
+import { CallError, UNREACHABLE } from "./problems";
 
 export interface BufferState {
   seconds: number;
@@ -32,7 +33,9 @@ export class Sound {
       await Promise.all([
         context.audioWorklet.addModule("capture-worklet.js"),
         context.audioWorklet.addModule("playback-worklet.js"),
-      ]);
+      ]).catch(() => {
+        throw new CallError(UNREACHABLE);
+      });
       const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
       const playback = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [2] });
       context.createMediaStreamSource(stream).connect(capture);
