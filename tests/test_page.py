@@ -237,3 +237,36 @@ def test_sound_that_cannot_be_decoded(page, model):
         expect(page.get_by_role("alert")).to_contain_text("failed to code the sound")
         expect(page.get_by_role("button", name="Talk")).to_be_enabled()
         assert page.complaints == []
+
+
+def test_a_server_that_falls_silent(page, model):
+    with running(model) as server:
+        page.clock.install()
+        answered(page, server)
+        page.clock.run_for(9_000)
+        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        page.clock.run_for(4_000)
+        expect(page.get_by_role("alert")).to_contain_text("The connection was lost")
+
+
+def test_the_time_to_the_server_and_back(page, model):
+    """It is that of the page's own pings; those that the server sends of itself are no answers."""
+
+    def hear(line, message):
+        if message.kind is wire.Kind.PING:
+            line.send(wire.ping())
+
+    with running(model) as server:
+        page.clock.install()
+        line = answered(page, server, hear)
+        line.send(wire.ping())
+        page.clock.run_for(1_000)
+        expect(page.locator("#network")).to_have_text("–")
+        page.clock.run_for(1_000)
+        expect(page.locator("#network")).to_contain_text("ms")
+        shown = page.locator("#network").inner_text()
+        page.clock.run_for(500)
+        line.send(wire.ping())
+        line.send(wire.metadata({"type": "AgentText", "text": "Heard."}))
+        expect(page.get_by_role("log")).to_contain_text("Heard.")
+        assert page.locator("#network").inner_text() == shown

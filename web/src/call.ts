@@ -20,6 +20,8 @@ export interface Listener {
 }
 
 const PING_MILLISECONDS = 2000;
+/** Pings in a row, 10 s, during which nothing was heard: the server says something every 5 s, and answers pings. */
+const SILENT_PINGS = 5;
 
 export class Call {
   #listener: Listener;
@@ -29,7 +31,10 @@ export class Call {
   #begun = false;
   #over = false;
   #error = "";
+  /** When the ping was sent whose answer is awaited, 0 if none is. */
   #pinged = 0;
+  /** Counted in pings, not by the clock: a machine that has slept hears what has come before it judges. */
+  #silence = 0;
   #pings = 0;
 
   private constructor(listener: Listener) {
@@ -88,21 +93,33 @@ export class Call {
       socket.onclose = () => reject(new CallError(UNREACHABLE));
     });
     socket.onclose = (event) => this.#closed(event.code);
-    this.#pings = window.setInterval(() => {
-      this.#pinged = performance.now();
-      this.#send(Kind.ping);
-    }, PING_MILLISECONDS);
+    this.#pings = window.setInterval(() => this.#ping(), PING_MILLISECONDS);
+  }
+
+  #ping(): void {
+    if (++this.#silence > SILENT_PINGS) this.#finish(new CallError(LOST));
+    if (this.#pinged) return;
+    this.#pinged = performance.now();
+    this.#send(Kind.ping);
   }
 
   #take(data: ArrayBuffer, coding: Coding): void {
     const message = parse(data);
     if (!message || this.#over) return;
+    this.#silence = 0;
     const { kind, payload } = message;
     if (kind === Kind.handshake) this.#begin(coding);
     else if (kind === Kind.audio) coding.decode(payload);
-    else if (kind === Kind.ping && this.#pinged) this.#listener.roundTrip(performance.now() - this.#pinged);
+    else if (kind === Kind.ping) this.#answered();
     else if (kind === Kind.error) this.#error = new TextDecoder().decode(payload);
     else if (kind === Kind.metadata) this.#told(JSON.parse(new TextDecoder().decode(payload)) as Told);
+  }
+
+  /** Takes a ping: the answer to one of its own, or a sign that the server lives. */
+  #answered(): void {
+    if (!this.#pinged) return;
+    this.#listener.roundTrip(performance.now() - this.#pinged);
+    this.#pinged = 0;
   }
 
   #told(event: Told): void {
