@@ -27,6 +27,15 @@ FAKE = (
     "--use-fake-device-for-media-stream",
     f"--use-file-for-fake-audio-capture={EXAMPLES / 'question.wav'}%noloop",
 )
+DEVICE = """
+const Context = AudioContext;
+window.AudioContext = class extends Context {
+  constructor(options) { super({ ...options, sampleRate: window.deviceRate }); window.context = this; }
+};
+const devices = navigator.mediaDevices, getUserMedia = devices.getUserMedia.bind(devices);
+devices.getUserMedia = async (wanted) => (window.microphone = await getUserMedia(wanted));
+"""
+"""Keeps what the page has of the device where a test can reach it; ``deviceRate`` is its rate, if that is set."""
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +76,10 @@ def model():
         yield made
 
 
-def answered(page, server, hear=lambda line, message: None):
+def answered(page, server):
     """Begin a call that the test answers in the server's place; return its websocket, as the server has it."""
     lines = []
-
-    def answer(line):
-        line.on_message(lambda message: hear(line, wire.parse(message)))
-        lines.append(line)
-
-    page.route_web_socket(re.compile("/api/chat"), answer)
+    page.route_web_socket(re.compile("/api/chat"), lambda line: lines.append(line))  # noqa: PLW0108 -- Playwright sets attributes on it
     page.goto(server.url("/"))
     page.get_by_role("button", name="Talk").click()
     expect(page.get_by_role("status")).to_have_text("Waiting for the server.")
@@ -107,7 +111,11 @@ def found_again(pieces_of, sound, seconds=0.2):
     return np.mean([likeness(piece) > 0.8 for piece in loud])
 
 
-def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path):
+@pytest.mark.parametrize("browser", ["new", "old"])
+def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path, browser):
+    """So it is in a browser without codecs, on a device whose rate is not the page's."""
+    if browser == "old":
+        page.add_init_script("delete window.AudioEncoder; window.deviceRate = 44100; " + DEVICE)
     with duplex.load("tiny") as tiny, running(tiny, Settings(record=tmp_path / "calls")) as server:
         page.goto(server.url("/"))
         page.get_by_role("button", name="Talk").click()
@@ -208,7 +216,13 @@ def test_a_server_that_wants_a_token(page, model):
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(None, "cannot be reached"), (403, "does not let you in"), (429, "Wait a minute"), (502, "in trouble"), (404, "Reload")],
+    [
+        (None, "cannot be reached"),
+        (403, "does not let you in"),
+        (429, "Wait a minute"),
+        (502, "in trouble"),
+        (404, "Reload"),
+    ],
 )
 def test_no_ticket(page, model, status, advice):
     """Each reason why a token does not let its owner in has words of its own."""
@@ -251,17 +265,13 @@ def test_a_server_that_falls_silent(page, model):
 
 def test_the_time_to_the_server_and_back(page, model):
     """It is that of the page's own pings; those that the server sends of itself are no answers."""
-
-    def hear(line, message):
-        if message.kind is wire.Kind.PING:
-            line.send(wire.ping())
-
     with running(model) as server:
         page.clock.install()
-        line = answered(page, server, hear)
+        line = answered(page, server)
+        line.on_message(lambda message: line.send(wire.ping()) if message == wire.ping() else None)
         line.send(wire.ping())
         page.clock.run_for(1_000)
-        expect(page.locator("#network")).to_have_text("–")
+        expect(page.locator("#network")).to_have_text("\N{EN DASH}")
         page.clock.run_for(1_000)
         expect(page.locator("#network")).to_contain_text("ms")
         shown = page.locator("#network").inner_text()
@@ -270,3 +280,30 @@ def test_the_time_to_the_server_and_back(page, model):
         line.send(wire.metadata({"type": "AgentText", "text": "Heard."}))
         expect(page.get_by_role("log")).to_contain_text("Heard.")
         assert page.locator("#network").inner_text() == shown
+
+
+def test_a_microphone_that_is_unplugged(page, model):
+    page.add_init_script(DEVICE)
+    with running(model) as server:
+        answered(page, server)
+        page.evaluate("microphone.getTracks()[0].dispatchEvent(new Event('ended'))")
+        expect(page.get_by_role("alert")).to_contain_text("The microphone is gone")
+        assert page.evaluate("context.state") == "closed"
+
+
+def test_a_device_that_pauses_the_sound(page, model):
+    """The page goes on as soon as it may, and gives up after a while."""
+    page.add_init_script(DEVICE)
+    with running(model) as server:
+        page.clock.install()
+        answered(page, server)
+        page.evaluate("context.suspend()")
+        page.wait_for_function("context.state === 'running'")
+        page.evaluate("void (context.resume = async () => { throw new Error('not now'); })")
+        page.evaluate("context.suspend()")
+        page.wait_for_function("context.state === 'suspended'")
+        page.clock.run_for(4_000)
+        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        page.clock.run_for(2_000)
+        expect(page.get_by_role("alert")).to_contain_text("The device has paused the sound")
+        assert page.complaints == []

@@ -1,7 +1,8 @@
 // One call: a websocket, and the sound in both directions.
 
-import { type Coding, RATE, makeCoding } from "./coding";
+import { type Coding, makeCoding } from "./coding";
 import { CallError, LOST, UNKNOWN_TOKEN, UNREACHABLE, codingAdvice, soundAdvice, ticketAdvice } from "./problems";
+import { RATE } from "./rate";
 import { type BufferState, Sound } from "./sound";
 import { Kind, type Told, encode, parse } from "./wire";
 
@@ -75,7 +76,11 @@ export class Call {
       onError: (problem) => this.#finish(new CallError(codingAdvice(problem))),
     });
     this.#coding = coding;
-    this.#sound = await Sound.open((piece) => this.#hearUser(piece), (state) => this.#listener.buffered(state));
+    this.#sound = await Sound.open({
+      heard: (piece) => this.#hearUser(piece),
+      buffered: (state) => this.#listener.buffered(state),
+      stopped: (problem) => this.#finish(problem),
+    });
     return coding;
   }
 
@@ -166,7 +171,7 @@ export class Call {
     clearInterval(this.#pings);
     this.#socket?.close(1000);
     this.#coding?.close();
-    void this.#sound?.close();
+    this.#sound?.close();
   }
 }
 

@@ -5,6 +5,8 @@ export class CallError extends Error {}
 
 export const UNREACHABLE = "The server cannot be reached. Is it running? Reload the page and try again.";
 export const LOST = "The connection was lost. Check your network and press Talk to call again.";
+export const UNPLUGGED = "The microphone is gone. Plug it in again or choose another, then press Talk to call again.";
+export const PAUSED = "The device has paused the sound, perhaps for a phone call. Press Talk to call again when that is over.";
 export const UNKNOWN_TOKEN = "The server does not know this token. Check it and try again.";
 
 /** What to do when the server gives no ticket; `status` is that of its answer. */
@@ -23,6 +25,8 @@ export function soundAdvice(problem: unknown): string {
   if (name === "NotAllowedError") return "The microphone was refused. Allow it in the address bar, then press Talk again.";
   if (name === "NotFoundError") return "There is no microphone. Plug one in, then press Talk again.";
   if (name === "NotReadableError") return "Another program uses the microphone. Close it, then press Talk again.";
+  if (name === "NotSupportedError")
+    return "The microphone and the loudspeaker run at different rates, which this browser cannot join. Use one device for both, or another browser.";
   return `Sound does not work in this browser (${String(problem)}). Try a newer one.`;
 }
 

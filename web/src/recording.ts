@@ -1,6 +1,6 @@
 // The conversation as a stereo wav file, user left, agent right, on the clock of the user's microphone.
 
-import { RATE } from "./coding";
+import { RATE } from "./rate";
 
 /** How much of the agent's sound must wait before it is taken, as in the jitter buffer: what comes late tears nothing. */
 const AHEAD = 0.12 * RATE;
