@@ -307,3 +307,31 @@ def test_a_device_that_pauses_the_sound(page, model):
         page.clock.run_for(2_000)
         expect(page.get_by_role("alert")).to_contain_text("The device has paused the sound")
         assert page.complaints == []
+
+
+STALL = """
+async () => {
+  const context = new OfflineAudioContext(1, 2 * 48000, 48000);
+  await context.audioWorklet.addModule("playback-worklet.js");
+  const node = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
+  node.connect(context.destination);
+  const play = async (frames) => {
+    for (const level of frames) node.port.postMessage(new Float32Array(3840).fill(level));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  };
+  await play([0.1, 0.1, 0.1]);
+  context.suspend(1).then(() => play([0.2, 0.3, 0.4, 0.5, 0.6])).then(() => context.resume());
+  return [...(await context.startRendering()).getChannelData(0)];
+}
+"""
+"""Plays three frames; when they are long over, five more come at once."""
+
+
+def test_a_burst_after_a_stall_keeps_nothing_late(page, model):
+    with running(model) as server:
+        page.goto(server.url("/"))
+        heard = np.array(page.evaluate(STALL))
+    before, after = np.split(heard, [48000])
+    assert np.sum(before > 0) == pytest.approx(3 * 3840, abs=64), "nothing of what came in time is lost"
+    assert after.max() == pytest.approx(0.6)
+    assert np.sum(after > 0) <= (0.12 + 0.08) * 48000 + 128, "seconds of delay: the target and a frame"
