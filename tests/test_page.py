@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import threading
+from importlib.resources import files
 from pathlib import Path
 
 import av
@@ -146,6 +147,16 @@ def test_everything_works_from_the_keyboard(page, model):
         expect(page.get_by_role("button", name="Mute")).to_have_attribute("aria-pressed", "true")
         page.get_by_role("button", name="Hang up").press("Space")
         expect(page.get_by_role("status")).to_have_text("The conversation is over.")
+
+
+def test_a_double_click_is_one_click(page, model):
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.get_by_role("button", name="Talk").dblclick()
+        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        page.get_by_role("button", name="Hang up").dblclick()
+        expect(page.get_by_role("status")).to_have_text("The conversation is over.")
+        expect(page.get_by_role("button", name="Talk")).to_be_enabled()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -335,3 +346,43 @@ def test_a_burst_after_a_stall_keeps_nothing_late(page, model):
     assert np.sum(before > 0) == pytest.approx(3 * 3840, abs=64), "nothing of what came in time is lost"
     assert after.max() == pytest.approx(0.6)
     assert np.sum(after > 0) <= (0.12 + 0.08) * 48000 + 128, "seconds of delay: the target and a frame"
+
+
+def test_a_call_is_kept_until_the_next_one_begins(page, model, tmp_path):
+    save = page.get_by_role("button", name="Save the recording")
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("log")).not_to_be_empty()
+        page.get_by_role("button", name="Hang up").click()
+    page.get_by_role("button", name="Talk").click()
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+    expect(page.get_by_role("log")).not_to_be_empty()
+    with page.expect_download() as download:
+        save.click()
+    download.value.save_as(tmp_path / "page.wav")
+    assert channels(tmp_path / "page.wav").shape[1] > 0
+    page.evaluate("document.querySelector('#words').append('of the call before')")
+    with running(model, port=server.port):
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        expect(save).to_be_disabled()
+        expect(page.get_by_role("log")).not_to_contain_text("of the call before")
+
+
+def test_of_a_long_call_the_end_is_kept(page, model, tmp_path):
+    """An hour of it; here it has two seconds."""
+    script = files("duplex.server").joinpath("page", "main.js").read_text()
+    assert script.count("3600") == 1
+    page.route(
+        "**/main.js", lambda route: route.fulfill(body=script.replace("3600", "2"), content_type="text/javascript")
+    )
+    with running(model) as server:
+        answered(page, server)
+        expect(page.get_by_text("Only the last hour is kept")).to_be_visible(timeout=10_000)
+        page.wait_for_timeout(1_000)
+        page.get_by_role("button", name="Hang up").click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save the recording").click()
+    download.value.save_as(tmp_path / "page.wav")
+    assert 2 <= channels(tmp_path / "page.wav").shape[1] / RATE < 3

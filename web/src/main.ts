@@ -19,6 +19,7 @@ const mute = element<HTMLButtonElement>("mute");
 const save = element<HTMLButtonElement>("save");
 const status = element("status");
 const problem = element("problem");
+const kept = element("kept");
 const words = element("words");
 const tokenField = element<HTMLFormElement>("token-field");
 const token = element<HTMLInputElement>("token");
@@ -41,6 +42,12 @@ class View implements Listener {
   }
 
   begun(): void {
+    // What was kept of the call before goes only now: this one has come about.
+    recording = new Recording();
+    save.disabled = true;
+    kept.textContent = "";
+    timeline.clear();
+    words.replaceChildren();
     say("Talk: it listens.");
     mute.disabled = false;
     document.body.dataset.state = "talking";
@@ -48,6 +55,8 @@ class View implements Listener {
 
   userSound(sound: Float32Array): void {
     recording.hearUser(sound);
+    // Once, or it would be read aloud again and again.
+    if (recording.cut && !kept.textContent) kept.textContent = "Only the last hour is kept in the recording.";
     this.#user = Math.max(this.#user, level(sound));
     this.#samples += sound.length;
     if (this.#samples < samplesPerFrame) return;
@@ -110,7 +119,7 @@ class View implements Listener {
     meter("agent-level", 0);
     document.body.dataset.state = "idle";
     mute.disabled = true;
-    save.disabled = recording.seconds === 0;
+    save.disabled = recording.empty;
     button();
   }
 
@@ -132,9 +141,6 @@ async function start(): Promise<void> {
     return;
   }
   starting = true;
-  recording = new Recording();
-  timeline.clear();
-  words.replaceChildren();
   complain("");
   say("Allow the microphone, please.");
   button();
@@ -174,7 +180,12 @@ function speaks(side: "user" | "agent", speaking: boolean): void {
   element(`${side}-speaks`).dataset.on = String(speaking);
 }
 
-talk.addEventListener("click", () => (call ? call.end() : void start()));
+talk.addEventListener("click", (event) => {
+  // The second click of a double click would undo the first.
+  if (event.detail > 1) return;
+  if (call) call.end();
+  else void start();
+});
 mute.addEventListener("click", () => {
   if (call) call.muted = !call.muted;
   button();
