@@ -386,3 +386,28 @@ def test_of_a_long_call_the_end_is_kept(page, model, tmp_path):
             page.get_by_role("button", name="Save the recording").click()
     download.value.save_as(tmp_path / "page.wav")
     assert 2 <= channels(tmp_path / "page.wav").shape[1] / RATE < 3
+
+
+def test_words_are_added_whole_and_once(page, model):
+    """A screen reader reads what changes: no more than the word that came."""
+    with running(model) as server:
+        line = answered(page, server)
+        page.evaluate(
+            """
+            window.changes = [];
+            const tell = ({ type, addedNodes, removedNodes }) =>
+              changes.push([type, [...addedNodes].map((node) => node.textContent), removedNodes.length]);
+            new MutationObserver((records) => records.forEach(tell)).observe(
+              document.querySelector("#words"), { subtree: true, childList: true, characterData: true });
+            """
+        )
+        for piece in ("The", " cap", "ital", " of", " France."):
+            line.send(wire.metadata({"type": "AgentText", "text": piece}))
+        expect(page.get_by_role("log")).to_have_text("The capital of France.")
+        line.send(wire.metadata({"type": "UserSpeechStarted"}))
+        line.send(wire.metadata({"type": "AgentText", "text": "Paris"}))
+        page.get_by_role("button", name="Hang up").click()
+        expect(page.get_by_role("log").locator("p")).to_have_text(["The capital of France.", "Paris"])
+        changes = page.evaluate("changes")
+    assert {(kind, removed) for kind, _, removed in changes} == {("childList", 0)}
+    assert [text for _, (text,), _ in changes] == ["The", " capital", " of", " France.", "Paris"]

@@ -6,6 +6,7 @@ import { Recording } from "./recording";
 import { type BufferState, level } from "./sound";
 import { Timeline } from "./timeline";
 import type { Told } from "./wire";
+import { Words } from "./words";
 
 interface Info {
   model: string;
@@ -20,7 +21,7 @@ const save = element<HTMLButtonElement>("save");
 const status = element("status");
 const problem = element("problem");
 const kept = element("kept");
-const words = element("words");
+const words = new Words(element("words"));
 const tokenField = element<HTMLFormElement>("token-field");
 const token = element<HTMLInputElement>("token");
 const timeline = new Timeline(element<HTMLCanvasElement>("lanes"));
@@ -35,7 +36,6 @@ class View implements Listener {
   #agent = 0;
   #samples = 0;
   #lost = 0;
-  #paragraph: HTMLElement | null = null;
 
   queued(position: number): void {
     say(position === 1 ? "You are next in the queue." : `You are number ${position} in the queue.`);
@@ -47,7 +47,7 @@ class View implements Listener {
     save.disabled = true;
     kept.textContent = "";
     timeline.clear();
-    words.replaceChildren();
+    words.clear();
     say("Talk: it listens.");
     mute.disabled = false;
     document.body.dataset.state = "talking";
@@ -75,10 +75,10 @@ class View implements Listener {
   told(event: Told): void {
     switch (event.type) {
       case "AgentText":
-        this.#write(event.text ?? "");
+        words.write(event.text ?? "");
         break;
       case "UserSpeechStarted":
-        this.#paragraph = null;
+        words.endTurn();
         speaks("user", true);
         break;
       case "UserSpeechStopped":
@@ -111,6 +111,7 @@ class View implements Listener {
 
   ended(error: CallError | null): void {
     call = null;
+    words.endTurn();
     say(error ? "" : "The conversation is over.");
     complain(error?.message ?? "");
     speaks("user", false);
@@ -121,15 +122,6 @@ class View implements Listener {
     mute.disabled = true;
     save.disabled = recording.empty;
     button();
-  }
-
-  #write(piece: string): void {
-    if (!this.#paragraph) {
-      this.#paragraph = document.createElement("p");
-      words.append(this.#paragraph);
-    }
-    this.#paragraph.textContent += piece;
-    words.scrollTop = words.scrollHeight;
   }
 }
 
