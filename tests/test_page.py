@@ -137,16 +137,56 @@ def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path, browser)
 
 
 def test_everything_works_from_the_keyboard(page, model):
+    """The focus stays where it was put."""
+    mute = page.get_by_role("button", name="Mute")
     with running(model) as server:
         page.goto(server.url("/"))
         page.keyboard.press("Tab")
         expect(page.get_by_role("button", name="Talk")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        expect(page.get_by_role("button", name="Hang up")).to_be_focused()
         page.keyboard.press("m")
-        expect(page.get_by_role("button", name="Mute")).to_have_attribute("aria-pressed", "true")
+        expect(mute).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("M")  # with Caps Lock
+        expect(mute).to_have_attribute("aria-pressed", "false")
+        for _ in range(2):  # held down: once
+            page.keyboard.down("m")
+        expect(mute).to_have_attribute("aria-pressed", "true")
+        page.keyboard.up("m")
+        for modifier in ("Alt", "Control", "Meta"):
+            page.keyboard.press(f"{modifier}+m")
+        expect(mute).to_have_attribute("aria-pressed", "true")
         page.get_by_role("button", name="Hang up").press("Space")
         expect(page.get_by_role("status")).to_have_text("The conversation is over.")
+        expect(page.get_by_role("button", name="Talk")).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(mute).to_be_focused()
+        expect(mute).to_be_disabled()
+        page.keyboard.press("Enter")
+        page.keyboard.press("m")
+        expect(mute).to_have_attribute("aria-pressed", "false")
+
+
+@pytest.mark.parametrize(("motion", "fewest", "most"), [("reduce", 2, 6), ("no-preference", 10, 40)])
+def test_motion_that_is_unwelcome(page, model, motion, fewest, most):
+    """The lanes change twice a second then, not with every frame."""
+    page.emulate_media(reduced_motion=motion)
+    with running(model) as server:
+        answered(page, server)
+        drawn = page.evaluate(
+            """
+            async () => {
+              const lanes = document.querySelector("#lanes"), drawn = new Set();
+              for (const end = performance.now() + 2000; performance.now() < end; ) {
+                drawn.add(lanes.toDataURL());
+                await new Promise((resolve) => setTimeout(resolve, 20));
+              }
+              return drawn.size;
+            }
+            """
+        )
+    assert fewest <= drawn <= most
 
 
 def test_a_double_click_is_one_click(page, model):
@@ -223,6 +263,8 @@ def test_a_server_that_wants_a_token(page, model):
         page.get_by_label("Token of this server").fill(TOKEN)
         page.get_by_label("Token of this server").press("Enter")
         expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        page.get_by_label("Token of this server").press("Enter")
+        expect(page.get_by_role("button", name="Hang up")).to_be_enabled()
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,12 @@ class View implements Listener {
   begun(): void {
     // What was kept of the call before goes only now: this one has come about.
     recording = new Recording();
-    save.disabled = true;
+    able(save, false);
     kept.textContent = "";
     timeline.clear();
     words.clear();
     say("Talk: it listens.");
-    mute.disabled = false;
+    able(mute, true);
     document.body.dataset.state = "talking";
   }
 
@@ -119,13 +119,14 @@ class View implements Listener {
     meter("user-level", 0);
     meter("agent-level", 0);
     document.body.dataset.state = "idle";
-    mute.disabled = true;
-    save.disabled = recording.empty;
+    able(mute, false);
+    able(save, !recording.empty);
     button();
   }
 }
 
 async function start(): Promise<void> {
+  if (call || starting) return;
   const secret = token.value.trim();
   if (!tokenField.hidden && !secret) {
     complain("This server asks for a token. Type it in, then press Talk.");
@@ -144,9 +145,18 @@ async function start(): Promise<void> {
 
 function button(): void {
   talk.textContent = call ? "Hang up" : "Talk";
-  talk.disabled = starting;
+  able(talk, !starting);
   talk.dataset.on = String(call !== null);
   mute.setAttribute("aria-pressed", String(call?.muted ?? false));
+}
+
+/** Says whether a button can be used. It keeps the focus if not: who uses the keyboard would lose their place. */
+function able(button: HTMLButtonElement, can: boolean): void {
+  button.setAttribute("aria-disabled", String(!can));
+}
+
+function isAble(button: HTMLButtonElement): boolean {
+  return button.getAttribute("aria-disabled") !== "true";
 }
 
 function say(text: string): void {
@@ -179,14 +189,15 @@ talk.addEventListener("click", (event) => {
   else void start();
 });
 mute.addEventListener("click", () => {
-  if (call) call.muted = !call.muted;
+  if (call && isAble(mute)) call.muted = !call.muted;
   button();
 });
 tokenField.addEventListener("submit", (event) => {
   event.preventDefault();
-  talk.click();
+  void start();
 });
 save.addEventListener("click", () => {
+  if (!isAble(save)) return;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(recording.wav());
   link.download = `duplex-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.wav`;
@@ -194,7 +205,9 @@ save.addEventListener("click", () => {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "m" && !event.ctrlKey && !event.metaKey && document.activeElement !== token && !mute.disabled) mute.click();
+  const alone = !event.repeat && !event.altKey && !event.ctrlKey && !event.metaKey;
+  // With Caps Lock the key is M; an event of a password manager has none.
+  if (alone && /^m$/i.test(event.key) && document.activeElement !== token) mute.click();
 });
 window.addEventListener("pagehide", () => call?.end());
 
