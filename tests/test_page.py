@@ -344,6 +344,18 @@ def test_a_microphone_that_is_unplugged(page, model):
         assert page.evaluate("context.state") == "closed"
 
 
+def test_a_microphone_that_cannot_be_joined(page, model):
+    """As in Firefox, where its rate is another than the context's; everything is let go."""
+    refuse = "() => { throw new DOMException('', 'NotSupportedError'); }"
+    page.add_init_script(f"{DEVICE} AudioContext.prototype.createMediaStreamSource = {refuse};")
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.get_by_role("button", name="Talk").click()
+        expect(page.get_by_role("alert")).to_contain_text("Use one device for both")
+        assert page.evaluate("[context.state, microphone.getTracks()[0].readyState]") == ["closed", "ended"]
+        assert page.complaints == []
+
+
 def test_a_device_that_pauses_the_sound(page, model):
     """The page goes on as soon as it may, and gives up after a while."""
     page.add_init_script(DEVICE)
