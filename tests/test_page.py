@@ -134,6 +134,8 @@ def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path, browser)
     theirs = channels(recorded / "dialogue.wav")
     assert found_again(theirs[1], agent) > 0.7, "the agent, as the server recorded it"
     assert found_again(theirs[0], user) > 0.7
+    asked = channels(EXAMPLES / "question.wav")[0]
+    assert found_again(asked, user) > 0.5, "neither faster nor slower than it was"
 
 
 def test_everything_works_from_the_keyboard(page, model):
