@@ -1,15 +1,14 @@
 // One call: a websocket, and the sound in both directions.
 
-import { type Coding, RATE, makeCoding } from "./coding";
+import { type Coding, makeCoding } from "./coding";
+import { CallError, LOST, UNKNOWN_TOKEN, UNREACHABLE, codingAdvice, soundAdvice, ticketAdvice } from "./problems";
+import { RATE } from "./rate";
 import { type BufferState, Sound } from "./sound";
 import { Kind, type Told, encode, parse } from "./wire";
 
-/** Why a call did not come about, or ended, and what to do. */
-export class CallError extends Error {}
-
 export interface Listener {
   queued(position: number): void;
-  begun(format: "opus" | "pcm"): void;
+  begun(): void;
   /** A piece of the user's voice, at 48 kHz. */
   userSound(sound: Float32Array): void;
   agentSound(sound: Float32Array): void;
@@ -17,91 +16,115 @@ export interface Listener {
   buffered(state: BufferState): void;
   /** Milliseconds to the server and back. */
   roundTrip(milliseconds: number): void;
-  /** The call is over; `problem` says why, unless the user ended it. */
+  /** The call is over, or did not come about; `problem` says why, unless the user ended it. */
   ended(problem: CallError | null): void;
 }
 
 const PING_MILLISECONDS = 2000;
-const LOST = "The connection was lost. Check your network and press Talk to call again.";
+/** Pings in a row, 10 s, during which nothing was heard: the server says something every 5 s, and answers pings. */
+const SILENT_PINGS = 5;
 
 export class Call {
   #listener: Listener;
-  #sound!: Sound;
-  #socket!: WebSocket;
-  #coding!: Coding;
+  #sound: Sound | null = null;
+  #socket: WebSocket | null = null;
+  #coding: Coding | null = null;
   #begun = false;
   #over = false;
   #error = "";
+  /** When the ping was sent whose answer is awaited, 0 if none is. */
   #pinged = 0;
+  /** Counted in pings, not by the clock: a machine that has slept hears what has come before it judges. */
+  #silence = 0;
   #pings = 0;
 
   private constructor(listener: Listener) {
     this.#listener = listener;
   }
 
-  /** Asks for the microphone, then calls. `token` is what the server asks for, if it does. */
-  static async start(listener: Listener, token: string): Promise<Call> {
+  /** Asks for the microphone, then calls; none if it ended meanwhile. `token` is what the server asks for, if it does. */
+  static async start(listener: Listener, token: string): Promise<Call | null> {
     const call = new Call(listener);
     try {
-      call.#coding = await makeCoding({
-        onBytes: (bytes) => call.#send(Kind.audio, bytes),
-        onSound: (sound) => call.#hearAgent(sound),
-      });
-      call.#sound = await Sound.open((piece) => call.#hearUser(piece), (state) => listener.buffered(state));
+      const coding = await call.#open();
+      await call.#connect(coding, token ? await fetchTicket(token) : "");
     } catch (problem) {
-      throw new CallError(microphoneAdvice(problem));
+      call.#finish(problem instanceof CallError ? problem : new CallError(soundAdvice(problem)));
     }
-    try {
-      const ticket = token ? await fetchTicket(token) : "";
-      await call.#connect(ticket);
-    } catch (problem) {
-      await call.end();
-      throw problem;
-    }
-    return call;
+    if (!call.#over) return call;
+    // Something may have opened after the end.
+    call.#release();
+    return null;
   }
 
   get muted(): boolean {
-    return this.#sound.muted;
+    return this.#sound?.muted ?? false;
   }
 
   set muted(muted: boolean) {
-    this.#sound.muted = muted;
+    if (this.#sound) this.#sound.muted = muted;
   }
 
-  async end(): Promise<void> {
+  end(): void {
     this.#finish(null);
   }
 
-  async #connect(ticket: string): Promise<void> {
+  async #open(): Promise<Coding> {
+    const coding = await makeCoding({
+      onBytes: (bytes) => this.#send(Kind.audio, bytes),
+      onSound: (sound) => this.#hearAgent(sound),
+      onError: (problem) => this.#finish(new CallError(codingAdvice(problem))),
+    });
+    this.#coding = coding;
+    this.#sound = await Sound.open({
+      heard: (piece) => this.#hearUser(piece),
+      buffered: (state) => this.#listener.buffered(state),
+      stopped: (problem) => this.#finish(problem),
+    });
+    return coding;
+  }
+
+  async #connect(coding: Coding, ticket: string): Promise<void> {
     const address = new URL("api/chat", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
-    address.searchParams.set("format", this.#coding.format);
+    address.searchParams.set("format", coding.format);
     address.searchParams.set("events", "full");
     if (ticket) address.searchParams.set("ticket", ticket);
     const socket = (this.#socket = new WebSocket(address));
     socket.binaryType = "arraybuffer";
-    socket.onmessage = (event: MessageEvent<ArrayBuffer>) => this.#take(event.data);
+    socket.onmessage = (event: MessageEvent<ArrayBuffer>) => this.#take(event.data, coding);
     await new Promise<void>((resolve, reject) => {
       socket.onopen = () => resolve();
-      socket.onclose = () => reject(new CallError("The server cannot be reached. Is it running? Reload the page and try again."));
+      socket.onclose = () => reject(new CallError(UNREACHABLE));
     });
     socket.onclose = (event) => this.#closed(event.code);
-    this.#pings = window.setInterval(() => {
-      this.#pinged = performance.now();
-      this.#send(Kind.ping);
-    }, PING_MILLISECONDS);
+    this.#pings = window.setInterval(() => this.#ping(), PING_MILLISECONDS);
   }
 
-  #take(data: ArrayBuffer): void {
+  #ping(): void {
+    if (++this.#silence > SILENT_PINGS) this.#finish(new CallError(LOST));
+    if (this.#pinged) return;
+    this.#pinged = performance.now();
+    this.#send(Kind.ping);
+  }
+
+  #take(data: ArrayBuffer, coding: Coding): void {
     const message = parse(data);
-    if (!message) return;
+    if (!message || this.#over) return;
+    this.#silence = 0;
     const { kind, payload } = message;
-    if (kind === Kind.handshake) this.#begin();
-    else if (kind === Kind.audio) this.#coding.decode(payload);
-    else if (kind === Kind.ping && this.#pinged) this.#listener.roundTrip(performance.now() - this.#pinged);
+    if (kind === Kind.handshake) this.#begin(coding);
+    else if (kind === Kind.audio) coding.decode(payload);
+    else if (kind === Kind.ping) this.#answered();
     else if (kind === Kind.error) this.#error = new TextDecoder().decode(payload);
     else if (kind === Kind.metadata) this.#told(JSON.parse(new TextDecoder().decode(payload)) as Told);
+  }
+
+  /** Takes a ping: the answer to one of its own, or a sign that the server lives. */
+  #answered(): void {
+    if (!this.#pinged) return;
+    this.#listener.roundTrip(performance.now() - this.#pinged);
+    this.#pinged = 0;
   }
 
   #told(event: Told): void {
@@ -109,23 +132,23 @@ export class Call {
     else this.#listener.told(event);
   }
 
-  #begin(): void {
-    const header = this.#coding.header();
+  #begin(coding: Coding): void {
+    const header = coding.header();
     if (header) this.#send(Kind.audio, header);
     this.#begun = true;
-    this.#listener.begun(this.#coding.format);
+    this.#listener.begun();
   }
 
   #hearUser(piece: Float32Array<ArrayBuffer>): void {
     if (!this.#begun || this.#over) return;
     this.#listener.userSound(piece);
-    this.#coding.encode(piece);
+    this.#coding?.encode(piece);
   }
 
   #hearAgent(sound: Float32Array): void {
     if (this.#over) return;
     this.#listener.agentSound(sound);
-    this.#sound.play(sound);
+    this.#sound?.play(sound);
   }
 
   #send(kind: number, payload?: Uint8Array): void {
@@ -140,27 +163,36 @@ export class Call {
   #finish(problem: CallError | null): void {
     if (this.#over) return;
     this.#over = true;
+    this.#release();
+    this.#listener.ended(problem);
+  }
+
+  #release(): void {
     clearInterval(this.#pings);
     this.#socket?.close(1000);
-    this.#coding.close();
-    void this.#sound.close();
-    this.#listener.ended(problem);
+    this.#coding?.close();
+    this.#sound?.close();
   }
 }
 
 async function fetchTicket(token: string): Promise<string> {
-  const answer = await fetch("api/ticket", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
-  if (!answer.ok) throw new CallError("The server does not know this token. Check it and try again.");
-  return ((await answer.json()) as { ticket: string }).ticket;
+  const headers = authorization(token);
+  try {
+    const answer = await fetch("api/ticket", { method: "POST", headers });
+    if (!answer.ok) throw new CallError(ticketAdvice(answer.status));
+    return ((await answer.json()) as { ticket: string }).ticket;
+  } catch (problem) {
+    throw problem instanceof CallError ? problem : new CallError(UNREACHABLE);
+  }
 }
 
-function microphoneAdvice(problem: unknown): string {
-  const name = problem instanceof DOMException ? problem.name : "";
-  if (!navigator.mediaDevices) return "Browsers give a microphone only to pages over HTTPS. Start the server with --tls.";
-  if (name === "NotAllowedError") return "The microphone was refused. Allow it in the address bar, then press Talk again.";
-  if (name === "NotFoundError") return "There is no microphone. Plug one in, then press Talk again.";
-  if (name === "NotReadableError") return "Another program uses the microphone. Close it, then press Talk again.";
-  return `Sound does not work in this browser (${String(problem)}). Try a newer one.`;
+function authorization(token: string): Headers {
+  try {
+    return new Headers({ Authorization: `Bearer ${token}` });
+  } catch {
+    // It has letters that no header can carry.
+    throw new CallError(UNKNOWN_TOKEN);
+  }
 }
 
 function sentence(text: string): string {

@@ -1,14 +1,19 @@
-// Gathers the microphone's sound into pieces of 20 ms.
+// Gathers the microphone's sound into pieces of 20 ms, at the page's rate.
 
-const PIECE = 960;
+import { RATE } from "./rate";
+import { Resampler } from "./resampler";
+
+const PIECE = RATE * 0.02;
 
 class Capture extends AudioWorkletProcessor {
+  #resampler = new Resampler(sampleRate, RATE);
   #piece = new Float32Array(PIECE);
   #filled = 0;
 
   override process(inputs: Float32Array[][]): boolean {
-    const sound = inputs[0]?.[0];
-    if (!sound) return true;
+    const block = inputs[0]?.[0];
+    if (!block) return true;
+    const sound = this.#resampler.feed(block);
     let at = 0;
     while (at < sound.length) {
       const part = sound.subarray(at, at + PIECE - this.#filled);

@@ -1,9 +1,9 @@
 // Sound to bytes and back: Opus by the browser's own codecs where it has them, else 16-bit samples.
 
 import { OggReader, OggWriter, isHeader } from "./ogg";
+import { RATE } from "./rate";
+import { Resampler } from "./resampler";
 
-/** Hertz of all sound in the page. */
-export const RATE = 48000;
 /** Hertz of 16-bit samples on the wire. */
 const WIRE_RATE = 24000;
 const PACKET_SECONDS = 0.02;
@@ -16,12 +16,15 @@ export interface Coding {
   encode(sound: Float32Array<ArrayBuffer>): void;
   /** Takes the agent's bytes; what they become is given to `onSound`. */
   decode(bytes: Uint8Array): void;
+  /** Stops for good; may be called again. */
   close(): void;
 }
 
 interface Outputs {
   onBytes(bytes: Uint8Array): void;
   onSound(sound: Float32Array): void;
+  /** No more sound can be coded. */
+  onError(problem: DOMException): void;
 }
 
 const ENCODER = { codec: "opus", sampleRate: RATE, numberOfChannels: 1, bitrate: 32000 };
@@ -47,7 +50,7 @@ class OpusCoding implements Coding {
   #received = 0;
 
   constructor(outputs: Outputs) {
-    const error = (problem: DOMException) => console.error("sound cannot be coded", problem);
+    const error = (problem: DOMException) => outputs.onError(problem);
     this.#encoder = new AudioEncoder({
       error,
       output: (chunk) => {
@@ -95,17 +98,17 @@ class OpusCoding implements Coding {
   }
 
   close(): void {
-    this.#encoder.close();
-    this.#decoder.close();
+    // A codec that has failed is closed already.
+    for (const codec of [this.#encoder, this.#decoder]) if (codec.state !== "closed") codec.close();
   }
 }
 
-/** 16-bit samples at half the page's rate. */
+/** 16-bit samples at the wire's rate. */
 class PcmCoding implements Coding {
   readonly format = "pcm";
   #outputs: Outputs;
-  #down = new HalfBand();
-  #up = new HalfBand();
+  #down = new Resampler(RATE, WIRE_RATE);
+  #up = new Resampler(WIRE_RATE, RATE);
 
   constructor(outputs: Outputs) {
     this.#outputs = outputs;
@@ -116,40 +119,15 @@ class PcmCoding implements Coding {
   }
 
   encode(sound: Float32Array): void {
-    const smooth = this.#down.filter(sound);
-    const samples = new Int16Array(Math.floor(sound.length / (RATE / WIRE_RATE)));
-    for (let n = 0; n < samples.length; n++) {
-      samples[n] = Math.round(Math.max(-1, Math.min(32767 / 32768, smooth[2 * n]!)) * 32768);
-    }
-    this.#outputs.onBytes(new Uint8Array(samples.buffer));
+    const samples = this.#down.feed(sound);
+    const whole = Int16Array.from(samples, (sample) => Math.round(Math.max(-1, Math.min(32767 / 32768, sample)) * 32768));
+    this.#outputs.onBytes(new Uint8Array(whole.buffer));
   }
 
   decode(bytes: Uint8Array): void {
-    const samples = new Int16Array(bytes.slice().buffer);
-    const spread = new Float32Array(2 * samples.length);
-    samples.forEach((sample, n) => (spread[2 * n] = sample / 16384));
-    this.#outputs.onSound(this.#up.filter(spread));
+    const whole = new Int16Array(bytes.slice().buffer);
+    this.#outputs.onSound(this.#up.feed(Float32Array.from(whole, (sample) => sample / 32768)));
   }
 
   close(): void {}
-}
-
-/** A low-pass at a quarter of the rate: 31 taps of a windowed sinc. */
-class HalfBand {
-  static readonly #taps = Float32Array.from({ length: 31 }, (_, n) => {
-    const x = n - 15;
-    const sinc = x === 0 ? 0.5 : Math.sin((Math.PI * x) / 2) / (Math.PI * x);
-    return sinc * (0.54 + 0.46 * Math.cos((Math.PI * x) / 16));
-  });
-  #past = new Float32Array(30);
-
-  filter(sound: Float32Array): Float32Array {
-    const taps = HalfBand.#taps;
-    const input = new Float32Array(30 + sound.length);
-    input.set(this.#past);
-    input.set(sound, 30);
-    const output = sound.map((_, n) => taps.reduce((sum, tap, k) => sum + tap * input[n + k]!, 0));
-    this.#past = input.slice(sound.length);
-    return output;
-  }
 }

@@ -4,8 +4,15 @@
 // 2. While it plays, it reads up to half a per cent faster or slower, to keep its filling near the target: nobody hears
 //    that, and it is more than clocks ever drift.
 // 3. What is more than LIMIT is thrown away, down to the target.
+// 4. In the second after it has run dry, what is more than a frame above the target is thrown away already: what was
+//    late comes in a burst, and would keep all that follows late.
+
+/** Seconds. */
+const FRAME = 0.08;
+const SETTLING = 1;
 
 export class JitterBuffer {
+  readonly #rate: number;
   readonly #target: number;
   readonly #limit: number;
   #ring: Float32Array;
@@ -13,6 +20,8 @@ export class JitterBuffer {
   #written = 0;
   #smooth: number;
   #playing = false;
+  /** Samples to be played until it has settled after it has run dry. */
+  #settling = 0;
   underruns = 0;
   /** Samples that were thrown away. */
   dropped = 0;
@@ -20,6 +29,7 @@ export class JitterBuffer {
   correction = 0;
 
   constructor(rate: number, target = 0.12, limit = 0.6) {
+    this.#rate = rate;
     this.#target = this.#smooth = rate * target;
     this.#limit = rate * limit;
     this.#ring = new Float32Array(2 ** Math.ceil(Math.log2(rate * 4)));
@@ -32,7 +42,7 @@ export class JitterBuffer {
 
   push(sound: Float32Array): void {
     for (const sample of sound) this.#ring[this.#written++ & (this.#ring.length - 1)] = sample;
-    if (this.filled > this.#limit) {
+    if (this.filled > (this.#settling > 0 ? this.#target + FRAME * this.#rate : this.#limit)) {
       const excess = Math.floor(this.filled - this.#target);
       this.#read += excess;
       this.dropped += excess;
@@ -50,12 +60,14 @@ export class JitterBuffer {
       block.fill(0);
       return;
     }
+    this.#settling -= block.length;
     this.#smooth += (this.filled - this.#smooth) * 0.002;
     this.correction = Math.max(-0.005, Math.min(0.005, ((this.#smooth - this.#target) / this.#target) * 0.01));
     for (let n = 0; n < block.length; n++) {
       if (this.filled < 2) {
         block.fill(0, n);
         this.#playing = false;
+        this.#settling = SETTLING * this.#rate;
         this.underruns++;
         return;
       }

@@ -1,10 +1,12 @@
 // The page: one button, what is said, who speaks, and how the line is.
 
-import { Call, CallError, type Listener, samplesPerFrame } from "./call";
+import { Call, type Listener, samplesPerFrame } from "./call";
+import { type CallError, UNREACHABLE } from "./problems";
 import { Recording } from "./recording";
 import { type BufferState, level } from "./sound";
 import { Timeline } from "./timeline";
 import type { Told } from "./wire";
+import { Words } from "./words";
 
 interface Info {
   model: string;
@@ -18,7 +20,9 @@ const mute = element<HTMLButtonElement>("mute");
 const save = element<HTMLButtonElement>("save");
 const status = element("status");
 const problem = element("problem");
-const words = element("words");
+const kept = element("kept");
+const words = new Words(element("words"));
+const tokenField = element<HTMLFormElement>("token-field");
 const token = element<HTMLInputElement>("token");
 const timeline = new Timeline(element<HTMLCanvasElement>("lanes"));
 
@@ -32,20 +36,27 @@ class View implements Listener {
   #agent = 0;
   #samples = 0;
   #lost = 0;
-  #paragraph: HTMLElement | null = null;
 
   queued(position: number): void {
     say(position === 1 ? "You are next in the queue." : `You are number ${position} in the queue.`);
   }
 
   begun(): void {
+    // What was kept of the call before goes only now: this one has come about.
+    recording = new Recording();
+    able(save, false);
+    kept.textContent = "";
+    timeline.clear();
+    words.clear();
     say("Talk: it listens.");
-    mute.disabled = false;
+    able(mute, true);
     document.body.dataset.state = "talking";
   }
 
   userSound(sound: Float32Array): void {
     recording.hearUser(sound);
+    // Once, or it would be read aloud again and again.
+    if (recording.cut && !kept.textContent) kept.textContent = "Only the last hour is kept in the recording.";
     this.#user = Math.max(this.#user, level(sound));
     this.#samples += sound.length;
     if (this.#samples < samplesPerFrame) return;
@@ -64,10 +75,10 @@ class View implements Listener {
   told(event: Told): void {
     switch (event.type) {
       case "AgentText":
-        this.#write(event.text ?? "");
+        words.write(event.text ?? "");
         break;
       case "UserSpeechStarted":
-        this.#paragraph = null;
+        words.endTurn();
         speaks("user", true);
         break;
       case "UserSpeechStopped":
@@ -100,6 +111,7 @@ class View implements Listener {
 
   ended(error: CallError | null): void {
     call = null;
+    words.endTurn();
     say(error ? "" : "The conversation is over.");
     complain(error?.message ?? "");
     speaks("user", false);
@@ -107,45 +119,44 @@ class View implements Listener {
     meter("user-level", 0);
     meter("agent-level", 0);
     document.body.dataset.state = "idle";
-    mute.disabled = true;
-    save.disabled = recording.seconds === 0;
+    able(mute, false);
+    able(save, !recording.empty);
     button();
-  }
-
-  #write(piece: string): void {
-    if (!this.#paragraph) {
-      this.#paragraph = document.createElement("p");
-      words.append(this.#paragraph);
-    }
-    this.#paragraph.textContent += piece;
-    words.scrollTop = words.scrollHeight;
   }
 }
 
 async function start(): Promise<void> {
+  if (call || starting) return;
+  const secret = token.value.trim();
+  if (!tokenField.hidden && !secret) {
+    complain("This server asks for a token. Type it in, then press Talk.");
+    token.focus();
+    return;
+  }
   starting = true;
-  recording = new Recording();
-  timeline.clear();
-  words.replaceChildren();
   complain("");
   say("Allow the microphone, please.");
   button();
-  try {
-    call = await Call.start(new View(), token.value);
-    say("Waiting for the server.");
-  } catch (error) {
-    complain(error instanceof CallError ? error.message : String(error));
-    say("");
-  }
+  call = await Call.start(new View(), secret);
+  if (call) say("Waiting for the server.");
   starting = false;
   button();
 }
 
 function button(): void {
   talk.textContent = call ? "Hang up" : "Talk";
-  talk.disabled = starting;
+  able(talk, !starting);
   talk.dataset.on = String(call !== null);
   mute.setAttribute("aria-pressed", String(call?.muted ?? false));
+}
+
+/** Says whether a button can be used. It keeps the focus if not: who uses the keyboard would lose their place. */
+function able(button: HTMLButtonElement, can: boolean): void {
+  button.setAttribute("aria-disabled", String(!can));
+}
+
+function isAble(button: HTMLButtonElement): boolean {
+  return button.getAttribute("aria-disabled") !== "true";
 }
 
 function say(text: string): void {
@@ -171,16 +182,22 @@ function speaks(side: "user" | "agent", speaking: boolean): void {
   element(`${side}-speaks`).dataset.on = String(speaking);
 }
 
-talk.addEventListener("click", () => void (call ? call.end() : start()));
+talk.addEventListener("click", (event) => {
+  // The second click of a double click would undo the first.
+  if (event.detail > 1) return;
+  if (call) call.end();
+  else void start();
+});
 mute.addEventListener("click", () => {
-  if (call) call.muted = !call.muted;
+  if (call && isAble(mute)) call.muted = !call.muted;
   button();
 });
-element("token-field").addEventListener("submit", (event) => {
+tokenField.addEventListener("submit", (event) => {
   event.preventDefault();
-  talk.click();
+  void start();
 });
 save.addEventListener("click", () => {
+  if (!isAble(save)) return;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(recording.wav());
   link.download = `duplex-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.wav`;
@@ -188,15 +205,17 @@ save.addEventListener("click", () => {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "m" && !event.ctrlKey && !event.metaKey && document.activeElement !== token && !mute.disabled) mute.click();
+  const alone = !event.repeat && !event.altKey && !event.ctrlKey && !event.metaKey;
+  // With Caps Lock the key is M; an event of a password manager has none.
+  if (alone && /^m$/i.test(event.key) && document.activeElement !== token) mute.click();
 });
-window.addEventListener("pagehide", () => void call?.end());
+window.addEventListener("pagehide", () => call?.end());
 
 void fetch("api/info")
   .then((answer) => answer.json() as Promise<Info>)
   .then((info) => {
     show("model", info.model);
-    element("token-field").hidden = !info.token;
+    tokenField.hidden = !info.token;
   })
-  .catch(() => complain("The server cannot be reached. Is it running? Reload the page and try again."));
+  .catch(() => complain(UNREACHABLE));
 timeline.draw();

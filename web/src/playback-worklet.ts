@@ -1,14 +1,17 @@
-// Plays the agent's sound, and tells twice a second how its buffer does.
+// Plays the agent's sound at the device's rate, and tells twice a second how its buffer does.
 
 import { JitterBuffer } from "./jitter";
+import { RATE } from "./rate";
+import { Resampler } from "./resampler";
 
 class Playback extends AudioWorkletProcessor {
+  #resampler = new Resampler(RATE, sampleRate);
   #buffer = new JitterBuffer(sampleRate);
   #blocks = 0;
 
   constructor() {
     super();
-    this.port.onmessage = (event: MessageEvent<Float32Array>) => this.#buffer.push(event.data);
+    this.port.onmessage = (event: MessageEvent<Float32Array>) => this.#buffer.push(this.#resampler.feed(event.data));
   }
 
   override process(_: Float32Array[][], outputs: Float32Array[][]): boolean {

@@ -1,6 +1,6 @@
 // Microphone and loudspeaker: echo cancelled by the browser, played through a jitter buffer.
 
-import { RATE } from "./coding";
+import { CallError, PAUSED, UNPLUGGED, UNREACHABLE } from "./problems";
 
 export interface BufferState {
   seconds: number;
@@ -9,21 +9,46 @@ export interface BufferState {
   correction: number;
 }
 
+export interface SoundListener {
+  /** A piece of the user's voice, at 48 kHz. */
+  heard(piece: Float32Array<ArrayBuffer>): void;
+  buffered(state: BufferState): void;
+  /** There is no more sound. */
+  stopped(problem: CallError): void;
+}
+
+/** How long the device may keep the sound from running. */
+const PATIENCE_MILLISECONDS = 5000;
+
 export class Sound {
   muted = false;
+  #listener: SoundListener;
   #context: AudioContext;
   #stream: MediaStream;
   #playback: AudioWorkletNode;
+  #patience = 0;
 
-  private constructor(context: AudioContext, stream: MediaStream, playback: AudioWorkletNode) {
+  private constructor(listener: SoundListener, context: AudioContext, stream: MediaStream) {
+    this.#listener = listener;
     this.#context = context;
     this.#stream = stream;
-    this.#playback = playback;
+    const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+    capture.port.onmessage = (event: MessageEvent<Float32Array<ArrayBuffer>>) => {
+      if (this.muted) event.data.fill(0);
+      listener.heard(event.data);
+    };
+    context.createMediaStreamSource(stream).connect(capture);
+    this.#playback = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [2] });
+    this.#playback.port.onmessage = (event: MessageEvent<BufferState>) => listener.buffered(event.data);
+    this.#playback.connect(context.destination);
+    for (const track of stream.getTracks()) track.onended = () => listener.stopped(new CallError(UNPLUGGED));
+    context.onstatechange = () => this.#keepRunning();
   }
 
   /** Asks for the microphone. Call it from a click: browsers want one before they play sound. */
-  static async open(onPiece: (sound: Float32Array<ArrayBuffer>) => void, onState: (state: BufferState) => void): Promise<Sound> {
-    const context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
+  static async open(listener: SoundListener): Promise<Sound> {
+    // At the device's own rate: Firefox joins a microphone to no other.
+    const context = new AudioContext({ latencyHint: "interactive" });
     let stream: MediaStream | undefined;
     try {
       stream = await navigator.mediaDevices.getUserMedia({
@@ -32,19 +57,11 @@ export class Sound {
       await Promise.all([
         context.audioWorklet.addModule("capture-worklet.js"),
         context.audioWorklet.addModule("playback-worklet.js"),
-      ]);
-      const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
-      const playback = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [2] });
-      context.createMediaStreamSource(stream).connect(capture);
-      playback.connect(context.destination);
-      playback.port.onmessage = (event: MessageEvent<BufferState>) => onState(event.data);
-      const sound = new Sound(context, stream, playback);
-      capture.port.onmessage = (event: MessageEvent<Float32Array<ArrayBuffer>>) => {
-        if (sound.muted) event.data.fill(0);
-        onPiece(event.data);
-      };
+      ]).catch(() => {
+        throw new CallError(UNREACHABLE);
+      });
       await context.resume();
-      return sound;
+      return new Sound(listener, context, stream);
     } catch (problem) {
       stream?.getTracks().forEach((track) => track.stop());
       await context.close();
@@ -56,9 +73,21 @@ export class Sound {
     this.#playback.port.postMessage(sound, [sound.buffer]);
   }
 
-  async close(): Promise<void> {
+  /** Stops for good; may be called again. */
+  close(): void {
+    clearTimeout(this.#patience);
+    this.#context.onstatechange = null;
     this.#stream.getTracks().forEach((track) => track.stop());
-    await this.#context.close();
+    if (this.#context.state !== "closed") void this.#context.close();
+  }
+
+  /** Goes on when the device has paused the sound, for a phone call for example, or gives up after a while. */
+  #keepRunning(): void {
+    clearTimeout(this.#patience);
+    if (this.#context.state === "running") return;
+    this.#patience = window.setTimeout(() => this.#listener.stopped(new CallError(PAUSED)), PATIENCE_MILLISECONDS);
+    // Where it may not resume, patience ends.
+    this.#context.resume().catch(() => {});
   }
 }
 

@@ -3,6 +3,9 @@
 const SECONDS = 30;
 const STEP = 0.08;
 
+/** Columns that come at once where motion is unwelcome: half a second. */
+const AT_ONCE = 6;
+
 interface Column {
   user: number;
   agent: number;
@@ -10,6 +13,8 @@ interface Column {
 
 export class Timeline {
   #columns: Column[] = [];
+  #undrawn = 0;
+  #still = matchMedia("(prefers-reduced-motion: reduce)");
   #context: CanvasRenderingContext2D;
 
   constructor(readonly canvas: HTMLCanvasElement) {
@@ -22,7 +27,7 @@ export class Timeline {
   add(user: number, agent: number): void {
     this.#columns.push({ user, agent });
     if (this.#columns.length > SECONDS / STEP) this.#columns.shift();
-    this.draw();
+    if (++this.#undrawn >= (this.#still.matches ? AT_ONCE : 1)) this.draw();
   }
 
   clear(): void {
@@ -31,6 +36,7 @@ export class Timeline {
   }
 
   draw(): void {
+    this.#undrawn = 0;
     const { canvas } = this;
     const scale = devicePixelRatio;
     const width = (canvas.width = Math.round(canvas.clientWidth * scale));

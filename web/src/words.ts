@@ -1,0 +1,46 @@
+// What the agent says, a paragraph for each turn. Only whole words are added, and nothing is ever changed: a screen
+// reader reads what is added, once.
+
+/** Pieces of one word come faster than this, one after the other. */
+const WORD_MILLISECONDS = 400;
+
+export class Words {
+  #log: HTMLElement;
+  #paragraph: HTMLElement | null = null;
+  #word = "";
+  #ending = 0;
+
+  constructor(log: HTMLElement) {
+    this.#log = log;
+  }
+
+  /** Takes a piece of a word; one that begins with a space begins a word. */
+  write(piece: string): void {
+    if (/^\s/.test(piece)) this.#endWord();
+    this.#word += piece;
+    clearTimeout(this.#ending);
+    this.#ending = window.setTimeout(() => this.#endWord(), WORD_MILLISECONDS);
+  }
+
+  /** What comes now is a new paragraph. */
+  endTurn(): void {
+    this.#endWord();
+    this.#paragraph = null;
+  }
+
+  clear(): void {
+    this.endTurn();
+    this.#log.replaceChildren();
+  }
+
+  #endWord(): void {
+    clearTimeout(this.#ending);
+    if (!this.#word) return;
+    const paragraph = this.#paragraph ?? document.createElement("p");
+    paragraph.append(this.#word);
+    if (!this.#paragraph) this.#log.append(paragraph);
+    this.#paragraph = paragraph;
+    this.#word = "";
+    this.#log.scrollTop = this.#log.scrollHeight;
+  }
+}
