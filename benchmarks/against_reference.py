@@ -65,7 +65,7 @@ def compare_dialogue(model: TorchFrameModel, expected: dict[str, np.ndarray]) ->
     def keep(_module: LanguageModel, _input: object, output: TimeStep) -> None:
         logits.append(output.text_logits[0].numpy().copy())
 
-    model._lm.register_forward_hook(keep)  # noqa: SLF001 -- the logits are not part of the protocol
+    model._lm.register_forward_hook(keep)
     size, spec = model.spec.frame_size, model.spec
     frames = np.pad(expected["pcm"], (0, spec.latency_frames * size)).reshape(-1, 1, size)
     model.open(0, GREEDY)

@@ -127,7 +127,7 @@ def test_wrong_use(arguments, words, tmp_path, monkeypatch):
     [
         (["--device", "teapot"], 2, "'cpu'"),
         (["--device", "cuda:7"], 2, "device='cpu'"),
-        (["--quantize", "int4"], 2, "quantize"),
+        (["--quantize", "fp8"], 2, "use 'int8'"),
         (["--backend", "mlx"], 1, "backend='torch'"),
     ],
 )
@@ -265,7 +265,7 @@ def test_what_is_told_is_what_is_loaded(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out" / "a" / "run.json").read_text())["revision"] == "c0ffee"
 
 
-@pytest.mark.parametrize("options", [["--device", "teapot"], ["--quantize", "int8"]])
+@pytest.mark.parametrize("options", [["--device", "teapot"], ["--quantize", "fp8"]])
 def test_a_wrong_choice_is_told_before_anything_is_downloaded(options, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("something was looked for")

@@ -1,4 +1,4 @@
-"""The Triton kernels compute what the plain path computes: on a GPU where there is one, else by Triton's interpreter."""
+"""Kernels compute what the plain path computes: on a GPU where there is one, else by Triton's interpreter."""
 
 import os
 

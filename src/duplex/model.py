@@ -97,7 +97,7 @@ class Model:
         self.close()
 
 
-def load(
+def load(  # noqa: PLR0913 -- what can be chosen about a model
     name: str = "tiny",
     *,
     backend: Backend = "auto",

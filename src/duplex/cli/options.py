@@ -24,6 +24,7 @@ class Choice:
     device: str
     dtype: str = "auto"
     quantize: str | None = None
+    cache_dtype: str = "auto"
     sessions: int | None = None
     deterministic: bool = False
 
@@ -52,7 +53,14 @@ LOADING = (
         show_default=True,
         help="Type of the weights; auto is bfloat16 on a GPU.",
     ),
-    click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Smaller weights, where available."),
+    click.option("--quantize", type=click.Choice(["int8", "fp8", "int4"]), help="Smaller weights; fp8 on recent GPUs."),
+    click.option(
+        "--cache-dtype",
+        type=click.Choice(["auto", "int8"]),
+        default="auto",
+        show_default=True,
+        help="Type of what is remembered; int8 takes half of bfloat16.",
+    ),
     click.option("--sessions", type=click.IntRange(1), help="How many conversations run side by side."),
     click.option("--deterministic", is_flag=True, help="Tokens do not depend on what runs beside; slower."),
 )

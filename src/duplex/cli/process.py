@@ -55,7 +55,13 @@ def process(
 
     recordings = find_recordings(inputs, out)
     Recipe(model=choice.model, options=options, tail=tail)  # complains of options, before anything is downloaded
-    check_choice(backend=choice.backend, device=choice.device, dtype=choice.dtype, quantize=choice.quantize)
+    check_choice(
+        backend=choice.backend,
+        device=choice.device,
+        dtype=choice.dtype,
+        quantize=choice.quantize,
+        cache_dtype=choice.cache_dtype,
+    )
     found = checkpoint.resolve(choice.model, revision=choice.revision)
     recipe = Recipe(
         model=choice.model,
@@ -87,6 +93,7 @@ def _carry_out(plan: "Plan", choice: Choice, found: "Checkpoint", report: "_Repo
         device=choice.device,
         dtype=choice.dtype,
         quantize=choice.quantize,
+        cache_dtype=choice.cache_dtype,
         sessions=choice.sessions or _sessions(plan, found),
         deterministic=choice.deterministic,
     ) as model:

@@ -110,6 +110,7 @@ def serve(choice: Choice, log_format: Any, **given: Any) -> None:
         device=choice.device,
         dtype=choice.dtype,
         quantize=choice.quantize,
+        cache_dtype=choice.cache_dtype,
         sessions=choice.sessions or SESSIONS,
         deterministic=choice.deterministic,
     ) as model:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
-from duplex.backends.torch.quantize import Projection, Weight, linear
+from duplex.backends.torch.quantize import Projection, linear
 from duplex.backends.torch.state import Call, Declared, Streaming
 
 __all__ = ["Attention", "Ring", "Window"]
@@ -218,8 +218,6 @@ class Ring(Streaming):
 
 class Attention(nn.Module):
     """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same."""
-
-    in_proj_weight: Weight
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.embedding import TokenEmbedding
-from duplex.backends.torch.quantize import Projection, Weight, linear, part
+from duplex.backends.torch.quantize import Projection, linear, part
 from duplex.backends.torch.sampling import Sampler
 from duplex.backends.torch.transformer import GatedFeedForward, RmsNorm
 from duplex.config import LanguageModelConfig
@@ -47,8 +47,6 @@ class Past:
 
 class StackedAttention(nn.Module):
     """Attention whose projections are stacked by codebook: ``[codebooks * rows, dim]``."""
-
-    in_proj_weight: Weight
 
     def __init__(self, dim: int, heads: int, codebooks: int) -> None:
         super().__init__()
@@ -90,7 +88,8 @@ class DepthTransformer(nn.Module):
         self.config = config
         self.depformer_in = nn.ModuleList([Projection(config.dim, dim) for _ in range(codebooks)])
         self.depformer_text_emb = TokenEmbedding(config.text_card + 1, dim)
-        self.depformer_emb = nn.ModuleList([TokenEmbedding(config.card + 1, dim) for _ in range(codebooks - 1)])
+        embeddings = [TokenEmbedding(config.card + 1, dim) for _ in range(codebooks - 1)]
+        self.depformer_emb = nn.ModuleList(embeddings)
         layers = [
             DepthLayer(dim, config.depformer_num_heads, config.depformer_feedforward, codebooks)
             for _ in range(config.depformer_num_layers)
@@ -98,6 +97,7 @@ class DepthTransformer(nn.Module):
         self.depformer = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.linears = nn.ModuleList([Projection(dim, config.card) for _ in range(codebooks)])
         self.layers: list[DepthLayer] = layers
+        self.embeddings: list[TokenEmbedding] = [self.depformer_text_emb, *embeddings]
 
     def forward(self, context: Tensor, text: Tensor, sampler: Sampler, known: Tensor | None) -> Tensor:
         """Choose the agent's codes, int64 ``[batch, agent_streams]``.
@@ -121,8 +121,7 @@ class DepthTransformer(nn.Module):
 
         ``past`` comes from :meth:`begin`, and is filled codebook by codebook.
         """
-        embedding = self.depformer_text_emb if codebook == 0 else self.depformer_emb[codebook - 1]
-        x, added = embedding.added_to(self.depformer_in[codebook](context), previous), None
+        x, added = self.embeddings[codebook].added_to(self.depformer_in[codebook](context), previous), None
         for layer, held in zip(self.layers, past, strict=True):
             x, added = layer(x, added, codebook, held)
         return self.linears[codebook](x if added is None else x + added).float()

@@ -87,7 +87,7 @@ class FrameGraphs:
         count = len(slots)
         size = next(bucket for bucket in self._buckets if bucket >= count)
         captured, inputs = self._graph(size, sampling), self._inputs[size]
-        inputs.host_heard[:count] = torch.from_numpy(pcm)
+        inputs.host_heard[:count] = torch.as_tensor(pcm)
         inputs.host_slots.fill_(self._capacity)
         inputs.host_slots[0, :count] = torch.tensor(slots)
         spoken = [slot if speaks else self._capacity for slot, speaks in zip(slots, speaking, strict=True)]

@@ -5,7 +5,7 @@ that have it; ``int4``, a scale for each :data:`GROUP` inputs of an output. What
 precision: embeddings, norms, and the heads that make logits.
 """
 
-from typing import Literal, cast
+from typing import Literal
 
 import attrs
 import torch
@@ -40,7 +40,7 @@ class Quantized:
     @classmethod
     def of(cls, weight: Tensor, kind: Kind) -> "Quantized":
         """Round a weight ``[out, in]``."""
-        pieces = weight.split(_AT_ONCE)
+        pieces = [weight[start : start + _AT_ONCE] for start in range(0, len(weight), _AT_ONCE)]
         parts = [_rounded_to_4_bits(piece) if kind == "int4" else _rounded_to_8_bits(piece, kind) for piece in pieces]
         return cls(kind, torch.cat([data for data, _ in parts]), torch.cat([scale for _, scale in parts]))
 
@@ -78,8 +78,6 @@ Weight = Tensor | Quantized
 class Projection(nn.Module):
     """A linear map without a bias, ``[..., inputs]`` to ``[..., outputs]``."""
 
-    weight: Weight
-
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
@@ -115,9 +113,9 @@ def quantizable(name: str, shape: torch.Size) -> bool:
 
 
 def put(module: nn.Module, name: str, weight: Quantized) -> None:
-    """Put a weight where a module below ``module`` has its parameter of this name."""
+    """Put a weight where a module below ``module`` has its parameter of this name; :func:`linear` takes either."""
     owner, _, last = name.rpartition(".")
-    holder = cast(nn.Module, module.get_submodule(owner))
+    holder = module.get_submodule(owner)
     delattr(holder, last)
     setattr(holder, last, weight)
 

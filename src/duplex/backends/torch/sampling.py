@@ -80,9 +80,12 @@ def gumbel(keys: Tensor, step: Tensor, counters: Counters) -> list[Tensor]:
         words = _words(keys, step, counters)
     u = ((words >> 8).double() + 0.5) / 2**24
     drawn = -torch.log(-torch.log(u)).float()
-    padded = [4 * -(-size // 4) for size in counters.sizes]
-    pieces = drawn.split(padded, dim=1)
-    return [piece[:, :size] for piece, size in zip(pieces, counters.sizes, strict=True)]
+    found: list[Tensor] = []
+    start = 0
+    for size in counters.sizes:
+        found.append(drawn[:, start : start + size])
+        start += 4 * -(-size // 4)
+    return found
 
 
 def _words(keys: Tensor, step: Tensor, counters: Counters) -> Tensor:

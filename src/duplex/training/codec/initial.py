@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.quantize import Projection
 from duplex.backends.torch.seanet import Residual
 from duplex.backends.torch.state import Call
 
@@ -40,7 +41,7 @@ def initialize(mimi: Mimi, seed: int) -> None:
             taps = module.kernel_size[0] / module.stride[0]
             _fill(module, taps * module.in_channels / module.groups, generator)
         elif isinstance(module, nn.Linear | Projection):
-            module.weight.normal_(std=module.in_features**-0.5, generator=generator)
+            module.weight.normal_(std=module.weight.shape[1] ** -0.5, generator=generator)
         elif isinstance(module, Attention):
             module.in_proj_weight.normal_(std=module.in_proj_weight.shape[1] ** -0.5, generator=generator)
         elif isinstance(module, Residual):

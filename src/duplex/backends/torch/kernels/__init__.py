@@ -23,8 +23,8 @@ def installed() -> bool:
 
 
 def apply_to(x: Tensor) -> bool:
-    """Return whether kernels compute what is to be done with ``x``."""
-    return x.is_cuda and not torch.is_grad_enabled() and installed()
+    """Return whether kernels compute what is to be done with ``x``: on CUDA, where nothing is learnt or validated."""
+    return x.is_cuda and torch.is_inference_mode_enabled() and installed()
 
 
 def apply_to_device(device: torch.device) -> bool:

@@ -1,7 +1,5 @@
 """Attention of one frame over the rings of its slots: only what a slot has filled is read, split over many programs."""
 
-# pyright: basic -- a kernel's arguments are Triton's own values
-
 import torch
 import triton
 import triton.language as tl
@@ -104,7 +102,7 @@ def attend(
 
 
 def attend_few(projected: Tensor, past: Tensor, step: int) -> Tensor:
-    """Add keys and values at ``step`` to a short past and return what the query sees of it, ``[batch, heads * head_dim]``.
+    """Add a step to a short past and return what its query sees there, ``[batch, heads * head_dim]``.
 
     ``projected`` is contiguous ``[batch, 3, heads, head_dim]``, ``past`` ``[batch, steps, 2, heads, head_dim]``, of
     which what comes after ``step`` is not read.

@@ -1,7 +1,5 @@
 """Choosing a token in one launch: temperature, top-k with all ties kept, noise, and the best that is left."""
 
-# pyright: basic -- a kernel's arguments are Triton's own values
-
 import torch
 import triton
 import triton.language as tl

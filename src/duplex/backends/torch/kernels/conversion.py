@@ -1,7 +1,5 @@
 """Integers of few bits to float32 without the slow conversion instruction: a byte becomes the mantissa of a float."""
 
-# pyright: basic -- a kernel's arguments are Triton's own values
-
 import triton
 import triton.language as tl
 from triton import knobs

@@ -1,7 +1,5 @@
 """Sums of embeddings in one launch."""
 
-# pyright: basic -- a kernel's arguments are Triton's own values
-
 import torch
 import triton
 import triton.language as tl
@@ -15,8 +13,8 @@ BLOCK = 1024
 def sum_embedded(tables: Tensor, tokens: Tensor, like: Tensor) -> Tensor:
     """Return the sum of each row's embeddings, ``[rows, dim]``, rounded to the dtype after each addition.
 
-    ``tables`` int64 ``[streams]`` holds the addresses of contiguous tables ``[.., dim]`` of the dtype of ``like``, which
-    is one of them; ``tokens`` is int64 ``[rows, streams]``. A negative token adds nothing.
+    ``tables`` int64 ``[streams]`` holds the addresses of contiguous tables ``[.., dim]`` of the dtype of ``like``,
+    which is one of them; ``tokens`` is int64 ``[rows, streams]``. A negative token adds nothing.
     """
     rows, streams = tokens.shape
     width = like.shape[1]
@@ -41,7 +39,7 @@ def _sum_embedded(tables, tokens, like, out, streams, width, BLOCK: tl.constexpr
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
     total = tl.zeros((BLOCK,), out.dtype.element_ty)
-    for stream in range(0, streams):
+    for stream in range(streams):
         token = tl.load(tokens + row * streams + stream)
         table = tl.load(tables + stream).to(like.dtype)
         there = column < tl.where(token >= 0, width, 0)

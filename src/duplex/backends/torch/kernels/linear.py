@@ -1,7 +1,5 @@
 """Products with weights of 8 or 4 bits: a weight is read once, and made wide again only in registers."""
 
-# pyright: basic -- a kernel's arguments are Triton's own values
-
 import attrs
 import torch
 import triton
@@ -42,7 +40,7 @@ def product8(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         _few_rows(x, weight, scale, out, scaled=True)
         return out
     block = max(16, min(_WIDEST, triton.next_power_of_2(rows)))
-    tiles = many_tiles(len(weight), width, rows)
+    tiles = many_tiles(len(weight))
     _rows8[(triton.cdiv(len(weight), tiles.outputs), triton.cdiv(rows, block))](
         x,
         weight,
@@ -70,7 +68,7 @@ def product4(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     rows, width = x.shape
     out = torch.empty((rows, len(weight)), dtype=x.dtype, device=x.device)
     if rows <= MOST_FEW:
-        tiles = few4_tiles(len(weight), width // 2)
+        tiles = few4_tiles(width // 2)
         _few4[(triton.cdiv(len(weight), tiles.outputs),)](
             x,
             weight,
@@ -125,12 +123,12 @@ def few_tiles(outputs: int, inputs: int, rows: int, size: int) -> Tiles:
     return Tiles(max(1, lines), min(512, triton.next_power_of_2(inputs)), 4, 4 if inputs > 512 else 1)  # noqa: PLR2004
 
 
-def few4_tiles(outputs: int, inputs: int) -> Tiles:
+def few4_tiles(inputs: int) -> Tiles:
     """Return what measured best on an H200 for few rows and weights of 4 bits."""
     return Tiles(8, min(512, triton.next_power_of_2(inputs)), 4, 1)
 
 
-def many_tiles(outputs: int, inputs: int, rows: int) -> Tiles:
+def many_tiles(outputs: int) -> Tiles:
     """Return what measured best on an H200 for more rows and weights of 8 bits."""
     return Tiles(64 if outputs >= 64 * _BUSY else 32, 128, 4, 5)
 

@@ -1,7 +1,5 @@
 """The contract's sampling noise (:mod:`duplex.noise`) for all streams of a step in one launch."""
 
-# pyright: basic -- a kernel's arguments are Triton's own values
-
 import torch
 import triton
 import triton.language as tl

@@ -1,7 +1,5 @@
 """The element-wise parts of the transformers, a launch each."""
 
-# pyright: basic -- a kernel's arguments are Triton's own values
-
 import torch
 import triton
 import triton.language as tl
