@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 import time
 
@@ -11,6 +12,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -54,6 +56,22 @@ def test_silence_stands_in_for_a_caller_who_says_nothing(models):
     with running(models()) as server, server.call() as caller:
         for _ in range(5):
             caller.until(wire.Kind.AUDIO)
+
+
+def test_an_answer_does_not_wait_for_the_caller_s_next_message(models, monkeypatch):
+    """With Nagle's algorithm, the second of two small messages waits until the first is acknowledged."""
+    found, connection_made = [], WebSocketsSansIOProtocol.connection_made
+
+    def observed(protocol, transport):
+        connection_made(protocol, transport)
+        connection = transport.get_extra_info("socket")
+        found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "connection_made", observed)
+    with running(models()) as server, server.call() as caller:
+        caller.until(wire.Kind.HANDSHAKE)
+    assert len(found) == 1
+    assert found[0]
 
 
 def test_conversations_go_on_side_by_side(models):

@@ -155,10 +155,13 @@ def _bound(where: Listening) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
     try:
-        return socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
+        bound = socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
     except OSError as error:
         # Python's own text has the address once more.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
         raise ServerError(
             f"{where.host}:{where.port} cannot be listened on ({reason}); choose another --host or --port"
         ) from None
+    # asyncio sends small messages at once on sockets that say they are TCP, and only on those. On the others a message
+    # waits until the caller acknowledges the one before it, which it does with its next message, a frame later.
+    return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
