@@ -111,11 +111,10 @@ async def call(url: str, sent: list[bytes], phase: float, end: float, figures: d
             async for data in websocket:
                 if data[0] == wire.Kind.AUDIO and not data.startswith(b"OpusHead", HEADER):
                     now = time.perf_counter()
+                    if answered < len(times) and now - times[0] > WARM_UP:
+                        figures["latency"].append(now - times[answered])
                     # An answer when none is due is one to silence that stood in.
-                    if answered < len(times):
-                        if now - times[0] > WARM_UP:
-                            figures["latency"].append(now - times[answered])
-                        answered += 1
+                    answered = min(len(times), answered + 1)
                 elif data[0] == wire.Kind.METADATA:
                     event = json.loads(data[1:])
                     if event["type"] == "Lag":
