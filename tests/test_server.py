@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -306,6 +307,17 @@ def test_a_token_or_a_ticket(models):
             with server.call(f"?{word}={ticket}") as caller:
                 caller.until(wire.Kind.HANDSHAKE)
             assert refused(server, f"?{word}={ticket}")[0] == 401
+
+
+def test_secrets_in_addresses_stay_out_of_logs(models, caplog):
+    caplog.set_level(logging.INFO)
+    with running(models(), Settings(tokens=(TOKEN,))) as server:
+        ticket = json.loads(ask(server, "POST", "/api/ticket", Authorization=f"Bearer {TOKEN}")[2])["ticket"]
+        with server.call(f"?ticket={ticket}") as caller:
+            caller.until(wire.Kind.HANDSHAKE)
+        assert refused(server, f"?token={TOKEN}")[0] == 401
+    assert ticket not in caplog.text
+    assert TOKEN not in caplog.text
 
 
 def test_pages_from_elsewhere(models):

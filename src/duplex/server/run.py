@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from duplex.errors import ServerError, UsageError
 from duplex.model import Model
 from duplex.server.app import app
+from duplex.server.connections import HttpConnection, WebSocketConnection
 from duplex.server.service import Service
 from duplex.server.settings import Settings, is_loopback, not_negative
 from duplex.wakeup import Wakeup
@@ -126,15 +127,16 @@ def _config(application: Starlette, where: Listening) -> uvicorn.Config:
     try:
         config = uvicorn.Config(
             application,
-            ws="websockets-sansio",
+            ws=WebSocketConnection,
             ws_max_size=LARGEST_MESSAGE,
             ws_per_message_deflate=False,
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,
             h11_max_incomplete_event_size=LARGEST_HEADERS,
-            http="h11",
+            http=HttpConnection,
             lifespan="off",
             access_log=False,
+            log_level="warning",  # below, it tells the addresses of websockets, with the tickets in them
             log_config=None,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
