@@ -22,11 +22,13 @@ from websockets.sync.client import connect
 from duplex import Conversation, wire
 from duplex.errors import ServerError, UsageError
 from duplex.frame_model import SessionOptions
+from duplex.ogg import OggWriter
+from duplex.opus import OpusWriter
 from duplex.server import Settings, app, call
 from duplex.server.call import KEEPALIVE, Call
 from duplex.server.service import Service
 from duplex.server.wishes import Wishes
-from server_support import FRAME, Caller, Server, ask, get, running, tone, until
+from server_support import FRAME, RATE, Caller, Server, ask, get, running, tone, until
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 
@@ -263,6 +265,49 @@ def test_a_caller_who_sends_faster_than_a_clock(models):
         code, told = caller.end()
         assert code == 1008
         assert "faster than it is spoken" in told
+
+
+def test_a_caller_in_the_queue_keeps_the_pace_too(models):
+    with running(models()) as server, server.call() as first, server.call("?format=pcm") as second:
+        first.until(wire.Kind.HANDSHAKE)
+        with contextlib.suppress(ConnectionClosed):
+            second.say(tone(12.0), audio_format="pcm")
+        code, told = second.end()
+        assert code == 1008
+        assert "faster than it is spoken" in told
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x03\x01", b"\x04{}"])
+def test_messages_without_end(models, sent):
+    with running(models()) as server, server.call() as caller:
+        caller.until(wire.Kind.HANDSHAKE)
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            for _ in range(40_000):
+                caller.websocket.send(sent)
+        assert caller.end()[0] == 1008
+
+
+def test_messages_without_sound_are_no_sign_of_life(models):
+    with running(models(), Settings(idle_timeout=0.5)) as server, server.call() as caller:
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            for _ in range(200):
+                caller.websocket.send(wire.audio(b"nothing"))
+                time.sleep(0.02)
+        assert caller.end()[0] == 1008
+
+
+def test_a_message_with_an_hour_of_sound(models):
+    opus, writer = OpusWriter(RATE), OggWriter(0)
+    two_of_60_ms = b"\x1b\x02"  # without a byte for either: the decoder makes them up
+    writer.page([b"skipped"], 0)
+    writer.page([b"skipped"], 0)
+    bomb = b"".join(writer.page([two_of_60_ms] * 255, 0) for _ in range(80))
+    with running(models()) as server, server.call() as caller:
+        caller.websocket.send(wire.audio(opus.header()))
+        caller.websocket.send(wire.audio(bomb))
+        code, told = caller.end()
+        assert code == 1008
+        assert "at once" in told
 
 
 # What callers send

@@ -164,11 +164,13 @@ class Call:
 
     async def _take(self, data: bytes) -> None:
         message = wire.parse(data)
+        if message is not None and message.kind is wire.Kind.AUDIO:
+            await self._line.hear(message.payload)
+            return
+        self._line.keep_pace()
         if message is None:
             return
-        if message.kind is wire.Kind.AUDIO:
-            await self._line.hear(message.payload)
-        elif message.kind is wire.Kind.PING:
+        if message.kind is wire.Kind.PING:
             await self._send(wire.ping())  # who asks can tell how long it takes
         elif message.kind is wire.Kind.METADATA and _asks_to_finish(message.payload):
             self._line.hang_up()
