@@ -66,8 +66,7 @@ class Recording:
                 await self._flush()
                 await anyio.sleep(SECONDS_BETWEEN)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._flush()
+            await self._flush()
 
     async def _flush(self) -> None:
         frames, lines = self._frames, self._lines
@@ -75,7 +74,8 @@ class Recording:
         if self._lost:
             return
         try:
-            await run_sync(self._write, frames, lines)
+            with anyio.CancelScope(shield=True):  # what has been taken out is written, also when the call ends now
+                await run_sync(self._write, frames, lines)
         except OSError as error:
             self._lost = True
             self._metrics.lost_recordings.inc()
