@@ -113,12 +113,13 @@ async def call(url: str, sent: list[bytes], phase: float, end: float, figures: d
                     now = time.perf_counter()
                     if answered < len(times) and now - times[0] > WARM_UP:
                         figures["latency"].append(now - times[answered])
-                    answered += 1
+                    # An answer when none is due is one to silence that stood in.
+                    answered = min(len(times), answered + 1)
                 elif data[0] == wire.Kind.METADATA:
                     event = json.loads(data[1:])
                     if event["type"] == "Lag":
-                        # What was skipped has no answer; what was late made one of its own.
-                        answered += round(event["dropped"] / SECONDS)
+                        # What was skipped or came late has no answer.
+                        answered = min(len(times), answered + round(event["dropped"] / SECONDS))
                         figures["dropped"] += event["dropped"]
 
         async with anyio.create_task_group() as tasks:

@@ -830,6 +830,34 @@ async def test_silence_stands_in_for_audio_that_stalls_and_a_late_burst_is_dropp
     assert found[-1].usage.dropped_seconds == pytest.approx(5 * 0.08)
 
 
+async def test_after_a_late_burst_every_packet_is_answered_at_once(models, monkeypatch):
+    """What came late is no whole number of frames; no frame may have to wait for the caller's next packet for that."""
+    clock, transport, kept = Clock(monkeypatch), Live(), Kept()
+
+    async def say():
+        await transport.feed(loud(1))
+        await until(lambda: transport.pending_seconds == 0)
+
+    with anyio.fail_after(20):
+        async with Conversation(models(), transport, recorder=kept) as conversation:
+            await until(lambda: transport._resampler is not None)
+            clock.now = 0.17  # nobody has spoken: one frame of silence
+            await until(lambda: len(kept.frames) == 1)
+            for _ in range(2):  # and now a burst, which is ahead of the clock by 70 ms
+                await say()
+            await until(lambda: len(kept.frames) == 3)
+            for _ in range(10):
+                clock.now += 0.08
+                before = len(kept.frames) + conversation._seat.waiting
+                await say()
+                await until(lambda before=before: len(kept.frames) > before)
+                assert conversation._listener._framer.pending == 0
+            await transport.end()
+            found = [event async for event in conversation]
+    check_order(found)
+    assert not of(found, Lag)
+
+
 async def test_a_clock_that_jumps_is_a_lag_and_no_end(models, monkeypatch):
     """A laptop that slept for an hour goes on."""
     clock, transport, kept = Clock(monkeypatch), Live(), Kept()

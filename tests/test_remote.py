@@ -5,6 +5,7 @@
 # ruff: noqa: ASYNC110 -- what is waited for happens in the server's thread, which has no event of this loop
 
 import threading
+import time
 
 import anyio
 import numpy as np
@@ -14,6 +15,7 @@ import duplex
 from duplex import AgentAudio, AgentText, EndReason, Lag, MemoryTransport, SessionEnded, SessionOptions, SessionStarted
 from duplex.errors import ServerError, UsageError
 from duplex.events import as_record, from_record
+from duplex.remote import websocket
 from duplex.server import Settings
 from server_support import FRAME, running
 
@@ -188,6 +190,63 @@ async def test_a_lost_connection_begins_a_new_session_if_asked(models):
             await conversation.send(np.zeros(FRAME, np.float32))
             await conversation.finish()
             last = [event async for event in conversation][-1]
+    assert last.reason is EndReason.FINISHED
+
+
+class DeadLine:
+    """A connection whose other end has gone without a word."""
+
+    def __init__(self, stream):
+        self.aclose = stream.aclose
+
+    async def receive(self):
+        await anyio.sleep_forever()
+
+    async def send(self, data):
+        pass
+
+    async def send_eof(self):
+        pass
+
+
+async def test_a_server_that_is_gone_without_a_word(models, monkeypatch):
+    monkeypatch.setattr(websocket, "QUIET_SECONDS", 0.2)
+    with running(models()) as server:
+        async with duplex.connect(server.url()) as conversation:
+            await anext(conversation)
+            conversation._websocket._stream = DeadLine(conversation._websocket._stream)
+            with anyio.fail_after(10):
+                events, told = await ended(conversation)
+    assert events[-1].reason is EndReason.DISCONNECTED
+    assert "was lost" in told
+
+
+async def test_a_server_that_has_nothing_to_say_for_a_while(models, monkeypatch):
+    monkeypatch.setattr(websocket, "QUIET_SECONDS", 0.3)
+    with running(models()) as server:
+        async with duplex.connect(server.url()), duplex.connect(server.url()) as second:  # in the queue
+            with anyio.move_on_after(1.5) as waited:
+                await anext(second)
+            assert waited.cancelled_caught
+
+
+async def test_a_new_session_is_told_that_all_has_been_said(models):
+    failing = threading.Event()
+
+    def on_step(_):
+        if failing.is_set():
+            failing.clear()
+            time.sleep(0.5)  # by then the caller has finished
+            raise ValueError
+
+    with running(models(on_step=on_step), Settings(idle_timeout=0)) as server:
+        async with duplex.connect(server.url(), on_lost="restart") as conversation:
+            await anext(conversation)
+            failing.set()
+            await conversation.send(np.zeros(FRAME, np.float32))
+            await conversation.finish()
+            with anyio.fail_after(15):
+                last = [event async for event in conversation][-1]
     assert last.reason is EndReason.FINISHED
 
 

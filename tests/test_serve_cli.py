@@ -2,6 +2,7 @@
 
 import json
 import signal
+import ssl
 import time
 from pathlib import Path
 
@@ -88,6 +89,13 @@ def test_what_cannot_be(arguments, told):
     assert outcome.err.count("\n") <= 4
 
 
+def test_a_token_file_without_a_token_lets_nobody_in(tmp_path):
+    (tmp_path / "tokens.txt").write_text("\n")
+    outcome = run("serve", "--model", SMALL, "--port", "0", "--token-file", tmp_path / "tokens.txt")
+    assert outcome.status == 2
+    assert "has no token" in outcome.err
+
+
 def test_a_settings_file_with_a_word_that_is_no_option(tmp_path):
     (tmp_path / "duplex.toml").write_text("quue = 3\n")
     outcome = run("serve", "--settings", tmp_path / "duplex.toml")
@@ -139,3 +147,14 @@ def test_a_certificate_of_its_own(tmp_path):
     before = (folder / certificate.CERTIFICATE).read_bytes()
     assert certificate.own_certificate(folder, "127.0.0.1")[0].read_bytes() == before
     assert certificate.own_certificate(folder, "10.0.0.7")[0].read_bytes() != before, "another name"
+
+
+@pytest.mark.parametrize("damaged", [certificate.CERTIFICATE, certificate.KEY])
+@pytest.mark.parametrize("content", [b"", b"half of it", None])
+def test_a_certificate_that_does_not_fit_its_key_is_made_anew(tmp_path, damaged, content):
+    """As after a crash between the two."""
+    other = certificate.own_certificate(tmp_path / "other", "127.0.0.1")
+    made = certificate.own_certificate(tmp_path, "127.0.0.1")
+    (tmp_path / damaged).write_bytes((other[0].parent / damaged).read_bytes() if content is None else content)
+    assert certificate.own_certificate(tmp_path, "127.0.0.1") == made
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*made)

@@ -2,22 +2,33 @@
 
 import contextlib
 import json
+import logging
+import socket
 import threading
 import time
 
+import anyio
 import numpy as np
 import psutil
 import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.websockets import WebSocketState
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from duplex import wire
+from duplex import Conversation, wire
 from duplex.errors import ServerError, UsageError
-from duplex.server import Settings, app
-from server_support import FRAME, Caller, Server, ask, get, running, tone, until
+from duplex.frame_model import SessionOptions
+from duplex.ogg import OggWriter
+from duplex.opus import OpusWriter
+from duplex.server import Settings, app, call
+from duplex.server.call import KEEPALIVE, Call
+from duplex.server.service import Service
+from duplex.server.wishes import Wishes
+from server_support import FRAME, RATE, Caller, Server, ask, get, running, tone, until
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 
@@ -54,6 +65,22 @@ def test_silence_stands_in_for_a_caller_who_says_nothing(models):
     with running(models()) as server, server.call() as caller:
         for _ in range(5):
             caller.until(wire.Kind.AUDIO)
+
+
+def test_an_answer_does_not_wait_for_the_caller_s_next_message(models, monkeypatch):
+    """With Nagle's algorithm, the second of two small messages waits until the first is acknowledged."""
+    found, connection_made = [], WebSocketsSansIOProtocol.connection_made
+
+    def observed(protocol, transport):
+        connection_made(protocol, transport)
+        connection = transport.get_extra_info("socket")
+        found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "connection_made", observed)
+    with running(models()) as server, server.call() as caller:
+        caller.until(wire.Kind.HANDSHAKE)
+    assert len(found) == 1
+    assert found[0]
 
 
 def test_conversations_go_on_side_by_side(models):
@@ -109,6 +136,91 @@ def test_who_waits_too_long_is_sent_away(models):
         with server.call() as second:
             code, told = second.end()
             assert (code, told) == (1013, "no place became free in time; call again later")
+        assert 'duplex_calls_refused_total{reason="waited"} 1.0' in get(server, "/metrics")[2]
+
+
+class Line:
+    """A websocket of which a test says what happens when something is sent."""
+
+    client = None
+    application_state = WebSocketState.CONNECTED
+
+    def __init__(self, on_send):
+        self.on_send = on_send
+
+    async def receive(self):
+        await anyio.sleep_forever()
+
+    async def send_bytes(self, message):
+        await anyio.lowlevel.checkpoint()
+        self.on_send(message)
+
+    async def close(self, code, reason):
+        pass
+
+
+def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
+    service, sent = Service(models(), Settings()), []
+    first, second = service.admission.arrive("a"), service.admission.arrive("b")
+
+    def on_send(message):
+        sent.append(message)
+        service.admission.leave(first)
+        service.update()
+
+    async def wait():
+        with anyio.fail_after(KEEPALIVE / 2):
+            assert await Call(service, Line(on_send), Wishes())._wait(second)
+
+    anyio.run(wait)
+    assert len(sent) == 1
+
+
+def test_a_connection_that_the_server_closes_by_itself(models, caplog):
+    """As uvicorn does with one that answers no ping: it is a caller who is gone, not a failure."""
+    service = Service(models(), Settings())
+
+    def on_send(_):
+        raise RuntimeError("Unexpected ASGI message 'websocket.send'")
+
+    async def talk():
+        await Call(service, Line(on_send), Wishes()).run()
+
+    anyio.run(talk)
+    assert b'duplex_calls_ended_total{reason="hung_up"} 1.0' in service.metrics.text()
+    assert "Traceback" not in caplog.text
+
+
+def test_a_model_that_somebody_else_uses(models, monkeypatch):
+    monkeypatch.setattr(call, "SEAT_WAIT", 0.2)
+    model = models()
+    with running(model, Settings(queue_timeout=0.5)) as server:
+        seat = model.engine.open(SessionOptions(), realtime=True, notify=lambda: None)
+        with server.call() as caller:
+            assert caller.end() == (1013, "no place became free in time; call again later")
+        seat.close()
+        assert 'duplex_calls_refused_total{reason="waited"} 1.0' in get(server, "/metrics")[2]
+
+
+def slowly(enter):
+    async def entered(conversation):
+        await anyio.sleep(0.1)
+        return await enter(conversation)
+
+    return entered
+
+
+def test_who_waited_long_is_not_idle(models, monkeypatch):
+    """Before the conversation begins, there is nothing to say."""
+    model = models()
+    with running(model, Settings(idle_timeout=0.5)) as server, server.call() as first, server.call() as second:
+        first.until(wire.Kind.HANDSHAKE)
+        position(second)
+        for _ in range(10):
+            first.say(tone(0.08), pace=0.08)
+        monkeypatch.setattr(Conversation, "__aenter__", slowly(Conversation.__aenter__))
+        first.websocket.close()
+        assert second.until(wire.Kind.HANDSHAKE)
 
 
 def test_an_address_has_its_limit(models):
@@ -155,11 +267,55 @@ def test_a_caller_who_sends_faster_than_a_clock(models):
         assert "faster than it is spoken" in told
 
 
+def test_a_caller_in_the_queue_keeps_the_pace_too(models):
+    with running(models()) as server, server.call() as first, server.call("?format=pcm") as second:
+        first.until(wire.Kind.HANDSHAKE)
+        with contextlib.suppress(ConnectionClosed):
+            second.say(tone(12.0), audio_format="pcm")
+        code, told = second.end()
+        assert code == 1008
+        assert "faster than it is spoken" in told
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x03\x01", b"\x04{}"])
+def test_messages_without_end(models, sent):
+    with running(models()) as server, server.call() as caller:
+        caller.until(wire.Kind.HANDSHAKE)
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            for _ in range(40_000):
+                caller.websocket.send(sent)
+        assert caller.end()[0] == 1008
+
+
+def test_messages_without_sound_are_no_sign_of_life(models):
+    with running(models(), Settings(idle_timeout=0.5)) as server, server.call() as caller:
+        with pytest.raises(ConnectionClosed):  # noqa: PT012
+            for _ in range(200):
+                caller.websocket.send(wire.audio(b"nothing"))
+                time.sleep(0.02)
+        assert caller.end()[0] == 1008
+
+
+def test_a_message_with_an_hour_of_sound(models):
+    opus, writer = OpusWriter(RATE), OggWriter(0)
+    two_of_60_ms = b"\x1b\x02"  # without a byte for either: the decoder makes them up
+    writer.page([b"skipped"], 0)
+    writer.page([b"skipped"], 0)
+    bomb = b"".join(writer.page([two_of_60_ms] * 255, 0) for _ in range(80))
+    with running(models()) as server, server.call() as caller:
+        caller.websocket.send(wire.audio(opus.header()))
+        caller.websocket.send(wire.audio(bomb))
+        code, told = caller.end()
+        assert code == 1008
+        assert "at once" in told
+
+
 # What callers send
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\x07abc", b"\xff", b"\x03\x01", b"\x04not json", b"\x04[1]", b"\x06", b"\x02hi"]
+    "sent",
+    [b"", b"\x04" + b"[" * 60_000, b"\x07abc", b"\xff", b"\x03\x01", b"\x04not json", b"\x04[1]", b"\x06", b"\x02hi"],
 )
 def test_messages_that_mean_nothing(models, sent):
     with running(models()) as server, server.call() as caller:
@@ -288,6 +444,17 @@ def test_a_token_or_a_ticket(models):
             with server.call(f"?{word}={ticket}") as caller:
                 caller.until(wire.Kind.HANDSHAKE)
             assert refused(server, f"?{word}={ticket}")[0] == 401
+
+
+def test_secrets_in_addresses_stay_out_of_logs(models, caplog):
+    caplog.set_level(logging.INFO)
+    with running(models(), Settings(tokens=(TOKEN,))) as server:
+        ticket = json.loads(ask(server, "POST", "/api/ticket", Authorization=f"Bearer {TOKEN}")[2])["ticket"]
+        with server.call(f"?ticket={ticket}") as caller:
+            caller.until(wire.Kind.HANDSHAKE)
+        assert refused(server, f"?token={TOKEN}")[0] == 401
+    assert ticket not in caplog.text
+    assert TOKEN not in caplog.text
 
 
 def test_pages_from_elsewhere(models):

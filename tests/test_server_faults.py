@@ -1,6 +1,7 @@
 """A server under attack, in a storm, and killed: what is bounded stays so, and nobody else notices."""
 
 import asyncio
+import contextlib
 import json
 import random
 import resource
@@ -19,7 +20,7 @@ from duplex import wire
 from duplex.errors import AudioError
 from duplex.ogg import checksum
 from duplex.opus import OpusReader, OpusWriter
-from duplex.server import Settings, run
+from duplex.server import Settings, call, connections, run
 from duplex.testing import fake_model
 from server_support import FRAME, RATE, Process, get, running, tone, until
 
@@ -130,7 +131,9 @@ def test_a_storm_of_callers(model):
 
 def raw_call(server):
     """Open a websocket by hand, on a socket that nobody reads."""
-    line = socket.create_connection(("127.0.0.1", server.port))
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that it is full soon
+    line.connect(("127.0.0.1", server.port))
     line.sendall(
         b"GET /api/chat?format=pcm HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -143,6 +146,50 @@ def test_a_caller_who_does_not_read_or_is_half_gone(model, monkeypatch):
     with running(model, Settings(idle_timeout=0)) as server, raw_call(server):
         until(lambda: model.free == 3)
         until(lambda: model.free == 4)
+
+
+def pings(line, count):
+    """Send pings, whose answers wait to be read."""
+    line.sendall((bytes([0x89, 0x80 + 125]) + bytes(129)) * count)
+
+
+@pytest.mark.parametrize("ends", ["ping", "limit"])
+def test_a_connection_is_cut_off_though_something_waits_to_be_sent_on_it(model, monkeypatch, ends):
+    """Only closed, it would stay until that has been read, which is never."""
+    monkeypatch.setattr(run, "PING_SECONDS", 0.5 if ends == "ping" else 60.0)
+    monkeypatch.setattr(call, "GOODBYE", 0.1)
+    monkeypatch.setattr(connections, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "MOST_UNREAD", 1 << 30)
+    settings = Settings(idle_timeout=0, session_limit=0 if ends == "ping" else 3.0)
+    with running(model, settings) as server:
+        process = psutil.Process()
+        before = process.num_fds()
+        with raw_call(server) as line:
+            until(lambda: model.free == 3)
+            pings(line, 60_000)
+            until(lambda: model.free == 4)
+            until(lambda: process.num_fds() <= before + 1)
+
+
+def test_pings_without_end(model):
+    with running(model) as server, raw_call(server) as line:
+        with pytest.raises(OSError):  # noqa: PT011 -- whichever way it is cut off
+            pings(line, 500_000)
+        until(lambda: model.free == 4)
+
+
+def test_a_request_that_never_ends(model, monkeypatch):
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.5)
+    with running(model) as server:
+        for begun in (b"", b"GET / HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+                line.sendall(begun)
+                with contextlib.suppress(ConnectionResetError):
+                    while line.recv(1000):
+                        pass
+        with server.call() as caller:
+            time.sleep(0.8)
+            caller.until(wire.Kind.AUDIO)
 
 
 def test_headers_that_never_end(model):

@@ -1,14 +1,21 @@
 """A server's decisions, without sockets: who comes in, with what secret, from where, and with what wishes."""
 
 import random
+import wave
 
+import anyio
+import numpy as np
 import pytest
 
 from duplex.errors import UsageError
+from duplex.frame_model import Frame
 from duplex.server.admission import Admission, Refusal
 from duplex.server.auth import Tickets, Tokens, origin_allowed
+from duplex.server.metrics import Metrics
+from duplex.server.recording import Recording
 from duplex.server.settings import Settings, is_loopback
 from duplex.server.wishes import Wishes
+from duplex.testing import FakeFrameModel
 
 TOKEN, OTHER = "a-token-of-some-length", "another-token-of-length"
 
@@ -180,3 +187,25 @@ def test_settings_out_of_range(wrong):
 
 def test_tokens_are_not_shown():
     assert TOKEN not in repr(Settings(tokens=(TOKEN,)))
+
+
+# Recordings
+
+
+def test_a_recording_of_a_process_that_slept_for_an_hour(tmp_path):
+    """The hour is in the file, but neither in memory nor on the disk."""
+    spec, tokens = FakeFrameModel().spec, np.zeros(2, np.int64)
+    recording = Recording(tmp_path, spec, Metrics())
+    for at in (0.0, 3600.0):
+        pcm = np.full(spec.frame_size, 0.25, np.float32)
+        recording.record(Frame(at=at, user_pcm=pcm, agent_pcm=None, text=0, agent=tokens, user=tokens))
+
+    async def write():
+        with anyio.move_on_after(0):
+            await recording.run()
+
+    anyio.run(write)
+    path = recording.path / "dialogue.wav"
+    with wave.open(str(path)) as file:
+        assert file.getnframes() == 3600 * spec.sample_rate + spec.frame_size
+    assert path.stat().st_blocks * 512 < 1_000_000

@@ -13,6 +13,8 @@ __all__ = ["AudioFormat", "Coding", "coding"]
 
 Float32 = NDArray[np.float32]
 AudioFormat = Literal["opus", "pcm"]
+MOST_SECONDS = 10.0
+"""Of sound in one message."""
 _LITTLE_INT16 = np.dtype("<i2")
 
 
@@ -31,7 +33,7 @@ class Coding(Protocol):
     def decode(self, data: bytes) -> Float32:
         """Return the sound that bytes complete, float32 ``[samples]``, perhaps none.
 
-        :raises AudioError: if they are not in this format
+        :raises AudioError: if they are not in this format, or too much at once
         """
         ...
 
@@ -52,7 +54,7 @@ class _Opus:
     """Ogg Opus."""
 
     def __init__(self, sample_rate: int) -> None:
-        self._reader = OpusReader(sample_rate)
+        self._reader = OpusReader(sample_rate, most=MOST_SECONDS)
         self._writer = OpusWriter(sample_rate)
 
     @property

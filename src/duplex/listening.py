@@ -41,7 +41,7 @@ class Listener:
         """Listen until the transport's audio is over, and tell the seat."""
         await self._transport.start(self._spec.sample_rate)
         if self._transport.realtime:
-            await self._listen_live(LiveClock(self._spec.sample_rate, anyio.current_time()))
+            await self._listen_live(LiveClock(self._spec.sample_rate, self._spec.frame_size, anyio.current_time()))
         else:
             await self._listen()
         last = self._framer.flush()
@@ -81,7 +81,7 @@ class Listener:
             if anyio.current_time() - due > self.GRACE:
                 # The event loop was held up. What has arrived meanwhile is heard first.
                 await anyio.sleep(self.GRACE)
-            passed, silent = clock.silence_due(anyio.current_time(), size)
+            passed, silent = clock.silence_due(anyio.current_time())
             if passed:
                 self._seat.skip(passed)
             if silent:

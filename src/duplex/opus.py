@@ -4,6 +4,7 @@ Times in the pages are not used: every packet is decoded, nothing is trimmed or 
 count in other units than the standard.
 """
 
+import math
 import struct
 from importlib import import_module
 from typing import Any
@@ -36,14 +37,17 @@ _CHANNELS = (1, 2)
 class OpusReader:
     """Decodes one Ogg Opus stream at a sample rate of 8, 12, 16, 24 or 48 kHz; two channels become their mean.
 
+    ``most`` is how many seconds of sound may come at once: 64 KiB can hold three quarters of an hour.
+
     :raises MissingDependencyError: if ``opuslib`` or libopus is not installed
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, *, most: float = math.inf) -> None:
         self.damaged = 0
         """Packets that could not be decoded and were left out."""
         self._opus = _opuslib()
         self._rate = sample_rate
+        self._most = most
         self._ogg = OggReader()
         self._decoder: Any = None
         self._headers = 0
@@ -51,9 +55,15 @@ class OpusReader:
     def feed(self, data: bytes) -> Float32:
         """Take bytes of any length; return the sound that they complete, float32 ``[samples]``, perhaps none.
 
-        :raises AudioError: if they are not Opus, or of a kind that cannot be decoded
+        :raises AudioError: if they are not Opus, of a kind that cannot be decoded, or too much at once
         """
-        sound = [self._decoded(packet) for packet in self._ogg.feed(data)]
+        sound: list[Float32] = []
+        samples = 0
+        for packet in self._ogg.feed(data):
+            sound.append(self._decoded(packet))
+            samples += sound[-1].size
+            if samples > self._most * self._rate:
+                raise AudioError(f"more than {self._most:g} s of sound at once; send it at the pace of a clock")
         return np.concatenate(sound) if sound else np.zeros(0, np.float32)
 
     def _decoded(self, packet: Packet) -> Float32:

@@ -147,6 +147,9 @@ def _tokens(path: Path | None) -> tuple[str, ...]:
         written = "" if path is None else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read ({error}); it has a token a line") from None
+    if path is not None and not written.strip():
+        # Without a token everybody may call, which is not what somebody means who gives a file of them.
+        raise UsageError(f"{path} has no token; write one of 16 characters or more into it, or leave --token-file out")
     return tuple(f"{written} {os.environ.get(TOKENS, '')}".split())
 
 

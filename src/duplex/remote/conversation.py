@@ -81,6 +81,8 @@ class RemoteConversation(Dialogue):
         self._queued = queued
         self._ssl_context = ssl_context
         self._frames = 0
+        self._said_all = False
+        """Whether the user's audio is over."""
         self._error = ""
         self._usage: Usage | None = None
         """Of the session that has come to its end."""
@@ -155,6 +157,8 @@ class RemoteConversation(Dialogue):
             await self._send(wire.audio(header))
         self._paced_from, self._paced = anyio.current_time(), 0
         self._begun.set()
+        if self._said_all:  # to the session before, which was lost
+            await self._send(wire.metadata({"type": "Finish"}))
 
     async def _hear_frame(self, pcm: Float32) -> None:
         at = self._frames * FRAME_SECONDS
@@ -170,7 +174,7 @@ class RemoteConversation(Dialogue):
     def _hear_record(self, payload: bytes) -> None:
         try:
             record: Any = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if not isinstance(record, dict):
             return
@@ -180,8 +184,8 @@ class RemoteConversation(Dialogue):
             self._usage = event.usage if event.reason is EndReason.FINISHED else None
         elif event is not None:
             self._emit([event])
-        elif told.get("type") == "Queued" and self._queued is not None:
-            self._queued(int(told.get("position", 0)))
+        elif told.get("type") == "Queued" and isinstance(told.get("position"), int) and self._queued is not None:
+            self._queued(told["position"])
 
     async def _restart(self) -> None:
         """Connect again, a little later each time."""
@@ -211,6 +215,7 @@ class RemoteConversation(Dialogue):
         if last is not None:
             await self._say(last)
         await self._begun.wait()
+        self._said_all = True
         await self._send(wire.metadata({"type": "Finish"}))
 
     async def _say(self, frame: Float32) -> None:

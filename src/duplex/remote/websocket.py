@@ -21,6 +21,8 @@ __all__ = ["WebSocket"]
 
 LARGEST_MESSAGE = 1 << 20
 CLOSE_SECONDS = 2.0
+QUIET_SECONDS = 20.0
+"""Without a byte from the server before it is asked for one, and again before it counts as gone."""
 _WENT_AWAY = 1001
 
 
@@ -125,8 +127,8 @@ class WebSocket:
     async def _read(self) -> list[Any]:
         """Take what the other side sends next."""
         try:
-            self._protocol.receive_data(await self._stream.receive())
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError):
+            self._protocol.receive_data(await self._hear())
+        except (TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError):
             self._protocol.receive_eof()
         events = cast("list[Any]", self._protocol.events_received())
         for event in events:
@@ -134,6 +136,19 @@ class WebSocket:
                 self._take(event)
         await self._flush()
         return events
+
+    async def _hear(self) -> bytes:
+        """Wait for bytes.
+
+        :raises TimeoutError: if none come for so long that the line must be dead
+        """
+        with anyio.move_on_after(QUIET_SECONDS):
+            return await self._stream.receive()
+        with anyio.fail_after(QUIET_SECONDS):
+            if self._protocol.state is State.OPEN:
+                self._protocol.send_ping(b"")
+                await self._flush()
+            return await self._stream.receive()
 
     def _take(self, frame: Frame) -> None:
         """Put a message together from its frames; the protocol answers the others by itself."""

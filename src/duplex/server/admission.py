@@ -22,6 +22,8 @@ class Refusal(StrEnum):
     """The address has as many calls as one may have."""
     DRAINING = "draining"
     """The server is about to stop."""
+    WAITED = "waited"
+    """No place became free in time. Told by whoever has a clock."""
 
 
 class Admission:

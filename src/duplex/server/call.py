@@ -5,7 +5,6 @@ A call ends for one reason, an :class:`Ending`: the one that comes first.
 
 import json
 import logging
-import math
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, cast
@@ -16,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from duplex import wire
 from duplex.coding import coding
 from duplex.conversation import Conversation
-from duplex.errors import AudioError, ConsumerTooSlow
+from duplex.errors import AudioError, CapacityError, ConsumerTooSlow
 from duplex.events import AgentAudio, AgentText, Event, Lag, as_record
 from duplex.server.admission import Refusal
 from duplex.server.line import CallerLine
@@ -63,10 +62,11 @@ class Ending(Enum):
         return self.value[1]
 
 
-_REFUSALS: Mapping[Refusal, Ending] = {
+_ENDINGS: Mapping[Refusal, Ending] = {
     Refusal.FULL: Ending.FULL,
     Refusal.TOO_MANY: Ending.TOO_MANY,
     Refusal.DRAINING: Ending.DRAINING,
+    Refusal.WAITED: Ending.WAITED,
 }
 
 
@@ -95,8 +95,7 @@ class Call:
         client = self._websocket.client
         caller = self._service.admission.arrive(client.host if client else "")
         if isinstance(caller, Refusal):
-            self._service.metrics.refused.labels(caller.value).inc()
-            self._end(_REFUSALS[caller])
+            self._send_away(caller)
         else:
             self._service.enter(self)
             try:
@@ -130,6 +129,8 @@ class Call:
                 await self._converse()
             except ConsumerTooSlow:
                 self._end(Ending.TOO_SLOW)
+            except CapacityError:  # somebody beside this server uses the model
+                self._send_away(Refusal.WAITED)
             except WebSocketDisconnect:
                 self._end(Ending.HUNG_UP)
             except Exception:  # the caller is told, and whoever runs the server
@@ -139,7 +140,11 @@ class Call:
 
     async def _listen(self) -> None:
         """Take what the caller sends; what ends it ends the call."""
-        self._end(*await self._heard_out())
+        try:
+            self._end(*await self._heard_out())
+        except Exception:  # as in the conversation
+            log.exception("what a caller sent could not be taken")
+            self._end(Ending.FAILED)
 
     async def _heard_out(self) -> tuple[Ending, str]:
         """Take what the caller sends until something ends it."""
@@ -159,11 +164,13 @@ class Call:
 
     async def _take(self, data: bytes) -> None:
         message = wire.parse(data)
+        if message is not None and message.kind is wire.Kind.AUDIO:
+            await self._line.hear(message.payload)
+            return
+        self._line.keep_pace()
         if message is None:
             return
-        if message.kind is wire.Kind.AUDIO:
-            await self._line.hear(message.payload)
-        elif message.kind is wire.Kind.PING:
+        if message.kind is wire.Kind.PING:
             await self._send(wire.ping())  # who asks can tell how long it takes
         elif message.kind is wire.Kind.METADATA and _asks_to_finish(message.payload):
             self._line.hang_up()
@@ -174,23 +181,31 @@ class Call:
         with anyio.move_on_after(service.settings.queue_timeout) as patience:
             while position := service.admission.position(caller):
                 if service.admission.draining:
-                    self._end(Ending.DRAINING)
+                    self._send_away(Refusal.DRAINING)
                     return False
-                said = wire.ping() if position == told else wire.metadata({"type": "Queued", "position": position})
-                await self._send(said)
-                told = position
-                with anyio.move_on_after(KEEPALIVE):
+                if position != told:
+                    await self._send(wire.metadata({"type": "Queued", "position": position}))
+                    told = position
+                    continue  # it may have changed meanwhile
+                with anyio.move_on_after(KEEPALIVE) as quiet:
                     await service.changed.wait()
+                if quiet.cancelled_caught:
+                    await self._send(wire.ping())
         if patience.cancelled_caught:
-            self._end(Ending.WAITED)
+            self._send_away(Refusal.WAITED)
         return not patience.cancelled_caught
 
+    def _send_away(self, refusal: Refusal) -> None:
+        """End the call of one who does not get a place."""
+        self._service.metrics.refused.labels(refusal.value).inc()
+        self._end(_ENDINGS[refusal])
+
     async def _watch(self, idle: float) -> None:
-        """End the call when no audio has come for so long."""
-        heard_at = -math.inf
-        while heard_at < self._line.heard_at:
-            heard_at = self._line.heard_at
-            await anyio.sleep_until(heard_at + idle)
+        """End the call when no audio has come for so long, in the queue aside."""
+        due = anyio.current_time() + idle
+        while due > anyio.current_time():
+            await anyio.sleep_until(due)
+            due = max(due, self._line.heard_at + idle)
         self._end(Ending.IDLE)
 
     async def _converse(self) -> None:
@@ -220,7 +235,10 @@ class Call:
         async with self._sending:
             if self._websocket.application_state is WebSocketState.DISCONNECTED:
                 raise WebSocketDisconnect
-            await self._websocket.send_bytes(message)
+            try:
+                await self._websocket.send_bytes(message)
+            except RuntimeError:  # what uvicorn says while it closes a connection by itself
+                raise WebSocketDisconnect from None
 
     async def _say_goodbye(self) -> None:
         ending, text = self._ending or (Ending.FAILED, Ending.FAILED.text)
@@ -242,6 +260,6 @@ def _asks_to_finish(payload: bytes) -> bool:
     """Tell whether a caller says that no more audio comes."""
     try:
         record: Any = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):  # a few thousand brackets are enough
         return False
     return isinstance(record, dict) and cast("dict[str, Any]", record).get("type") == "Finish"

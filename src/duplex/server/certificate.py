@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,23 +35,31 @@ def own_certificate(folder: Path, host: str) -> tuple[Path, Path]:
     """
     certificate, key = folder / CERTIFICATE, folder / KEY
     names = sorted({host, "localhost", "127.0.0.1", "::1", socket.gethostname()} - _EVERYWHERE)
-    try:
-        from cryptography import x509  # noqa: PLC0415 -- only who wants one needs it
-    except ImportError:
+    if find_spec("cryptography") is None:
         raise MissingDependencyError(
             "a certificate needs cryptography; install it with: pip install 'duplex-speech[serve]'"
-        ) from None
-    if key.exists() and certificate.exists():
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
-        left = found.not_valid_after_utc - dt.datetime.now(dt.UTC)
-        named = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        if left.days >= RENEWAL_DAYS and set(named) == set(_names(names)):
-            return certificate, key
+        )
+    if key.exists() and certificate.exists() and _good(certificate.read_bytes(), key.read_bytes(), names):
+        return certificate, key
     make_folder(folder)
     signed, secret = _made(names)
     _write_secret(key, secret)
     atomic_write_bytes(certificate, signed)
     return certificate, key
+
+
+def _good(signed: bytes, secret: bytes, names: Sequence[str]) -> bool:
+    """Tell whether a certificate is that of a key, for these names, and for some time to come."""
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+    try:
+        found, key = x509.load_pem_x509_certificate(signed), load_pem_private_key(secret, None)
+        named = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, TypeError, x509.ExtensionNotFound):
+        return False
+    left = found.not_valid_after_utc - dt.datetime.now(dt.UTC)
+    return left.days >= RENEWAL_DAYS and set(named) == set(_names(names)) and found.public_key() == key.public_key()
 
 
 def _made(names: Sequence[str]) -> tuple[bytes, bytes]:

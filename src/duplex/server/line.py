@@ -30,7 +30,9 @@ class CallerLine:
     """The transport of one caller, whose audio is at the model's rate. ``send`` sends one websocket message."""
 
     AHEAD_SECONDS = 10.0
-    """How far a caller's audio may be ahead of the clock."""
+    """How far a caller may be ahead of the clock."""
+    LEAST_SECONDS = 0.001
+    """For how much sound a message counts at least: many that say nothing are work too."""
 
     def __init__(
         self,
@@ -48,9 +50,11 @@ class CallerLine:
         self._threads = threads
         self._heard: deque[Float32] = deque()
         self._news = Bell()
-        self._began: float | None = None
+        self._began = False
+        self._since = anyio.current_time()
         self._seconds = 0.0
-        self.heard_at = anyio.current_time()
+        """Of what has come since then."""
+        self.heard_at = self._since
         """When audio last came."""
         self._ended = False
 
@@ -67,14 +71,22 @@ class CallerLine:
         damaged = self._coding.damaged
         pcm = await self._coded("decode", self._coding.decode, payload)
         self._metrics.damaged.inc(self._coding.damaged - damaged)
-        self.heard_at = anyio.current_time()
-        if self._began is None or not pcm.size:
+        self.keep_pace(pcm.size / self._rate)
+        if not pcm.size:
             return
-        self._seconds += pcm.size / self._rate
-        if self._seconds - (anyio.current_time() - self._began) > self.AHEAD_SECONDS:
+        self.heard_at = anyio.current_time()
+        if self._began:
+            self._heard.append(pcm)
+            self._news.ring()
+
+    def keep_pace(self, seconds: float = 0.0) -> None:
+        """Count a message.
+
+        :raises AudioError: if more comes than a clock allows
+        """
+        self._seconds += max(seconds, self.LEAST_SECONDS)
+        if self._seconds - (anyio.current_time() - self._since) > self.AHEAD_SECONDS:
             raise AudioError("audio comes faster than it is spoken; send it at the pace of a clock")
-        self._heard.append(pcm)
-        self._news.ring()
 
     def hang_up(self) -> None:
         """Say that no more audio comes."""
@@ -83,7 +95,8 @@ class CallerLine:
 
     async def start(self, sample_rate: int) -> None:  # noqa: ARG002 -- the coding has the model's rate already
         """Tell the caller that the conversation begins; from now on the line is heard."""
-        self._began = self.heard_at = anyio.current_time()
+        self._began, self._seconds = True, 0.0
+        self._since = self.heard_at = anyio.current_time()
         await self._send(wire.handshake())
         header = self._coding.header()
         if header:

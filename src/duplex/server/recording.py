@@ -18,7 +18,6 @@ from pathlib import Path
 import anyio
 import numpy as np
 from anyio.to_thread import run_sync
-from numpy.typing import NDArray
 
 from duplex.audio import to_int16
 from duplex.events import AgentAudio, Event, as_record
@@ -48,8 +47,6 @@ class Recording:
         self._metrics = metrics
         self._frames: list[Frame] = []
         self._lines: list[str] = []
-        self._position = 0
-        """Samples on the time line that have been written."""
         self._lost = False
 
     def record(self, frame: Frame) -> None:
@@ -69,8 +66,7 @@ class Recording:
                 await self._flush()
                 await anyio.sleep(SECONDS_BETWEEN)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._flush()
+            await self._flush()
 
     async def _flush(self) -> None:
         frames, lines = self._frames, self._lines
@@ -78,7 +74,8 @@ class Recording:
         if self._lost:
             return
         try:
-            await run_sync(self._write, frames, lines)
+            with anyio.CancelScope(shield=True):  # what has been taken out is written, also when the call ends now
+                await run_sync(self._write, frames, lines)
         except OSError as error:
             self._lost = True
             self._metrics.lost_recordings.inc()
@@ -90,29 +87,27 @@ class Recording:
             with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
                 file.writelines(lines)
         if frames:
-            self._append(np.concatenate([self._stereo(frame) for frame in frames]))
+            self._append(frames)
 
-    def _stereo(self, frame: Frame) -> NDArray[np.int16]:
-        """Return a frame, int16 ``[samples, 2]``, after silence for what was skipped before it."""
-        start = round(frame.at * self._spec.sample_rate)
-        agent = np.zeros_like(frame.user_pcm) if frame.agent_pcm is None else frame.agent_pcm
-        sound = to_int16(np.stack([frame.user_pcm, agent], axis=1))
-        silence = np.zeros((max(0, start - self._position), _CHANNELS), np.int16)
-        self._position += len(silence) + len(sound)
-        return np.concatenate([silence, sound])
-
-    def _append(self, sound: NDArray[np.int16]) -> None:
-        """Append to the wav file, then tell its new length in its header: it is whole again after each call."""
+    def _append(self, frames: list[Frame]) -> None:
+        """Add to the wav file, then tell its new length in its header: it is whole again after each call."""
         path = self.path / "dialogue.wav"
         with path.open("r+b" if path.exists() else "w+b") as file:
-            length = max(file.seek(0, 2), _HEADER.size)
-            if length > _MOST_BYTES:
-                raise OSError(f"{path} is as long as a wav file can be")
-            file.seek(length)
-            file.write(sound.astype("<i2").tobytes())
+            for frame in frames:
+                sound = self._stereo(frame)
+                start = _HEADER.size + round(frame.at * self._spec.sample_rate) * _CHANNELS * _SAMPLE_BYTES
+                if start + len(sound) > _MOST_BYTES:
+                    raise OSError(f"{path} is as long as a wav file can be")
+                file.seek(start)  # what is left out reads as zeros, however long
+                file.write(sound)
             data = file.tell() - _HEADER.size
             file.seek(0)
             file.write(self._header(data))
+
+    @staticmethod
+    def _stereo(frame: Frame) -> bytes:
+        agent = np.zeros_like(frame.user_pcm) if frame.agent_pcm is None else frame.agent_pcm
+        return to_int16(np.stack([frame.user_pcm, agent], axis=1)).astype("<i2").tobytes()
 
     def _header(self, data: int) -> bytes:
         rate, block = self._spec.sample_rate, _CHANNELS * _SAMPLE_BYTES

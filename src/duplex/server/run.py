@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from duplex.errors import ServerError, UsageError
 from duplex.model import Model
 from duplex.server.app import app
+from duplex.server.connections import HttpConnection, WebSocketConnection
 from duplex.server.service import Service
 from duplex.server.settings import Settings, is_loopback, not_negative
 from duplex.wakeup import Wakeup
@@ -126,15 +127,16 @@ def _config(application: Starlette, where: Listening) -> uvicorn.Config:
     try:
         config = uvicorn.Config(
             application,
-            ws="websockets-sansio",
+            ws=WebSocketConnection,
             ws_max_size=LARGEST_MESSAGE,
             ws_per_message_deflate=False,
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,
             h11_max_incomplete_event_size=LARGEST_HEADERS,
-            http="h11",
+            http=HttpConnection,
             lifespan="off",
             access_log=False,
+            log_level="warning",  # below, it tells the addresses of websockets, with the tickets in them
             log_config=None,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -155,10 +157,13 @@ def _bound(where: Listening) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
     try:
-        return socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
+        bound = socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
     except OSError as error:
         # Python's own text has the address once more.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
         raise ServerError(
             f"{where.host}:{where.port} cannot be listened on ({reason}); choose another --host or --port"
         ) from None
+    # asyncio sends small messages at once on sockets that say they are TCP, and only on those. On the others a message
+    # waits until the caller acknowledges the one before it, which it does with its next message, a frame later.
+    return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
