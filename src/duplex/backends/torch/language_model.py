@@ -49,6 +49,7 @@ def load_language_model(
         published=lambda name: name.removeprefix("depth."),
         quantize=quantize,
     )
+    model.quantized = quantize
     model.transformer.ring.quantized = int8_cache
     model.prepare()
     return model
@@ -73,6 +74,8 @@ class LanguageModel(Streaming):
     tables: Tensor
     """Where the embeddings of all streams lie in memory, for kernels; int64 ``[streams]``."""
     counters: Counters
+    quantized: Kind | None = None
+    """What the large weights were rounded to."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()

@@ -43,6 +43,10 @@ class TorchFrameModel:
         self.deterministic = deterministic
         self.fingerprint = fingerprint
         self.device, self.dtype = weight.device, weight.dtype
+        bits = (f", {language_model.quantized} weights" if language_model.quantized else "") + (
+            ", int8 cache" if language_model.transformer.ring.quantized else ""
+        )
+        self.arithmetic = f"{weight.dtype}{bits}"
         self.spec = ModelSpec(
             sample_rate=self.codec.spec.sample_rate,
             frame_size=self.codec.spec.frame_size,

@@ -54,7 +54,7 @@ def export(model: "TorchFrameModel", slot: int) -> SessionState:
     metadata = {
         "version": VERSION,
         "backend": "torch",
-        "dtype": str(model.dtype),
+        "dtype": model.arithmetic,
         "fingerprint": model.fingerprint,
         "options": json.dumps(attrs.asdict(held.options)),
         "frames": str(held.frames),
@@ -85,7 +85,7 @@ def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
 
 def _restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
     metadata = state.metadata
-    exact = metadata["backend"] == "torch" and metadata["dtype"] == str(model.dtype)
+    exact = metadata["backend"] == "torch" and metadata["dtype"] == model.arithmetic
     rows = model.state.rows(slot, slot + 1).tensors
     model.open(slot, SessionOptions(**json.loads(metadata["options"])))
     if not exact:

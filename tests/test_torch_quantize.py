@@ -1,0 +1,81 @@
+"""Weights and a past of few bits: near what they stand for, and a conversation that stays one."""
+
+import numpy as np
+import pytest
+import torch
+
+from duplex.backends.torch.quantize import Quantized
+from duplex.testing import check_frame_model
+
+FEW_BITS = [{"quantize": "int8"}, {"quantize": "int4"}, {"cache_dtype": "int8"}]
+
+
+@pytest.mark.parametrize(("kind", "error"), [("int8", 0.01), ("fp8", 0.03), ("int4", 0.12)])
+def test_rounding(kind, error):
+    """More outputs than are rounded at a time; the largest of a row keeps its value."""
+    weight = torch.randn(5000, 128, generator=torch.Generator().manual_seed(0))
+    rounded = Quantized.of(weight, kind).wide(torch.float32)
+    assert (rounded - weight).norm() < error * weight.norm()
+    largest = weight.abs().argmax(dim=1, keepdim=True)
+    torch.testing.assert_close(rounded.gather(1, largest), weight.gather(1, largest), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8", "int4"])
+def test_products_and_parts(kind):
+    generator = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(96, 128, generator=generator), torch.randn(2, 3, 128, generator=generator)
+    rounded = Quantized.of(weight, kind)
+    torch.testing.assert_close(rounded.multiply(x), x @ rounded.wide(torch.float32).T, rtol=1e-4, atol=1e-4)
+    assert torch.equal(rounded.part(1, 3).wide(torch.float32), rounded.wide(torch.float32)[32:64])
+
+
+def test_rows_of_zeros():
+    for kind in ("int8", "fp8", "int4"):
+        assert not Quantized.of(torch.zeros(4, 128), kind).wide(torch.float32).any()
+
+
+@pytest.mark.parametrize("options", FEW_BITS)
+def test_the_conformance_suite(small, options):
+    check_frame_model(lambda capacity: small.load(sessions=capacity, **options), frames=6)
+
+
+@pytest.mark.parametrize("options", FEW_BITS)
+def test_the_logits_stay_near(small, opened, greedy, options):
+    """Fed the same tokens, the model thinks nearly the same."""
+    thoughts = []
+    for chosen in ({}, options):
+        model = opened(small.load(**chosen))
+        forward, heard = model._lm.forward, []
+
+        def listen(*arguments, forward=forward, heard=heard, **keywords):
+            step = forward(*arguments, **keywords)
+            heard.append(step.text_logits[0].numpy().copy())
+            return step
+
+        model._lm.forward = listen
+        model.open(0, greedy)
+        text, agent = small.expected["lm_text"], small.expected["lm_audio"]
+        known = np.concatenate(
+            [text[None], agent, small.expected["mimi_codes"][: model.spec.user_streams, : len(text)]]
+        )
+        for column in range(30):
+            model.prefill(0, known[:, column : column + 1])
+        thoughts.append(np.stack(heard))
+    exact, near = thoughts
+    error = np.linalg.norm(near - exact) / np.linalg.norm(exact)
+    assert 0 < error < (0.5 if options.get("quantize") == "int4" else 0.1)
+
+
+def test_a_session_moves_between_kinds(small, opened, run, sampled):
+    """Exactly within one kind, rebuilt from the token log in another."""
+    model = opened(small.load(cache_dtype="int8", sessions=2))
+    whole = run(model, 0, sampled).hear(small.frames[:20])
+    begun = run(model, 0, sampled).hear(small.frames[:9])
+    state = model.export(0)
+    model.restore(1, state)
+    begun.slot = 1
+    assert np.array_equal(begun.hear(small.frames[9:20]).tokens, whole.tokens)
+    elsewhere = opened(small.load())
+    elsewhere.restore(0, state)
+    held = run(elsewhere, opened=True).hear(small.frames[9:20])
+    assert held.times == whole.times[9:]
