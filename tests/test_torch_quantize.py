@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from duplex import checkpoint
+from duplex.backends.torch import memory
 from duplex.backends.torch.quantize import Quantized
+from duplex.errors import UsageError
 from duplex.testing import check_frame_model
 
 FEW_BITS = [{"quantize": "int8"}, {"quantize": "int4"}, {"cache_dtype": "int8"}]
@@ -79,3 +82,47 @@ def test_a_session_moves_between_kinds(small, opened, run, sampled):
     elsewhere.restore(0, state)
     held = run(elsewhere, opened=True).hear(small.frames[9:20])
     assert held.times == whole.times[9:]
+
+
+@pytest.mark.parametrize("options", [{}, *FEW_BITS, {"dtype": "bfloat16"}])
+def test_memory_is_told_before_loading(small, opened, options):
+    model = opened(small.load(sessions=3, **options))
+    found = checkpoint.resolve(str(small.folder))
+    told = memory.predict(
+        found.language_model,
+        found.mimi,
+        dtype=model.dtype,
+        device=model.device,
+        sessions=3,
+        quantize=options.get("quantize"),
+        int8_cache="cache_dtype" in options,
+    )
+    state = sum(tensor.nbytes for tensor in model.state.tensors.values())
+    held = sum(
+        tensor.nbytes
+        for module in (*model._lm.modules(), *model._mimi.modules())
+        for tensor in (*module._parameters.values(), *buffers(module), *few_bits(module))
+        if tensor is not None
+    )
+    assert told.sessions * told.session == state
+    assert told.weights == pytest.approx(held, rel=0.02)
+
+
+def buffers(module):
+    """Return a codebook's; what is a constant of a step is small, and not told."""
+    names = ("embedding_sum", "cluster_usage", "entries", "offsets")
+    return [module._buffers[name] for name in names if name in module._buffers]
+
+
+def few_bits(module):
+    rounded = [value for value in vars(module).values() if isinstance(value, Quantized)]
+    return [tensor for each in rounded for tensor in (each.data, each.scale)]
+
+
+def test_more_than_there_is_is_told_before_loading(small, monkeypatch):
+    monkeypatch.setattr(memory, "_there", lambda _: 40_000_000)
+    with pytest.raises(UsageError, match=r"1000 sessions of this model need .* sessions=\d+ would fit"):
+        small.load(sessions=1000)
+    monkeypatch.setattr(memory, "_there", lambda _: 1000)
+    with pytest.raises(UsageError, match="use fewer bits"):
+        small.load()

@@ -1,7 +1,7 @@
 """The PyTorch backend, for CPU and CUDA."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import UsageError
@@ -62,22 +62,23 @@ def load_model(
     """Load a dialogue model.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
-    :raises UsageError: as :func:`check` does
+    :raises UsageError: as :func:`check` does, and if the device has not the memory
     """
     from duplex.backends.torch.codec import load_mimi  # noqa: PLC0415 -- torch takes seconds to import
     from duplex.backends.torch.language_model import load_language_model  # noqa: PLC0415
+    from duplex.backends.torch.memory import predict  # noqa: PLC0415
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
 
     check(device, dtype, quantize, cache_dtype)
     place = _device(device)
-    language_model = load_language_model(
-        config,
-        weights,
-        dtype=_dtype(dtype, place),
-        device=place,
-        quantize=cast("Kind | None", quantize),
-        int8_cache=cache_dtype == "int8",
-    )
+    chosen: Any = {
+        "dtype": _dtype(dtype, place),
+        "device": place,
+        "quantize": cast("Kind | None", quantize),
+        "int8_cache": cache_dtype == "int8",
+    }
+    predict(config, mimi_config, sessions=sessions, **chosen).check(place)
+    language_model = load_language_model(config, weights, **chosen)
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, place)
     return TorchFrameModel(
         mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
