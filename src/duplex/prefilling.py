@@ -11,39 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex import delays as delay_rules
+from duplex.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 from duplex.slots import Slot
 
-__all__ = ["LONGEST_RUN", "Streams", "Thinker", "prefill"]
+__all__ = ["LONGEST_RUN", "Thinker", "prefill"]
 
 LONGEST_RUN = 32
 """Columns that go through the temporal transformer in one call; its ring has room for them."""
 
 Int64 = NDArray[np.int64]
-
-
-class Streams(Protocol):
-    """What a configuration says about token streams."""
-
-    @property
-    def delays(self) -> tuple[int, ...]:
-        """The delay of each stream, in the order text, agent, user."""
-        ...
-
-    @property
-    def agent_streams(self) -> int:
-        """Audio streams that the agent speaks in."""
-        ...
-
-    @property
-    def text_card(self) -> int:
-        """The size of the text vocabulary, which is the text's initial token."""
-        ...
-
-    @property
-    def card(self) -> int:
-        """The size of the audio vocabulary, which is the codes' initial token."""
-        ...
 
 
 class Thinker(Protocol):
@@ -70,23 +47,23 @@ class Thinker(Protocol):
         ...
 
 
-def prefill(thinker: Thinker, streams: Streams, slot: Slot, tokens: Int64) -> int:
+def prefill(thinker: Thinker, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> int:
     """Advance one slot over ``tokens`` int64 ``[streams, n]``; return its new number of frames."""
-    return _Prefill(thinker, streams, slot, tokens).run()
+    return _Prefill(thinker, config, slot, tokens).run()
 
 
 class _Prefill:
-    def __init__(self, thinker: Thinker, streams: Streams, slot: Slot, tokens: Int64) -> None:
+    def __init__(self, thinker: Thinker, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> None:
         self.thinker, self.slot, self.tokens = thinker, slot, tokens
         self.start = slot.frames
-        self.generated = slice(0, 1 + streams.agent_streams)
-        self.user = slice(1 + streams.agent_streams, len(streams.delays))
+        self.generated = slice(0, 1 + config.agent_streams)
+        self.user = slice(1 + config.agent_streams, len(config.delays))
         self.heard = int((tokens[self.user] != UNGENERATED).all(axis=0).sum())
-        self.delays = np.array(streams.delays)
-        self.shifted = self._with_ahead(delay_rules.delayed(tokens, streams.delays))
-        self.ring_length = delay_rules.ring_length(streams.delays)
+        self.delays = np.array(config.delays)
+        self.shifted = self._with_ahead(delay_rules.delayed(tokens, config.delays))
+        self.ring_length = delay_rules.ring_length(config.delays)
         self.ring = thinker.fetch()
-        self.initial = np.array([streams.text_card] + [streams.card] * (len(streams.delays) - 1))
+        self.initial = np.array([config.text_card] + [config.card] * (len(config.delays) - 1))
         self.waiting: list[Int64] = []
 
     def run(self) -> int:

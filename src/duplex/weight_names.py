@@ -2,8 +2,8 @@
 
 Torch's layout is the canonical one here. Its attention projections are spelled in several ways: stacked
 (``in_proj_weight``), as ``in_proj.weight``, or one a step (``in_projs.N.weight``), and its depth transformer holds all
-codebooks' projections in the rows of one tensor. MLX's layout has a slice with all weights of its own for each codebook,
-norms included, and quantized tensors in three: packed ``weight``, ``scales`` and ``biases``.
+codebooks' projections in the rows of one tensor. MLX's layout has a slice of its own for each codebook, norms included,
+and quantized tensors in three: packed ``weight``, ``scales`` and ``biases``.
 """
 
 import re
@@ -65,7 +65,7 @@ def check_names(
 
 
 def mlx_pieces(config: LanguageModelConfig) -> dict[str, Piece]:
-    """Return what each tensor of MLX's layout is made of in torch's. A norm is ``[dim]`` there, ``[1, 1, dim]`` here."""
+    """Return what each tensor of MLX's layout is made of in torch's. Norms are ``[1, 1, dim]`` in torch's."""
     pieces = {
         "text_emb.weight": Piece("text_emb.weight"),
         "text_linear.weight": Piece("text_linear.weight"),
@@ -84,9 +84,7 @@ def mlx_pieces(config: LanguageModelConfig) -> dict[str, Piece]:
         }
         for layer in range(config.depformer_num_layers):
             theirs = f"depformer.layers.{layer}"
-            pieces |= _layer(
-                f"{ours}.transformer.layers.{layer}", theirs, f"gating.{codebook}", codebook, config.dep_q
-            )
+            pieces |= _layer(f"{ours}.transformer.layers.{layer}", theirs, f"gating.{codebook}", codebook, config.dep_q)
     return pieces
 
 

@@ -12,6 +12,7 @@ import attrs
 import mlx.core as mx
 from mlx import nn
 
+from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.state import Call, Declared, Streaming
 
@@ -39,10 +40,10 @@ class Window:
     def rotate(self, x: mx.array) -> mx.array:
         """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
         cosine, sine = self.rotation
-        pairs = x.astype(mx.float32).reshape(*x.shape[:-1], -1, 2)
+        pairs = shaped(x.astype(mx.float32), *x.shape[:-1], -1, 2)
         first, second = pairs[..., 0], pairs[..., 1]
         turned = mx.stack([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
-        return turned.reshape(x.shape).astype(x.dtype)
+        return shaped(turned, *x.shape).astype(x.dtype)
 
     def attend(self, layer: int, query: mx.array, keys: mx.array, values: mx.array) -> mx.array:
         """Put a layer's new keys and values into the ring and return what the queries see there.
@@ -136,10 +137,10 @@ class Attention(nn.Module):
 
     def __call__(self, x: mx.array, window: Window, layer: int) -> mx.array:
         """Attend from every position of ``x`` to what its window shows."""
-        projected = self.in_proj(x).reshape(*x.shape[:2], 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        projected = mx.transpose(shaped(self.in_proj(x), *x.shape[:2], 3, self.heads, -1), (2, 0, 3, 1, 4))
         turned = window.rotate(projected[:2])
         y = window.attend(layer, turned[0], turned[1], projected[2])
-        return self.out_proj(y.swapaxes(1, 2).reshape(x.shape))
+        return self.out_proj(shaped(y.swapaxes(1, 2), *x.shape))
 
 
 def _attend(query: mx.array, keys: mx.array, values: mx.array, mask: mx.array) -> mx.array:

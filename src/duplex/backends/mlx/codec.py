@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import as_mono_float32
+from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.state import Call, allocate, bind, exclusive
 from duplex.backends.mlx.weights import load_mimi_weights
@@ -72,7 +73,7 @@ class MlxCodecStream:
         self._chunk = codec.FRAMES_PER_CALL
         with exclusive(self._device):
             self._state = allocate(bind(codec.mimi, "mimi", self._chunk), mx.float32)
-            mx.eval(self._state)
+            evaluate(self._state)
         self._encoded = self._decoded = 0
 
     def encode(self, pcm: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -85,9 +86,9 @@ class MlxCodecStream:
             piece = pcm[start : start + self._chunk * size]
             self._encoded += len(piece) // size
             with exclusive(self._device):
-                encoded = self._mimi.encode(mx.array(piece)[None], Call([self._state], self._encoded))
-                mx.eval(encoded, self._state)
-            codes.append(np.array(encoded[0]).astype(np.int64))
+                encoded = self._mimi.encode(from_numpy(piece)[None], Call([self._state], self._encoded))
+                evaluate(encoded, self._state)
+            codes.append(to_numpy(encoded[0]).astype(np.int64))
         return np.concatenate(codes, axis=1)
 
     def decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -95,10 +96,10 @@ class MlxCodecStream:
         self._spec.check_codes(codes)
         pcm = [np.zeros(0, np.float32)]
         for start in range(0, codes.shape[1], self._chunk):
-            piece = codes[:, start : start + self._chunk].astype(np.int32)
+            piece = codes[:, start : start + self._chunk]
             self._decoded += piece.shape[1]
             with exclusive(self._device):
-                decoded = self._mimi.decode(mx.array(piece)[None], Call([self._state], self._decoded))
-                mx.eval(decoded, self._state)
-            pcm.append(np.array(decoded[0]))
+                decoded = self._mimi.decode(from_numpy(piece)[None], Call([self._state], self._decoded))
+                evaluate(decoded, self._state)
+            pcm.append(to_numpy(decoded[0]))
         return np.concatenate(pcm)

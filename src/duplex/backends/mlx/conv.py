@@ -7,6 +7,7 @@ windows are copied in rows and nothing is transposed.
 import mlx.core as mx
 from mlx import nn
 
+from duplex.backends.mlx.arrays import evaluate, shaped, taken
 from duplex.backends.mlx.state import Call, Declared, Streaming
 
 __all__ = ["CausalConv1d", "CausalConvTranspose1d"]
@@ -23,8 +24,7 @@ class Weights(nn.Module):
 
     def take(self) -> tuple[mx.array, mx.array | None]:
         """Return weight and bias, and keep them no longer."""
-        weight, bias = self.pop("weight"), self.pop("bias", None)
-        return weight, bias
+        return taken(self, "weight"), taken(self, "bias") if "bias" in self else None
 
 
 class CausalConv1d(Streaming):
@@ -59,9 +59,9 @@ class CausalConv1d(Streaming):
     def prepare(self) -> None:
         """Turn the loaded weights into the matrix ``[kernel * channels, out]`` that windows are multiplied by."""
         weight, bias = self.conv["conv"].take()
-        self._matrix = mx.contiguous(weight.transpose(2, 1, 0).reshape(-1, weight.shape[0]))
+        self._matrix = mx.contiguous(shaped(mx.transpose(weight, (2, 1, 0)), -1, weight.shape[0]))
         self._bias = bias
-        mx.eval(self._matrix)
+        evaluate(self._matrix)
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the arrays to remember: the input's last samples, and whether there were any."""
@@ -82,7 +82,7 @@ class CausalConv1d(Streaming):
         """Return what each output sees, ``[batch, n, kernel * channels]``."""
         if self.kernel == 1:
             return x
-        x = x.reshape(len(x), -1, self.stride * self.channels)
+        x = shaped(x, len(x), -1, self.stride * self.channels)
         taps, apart = self.kernel // self.stride, self.dilation
         count = x.shape[1] - (taps - 1) * apart
         return mx.concatenate([x[:, tap * apart : tap * apart + count] for tap in range(taps)], axis=-1)
@@ -116,15 +116,15 @@ class CausalConvTranspose1d(Streaming):
     def prepare(self) -> None:
         """Turn the loaded weights into what positions, and the ones before them, are multiplied by."""
         weight, bias = self.convtr["convtr"].take()
-        taps = weight.transpose(0, 2, 1)  # [channels, 2 * stride, out], or out = 1
+        taps = mx.transpose(weight, (0, 2, 1))  # [channels, 2 * stride, out], or out = 1
         if self.separate:
             taps = taps[:, :, 0].T
             self._now, self._before = taps[: self.stride], taps[self.stride :]
         else:
             halves = taps[:, : self.stride], taps[:, self.stride :]
-            self._now, self._before = (mx.contiguous(half.reshape(self.channels, -1)) for half in halves)
+            self._now, self._before = (mx.contiguous(shaped(half, self.channels, -1)) for half in halves)
         self._bias = None if bias is None else mx.tile(bias, self.stride)
-        mx.eval(self._now, self._before)
+        evaluate(self._now, self._before)
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the array to remember: the input's last position."""
@@ -138,5 +138,5 @@ class CausalConvTranspose1d(Streaming):
             y = x[:, :, None] * self._now + before[:, :, None] * self._before
         else:
             y = x @ self._now + before @ self._before
-        y = y.reshape(len(x), -1, self.stride * self.out)
-        return (y if self._bias is None else y + self._bias).reshape(len(x), -1, self.out)
+        y = shaped(y, len(x), -1, self.stride * self.out)
+        return shaped(y if self._bias is None else y + self._bias, len(x), -1, self.out)

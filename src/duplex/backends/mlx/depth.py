@@ -7,6 +7,7 @@ codebook has a slice of its own, with all the weights of one, as published for M
 import mlx.core as mx
 from mlx import nn
 
+from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.embedding import TokenEmbedding
 from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.sampling import Sampler
@@ -32,12 +33,12 @@ class DepthAttention(nn.Module):
 
     def __call__(self, x: mx.array, past: Past) -> mx.array:
         """Attend from one codebook, ``x`` ``[batch, dim]``, to itself and those before, which are ``past``."""
-        projected = self.in_proj(x).reshape(x.shape[0], 3, self.heads, 1, -1)
+        projected = shaped(self.in_proj(x), x.shape[0], 3, self.heads, 1, -1)
         past.append((projected[:, 1], projected[:, 2]))
         keys, values = (mx.concatenate(list(parts), axis=2) for parts in zip(*past, strict=True))
         query = projected[:, 0]
         y = mx.fast.scaled_dot_product_attention(query, keys, values, scale=query.shape[-1] ** -0.5)
-        return self.out_proj(y.reshape(x.shape))
+        return self.out_proj(shaped(y, *x.shape))
 
 
 class DepthLayer(nn.Module):

@@ -5,12 +5,12 @@ number of steps the stream has had. Its modules are named as in files published 
 """
 
 from pathlib import Path
-from typing import Any, cast
 
 import attrs
 import mlx.core as mx
 
 from duplex import delays as delay_rules
+from duplex.backends.mlx.arrays import named_modules
 from duplex.backends.mlx.depth import DepthTransformer
 from duplex.backends.mlx.embedding import TokenEmbedding
 from duplex.backends.mlx.linear import Linear, Packing
@@ -35,7 +35,7 @@ def load_language_model(
     model = LanguageModel(config)
     load_language_model_weights(model, config, weights, dtype=dtype, packing=packing)
     if dtype == mx.float32 and mx.default_device() == mx.cpu:
-        for part in cast("list[Any]", model.modules()):
+        for _, part in named_modules(model):
             if isinstance(part, Linear):
                 part.lay_across()
     return model
@@ -104,9 +104,7 @@ class LanguageModel(Streaming):
             x = x + embedding(tokens[:, stream])
         return self.out_norm(self.transformer(x, call))
 
-    def _generate(
-        self, context: mx.array, logits: mx.array, sampler: Sampler, known: mx.array | None
-    ) -> mx.array:
+    def _generate(self, context: mx.array, logits: mx.array, sampler: Sampler, known: mx.array | None) -> mx.array:
         """Return what is chosen, or known, at this step: int32 ``[batch, 1 + agent_streams]``."""
         text = sampler.choose_text(logits)
         if known is not None:

@@ -4,12 +4,14 @@ import attrs
 import mlx.core as mx
 from mlx import nn
 
+from duplex.backends.mlx.arrays import evaluate
+
 __all__ = ["Linear", "Matrix", "Packing", "elu", "gelu", "silu"]
 
 
 @attrs.frozen
 class Packing:
-    """How quantized weights lie in memory: affine, so many bits a number, one scale and bias for each group of a row."""
+    """How quantized weights lie in memory: so many bits a number, and a scale and a bias for each group of a row."""
 
     bits: int
     group: int
@@ -44,7 +46,7 @@ class Linear(Matrix):
         """Lay the weight out by columns, which a CPU's float32 product reads several times as fast."""
         if self.packing is None:
             self._across = mx.contiguous(self.weight.T)
-            mx.eval(self._across)
+            evaluate(self._across)
             self.weight = self._across.T
 
     def __call__(self, x: mx.array) -> mx.array:

@@ -1,10 +1,9 @@
 """Mimi: 24 kHz audio to 12.5 frames of codes a second and back, streaming (section 3.3 of the paper)."""
 
-from typing import Any, cast
-
 import mlx.core as mx
 from mlx import nn
 
+from duplex.backends.mlx.arrays import named_modules
 from duplex.backends.mlx.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.quantizer import Codebook, Projection, SplitQuantizer
@@ -36,7 +35,7 @@ class Mimi(nn.Module):
 
     def prepare(self) -> None:
         """Finish what loading the weights has begun: lay them out as a step reads them."""
-        for part in cast("list[Any]", self.modules()):
+        for _, part in named_modules(self):
             if isinstance(part, CausalConv1d | CausalConvTranspose1d | Codebook | Projection):
                 part.prepare()
             elif isinstance(part, Linear):

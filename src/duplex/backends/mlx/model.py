@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from duplex import delays
 from duplex.backends.mlx import snapshot
+from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.codec import MlxCodec
 from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
@@ -99,7 +100,7 @@ class MlxFrameModel:
             state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
             self._lm.begin(state, options)
             self._lm(None, Call([state], 1), Plan.of([options]))
-            mx.eval(state)
+            evaluate(state)
         self.state[slot] = state
 
     def step(self, pcm: NDArray[np.float32], active: NDArray[np.bool_]) -> StepResult:
@@ -148,13 +149,13 @@ class MlxFrameModel:
         frames = self._rounded(max(slot.frames for slot in slots) + 2)
         shape = Shape(frames, tuple(complete), Plan.of([slot.options for slot in slots]))
         # The old state is handed over whole: what nobody else holds, the new one is written into.
-        found, voice, states = self._graph(shape)(self._handed_over(batch), mx.array(pcm[batch]))
+        found, voice, states = self._graph(shape)(self._handed_over(batch), from_numpy(pcm[batch]))
         for index, state in zip(batch, states, strict=True):
             self.state[index] = state
-        mx.eval(found, voice, states)
-        tokens = np.array(found)
+        evaluate(found, voice, states)
+        tokens = to_numpy(found)
         if voice is not None:
-            result.pcm[np.array(batch)[complete]] = np.array(voice)
+            result.pcm[np.array(batch)[complete]] = to_numpy(voice)
         for row, slot in enumerate(slots):
             slot.frames += 1
             if valid[row]:

@@ -3,6 +3,7 @@
 import mlx.core as mx
 from mlx import nn
 
+from duplex.backends.mlx.arrays import evaluate, taken
 from duplex.config import QuantizerConfig
 
 __all__ = ["Codebook", "SplitQuantizer"]
@@ -24,11 +25,11 @@ class Codebook(nn.Module):
 
     def prepare(self) -> None:
         """Compute the entries, and half their squared lengths, from what was loaded."""
-        total, usage = self.pop("embedding_sum"), self.pop("cluster_usage")
+        total, usage = taken(self, "embedding_sum"), taken(self, "cluster_usage")
         self._entries = total / mx.maximum(usage, self.SMALLEST_USAGE)[:, None]
         self._across = mx.contiguous(self._entries.T)
         self._offsets = self._entries.square().sum(axis=-1) / 2
-        mx.eval(self._entries, self._across, self._offsets)
+        evaluate(self._entries, self._across, self._offsets)
 
     def encode(self, x: mx.array) -> mx.array:
         """Return the indices int32 ``[...]`` of the nearest entries of ``x`` ``[..., dimension]``.
@@ -59,8 +60,8 @@ class Projection(nn.Module):
 
     def prepare(self) -> None:
         """Turn the loaded weight into the matrix ``[in, out]``."""
-        self._matrix = mx.contiguous(self.pop("weight")[:, :, 0].T)
-        mx.eval(self._matrix)
+        self._matrix = mx.contiguous(taken(self, "weight")[:, :, 0].T)
+        evaluate(self._matrix)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Multiply ``[..., in]``."""

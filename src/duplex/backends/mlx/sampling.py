@@ -10,6 +10,7 @@ import attrs
 import mlx.core as mx
 
 from duplex import noise
+from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.state import Declared, SlotState
 from duplex.frame_model import SessionOptions
 
@@ -39,7 +40,7 @@ def gumbel(keys: mx.array, step: mx.array, sizes: Sequence[int]) -> list[mx.arra
         first, second = c0 * first_factor, c2 * second_factor
         c0, c2 = (second >> half) ^ c1 ^ key[:, :1], (first >> half) ^ c3 ^ key[:, 1:]
         c1, c3 = second & low, first & low
-    words = mx.stack([c0, c1, c2, c3], axis=-1).reshape(len(keys), -1)
+    words = shaped(mx.stack([c0, c1, c2, c3], axis=-1), len(keys), -1)
     drawn = _gumbel_of((words >> mx.array(8, wide)).astype(mx.int32))
     starts = [4 * sum(blocks[:stream]) for stream in range(len(blocks))]
     return [drawn[:, start : start + size] for start, size in zip(starts, sizes, strict=True)]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex import snapshots
+from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
 from duplex.backends.mlx.state import SlotState, exclusive
 from duplex.errors import StateError
 from duplex.frame_model import SessionState
@@ -35,7 +36,7 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
         with exclusive(self._device):
             array = _to_numpy(self._state[name])
         if CACHE in name:
-            return array[..., _places(int(self._state[position_of(name)].item()), array.shape[-2]), :]
+            return array[..., _places(whole_number(self._state[position_of(name)]), array.shape[-2]), :]
         return array
 
     def __iter__(self) -> Iterator[str]:
@@ -79,7 +80,7 @@ def _restore(model: "MlxFrameModel", slot: int, state: SessionState) -> None:
         for name, array in own.items():
             if exact or not name.startswith(LANGUAGE_MODEL):
                 own[name] = _taken(array, name, state.tensors)
-        mx.eval(own)
+        evaluate(own)
     model.slots[slot].ahead = int(metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
     if exact:
         for column in state.tensors[LOG]:
@@ -91,16 +92,17 @@ def _taken(array: mx.array, name: str, saved: Mapping[str, NDArray[np.generic]])
     """Return one saved array in the form of the slot's; a cache's positions go back to the places they came from."""
     value = np.asarray(saved[name])
     wanted = list(array.shape)
+    places = None
     if CACHE in name:
-        position, capacity = int(saved[position_of(name)]), wanted[-2]
-        wanted[-2] = min(capacity, position)
+        places = _places(int(saved[position_of(name)]), wanted[-2])
+        wanted[-2] = len(places)
     if list(value.shape) != wanted:
         raise ValueError(f"'{name}' is {list(value.shape)}, not {wanted}")
-    if CACHE in name:
+    if places is not None:
         ring = np.zeros(array.shape, value.dtype)
-        ring[..., _places(position, capacity), :] = value
+        ring[..., places, :] = value
         value = ring
-    loaded = mx.array(value)
+    loaded = from_numpy(value)
     return loaded.view(array.dtype) if array.dtype == mx.bfloat16 else loaded.astype(array.dtype)
 
 
@@ -112,5 +114,5 @@ def _places(position: int, capacity: int) -> NDArray[np.int64]:
 def _to_numpy(array: mx.array) -> NDArray[np.generic]:
     """Copy an array to numpy: whole numbers as int64, as other backends have them; bfloat16 as its bits."""
     if array.dtype == mx.bfloat16:
-        return np.array(array.view(mx.int16))
-    return np.array(array if array.dtype in (mx.float32, mx.bool_) else array.astype(mx.int64))
+        return to_numpy(array.view(mx.int16))
+    return to_numpy(array if array.dtype in (mx.float32, mx.bool_) else array.astype(mx.int64))

@@ -12,11 +12,12 @@ and the past of attention, which is large, is never gathered or copied.
 import contextlib
 import threading
 from collections.abc import Generator, Sequence
-from typing import Any, cast
 
 import attrs
 import mlx.core as mx
 from mlx import nn
+
+from duplex.backends.mlx.arrays import named_modules
 
 __all__ = ["Call", "Declared", "SlotState", "Streaming", "allocate", "bind", "exclusive"]
 
@@ -56,7 +57,7 @@ class Streaming(nn.Module):
 def bind(root: nn.Module, prefix: str, frames_per_call: int = 1) -> dict[str, Declared]:
     """Name the state of every streaming module below ``root`` and return the declarations by full name."""
     declared: dict[str, Declared] = {}
-    for name, module in cast("list[tuple[str, Any]]", root.named_modules()):
+    for name, module in named_modules(root):
         if isinstance(module, Streaming):
             module.key = f"{prefix}.{name}" if name else prefix
             declared |= {f"{module.key}.{last}": array for last, array in module.declare(frames_per_call).items()}

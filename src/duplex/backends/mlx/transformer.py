@@ -116,7 +116,9 @@ class TemporalTransformer(nn.Module):
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        self.layers = [TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)]
+        self.layers = [
+            TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)
+        ]
         self.ring = Ring(
             layers=config.num_layers,
             heads=config.num_heads,

@@ -6,12 +6,12 @@ read from a file before its tensor's turn has come, so no second copy of the mod
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 from mlx import nn
-from mlx.utils import tree_flatten
 
+from duplex.backends.mlx.arrays import evaluate, named_modules, parameters
 from duplex.backends.mlx.linear import Matrix, Packing
 from duplex.backends.mlx.stored import Stored
 from duplex.config import LanguageModelConfig
@@ -32,7 +32,7 @@ def load_mimi_weights(mimi: nn.Module, path: Path, unused: Any) -> None:
     stored = Stored(path)
     wanted = {
         name.replace(".codebook.", "._codebook.").replace(".in_proj.weight", ".in_proj_weight"): (name, array.shape)
-        for name, array in _parameters(mimi)
+        for name, array in parameters(mimi)
     }
     check_names(path, stored.names, wanted, unused)
     for published, (name, shape) in wanted.items():
@@ -55,12 +55,12 @@ def load_language_model_weights(
     if found is not None and packing not in (None, found):
         raise UsageError(f"{path} is quantized to {found.bits} bit already; leave `quantize` out")
     if found is None and packing is not None:
-        pieces = {name: Piece(name) for name, _ in _parameters(model)}
+        pieces = {name: Piece(name) for name, _ in parameters(model)}
         _load_torch_layout(model, pieces, stored, dtype, packing)
         return
     if found is not None:
         _make_room(model, found)
-    wanted = dict(_parameters(model))
+    wanted = dict(parameters(model))
     check_names(path, stored.names, wanted)
     for name, array in wanted.items():
         value = stored.read(name, array.shape, packed=array.dtype == mx.uint32)
@@ -76,7 +76,7 @@ def quantized(weight: mx.array, packing: Packing) -> tuple[mx.array, mx.array, m
 def _load_torch_layout(
     model: nn.Module, pieces: dict[str, Piece], stored: Stored, dtype: mx.Dtype, packing: Packing | None
 ) -> None:
-    shapes = {name: array.shape for name, array in _parameters(model)}
+    shapes = {name: array.shape for name, array in parameters(model)}
     check_names(stored.path, stored.names, {piece.name for piece in pieces.values()})
     if packing is not None:
         _make_room(model, packing)
@@ -87,7 +87,7 @@ def _load_torch_layout(
     for source, names in together.items():
         rows, *rest = shapes[names[0]]
         if source.endswith(".alpha"):
-            whole = stored.read(source, (1, 1, rows)).reshape(rows)
+            whole = stored.read(source, (1, 1, rows))[0, 0]
         else:
             whole = stored.read(source, (rows * pieces[names[0]].of, *rest))
         for name in names:
@@ -135,19 +135,14 @@ def _make_room(model: nn.Module, packing: Packing) -> None:
 
 
 def _matrices(model: nn.Module) -> list[tuple[str, Matrix]]:
-    modules = cast("list[tuple[str, Any]]", model.named_modules())
-    return [(name, module) for name, module in modules if isinstance(module, Matrix)]
-
-
-def _parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
-    return cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters()))
+    return [(name, module) for name, module in named_modules(model) if isinstance(module, Matrix)]
 
 
 def _put(model: nn.Module, name: str, value: mx.array) -> None:
     """Put a tensor where it belongs, and compute it: what it was made of is let go of."""
-    mx.eval(value)
+    evaluate(value)
     *path, last = name.split(".")
     place: Any = model
     for part in path:
-        place = place[int(part)] if isinstance(place, list) else place[part]
+        place = place[int(part) if part.isdecimal() else part]
     place[last] = value
