@@ -42,7 +42,7 @@ CODEC = (
         show_default=True,
         help="What runs it.",
     ),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, gpu (Apple's), ..."),
 )
 LOADING = (
     click.option(
@@ -52,7 +52,7 @@ LOADING = (
         show_default=True,
         help="Type of the weights; auto is bfloat16 on a GPU.",
     ),
-    click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Smaller weights, where available."),
+    click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Smaller weights; with MLX."),
     click.option("--sessions", type=click.IntRange(1), help="How many conversations run side by side."),
     click.option("--deterministic", is_flag=True, help="Tokens do not depend on what runs beside; slower."),
 )

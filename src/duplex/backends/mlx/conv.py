@@ -124,7 +124,7 @@ class CausalConvTranspose1d(Streaming):
             halves = taps[:, : self.stride], taps[:, self.stride :]
             self._now, self._before = (mx.contiguous(shaped(half, self.channels, -1)) for half in halves)
         self._bias = None if bias is None else mx.tile(bias, self.stride)
-        evaluate(self._now, self._before)
+        evaluate(self._now, self._before, self._bias)
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the array to remember: the input's last position."""

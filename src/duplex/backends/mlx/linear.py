@@ -46,8 +46,8 @@ class Linear(Matrix):
         """Lay the weight out by columns, which a CPU's float32 product reads several times as fast."""
         if self.packing is None:
             self._across = mx.contiguous(self.weight.T)
-            evaluate(self._across)
             self.weight = self._across.T
+            evaluate(self._across, self.weight)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Multiply."""

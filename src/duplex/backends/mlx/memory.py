@@ -45,7 +45,7 @@ def check_memory(
     if wanted <= there:
         return
     how = f"quantize={quantize!r}" if quantize else dtype
-    problem = f"{weights}: {_told(wanted)} are needed ({how}, sessions={sessions}), but this machine has {_told(there)} for it"
+    problem = f"{weights}: {_told(wanted)} are needed ({how}, sessions={sessions}), but {_told(there)} are there"
     choices = [("bfloat16", None), ("bfloat16", "int8"), ("bfloat16", "int4")]
     if "U32" in header.bytes:
         choices = [("bfloat16", None)]
