@@ -31,16 +31,12 @@ def choose(backend: str, device: str) -> Chosen:
 
     :raises UsageError: if there is no such backend
     """
-    if backend == "torch":
-        return Chosen("torch", "it was asked for")
-    if backend == "mlx":
-        return Chosen("mlx", "it was asked for")
+    if backend in {"torch", "mlx"}:
+        return Chosen("mlx" if backend == "mlx" else "torch", "it was asked for")
     if backend != "auto":
         raise UsageError(f"there is no backend {backend!r}; use 'auto', 'torch' or 'mlx'")
-    if device == "gpu":
-        return Chosen("mlx", "device 'gpu' is MLX's")
     if device != "auto":
-        return Chosen("torch", f"device {device!r} is PyTorch's")
+        return Chosen("mlx" if device == "gpu" else "torch", f"it is the one that runs on {device!r}")
     if (sys.platform, platform.machine()) != ("darwin", "arm64"):
         return Chosen("torch", "this is no Apple silicon; PyTorch takes a CUDA device if there is one, else the CPU")
     try:
