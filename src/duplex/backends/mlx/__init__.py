@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import MissingDependencyError, UsageError
 from duplex.frame_model import Codec, FrameModel
+from duplex.weight_names import WeightsLayout
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-__all__ = ["OLDEST", "check", "load_codec", "load_model", "require"]
+__all__ = ["INSTALL", "OLDEST", "check", "convert_weights", "load_codec", "load_model", "require"]
 
 OLDEST = (0, 29)
 """The oldest release of MLX that this backend runs on."""
@@ -115,6 +116,23 @@ def load_model(
         compiled=_on_gpu(place),
         fingerprint=fingerprint,
     )
+
+
+def convert_weights(
+    config: LanguageModelConfig, source: Path, target: Path, *, layout: WeightsLayout, quantize: str | None
+) -> None:
+    """Write a language model's weights anew, in either layout, in bfloat16 or quantized.
+
+    :raises WeightsError: if the source is damaged, or does not fit the configuration
+    :raises UsageError: if it is quantized already, or cannot be quantized as asked
+    """
+    from duplex.backends.mlx import convert  # noqa: PLC0415 -- only who asks for it needs mlx
+    from duplex.backends.mlx.state import exclusive  # noqa: PLC0415
+    from duplex.backends.mlx.weights import PACKINGS  # noqa: PLC0415
+
+    packing = None if quantize is None else PACKINGS[quantize]
+    with exclusive(_device("cpu")):
+        convert.convert_weights(config, source, target, layout=layout, packing=packing)
 
 
 def _core() -> Any:

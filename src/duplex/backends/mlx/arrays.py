@@ -1,5 +1,6 @@
 """Between MLX and the rest, with types: MLX leaves those of many of its arguments open."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
@@ -8,7 +9,17 @@ from mlx import nn
 from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 from numpy.typing import NDArray
 
-__all__ = ["evaluate", "from_numpy", "named_modules", "parameters", "shaped", "taken", "to_numpy", "whole_number"]
+__all__ = [
+    "evaluate",
+    "from_numpy",
+    "named_modules",
+    "parameters",
+    "save",
+    "shaped",
+    "taken",
+    "to_numpy",
+    "whole_number",
+]
 
 
 def evaluate(*values: Any) -> None:
@@ -36,6 +47,11 @@ def to_numpy(array: mx.array) -> NDArray[Any]:
 def whole_number(array: mx.array) -> int:
     """Return the one number of an array."""
     return int(cast("int", array.item()))
+
+
+def save(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str]) -> None:
+    """Write a safetensors file; its name must end so."""
+    mx.save_safetensors(str(path), arrays, metadata)  # pyright: ignore[reportUnknownMemberType]
 
 
 def parameters(module: nn.Module) -> list[tuple[str, mx.array]]:

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 
 from duplex.errors import WeightsError
-from duplex.weight_names import WHOLE, spelled
+from duplex.weight_names import WHOLE, layout_of, spelled
 from duplex.weights_file import read_header
 
 __all__ = ["Stored"]
@@ -30,10 +30,11 @@ class Stored:
             self._arrays: dict[str, mx.array] = _load(path)
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"{path} is not a readable safetensors file ({error}); download it again") from error
+        torch = layout_of(self._header) == "torch"
         self._parts: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for name in sorted(self._header):
             if not name.endswith(_SCALES) or name.removesuffix(_SCALES) not in self._header:
-                canonical, index = (name, WHOLE) if f"{name[:-6]}scales" in self._header else spelled(name)
+                canonical, index = spelled(name) if torch else (name, WHOLE)
                 self._parts[canonical].append((index, name))
         for parts in self._parts.values():
             parts.sort()
@@ -52,17 +53,22 @@ class Stored:
         """Return the shape of a tensor as it is stored, ``None`` if there is no such tensor."""
         return self._header[name].shape if name in self._header else None
 
-    def read(self, name: str, shape: tuple[int, ...], *, packed: bool = False) -> mx.array:
+    def read(self, name: str, shape: tuple[int, ...] | None = None, *, packed: bool = False) -> mx.array:
         """Return a tensor, its parts joined: floating, or with ``packed`` the words of quantized weights.
+
+        Without a ``shape`` it is as it is.
 
         :raises WeightsError: if it is not of this shape, or of a type that weights have not
         """
         parts = [self._take(part, packed=packed) for _, part in self._parts[name]]
-        fits = all(part.shape[1:] == tuple(shape[1:]) for part in parts)
+        columns = parts[0].shape[1:] if shape is None else tuple(shape[1:])
+        fits = all(part.shape[1:] == columns for part in parts)
         tensor = mx.concatenate(parts) if len(parts) > 1 and fits else parts[0]
-        if not fits or tensor.shape != tuple(shape):
+        if not fits or (shape is not None and tensor.shape != tuple(shape)):
             found = " and ".join(str(list(part.shape)) for part in ([tensor] if fits else parts))
-            raise WeightsError(f"{self.path}: tensor '{name}' is {found} but the configuration asks for {list(shape)}")
+            raise WeightsError(
+                f"{self.path}: tensor '{name}' is {found} but the configuration asks for {list(shape or [])}"
+            )
         return tensor
 
     def _take(self, name: str, *, packed: bool) -> mx.array:

@@ -59,7 +59,7 @@ def load_language_model_weights(
         _load_torch_layout(model, pieces, stored, dtype, packing)
         return
     if found is not None:
-        _make_room(model, found)
+        _make_room(model, found, {name.removesuffix(".scales") for name in stored.names if name.endswith(".scales")})
     wanted = dict(parameters(model))
     check_names(path, stored.names, wanted)
     for name, array in wanted.items():
@@ -79,11 +79,17 @@ def _load_torch_layout(
     shapes = {name: array.shape for name, array in parameters(model)}
     check_names(stored.path, stored.names, {piece.name for piece in pieces.values()})
     if packing is not None:
-        _make_room(model, packing)
+        fitting = {name for name, matrix in _matrices(model) if matrix.columns % packing.group == 0}
+        if not fitting:
+            raise UsageError(
+                f"no weight of {stored.path} has rows of a multiple of {packing.group}, so it cannot be quantized to "
+                f"{packing.bits} bit; leave `quantize` out"
+            )
+        _make_room(model, packing, fitting)
     together: dict[str, list[str]] = defaultdict(list)
     for name, piece in pieces.items():
         together[piece.name].append(name)
-    matrices = {f"{name}.weight" for name, _ in _matrices(model)}
+    packed = {f"{name}.weight" for name, matrix in _matrices(model) if matrix.packing is not None}
     for source, names in together.items():
         rows, *rest = shapes[names[0]]
         if source.endswith(".alpha"):
@@ -92,7 +98,7 @@ def _load_torch_layout(
             whole = stored.read(source, (rows * pieces[names[0]].of, *rest))
         for name in names:
             part = whole[pieces[name].index * rows :][:rows] if pieces[name].of > 1 else whole
-            if packing is None or name not in matrices:
+            if packing is None or name not in packed:
                 _put(model, name, part.astype(dtype))
                 continue
             weight, scales, biases = quantized(part, packing)
@@ -124,14 +130,11 @@ def _packing_of(model: nn.Module, stored: Stored) -> Packing | None:
     return None
 
 
-def _make_room(model: nn.Module, packing: Packing) -> None:
+def _make_room(model: nn.Module, packing: Packing, names: set[str]) -> None:
+    """Make room for quantized weights in the matrices of these names."""
     for name, matrix in _matrices(model):
-        if matrix.columns % packing.group:
-            raise UsageError(
-                f"'{name}' has rows of {matrix.columns}, which is no multiple of {packing.group}, so it cannot be "
-                f"quantized to {packing.bits} bit; choose another `quantize`, or leave it out"
-            )
-        matrix.quantize(packing)
+        if name in names:
+            matrix.quantize(packing)
 
 
 def _matrices(model: nn.Module) -> list[tuple[str, Matrix]]:
