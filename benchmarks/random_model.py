@@ -85,8 +85,8 @@ def write(out: Path, config: dict[str, Any], codec: dict[str, Any], generator: t
     }
     (out / "config.json").write_text(json.dumps(config | names, indent=1) + "\n")
     (out / "mimi_config.json").write_text(json.dumps(codec, indent=1) + "\n")
-    save(language_model, out / "model.safetensors")
-    save(mimi, out / MIMI_NAME)
+    save(language_model, out / "model.safetensors", torch.bfloat16)
+    save(mimi, out / MIMI_NAME, torch.bfloat16 if codec is TINY else torch.float32)  # as they are published
 
 
 def train_tokenizer(path: Path, vocabulary: int) -> int:
@@ -142,10 +142,10 @@ def set_level(mimi: Mimi, generator: torch.Generator) -> None:
     last.weight.mul_(PEAK / peak)
 
 
-def save(module: nn.Module, path: Path) -> None:
-    """Save in bfloat16, under the published names."""
+def save(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
+    """Save under the published names."""
     tensors = {name.removeprefix("depth."): tensor for name, tensor in module.state_dict().items()}
-    save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path)
 
 
 if __name__ == "__main__":
