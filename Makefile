@@ -62,7 +62,7 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml constraints.txt
 	@$(call debian,command -v flite,flite)
 	@$(call debian,command -v espeak-ng,espeak-ng)
 	@$(call debian,command -v chromium,chromium)
-	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[train]' --group dev
+	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[train,mlx]' --group dev
 	@touch $@
 
 define find_python

@@ -1,6 +1,6 @@
 """Write a checkpoint of random weights, in the published layout, in the shape of the built-in model or of another.
 
-    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--seed 0]
+    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--codec tiny|published] [--seed 0]
 
 It loads like a trained one and costs what a trained one costs, and says nothing.
 """
@@ -42,6 +42,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 """What differs from the built-in model."""
+CODECS: dict[str, dict[str, Any]] = {"tiny": TINY, "published": {"quantizer": {"n_q": 32, "bins": 2048}}}
 WORDS = """the a of to and in is you that it he was for on are as with his they at be this have from or one had by but
 not what all were we when your can said there use an each which she do how their if will up other about out
 many then them these so some her would make like him into time has look two more write go see number no way
@@ -56,19 +57,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--codec", choices=CODECS, default="tiny")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(arguments.seed)
     config = TINY_LANGUAGE_MODEL | SHAPES[arguments.shape]
     config["text_card"] = train_tokenizer(arguments.out / TOKENIZER_NAME, config["text_card"])
-    write(arguments.out, config, generator)
+    codec = CODECS[arguments.codec]
+    config["card"] = codec["quantizer"]["bins"]
+    write(arguments.out, config, codec, generator)
 
 
-def write(out: Path, config: dict[str, Any], generator: torch.Generator) -> None:
+def write(out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator) -> None:
     """Write the two configurations and the two weights files."""
     language_model = LanguageModel(LanguageModelConfig.from_mapping(config, where="language model"))
     randomize(language_model, generator, gain=1.6)
-    mimi = Mimi(MimiConfig.from_mapping(TINY, where="mimi"), codebooks=TINY["quantizer"]["n_q"])
+    mimi = Mimi(MimiConfig.from_mapping(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
     randomize(mimi, generator, gain=1.2)
     set_level(mimi, generator)
     names = {
@@ -80,9 +84,9 @@ def write(out: Path, config: dict[str, Any], generator: torch.Generator) -> None
         "lm_gen_config": {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25},
     }
     (out / "config.json").write_text(json.dumps(config | names, indent=1) + "\n")
-    (out / "mimi_config.json").write_text(json.dumps(TINY, indent=1) + "\n")
-    save(language_model, out / "model.safetensors")
-    save(mimi, out / MIMI_NAME)
+    (out / "mimi_config.json").write_text(json.dumps(codec, indent=1) + "\n")
+    save(language_model, out / "model.safetensors", torch.bfloat16)
+    save(mimi, out / MIMI_NAME, torch.bfloat16 if codec is TINY else torch.float32)  # as they are published
 
 
 def train_tokenizer(path: Path, vocabulary: int) -> int:
@@ -138,10 +142,10 @@ def set_level(mimi: Mimi, generator: torch.Generator) -> None:
     last.weight.mul_(PEAK / peak)
 
 
-def save(module: nn.Module, path: Path) -> None:
-    """Save in bfloat16, under the published names."""
+def save(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
+    """Save under the published names."""
     tensors = {name.removeprefix("depth."): tensor for name, tensor in module.state_dict().items()}
-    save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path)
 
 
 if __name__ == "__main__":

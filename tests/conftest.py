@@ -1,6 +1,7 @@
 """Reference checkpoints (``tests/data/reference``, made by the original; see each folder's config.json), and models."""
 
 import contextlib
+import importlib
 from pathlib import Path
 
 import attrs
@@ -28,13 +29,13 @@ class Reference:
         """The user's audio, ``[frames, 1920]``."""
         return self.expected["pcm"].reshape(-1, 1920)
 
-    def load(self, folder=None, **options):
+    def load(self, folder=None, *, backend="torch", **options):
         """Return a bare FrameModel."""
-        import torch  # noqa: PLC0415 -- most tests do without
+        if backend == "torch":
+            import torch  # noqa: PLC0415 -- most tests do without
 
-        from duplex.backends import torch as backend  # noqa: PLC0415
-
-        torch.set_num_threads(1)  # these models are too small to share
+            torch.set_num_threads(1)  # these models are too small to share
+        loader = importlib.import_module(f"duplex.backends.{backend}")
         found = checkpoint.resolve(str(folder or self.folder))
         defaults = {
             "device": "cpu",
@@ -44,7 +45,7 @@ class Reference:
             "sessions": 1,
             "deterministic": True,
         }
-        return backend.load_model(
+        return loader.load_model(
             found.language_model,
             found.mimi,
             weights=found.weights,

@@ -128,10 +128,12 @@ def test_wrong_use(arguments, words, tmp_path, monkeypatch):
         (["--device", "teapot"], 2, "'cpu'"),
         (["--device", "cuda:7"], 2, "device='cpu'"),
         (["--quantize", "fp8"], 2, "use 'int8'"),
-        (["--backend", "mlx"], 1, "backend='torch'"),
+        (["--backend", "mlx", "--device", "cuda"], 2, "'gpu'"),
     ],
 )
 def test_what_is_not_available(arguments, status, words, tmp_path):
+    if "mlx" in arguments:
+        pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
     path = write_wav(tmp_path / "a.wav", noise(0.2))
     outcome = run("process", path, "--out", tmp_path / "out", "--model", SMALL, *arguments)
     assert outcome.status == status

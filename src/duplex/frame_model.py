@@ -115,6 +115,18 @@ class CodecSpec:
         """Bits in a second of audio."""
         return self.codebooks * float(np.log2(self.vocabulary)) * self.frame_rate
 
+    def check_codes(self, codes: Int64) -> None:
+        """Check that codes are ``[codebooks, frames]``, and all of the vocabulary.
+
+        :raises UsageError: if they are not
+        """
+        if codes.ndim != 2 or codes.shape[0] != self.codebooks or codes.dtype.kind not in "iu":  # noqa: PLR2004
+            raise UsageError(
+                f"codes are {codes.dtype} {list(codes.shape)}; give whole numbers of shape [{self.codebooks}, frames]"
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < self.vocabulary:
+            raise UsageError(f"codes run from {codes.min()} to {codes.max()}; they must be 0 to {self.vocabulary - 1}")
+
 
 @attrs.frozen(kw_only=True)
 class ModelSpec:

@@ -21,6 +21,7 @@ __all__ = ["Layout", "Part"]
 Part = Literal["model", "codec"]
 MODEL_TYPE = "moshi"
 WEIGHTS = "model.safetensors"
+WEIGHTS_QUANTIZED = ("model.q8.safetensors", "model.q4.safetensors")
 MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
@@ -66,8 +67,11 @@ class Layout:
         :raises CheckpointError: if it cannot be had
         """
         if not source.has(CONFIG):
-            own = MIMI_CONFIG if source.has(MIMI_CONFIG) else None
-            return cls(language_model=None if codec_only else LanguageModelConfig(), mimi_config=own)
+            return cls(
+                language_model=None if codec_only else LanguageModelConfig(),
+                weights=next((name for name in (WEIGHTS, *WEIGHTS_QUANTIZED) if source.has(name)), WEIGHTS),
+                mimi_config=MIMI_CONFIG if source.has(MIMI_CONFIG) else None,
+            )
         path = source.fetch(CONFIG)
         where = f"{source.origin}: {CONFIG}"
         mapping = read_json(path, where)

@@ -1,18 +1,21 @@
 """A loaded model: what :func:`load` returns and conversations share."""
 
 import functools
+import importlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import anyio.to_thread
 
 from duplex import checkpoint
 from duplex.arguments import whole
+from duplex.choosing import Backend, choose
 from duplex.config import LanguageModelConfig
 from duplex.engine import Engine
-from duplex.errors import ClosedError, MissingDependencyError, UsageError
+from duplex.errors import ClosedError, UsageError
 from duplex.frame_model import Codec, FrameModel, ModelSpec, SessionOptions
 from duplex.layout import DEFAULTS
 from duplex.session import Session
@@ -21,7 +24,7 @@ from duplex.voice_activity import SileroVoiceActivity, VoiceActivity
 
 __all__ = ["Backend", "Model", "check_choice", "load", "load_async", "load_codec"]
 
-Backend = Literal["auto", "torch", "mlx"]
+logger = logging.getLogger(__name__)
 VoiceActivityFactory = Callable[[int], VoiceActivity]
 
 
@@ -111,11 +114,13 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
 ) -> Model:
     """Load a model: a built-in name, a folder, or a hub repository such as ``"kyutai/moshika-pytorch-bf16"``.
 
-    ``sessions`` conversations can then run side by side. ``device`` is ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or
-    ``"auto"``; ``dtype`` is ``"float32"``, ``"bfloat16"`` or ``"auto"`` (bfloat16 on CUDA, float32 on CPU).
-    ``quantize`` holds the large weights as ``"int8"``, ``"int4"`` or, on GPUs that have it, ``"fp8"``; ``cache_dtype``
-    ``"int8"`` the past of the temporal transformer: less memory, and steps that are faster by as much as they read
-    less, for tokens that now and then differ.
+    ``sessions`` conversations can then run side by side. ``backend`` is ``"torch"``, ``"mlx"`` or ``"auto"``, which
+    takes MLX on Apple silicon and torch elsewhere, and tells the ``duplex`` logger so. ``device`` is ``"cpu"``,
+    ``"cuda"``, ``"cuda:1"``, ``"gpu"`` (Apple's) or ``"auto"``; ``dtype`` is ``"float32"``, ``"bfloat16"`` or
+    ``"auto"`` (bfloat16 on a GPU, float32 on CPU). ``quantize`` holds the large weights as ``"int8"``, ``"int4"`` or,
+    with torch on GPUs that have it, ``"fp8"``; ``cache_dtype`` ``"int8"``, with torch, the past of the temporal
+    transformer: less memory, and steps that are faster by as much as they read less, for tokens that now and then
+    differ.
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
@@ -134,7 +139,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     )
     tokenizer = Tokenizer.load(pieces)
     tokenizer.check_vocabulary(config.text_card)
-    frame_model = _backend(backend).load_model(
+    frame_model = _backend(backend, device, tell=True).load_model(
         config,
         found.mimi,
         weights=weights,
@@ -174,7 +179,8 @@ def load_codec(
     check_choice(backend=backend, device=device)
     found = checkpoint.resolve(name, revision=revision, parts=("codec",))
     weights = cast("Path", found.mimi_weights)  # the part that was asked for
-    return _backend(backend).load_codec(found.mimi, weights, codebooks=found.codebooks, device=device)
+    loader = _backend(backend, device, tell=True)
+    return loader.load_codec(found.mimi, weights, codebooks=found.codebooks, device=device)
 
 
 def check_choice(
@@ -190,15 +196,12 @@ def check_choice(
     :raises UsageError: if an argument is out of range or not available here
     :raises MissingDependencyError: if the backend is not installed
     """
-    _backend(backend).check(device, dtype, quantize, cache_dtype)
+    _backend(backend, device).check(device, dtype, quantize, cache_dtype)
 
 
-def _backend(name: Backend) -> Any:
-    """Return the backend's package."""
-    if name == "mlx":
-        raise MissingDependencyError("the MLX backend is not part of this version; use backend='torch'")
-    if name not in {"auto", "torch"}:
-        raise UsageError(f"there is no backend {name!r}; use 'auto' or 'torch'")
-    from duplex.backends import torch as loader  # noqa: PLC0415 -- only who loads a model needs a backend
-
-    return loader
+def _backend(name: Backend, device: str, *, tell: bool = False) -> Any:
+    """Return the backend's package; ``tell`` logs which it is, and why."""
+    chosen = choose(name, device)
+    if tell:
+        logger.info("backend %s: %s", chosen.backend, chosen.why)
+    return importlib.import_module(f"duplex.backends.{chosen.backend}")

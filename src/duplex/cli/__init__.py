@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 import duplex
-from duplex.cli import codec, doctor, models, plot, process, serve, train
+from duplex.cli import codec, convert, doctor, models, plot, process, serve, train
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, say_error, tell
 from duplex.errors import UsageError
@@ -49,6 +49,7 @@ COMMANDS = (
     codec.decode,
     models.models,
     models.info,
+    convert.convert,
     train.train,
     doctor.doctor,
 )

@@ -39,6 +39,7 @@ OPTIONAL = {
     "trio": ("trio", "conversations on trio"),
     "uvicorn": ("serve", "serving conversations"),
     "opuslib": ("client", "conversations on a server"),
+    "mlx": ("mlx", "running on Apple silicon"),
     "hibari-tts": ("train", "making data to train on"),
 }
 """Packages, the extra that brings each, and what it is for."""
@@ -96,6 +97,7 @@ def _checks() -> Iterator[Check]:
         yield _program(program)
     yield _guarded("torch", _torch)
     yield _guarded("gpu", _gpu)
+    yield _guarded("backend", _backend)
     yield _guarded("ffmpeg", _ffmpeg)
     yield _guarded("machine", _machine)
     yield _guarded("voice activity", _voice_activity)
@@ -160,6 +162,13 @@ def _gpu() -> Check:
         mend = "install PyTorch for CUDA, by the command that its site gives for your driver"
         return Check("gpu", "note", "there is an NVIDIA driver, but this torch is for the CPU", mend)
     return Check("gpu", "note", "there is an NVIDIA driver, but torch cannot use it", "nvidia-smi   # see what it says")
+
+
+def _backend() -> Check:
+    from duplex.choosing import choose  # noqa: PLC0415 -- `duplex --help` need not wait for it
+
+    chosen = choose("auto", "auto")
+    return Check("backend", "ok", f"{chosen.backend}: {chosen.why}", chosen.mend)
 
 
 def _ffmpeg() -> Check:

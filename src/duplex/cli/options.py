@@ -43,7 +43,7 @@ CODEC = (
         show_default=True,
         help="What runs it.",
     ),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, gpu (Apple's), ..."),
 )
 LOADING = (
     click.option(

@@ -93,13 +93,7 @@ class TorchCodecStream:
 
     def decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Decode int64 codes ``[codebooks, n]`` to float32 ``[n * frame_size]``."""
-        spec = self._spec
-        if codes.ndim != 2 or codes.shape[0] != spec.codebooks or codes.dtype.kind not in "iu":  # noqa: PLR2004
-            raise UsageError(
-                f"codes are {codes.dtype} {list(codes.shape)}; give whole numbers of shape [{spec.codebooks}, frames]"
-            )
-        if codes.size and not 0 <= codes.min() <= codes.max() < spec.vocabulary:
-            raise UsageError(f"codes run from {codes.min()} to {codes.max()}; they must be 0 to {spec.vocabulary - 1}")
+        self._spec.check_codes(codes)
         pcm = [np.zeros(0, np.float32)]
         for start in range(0, codes.shape[1], self._chunk):
             piece = torch.tensor(codes[:, start : start + self._chunk].astype(np.int64), device=self._device)

@@ -1,28 +1,24 @@
 """A slot's state out and in: every state tensor by name, caches without their empty places, and the token log."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from duplex import snapshots
 from duplex.errors import StateError
-from duplex.frame_model import UNGENERATED, SessionOptions, SessionState
+from duplex.frame_model import SessionState
+from duplex.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, position_of
 
 if TYPE_CHECKING:
     from duplex.backends.torch.model import TorchFrameModel
 
 __all__ = ["export", "restore"]
 
-VERSION = "1"
-_CACHE = ".cache."
-_LOG = "log"
-_AHEAD = "ahead"
-_LANGUAGE_MODEL = "lm."
+_BACKEND = "torch"
 
 
 class _Tensors(Mapping[str, NDArray[np.generic]]):
@@ -36,8 +32,8 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
         if name in self._known:
             return self._known[name]
         tensor = self._rows[name][0]
-        if _CACHE in name:
-            tensor = tensor[..., _places(int(self._rows[_position_of(name)]), tensor.shape[-2], tensor.device), :]
+        if CACHE in name:
+            tensor = tensor[..., _places(int(self._rows[position_of(name)]), tensor.shape[-2], tensor.device), :]
         return _to_numpy(tensor)
 
     def __iter__(self) -> Iterator[str]:
@@ -51,18 +47,11 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
 def export(model: "TorchFrameModel", slot: int) -> SessionState:
     """Return the state of a slot; its tensors are copied when they are read."""
     held = model.slots[slot]
-    metadata = {
-        "version": VERSION,
-        "backend": "torch",
-        "dtype": model.arithmetic,
-        "fingerprint": model.fingerprint,
-        "options": json.dumps(attrs.asdict(held.options)),
-        "frames": str(held.frames),
-        "spec": json.dumps(attrs.asdict(model.spec)),
-        "ahead": str(held.ahead[0]),
-    }
+    metadata = snapshots.describe(
+        held, model.spec, backend=_BACKEND, dtype=model.arithmetic, fingerprint=model.fingerprint
+    )
     rows = model.state.rows(slot, slot + 1).tensors
-    return SessionState(metadata=metadata, tensors=_Tensors(rows, {_LOG: held.log.columns, _AHEAD: held.ahead[1]}))
+    return SessionState(metadata=metadata, tensors=_Tensors(rows, {LOG: held.log.columns, AHEAD: held.ahead[1]}))
 
 
 def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
@@ -70,13 +59,7 @@ def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
 
     :raises StateError: if it belongs to another checkpoint or is damaged
     """
-    metadata = state.metadata
-    if metadata.get("version") != VERSION:
-        raise StateError(
-            f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew"
-        )
-    if metadata.get("fingerprint") != model.fingerprint:
-        raise StateError("the state was taken from another checkpoint; load the same model and revision to go on")
+    snapshots.check(state.metadata, model.fingerprint)
     try:
         _restore(model, slot, state)
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
@@ -85,17 +68,17 @@ def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
 
 def _restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
     metadata = state.metadata
-    exact = metadata["backend"] == "torch" and metadata["dtype"] == model.arithmetic
+    exact = metadata["backend"] == _BACKEND and metadata["dtype"] == model.arithmetic
     rows = model.state.rows(slot, slot + 1).tensors
-    model.open(slot, SessionOptions(**json.loads(metadata["options"])))
+    model.open(slot, snapshots.options_of(metadata))
     if not exact:
-        model.prefill(slot, _token_log(model, state))
+        model.prefill(slot, snapshots.known_tokens(state, model.spec))
     for name, tensor in rows.items():
-        if exact or not name.startswith(_LANGUAGE_MODEL):
+        if exact or not name.startswith(LANGUAGE_MODEL):
             _put(tensor[0], name, state.tensors)
-    model.slots[slot].ahead = int(metadata["ahead"]), state.tensors[_AHEAD].astype(np.int64)
+    model.slots[slot].ahead = int(metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
     if exact:
-        for column in state.tensors[_LOG]:
+        for column in state.tensors[LOG]:
             model.slots[slot].log.append(column.astype(np.int64))
         model.slots[slot].frames = int(metadata["frames"])
 
@@ -104,41 +87,21 @@ def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) ->
     """Put one saved tensor where it belongs in a slot's; a cache's positions go back to the places they came from."""
     value = _from_numpy(saved[name], tensor.dtype).to(tensor.device)
     wanted = list(tensor.shape)
-    if _CACHE in name:
-        wanted[-2] = min(wanted[-2], int(saved[_position_of(name)]))
+    if CACHE in name:
+        wanted[-2] = min(wanted[-2], int(saved[position_of(name)]))
     if list(value.shape) != wanted:
         raise ValueError(f"'{name}' is {list(value.shape)}, not {wanted}")
-    if _CACHE in name:
-        position, count, capacity = int(saved[_position_of(name)]), value.shape[-2], tensor.shape[-2]
+    if CACHE in name:
+        position, count, capacity = int(saved[position_of(name)]), value.shape[-2], tensor.shape[-2]
         places = torch.arange(position - count, position, device=tensor.device) % capacity
         tensor[..., places, :] = value
     else:
         tensor.copy_(value)
 
 
-def _token_log(model: "TorchFrameModel", state: SessionState) -> NDArray[np.int64]:
-    """Return all tokens of the session, int64 ``[streams, n]``, with what was chosen ahead in the last columns."""
-    log = state.tensors[_LOG].astype(np.int64).T
-    ring = state.tensors[f"{_LANGUAGE_MODEL}tokens"].astype(np.int64)
-    frames, delays = int(state.metadata["frames"]), model.spec.delays
-    ahead = np.full((model.spec.streams, max(*delays, 1)), UNGENERATED, np.int64)
-    user = 1 + model.spec.agent_streams
-    for stream, delay in enumerate(delays):
-        for column in range(ahead.shape[1]):
-            time = log.shape[1] + column
-            known = time < frames if stream >= user else time + delay <= frames
-            if known:
-                ahead[stream, column] = ring[stream, (time + delay) % ring.shape[1]]
-    return np.concatenate([log, ahead], axis=1)
-
-
 def _places(position: int, capacity: int, device: torch.device) -> Tensor:
     """Return where in a ring the positions lie that it still holds, oldest first."""
     return torch.arange(max(0, position - capacity), position, device=device) % capacity
-
-
-def _position_of(cache: str) -> str:
-    return cache.partition(_CACHE)[0] + ".position"
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[np.generic]:

@@ -18,14 +18,12 @@ from torch import Tensor, nn
 
 from duplex.backends.torch.quantize import Kind, Quantized, put, quantizable
 from duplex.errors import WeightsError
+from duplex.weight_names import WHOLE, check_names, layout_of, spelled
 
 __all__ = ["load_weights"]
 
-_STEPWISE = re.compile(r"\.(in|out)_projs\.(\d+)\.weight$")
 _SCALES = "_scb"
 _INT8_RANGE = 127
-_WHOLE = -1
-"""The index of a tensor that is not in parts."""
 
 
 def load_weights(
@@ -78,12 +76,12 @@ class _Stored:
         for name in sorted(self._names):
             # Scales belong to a tensor; without one they are a tensor that nobody knows.
             if not name.endswith(_SCALES) or name.removesuffix(_SCALES) not in self._names:
-                canonical, index = _spelled(name)
+                canonical, index = spelled(name)
                 self._parts[canonical].append((index, name))
         for parts in self._parts.values():
             parts.sort()
             indices = [index for index, _ in parts]
-            if len(parts) > 1 and (_WHOLE in indices or len(set(indices)) < len(parts)):
+            if len(parts) > 1 and (WHOLE in indices or len(set(indices)) < len(parts)):
                 raise WeightsError(
                     f"{path} has the same tensor as '{parts[0][1]}' and as '{parts[1][1]}'; download it again"
                 )
@@ -91,15 +89,14 @@ class _Stored:
     def check_names(self, wanted: set[str], unused: re.Pattern[str] | None) -> None:
         """Check that the file has what is wanted, and nothing else but what is ``unused``.
 
-        :raises WeightsError: naming a tensor that is missing or unknown
+        :raises WeightsError: naming a tensor that is missing or unknown, or if the file is of MLX's layout
         """
-        unknown = {name for name in self._parts.keys() - wanted if unused is None or not unused.search(name)}
-        for kind, names in (("lacks", wanted - self._parts.keys()), ("has the unknown", unknown)):
-            if names:
-                first, others = min(names), f" and {len(names) - 1} more" if len(names) > 1 else ""
-                raise WeightsError(
-                    f"{self._path} {kind} tensor '{first}'{others}; the file does not belong to this configuration"
-                )
+        if layout_of(self._names) == "mlx":
+            raise WeightsError(
+                f"{self._path} is in MLX's layout, which PyTorch does not run; use backend='mlx', or write the other "
+                f"layout with `duplex convert SRC DST --layout torch`"
+            )
+        check_names(self._path, self._parts.keys(), wanted, unused)
 
     def read(self, name: str, shape: torch.Size) -> Tensor:
         """Return a tensor, its parts joined.
@@ -132,12 +129,3 @@ class _Stored:
                 f"each row of {list(tensor.shape)} is wanted; download the file again"
             )
         return tensor.float() * (scales.float() / _INT8_RANGE)[:, None]
-
-
-def _spelled(name: str) -> tuple[str, int]:
-    """Return a tensor's canonical name, and which of its parts this is."""
-    match = _STEPWISE.search(name)
-    if match is None:
-        return name.replace(".in_proj.weight", ".in_proj_weight"), _WHOLE
-    last = "in_proj_weight" if match[1] == "in" else "out_proj.weight"
-    return f"{name[: match.start()]}.{last}", int(match[2])

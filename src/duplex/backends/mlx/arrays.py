@@ -1,0 +1,69 @@
+"""Between MLX and the rest, with types: MLX leaves those of many of its arguments open."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
+from numpy.typing import NDArray
+
+__all__ = [
+    "evaluate",
+    "from_numpy",
+    "named_modules",
+    "parameters",
+    "save",
+    "shaped",
+    "taken",
+    "to_numpy",
+    "whole_number",
+]
+
+
+def evaluate(*values: Any) -> None:
+    """Compute arrays, or lists and dictionaries of them."""
+    mx.eval(*values)  # pyright: ignore[reportUnknownMemberType]
+
+
+def shaped(x: mx.array, *shape: int) -> mx.array:
+    """Return an array in another shape."""
+    return x.reshape(shape)  # pyright: ignore[reportUnknownMemberType]
+
+
+def from_numpy(values: NDArray[Any]) -> mx.array:
+    """Return numbers as an array; 64-bit whole numbers, which tokens need not be, with 32 bits."""
+    if values.dtype == np.int64:
+        values = values.astype(np.int32)
+    return mx.array(cast("Any", values))
+
+
+def to_numpy(array: mx.array) -> NDArray[Any]:
+    """Return a copy of what has been computed."""
+    return np.array(cast("Any", array))
+
+
+def whole_number(array: mx.array) -> int:
+    """Return the one number of an array."""
+    return int(cast("int", array.item()))
+
+
+def save(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str]) -> None:
+    """Write a safetensors file; its name must end so."""
+    mx.save_safetensors(str(path), arrays, metadata)  # pyright: ignore[reportUnknownMemberType]
+
+
+def parameters(module: nn.Module) -> list[tuple[str, mx.array]]:
+    """Return all weights below a module, by their full names."""
+    return cast("list[tuple[str, mx.array]]", tree_flatten(cast("Any", module.parameters())))
+
+
+def named_modules(root: nn.Module) -> list[tuple[str, Any]]:
+    """Return all modules below one, itself included, by their full names."""
+    return cast("list[tuple[str, Any]]", root.named_modules())
+
+
+def taken(module: nn.Module, name: str) -> mx.array:
+    """Return a weight of a module, which keeps it no longer."""
+    return cast("dict[str, mx.array]", module).pop(name)

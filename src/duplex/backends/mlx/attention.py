@@ -1,0 +1,148 @@
+"""Attention over a ring of past positions, slot by slot.
+
+One ring per transformer holds the keys and values of its layers, ``[2, heads, capacity, head_dim]`` for each layer of a
+slot. Position p of a stream lies at index ``p % capacity``. The canonical computation is one call per frame, in which
+the ring holds ``context`` positions up to the frame's last; a call with several frames reproduces it by mask. A ring of
+``context`` plus what one call may add, less a frame, keeps what such a call still needs.
+"""
+
+import math
+
+import attrs
+import mlx.core as mx
+from mlx import nn
+
+from duplex.backends.mlx.arrays import shaped
+from duplex.backends.mlx.linear import Linear
+from duplex.backends.mlx.state import Call, Declared, Streaming
+
+__all__ = ["Attention", "Ring", "Window"]
+
+
+@attrs.frozen(eq=False)
+class Window:
+    """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
+
+    call: Call
+    key: str
+    """The ring's, in the states of the call."""
+    index: mx.array
+    """Where this call's positions go, ``[batch, positions]``."""
+    whole: bool
+    """Whether these places lie side by side, never around the ring's end."""
+    length: int
+    """How much of the ring is read."""
+    mask: mx.array
+    """What each position sees, bool ``[batch, 1, positions, length]``."""
+    rotation: tuple[mx.array, mx.array]
+    """Cosines and sines, float32 ``[batch, 1, positions, head_dim // 2]``."""
+
+    def rotate(self, x: mx.array) -> mx.array:
+        """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
+        cosine, sine = self.rotation
+        pairs = shaped(x.astype(mx.float32), *x.shape[:-1], -1, 2)
+        first, second = pairs[..., 0], pairs[..., 1]
+        turned = mx.stack([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
+        return shaped(turned, *x.shape).astype(x.dtype)
+
+    def attend(self, layer: int, query: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        """Put a layer's new keys and values into the ring and return what the queries see there.
+
+        All are ``[batch, heads, positions, head_dim]``.
+        """
+        name, seen = f"{self.key}.cache.{layer}", list[mx.array]()
+        for row, state in enumerate(self.call.rows):
+            new = mx.stack([keys[row], values[row]])
+            ring = state[name]
+            if self.whole:
+                ring = mx.slice_update(ring, new, self.index[row, :1], axes=(2,))
+            else:
+                ring[:, :, self.index[row]] = new
+            state[name] = ring
+            past = ring[:, :, : self.length]
+            one = slice(row, row + 1)
+            seen.append(_attend(query[one], past[:1], past[1:], self.mask[one]))
+        return seen[0] if len(seen) == 1 else mx.concatenate(seen)
+
+
+class Ring(Streaming):
+    """The past of one transformer."""
+
+    def __init__(
+        self,
+        *,
+        layers: int,
+        heads: int,
+        head_dim: int,
+        context: int,
+        period: float,
+        positions_per_frame: int,
+    ) -> None:
+        super().__init__()
+        self.context = context
+        self.per_frame = positions_per_frame
+        self.layers = layers
+        self.heads = heads
+        self.head_dim = head_dim
+        self.period = period
+        self.capacity = context
+
+    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+        """Return the ring itself and how many positions each stream has had."""
+        self.capacity = self.context + (frames_per_call - 1) * self.per_frame
+        layer = Declared((2, self.heads, self.capacity, self.head_dim))
+        caches = {f"cache.{index}": layer for index in range(self.layers)}
+        return {**caches, "position": Declared((), mx.int32)}
+
+    def window(self, call: Call, positions: int) -> Window:
+        """Open the window of one call of ``positions`` new positions, and count them."""
+        capacity = call.rows[0][f"{self.key}.cache.0"].shape[-2]
+        assert positions <= capacity - self.context + self.per_frame, "more positions than the ring takes"
+        start = call.recall(f"{self.key}.position")
+        query = start[:, None] + mx.arange(positions, dtype=mx.int32)
+        length = min(capacity, (call.filled or capacity) * self.per_frame)
+        last = query[:, -1:]
+        seen = last - (last - mx.arange(length, dtype=mx.int32)) % capacity
+        window = Window(
+            call,
+            self.key,
+            query % capacity,
+            positions == 1 or (positions == self.per_frame and capacity % positions == 0),
+            length,
+            self._mask(query[:, :, None], seen[:, None, :])[:, None],
+            self._rotation(query),
+        )
+        call.advance(f"{self.key}.position", positions)
+        return window
+
+    def _mask(self, query: mx.array, seen: mx.array) -> mx.array:
+        frame_end = (query // self.per_frame + 1) * self.per_frame - 1
+        return (seen >= 0) & (seen <= query) & (seen > frame_end - self.context)
+
+    def _rotation(self, query: mx.array) -> tuple[mx.array, mx.array]:
+        exponent = -2 * math.log(self.period) / self.head_dim
+        frequencies = mx.exp(mx.arange(self.head_dim // 2, dtype=mx.float32) * exponent)
+        angle = query.astype(mx.float32)[:, None, :, None] * frequencies
+        return mx.cos(angle), mx.sin(angle)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj = Linear(dim, 3 * dim)
+        self.out_proj = Linear(dim, dim)
+
+    def __call__(self, x: mx.array, window: Window, layer: int) -> mx.array:
+        """Attend from every position of ``x`` to what its window shows."""
+        projected = mx.transpose(shaped(self.in_proj(x), *x.shape[:2], 3, self.heads, -1), (2, 0, 3, 1, 4))
+        turned = window.rotate(projected[:2])
+        y = window.attend(layer, turned[0], turned[1], projected[2])
+        return self.out_proj(shaped(y.swapaxes(1, 2), *x.shape))
+
+
+def _attend(query: mx.array, keys: mx.array, values: mx.array, mask: mx.array) -> mx.array:
+    """Return ``[batch, heads, positions, head_dim]``, of the query's shape; ``mask`` says what each position sees."""
+    return mx.fast.scaled_dot_product_attention(query, keys, values, scale=query.shape[-1] ** -0.5, mask=mask)

@@ -1,0 +1,132 @@
+"""A language model's weights from either published layout into either, whole or quantized."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import mlx.core as mx
+
+from duplex.backends.mlx.arrays import evaluate, save
+from duplex.backends.mlx.linear import Packing
+from duplex.backends.mlx.stored import Stored
+from duplex.backends.mlx.weights import quantized
+from duplex.config import LanguageModelConfig
+from duplex.errors import UsageError
+from duplex.weight_names import Piece, WeightsLayout, check_names, layout_of, mlx_pieces
+
+__all__ = ["convert_weights"]
+
+_INT8_RANGE = 127
+
+
+def convert_weights(
+    config: LanguageModelConfig, source: Path, target: Path, *, layout: WeightsLayout, packing: Packing | None
+) -> None:
+    """Write the weights of ``source`` to ``target``, in bfloat16 where they are not quantized.
+
+    For MLX, quantized means all matrices, packed by groups; for torch, all linears with 8 bit, a scale for each row.
+
+    :raises WeightsError: if the source is damaged, or does not fit the configuration
+    :raises UsageError: if it is quantized already, or cannot be quantized as asked
+    """
+    stored = Stored(source)
+    pieces = mlx_pieces(config)
+    if any(name.endswith(".scales") for name in stored.names):
+        raise UsageError(f"{source} is quantized already; convert the original weights")
+    found = layout_of(stored.names)
+    wanted = set(pieces) if found == "mlx" else {piece.name for piece in pieces.values()}
+    check_names(source, stored.names, wanted)
+    if layout == "mlx":
+        written = _to_mlx(stored, pieces, found, packing)
+    else:
+        written = _to_torch(stored, pieces, found, eight_bit=packing is not None)
+    save(target, written, {"format": "mlx" if layout == "mlx" else "pt"})
+
+
+def _to_mlx(
+    stored: Stored, pieces: dict[str, Piece], found: WeightsLayout, packing: Packing | None
+) -> dict[str, mx.array]:
+    written: dict[str, mx.array] = {}
+    whole: dict[str, mx.array] = {}
+    left = defaultdict[str, int](int)
+    for piece in pieces.values():
+        left[piece.name] += 1
+    for name, piece in pieces.items():
+        source = name if found == "mlx" else piece.name
+        if source not in whole:
+            whole[source] = _half(stored, source)
+        part = _part(whole[source], name, piece if found == "torch" else Piece(name))
+        left[piece.name] -= 1
+        if found == "mlx" or not left[piece.name]:
+            del whole[source]
+        if packing is None or _is_norm(name):
+            written[name] = mx.contiguous(part)
+        elif part.shape[-1] % packing.group:
+            raise UsageError(
+                f"'{name}' has rows of {part.shape[-1]}, which is no multiple of {packing.group}, so it cannot be "
+                f"quantized to {packing.bits} bit; choose another `quantize`, or leave it out"
+            )
+        else:
+            written[name], scales, biases = quantized(part, packing)
+            written[name.replace(".weight", ".scales")] = scales
+            written[name.replace(".weight", ".biases")] = biases
+        evaluate(written[name])
+    return written
+
+
+def _to_torch(
+    stored: Stored, pieces: dict[str, Piece], found: WeightsLayout, *, eight_bit: bool
+) -> dict[str, mx.array]:
+    parts: dict[str, list[str]] = defaultdict(list)
+    for name, piece in pieces.items():
+        parts[piece.name].append(name)
+    written: dict[str, mx.array] = {}
+    for target, names in parts.items():
+        if found == "torch":
+            tensor = _half(stored, target)
+        elif _is_norm(target):  # the slices of the depth transformer hold copies of one
+            tensor = _half(stored, names[0])[None, None]
+        else:
+            tensor = mx.concatenate([_half(stored, name) for name in names])
+        if not eight_bit or _is_norm(target) or _is_embedding(target):
+            written[target] = tensor
+        else:
+            written |= _eight_bit(target, tensor, pieces[names[0]].of)
+        evaluate(written)
+    return written
+
+
+def _eight_bit(name: str, tensor: mx.array, steps: int) -> dict[str, mx.array]:
+    """Return linears as int8 with a scale for each row; those that are stacked by step, one by one."""
+    stacked = {".in_proj_weight": ".in_projs", ".out_proj.weight": ".out_projs"}
+    ending = next((ending for ending in stacked if name.endswith(ending)), None)
+    named = {name: tensor}
+    if ending is not None:
+        stem = name.removesuffix(ending) + stacked[ending]
+        named = {f"{stem}.{step}.weight": part for step, part in enumerate(mx.split(tensor, steps))}
+    written: dict[str, mx.array] = {}
+    for spelt, part in named.items():
+        scales = mx.abs(part.astype(mx.float32)).max(axis=1)
+        factors = _INT8_RANGE / mx.maximum(scales, 2.0**-100)
+        written[spelt] = mx.round(part.astype(mx.float32) * factors[:, None]).astype(mx.int8)
+        written[f"{spelt}_scb"] = scales
+    return written
+
+
+def _half(stored: Stored, name: str) -> mx.array:
+    """Return a tensor in bfloat16, in the shape that it has."""
+    return stored.read(name).astype(mx.bfloat16)
+
+
+def _part(whole: mx.array, name: str, piece: Piece) -> mx.array:
+    if _is_norm(name):
+        return whole[0, 0] if whole.ndim > 1 else whole
+    rows = whole.shape[0] // piece.of
+    return whole[piece.index * rows :][:rows] if piece.of > 1 else whole
+
+
+def _is_norm(name: str) -> bool:
+    return "norm" in name
+
+
+def _is_embedding(name: str) -> bool:
+    return "emb." in name

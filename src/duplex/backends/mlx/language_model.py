@@ -1,0 +1,138 @@
+"""The language model over text, the agent's and the user's streams: one step a frame (section 3.4 of the paper).
+
+Its state holds, besides the temporal transformer's ring, a ring of delayed tokens (see :mod:`duplex.delays`) and the
+number of steps the stream has had. Its modules are named as in files published for MLX.
+"""
+
+from pathlib import Path
+
+import attrs
+import mlx.core as mx
+
+from duplex import delays as delay_rules
+from duplex.backends.mlx.arrays import named_modules
+from duplex.backends.mlx.depth import DepthTransformer
+from duplex.backends.mlx.embedding import TokenEmbedding
+from duplex.backends.mlx.linear import Linear, Packing
+from duplex.backends.mlx.sampling import Plan, Sampler
+from duplex.backends.mlx.state import Call, Declared, SlotState, Streaming
+from duplex.backends.mlx.transformer import RmsNorm, TemporalTransformer
+from duplex.backends.mlx.weights import load_language_model_weights
+from duplex.config import LanguageModelConfig
+from duplex.frame_model import UNGENERATED, SessionOptions
+
+__all__ = ["LanguageModel", "TimeStep", "load_language_model"]
+
+
+def load_language_model(
+    config: LanguageModelConfig, weights: Path, *, dtype: mx.Dtype, packing: Packing | None
+) -> "LanguageModel":
+    """Load the language model of a published file, of torch's layout or of MLX's; quantize it if ``packing`` says so.
+
+    :raises WeightsError: if the file is damaged or does not fit the configuration
+    :raises UsageError: if it cannot be quantized as asked
+    """
+    model = LanguageModel(config)
+    load_language_model_weights(model, config, weights, dtype=dtype, packing=packing)
+    if dtype == mx.float32 and mx.default_device() == mx.cpu:
+        for _, part in named_modules(model):
+            if isinstance(part, Linear):
+                part.lay_across()
+    return model
+
+
+@attrs.frozen(eq=False)
+class TimeStep:
+    """The tokens of the time step that a step completed, int32 ``[batch, streams]``, and its text logits."""
+
+    tokens: mx.array
+    text_logits: mx.array
+
+
+class LanguageModel(Streaming):
+    """Text, agent and user tokens in, the next text and agent tokens out."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.ring_length = delay_rules.ring_length(config.delays)
+        self.agent = slice(1, 1 + config.agent_streams)
+        self.user = slice(1 + config.agent_streams, 1 + config.n_q)
+        self.audio_embs = [TokenEmbedding(config.card + 1, config.dim) for _ in range(config.n_q)]
+        self.text_emb = TokenEmbedding(config.text_card + 1, config.dim)
+        self.transformer = TemporalTransformer(config)
+        self.out_norm = RmsNorm(config.dim)
+        self.text_linear = Linear(config.dim, config.text_card)
+        if config.agent_streams:
+            self.depformer = DepthTransformer(config)
+
+    def declare(self, frames_per_call: int = 1) -> dict[str, Declared]:
+        """Return the token ring, the step counter and a slot's options."""
+        ring = Declared((1 + self.config.n_q, self.ring_length), mx.int32)
+        return {"tokens": ring, "step": Declared((), mx.int32), **Sampler.declare()}
+
+    def begin(self, state: SlotState, options: SessionOptions) -> None:
+        """Set up the token ring and the options of a fresh state."""
+        state[f"{self.key}.tokens"] = mx.full((1 + self.config.n_q, self.ring_length), UNGENERATED, mx.int32)
+        Sampler.write(state, self.key, options)
+
+    def __call__(self, user: mx.array | None, call: Call, plan: Plan, known: mx.array | None = None) -> TimeStep:
+        """Advance by one step: the user's codes, int32 ``[batch, user_streams]``, go in (``None``: the initial step).
+
+        ``known`` int32 ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
+        """
+        config = self.config
+        step, ring = self._own(call, "step"), self._own(call, "tokens")
+        if user is not None:
+            index = step[:, None] - 1 + mx.array(config.delays[self.user], mx.int32)
+            ring = self._write(ring, self.user, index, user)
+        context = self.temporal(self._read(ring, step)[:, :, None], call)[:, 0]
+        logits = self.text_linear(context).astype(mx.float32)
+        held = {name: self._own(call, name) for name in Sampler.declare()}
+        sampler = Sampler.prepare(held, plan, step, [config.text_card] + [config.card] * config.agent_streams)
+        chosen = self._generate(context, logits, sampler, known)
+        written = mx.broadcast_to(step[:, None], chosen.shape)
+        ring = self._write(ring, slice(0, self.agent.stop), written, chosen)
+        call.keep(f"{self.key}.tokens", ring)
+        call.advance(f"{self.key}.step", 1)
+        return TimeStep(self._completed(ring, step), logits)
+
+    def temporal(self, tokens: mx.array, call: Call) -> mx.array:
+        """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""
+        x = self.text_emb(tokens[:, 0])
+        for stream, embedding in enumerate(self.audio_embs, 1):
+            x = x + embedding(tokens[:, stream])
+        return self.out_norm(self.transformer(x, call))
+
+    def _generate(self, context: mx.array, logits: mx.array, sampler: Sampler, known: mx.array | None) -> mx.array:
+        """Return what is chosen, or known, at this step: int32 ``[batch, 1 + agent_streams]``."""
+        text = sampler.choose_text(logits)
+        if known is not None:
+            text = mx.where(known[:, 0] == UNGENERATED, text, known[:, 0])
+        if not self.config.agent_streams:
+            return text[:, None]
+        codes = self.depformer(context, text, sampler, None if known is None else known[:, 1:])
+        return mx.concatenate([text[:, None], codes], axis=1)
+
+    def _read(self, ring: mx.array, step: mx.array) -> mx.array:
+        """Return what step ``step`` reads, ``[batch, streams]``."""
+        config = self.config
+        index = mx.broadcast_to(((step - 1) % self.ring_length)[:, None, None], (*ring.shape[:2], 1))
+        held = mx.take_along_axis(ring, index, axis=2)[..., 0]
+        initial = mx.array([config.text_card] + [config.card] * config.n_q, mx.int32)
+        return mx.where(step[:, None] <= mx.array(config.delays, mx.int32), initial, held)
+
+    def _write(self, ring: mx.array, streams: slice, index: mx.array, tokens: mx.array) -> mx.array:
+        """Return the ring with ``tokens`` ``[batch, n]`` at ``index`` ``[batch, n]`` of these delayed sequences."""
+        place = mx.arange(self.ring_length, dtype=mx.int32) == (index % self.ring_length)[..., None]
+        written = mx.where(place, tokens[..., None], ring[:, streams])
+        return mx.concatenate([ring[:, : streams.start], written, ring[:, streams.stop :]], axis=1)
+
+    def _completed(self, ring: mx.array, step: mx.array) -> mx.array:
+        """Return the tokens of the time step that step ``step`` completed, ``[batch, streams]``."""
+        time = step - max(*self.config.delays, 1)
+        index = (time[:, None] + mx.array(self.config.delays, mx.int32)) % self.ring_length
+        return mx.take_along_axis(ring, index[..., None], axis=2)[..., 0]
+
+    def _own(self, call: Call, name: str) -> mx.array:
+        return call.recall(f"{self.key}.{name}")

@@ -1,0 +1,191 @@
+"""The MLX implementation of :class:`duplex.frame_model.FrameModel`.
+
+A step computes the slots that have a frame, side by side, and no others. With ``deterministic`` every slot is stepped
+alone, in the shape of one row, so that neither neighbours nor the slot's number can change a rounding. A step is one
+graph, evaluated at once: encode, temporal transformer, text, depth transformer, decode; the host puts the audio in and
+takes audio and tokens out. On a GPU the graph is compiled, once for each shape that it takes.
+"""
+
+import functools
+from collections.abc import Callable
+
+import attrs
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex import delays
+from duplex.backends.mlx import snapshot
+from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
+from duplex.backends.mlx.codec import MlxCodec
+from duplex.backends.mlx.language_model import LanguageModel
+from duplex.backends.mlx.mimi import Mimi
+from duplex.backends.mlx.prefill import LONGEST_RUN, prefill
+from duplex.backends.mlx.sampling import Plan
+from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
+from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
+from duplex.slots import Slot, TokenLog
+
+__all__ = ["MlxFrameModel"]
+
+
+@attrs.frozen
+class Shape:
+    """All that a step's graph depends on besides its arrays."""
+
+    frames: int
+    """How many frames attention reads, at least those that have gone in."""
+    complete: tuple[int, ...]
+    """The rows for which audio comes out."""
+    plan: Plan
+
+
+Advance = Callable[[list[SlotState], mx.array], tuple[mx.array, mx.array | None, list[SlotState]]]
+
+
+class MlxFrameModel:
+    """Mimi and the language model over ``sessions`` slots, on one device.
+
+    ``numbers`` says what the language model computes with, such as ``"bfloat16 int4"``: states are exact within it.
+    """
+
+    COMPILED = 32
+    """Graphs that are kept compiled; the least used makes room for another."""
+
+    def __init__(
+        self,
+        mimi: Mimi,
+        language_model: LanguageModel,
+        *,
+        device: mx.Device,
+        dtype: mx.Dtype,
+        numbers: str,
+        sessions: int,
+        deterministic: bool,
+        compiled: bool,
+        fingerprint: str,
+    ) -> None:
+        config = language_model.config
+        self.codec = MlxCodec(mimi, device)
+        self.deterministic = deterministic
+        self.fingerprint = fingerprint
+        self.numbers = numbers
+        self.device, self.dtype, self.compiled = device, dtype, compiled
+        self.spec = ModelSpec(
+            sample_rate=self.codec.spec.sample_rate,
+            frame_size=self.codec.spec.frame_size,
+            text_streams=1,
+            agent_streams=config.agent_streams,
+            user_streams=config.user_streams,
+            text_vocabulary=config.text_card,
+            audio_vocabulary=config.card,
+            text_padding=config.existing_text_padding_id,
+            text_end_of_padding=config.existing_text_end_padding_id,
+            delays=config.delays,
+            context=config.context,
+            capacity=sessions,
+        )
+        self._mimi = mimi
+        self._lm = language_model
+        self._heard = bind(mimi, "mimi")
+        self._thought = bind(language_model, "lm", LONGEST_RUN)
+        self._graph = functools.lru_cache(self.COMPILED)(self._compile)
+        self.state: list[SlotState] = [{} for _ in range(sessions)]
+        self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
+
+    def open(self, slot: int, options: SessionOptions) -> None:
+        """Reset a slot, set its options, and run the initial step."""
+        self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
+        with exclusive(self.device):
+            state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
+            self._lm.begin(state, options)
+            self._lm(None, Call([state], 1), Plan.of([options]))
+            evaluate(state)
+        self.state[slot] = state
+
+    def step(self, pcm: NDArray[np.float32], active: NDArray[np.bool_]) -> StepResult:
+        """Advance the slots where ``active`` by one frame."""
+        spec = self.spec
+        result = StepResult(
+            valid=np.zeros(spec.capacity, np.bool_),
+            time_step=np.zeros(spec.capacity, np.int64),
+            pcm=np.zeros((spec.capacity, spec.frame_size), np.float32),
+            text=np.zeros(spec.capacity, np.int64),
+            agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
+            user=np.zeros((spec.capacity, spec.user_streams), np.int64),
+        )
+        slots = [slot for slot, runs in enumerate(active) if runs]
+        with exclusive(self.device):
+            for batch in [[slot] for slot in slots] if self.deterministic else [slots] if slots else []:
+                self._step(batch, pcm, result)
+        return result
+
+    def prefill(self, slot: int, tokens: NDArray[np.int64]) -> None:
+        """Advance a slot over known tokens, int64 ``[streams, n]``."""
+        with exclusive(self.device):
+            self.slots[slot].frames = prefill(self._lm, self.state[slot], self.slots[slot], tokens)
+
+    def export(self, slot: int) -> SessionState:
+        """Return a slot's state."""
+        return snapshot.export(self, slot)
+
+    def restore(self, slot: int, state: SessionState) -> None:
+        """Make a slot go on where ``state`` was taken, with its options."""
+        snapshot.restore(self, slot, state)
+
+    def close(self) -> None:
+        """Let go of weights and state; a codec that somebody still holds keeps its own."""
+        self.state = []
+        self._graph.cache_clear()
+        del self._graph, self._lm, self._mimi, self.codec
+        mx.clear_cache()
+
+    def _step(self, batch: list[int], pcm: NDArray[np.float32], result: StepResult) -> None:
+        """Advance the slots of ``batch``, in rising order, and put what comes out into ``result``."""
+        slots = [self.slots[index] for index in batch]
+        times = np.array([delays.time_step_of(slot.frames, self.spec.delays) for slot in slots])
+        valid = times >= 0
+        complete = np.flatnonzero(valid).tolist() if self.spec.agent_streams else []
+        frames = self._rounded(max(slot.frames for slot in slots) + 2)
+        shape = Shape(frames, tuple(complete), Plan.of([slot.options for slot in slots]))
+        # The old state is handed over whole: what nobody else holds, the new one is written into.
+        found, voice, states = self._graph(shape)(self._handed_over(batch), from_numpy(pcm[batch]))
+        for index, state in zip(batch, states, strict=True):
+            self.state[index] = state
+        evaluate(found, voice, states)
+        tokens = to_numpy(found)
+        if voice is not None:
+            result.pcm[np.array(batch)[complete]] = to_numpy(voice)
+        for row, slot in enumerate(slots):
+            slot.frames += 1
+            if valid[row]:
+                slot.log.append(tokens[row].astype(np.int64))
+        result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
+        result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
+
+    def _handed_over(self, batch: list[int]) -> list[SlotState]:
+        states = [self.state[index] for index in batch]
+        for index in batch:
+            self.state[index] = {}
+        return states
+
+    def _rounded(self, frames: int) -> int:
+        """Return how far attention reads: as far as it must, or, compiled, to the next power of two."""
+        return 1 << max(6, (frames - 1).bit_length()) if self.compiled else frames
+
+    def _compile(self, shape: Shape) -> Advance:
+        advance: Advance = functools.partial(self._advance, shape)
+        return mx.compile(advance) if self.compiled else advance
+
+    def _advance(
+        self, shape: Shape, states: list[SlotState], pcm: mx.array
+    ) -> tuple[mx.array, mx.array | None, list[SlotState]]:
+        """Return the tokens int32 ``[batch, streams]``, the voice ``[complete, frame_size]``, and the new states."""
+        call = Call(states, shape.frames)
+        codes = self._mimi.encode(pcm, call)
+        step = self._lm(codes[:, : self.spec.user_streams, 0], call, shape.plan)
+        voice = None
+        if shape.complete:  # what is not complete yet may hold no code at all
+            spoken = mx.stack([step.tokens[row, self._lm.agent, None] for row in shape.complete])
+            voice = self._mimi.decode(spoken, Call([states[row] for row in shape.complete], shape.frames))
+        return step.tokens, voice, states

@@ -1,0 +1,46 @@
+"""Known tokens into a slot of this backend (see :mod:`duplex.prefilling`)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex import prefilling
+from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
+from duplex.backends.mlx.language_model import LanguageModel
+from duplex.backends.mlx.sampling import Plan
+from duplex.backends.mlx.state import Call, SlotState
+from duplex.prefilling import LONGEST_RUN
+from duplex.slots import Slot
+
+__all__ = ["LONGEST_RUN", "prefill"]
+
+
+def prefill(lm: LanguageModel, state: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> int:
+    """Advance one slot over ``tokens`` int64 ``[streams, n]``; return its new number of frames."""
+    return prefilling.prefill(_Thinker(lm, state, slot), lm.config, slot, tokens)
+
+
+class _Thinker:
+    def __init__(self, lm: LanguageModel, state: SlotState, slot: Slot) -> None:
+        self._lm, self._state, self._slot = lm, state, slot
+
+    def fetch(self) -> NDArray[np.int64]:
+        return to_numpy(self._state[f"{self._lm.key}.tokens"]).astype(np.int64)
+
+    def push(self, ring: NDArray[np.int64]) -> None:
+        self._state[f"{self._lm.key}.tokens"] = from_numpy(ring)
+
+    def think(self, columns: NDArray[np.int64]) -> None:
+        count = columns.shape[1]
+        call = self._call(count)
+        self._lm.temporal(from_numpy(columns)[None], call)
+        call.advance(f"{self._lm.key}.step", count)
+        evaluate(self._state)
+
+    def step(self, user: NDArray[np.int64], known: NDArray[np.int64]) -> None:
+        heard, fixed = (from_numpy(tokens)[None] for tokens in (user, known))
+        self._lm(heard, self._call(1), Plan.of([self._slot.options]), fixed)
+        evaluate(self._state)
+
+    def _call(self, steps: int) -> Call:
+        """Return a call that advances the slot by so many steps."""
+        return Call([self._state], whole_number(self._state[f"{self._lm.key}.step"]) + steps)

@@ -1,0 +1,118 @@
+"""A slot's state out and in: every array by name, caches without their empty places, and the token log."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex import snapshots
+from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
+from duplex.backends.mlx.state import SlotState, exclusive
+from duplex.errors import StateError
+from duplex.frame_model import SessionState
+from duplex.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, position_of
+
+if TYPE_CHECKING:
+    from duplex.backends.mlx.model import MlxFrameModel
+
+__all__ = ["export", "restore"]
+
+_BACKEND = "mlx"
+
+
+class _Tensors(Mapping[str, NDArray[np.generic]]):
+    """The arrays of one slot, copied one at a time as they are read."""
+
+    def __init__(self, state: SlotState, known: dict[str, NDArray[np.generic]], device: mx.Device) -> None:
+        self._state = state
+        self._known = known
+        self._device = device
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        if name in self._known:
+            return self._known[name]
+        with exclusive(self._device):
+            array = _to_numpy(self._state[name])
+        if CACHE in name:
+            return array[..., _places(whole_number(self._state[position_of(name)]), array.shape[-2]), :]
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._state
+        yield from self._known
+
+    def __len__(self) -> int:
+        return len(self._state) + len(self._known)
+
+
+def export(model: "MlxFrameModel", slot: int) -> SessionState:
+    """Return the state of a slot; its arrays are copied when they are read."""
+    held = model.slots[slot]
+    metadata = snapshots.describe(
+        held, model.spec, backend=_BACKEND, dtype=model.numbers, fingerprint=model.fingerprint
+    )
+    known: dict[str, NDArray[np.generic]] = {LOG: held.log.columns, AHEAD: held.ahead[1]}
+    return SessionState(metadata=metadata, tensors=_Tensors(dict(model.state[slot]), known, model.device))
+
+
+def restore(model: "MlxFrameModel", slot: int, state: SessionState) -> None:
+    """Put a state into a slot.
+
+    :raises StateError: if it belongs to another checkpoint or is damaged
+    """
+    snapshots.check(state.metadata, model.fingerprint)
+    try:
+        _restore(model, slot, state)
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+        raise StateError(f"the state is damaged ({error}); export it anew") from error
+
+
+def _restore(model: "MlxFrameModel", slot: int, state: SessionState) -> None:
+    metadata = state.metadata
+    exact = metadata["backend"] == _BACKEND and metadata["dtype"] == model.numbers
+    model.open(slot, snapshots.options_of(metadata))
+    if not exact:
+        model.prefill(slot, snapshots.known_tokens(state, model.spec))
+    own = model.state[slot]
+    with exclusive(model.device):
+        for name, array in own.items():
+            if exact or not name.startswith(LANGUAGE_MODEL):
+                own[name] = _taken(array, name, state.tensors)
+        evaluate(own)
+    model.slots[slot].ahead = int(metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
+    if exact:
+        for column in state.tensors[LOG]:
+            model.slots[slot].log.append(column.astype(np.int64))
+        model.slots[slot].frames = int(metadata["frames"])
+
+
+def _taken(array: mx.array, name: str, saved: Mapping[str, NDArray[np.generic]]) -> mx.array:
+    """Return one saved array in the form of the slot's; a cache's positions go back to the places they came from."""
+    value = np.asarray(saved[name])
+    wanted = list(array.shape)
+    places = None
+    if CACHE in name:
+        places = _places(int(saved[position_of(name)]), wanted[-2])
+        wanted[-2] = len(places)
+    if list(value.shape) != wanted:
+        raise ValueError(f"'{name}' is {list(value.shape)}, not {wanted}")
+    if places is not None:
+        ring = np.zeros(array.shape, value.dtype)
+        ring[..., places, :] = value
+        value = ring
+    loaded = from_numpy(value)
+    return loaded.view(array.dtype) if array.dtype == mx.bfloat16 else loaded.astype(array.dtype)
+
+
+def _places(position: int, capacity: int) -> NDArray[np.int64]:
+    """Return where in a ring the positions lie that it still holds, oldest first."""
+    return np.arange(max(0, position - capacity), position) % capacity
+
+
+def _to_numpy(array: mx.array) -> NDArray[np.generic]:
+    """Copy an array to numpy: whole numbers as int64, as other backends have them; bfloat16 as its bits."""
+    if array.dtype == mx.bfloat16:
+        return to_numpy(array.view(mx.int16))
+    return to_numpy(array if array.dtype in (mx.float32, mx.bool_) else array.astype(mx.int64))

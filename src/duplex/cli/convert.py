@@ -1,0 +1,41 @@
+"""``duplex convert``: a checkpoint in another layout, or smaller."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from duplex.cli.options import debug_option
+from duplex.cli.text import plain, size
+
+__all__ = ["convert"]
+
+
+@click.command(short_help="Write a checkpoint in another layout, or quantized.")
+@click.argument("source", metavar="SRC")
+@click.argument("folder", metavar="DST", type=click.Path(path_type=Path))
+@click.option(
+    "--layout",
+    type=click.Choice(["mlx", "torch"]),
+    default="mlx",
+    show_default=True,
+    help="For which of the two the weights are laid out.",
+)
+@click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Smaller weights; bfloat16 if left out.")
+@click.option("--revision", help="A branch, tag or commit of a hub repository.")
+@debug_option
+def convert(source: str, folder: Path, layout: Any, quantize: str | None, revision: str | None) -> None:
+    """Write a checkpoint anew, with all of its files, into a folder. SRC is a name, a folder, or owner/name on the hub.
+
+    It needs MLX, which also runs on Linux: pip install 'duplex-speech[mlx]'.
+
+    \b
+    Examples:
+      duplex convert kyutai/moshika-pytorch-bf16 moshika-q4 --quantize int4
+      duplex convert moshika-mlx moshika-torch --layout torch
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.converting import convert as write  # noqa: PLC0415 -- `duplex --help` need not wait for it
+
+    weights = write(source, folder, layout=layout, quantize=quantize, revision=revision)
+    click.echo(plain(f"{source} -> {folder}"))
+    click.echo(f"  {weights.name}, {size(weights.stat().st_size)}")
