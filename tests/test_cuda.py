@@ -75,6 +75,8 @@ def test_slots_come_and_go_beside_each_other(small, opened, run, sampled):
 
 
 def test_bfloat16(small, opened, run, greedy):
+    """Random weights soon lead elsewhere; the beginning is the same, and what was heard is always."""
     held = run(opened(load(small, dtype="bfloat16")), options=greedy).hear(small.frames)
-    assert (np.array(held.text) == small.expected["lm_text"]).mean() > 0.5
+    assert held.text[:2] == small.expected["lm_text"][:2].tolist()
+    assert np.array_equal(np.array(held.user).T, small.expected["mimi_codes"][: held.model.spec.user_streams])
     assert np.isfinite(held.pcm).all()

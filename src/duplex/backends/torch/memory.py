@@ -20,9 +20,9 @@ from duplex.errors import UsageError
 __all__ = ["Memory", "predict"]
 
 FLOAT32 = 4
-STEP = 0.25e9
+STEP = 0.13e9
 """Bytes that a step on CUDA needs besides, for any number of sessions: workspaces, and what is between operations."""
-STEP_OF_A_SESSION = 8e6
+STEP_OF_A_SESSION = 6e6
 """Bytes that it needs for each session."""
 
 
