@@ -46,7 +46,7 @@ class TorchFrameModel:
         bits = (f", {language_model.quantized} weights" if language_model.quantized else "") + (
             ", int8 cache" if language_model.transformer.ring.quantized else ""
         )
-        self.arithmetic = f"{weight.dtype}{bits}"
+        self.numbers = f"{weight.dtype}{bits}"
         self.spec = ModelSpec(
             sample_rate=self.codec.spec.sample_rate,
             frame_size=self.codec.spec.frame_size,

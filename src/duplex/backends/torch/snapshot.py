@@ -48,7 +48,7 @@ def export(model: "TorchFrameModel", slot: int) -> SessionState:
     """Return the state of a slot; its tensors are copied when they are read."""
     held = model.slots[slot]
     metadata = snapshots.describe(
-        held, model.spec, backend=_BACKEND, dtype=model.arithmetic, fingerprint=model.fingerprint
+        held, model.spec, backend=_BACKEND, dtype=model.numbers, fingerprint=model.fingerprint
     )
     rows = model.state.rows(slot, slot + 1).tensors
     return SessionState(metadata=metadata, tensors=_Tensors(rows, {LOG: held.log.columns, AHEAD: held.ahead[1]}))
@@ -68,7 +68,7 @@ def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
 
 def _restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
     metadata = state.metadata
-    exact = metadata["backend"] == _BACKEND and metadata["dtype"] == model.arithmetic
+    exact = metadata["backend"] == _BACKEND and metadata["dtype"] == model.numbers
     rows = model.state.rows(slot, slot + 1).tensors
     model.open(slot, snapshots.options_of(metadata))
     if not exact:
