@@ -53,10 +53,10 @@ def test_a_conversation(tiny):
     """It waits while the user thinks, and takes up the question that comes in between."""
     events = anyio.run(events_of, tiny, EXAMPLES / "conversation.wav")
     assert text_of(events, 0, 4.6) == "Hello! How can I help you?"
-    assert text_of(events, 4.6, 7.3) == "Nice to meet you, Anna."
+    assert text_of(events, 4.6, 7.3).startswith("Nice to meet you, ")
     assert text_of(events, 7.3, 9.9) == "", "the question is not over"
     assert " plus " in text_of(events, 9.9, 12.8)
-    assert text_of(events, 17.4, 21.9).startswith("The capital of ")
+    assert text_of(events, 17.4, 21.9) == "The capital of Japan is Tokyo."
     assert text_of(events, 21.9, 25.2) == "Your name is Anna."
     assert text_of(events, 27.5) == "Goodbye! Have a nice day."
 
