@@ -38,6 +38,7 @@ def load(folder: str, sessions: int = 1) -> TorchFrameModel:
         device="cpu",
         dtype="float32",
         quantize=None,
+        cache_dtype="auto",
         sessions=sessions,
         deterministic=False,
     )
