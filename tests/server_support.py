@@ -164,9 +164,14 @@ class Process:
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             preexec_fn=before,  # noqa: PLW1509 -- no thread of this process holds a lock then
         )
-        self.told = self.process.stderr.readline()
-        assert "listens at" in self.told, self.told + self.process.stderr.read()
-        self.server = Server(int(self.told.rsplit(":", 1)[1]), None)
+        self.told = ""
+        while "listens at" not in self.told:
+            line = self.process.stderr.readline()
+            self.told += line
+            if not line:
+                self.__exit__()
+                raise AssertionError(f"the server did not start: {self.told}")
+        self.server = Server(int(line.rsplit(":", 1)[1]), None)
 
     def __enter__(self):
         return self
