@@ -145,6 +145,9 @@ def set_level(mimi: Mimi, generator: torch.Generator) -> None:
 def save(module: nn.Module, path: Path, dtype: torch.dtype) -> None:
     """Save under the published names."""
     tensors = {name.removeprefix("depth."): tensor for name, tensor in module.state_dict().items()}
+    codebooks = [name for name in tensors if name.endswith("_codebook.embedding_sum")]
+    # A flag of training that published files have, and that the original asks for.
+    tensors |= {name.replace("embedding_sum", "_initialized"): torch.ones(1) for name in codebooks}
     save_file({name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path)
 
 

@@ -209,7 +209,7 @@ def test_memory_is_looked_at_before_loading(wide, small, monkeypatch):
     headers = [checkpoint.read_header(path) for path in (found.weights, found.mimi_weights)]
 
     def size(**choice):
-        return memory.needed(found.language_model, *headers, **({"quantize": None, "sessions": 1} | choice))
+        return memory.predict(found.language_model, *headers, **({"quantize": None, "sessions": 1} | choice)).total
 
     whole, eight, four = (
         size(dtype="float32"),
@@ -218,7 +218,9 @@ def test_memory_is_looked_at_before_loading(wide, small, monkeypatch):
     )
     assert whole > size(dtype="bfloat16") > eight > four
     monkeypatch.setattr(memory, "available", lambda _: eight + 1)
-    with pytest.raises(UsageError, match=r"GB are needed \(float32, sessions=1\).*quantize='int8'.*would fit"):
+    with pytest.raises(
+        UsageError, match=r"1 session .* \(dtype='float32'\).*quantize='int8' with sessions=1 would fit"
+    ):
         small.load(wide, backend="mlx")
     monkeypatch.setattr(memory, "available", lambda _: four / 2)
     with pytest.raises(UsageError, match="choose a smaller model"):

@@ -124,5 +124,5 @@ def test_more_than_there_is_is_told_before_loading(small, monkeypatch):
     with pytest.raises(UsageError, match=r"1000 sessions of this model need .* sessions=\d+ would fit"):
         small.load(sessions=1000)
     monkeypatch.setattr(memory, "_there", lambda _: 1000)
-    with pytest.raises(UsageError, match="use fewer bits"):
+    with pytest.raises(UsageError, match="choose a smaller model"):
         small.load()

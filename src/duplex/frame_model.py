@@ -5,8 +5,8 @@ batch: its state is preallocated, and no slot can touch another's. A *frame* is 
 audio going in, and one column of tokens with ``frame_size`` samples of the agent's audio coming out.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = [
     "ModelSpec",
     "SessionOptions",
     "SessionState",
+    "Staged",
     "StepResult",
     "split",
 ]
@@ -320,6 +321,19 @@ class FrameModel(Protocol):
 
     def close(self) -> None:
         """Free the model's memory. No other method may be called afterwards."""
+        ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """What a :class:`FrameModel` may offer besides, for measuring: its step, taken apart."""
+
+    def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
+        """Return calls that each run one stage for open slots and wait for its end.
+
+        They are ``"encode"``, ``"temporal"``, ``"language_model"``, of which temporal is a part, and, for a model with
+        a voice, ``"decode"``. The slots must be opened anew before they are stepped again.
+        """
         ...
 
 

@@ -18,11 +18,12 @@ from duplex.engine import Engine
 from duplex.errors import ClosedError, UsageError
 from duplex.frame_model import Codec, FrameModel, ModelSpec, SessionOptions
 from duplex.layout import DEFAULTS
+from duplex.memory import Memory
 from duplex.session import Session
 from duplex.tokenizer import PieceDecoder, Tokenizer
 from duplex.voice_activity import SileroVoiceActivity, VoiceActivity
 
-__all__ = ["Backend", "Model", "check_choice", "load", "load_async", "load_codec"]
+__all__ = ["Backend", "Model", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
 
 logger = logging.getLogger(__name__)
 VoiceActivityFactory = Callable[[int], VoiceActivity]
@@ -51,14 +52,15 @@ class Model:
         self.defaults = defaults or DEFAULTS
         self.tokenizer = tokenizer
         self.engine = Engine(frame_model)
-        self._frame_model = frame_model
+        self.frame_model = frame_model
+        """What computes; while there are conversations, only :attr:`engine` may step it."""
         self._voice_activity = voice_activity
         self._closed = False
 
     @property
     def spec(self) -> ModelSpec:
         """What goes in and comes out."""
-        return self._frame_model.spec
+        return self.frame_model.spec
 
     @property
     def codec(self) -> Codec:
@@ -68,7 +70,7 @@ class Model:
         """
         if self._closed:
             raise ClosedError("the model has been closed; load it again")
-        return self._frame_model.codec
+        return self.frame_model.codec
 
     @property
     def sessions(self) -> int:
@@ -181,6 +183,36 @@ def load_codec(
     weights = cast("Path", found.mimi_weights)  # the part that was asked for
     loader = _backend(backend, device, tell=True)
     return loader.load_codec(found.mimi, weights, codebooks=found.codebooks, device=device)
+
+
+def predict_memory(
+    described: checkpoint.Description,
+    *,
+    backend: Backend = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    cache_dtype: str = "auto",
+    sessions: int = 1,
+) -> Memory | None:
+    """Return the memory that a model takes, loaded as :func:`load` does; ``None`` for a codec alone.
+
+    :raises UsageError: if an argument is out of range or not available here
+    :raises MissingDependencyError: if the backend is not installed
+    """
+    if described.language_model is None or described.weights is None:
+        return None
+    predicted: Memory = _backend(backend, device).predict_memory(
+        described.language_model,
+        described.mimi,
+        (described.weights, described.mimi_weights),
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        cache_dtype=cache_dtype,
+        sessions=sessions,
+    )
+    return predicted
 
 
 def check_choice(

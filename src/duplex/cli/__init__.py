@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 import duplex
-from duplex.cli import codec, convert, doctor, models, plot, process, serve, train
+from duplex.cli import bench, codec, convert, doctor, models, plot, process, serve, train
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, say_error, tell
 from duplex.errors import UsageError
@@ -50,6 +50,7 @@ COMMANDS = (
     models.models,
     models.info,
     convert.convert,
+    bench.bench,
     train.train,
     doctor.doctor,
 )

@@ -1,12 +1,20 @@
 """``duplex models`` and ``duplex info``: what can be loaded, and what it is."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from duplex.cli.options import debug_option
+from duplex.cli.options import backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
+from duplex.errors import UsageError
+
+if TYPE_CHECKING:
+    from duplex.checkpoint import Description
+    from duplex.memory import Memory
+    from duplex.model import Backend
 
 __all__ = ["info", "models"]
 
@@ -18,6 +26,14 @@ PUBLISHED = {
 }
 """Well-known repositories of the hub."""
 MIMI = "tokenizer-*.safetensors"
+NUMBERS: tuple[dict[str, str], ...] = (
+    {"dtype": "float32"},
+    {"dtype": "bfloat16"},
+    {"quantize": "int8"},
+    {"quantize": "int8", "cache_dtype": "int8"},
+    {"quantize": "int4", "cache_dtype": "int8"},
+)
+"""Kinds of numbers whose memory is told."""
 json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
@@ -68,27 +84,64 @@ def _cached() -> list[str]:
 @click.command(short_help="Tell what a checkpoint is.")
 @click.argument("name", default="tiny")
 @click.option("--revision", help="A branch, tag or commit of a hub repository.")
+@click.option("--sessions", type=click.IntRange(1), default=1, show_default=True, help="Memory for so many.")
+@backend_option
+@device_option
 @json_option
 @debug_option
-def info(name: str, revision: str | None, as_json: bool) -> None:
+def info(name: str, revision: str | None, sessions: int, backend: Any, device: str, as_json: bool) -> None:
     """Tell what a checkpoint is, without loading its weights: a built-in name, a folder, or owner/name on the hub.
+
+    Also how much memory it would take, in each kind of numbers that it can be loaded in.
 
     \b
     Examples:
       duplex info tiny
+      duplex info kyutai/moshika-pytorch-bf16 --sessions 32
       duplex info kyutai/moshika-pytorch-bf16 --json
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoint import describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
-    described = describe(name, revision).as_json()
+    description = describe(name, revision)
+    memories = list(_memories(description, backend=backend, device=device, sessions=sessions))
+    described = description.as_json()
     if as_json:
-        print_json(described)
+        print_json(described | {"memory": [_memory_as_json(memory) for memory in memories]})
         return
-    _print_table(described)
+    _print_table([*_rows_of(described), *_memory_rows(memories)])
 
 
-def _print_table(described: dict[str, Any]) -> None:
-    rows = [*_general(described), *_model(described["model"]), *_codec(described["codec"])]
+def _memories(description: "Description", *, backend: "Backend", device: str, sessions: int) -> "Iterator[Memory]":
+    """Yield what the model takes in each kind of numbers; one that is not available here is left out."""
+    from duplex.model import predict_memory  # noqa: PLC0415
+
+    for choice in NUMBERS:
+        with contextlib.suppress(UsageError):
+            memory = predict_memory(description, backend=backend, device=device, sessions=sessions, **choice)
+            if memory is not None:
+                yield memory
+
+
+def _memory_as_json(memory: "Memory") -> dict[str, Any]:
+    sizes = {"weights_bytes": memory.weights, "session_bytes": memory.session, "total_bytes": memory.total}
+    return {"how": memory.how, "sessions": memory.sessions, **sizes}
+
+
+def _memory_rows(memories: "list[Memory]") -> list[tuple[str, str]]:
+    return [
+        (
+            f"memory, {memory.how}",
+            f"{size(memory.total)}: weights {size(memory.weights)}, and {size(memory.session)} for a session",
+        )
+        for memory in memories
+    ]
+
+
+def _rows_of(described: dict[str, Any]) -> list[tuple[str, str]]:
+    return [*_general(described), *_model(described["model"]), *_codec(described["codec"])]
+
+
+def _print_table(rows: list[tuple[str, str]]) -> None:
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         click.echo(plain(f"{label:<{width}}  {value}".rstrip()))

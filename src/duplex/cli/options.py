@@ -9,7 +9,16 @@ import click
 
 from duplex.frame_model import SessionOptions
 
-__all__ = ["Choice", "codec_options", "debug_option", "dialogue_options", "loading_options", "user_channel_option"]
+__all__ = [
+    "Choice",
+    "backend_option",
+    "codec_options",
+    "debug_option",
+    "device_option",
+    "dialogue_options",
+    "loading_options",
+    "user_channel_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,17 +42,17 @@ class Choice:
         return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "sessions"))
 
 
+backend_option = click.option(
+    "--backend", type=click.Choice(["auto", "torch", "mlx"]), default="auto", show_default=True, help="What runs it."
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, gpu (Apple's), ..."
+)
 CODEC = (
     click.option("--model", default="tiny", show_default=True, help="A built-in name, a folder, or owner/name."),
     click.option("--revision", help="A branch, tag or commit of a hub repository."),
-    click.option(
-        "--backend",
-        type=click.Choice(["auto", "torch", "mlx"]),
-        default="auto",
-        show_default=True,
-        help="What runs it.",
-    ),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, gpu (Apple's), ..."),
+    backend_option,
+    device_option,
 )
 LOADING = (
     click.option(

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import MissingDependencyError, UsageError
 from duplex.frame_model import Codec, FrameModel
+from duplex.memory import Memory
 from duplex.weight_names import WeightsLayout
+from duplex.weights_file import Header, read_header
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-__all__ = ["INSTALL", "OLDEST", "check", "convert_weights", "load_codec", "load_model", "require"]
+__all__ = ["INSTALL", "OLDEST", "check", "convert_weights", "load_codec", "load_model", "predict_memory", "require"]
 
 OLDEST = (0, 29)
 """The oldest release of MLX that this backend runs on."""
@@ -102,7 +104,8 @@ def load_model(
 
     place = _device(device)
     numbers = _numbers(dtype, place)
-    check_memory(config, weights, mimi_weights, dtype=numbers, quantize=quantize, sessions=sessions, device=place)
+    headers = read_header(weights), read_header(mimi_weights)
+    check_memory(config, *headers, dtype=numbers, quantize=quantize, sessions=sessions, device=place)
     packing = None if quantize is None else PACKINGS[quantize]
     kind = _core().float32 if numbers == "float32" else _core().bfloat16
     with exclusive(place):
@@ -119,6 +122,29 @@ def load_model(
         compiled=_on_gpu(place),
         fingerprint=fingerprint,
     )
+
+
+def predict_memory(
+    config: LanguageModelConfig,
+    mimi_config: MimiConfig,  # noqa: ARG001 -- PyTorch needs it
+    headers: tuple[Header, Header],
+    *,
+    device: str,
+    dtype: str,
+    quantize: str | None,
+    cache_dtype: str,
+    sessions: int,
+) -> Memory:
+    """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
+
+    :raises UsageError: as :func:`check` does
+    :raises MissingDependencyError: if MLX is not installed, or too old
+    """
+    check(device, dtype, quantize, cache_dtype)
+    from duplex.backends.mlx.memory import predict  # noqa: PLC0415 -- only who asks for it needs mlx
+
+    numbers = _numbers(dtype, _device(device))
+    return predict(config, *headers, dtype=numbers, quantize=quantize, sessions=sessions)
 
 
 def convert_weights(

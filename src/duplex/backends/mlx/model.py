@@ -7,7 +7,7 @@ takes audio and tokens out. On a GPU the graph is compiled, once for each shape 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import mlx.core as mx
@@ -22,6 +22,7 @@ from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.prefill import LONGEST_RUN, prefill
 from duplex.backends.mlx.sampling import Plan
+from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
 from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
 from duplex.slots import Slot, TokenLog
@@ -132,6 +133,10 @@ class MlxFrameModel:
     def restore(self, slot: int, state: SessionState) -> None:
         """Make a slot go on where ``state`` was taken, with its options."""
         snapshot.restore(self, slot, state)
+
+    def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
+        """Return each stage of a step on its own."""
+        return stages(self, self._mimi, self._lm, slots)
 
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, cast
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import UsageError
 from duplex.frame_model import Codec, FrameModel
+from duplex.memory import Memory
+from duplex.weights_file import Header
 
 if TYPE_CHECKING:
     import torch
 
     from duplex.backends.torch.quantize import Kind
 
-__all__ = ["check", "load_codec", "load_model"]
+__all__ = ["check", "load_codec", "load_model", "predict_memory"]
 
 FIRST_WITH_FP8 = (8, 9)
 
@@ -66,23 +68,49 @@ def load_model(
     """
     from duplex.backends.torch.codec import load_mimi  # noqa: PLC0415 -- torch takes seconds to import
     from duplex.backends.torch.language_model import load_language_model  # noqa: PLC0415
-    from duplex.backends.torch.memory import predict  # noqa: PLC0415
+    from duplex.backends.torch.memory import check_memory  # noqa: PLC0415
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
 
     check(device, dtype, quantize, cache_dtype)
+    chosen = _chosen(device, dtype, quantize, cache_dtype)
+    check_memory(config, mimi_config, sessions=sessions, **chosen)
+    language_model = load_language_model(config, weights, **chosen)
+    mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, chosen["device"])
+    return TorchFrameModel(
+        mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
+    )
+
+
+def predict_memory(
+    config: LanguageModelConfig,
+    mimi_config: MimiConfig,
+    headers: tuple[Header, Header],  # noqa: ARG001 -- MLX needs them
+    *,
+    device: str,
+    dtype: str,
+    quantize: str | None,
+    cache_dtype: str,
+    sessions: int,
+) -> Memory:
+    """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
+
+    :raises UsageError: as :func:`check` does
+    """
+    from duplex.backends.torch.memory import predict  # noqa: PLC0415 -- torch takes seconds to import
+
+    check(device, dtype, quantize, cache_dtype)
+    return predict(config, mimi_config, sessions=sessions, **_chosen(device, dtype, quantize, cache_dtype))
+
+
+def _chosen(device: str, dtype: str, quantize: str | None, cache_dtype: str) -> dict[str, Any]:
+    """Return how a language model is to be loaded, in the backend's own words."""
     place = _device(device)
-    chosen: Any = {
+    return {
         "dtype": _dtype(dtype, place),
         "device": place,
         "quantize": cast("Kind | None", quantize),
         "int8_cache": cache_dtype == "int8",
     }
-    predict(config, mimi_config, sessions=sessions, **chosen).check(place)
-    language_model = load_language_model(config, weights, **chosen)
-    mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, place)
-    return TorchFrameModel(
-        mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
-    )
 
 
 def _device(name: str) -> "torch.device":

@@ -6,7 +6,6 @@ state. What a step needs besides is small, and given as measured.
 
 import os
 
-import attrs
 import torch
 
 from duplex.backends.torch.language_model import LanguageModel
@@ -15,46 +14,15 @@ from duplex.backends.torch.prefill import LONGEST_RUN
 from duplex.backends.torch.quantize import GROUP, Kind, quantizable
 from duplex.backends.torch.state import Declared, bind
 from duplex.config import LanguageModelConfig, MimiConfig
-from duplex.errors import UsageError
+from duplex.memory import Memory, check_fits
 
-__all__ = ["Memory", "predict"]
+__all__ = ["check_memory", "predict"]
 
 FLOAT32 = 4
 STEP = 0.13e9
 """Bytes that a step on CUDA needs besides, for any number of sessions: workspaces, and what is between operations."""
 STEP_OF_A_SESSION = 6e6
 """Bytes that it needs for each session."""
-
-
-@attrs.frozen(kw_only=True)
-class Memory:
-    """Bytes on the device."""
-
-    weights: int
-    session: int
-    """Of each place for a conversation, its whole past included."""
-    sessions: int
-    step: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.sessions * self.session + self.step
-
-    def check(self, device: torch.device) -> None:
-        """Check that the device has so much.
-
-        :raises UsageError: telling how many sessions would fit
-        """
-        there = _there(device)
-        if there is None or self.total <= there:
-            return
-        fitting = int((there - self.weights - self.step) // self.session)
-        advice = f"sessions={fitting} would fit" if fitting > 0 else "use fewer bits, or a device with more memory"
-        raise UsageError(
-            f"{self.sessions} sessions of this model need {self.total / 1e9:.1f} GB and {device} has "
-            f"{there / 1e9:.1f} GB free; {advice} (quantize='int8' or 'int4' and cache_dtype='int8' need less)"
-        )
 
 
 def predict(
@@ -81,7 +49,34 @@ def predict(
     heard = sum(_state_size(tensor, torch.float32) for tensor in bind(mimi, "mimi").values())
     thought = sum(_state_size(tensor, dtype) for tensor in bind(lm, "lm", LONGEST_RUN).values())
     step = STEP + sessions * STEP_OF_A_SESSION if device.type == "cuda" else 0
-    return Memory(weights=weights, session=heard + thought, sessions=sessions, step=int(step))
+    kind = f"quantize='{quantize}'" if quantize else f"dtype='{str(dtype).removeprefix('torch.')}'"
+    how = f"{kind} and cache_dtype='int8'" if int8_cache else kind
+    return Memory(how=how, weights=weights, session=heard + thought, sessions=sessions, step=int(step))
+
+
+def check_memory(
+    config: LanguageModelConfig,
+    mimi_config: MimiConfig,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    sessions: int,
+    quantize: Kind | None,
+    int8_cache: bool,
+) -> None:
+    """Check that a device has the memory for a model.
+
+    :raises UsageError: telling what would fit
+    """
+    wanted = predict(
+        config, mimi_config, dtype=dtype, device=device, sessions=sessions, quantize=quantize, int8_cache=int8_cache
+    )
+    choices: tuple[tuple[Kind | None, bool], ...] = (("int8", False), ("int8", True), ("int4", True))
+    smaller = (
+        predict(config, mimi_config, dtype=torch.bfloat16, device=device, sessions=1, quantize=kind, int8_cache=cache)
+        for kind, cache in choices
+    )
+    check_fits(wanted, _there(device), str(device), smaller)
 
 
 def _rounded_size(shape: torch.Size, kind: Kind) -> int:

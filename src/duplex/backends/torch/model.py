@@ -6,6 +6,8 @@ the slot's number can change a rounding. A step is one straight run over preallo
 transformer, text, depth transformer, decode; the host puts the audio in and takes audio and tokens out.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill
 from duplex.backends.torch.sampling import Sampling
+from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
 from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
 
@@ -112,6 +115,10 @@ class TorchFrameModel:
     def restore(self, slot: int, state: SessionState) -> None:
         """Make a slot go on where ``state`` was taken, with its options."""
         snapshot.restore(self, slot, state)
+
+    def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
+        """Return each stage of a step on its own."""
+        return stages(self, self._mimi, self._lm, slots)
 
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""

@@ -1,0 +1,123 @@
+"""A whole frame: audio in, one step of both transformers, audio out; whole and by stage."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+import numpy as np
+
+from duplex.bench.codec import noise
+from duplex.bench.times import Times, timed
+from duplex.errors import UsageError
+from duplex.frame_model import FrameModel, SessionOptions, Staged, split
+
+__all__ = ["FrameTimes", "fill", "time_contexts", "time_frame", "time_sessions"]
+
+WARM_UP = 5
+PIECE = 64
+"""Columns that are put into the past at a time."""
+
+
+@attrs.frozen(kw_only=True)
+class FrameTimes:
+    """Of a step of so many sessions, each with so many frames behind it; ``stages`` by name, if they are known."""
+
+    sessions: int
+    context: int
+    frame_ms: float
+    """How long a frame lasts."""
+    total: Times
+    stages: Mapping[str, Times]
+
+    @property
+    def real_time(self) -> bool:
+        """Whether 99 of a hundred steps are faster than a frame lasts."""
+        return self.total.p99 < self.frame_ms
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as plain values, ``"total_ms"`` and each stage's ``"..._ms"`` among them."""
+        return {
+            "sessions": self.sessions,
+            "context": self.context,
+            "total_ms": self.total.as_json(),
+            **{f"{name}_ms": times.as_json() for name, times in self.stages.items()},
+            "real_time": self.real_time,
+        }
+
+
+def time_frame(
+    model: FrameModel, options: SessionOptions, *, sessions: int, context: int, frames: int, staged: bool = True
+) -> FrameTimes:
+    """Time so many steps of the first ``sessions`` slots, numpy to numpy, which hear noise.
+
+    ``context`` frames lie behind each session when the first step counts, up to what the model looks back to. The
+    slots are free afterwards.
+
+    :raises UsageError: if the model has not so many slots
+    """
+    if sessions > model.spec.capacity:
+        raise UsageError(f"the model has {model.spec.capacity} slots, not {sessions}; load it with more sessions")
+    slots = range(sessions)
+    fill(model, options, slots, context)
+    total = _steps(model, slots, frames)
+    stages = _stages(model, slots, frames) if staged and isinstance(model, Staged) else {}
+    return FrameTimes(
+        sessions=sessions,
+        context=context,
+        frame_ms=1e3 * model.spec.frame_duration,
+        total=Times.of(total),
+        stages={name: Times.of(times) for name, times in stages.items()},
+    )
+
+
+def time_sessions(
+    model: FrameModel, options: SessionOptions, ladder: Iterable[int], *, context: int, frames: int
+) -> list[FrameTimes]:
+    """Time a step of more and more sessions, until one is slower than real time."""
+    found: list[FrameTimes] = []
+    for sessions in ladder:
+        found.append(time_frame(model, options, sessions=sessions, context=context, frames=frames, staged=False))
+        if not found[-1].real_time:
+            break
+    return found
+
+
+def time_contexts(model: FrameModel, options: SessionOptions, *, frames: int) -> list[FrameTimes]:
+    """Time a step of one session with nothing behind it, with a quarter and half of the context, and with all of it."""
+    contexts = [model.spec.context * part // 4 for part in (0, 1, 2, 4)]
+    return [
+        time_frame(model, options, sessions=1, context=context, frames=frames, staged=False) for context in contexts
+    ]
+
+
+def fill(model: FrameModel, options: SessionOptions, slots: Iterable[int], context: int) -> None:
+    """Open slots, with so many frames of random tokens behind each."""
+    spec = model.spec
+    generator = np.random.default_rng(0)
+    sizes = [spec.text_vocabulary, *[spec.audio_vocabulary] * (spec.streams - 1)]
+    tokens = np.stack([generator.integers(0, size, max(0, context - WARM_UP)) for size in sizes])
+    for slot in slots:
+        model.open(slot, options)
+        for piece in split(tokens, PIECE):
+            model.prefill(slot, piece)
+
+
+def _steps(model: FrameModel, slots: Sequence[int], frames: int) -> list[float]:
+    spec = model.spec
+    pcm = np.resize(noise(spec.capacity + 31, spec.frame_size), (frames + WARM_UP, spec.capacity, spec.frame_size))
+    active = np.zeros(spec.capacity, np.bool_)
+    active[list(slots)] = True
+    return [timed(lambda heard=heard: model.step(heard, active)) for heard in pcm][WARM_UP:]
+
+
+def _stages(model: Staged, slots: Sequence[int], frames: int) -> dict[str, list[float]]:
+    """Return the seconds of each stage, one after another as in a step."""
+    calls: Mapping[str, Callable[[], None]] = model.stages(slots)
+    rounds = [{name: timed(call) for name, call in calls.items()} for _ in range(frames + WARM_UP)][WARM_UP:]
+    found = {name: [times[name] for times in rounds] for name in calls}
+    whole = found.pop("language_model")
+    depth = [max(0.0, both - temporal) for both, temporal in zip(whole, found["temporal"], strict=True)]
+    return {"encode": found["encode"], "temporal": found["temporal"], "depth": depth, **_rest(found)}
+
+
+def _rest(found: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    return {name: times for name, times in found.items() if name == "decode"}

@@ -1,0 +1,95 @@
+"""The original package beside ours, in one run: on the same weights, frame by frame, in turns."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from duplex.bench import original_peer
+from duplex.bench.times import Times
+from duplex.checkpoint import Checkpoint
+from duplex.errors import DuplexError, UsageError
+from duplex.frame_model import SessionOptions
+
+__all__ = ["OriginalTimes", "time_original"]
+
+LONGEST = 300
+"""Characters of what it said."""
+
+
+@attrs.frozen(kw_only=True)
+class OriginalTimes:
+    """What the original takes for a frame; ``step`` is that of the language model, ``None`` for the codec alone."""
+
+    version: str
+    torch: str
+    encode: Times
+    step: Times | None
+    decode: Times
+    total: Times
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        stages = {"encode_ms": self.encode, "step_ms": self.step, "decode_ms": self.decode, "total_ms": self.total}
+        told = {name: times.as_json() for name, times in stages.items() if times is not None}
+        return {"version": self.version, "torch": self.torch, **told}
+
+
+def time_original(
+    python: Path, checkpoint: Checkpoint, *, frames: int, device: str, dtype: str, codec_only: bool
+) -> OriginalTimes:
+    """Time the package ``moshi`` as another environment's ``python`` has it; CPU or CUDA, one session.
+
+    :raises UsageError: if it cannot be run there
+    """
+    given: dict[str, Any] = {
+        "weights": None,
+        "mimi_weights": str(checkpoint.mimi_weights),
+        "mimi_config": attrs.asdict(checkpoint.mimi),
+        "codebooks": checkpoint.codebooks,
+        "frame_size": checkpoint.mimi.frame_size,
+        "frames": frames,
+        "device": device,
+        "dtype": dtype,
+    }
+    if not codec_only and checkpoint.language_model is not None:
+        given["weights"] = str(checkpoint.weights)
+        given["lm_config"] = attrs.asdict(checkpoint.language_model, filter=lambda _, value: value is not None)
+        given["sampling"] = _sampling(checkpoint.defaults)
+    try:
+        ended = subprocess.run(  # noqa: S603 -- the interpreter that the user gave
+            [str(python), original_peer.__file__, json.dumps(given)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"NO_TORCH_COMPILE": "1"},
+        )
+    except OSError as error:
+        raise UsageError(f"{python} cannot be run ({error.strerror}); give the python of an environment") from None
+    if ended.returncode:
+        last = ended.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise DuplexError(f"the original package failed in {python}: {last[0][:LONGEST]}; is `moshi` installed there?")
+    return _times(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def _sampling(options: SessionOptions) -> dict[str, Any]:
+    """Return options by the original's names."""
+    if options.greedy or not options.temperature:
+        return {"use_sampling": False}
+    names = {"temperature": "temp", "text_temperature": "temp_text", "top_k": "top_k", "text_top_k": "top_k_text"}
+    return {theirs: getattr(options, ours) for ours, theirs in names.items()}
+
+
+def _times(told: dict[str, Any]) -> OriginalTimes:
+    encode, step, decode = (told["seconds"][name] for name in ("encode", "step", "decode"))
+    return OriginalTimes(
+        version=told["version"],
+        torch=told["torch"],
+        encode=Times.of(encode),
+        step=Times.of(step) if any(step) else None,
+        decode=Times.of(decode),
+        total=Times.of([sum(frame) for frame in zip(encode, step, decode, strict=True)]),
+    )

@@ -1,0 +1,53 @@
+"""All that was measured in one run."""
+
+from typing import Any
+
+import attrs
+
+from duplex.bench.codec import CodecTimes
+from duplex.bench.cold_start import ColdStart
+from duplex.bench.frame import FrameTimes
+from duplex.bench.latency import LatencyTimes
+from duplex.bench.machine import Machine
+from duplex.bench.original import OriginalTimes
+from duplex.memory import Memory
+
+__all__ = ["Report"]
+
+
+@attrs.define(kw_only=True)
+class Report:
+    """What was asked for; the rest is ``None`` or empty. ``model`` says which, and how it was loaded."""
+
+    machine: Machine
+    model: dict[str, Any]
+    mimi: CodecTimes | None = None
+    frame: FrameTimes | None = None
+    memory: Memory | None = None
+    cold_start: ColdStart | None = None
+    sessions: list[FrameTimes] = attrs.Factory(list[FrameTimes])
+    contexts: list[FrameTimes] = attrs.Factory(list[FrameTimes])
+    latency: list[LatencyTimes] = attrs.Factory(list[LatencyTimes])
+    original: OriginalTimes | None = None
+
+    @property
+    def real_time_sessions(self) -> int:
+        """The largest number of sessions that was timed and kept real time's pace."""
+        return max((times.sessions for times in self.sessions if times.real_time), default=0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values; what was not measured is left out."""
+        told: dict[str, Any] = {"machine": self.machine.as_json(), "model": self.model}
+        for name in ("mimi", "frame", "cold_start", "original"):
+            part: Any = getattr(self, name)
+            if part is not None:
+                told[name] = part.as_json()
+        if self.memory is not None:
+            told["predicted_memory_bytes"] = self.memory.total
+        for name in ("sessions", "contexts", "latency"):
+            parts: list[Any] = getattr(self, name)
+            if parts:
+                told[name] = [part.as_json() for part in parts]
+        if self.sessions:
+            told["real_time_sessions"] = self.real_time_sessions
+        return told
