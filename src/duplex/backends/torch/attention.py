@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
+from duplex.backends.torch.past import Past, visible
 from duplex.backends.torch.quantize import Projection, linear
 from duplex.backends.torch.state import Call, Declared, Streaming
 
 __all__ = ["Attention", "Ring", "Window"]
-
-INT8_RANGE = 127
-
 
 class Window(Protocol):
     """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
@@ -37,41 +35,14 @@ class Window(Protocol):
 
 
 @attrs.frozen(eq=False)
-class Past:
-    """A transformer's ring: each layer's keys and values, and their scales where they are int8."""
-
-    cache: list[Tensor]
-    scale: list[Tensor] | None
-
-    def put(self, layer: int, rows: slice, index: Tensor, new: Tensor) -> None:
-        """Write ``new`` ``[batch, 2, heads, positions, head_dim]`` at ``index`` ``[batch, positions]``."""
-        index = index[:, None, None, :, None]
-        if self.scale is not None:
-            size = new.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-8) / INT8_RANGE
-            self.scale[layer][rows].scatter_(3, index.expand_as(size), size)
-            new = (new.float() / size).round().to(torch.int8)
-        self.cache[layer][rows].scatter_(3, index.expand_as(new), new)
-
-    def get(self, layer: int, rows: slice, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the first ``length`` places of keys and values, ``[batch, heads, length, head_dim]`` each."""
-        held = self.cache[layer][rows, :, :, :length]
-        if self.scale is not None:
-            held = (held.float() * self.scale[layer][rows, :, :, :length]).to(dtype)
-        keys, values = held.unbind(1)
-        return keys, values
-
-
-@attrs.frozen(eq=False)
 class MaskedWindow:
     """Any number of new positions, with or without a past: what is seen is told by a mask."""
 
     past: Past | None
-    runs: tuple[slice, ...]
-    """The ring's slots that the batch is."""
+    runs: Tensor
+    """The ring's slots that the batch is, int64 ``[runs, 2]``."""
     index: Tensor
     """Where this call's positions go, int64 ``[batch, positions]``."""
-    length: int
-    """How much of the ring is read."""
     mask: Tensor
     """What each position sees, bool ``[batch, 1, positions, length]``."""
     rotation: Tensor
@@ -85,19 +56,13 @@ class MaskedWindow:
 
     def _rotate(self, x: Tensor) -> Tensor:
         """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
-        pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
+        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * self.rotation).flatten(-2).to(x.dtype)
 
     def _seen(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         if self.past is None:
             return _attend(query, keys, values, self.mask)
-        new, seen, first = torch.stack([keys, values], dim=1), list[Tensor](), 0
-        for run in self.runs:
-            part = slice(first, first := first + run.stop - run.start)
-            self.past.put(layer, run, self.index[part], new[part])
-            past = self.past.get(layer, run, self.length, query.dtype)
-            seen.append(_attend(query[part], *past, self.mask[part]))
-        return seen[0] if len(seen) == 1 else torch.cat(seen)
+        return self.past.attend(layer, query, torch.stack([keys, values], dim=1), self.index, self.mask, self.runs)
 
 
 @attrs.frozen(eq=False)
@@ -192,22 +157,15 @@ class Ring(Streaming):
 
     def _masked(self, past: Past | None, call: Call, query: Tensor) -> Window:
         batch, positions = query.shape
-        index = seen = query
-        length = positions
+        capacity, filled = positions, torch.ones((), dtype=torch.int64) * positions
         if past is not None:
             capacity = past.cache[0].shape[-2]
             assert positions <= capacity - self.context + self.per_frame, "more positions than the ring takes"
-            length = min(capacity, (call.filled or capacity) * self.per_frame)
-            last = query[:, -1:]
-            index = query % capacity
-            seen = last - (last - torch.arange(length, device=query.device)) % capacity
-        mask = self._mask(query[:, :, None], seen[:, None, :])
-        runs = (slice(0, batch),) if call.rows is None else call.rows.runs
-        return MaskedWindow(past, runs, index, length, mask[:, None], self._rotation(query))
-
-    def _mask(self, query: Tensor, seen: Tensor) -> Tensor:
-        frame_end = (query // self.per_frame + 1) * self.per_frame - 1
-        return (seen >= 0) & (seen <= query) & (seen > frame_end - self.context)
+            filled = torch.as_tensor(capacity if call.filled is None else call.filled)
+        mask = visible(query, filled, capacity, self.per_frame, self.context)
+        runs = torch.tensor([[0, batch]]) if call.rows is None else call.rows.runs
+        assert runs is not None, "only kernels can do without"
+        return MaskedWindow(past, runs, query % capacity, mask[:, None], self._rotation(query))
 
     def _rotation(self, query: Tensor) -> Tensor:
         exponent, count = self.exponents
@@ -227,7 +185,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, window: Window, layer: int) -> Tensor:
         """Attend from every position of ``x`` to what its window shows."""
-        projected = linear(x, self.in_proj_weight).view(*x.shape[:2], 3, self.heads, -1)
+        projected = linear(x, self.in_proj_weight).unflatten(-1, (3, self.heads, -1))
         return self.out_proj(window.attend(layer, projected))
 
 

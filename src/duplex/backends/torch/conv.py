@@ -62,7 +62,7 @@ class CausalConv1d(Streaming):
         size, step, apart = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
         if size == 1:
             return x
-        x = x.reshape(len(x), -1, step * self.channels)
+        x = x.reshape(x.shape[0], -1, step * self.channels)
         count = x.shape[1] - (size // step - 1) * apart
         return torch.cat([x[:, start * apart : start * apart + count] for start in range(size // step)], dim=-1)
 
@@ -115,7 +115,7 @@ class CausalConvTranspose1d(Streaming):
         first, second = weight[:, : self.stride].flatten(1), weight[:, self.stride :].flatten(1)
         bias = first.new_zeros(1) if layer.bias is None else layer.bias.repeat(self.stride)
         y = torch.addmm(bias, x.flatten(0, 1), first)
-        return torch.addmm(y, before.flatten(0, 1), second).view(len(x), -1, self.out)
+        return torch.addmm(y, before.flatten(0, 1), second).view(x.shape[0], -1, self.out)
 
     def _separately(self, x: Tensor, before: Tensor) -> Tensor:
         layer = self.layer[0]

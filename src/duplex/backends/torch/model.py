@@ -6,6 +6,7 @@ the slot's number can change a rounding. A step is one straight run over preallo
 transformer, text, depth transformer, decode; the host puts the audio in and takes audio and tokens out.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from duplex.backends.torch.graphs import FrameGraphs
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill
+from duplex.backends.torch.recording import RecordedFrames
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
@@ -67,12 +69,14 @@ class TorchFrameModel:
         self._mimi = mimi
         self._lm = language_model
         weights = sum(parameter.numel() for parameter in language_model.parameters())
-        self._one_core = self.device.type == "cpu" and weights < self.SMALL
+        on_cpu = self.device.type == "cpu"
+        self._one_core = on_cpu and weights < self.SMALL
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
         graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
         self.state = self._allocate(sessions, spare=int(graphed))
         self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
+        self._recorded = RecordedFrames(self._compute, self.state, self.spec.frame_size) if on_cpu else None
 
     @torch.inference_mode()
     def open(self, slot: int, options: SessionOptions) -> None:
@@ -80,10 +84,13 @@ class TorchFrameModel:
         self._settle_threads()
         rows = self.state.rows(slot, slot + 1)
         rows.reset()
+        sampling = Sampling.of([options])
+        if self._recorded is not None:
+            self._recorded.prepare(sampling, slot)
         self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
         call = Call(rows, filled=1)
         self._lm.begin(call, options)
-        self._lm(None, call, Sampling.of([options]))
+        self._lm(None, call, sampling)
 
     @torch.inference_mode()
     def step(self, pcm: NDArray[np.float32], active: NDArray[np.bool_]) -> StepResult:
@@ -123,7 +130,7 @@ class TorchFrameModel:
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""
         self.state = SlotState({})
-        del self._lm, self._mimi, self.codec, self._graphs
+        del self._lm, self._mimi, self.codec, self._graphs, self._recorded
 
     def _settle_threads(self) -> None:
         """Keep a small model's steps on one core. torch's setting is the calling thread's: the one that steps."""
@@ -141,7 +148,7 @@ class TorchFrameModel:
     @torch.inference_mode()
     def _captured(self) -> FrameGraphs:
         graphs = FrameGraphs(
-            self._compute, capacity=self.spec.capacity, frame_size=self.spec.frame_size, device=self.device
+            functools.partial(self._compute, self.state), capacity=self.spec.capacity, frame_size=self.spec.frame_size, device=self.device
         )
         graphs.warm_up(PUBLISHED)
         return graphs
@@ -153,13 +160,7 @@ class TorchFrameModel:
         valid = times >= 0  # what is not complete yet may hold no code at all
         sampling = Sampling.of([slot.options for slot in slots])
         if self._graphs is None:
-            filled = max(slot.frames for slot in slots)
-            speaking = [slot for slot, done in zip(batch, valid, strict=True) if done]
-            rows = Rows.of(batch, self.device)
-            said = rows if len(speaking) == len(batch) else Rows.of(speaking, self.device)
-            heard_there = torch.as_tensor(heard).to(self.device)
-            complete = None if said is rows else torch.as_tensor(np.flatnonzero(valid)).to(self.device)
-            told, spoken = self._compute(heard_there, rows, said, sampling, filled, complete)
+            told, spoken = self._advanced(batch, heard, valid, sampling, max(slot.frames for slot in slots))
             tokens, voice = told.cpu().numpy(), spoken.cpu().numpy()
         else:
             tokens, voice = self._graphs.run(heard, batch, valid.tolist(), sampling)
@@ -172,13 +173,27 @@ class TorchFrameModel:
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
 
+    def _advanced(
+        self, batch: list[int], heard: NDArray[np.float32], valid: NDArray[np.bool_], sampling: Sampling, filled: int
+    ) -> tuple[Tensor, Tensor]:
+        """Advance ``batch`` without graphs: tokens ``[batch, streams]``, and the audio of those rows that are valid."""
+        rows, given = Rows.of(batch, self.device), torch.as_tensor(heard).to(self.device)
+        if valid.all() and self._recorded is not None:
+            return self._recorded.run(given, rows, filled, sampling)
+        if valid.all():
+            return self._compute(self.state, given, rows, rows, sampling, filled)
+        complete = np.flatnonzero(valid)
+        speaking = Rows.of([batch[row] for row in complete], self.device) if len(complete) else rows
+        return self._compute(self.state, given, rows, speaking, sampling, filled, torch.as_tensor(complete).to(self.device))
+
     def _compute(
         self,
+        state: SlotState,
         heard: Tensor,
         rows: Rows,
         speaking: Rows,
         sampling: Sampling,
-        filled: int | None = None,
+        filled: int | Tensor | None = None,
         complete: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Advance ``rows`` by a frame on the device: int64 ``[batch, streams]``, and the audio of those ``speaking``.
@@ -187,11 +202,11 @@ class TorchFrameModel:
         the host knows it.
         """
         mimi_filled, lm_filled = (None, None) if filled is None else (filled + 1, filled + 2)
-        codes = self._mimi.encode(heard, Call(self.state, rows, mimi_filled))
-        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(self.state, rows, lm_filled), sampling)
+        codes = self._mimi.encode(heard, Call(state, rows, mimi_filled))
+        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(state, rows, lm_filled), sampling)
         said = step.tokens[:, self._lm.agent] if complete is None else step.tokens[complete, self._lm.agent]
         if not self.spec.agent_streams or not len(said):
             return step.tokens, heard.new_zeros((len(said), self.spec.frame_size))
         # In a captured graph a row that is not complete speaks too, into the spare slot.
-        voice = self._mimi.decode(said.clamp(min=0)[:, :, None], Call(self.state, speaking, mimi_filled))
+        voice = self._mimi.decode(said.clamp(min=0)[:, :, None], Call(state, speaking, mimi_filled))
         return step.tokens, voice

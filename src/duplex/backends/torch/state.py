@@ -90,27 +90,29 @@ class Rows:
 
     indices: Tensor
     """int64 ``[batch]``"""
-    runs: tuple[slice, ...] = ()
-    """The same slots as ranges without a gap; none where only the device knows them."""
+    runs: Tensor | None = None
+    """The same slots as ranges without a gap, int64 ``[runs, 2]`` on the host; none where only the device knows them."""
+    whole: slice | None = None
+    """All of them as one range, where they are known to be one."""
 
     @classmethod
     def of(cls, slots: Sequence[int], device: torch.device) -> "Rows":
         """Return the rows of these slots, in rising order."""
-        ends = [slot for slot in slots if slot + 1 not in slots]
+        ends = [slot + 1 for slot in slots if slot + 1 not in slots]
         starts = [slot for slot in slots if slot - 1 not in slots]
-        runs = tuple(slice(start, end + 1) for start, end in zip(starts, ends, strict=True))
-        return cls(torch.tensor(slots, device=device), runs)
+        runs = torch.tensor([starts, ends]).T
+        return cls(torch.tensor(slots, device=device), runs, slice(starts[0], ends[0]) if len(starts) == 1 else None)
 
     def take(self, held: Tensor) -> Tensor:
         """Return these rows of ``[slots, ...]``, as they lie where they lie side by side."""
-        return held[self.runs[0]] if len(self.runs) == 1 else held.index_select(0, self.indices)
+        return held.index_select(0, self.indices) if self.whole is None else held[self.whole]
 
     def put(self, held: Tensor, value: Tensor) -> None:
         """Write ``value`` ``[batch, ...]`` to these rows of ``held``."""
-        if len(self.runs) == 1:
-            held[self.runs[0]].copy_(value)
-        else:
+        if self.whole is None:
             held.index_copy_(0, self.indices, value.to(held.dtype))
+        else:
+            held[self.whole].copy_(value)
 
 
 @attrs.frozen(eq=False)
@@ -124,7 +126,7 @@ class Call:
 
     state: SlotState | None = None
     rows: Rows | None = None
-    filled: int | None = None
+    filled: int | Tensor | None = None
 
     def recall(self, name: str) -> Tensor | None:
         """Return a state tensor ``[batch, ...]``, or ``None`` if every stream starts from silence."""

@@ -1,0 +1,81 @@
+"""A whole frame on a CPU as one recorded program, which runs without Python.
+
+Recorded once for each :class:`~duplex.backends.torch.sampling.Sampling`, by TorchScript, a step costs a third less for
+one session, and other threads have Python's lock meanwhile: a server codes audio and answers callers beside it. Which
+slots a step advances, and how far back they look, are its arguments. TorchScript is deprecated; where it is gone, or
+fails, the plain path computes the same.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from duplex.backends.torch.sampling import Sampling
+from duplex.backends.torch.state import Rows, SlotState
+
+__all__ = ["RecordedFrames"]
+
+logger = logging.getLogger(__name__)
+Compute = Callable[[SlotState, Tensor, Rows, Rows, Sampling, Tensor], tuple[Tensor, Tensor]]
+"""Heard audio float32 ``[batch, frame_size]``, its slots twice, and the frames behind them, to tokens and audio."""
+Program = Callable[[list[Tensor], Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class RecordedFrames:
+    """A step's computation, recorded for every kind of sampling that has been asked for."""
+
+    def __init__(self, compute: Compute, state: SlotState, frame_size: int) -> None:
+        self._compute = compute
+        self._state = state
+        self._frame_size = frame_size
+        self._programs: dict[Sampling, Program | None] = {}
+
+    def prepare(self, sampling: Sampling, slot: int) -> None:
+        """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
+        if sampling not in self._programs:
+            self._programs[sampling] = self._recorded(sampling, slot)
+
+    def run(self, heard: Tensor, rows: Rows, filled: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
+        """Advance ``rows``, all of which speak: int64 ``[batch, streams]`` and float32 ``[batch, frame_size]``."""
+        self.prepare(sampling, int(rows.indices[0]))
+        program = self._programs[sampling]
+        if program is None or rows.runs is None:
+            return self._compute(self._state, heard, rows, rows, sampling, torch.tensor(filled))
+        with _unoptimized():  # what is optimized is optimized anew for every number of rows
+            return program([*self._state.tensors.values()], heard, rows.indices, rows.runs, torch.tensor(filled))
+
+    def _recorded(self, sampling: Sampling, slot: int) -> Program | None:
+        """Record a step by running it on a slot, whose state is then put back."""
+        names = [*self._state.tensors]
+
+        def step(
+            tensors: list[Tensor], heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            # The state is an argument: what is done to a constant does not last.
+            state, rows = SlotState(dict(zip(names, tensors, strict=True))), Rows(indices, runs)
+            return self._compute(state, heard, rows, rows, sampling, filled)
+
+        held = self._state.rows(slot, slot + 1)
+        before = {name: tensor.clone() for name, tensor in held.tensors.items()}
+        tensors = [*self._state.tensors.values()]
+        given = (tensors, torch.zeros(1, self._frame_size), torch.tensor([slot]), torch.tensor([[slot, slot + 1]]))
+        trace: Any = torch.jit.trace
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return trace(step, (*given, torch.tensor(1)), check_trace=False)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the plain path is there
+            logger.info("a step could not be recorded, and runs in Python: %s", error)
+            return None
+        finally:
+            for name, tensor in held.tensors.items():
+                tensor.copy_(before[name])
+
+
+def _unoptimized() -> Any:
+    optimized: Any = torch.jit.optimized_execution
+    return optimized(should_optimize=False)
