@@ -51,11 +51,8 @@ def measure(choice: dict[str, Any], wanted: Wanted, *, progress: Callable[[str],
 
     ``progress`` is told what is being measured.
 
-    :raises UsageError: if the original is to run what it cannot
     :raises CheckpointError: as :func:`duplex.load` does
     """
-    if wanted.original is not None and (choice["quantize"] or choice["backend"] == "mlx"):
-        raise UsageError("the original runs on PyTorch and does not quantize; compare without these options")
     report = Report(machine=this_machine(), model=choice)
     if wanted.stage == "mimi":
         progress("the codec")

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from duplex.backends.torch.packed import Packed
+from duplex.backends.torch.quantize import linear
 from duplex.backends.torch.state import Call, Declared, Streaming
 
-__all__ = ["CausalConv1d", "CausalConvTranspose1d"]
+__all__ = ["CausalConv1d", "CausalConvTranspose1d", "halves_of", "matrix_of"]
 
 
 class CausalConv1d(Streaming):
@@ -37,6 +39,8 @@ class CausalConv1d(Streaming):
         convolution = nn.Conv1d(channels, out, kernel, stride=stride, dilation=dilation, bias=bias)
         self.conv = nn.ModuleDict({"conv": convolution})
         self.layer: list[nn.Conv1d] = [convolution]  # typed, and not registered twice
+        self.packed: Packed | None = None
+        """The weight as a matrix, where it has been packed."""
         self.past = (kernel - 1) * dilation + 1 - stride
         self.channels = channels
         self.replicate = replicate
@@ -54,7 +58,7 @@ class CausalConv1d(Streaming):
             x = self._after_past(x, call)
             call.keep(f"{self.key}.previous", x[:, -self.past :])
         layer = self.layer[0]
-        return functional.linear(self._windows(x), layer.weight.transpose(1, 2).flatten(1), layer.bias)
+        return linear(self._windows(x), self.packed or matrix_of(layer), layer.bias)
 
     def _windows(self, x: Tensor) -> Tensor:
         """Return what each output sees, ``[batch, n, kernel * channels]``."""
@@ -79,6 +83,11 @@ class CausalConv1d(Streaming):
         return torch.cat([previous, x], dim=1)
 
 
+def matrix_of(layer: nn.Conv1d) -> Tensor:
+    """Return a convolution's weight as a matrix ``[out, kernel * channels]``."""
+    return layer.weight.transpose(1, 2).flatten(1)
+
+
 class CausalConvTranspose1d(Streaming):
     """A transposed convolution: ``[batch, n, channels]`` to ``[batch, n * stride, out]``.
 
@@ -93,6 +102,8 @@ class CausalConvTranspose1d(Streaming):
         convolution = nn.ConvTranspose1d(channels, out, 2 * stride, stride=stride, groups=groups, bias=bias)
         self.convtr = nn.ModuleDict({"convtr": convolution})
         self.layer: list[nn.ConvTranspose1d] = [convolution]  # typed, and not registered twice
+        self.packed: tuple[Packed, Packed] | None = None
+        """The kernel's halves as matrices, where they have been packed."""
         self.stride = stride
         self.separate = separate
         self.channels = channels
@@ -111,11 +122,14 @@ class CausalConvTranspose1d(Streaming):
         if self.separate:
             return self._separately(x, before)
         layer = self.layer[0]
-        weight = layer.weight.transpose(1, 2)
-        first, second = weight[:, : self.stride].flatten(1), weight[:, self.stride :].flatten(1)
-        bias = first.new_zeros(1) if layer.bias is None else layer.bias.repeat(self.stride)
-        y = torch.addmm(bias, x.flatten(0, 1), first)
-        return torch.addmm(y, before.flatten(0, 1), second).view(x.shape[0], -1, self.out)
+        bias = None if layer.bias is None else layer.bias.repeat(self.stride)
+        if self.packed is not None:
+            first, second = self.packed
+            y = first.multiply(x, bias) + second.multiply(before)
+            return y.unflatten(-1, (self.stride, self.out)).flatten(1, 2)
+        first, second = halves_of(layer)
+        y = torch.addmm(first.new_zeros(1) if bias is None else bias, x.flatten(0, 1), first.T)
+        return torch.addmm(y, before.flatten(0, 1), second.T).view(x.shape[0], -1, self.out)
 
     def _separately(self, x: Tensor, before: Tensor) -> Tensor:
         layer = self.layer[0]
@@ -123,3 +137,10 @@ class CausalConvTranspose1d(Streaming):
         first, second = weight[: self.stride], weight[self.stride :]
         y = torch.addcmul(x[:, :, None] * first, before[:, :, None], second)
         return (y if layer.bias is None else y + layer.bias).flatten(1, 2)
+
+
+def halves_of(layer: nn.ConvTranspose1d) -> tuple[Tensor, Tensor]:
+    """Return the two halves of a transposed convolution's kernel as matrices ``[stride * out, channels]``."""
+    stride = layer.stride[0]
+    weight = layer.weight.transpose(1, 2)
+    return weight[:, :stride].flatten(1).T, weight[:, stride:].flatten(1).T

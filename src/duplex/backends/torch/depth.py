@@ -16,7 +16,7 @@ from duplex.backends.torch.transformer import GatedFeedForward, RmsNorm
 from duplex.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 
-__all__ = ["DepthTransformer"]
+__all__ = ["DepthTransformer", "StackedAttention"]
 
 
 class Past:

@@ -14,6 +14,7 @@ from duplex import delays as delay_rules
 from duplex.backends.torch import kernels
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import TokenEmbedding
+from duplex.backends.torch.packing import pack
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.sampling import Counters, Sampler, Sampling
 from duplex.backends.torch.state import Call, Declared, Streaming
@@ -52,6 +53,7 @@ def load_language_model(
     model.quantized = quantize
     model.transformer.ring.quantized = int8_cache
     model.prepare()
+    pack(model)
     return model
 
 
@@ -89,6 +91,8 @@ class LanguageModel(Streaming):
         self.out_norm = RmsNorm(config.dim)
         self.text_linear = nn.Linear(config.dim, config.text_card, bias=False)
         self.depth = DepthTransformer(config) if config.agent_streams else None
+        self.size = sum(weight.numel() for weight in self.parameters())
+        """Its weights, however many bits they have later."""
         self.register_buffer("delays", torch.empty(0), persistent=False)
         self.register_buffer("initial", torch.empty(0), persistent=False)
         self.register_buffer("tables", torch.empty(0), persistent=False)

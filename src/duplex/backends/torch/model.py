@@ -20,6 +20,7 @@ from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.graphs import FrameGraphs
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.packed import packed_below
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill
 from duplex.backends.torch.recording import RecordedFrames
 from duplex.backends.torch.sampling import Sampling
@@ -68,15 +69,15 @@ class TorchFrameModel:
         )
         self._mimi = mimi
         self._lm = language_model
-        weights = sum(parameter.numel() for parameter in language_model.parameters())
         on_cpu = self.device.type == "cpu"
-        self._one_core = on_cpu and weights < self.SMALL
+        self._one_core = on_cpu and language_model.size < self.SMALL
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
         graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
         self.state = self._allocate(sessions, spare=int(graphed))
         self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
-        self._recorded = RecordedFrames(self._compute, self.state, self.spec.frame_size) if on_cpu else None
+        packed = [*packed_below(mimi), *packed_below(language_model)]
+        self._recorded = RecordedFrames(self._compute, self.state, packed, self.spec.frame_size) if on_cpu else None
 
     @torch.inference_mode()
     def open(self, slot: int, options: SessionOptions) -> None:

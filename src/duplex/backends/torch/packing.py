@@ -1,35 +1,91 @@
-"""Weights laid out in memory as a step reads them. Their values and shapes stay what they are.
+"""Weights laid out in memory as a step reads them. What they stand for stays as it is.
 
-A step multiplies a few rows by each weight, so that reading the weight is all that it costs, and the libraries that
-multiply matrices read it best along its longer side.
+A step multiplies a few rows by each weight, so that reading the weight is most of what it costs: a large one is best
+read in blocks (:mod:`duplex.backends.torch.packed`), a middling one along its longer side.
 """
 
 import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch.attention import Attention
-from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
-from duplex.backends.torch.quantize import Projection
+from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d, halves_of, matrix_of
+from duplex.backends.torch.depth import StackedAttention
+from duplex.backends.torch.heap import give_back
+from duplex.backends.torch.packed import Packed
+from duplex.backends.torch.quantize import Projection, Weight, put
 
 __all__ = ["pack"]
+
+MIDDLING = 1 << 16
+"""Numbers below which it does not matter how a matrix lies."""
 
 
 @torch.no_grad()
 def pack(module: nn.Module) -> None:
-    """Lay out all weights below a module, once they are loaded."""
+    """Lay out all weights below a module, once they are loaded and, if they are to be, quantized."""
+    stacked = {part.out_proj for part in module.modules() if isinstance(part, StackedAttention)}
     for part in module.modules():
-        if isinstance(part, CausalConv1d | CausalConvTranspose1d):
-            weight = part.layer[0].weight
-            weight.data = _across(weight.data)  # taps before channels, as the windows have them
-        elif isinstance(part, Projection) and not part.weight.is_cuda:
-            part.weight.data = _along_the_longer_side(part.weight.data)
-        elif isinstance(part, Attention) and not part.in_proj_weight.is_cuda:
-            part.in_proj_weight.data = _along_the_longer_side(part.in_proj_weight.data)
+        if part in stacked:
+            continue
+        if isinstance(part, CausalConv1d):
+            _pack_convolution(part)
+        elif isinstance(part, CausalConvTranspose1d):
+            _pack_transposed(part)
+        elif isinstance(part, StackedAttention):
+            _pack_parts(part, "in_proj_weight", part.codebooks)
+            _pack_parts(part.out_proj, "weight", part.codebooks)
+        elif isinstance(part, Attention):
+            _pack_matrix(part, "in_proj_weight")
+        elif isinstance(part, Projection):
+            _pack_matrix(part, "weight")
+    _let_go_of_the_file(module)
+    give_back()
 
 
-def _along_the_longer_side(weight: Tensor) -> Tensor:
-    """Return a matrix ``[out, in]`` that lies in memory by columns if they are longer than rows."""
-    return _across(weight) if weight.shape[0] > weight.shape[1] else weight
+def _let_go_of_the_file(module: nn.Module) -> None:
+    """Copy what is left, so that no page of the file is held: the large weights have been copied anyway."""
+    for part in module.modules():
+        for name, weight in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            if weight.device.type == "cpu":
+                copied = weight.detach().clone()
+                is_weight = isinstance(weight, nn.Parameter)
+                setattr(part, name, nn.Parameter(copied, requires_grad=False) if is_weight else copied)
+
+
+def _pack_convolution(convolution: CausalConv1d) -> None:
+    layer = convolution.layer[0]
+    layer.weight.data = _across(layer.weight.data)  # taps before channels, as the windows have them
+    if Packed.possible(matrix := matrix_of(layer)):
+        convolution.packed = Packed.of(matrix)
+        del layer.weight
+
+
+def _pack_transposed(convolution: CausalConvTranspose1d) -> None:
+    layer = convolution.layer[0]
+    layer.weight.data = _across(layer.weight.data)
+    if not convolution.separate and all(Packed.possible(half) for half in halves_of(layer)):
+        first, second = halves_of(layer)
+        convolution.packed = Packed.of(first), Packed.of(second)
+        del layer.weight
+
+
+def _pack_matrix(module: nn.Module, name: str) -> None:
+    weight = getattr(module, name)
+    if isinstance(weight, Tensor) and weight.device.type == "cpu":
+        put(module, name, _packed(weight))
+
+
+def _pack_parts(module: nn.Module, name: str, count: int) -> None:
+    """Pack a weight whose parts are multiplied one at a time."""
+    weight = getattr(module, name)
+    if isinstance(weight, Tensor) and Packed.possible(weight[: len(weight) // count]):
+        put(module, name, tuple(Packed.of(part) for part in weight.chunk(count)))
+
+
+def _packed(weight: Tensor) -> Weight:
+    if Packed.possible(weight):
+        return Packed.of(weight)
+    return _across(weight) if weight.numel() >= MIDDLING and weight.shape[0] > weight.shape[1] else weight
 
 
 def _across(weight: Tensor) -> Tensor:

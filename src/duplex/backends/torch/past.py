@@ -57,22 +57,23 @@ def _attend(
 ) -> Tensor:
     seen: list[Tensor] = []
     length = mask.shape[-1]
-    index = index[:, None, None, :, None]
+    new = new.permute(0, 3, 1, 2, 4)  # what is written goes to places of rows, whatever the number of heads
     first = 0
     for run in range(runs.shape[0]):
         start, stop = int(runs[run, 0]), int(runs[run, 1])
         last = first + stop - start
+        rows = torch.arange(stop - start, device=index.device)[:, None]
         place, fresh = index[first:last], new[first:last]
         held = cache[start:stop]
         if scale is not None:
             size = fresh.float().abs().amax(dim=-1, keepdim=True).clamp(min=1e-8) / 127
             sizes = scale[start:stop]
-            sizes.scatter_(3, place.expand_as(size), size)
+            sizes.permute(0, 3, 1, 2, 4).index_put_([rows, place], size)
             fresh = (fresh.float() / size).round().to(torch.int8)
-            held.scatter_(3, place.expand_as(fresh), fresh)
+            held.permute(0, 3, 1, 2, 4).index_put_([rows, place], fresh)
             past = (held[:, :, :, :length].float() * sizes[:, :, :, :length]).to(query.dtype)
         else:
-            held.scatter_(3, place.expand_as(fresh), fresh)
+            held.permute(0, 3, 1, 2, 4).index_put_([rows, place], fresh)
             past = held[:, :, :, :length]
         keys, values = past[:, 0], past[:, 1]
         seen.append(functional.scaled_dot_product_attention(query[first:last], keys, values, mask[first:last]))

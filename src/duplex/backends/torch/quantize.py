@@ -5,7 +5,7 @@ that have it; ``int4``, a scale for each :data:`GROUP` inputs of an output. What
 precision: embeddings, norms, and the heads that make logits.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
+from duplex.backends.torch.packed import Packed
 
 __all__ = ["GROUP", "Kind", "Projection", "Quantized", "Weight", "linear", "part", "put", "quantizable"]
 
@@ -20,6 +21,7 @@ Kind = Literal["int8", "fp8", "int4"]
 GROUP = 32
 """Inputs that share a scale in ``int4``."""
 _LARGEST = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
+_SMALLEST = 1e-12
 _OFFSET = 8
 _AT_ONCE = 2048
 """Outputs that are rounded at a time: in float32, which no whole weight needs the memory for."""
@@ -67,12 +69,20 @@ class Quantized:
             product = product4 if self.kind == "int4" else product8
             return product(rows.contiguous(), self.data, self.scale).view(*x.shape[:-1], -1)
         if self.kind == "int8" and x.device.type == "cpu":
-            packed = torch.ops.aten._weight_int8pack_mm  # noqa: SLF001 -- has no other name
-            return packed(rows.contiguous(), self.data, self.scale.to(x.dtype)).view(*x.shape[:-1], -1)
+            return self._multiply_rounded(x)
         return functional.linear(x, self.wide(x.dtype))
 
+    def _multiply_rounded(self, x: Tensor) -> Tensor:
+        """Multiply whole numbers: ``x`` is rounded too, each row by itself."""
+        rows = x.flatten(0, -2).float()
+        size = rows.abs().amax(dim=1, keepdim=True).clamp(min=_SMALLEST) / _LARGEST["int8"]
+        whole: Any = torch._int_mm  # noqa: SLF001 -- has no other name
+        product = whole((rows / size).round().to(torch.int8), self.data.T)
+        product = (product * (size * self.scale)).to(x.dtype)
+        return product.unflatten(0, [x.shape[axis] for axis in range(x.ndim - 1)])
 
-Weight = Tensor | Quantized
+
+Weight = Tensor | Quantized | Packed
 
 
 class Projection(nn.Module):
@@ -87,24 +97,29 @@ class Projection(nn.Module):
         return linear(x, self.weight)
 
 
-def linear(x: Tensor, weight: Weight) -> Tensor:
-    """Return ``x`` ``[..., in]`` times ``weight`` ``[out, in]``, whatever it is made of."""
+def linear(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
+    """Return ``x`` ``[..., in]`` times ``weight`` ``[out, in]``, whatever it is made of, plus ``bias`` ``[out]``."""
+    if isinstance(weight, Packed):
+        return weight.multiply(x, bias)
     if isinstance(weight, Quantized):
-        return weight.multiply(x)
+        product = weight.multiply(x)
+        return product if bias is None else product + bias
     if kernels.apply_to(x):  # few rows at a time, which the library's products are made for less
         from duplex.backends.torch.kernels.linear import MOST_FEW, product  # noqa: PLC0415 -- needs Triton
 
         rows = x.reshape(-1, x.shape[-1])
-        if len(rows) <= MOST_FEW and weight.stride(1) == 1:
+        if len(rows) <= MOST_FEW and weight.stride(1) == 1 and bias is None:
             return product(rows.contiguous(), weight).view(*x.shape[:-1], -1)
-    return functional.linear(x, weight)
+    return functional.linear(x, weight, bias)
 
 
-def part(weight: Weight, index: int, parts: int) -> Weight:
+def part(weight: Weight | tuple[Weight, ...], index: int, parts: int) -> Weight:
     """Return one of so many equal parts of a weight's outputs."""
-    return (
-        weight.part(index, parts) if isinstance(weight, Quantized) else weight.view(parts, -1, weight.shape[1])[index]
-    )
+    if isinstance(weight, tuple):
+        return weight[index]
+    if isinstance(weight, Packed):
+        raise TypeError("a packed weight has no parts; pack each of them")
+    return weight.part(index, parts) if isinstance(weight, Quantized) else weight.unflatten(0, (parts, -1))[index]
 
 
 def quantizable(name: str, shape: torch.Size) -> bool:
@@ -112,12 +127,12 @@ def quantizable(name: str, shape: torch.Size) -> bool:
     return len(shape) == 2 and not any(kept in name for kept in _KEPT) and shape[1] % (2 * GROUP) == 0  # noqa: PLR2004
 
 
-def put(module: nn.Module, name: str, weight: Quantized) -> None:
+def put(module: nn.Module, name: str, weight: Weight | tuple[Weight, ...]) -> None:
     """Put a weight where a module below ``module`` has its parameter of this name; :func:`linear` takes either."""
     owner, _, last = name.rpartition(".")
     holder = module.get_submodule(owner)
     delattr(holder, last)
-    setattr(holder, last, weight)
+    setattr(holder, last, nn.Parameter(weight, requires_grad=False) if isinstance(weight, Tensor) else weight)
 
 
 def _rounded_to_8_bits(weight: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:

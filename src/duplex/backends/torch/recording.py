@@ -8,12 +8,14 @@ fails, the plain path computes the same.
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from duplex.backends.torch.heap import give_back
+from duplex.backends.torch.packed import Packed
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Rows, SlotState
 
@@ -22,15 +24,17 @@ __all__ = ["RecordedFrames"]
 logger = logging.getLogger(__name__)
 Compute = Callable[[SlotState, Tensor, Rows, Rows, Sampling, Tensor], tuple[Tensor, Tensor]]
 """Heard audio float32 ``[batch, frame_size]``, its slots twice, and the frames behind them, to tokens and audio."""
-Program = Callable[[list[Tensor], Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Program = Callable[[list[Tensor], list[Tensor], Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class RecordedFrames:
     """A step's computation, recorded for every kind of sampling that has been asked for."""
 
-    def __init__(self, compute: Compute, state: SlotState, frame_size: int) -> None:
+    def __init__(self, compute: Compute, state: SlotState, packed: Sequence[Packed], frame_size: int) -> None:
         self._compute = compute
         self._state = state
+        self._packed = packed
+        self._blocks = [*(weight.blocks for weight in packed), torch.empty(0)]  # at least one: an empty list has no type
         self._frame_size = frame_size
         self._programs: dict[Sampling, Program | None] = {}
 
@@ -46,23 +50,25 @@ class RecordedFrames:
         if program is None or rows.runs is None:
             return self._compute(self._state, heard, rows, rows, sampling, torch.tensor(filled))
         with _unoptimized():  # what is optimized is optimized anew for every number of rows
-            return program([*self._state.tensors.values()], heard, rows.indices, rows.runs, torch.tensor(filled))
+            tensors = [*self._state.tensors.values()]
+            return program(tensors, self._blocks, heard, rows.indices, rows.runs, torch.tensor(filled))
 
     def _recorded(self, sampling: Sampling, slot: int) -> Program | None:
         """Record a step by running it on a slot, whose state is then put back."""
         names = [*self._state.tensors]
 
         def step(
-            tensors: list[Tensor], heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor
+            tensors: list[Tensor], blocks: list[Tensor], heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor
         ) -> tuple[Tensor, Tensor]:
-            # The state is an argument: what is done to a constant does not last.
+            # Arguments, as what is done to a constant does not last, and no packed weight can be one.
+            self._take(blocks)
             state, rows = SlotState(dict(zip(names, tensors, strict=True))), Rows(indices, runs)
             return self._compute(state, heard, rows, rows, sampling, filled)
 
         held = self._state.rows(slot, slot + 1)
         before = {name: tensor.clone() for name, tensor in held.tensors.items()}
         tensors = [*self._state.tensors.values()]
-        given = (tensors, torch.zeros(1, self._frame_size), torch.tensor([slot]), torch.tensor([[slot, slot + 1]]))
+        given = (tensors, self._blocks, torch.zeros(1, self._frame_size), torch.tensor([slot]), torch.tensor([[slot, slot + 1]]))
         trace: Any = torch.jit.trace
         try:
             with warnings.catch_warnings():
@@ -72,8 +78,15 @@ class RecordedFrames:
             logger.info("a step could not be recorded, and runs in Python: %s", error)
             return None
         finally:
+            self._take(self._blocks)
             for name, tensor in held.tensors.items():
                 tensor.copy_(before[name])
+            before.clear()
+            give_back()
+
+    def _take(self, blocks: Sequence[Tensor]) -> None:
+        for weight, block in zip(self._packed, blocks, strict=False):
+            weight.blocks = block
 
 
 def _unoptimized() -> Any:
