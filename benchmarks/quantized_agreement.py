@@ -101,6 +101,7 @@ def thoughts(model: TorchFrameModel, tokens: NDArray[np.int64]) -> tuple[NDArray
         chosen.append(free[0, : model._lm.agent.stop, place].tolist())
         sample(ring, step, context, seen, sampler, known)
 
+    model.recorded = None  # which would not call it
     model._lm._generate = listen
     try:
         model.open(0, GREEDY)

@@ -33,7 +33,7 @@ from cli_support import (
 from duplex import checkpoint
 from duplex.process.files import RESULT_FILES
 
-COMMANDS = ["process", "plot", "encode", "decode", "models", "info", "doctor"]
+COMMANDS = ["process", "plot", "encode", "decode", "models", "info", "bench", "doctor"]
 SAMPLE = 1 / 32768
 """One step of 16-bit sound."""
 
@@ -346,6 +346,17 @@ def test_info():
     assert codec["bits_per_second"] == pytest.approx(bits)
     assert f"{bits / 1000:.3g} kbit/s" in run("info", DELAY2).out
     assert run("info", DELAY2).status == 0
+
+
+def test_info_tells_memory():
+    kinds = json.loads(run("info", SMALL, "--sessions", 4, "--json").out)["memory"]
+    assert [kind["how"] for kind in kinds[:3]] == ["dtype='float32'", "dtype='bfloat16'", "quantize='int8'"]
+    for kind in kinds:
+        assert kind["sessions"] == 4
+        assert kind["total_bytes"] >= kind["weights_bytes"] + 4 * kind["session_bytes"]
+    assert kinds[0]["weights_bytes"] > kinds[1]["weights_bytes"] > 0
+    assert "memory, quantize='int4' and cache_dtype='int8'" in run("info", SMALL).out
+    assert len(json.loads(run("info", SMALL, "--backend", "mlx", "--json").out)["memory"]) == 3
 
 
 def test_info_of_a_codec_alone(tmp_path):

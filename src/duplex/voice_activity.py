@@ -75,12 +75,10 @@ class SileroVoiceActivity:
 
     def hear(self, frame: Frame) -> list[float]:
         """Return a probability for each window that this frame completes."""
-        self._pending = np.concatenate([self._pending, self._resampler.push(frame.user_pcm)])
-        probabilities: list[float] = []
-        while len(self._pending) >= self.WINDOW:
-            probabilities.append(self._detect(self._pending[: self.WINDOW]))
-            self._pending = self._pending[self.WINDOW :]
-        return probabilities
+        samples = np.concatenate([self._pending, self._resampler.push(frame.user_pcm)])
+        whole = len(samples) // self.WINDOW * self.WINDOW
+        self._pending = samples[whole:]
+        return self._detect(samples[:whole]) if whole else []
 
     def state(self) -> dict[str, Float32]:
         """Return the detector's memory; the resampler's few milliseconds of past begin anew."""
@@ -100,42 +98,49 @@ class SileroVoiceActivity:
             raise StateError("the voice activity's state has other shapes than its own; export the conversation anew")
         self._context, self._memory, self._pending = context, memory, pending
 
-    def _detect(self, samples: Float32) -> float:
-        """Run the network over one window of 512 samples at 16 kHz."""
+    def _detect(self, samples: Float32) -> list[float]:
+        """Run the network over some windows of 512 samples at 16 kHz: side by side, up to what remembers."""
         weights = self._weights
         heard = np.concatenate([self._context, samples])
         self._context = samples[-self.CONTEXT :]
-        mirrored = np.concatenate([heard, heard[-2 : -2 - self.CONTEXT : -1]])
+        windows = np.lib.stride_tricks.sliding_window_view(heard, self.CONTEXT + self.WINDOW)[:: self.WINDOW]
+        mirrored = np.concatenate([windows, windows[:, -2 : -2 - self.CONTEXT : -1]], axis=1)
         x = _magnitudes(mirrored, weights["stft_conv.weight"], self.STRIDE)
         for name, stride in (("conv1", 1), ("conv2", 2), ("conv3", 2), ("conv4", 1)):
             x = _convolve(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride)
-        self._memory = _remember(x[0], self._memory, weights)
-        output = np.maximum(self._memory[0], 0) @ weights["final_conv.weight"] + weights["final_conv.bias"]
-        return float(_sigmoid(output)[0])
+        probabilities: list[float] = []
+        for window in x[:, 0]:
+            self._memory = _remember(window, self._memory, weights)
+            output = np.maximum(self._memory[0], 0) @ weights["final_conv.weight"] + weights["final_conv.bias"]
+            probabilities.append(float(_sigmoid(output)[0]))
+        return probabilities
 
 
 def _magnitudes(samples: Float32, basis: Float32, stride: int) -> Float32:
-    """Return the short-time spectrum ``[positions, bins]``; ``basis`` is ``[window, 2 * bins]``, cosines first."""
-    windows = np.lib.stride_tricks.sliding_window_view(samples, len(basis))[::stride]
-    spectrum = np.ascontiguousarray(windows) @ basis
-    bins = spectrum.shape[1] // 2
-    return np.hypot(spectrum[:, :bins], spectrum[:, bins:])
+    """Return the short-time spectra ``[windows, positions, bins]`` of ``[windows, samples]``.
+
+    ``basis`` is ``[length, 2 * bins]``, cosines first.
+    """
+    pieces = np.lib.stride_tricks.sliding_window_view(samples, len(basis), axis=1)[:, ::stride]
+    spectrum = np.ascontiguousarray(pieces) @ basis
+    bins = spectrum.shape[-1] // 2
+    return np.hypot(spectrum[..., :bins], spectrum[..., bins:])
 
 
 def _convolve(x: Float32, weight: Float32, bias: Float32, stride: int) -> Float32:
-    """Convolve ``[positions, channels]`` with ``weight`` ``[3 * channels, out]``, padded by one, and rectify."""
-    edge = np.zeros((1, x.shape[1]), np.float32)
-    padded = np.concatenate([edge, x, edge])
-    stacked = np.concatenate([padded[:-2:stride], padded[1:-1:stride], padded[2::stride]], axis=1)
+    """Convolve ``[windows, positions, channels]`` with ``[3 * channels, out]``, padded by one, and rectify."""
+    padded = np.zeros((len(x), x.shape[1] + 2, x.shape[2]), np.float32)
+    padded[:, 1:-1] = x
+    stacked = np.concatenate([padded[:, :-2:stride], padded[:, 1:-1:stride], padded[:, 2::stride]], axis=2)
     return np.maximum(stacked @ weight + bias, 0)
 
 
 def _remember(x: Float32, memory: Float32, weights: Mapping[str, Float32]) -> Float32:
     """Return the next hidden and cell state ``[2, 128]`` of the LSTM."""
-    gates = np.concatenate([x, memory[0]]) @ weights["lstm.weight"] + weights["lstm.bias"]
-    enter, forget, candidate, leave = np.split(gates, 4)
-    cell = _sigmoid(forget) * memory[1] + _sigmoid(enter) * np.tanh(candidate)
-    return np.stack([_sigmoid(leave) * np.tanh(cell), cell])
+    gates = (np.concatenate([x, memory[0]]) @ weights["lstm.weight"] + weights["lstm.bias"]).reshape(4, -1)
+    enter, forget, _, leave = _sigmoid(gates)
+    cell = forget * memory[1] + enter * np.tanh(gates[2])
+    return np.stack([leave * np.tanh(cell), cell])
 
 
 def _sigmoid(x: Float32) -> Float32:

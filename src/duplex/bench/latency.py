@@ -102,7 +102,7 @@ async def _dialogue(model: Model, transport: MemoryTransport, way: Way) -> Async
     from duplex.server import Listening, Settings, serve  # noqa: PLC0415 -- needs the server's extra
 
     ports, port = anyio.create_memory_object_stream[int](1)
-    async with anyio.create_task_group() as tasks:
+    async with ports, port, anyio.create_task_group() as tasks:
         listening = Listening(port=0, drain=0)
 
         async def run() -> None:

@@ -22,6 +22,7 @@ from duplex.backends.torch.state import Call, Declared, Streaming
 
 __all__ = ["Attention", "Ring", "Window"]
 
+
 class Window(Protocol):
     """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
 
@@ -56,7 +57,7 @@ class MaskedWindow:
 
     def _rotate(self, x: Tensor) -> Tensor:
         """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
-        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        pairs = torch.view_as_complex(x.float().view(*(x.shape[axis] for axis in range(x.ndim - 1)), -1, 2))
         return torch.view_as_real(pairs * self.rotation).flatten(-2).to(x.dtype)
 
     def _seen(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -185,7 +186,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, window: Window, layer: int) -> Tensor:
         """Attend from every position of ``x`` to what its window shows."""
-        projected = linear(x, self.in_proj_weight).unflatten(-1, (3, self.heads, -1))
+        projected = linear(x, self.in_proj_weight).view(x.shape[0], x.shape[1], 3, self.heads, -1)
         return self.out_proj(window.attend(layer, projected))
 
 

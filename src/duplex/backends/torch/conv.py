@@ -39,6 +39,8 @@ class CausalConv1d(Streaming):
         convolution = nn.Conv1d(channels, out, kernel, stride=stride, dilation=dilation, bias=bias)
         self.conv = nn.ModuleDict({"conv": convolution})
         self.layer: list[nn.Conv1d] = [convolution]  # typed, and not registered twice
+        self.narrows = stride == 1 and kernel > 1 and out < channels
+        """Whether its windows are larger than what it makes of them."""
         self.packed: Packed | None = None
         """The weight as a matrix, where it has been packed."""
         self.past = (kernel - 1) * dilation + 1 - stride
@@ -57,8 +59,24 @@ class CausalConv1d(Streaming):
         if self.past:
             x = self._after_past(x, call)
             call.keep(f"{self.key}.previous", x[:, -self.past :])
+        bias = self.layer[0].bias
+        if self.narrows:
+            return self._summed(x)
+        return linear(self._windows(x), matrix_of(self) if self.packed is None else self.packed, bias)
+
+    def _summed(self, x: Tensor) -> Tensor:
+        """Multiply each position by all taps, and add up what belongs together: less to move than windows of inputs."""
         layer = self.layer[0]
-        return linear(self._windows(x), self.packed or matrix_of(layer), layer.bias)
+        taps, apart, out = layer.kernel_size[0], layer.dilation[0], layer.out_channels
+        count = x.shape[1] - (taps - 1) * apart
+        products = linear(x, matrix_of(self) if self.packed is None else self.packed)
+        parts = [
+            products[:, tap * apart : tap * apart + count, tap * out : (tap + 1) * out] for tap in reversed(range(taps))
+        ]
+        y = parts[0] if layer.bias is None else parts[0] + layer.bias
+        for part in parts[1:]:
+            y = y + part
+        return y
 
     def _windows(self, x: Tensor) -> Tensor:
         """Return what each output sees, ``[batch, n, kernel * channels]``."""
@@ -83,9 +101,10 @@ class CausalConv1d(Streaming):
         return torch.cat([previous, x], dim=1)
 
 
-def matrix_of(layer: nn.Conv1d) -> Tensor:
-    """Return a convolution's weight as a matrix ``[out, kernel * channels]``."""
-    return layer.weight.transpose(1, 2).flatten(1)
+def matrix_of(convolution: CausalConv1d) -> Tensor:
+    """Return the weight as a matrix: ``[out, kernel * channels]``, or ``[kernel * out, channels]`` if it narrows."""
+    weight: Tensor = convolution.layer[0].weight
+    return weight.permute(2, 0, 1).flatten(0, 1) if convolution.narrows else weight.transpose(1, 2).flatten(1)
 
 
 class CausalConvTranspose1d(Streaming):
@@ -126,7 +145,7 @@ class CausalConvTranspose1d(Streaming):
         if self.packed is not None:
             first, second = self.packed
             y = first.multiply(x, bias) + second.multiply(before)
-            return y.unflatten(-1, (self.stride, self.out)).flatten(1, 2)
+            return y.view(x.shape[0], -1, self.out)
         first, second = halves_of(layer)
         y = torch.addmm(first.new_zeros(1) if bias is None else bias, x.flatten(0, 1), first.T)
         return torch.addmm(y, before.flatten(0, 1), second.T).view(x.shape[0], -1, self.out)

@@ -58,7 +58,7 @@ class StackedAttention(nn.Module):
     def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
         """Attend from codebook ``codebook``, ``x`` ``[batch, dim]``, to itself and those before, which are ``past``."""
         projected = linear(x, part(self.in_proj_weight, codebook, self.codebooks))
-        y = past.attend(projected.unflatten(-1, (3, self.heads, -1)), codebook)
+        y = past.attend(projected.view(x.shape[0], 3, self.heads, -1), codebook)
         return linear(y, part(self.out_proj.weight, codebook, self.codebooks))
 
 

@@ -52,8 +52,8 @@ def load_language_model(
     )
     model.quantized = quantize
     model.transformer.ring.quantized = int8_cache
-    model.prepare()
     pack(model)
+    model.prepare()
     return model
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duplex import delays
-from duplex.backends.torch import kernels, snapshot
+from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.graphs import FrameGraphs
 from duplex.backends.torch.language_model import LanguageModel
@@ -76,8 +76,10 @@ class TorchFrameModel:
         self.state = self._allocate(sessions, spare=int(graphed))
         self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
+        recorded = on_cpu and torchscript.AVAILABLE
         packed = [*packed_below(mimi), *packed_below(language_model)]
-        self._recorded = RecordedFrames(self._compute, self.state, packed, self.spec.frame_size) if on_cpu else None
+        self.recorded = RecordedFrames(self._compute, self.state, packed, self.spec.frame_size) if recorded else None
+        """A step as a program, on a CPU; with ``None`` it runs in Python, where hooks can listen."""
 
     @torch.inference_mode()
     def open(self, slot: int, options: SessionOptions) -> None:
@@ -86,8 +88,8 @@ class TorchFrameModel:
         rows = self.state.rows(slot, slot + 1)
         rows.reset()
         sampling = Sampling.of([options])
-        if self._recorded is not None:
-            self._recorded.prepare(sampling, slot)
+        if self.recorded is not None:
+            self.recorded.prepare(sampling, slot)
         self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
         call = Call(rows, filled=1)
         self._lm.begin(call, options)
@@ -131,7 +133,7 @@ class TorchFrameModel:
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""
         self.state = SlotState({})
-        del self._lm, self._mimi, self.codec, self._graphs, self._recorded
+        del self._lm, self._mimi, self.codec, self._graphs, self.recorded
 
     def _settle_threads(self) -> None:
         """Keep a small model's steps on one core. torch's setting is the calling thread's: the one that steps."""
@@ -149,7 +151,10 @@ class TorchFrameModel:
     @torch.inference_mode()
     def _captured(self) -> FrameGraphs:
         graphs = FrameGraphs(
-            functools.partial(self._compute, self.state), capacity=self.spec.capacity, frame_size=self.spec.frame_size, device=self.device
+            functools.partial(self._compute, self.state),
+            capacity=self.spec.capacity,
+            frame_size=self.spec.frame_size,
+            device=self.device,
         )
         graphs.warm_up(PUBLISHED)
         return graphs
@@ -179,13 +184,15 @@ class TorchFrameModel:
     ) -> tuple[Tensor, Tensor]:
         """Advance ``batch`` without graphs: tokens ``[batch, streams]``, and the audio of those rows that are valid."""
         rows, given = Rows.of(batch, self.device), torch.as_tensor(heard).to(self.device)
-        if valid.all() and self._recorded is not None:
-            return self._recorded.run(given, rows, filled, sampling)
+        if valid.all() and self.recorded is not None:
+            return self.recorded.run(given, rows, filled, sampling)
         if valid.all():
             return self._compute(self.state, given, rows, rows, sampling, filled)
         complete = np.flatnonzero(valid)
         speaking = Rows.of([batch[row] for row in complete], self.device) if len(complete) else rows
-        return self._compute(self.state, given, rows, speaking, sampling, filled, torch.as_tensor(complete).to(self.device))
+        return self._compute(
+            self.state, given, rows, speaking, sampling, filled, torch.as_tensor(complete).to(self.device)
+        )
 
     def _compute(
         self,

@@ -4,19 +4,24 @@ A step multiplies a few rows at a time, so that reading the weights is most of w
 a matrix of ten million numbers half again as fast as row by row for one row, and three times as fast for eight.
 """
 
-import functools
-import warnings
-from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
 import torch
 from torch import Tensor, nn
 
+from duplex.backends.torch import torchscript
+
 __all__ = ["SMALLEST", "Packed", "packed_below"]
 
 SMALLEST = 1 << 19
 """Numbers of a matrix below which a product is too short for it."""
+_PRODUCT = """
+def product(x: Tensor, blocks: Tensor, bias: Optional[Tensor]) -> Tensor:
+    none: List[Optional[number]] = []
+    return torch.ops.mkldnn._linear_pointwise(x, blocks, bias, "none", none, "")
+"""
+"""The same as :func:`_product`, which cannot be recorded as it is."""
 
 
 @attrs.define(eq=False)
@@ -40,30 +45,19 @@ class Packed:
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return ``x`` ``[..., in]`` times the matrix, and the bias: ``[..., out]``."""
-        product = _script() if torch.jit.is_tracing() else _product
+        product = torchscript.compiled(_PRODUCT, "product") if torchscript.recording() else _product
         return product(x, self.blocks, bias)
 
 
 def packed_below(module: nn.Module) -> list[Packed]:
     """Return the packed weights of a module and of those below it."""
     held = [value for part in module.modules() for value in vars(part).values()]
-    flat = [each for value in held for each in (cast("tuple[object, ...]", value) if isinstance(value, tuple) else [value])]
+    flat = [
+        each for value in held for each in (cast("tuple[object, ...]", value) if isinstance(value, tuple) else [value])
+    ]
     return [each for each in flat if isinstance(each, Packed)]
 
 
 def _product(x: Tensor, blocks: Tensor, bias: Tensor | None) -> Tensor:
     product: Any = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 -- has no other name
     return product(x, blocks, bias, "none", [], "")
-
-
-@functools.cache
-def _script() -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """Return the same as TorchScript, whose recorder does not take the operation by itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        unit: Any = torch.jit.CompilationUnit("""
-def product(x: Tensor, blocks: Tensor, bias: Optional[Tensor]) -> Tensor:
-    none: List[Optional[number]] = []
-    return torch.ops.mkldnn._linear_pointwise(x, blocks, bias, "none", none, "")
-""")
-    return unit.product

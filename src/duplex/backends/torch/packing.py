@@ -54,8 +54,11 @@ def _let_go_of_the_file(module: nn.Module) -> None:
 
 def _pack_convolution(convolution: CausalConv1d) -> None:
     layer = convolution.layer[0]
-    layer.weight.data = _across(layer.weight.data)  # taps before channels, as the windows have them
-    if Packed.possible(matrix := matrix_of(layer)):
+    weight = layer.weight.data
+    # Taps before channels, as the windows have them, or first of all, so that the matrix is what lies there.
+    order, back = ((2, 0, 1), (1, 2, 0)) if convolution.narrows else ((0, 2, 1), (0, 2, 1))
+    layer.weight.data = weight.permute(order).contiguous().permute(back)
+    if Packed.possible(matrix := matrix_of(convolution)):
         convolution.packed = Packed.of(matrix)
         del layer.weight
 

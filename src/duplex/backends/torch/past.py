@@ -4,15 +4,14 @@ The two functions below are also parts of a recorded step (:mod:`duplex.backends
 TorchScript: which slots there are, and how far back they go, are tensors that are read when the step runs.
 """
 
-import functools
-import warnings
 from collections.abc import Callable
-from typing import Any, cast
 
 import attrs
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from duplex.backends.torch import torchscript
 
 __all__ = ["Past", "visible"]
 
@@ -82,13 +81,4 @@ def _attend(
 
 
 def _as_recorded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function as it is, or, while a step is being recorded, as a part that decides when it runs."""
-    return _script(function) if torch.jit.is_tracing() else function
-
-
-@functools.cache
-def _script(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    script: Any = torch.jit.script
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return cast("Callable[..., Tensor]", script(function))
+    return torchscript.script(function) if torchscript.recording() else function

@@ -5,7 +5,7 @@ that have it; ``int4``, a scale for each :data:`GROUP` inputs of an output. What
 precision: embeddings, norms, and the heads that make logits.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import torch
@@ -76,10 +76,11 @@ class Quantized:
         """Multiply whole numbers: ``x`` is rounded too, each row by itself."""
         rows = x.flatten(0, -2).float()
         size = rows.abs().amax(dim=1, keepdim=True).clamp(min=_SMALLEST) / _LARGEST["int8"]
-        whole: Any = torch._int_mm  # noqa: SLF001 -- has no other name
-        product = whole((rows / size).round().to(torch.int8), self.data.T)
+        product = torch.ops.aten._int_mm(  # noqa: SLF001 -- has no other name
+            (rows / size).round().to(torch.int8), self.data.T
+        )
         product = (product * (size * self.scale)).to(x.dtype)
-        return product.unflatten(0, [x.shape[axis] for axis in range(x.ndim - 1)])
+        return product.view(*(x.shape[axis] for axis in range(x.ndim - 1)), -1)
 
 
 Weight = Tensor | Quantized | Packed
@@ -119,7 +120,7 @@ def part(weight: Weight | tuple[Weight, ...], index: int, parts: int) -> Weight:
         return weight[index]
     if isinstance(weight, Packed):
         raise TypeError("a packed weight has no parts; pack each of them")
-    return weight.part(index, parts) if isinstance(weight, Quantized) else weight.unflatten(0, (parts, -1))[index]
+    return weight.part(index, parts) if isinstance(weight, Quantized) else weight.chunk(parts)[index]
 
 
 def quantizable(name: str, shape: torch.Size) -> bool:

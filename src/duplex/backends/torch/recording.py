@@ -7,13 +7,12 @@ fails, the plain path computes the same.
 """
 
 import logging
-import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from duplex.backends.torch import torchscript
 from duplex.backends.torch.heap import give_back
 from duplex.backends.torch.packed import Packed
 from duplex.backends.torch.sampling import Sampling
@@ -34,7 +33,10 @@ class RecordedFrames:
         self._compute = compute
         self._state = state
         self._packed = packed
-        self._blocks = [*(weight.blocks for weight in packed), torch.empty(0)]  # at least one: an empty list has no type
+        self._blocks = [
+            *(weight.blocks for weight in packed),
+            torch.empty(0),
+        ]  # at least one: an empty list has no type
         self._frame_size = frame_size
         self._programs: dict[Sampling, Program | None] = {}
 
@@ -49,7 +51,7 @@ class RecordedFrames:
         program = self._programs[sampling]
         if program is None or rows.runs is None:
             return self._compute(self._state, heard, rows, rows, sampling, torch.tensor(filled))
-        with _unoptimized():  # what is optimized is optimized anew for every number of rows
+        with torchscript.unoptimized():
             tensors = [*self._state.tensors.values()]
             return program(tensors, self._blocks, heard, rows.indices, rows.runs, torch.tensor(filled))
 
@@ -68,12 +70,15 @@ class RecordedFrames:
         held = self._state.rows(slot, slot + 1)
         before = {name: tensor.clone() for name, tensor in held.tensors.items()}
         tensors = [*self._state.tensors.values()]
-        given = (tensors, self._blocks, torch.zeros(1, self._frame_size), torch.tensor([slot]), torch.tensor([[slot, slot + 1]]))
-        trace: Any = torch.jit.trace
+        given = (
+            tensors,
+            self._blocks,
+            torch.zeros(1, self._frame_size),
+            torch.tensor([slot]),
+            torch.tensor([[slot, slot + 1]]),
+        )
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return trace(step, (*given, torch.tensor(1)), check_trace=False)
+            return torchscript.record(step, (*given, torch.tensor(1)))
         except Exception as error:  # noqa: BLE001 -- whatever it is, the plain path is there
             logger.info("a step could not be recorded, and runs in Python: %s", error)
             return None
@@ -87,8 +92,3 @@ class RecordedFrames:
     def _take(self, blocks: Sequence[Tensor]) -> None:
         for weight, block in zip(self._packed, blocks, strict=False):
             weight.blocks = block
-
-
-def _unoptimized() -> Any:
-    optimized: Any = torch.jit.optimized_execution
-    return optimized(should_optimize=False)

@@ -91,7 +91,7 @@ class Rows:
     indices: Tensor
     """int64 ``[batch]``"""
     runs: Tensor | None = None
-    """The same slots as ranges without a gap, int64 ``[runs, 2]`` on the host; none where only the device knows them."""
+    """The same slots as ranges without a gap, int64 ``[runs, 2]`` on the host, where it knows them."""
     whole: slice | None = None
     """All of them as one range, where they are known to be one."""
 

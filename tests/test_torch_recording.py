@@ -1,0 +1,83 @@
+"""A step on a CPU as a recorded program computes what the step in Python computes, bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from duplex.backends.torch import torchscript
+from duplex.backends.torch.sampling import Sampling
+from duplex.frame_model import SessionOptions
+
+FRAMES, SESSIONS = 40, 5
+
+
+def mixed(slot):
+    """One greedy session among sampled ones, of different temperatures and depths."""
+    return SessionOptions(
+        temperature=0.0 if slot == 1 else 0.8,
+        text_temperature=0.0 if slot == 1 else 0.7,
+        top_k=(250, 0, 8)[slot % 3],
+        text_top_k=25,
+        seed=slot,
+    )
+
+
+def held(model):
+    """Return what was said: a comer and goer, changing companies, and a late session of another kind."""
+    rng = np.random.default_rng(0)
+    spec, said = model.spec, []
+    for slot in range(SESSIONS - 1):
+        model.open(slot, mixed(slot))
+    for frame in range(FRAMES):
+        if frame == FRAMES // 2:
+            model.open(SESSIONS - 1, mixed(SESSIONS - 1))
+        there = SESSIONS - (frame < FRAMES // 2)
+        active = (rng.random(SESSIONS) < 0.7) & (np.arange(SESSIONS) < there)
+        result = model.step(rng.normal(0, 0.1, (SESSIONS, spec.frame_size)).astype(np.float32), active)
+        said.append((result.valid, result.text, result.agent, result.user, result.pcm))
+    return said
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "bfloat16"}, {"quantize": "int8"}, {"cache_dtype": "int8"}])
+def test_it_computes_the_same(checkpoint_reference, opened, options):
+    recorded, plain = (opened(checkpoint_reference.load(sessions=SESSIONS, **options)) for _ in range(2))
+    plain.recorded = None
+    programs = held(recorded)
+    for ours, theirs in zip(programs, held(plain), strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, other)
+    assert all(program is not None for program in recorded.recorded._programs.values())
+    assert len(recorded.recorded._programs) > 1
+
+
+def test_recording_leaves_the_state_alone(small, opened):
+    """Another kind of sampling is recorded while a conversation goes on in the slot that is used for it."""
+    model = opened(small.load(sessions=2))
+    model.open(0, mixed(0))
+    for _ in range(5):
+        model.step(np.full((2, model.spec.frame_size), 0.1, np.float32), np.array([True, False]))
+    before = {name: tensor.clone() for name, tensor in model.state.tensors.items()}
+    known = len(model.recorded._programs)
+    with torch.inference_mode():
+        model.recorded.prepare(Sampling.of([mixed(1)]), 0)
+    assert len(model.recorded._programs) == known + 1
+    for name, tensor in model.state.tensors.items():
+        assert (tensor == before[name]).all(), name
+
+
+def test_without_torchscript(small, opened, monkeypatch):
+    """A PyTorch that has it no more, and one in which it fails, run the step as it is written."""
+    expected = held(opened(small.load(sessions=SESSIONS)))
+
+    def fail(*_):
+        raise RuntimeError("cannot be recorded")
+
+    monkeypatch.setattr(torchscript, "record", fail)
+    failing = opened(small.load(sessions=SESSIONS))
+    monkeypatch.setattr(torchscript, "AVAILABLE", False)
+    gone = opened(small.load(sessions=SESSIONS))
+    assert gone.recorded is None
+    for model in (failing, gone):
+        for ours, theirs in zip(held(model), expected, strict=True):
+            for mine, other in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(mine, other)
