@@ -29,7 +29,7 @@ def run_commands(example: Example) -> None:
             program, *arguments = shlex.split(line.removeprefix("$ "))
             # A relative path to a module stays good: the tree under test is the one that is imported.
             done = subprocess.run(  # noqa: S603 -- the documentation's own commands
-                [*PROGRAMS[program], *arguments], capture_output=True, text=True, check=False, timeout=240
+                [*PROGRAMS[program], *arguments], capture_output=True, text=True, check=False, timeout=500
             )
             assert done.returncode == 0, f"{line}\nexit status {done.returncode}\n{done.stdout}{done.stderr}"  # noqa: S101
 
