@@ -2,7 +2,8 @@
 
     python benchmarks/quantized_agreement.py examples/question.wav examples/conversation.wav
 
-Each kind is fed the tokens that float32 heard and chose, step by step, and asked what it would have chosen.
+Each kind is fed the tokens that float32 heard and chose, step by step, and asked what it would have chosen. The second
+table is the codec's: which codes stay the same, and how far what is decoded from them is from the recording.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from duplex import checkpoint
 from duplex.backends.torch import load_model
 from duplex.backends.torch.model import TorchFrameModel
 from duplex.frame_model import SessionOptions
+from duplex.model import load_codec
 from duplex.transports.decoding import Decoder
 
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)
@@ -51,6 +53,26 @@ def main() -> None:
         text, codes, error = np.mean(rows, axis=0)
         table.add_row(name, f"{text:.1%}", f"{codes:.1%}", f"{error:.2%}", " and ".join(same))
     Console(width=110).print(table)
+    show_codec(arguments.model, np.concatenate([samples(path).reshape(-1) for path in arguments.recordings]))
+
+
+def show_codec(model: str, pcm: NDArray[np.float32]) -> None:
+    """Print what few bits in the codec's transformers change."""
+    table = Table("codec", "same codes", "of the first codebook", "error of its sound, against the recording")
+    wanted = load_codec(model, device="cpu").encode(pcm)
+    for kind in (None, "int8"):
+        codec = load_codec(model, device="cpu", quantize=kind)
+        codes = codec.encode(pcm)
+        same = codes == wanted
+        error = np.linalg.norm(spectrum(codec.decode(codes)) - spectrum(pcm)) / np.linalg.norm(spectrum(pcm))
+        table.add_row(kind or "float32", f"{same.mean():.1%}", f"{same[0].mean():.1%}", f"{error:.2%}")
+    Console(width=110).print(table)
+
+
+def spectrum(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the logarithms of short-time magnitudes ``[windows, bins]``: a codec keeps no phases."""
+    windows = np.lib.stride_tricks.sliding_window_view(pcm, 1024)[::256] * np.hanning(1024)
+    return np.log(np.abs(np.fft.rfft(windows)) + 1e-3).astype(np.float32)
 
 
 def load(found: checkpoint.Checkpoint, **options: Any) -> TorchFrameModel:

@@ -8,6 +8,7 @@ from duplex import checkpoint
 from duplex.backends.torch import memory
 from duplex.backends.torch.quantize import Quantized
 from duplex.errors import UsageError
+from duplex.model import load_codec
 from duplex.testing import check_frame_model
 
 FEW_BITS = [{"quantize": "int8"}, {"quantize": "int4"}, {"cache_dtype": "int8"}]
@@ -131,3 +132,15 @@ def test_more_than_there_is_is_told_before_loading(small, monkeypatch):
     monkeypatch.setattr(memory, "_there", lambda _: 1000)
     with pytest.raises(UsageError, match="choose a smaller model"):
         small.load()
+
+
+def test_a_codec_in_few_bits(small):
+    """Of whoever asks for it: most codes stay, and what is decoded from them stays near."""
+    exact, rounded = (load_codec(str(small.folder), device="cpu", quantize=kind) for kind in (None, "int8"))
+    assert any(few_bits(module) for module in rounded.mimi.modules())
+    codes = exact.encode(small.expected["pcm"])
+    assert (rounded.encode(small.expected["pcm"]) == codes).mean() > 0.5
+    wanted, found = exact.decode(codes), rounded.decode(codes)
+    assert 0 < np.linalg.norm(found - wanted) < 0.1 * np.linalg.norm(wanted)
+    with pytest.raises(UsageError, match="leave quantize out"):
+        load_codec(str(small.folder), backend="mlx", quantize="int8")

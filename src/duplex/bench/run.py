@@ -56,7 +56,7 @@ def measure(choice: dict[str, Any], wanted: Wanted, *, progress: Callable[[str],
     report = Report(machine=this_machine(), model=choice)
     if wanted.stage == "mimi":
         progress("the codec")
-        place = {key: choice[key] for key in ("name", "backend", "device", "revision")}
+        place = {key: choice[key] for key in ("name", "backend", "device", "quantize", "revision")}
         report.mimi = time_codec(load_codec(**place), wanted.frames)
     else:
         progress("a cold start")

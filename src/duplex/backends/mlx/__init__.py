@@ -58,14 +58,16 @@ def check(device: str, dtype: str = "auto", quantize: str | None = None, cache_d
     _device(device)
 
 
-def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str) -> Codec:
+def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str, quantize: str | None) -> Codec:
     """Load Mimi alone.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
-    :raises UsageError: if the device cannot be used here
+    :raises UsageError: if the device cannot be used here, or it is to be quantized
     :raises MissingDependencyError: if MLX is not installed, or too old
     """
     check(device)
+    if quantize is not None:
+        raise UsageError("the MLX backend runs the codec in float32; leave quantize out, or use backend='torch'")
     from duplex.backends.mlx.codec import MlxCodec, load_mimi  # noqa: PLC0415 -- only who asks for it needs mlx
     from duplex.backends.mlx.state import exclusive  # noqa: PLC0415
 

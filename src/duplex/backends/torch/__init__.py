@@ -36,7 +36,7 @@ def check(device: str, dtype: str = "auto", quantize: str | None = None, cache_d
         _check_fp8(device)
 
 
-def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str) -> Codec:
+def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str, quantize: str | None) -> Codec:
     """Load Mimi alone.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
@@ -44,7 +44,8 @@ def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str
     """
     from duplex.backends.torch.codec import TorchCodec, load_mimi  # noqa: PLC0415 -- torch takes seconds to import
 
-    return TorchCodec(load_mimi(config, weights, codebooks, _device(device)))
+    check(device, quantize=quantize)
+    return TorchCodec(load_mimi(config, weights, codebooks, _device(device), cast("Kind | None", quantize)))
 
 
 def load_model(

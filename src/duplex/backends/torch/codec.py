@@ -1,6 +1,8 @@
 """Mimi behind the :class:`duplex.frame_model.Codec` protocol: numpy in, numpy out."""
 
+import contextlib
 import re
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from duplex.audio import as_mono_float32
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.packing import pack
+from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.weights import load_weights
 from duplex.config import MimiConfig
@@ -22,14 +25,18 @@ __all__ = ["TorchCodec", "load_mimi"]
 _UNUSED = re.compile(r"^quantizer\.rvq_rest\.vq\.layers\.\d+\.|\._codebook\._initialized$")
 
 
-def load_mimi(config: MimiConfig, path: Path, codebooks: int, device: torch.device) -> Mimi:
+def load_mimi(
+    config: MimiConfig, path: Path, codebooks: int, device: torch.device, quantize: Kind | None = None
+) -> Mimi:
     """Load Mimi with its first ``codebooks`` codebooks, in float32: codes are decisions, and must not depend on dtype.
+
+    ``quantize`` rounds the weights of its transformers for whoever asks for it; some codes are then others.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
     with torch.device("meta"):
         mimi = Mimi(config, codebooks)
-    load_weights(mimi, path, dtype=torch.float32, device=device, unused=_UNUSED)
+    load_weights(mimi, path, dtype=torch.float32, device=device, unused=_UNUSED, quantize=quantize)
     mimi.prepare()
     pack(mimi)
     return mimi
@@ -39,6 +46,8 @@ class TorchCodec:
     """Audio to codes and back."""
 
     FRAMES_PER_CALL = 16
+    SMALL = 32_000_000
+    """Weights below which the cores of a CPU would wait for each other, not compute."""
 
     def __init__(self, mimi: Mimi) -> None:
         config = mimi.config
@@ -49,6 +58,7 @@ class TorchCodec:
             codebooks=mimi.codebooks,
             vocabulary=config.quantizer.bins,
         )
+        self.one_core = mimi.size < self.SMALL
         self.device = mimi.quantizer.rvq_first.input_proj.weight.device
 
     def encode(self, pcm: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -73,6 +83,7 @@ class TorchCodecStream:
         self._spec = codec.spec
         self._device = codec.device
         self._chunk = codec.FRAMES_PER_CALL
+        self._one_core = codec.one_core and codec.device.type == "cpu"
         declared = bind(codec.mimi, "mimi", self._chunk)
         self._state = SlotState.allocate(declared, 1, dtype=torch.float32, device=codec.device)
         self._encoded = self._decoded = 0
@@ -86,7 +97,7 @@ class TorchCodecStream:
         for start in range(0, len(pcm), self._chunk * size):
             piece = torch.tensor(pcm[start : start + self._chunk * size], device=self._device)
             self._encoded += len(piece) // size
-            with torch.inference_mode():
+            with torch.inference_mode(), cores(1 if self._one_core else None):
                 encoded = self._mimi.encode(piece[None], Call(self._state, filled=self._encoded))
             codes.append(encoded[0].cpu().numpy())
         return np.concatenate(codes, axis=1)
@@ -98,7 +109,21 @@ class TorchCodecStream:
         for start in range(0, codes.shape[1], self._chunk):
             piece = torch.tensor(codes[:, start : start + self._chunk].astype(np.int64), device=self._device)
             self._decoded += piece.shape[1]
-            with torch.inference_mode():
+            with torch.inference_mode(), cores(1 if self._one_core else None):
                 decoded = self._mimi.decode(piece[None], Call(self._state, filled=self._decoded))
             pcm.append(decoded[0].cpu().numpy())
         return np.concatenate(pcm)
+
+
+@contextlib.contextmanager
+def cores(count: int | None) -> Generator[None]:
+    """Have this thread compute on so many cores in a ``with`` block; ``None`` leaves it as it is."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -29,6 +29,8 @@ class Mimi(nn.Module):
         self.upsample = nn.ModuleDict({"convtr": up})
         self.decoder_transformer = MimiTransformer(config)
         self.decoder = SeanetDecoder(config.seanet)
+        self.size = sum(weight.numel() for weight in self.parameters())
+        """Its weights, however many bits they have later."""
 
     def prepare(self) -> None:
         """Finish what loading the weights has begun."""
