@@ -19,7 +19,7 @@ demo: $(VENV)/.demo ## Ask the built-in model a spoken question, and hold a conv
 	@echo "The agent's voice is in out/demo/*/agent.wav, both voices in dialogue.wav; listen to them."
 
 test: check docs ## Run everything that CI runs: check, docs, all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/ruff format --check .
