@@ -86,7 +86,8 @@ def level_dbfs(pcm: Float32) -> float:
     """
     if not pcm.size:
         return SILENCE_DBFS
-    power = float(np.mean(np.square(pcm, dtype=np.float64)))
+    wide = pcm.astype(np.float64)
+    power = float(np.dot(wide, wide)) / pcm.size
     return max(10 * float(np.log10(power)), SILENCE_DBFS) if power > 0 else SILENCE_DBFS
 
 

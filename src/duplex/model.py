@@ -154,6 +154,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         sessions=sessions,
         deterministic=deterministic,
     )
+    frame_model.open(0, found.defaults)  # what is compiled or recorded for a session, before anybody waits for it
     return Model(
         frame_model,
         tokenizer,

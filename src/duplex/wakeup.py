@@ -7,7 +7,18 @@ from typing import Any
 import anyio
 from anyio.lowlevel import current_token
 
-__all__ = ["Bell", "Wakeup"]
+__all__ = ["Bell", "Wakeup", "into_this_loop"]
+
+
+def into_this_loop() -> Callable[[Callable[[], None]], object]:
+    """Return what has a function called in the event loop that runs now, from any thread, and returns at once.
+
+    It raises :class:`RuntimeError` when the loop is over (trio's ``RunFinishedError`` is one). anyio has no such call,
+    so this asks the loop below.
+    """
+    native: Any = current_token().native_token
+    # A trio token and an asyncio loop spell the same thing differently.
+    return native.run_sync_soon if hasattr(native, "run_sync_soon") else native.call_soon_threadsafe
 
 
 class Bell:
@@ -29,20 +40,16 @@ class Bell:
 class Wakeup:
     """A flag that one task waits for and any thread may raise; raised twice before it is seen counts once.
 
-    Make it in the task's event loop. anyio has no call into a loop that returns at once, so this asks the loop below.
+    Make it in the task's event loop.
     """
 
     def __init__(self) -> None:
-        native: Any = current_token().native_token
-        # A trio token and an asyncio loop spell the same thing differently.
-        self._schedule: Callable[[Callable[[], None]], object] = (
-            native.run_sync_soon if hasattr(native, "run_sync_soon") else native.call_soon_threadsafe
-        )
+        self._schedule = into_this_loop()
         self._event = anyio.Event()
 
     def notify(self) -> None:
         """Raise the flag, from any thread; a loop that has ended does not mind."""
-        # A RuntimeError (trio's RunFinishedError is one): the loop is over, and with it whoever would have been woken.
+        # A RuntimeError: the loop is over, and with it whoever would have been woken.
         with contextlib.suppress(RuntimeError):
             self._schedule(self._raise)
 

@@ -72,13 +72,11 @@ def time_frame(
 def time_sessions(
     model: FrameModel, options: SessionOptions, ladder: Iterable[int], *, context: int, frames: int
 ) -> list[FrameTimes]:
-    """Time a step of more and more sessions, until one is slower than real time."""
-    found: list[FrameTimes] = []
-    for sessions in ladder:
-        found.append(time_frame(model, options, sessions=sessions, context=context, frames=frames, staged=False))
-        if not found[-1].real_time:
-            break
-    return found
+    """Time a step of more and more sessions."""
+    return [
+        time_frame(model, options, sessions=sessions, context=context, frames=frames, staged=False)
+        for sessions in ladder
+    ]
 
 
 def time_contexts(model: FrameModel, options: SessionOptions, *, frames: int) -> list[FrameTimes]:

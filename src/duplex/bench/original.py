@@ -72,7 +72,7 @@ def time_original(
     if ended.returncode:
         last = ended.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise DuplexError(f"the original package failed in {python}: {last[0][:LONGEST]}; is `moshi` installed there?")
-    return _times(json.loads(ended.stdout.splitlines()[-1]))
+    return _times(json.loads(ended.stdout.splitlines()[-1]), spoken=given["weights"] is not None)
 
 
 def _sampling(options: SessionOptions) -> dict[str, Any]:
@@ -83,13 +83,13 @@ def _sampling(options: SessionOptions) -> dict[str, Any]:
     return {theirs: getattr(options, ours) for ours, theirs in names.items()}
 
 
-def _times(told: dict[str, Any]) -> OriginalTimes:
+def _times(told: dict[str, Any], *, spoken: bool) -> OriginalTimes:
     encode, step, decode = (told["seconds"][name] for name in ("encode", "step", "decode"))
     return OriginalTimes(
         version=told["version"],
         torch=told["torch"],
         encode=Times.of(encode),
-        step=Times.of(step) if any(step) else None,
+        step=Times.of(step) if spoken else None,
         decode=Times.of(decode),
         total=Times.of([sum(frame) for frame in zip(encode, step, decode, strict=True)]),
     )

@@ -35,6 +35,15 @@ class Report:
         """The largest number of sessions that was timed and kept real time's pace."""
         return max((times.sessions for times in self.sessions if times.real_time), default=0)
 
+    @property
+    def against_original(self) -> float | None:
+        """Our time for each session's frame, or for the codec alone, as a part of the original's."""
+        if self.original is None:
+            return None
+        if self.frame is not None:
+            return self.frame.total.median / self.frame.sessions / self.original.total.median
+        return None if self.mimi is None else self.mimi.both.median / self.original.total.median
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values; what was not measured is left out."""
         told: dict[str, Any] = {"machine": self.machine.as_json(), "model": self.model}
@@ -48,6 +57,8 @@ class Report:
             parts: list[Any] = getattr(self, name)
             if parts:
                 told[name] = [part.as_json() for part in parts]
+        if self.against_original is not None:
+            told["against_original"] = round(self.against_original, 3)
         if self.sessions:
             told["real_time_sessions"] = self.real_time_sessions
         return told

@@ -101,10 +101,8 @@ def _rows(report: "Report") -> Iterator[tuple[str, "Times"]]:
 
 def _lines(report: "Report") -> Iterator[str]:
     """Yield what is told in words."""
-    if report.original is not None:
-        ours = report.frame.total if report.frame is not None else report.mimi and report.mimi.both
-        if ours:
-            yield f"duplex takes {ours.median / report.original.total.median:.2f} of the original's time"
+    if report.against_original is not None:
+        yield f"duplex takes {report.against_original:.2f} of the original's time for each session"
     if report.sessions:
         yield f"sessions in real time: {report.real_time_sessions} of the {report.sessions[-1].sessions} tried"
     if report.latency:

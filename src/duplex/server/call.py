@@ -87,7 +87,7 @@ class Call:
             coding(wishes.audio_format, service.model.spec.sample_rate),
             sample_rate=service.model.spec.sample_rate,
             metrics=service.metrics,
-            threads=service.threads,
+            coder=service.coder,
         )
 
     async def run(self) -> None:

@@ -3,19 +3,18 @@
 Coding runs in threads. What arrives before the conversation starts is read for its headers and not heard.
 """
 
-import functools
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
 import numpy as np
-from anyio.to_thread import run_sync
 from numpy.typing import NDArray
 
 from duplex import wire
 from duplex.coding import Coding
 from duplex.errors import AudioError
+from duplex.server.coder import Coder
 from duplex.server.metrics import Metrics
 from duplex.wakeup import Bell
 
@@ -41,13 +40,13 @@ class CallerLine:
         *,
         sample_rate: int,
         metrics: Metrics,
-        threads: anyio.CapacityLimiter,
+        coder: Coder,
     ) -> None:
         self._send = send
         self._coding = coding
         self._rate = sample_rate
         self._metrics = metrics
-        self._threads = threads
+        self._coder = coder
         self._heard: deque[Float32] = deque()
         self._news = Bell()
         self._began = False
@@ -128,4 +127,4 @@ class CallerLine:
     async def _coded(self, stage: str, code: Callable[[Given], Made], given: Given) -> Made:
         """Code in a thread; the time counts the wait for it."""
         with self._metrics.timed(stage):
-            return await run_sync(functools.partial(code, given), limiter=self._threads)
+            return await self._coder.run(code, given)

@@ -1,6 +1,5 @@
 """What all calls of one server share."""
 
-import os
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -9,6 +8,7 @@ import anyio
 from duplex.model import Model
 from duplex.server.admission import Admission
 from duplex.server.auth import Tickets, Tokens
+from duplex.server.coder import Coder
 from duplex.server.metrics import Metrics
 from duplex.server.recording import Recording
 from duplex.server.settings import Settings
@@ -38,8 +38,7 @@ class Service:
         self.tokens = Tokens(settings.tokens)
         self.tickets = Tickets()
         self.metrics = Metrics()
-        self.threads = anyio.CapacityLimiter(os.cpu_count() or 1)
-        """For coding: more threads than cores would only wait for each other."""
+        self.coder = Coder()
         self.changed = Bell()
         """Rung when somebody comes or goes."""
         self._calls: set[OpenCall] = set()
@@ -56,8 +55,9 @@ class Service:
         return None if folder is None else Recording(folder, self.model.spec, self.metrics)
 
     def enter(self, call: OpenCall) -> None:
-        """Count a call. The model is watched only while there are any: a server that is gone leaves nothing behind."""
+        """Count a call. Threads run, and the model is watched, only meanwhile: a server that is gone leaves nothing."""
         if not self._calls:
+            self._watching.enter_context(self.coder)
             self._watching.enter_context(self.model.engine.observed(self.metrics))
         self._calls.add(call)
         self.update()
