@@ -102,6 +102,13 @@ def test_what_cannot_be_measured(arguments, told):
     assert told in run("bench", "--stage", "mimi", *QUICK, *arguments).only_error()
 
 
+def test_what_cannot_be_loaded_is_told_as_everywhere():
+    for arguments in (("--sessions", 100_000_000), ("--device", "cuda:99")):
+        outcome = run("bench", *QUICK, *arguments)
+        assert outcome.status == 2
+        assert "starts cold" not in outcome.only_error()
+
+
 def test_a_process_that_fails():
     with pytest.raises(DuplexError, match=r"starts cold failed: .*nowhere"):
         start_cold({"name": "./nowhere", "backend": "auto", "device": "auto"})

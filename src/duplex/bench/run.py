@@ -59,14 +59,14 @@ def measure(choice: dict[str, Any], wanted: Wanted, *, progress: Callable[[str],
         place = {key: choice[key] for key in ("name", "backend", "device", "quantize", "revision")}
         report.mimi = time_codec(load_codec(**place), wanted.frames)
     else:
-        progress("a cold start")
-        report.cold_start = start_cold(choice)
         described = checkpoint.describe(choice["name"], choice["revision"])
         kept = {key: value for key, value in choice.items() if key not in {"name", "revision", "deterministic"}}
         report.memory = predict_memory(described, **kept)
         progress("loading")
         with load(**choice) as model:
             _time(report, model, wanted, progress)
+        progress("a cold start")  # last: what cannot be loaded has been told by its own error
+        report.cold_start = start_cold(choice)
     if wanted.original is not None:
         progress("the original")
         _time_original(report, choice, wanted.original, wanted)
