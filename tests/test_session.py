@@ -32,7 +32,7 @@ def kinds(found):
 
 
 def hear(held, frames):
-    return [event for each in frames for event in held.hear(each)]
+    return [event for each in frames for event in held.hear(each, held.voice.hear(each))]
 
 
 def of(found, kind):

@@ -73,9 +73,10 @@ def as_mono_float32(pcm: ArrayLike) -> Float32:
 
 def to_int16(pcm: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """Return 16-bit samples of any shape: clipped to -1..1, rounded. Undoes :func:`as_mono_float32`; NaN becomes 0."""
-    clipped = np.clip(np.nan_to_num(pcm, nan=0.0), -1.0, 1.0)
     # Scaled by 32768, as most decoders do, full scale is one step too high.
-    return np.minimum(np.rint(clipped * _INT16_SCALE), _INT16_SCALE - 1).astype(np.int16)
+    samples = np.rint(np.clip(pcm * _INT16_SCALE, -_INT16_SCALE, _INT16_SCALE - 1))
+    samples[np.isnan(samples)] = 0.0
+    return samples.astype(np.int16)
 
 
 def level_dbfs(pcm: Float32) -> float:

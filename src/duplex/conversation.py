@@ -192,15 +192,16 @@ class Conversation(Dialogue):
         export.done.set()
 
     async def _frame(self, frame: Frame) -> None:
+        # The voice goes first: the detector takes a moment.
+        dropped = 0 if frame.agent_pcm is None else await self._playback.play(frame.agent_pcm)
+        probabilities = await self.model.detectors.run(self._session.voice.hear, frame)
         if self._recorder is not None:
             self._recorder.record(frame)
-        self._emit(self._session.hear(frame))
+        self._emit(self._session.hear(frame, probabilities))
         self._queue.pass_frame()
-        if frame.agent_pcm is not None:
-            dropped = await self._playback.play(frame.agent_pcm)
-            if dropped:
-                seconds = dropped * self.model.spec.frame_duration
-                self._emit(self._session.lag(frame.at, self._playback.FRAMES * seconds, seconds, "agent"))
+        if dropped:
+            seconds = dropped * self.model.spec.frame_duration
+            self._emit(self._session.lag(frame.at, self._playback.FRAMES * seconds, seconds, "agent"))
         # Whoever exports may be the consumer, who takes no event until that is done.
         while self._queue.full and not self._exports:
             await self._space.wait()

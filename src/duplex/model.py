@@ -22,6 +22,7 @@ from duplex.memory import Memory
 from duplex.session import Session
 from duplex.tokenizer import PieceDecoder, Tokenizer
 from duplex.voice_activity import SileroVoiceActivity, VoiceActivity
+from duplex.workers import Workers
 
 __all__ = ["Backend", "Model", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
 
@@ -54,6 +55,9 @@ class Model:
         self.engine = Engine(frame_model)
         self.frame_model = frame_model
         """What computes; while there are conversations, only :attr:`engine` may step it."""
+        self.detectors = Workers("duplex-detecting", 1)
+        """Asks the detectors of speech, beside the event loops."""
+        self.detectors.start()
         self._voice_activity = voice_activity
         self._closed = False
 
@@ -90,8 +94,10 @@ class Model:
 
     def close(self) -> None:
         """End all conversations with :class:`~duplex.errors.ClosedError` and free the memory. Twice is harmless."""
-        self._closed = True
-        self.engine.close()
+        if not self._closed:
+            self._closed = True
+            self.engine.close()
+            self.detectors.close()
 
     def __enter__(self) -> Self:
         return self

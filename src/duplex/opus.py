@@ -6,14 +6,12 @@ count in other units than the standard.
 
 import math
 import struct
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import to_int16
-from duplex.errors import AudioError, MissingDependencyError
+from duplex.errors import AudioError
+from duplex.libopus import Decoder, Encoder
 from duplex.ogg import OggReader, OggWriter, Packet
 
 __all__ = ["OpusReader", "OpusWriter"]
@@ -21,15 +19,11 @@ __all__ = ["OpusReader", "OpusWriter"]
 Float32 = NDArray[np.float32]
 GRANULES = 48_000
 """Units of a page's time in a second, whatever the sound's rate."""
-LONGEST = 0.12
-"""Seconds of sound in a packet."""
 PRE_SKIP = 312
 """Granules that the encoder adds in front."""
-LARGEST = 1500
-"""Bytes of a packet; a frame of speech has a fifth of that."""
 VENDOR = b"duplex"
 BITRATE = 32_000
-"""Bits a second. Without speech-only coding, which takes four times as long and holds sound back for 4 ms more."""
+"""Bits a second."""
 
 _HEAD = struct.Struct("<8sBBHIhB")
 """``OpusHead``, version, channels, pre-skip, the input's rate, gain, channel mapping."""
@@ -47,11 +41,10 @@ class OpusReader:
     def __init__(self, sample_rate: int, *, most: float = math.inf) -> None:
         self.damaged = 0
         """Packets that could not be decoded and were left out."""
-        self._opus = _opuslib()
         self._rate = sample_rate
+        self._decoder = Decoder(sample_rate)
         self._most = most
         self._ogg = OggReader()
-        self._decoder: Any = None
         self._headers = 0
 
     def feed(self, data: bytes) -> Float32:
@@ -76,15 +69,11 @@ class OpusReader:
         if self._headers == 1:  # the comments
             self._headers = 2
             return nothing
-        if not packet.data:  # the decoder would make up sound for it
+        pcm = self._decoder.decode(packet.data)
+        if pcm is None:
             self.damaged += 1
             return nothing
-        try:
-            pcm = self._decoder.decode_float(packet.data, round(LONGEST * self._rate))
-        except self._opus.OpusError:
-            self.damaged += 1
-            return nothing
-        return np.frombuffer(pcm, np.float32)
+        return pcm
 
     def _begin(self, head: bytes) -> None:
         if not head.startswith(b"OpusHead") or len(head) < _HEAD.size:
@@ -94,7 +83,7 @@ class OpusReader:
             raise AudioError(
                 f"Opus of {channels} channels, version {version}, mapping {mapping} cannot be read; send one channel"
             )
-        self._decoder = self._opus.Decoder(self._rate, 1)
+        self._decoder = Decoder(self._rate)
         self._headers = 1
 
 
@@ -105,10 +94,8 @@ class OpusWriter:
     """
 
     def __init__(self, sample_rate: int, serial: int = 0) -> None:
-        opus = _opuslib()
         self._rate = sample_rate
-        self._encoder: Any = opus.Encoder(sample_rate, 1, opus.APPLICATION_RESTRICTED_LOWDELAY)
-        self._encoder.bitrate = BITRATE
+        self._encoder = Encoder(sample_rate, BITRATE)
         self._ogg = OggWriter(serial)
         self._granule = PRE_SKIP
 
@@ -120,19 +107,6 @@ class OpusWriter:
 
     def encode(self, pcm: Float32, *, ends: bool = False) -> bytes:
         """Encode float32 ``[samples]``, a duration that Opus has (20, 40, 60, 80 ms, ...), to one page."""
-        packet: bytes = self._encoder.encode(to_int16(pcm).tobytes(), len(pcm))
         self._granule += len(pcm) * GRANULES // self._rate
-        return self._ogg.page([packet], self._granule, ends=ends)
+        return self._ogg.page([self._encoder.encode(pcm)], self._granule, ends=ends)
 
-
-def _opuslib() -> Any:
-    try:
-        return import_module("opuslib")
-    except ImportError:
-        raise MissingDependencyError(
-            "opuslib is not installed; install it with: pip install 'duplex-speech[serve]'"
-        ) from None
-    except Exception:  # noqa: BLE001 -- it raises a bare one
-        raise MissingDependencyError(
-            "libopus is not installed; install it (Debian: apt-get install libopus0)"
-        ) from None

@@ -6,7 +6,7 @@ their numbers as it does: what was dropped leaves no gap.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -31,14 +31,15 @@ class Session:
 
     >>> session.start("s1", "tiny", seed=0)          # doctest: +SKIP
     [SessionStarted(sequence=-1, at=0.0, ...)]
-    >>> session.hear(frame)                          # doctest: +SKIP
+    >>> session.hear(frame, session.voice.hear(frame))     # doctest: +SKIP
     [AgentAudio(sequence=-1, at=0.0, ...), AgentText(sequence=-1, at=0.0, text=' hello', ...)]
     """
 
     def __init__(self, spec: ModelSpec, decoder: PieceDecoder, voice: VoiceActivity) -> None:
         self._spec = spec
         self._decoder = decoder
-        self._voice = voice
+        self.voice = voice
+        """The detector, whose state is part of the session's; somebody else asks it, for each frame in order."""
         self._user = UserTurns()
         self._agent = AgentTurns()
         self._windows = 0
@@ -60,9 +61,9 @@ class Session:
             )
         ]
 
-    def hear(self, frame: Frame) -> list[events.Event]:
-        """Take the next time step."""
-        found = [*self._user_turns(frame), *self._agent_frame(frame)]
+    def hear(self, frame: Frame, probabilities: Sequence[float]) -> list[events.Event]:
+        """Take the next time step, and what the detector makes of it."""
+        found = [*self._user_turns(frame, probabilities), *self._agent_frame(frame)]
         piece = self._decoder.feed(frame.text)
         if piece:
             found.append(events.AgentText(sequence=_UNNUMBERED, at=frame.at, text=piece, token=frame.text))
@@ -97,7 +98,7 @@ class Session:
             "agent.recent": loud,
             "counts": np.array([self._windows, self._frames, self._end, self._dropped], np.float64),
             "text": np.frombuffer(self._decoder.state(), np.uint8),
-            **{f"voice.{name}": tensor for name, tensor in self._voice.state().items()},
+            **{f"voice.{name}": tensor for name, tensor in self.voice.state().items()},
         }
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
@@ -119,17 +120,17 @@ class Session:
         self._windows, self._frames = int(windows), int(frames)
         self._decoder.restore(state["text"].tobytes())
         prefix = "voice."
-        self._voice.restore(
+        self.voice.restore(
             {name[len(prefix) :]: value.astype(np.float32) for name, value in state.items() if name.startswith(prefix)}
         )
 
-    def _user_turns(self, frame: Frame) -> list[events.Event]:
-        """Ask the detector; its windows have a pace of their own, counted on the frames that were heard."""
+    def _user_turns(self, frame: Frame, probabilities: Sequence[float]) -> list[events.Event]:
+        """Place the detector's windows; they have a pace of their own, counted on the frames that were heard."""
         found: list[events.Event] = []
         # A skipped stretch moves the time line, but no window: their distance is what was dropped before this frame.
         offset = frame.at - self._spec.seconds(self._frames)
-        for probability in self._voice.hear(frame):
-            turn = self._user.hear(probability, self._windows * self._voice.window + offset)
+        for probability in probabilities:
+            turn = self._user.hear(probability, self._windows * self.voice.window + offset)
             self._windows += 1
             if turn is not None:
                 kind = events.UserSpeechStarted if turn.started else events.UserSpeechStopped

@@ -60,6 +60,8 @@ class SileroVoiceActivity:
     WINDOW = 512
     CONTEXT = 64
     STRIDE = 128
+    LOUDEST = 1e4
+    """Beyond which nothing is louder to it: the square of more could overflow."""
 
     def __init__(self, sample_rate: int, weights: Mapping[str, Float32] | None = None) -> None:
         self._weights = _weights() if weights is None else weights
@@ -75,7 +77,8 @@ class SileroVoiceActivity:
 
     def hear(self, frame: Frame) -> list[float]:
         """Return a probability for each window that this frame completes."""
-        samples = np.concatenate([self._pending, self._resampler.push(frame.user_pcm)])
+        heard = np.clip(self._resampler.push(frame.user_pcm), -self.LOUDEST, self.LOUDEST)
+        samples = np.concatenate([self._pending, heard])
         whole = len(samples) // self.WINDOW * self.WINDOW
         self._pending = samples[whole:]
         return self._detect(samples[:whole]) if whole else []
@@ -100,31 +103,34 @@ class SileroVoiceActivity:
 
     def _detect(self, samples: Float32) -> list[float]:
         """Run the network over some windows of 512 samples at 16 kHz: side by side, up to what remembers."""
-        weights = self._weights
-        heard = np.concatenate([self._context, samples])
+        weights, count = self._weights, samples.size // self.WINDOW
+        windows = np.empty((count, 2 * self.CONTEXT + self.WINDOW), np.float32)
+        own = windows[:, self.CONTEXT : -self.CONTEXT]
+        own[:] = samples.reshape(count, self.WINDOW)
+        windows[0, : self.CONTEXT], windows[1:, : self.CONTEXT] = self._context, own[:-1, -self.CONTEXT :]
+        windows[:, -self.CONTEXT :] = own[:, -2 : -2 - self.CONTEXT : -1]  # mirrored
         self._context = samples[-self.CONTEXT :]
-        windows = np.lib.stride_tricks.sliding_window_view(heard, self.CONTEXT + self.WINDOW)[:: self.WINDOW]
-        mirrored = np.concatenate([windows, windows[:, -2 : -2 - self.CONTEXT : -1]], axis=1)
-        x = _magnitudes(mirrored, weights["stft_conv.weight"], self.STRIDE)
+        x = _magnitudes(windows.reshape(count, -1, self.STRIDE), weights["stft_conv.weight"])
         for name, stride in (("conv1", 1), ("conv2", 2), ("conv3", 2), ("conv4", 1)):
             x = _convolve(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride)
-        probabilities: list[float] = []
-        for window in x[:, 0]:
-            self._memory = _remember(window, self._memory, weights)
-            output = np.maximum(self._memory[0], 0) @ weights["final_conv.weight"] + weights["final_conv.bias"]
-            probabilities.append(float(_sigmoid(output)[0]))
-        return probabilities
+        heard = x[:, 0] @ weights["lstm.weight_ih"] + weights["lstm.bias"]
+        remembered = np.empty((count, self._memory.shape[1]), np.float32)
+        for index in range(count):
+            self._memory = _remember(heard[index], self._memory, weights["lstm.weight_hh"])
+            remembered[index] = self._memory[0]
+        output = np.maximum(remembered, 0) @ weights["final_conv.weight"] + weights["final_conv.bias"]
+        return _sigmoid(output[:, 0]).tolist()
 
 
-def _magnitudes(samples: Float32, basis: Float32, stride: int) -> Float32:
-    """Return the short-time spectra ``[windows, positions, bins]`` of ``[windows, samples]``.
+def _magnitudes(blocks: Float32, basis: Float32) -> Float32:
+    """Return the short-time spectra ``[windows, positions, bins]`` of ``[windows, positions + 1, half a length]``.
 
     ``basis`` is ``[length, 2 * bins]``, cosines first.
     """
-    pieces = np.lib.stride_tricks.sliding_window_view(samples, len(basis), axis=1)[:, ::stride]
-    spectrum = np.ascontiguousarray(pieces) @ basis
+    spectrum = np.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=2) @ basis
     bins = spectrum.shape[-1] // 2
-    return np.hypot(spectrum[..., :bins], spectrum[..., bins:])
+    spectrum *= spectrum  # numpy's hypot takes as long as the rest of the network
+    return np.sqrt(spectrum[..., :bins] + spectrum[..., bins:])
 
 
 def _convolve(x: Float32, weight: Float32, bias: Float32, stride: int) -> Float32:
@@ -132,20 +138,24 @@ def _convolve(x: Float32, weight: Float32, bias: Float32, stride: int) -> Float3
     padded = np.zeros((len(x), x.shape[1] + 2, x.shape[2]), np.float32)
     padded[:, 1:-1] = x
     stacked = np.concatenate([padded[:, :-2:stride], padded[:, 1:-1:stride], padded[:, 2::stride]], axis=2)
-    return np.maximum(stacked @ weight + bias, 0)
+    made = stacked @ weight
+    made += bias
+    return np.maximum(made, 0, out=made)
 
 
-def _remember(x: Float32, memory: Float32, weights: Mapping[str, Float32]) -> Float32:
-    """Return the next hidden and cell state ``[2, 128]`` of the LSTM."""
-    gates = (np.concatenate([x, memory[0]]) @ weights["lstm.weight"] + weights["lstm.bias"]).reshape(4, -1)
+def _remember(heard: Float32, memory: Float32, weight: Float32) -> Float32:
+    """Return the next hidden and cell state ``[2, 128]`` of the LSTM; ``heard`` is the window's part of its gates."""
+    gates = (memory[0] @ weight + heard).reshape(4, -1)
     enter, forget, _, leave = _sigmoid(gates)
-    cell = forget * memory[1] + enter * np.tanh(gates[2])
-    return np.stack([leave * np.tanh(cell), cell])
+    new = np.empty_like(memory)
+    new[1] = forget * memory[1] + enter * np.tanh(gates[2])
+    new[0] = leave * np.tanh(new[1])
+    return new
 
 
 def _sigmoid(x: Float32) -> Float32:
-    # Below -80 the result is 0 to any purpose, and exp would overflow, with a warning.
-    return np.float32(1) / (np.float32(1) + np.exp(-np.maximum(x, np.float32(-80))))
+    # In this form nothing overflows.
+    return np.float32(0.5) * np.tanh(np.float32(0.5) * x) + np.float32(0.5)
 
 
 @cache
@@ -167,7 +177,7 @@ def arrange(published: Mapping[str, Float32]) -> dict[str, Float32]:
         arranged[f"{name}.weight"] = np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(-1, len(weight)))
     arranged["stft_conv.weight"] = np.ascontiguousarray(published["stft_conv.weight"][:, 0].T)
     arranged["final_conv.weight"] = np.ascontiguousarray(published["final_conv.weight"][:, :, 0].T)
-    both = [published["lstm_cell.weight_ih"], published["lstm_cell.weight_hh"]]
-    arranged["lstm.weight"] = np.ascontiguousarray(np.concatenate(both, axis=1).T)
+    for name in ("weight_ih", "weight_hh"):
+        arranged[f"lstm.{name}"] = np.ascontiguousarray(published[f"lstm_cell.{name}"].T)
     arranged["lstm.bias"] = published["lstm_cell.bias_ih"] + published["lstm_cell.bias_hh"]
     return arranged

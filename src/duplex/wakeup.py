@@ -25,15 +25,18 @@ class Bell:
     """Rung by one task of an event loop, heard by all that wait at that moment."""
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._event: anyio.Event | None = None
 
     def ring(self) -> None:
         """Wake whoever waits."""
-        self._event.set()
-        self._event = anyio.Event()
+        if self._event is not None:
+            self._event.set()
+            self._event = None
 
     async def wait(self) -> None:
         """Wait for the next ring."""
+        if self._event is None:
+            self._event = anyio.Event()
         await self._event.wait()
 
 
@@ -46,17 +49,21 @@ class Wakeup:
     def __init__(self) -> None:
         self._schedule = into_this_loop()
         self._event = anyio.Event()
+        self._raised = False
+        """Whether the loop has been asked to set the event, and the task has not seen it yet."""
 
     def notify(self) -> None:
         """Raise the flag, from any thread; a loop that has ended does not mind."""
-        # A RuntimeError: the loop is over, and with it whoever would have been woken.
-        with contextlib.suppress(RuntimeError):
-            self._schedule(self._raise)
+        if not self._raised:
+            self._raised = True
+            # A RuntimeError: the loop is over, and with it whoever would have been woken.
+            with contextlib.suppress(RuntimeError):
+                self._schedule(self._raise)
 
     async def wait(self) -> None:
         """Wait for the flag, and lower it."""
         await self._event.wait()
-        self._event = anyio.Event()
+        self._event, self._raised = anyio.Event(), False
 
     def _raise(self) -> None:
         self._event.set()

@@ -80,14 +80,14 @@ class Call:
         self._ending: tuple[Ending, str] | None = None
         self._scope = anyio.CancelScope()
         self._began = anyio.current_time()
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
         self._recording = service.recording()
         self._line = CallerLine(
             self._send,
             coding(wishes.audio_format, service.model.spec.sample_rate),
             sample_rate=service.model.spec.sample_rate,
             metrics=service.metrics,
-            coder=service.coder,
+            coders=service.coders,
         )
 
     async def run(self) -> None:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from duplex import wire
 from duplex.coding import Coding
 from duplex.errors import AudioError
-from duplex.server.coder import Coder
 from duplex.server.metrics import Metrics
 from duplex.wakeup import Bell
+from duplex.workers import Workers
 
 __all__ = ["CallerLine"]
 
@@ -40,13 +40,13 @@ class CallerLine:
         *,
         sample_rate: int,
         metrics: Metrics,
-        coder: Coder,
+        coders: Workers,
     ) -> None:
         self._send = send
         self._coding = coding
         self._rate = sample_rate
         self._metrics = metrics
-        self._coder = coder
+        self._coders = coders
         self._heard: deque[Float32] = deque()
         self._news = Bell()
         self._began = False
@@ -127,4 +127,4 @@ class CallerLine:
     async def _coded(self, stage: str, code: Callable[[Given], Made], given: Given) -> Made:
         """Code in a thread; the time counts the wait for it."""
         with self._metrics.timed(stage):
-            return await self._coder.run(code, given)
+            return await self._coders.run(code, given)

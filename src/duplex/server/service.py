@@ -1,5 +1,6 @@
 """What all calls of one server share."""
 
+import os
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -8,11 +9,11 @@ import anyio
 from duplex.model import Model
 from duplex.server.admission import Admission
 from duplex.server.auth import Tickets, Tokens
-from duplex.server.coder import Coder
 from duplex.server.metrics import Metrics
 from duplex.server.recording import Recording
 from duplex.server.settings import Settings
 from duplex.wakeup import Bell
+from duplex.workers import Workers
 
 __all__ = ["OpenCall", "Service"]
 
@@ -38,7 +39,7 @@ class Service:
         self.tokens = Tokens(settings.tokens)
         self.tickets = Tickets()
         self.metrics = Metrics()
-        self.coder = Coder()
+        self.coders = Workers("duplex-coding", os.cpu_count() or 1)
         self.changed = Bell()
         """Rung when somebody comes or goes."""
         self._calls: set[OpenCall] = set()
@@ -57,7 +58,7 @@ class Service:
     def enter(self, call: OpenCall) -> None:
         """Count a call. Threads run, and the model is watched, only meanwhile: a server that is gone leaves nothing."""
         if not self._calls:
-            self._watching.enter_context(self.coder)
+            self._watching.enter_context(self.coders)
             self._watching.enter_context(self.model.engine.observed(self.metrics))
         self._calls.add(call)
         self.update()
