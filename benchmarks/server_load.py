@@ -2,10 +2,9 @@
 
     python benchmarks/server_load.py [--model tiny|stand-in] [--sessions 8 16 20] [--seconds 60] [--threads N]
 
-The server is a process of its own, and so is the crowd of callers: each sends a recording's pages, encoded before,
-one every 80 ms, from a moment of its own within the 80 ms, and decodes nothing. Latency is from the moment that a page
-with a whole frame is sent to that of the page with its answer. `stand-in` is a model that costs nothing, to show what
-the server itself costs.
+The server is a process of its own, and so is the crowd of callers (``server_crowd.py``). Latency is from the moment
+that a page with a whole frame is sent to that of the page with its answer. `stand-in` is a model that costs nothing,
+to show what the server itself costs.
 """
 
 import argparse
@@ -20,28 +19,19 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import anyio
-import av
-import numpy as np
 import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
-from websockets.asyncio.client import connect
 
 import duplex
-from duplex import wire
-from duplex.audio import Resampler
 from duplex.errors import DuplexError
-from duplex.opus import OpusWriter
 from duplex.server import Listening, Settings, serve
-from duplex.testing import fake_model
+from server_crowd import crowd
+from stand_in import stand_in
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "conversation.wav"
-RATE, FRAME, SECONDS = 24000, 1920, 0.08
-HEADER = 29
-"""Bytes of a message in front of a packet."""
-WARM_UP = 5.0
-"""Seconds before what is measured counts."""
+FAST = {"use_uvloop": True}
+"""The same event loop for the server and its callers as `duplex serve` has."""
 
 
 def parse() -> argparse.Namespace:
@@ -54,7 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--as-server", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--as-crowd", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -62,86 +52,16 @@ def run_server(arguments: argparse.Namespace) -> None:
     """Be the server."""
     sessions = arguments.as_server
     if arguments.model == "stand-in":
-        model = fake_model(capacity=sessions)
+        model = stand_in(sessions)
     else:
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
         model = duplex.load(arguments.model, sessions=sessions)
     with model:
         anyio.run(
-            lambda: serve(model, Settings(queue=0), Listening(port=0), started=lambda port: print(port, flush=True))
+            lambda: serve(model, Settings(queue=0), Listening(port=0), started=lambda port: print(port, flush=True)),
+            backend_options=FAST,
         )
-
-
-def pages() -> list[bytes]:
-    """Return a recording's pages, the headers first, a frame in each of the others."""
-    with av.open(str(EXAMPLE)) as container:
-        rate = container.streams.audio[0].rate
-        pcm = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)]).astype(np.float32) / 32768
-    resampler = Resampler(rate, RATE)
-    pcm = np.concatenate([resampler.push(pcm), resampler.flush()])
-    writer = OpusWriter(RATE)
-    whole = len(pcm) // FRAME * FRAME
-    return [wire.audio(writer.header())] + [
-        wire.audio(writer.encode(pcm[start : start + FRAME])) for start in range(0, whole, FRAME)
-    ]
-
-
-async def call(url: str, sent: list[bytes], phase: float, end: float, figures: dict[str, Any]) -> None:
-    """Hold one conversation until a moment."""
-    header, *frames = sent
-    async with connect(f"{url}/api/chat?events=full", compression=None, max_size=None) as websocket:
-        await websocket.recv()  # the handshake
-        await websocket.send(header)
-        times: list[float] = []
-
-        async def speak() -> None:
-            began = time.perf_counter() + phase
-            count = 0
-            while (now := time.perf_counter()) < end:
-                due = began + count * SECONDS
-                if due > now:
-                    await anyio.sleep(due - now)
-                times.append(time.perf_counter())
-                await websocket.send(frames[count % len(frames)])
-                count += 1
-
-        async def hear() -> None:
-            answered = 0
-            async for data in websocket:
-                if data[0] == wire.Kind.AUDIO and not data.startswith(b"OpusHead", HEADER):
-                    now = time.perf_counter()
-                    if answered < len(times) and now - times[0] > WARM_UP:
-                        figures["latency"].append(now - times[answered])
-                    # An answer when none is due is one to silence that stood in.
-                    answered = min(len(times), answered + 1)
-                elif data[0] == wire.Kind.METADATA:
-                    event = json.loads(data[1:])
-                    if event["type"] == "Lag":
-                        # What was skipped or came late has no answer.
-                        answered = min(len(times), answered + round(event["dropped"] / SECONDS))
-                        figures["dropped"] += event["dropped"]
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(hear)
-            await speak()
-            tasks.cancel_scope.cancel()
-
-
-async def crowd(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Be all the callers."""
-    figures: dict[str, Any] = {"latency": [], "dropped": 0.0}
-    sent, sessions = pages(), arguments.as_crowd
-    end = time.perf_counter() + arguments.seconds + WARM_UP
-    async with anyio.create_task_group() as tasks:
-        for index in range(sessions):
-            tasks.start_soon(call, arguments.url, sent, SECONDS * index / sessions, end, figures)
-    latency = 1000 * np.array(figures["latency"])
-    return {
-        "frames": len(latency),
-        "latency": {share: float(np.percentile(latency, share)) for share in (50, 95, 99)},
-        "dropped_seconds": figures["dropped"],
-    }
 
 
 def watched(process: psutil.Process, callers: "subprocess.Popen[str]") -> dict[str, Any]:
@@ -187,13 +107,13 @@ def measure(arguments: argparse.Namespace, sessions: int) -> dict[str, Any]:
     me = [sys.executable, __file__, *options]
     server = subprocess.Popen([*me, "--as-server", str(sessions)], stdout=subprocess.PIPE, text=True)
     try:
-        address = f"127.0.0.1:{int(_output(server).readline())}"
+        port = int(_output(server).readline())
         time.sleep(0.5)
-        command = [*me, "--as-crowd", str(sessions), "--url", f"ws://{address}"]
+        command = [*me, "--as-crowd", str(sessions), "--port", str(port)]
         callers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         figures = watched(psutil.Process(server.pid), callers)
         told = json.loads(_output(callers).read())
-        text = metrics(address)
+        text = metrics(port)
     finally:
         server.terminate()
         server.wait()
@@ -208,9 +128,9 @@ def measure(arguments: argparse.Namespace, sessions: int) -> dict[str, Any]:
     }
 
 
-def metrics(address: str) -> str:
+def metrics(port: int) -> str:
     """Return what the server tells Prometheus."""
-    connection = HTTPConnection(address)
+    connection = HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/metrics")
     return connection.getresponse().read().decode()
 
@@ -237,7 +157,10 @@ def main() -> None:
         run_server(arguments)
         return
     if arguments.as_crowd:
-        print(json.dumps(anyio.run(crowd, arguments)))
+        told = anyio.run(
+            crowd, "127.0.0.1", arguments.port, arguments.as_crowd, arguments.seconds, backend_options=FAST
+        )
+        print(json.dumps(told))
         return
     table = Table(title=f"{arguments.model}, {arguments.seconds:g} s, {os.cpu_count()} cores")
     for name in (

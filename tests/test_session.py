@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from duplex import events
+from duplex.audio import SILENCE_DBFS, level_dbfs
 from duplex.errors import ConsumerTooSlow, StateError
 from duplex.frame_model import Frame
-from duplex.session import EventQueue, Session
+from duplex.session import EventQueue, Heard, Session
 from duplex.testing import FakeFrameModel, FakeTokenizer, LevelVoiceActivity
 from duplex.tokenizer import PieceDecoder
 
@@ -27,12 +28,16 @@ def frame(index, *, user=0.0, agent=0.0, text=PADDING):
     return Frame(at=index * 0.08, user_pcm=pcm, agent_pcm=voice, text=text, agent=tokens, user=tokens)
 
 
+def heard(held, each):
+    return Heard(held.voice.hear(each), SILENCE_DBFS if each.agent_pcm is None else level_dbfs(each.agent_pcm))
+
+
 def kinds(found):
     return [type(event) for event in found]
 
 
 def hear(held, frames):
-    return [event for each in frames for event in held.hear(each, held.voice.hear(each))]
+    return [event for each in frames for event in held.hear(each, heard(held, each))]
 
 
 def of(found, kind):

@@ -12,8 +12,9 @@ import torch
 from duplex.audio import Resampler, as_mono_float32
 from duplex.errors import StateError
 from duplex.frame_model import Frame
+from duplex.silero import SileroNetwork
 from duplex.turns import UserTurns
-from duplex.voice_activity import SileroVoiceActivity, arrange
+from duplex.voice_activity import SileroVoiceActivity
 
 SPEECH = Path(__file__).parents[1] / "examples" / "question.wav"
 PUBLISHED = Path(find_spec("silero_vad").origin).parent / "data"
@@ -61,14 +62,14 @@ def test_the_network_is_silero_s_own(torchscript, speech):
     """Compared on the TorchScript model's weights: its package ships the same network with other digits."""
     inner = torchscript._model
     tensors = {**dict(inner.named_parameters()), **dict(inner.named_buffers())}
-    weights = arrange({renamed(name): tensor.detach().numpy() for name, tensor in tensors.items()})
+    network = SileroNetwork({renamed(name): tensor.detach().numpy() for name, tensor in tensors.items()})
     resampler = Resampler(24000, 16000)
     loud = np.concatenate([resampler.push(speech), np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)])
     whole = loud[: len(loud) // 512 * 512].astype(np.float32)
     torchscript.reset_states()
     with torch.no_grad():
         expected = [float(torchscript(torch.from_numpy(window.copy()), 16000)) for window in whole.reshape(-1, 512)]
-    found = SileroVoiceActivity(16000, weights).hear(frame(whole))
+    found = SileroVoiceActivity(16000, network).hear(frame(whole))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert max(expected) > 0.9
 

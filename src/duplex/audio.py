@@ -4,6 +4,7 @@ Inside this package audio is float32, one dimension, nominally between -1 and 1.
 what writes 16-bit samples clips.
 """
 
+import math
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -62,8 +63,10 @@ def as_mono_float32(pcm: ArrayLike) -> Float32:
             f"audio has the type {array.dtype}, but float32, float64 or int16 is wanted; "
             "convert it to float32 between -1 and 1"
         )
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is told below
+    with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes infinity, which is told below
         converted = array.astype(np.float32, copy=False)
+        if math.isfinite(converted.sum()):  # a live server's event loop does this thousands of times a second
+            return converted
     finite = np.isfinite(converted)
     if not finite.all():
         where = int(np.argmin(finite))
@@ -74,7 +77,8 @@ def as_mono_float32(pcm: ArrayLike) -> Float32:
 def to_int16(pcm: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """Return 16-bit samples of any shape: clipped to -1..1, rounded. Undoes :func:`as_mono_float32`; NaN becomes 0."""
     # Scaled by 32768, as most decoders do, full scale is one step too high.
-    samples = np.rint(np.clip(pcm * _INT16_SCALE, -_INT16_SCALE, _INT16_SCALE - 1))
+    samples = np.clip(pcm, -1.0, 1.0) * _INT16_SCALE
+    samples = np.minimum(np.rint(samples), _INT16_SCALE - 1)
     samples[np.isnan(samples)] = 0.0
     return samples.astype(np.int16)
 
@@ -124,7 +128,8 @@ class Framer:
         samples = np.concatenate([self._rest, pcm]) if self._rest.size else pcm
         whole = samples.size - samples.size % self._frame_size
         # Copies, so that a frame stays what it was when the caller's buffer is used again.
-        self._rest = np.array(samples[whole:], dtype=np.float32)
+        if whole < samples.size or self._rest.size:
+            self._rest = np.array(samples[whole:], dtype=np.float32)
         return [
             np.array(samples[start : start + self._frame_size], dtype=np.float32)
             for start in range(0, whole, self._frame_size)

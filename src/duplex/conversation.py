@@ -194,10 +194,10 @@ class Conversation(Dialogue):
     async def _frame(self, frame: Frame) -> None:
         # The voice goes first: the detector takes a moment.
         dropped = 0 if frame.agent_pcm is None else await self._playback.play(frame.agent_pcm)
-        probabilities = await self.model.detectors.run(self._session.voice.hear, frame)
+        heard = await self.model.detecting.hear(self._session.voice, frame)
         if self._recorder is not None:
             self._recorder.record(frame)
-        self._emit(self._session.hear(frame, probabilities))
+        self._emit(self._session.hear(frame, heard))
         self._queue.pass_frame()
         if dropped:
             seconds = dropped * self.model.spec.frame_duration

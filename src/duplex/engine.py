@@ -39,7 +39,10 @@ class Engine:
     def __init__(self, model: FrameModel) -> None:
         self.model = model
         self.changed = threading.Condition()
+        self._pcm = np.zeros((model.spec.capacity, model.spec.frame_size), np.float32)
         self._seats: dict[int, Seat] = {}
+        self._stirred: dict[Seat, None] = {}
+        """Seats that something may have to be done for: to look at all of them takes longer than a small step."""
         self._jobs: deque[Job] = deque()
         self._vacancy: list[Callable[[], None]] = []
         self._observers: list[Observer] = []
@@ -83,6 +86,11 @@ class Engine:
             self.changed.notify()
         return seat
 
+    def stir(self, seat: Seat) -> None:
+        """Look at a seat, which something has been done to (with the lock held)."""
+        self._stirred[seat] = None
+        self.changed.notify()
+
     def submit(self, job: Job) -> None:
         """Have a job done on the inference thread, a piece between two steps."""
         with self.changed:
@@ -122,7 +130,6 @@ class Engine:
             if self._seats.get(seat.slot) is seat:
                 del self._seats[seat.slot]
             waiting = list(self._vacancy)
-            self.changed.notify()
         for notify in waiting:
             notify()
 
@@ -145,7 +152,7 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self.changed:
-                while not (self._closing or self._jobs or self._finished() or self._batch()):
+                while not (self._closing or self._jobs or self._stirred):
                     self.changed.wait()
                 if self._closing:
                     return
@@ -167,16 +174,19 @@ class Engine:
                 seat.unanswered.append(seat.inbox.popleft())
         if batch:
             self._step(batch)
-        with self.changed:
-            for seat in self._finished():
-                seat.ending = False
-                seat.put(Finished())
 
     def _batch(self) -> list[Seat]:
-        return [seat for seat in self._seats.values() if seat.wants_step()]
-
-    def _finished(self) -> list[Seat]:
-        return [seat for seat in self._seats.values() if seat.has_finished()]
+        """Return whom the next step takes, end who has finished, and forget who wants nothing (with the lock held)."""
+        batch: list[Seat] = []
+        for seat in list(self._stirred):
+            if seat.wants_step():
+                batch.append(seat)
+            elif seat.has_finished():
+                seat.ending = False
+                seat.put(Finished())
+            elif not seat.postponed():
+                del self._stirred[seat]
+        return batch
 
     def _advance(self, job: Job) -> None:
         """Do one piece of a job; forget it when it is done."""
@@ -199,22 +209,24 @@ class Engine:
         yield
 
     def _step(self, batch: list[Seat]) -> None:
-        spec, began = self.model.spec, time.monotonic()
-        pcm = np.zeros((spec.capacity, spec.frame_size), np.float32)
-        active = np.zeros(spec.capacity, np.bool_)
+        began = time.monotonic()
+        active = np.zeros(self.model.spec.capacity, np.bool_)
         for seat in batch:
-            pcm[seat.slot], active[seat.slot] = seat.unanswered[-1].pcm, True
+            self._pcm[seat.slot], active[seat.slot] = seat.unanswered[-1].pcm, True
         try:
             given = [seat.unanswered[-1].since for seat in batch]
-            result = self.model.step(pcm, active)
+            result = self.model.step(self._pcm, active)
             ended = time.monotonic()
+            made = [(seat, self._frame(seat, result)) for seat in batch if result.valid[seat.slot]]
             with self.changed:
-                for observer in self._observers:
-                    observer.stepped(ended - began, [ended - since for since in given])
-                for seat in batch:
-                    if result.valid[seat.slot] and not seat.closed:
-                        seat.outbox.append(self._frame(seat, result))
-                    seat.wake()  # also when nothing came out: there is room for another frame
+                observers = list(self._observers)
+                for seat, frame in made:
+                    if not seat.closed:
+                        seat.outbox.append(frame)
+            for seat in batch:
+                seat.wake()  # also when nothing came out: there is room for another frame
+            for observer in observers:
+                observer.stepped(ended - began, [ended - since for since in given])
         except Exception as error:  # noqa: BLE001 -- every conversation of the step is told
             self._fail(batch, error)
 

@@ -301,7 +301,8 @@ class FrameModel(Protocol):
     def step(self, pcm: Float32, active: NDArray[np.bool_]) -> StepResult:
         """Advance the slots where ``active`` by one frame; the other slots keep their state exactly.
 
-        ``pcm`` is float32 ``[capacity, frame_size]``, ``active`` bool ``[capacity]``.
+        ``pcm`` is float32 ``[capacity, frame_size]``, ``active`` bool ``[capacity]``. Rows that are not active hold
+        anything, and the next step's audio comes in the same array.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The two calls of libopus, on memory that is made once for a stream.
 
-They run without the interpreter's lock. ``opuslib`` declares them; its own methods make a Python number of every sample,
-with the lock held, and a server has thousands of packets a second.
+They run without the interpreter's lock. ``opuslib`` declares them; its own methods make a Python number of every
+sample, with the lock held, and a server has thousands of packets a second.
 """
 
 import ctypes
@@ -21,6 +21,9 @@ LONGEST = 0.12
 """Seconds of sound in a packet (RFC 6716, section 2.1.4)."""
 LARGEST = 1500
 """Bytes of a packet that is made; a frame of speech has a fifth of that."""
+COMPLEXITY = 5
+"""Of 10: takes 0.7 of the time that 9, the library's own, does. PESQ of the examples at 32 kbit/s: 4.16 and 4.25; with
+9, 4.24 and 4.26; with 4, 3.70 and 3.82."""
 
 
 class Decoder:
@@ -56,6 +59,7 @@ class Encoder:
         self._opus = _opuslib()
         self._made = self._opus.Encoder(sample_rate, 1, self._opus.APPLICATION_RESTRICTED_LOWDELAY)
         self._made.bitrate = bitrate
+        self._made.complexity = COMPLEXITY
         self._packet = ctypes.create_string_buffer(LARGEST)
 
     def encode(self, pcm: Float32) -> bytes:

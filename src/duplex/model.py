@@ -14,6 +14,7 @@ from duplex import checkpoint
 from duplex.arguments import whole
 from duplex.choosing import Backend, choose
 from duplex.config import LanguageModelConfig
+from duplex.detecting import Detecting
 from duplex.engine import Engine
 from duplex.errors import ClosedError, UsageError
 from duplex.frame_model import Codec, FrameModel, ModelSpec, SessionOptions
@@ -22,7 +23,6 @@ from duplex.memory import Memory
 from duplex.session import Session
 from duplex.tokenizer import PieceDecoder, Tokenizer
 from duplex.voice_activity import SileroVoiceActivity, VoiceActivity
-from duplex.workers import Workers
 
 __all__ = ["Backend", "Model", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
 
@@ -55,9 +55,7 @@ class Model:
         self.engine = Engine(frame_model)
         self.frame_model = frame_model
         """What computes; while there are conversations, only :attr:`engine` may step it."""
-        self.detectors = Workers("duplex-detecting", 1)
-        """Asks the detectors of speech, beside the event loops."""
-        self.detectors.start()
+        self.detecting = Detecting()
         self._voice_activity = voice_activity
         self._closed = False
 
@@ -97,7 +95,7 @@ class Model:
         if not self._closed:
             self._closed = True
             self.engine.close()
-            self.detectors.close()
+            self.detecting.close()
 
     def __enter__(self) -> Self:
         return self

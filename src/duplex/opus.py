@@ -109,4 +109,3 @@ class OpusWriter:
         """Encode float32 ``[samples]``, a duration that Opus has (20, 40, 60, 80 ms, ...), to one page."""
         self._granule += len(pcm) * GRANULES // self._rate
         return self._ogg.page([self._encoder.encode(pcm)], self._granule, ends=ends)
-

@@ -39,6 +39,10 @@ class Inference(Protocol):
         """The one lock, and the inference thread's alarm."""
         ...
 
+    def stir(self, seat: "Seat") -> None:
+        """Look at a seat (with the lock held)."""
+        ...
+
     def submit(self, job: Job) -> None:
         """Have a job done."""
         ...
@@ -131,7 +135,7 @@ class Seat:
             self.index += 1
             if self.realtime and len(self.inbox) > self.WAITING_LIMIT:
                 self._catch_up()
-            self._engine.changed.notify()
+            self._engine.stir(self)
 
     def skip(self, frames: int) -> None:
         """Let the time line pass over so many frames that nobody heard."""
@@ -146,14 +150,15 @@ class Seat:
             silence = np.zeros(self._engine.model.spec.frame_size, np.float32)
             self.inbox.extend(Given(self.index + extra, silence) for extra in range(self.flush))
             self.ending = True
-            self._engine.changed.notify()
+            self._engine.stir(self)
 
     def take(self) -> list[Outcome]:
         """Return, and forget, all results so far."""
         with self._engine.changed:
             taken = list(self.outbox)
             self.outbox.clear()
-            self._engine.changed.notify()
+            if not self.realtime:  # it may have been held back
+                self._engine.stir(self)
         return taken
 
     def export(self) -> None:
@@ -196,6 +201,10 @@ class Seat:
     def idle(self) -> bool:
         """Whether nothing may be done with the slot now (the engine, with the lock held)."""
         return not self.ready or self.failed or self.closed or self.exports > 0
+
+    def postponed(self) -> bool:
+        """Whether a job is being done that it waits for (the engine, with the lock held)."""
+        return not (self.failed or self.closed) and (not self.ready or self.exports > 0)
 
     def wants_step(self) -> bool:
         """Whether the next step can take this seat (the engine, with the lock held)."""

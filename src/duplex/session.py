@@ -14,16 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex import events
-from duplex.audio import level_dbfs
+from duplex.audio import SILENCE_DBFS
 from duplex.errors import ConsumerTooSlow, StateError
 from duplex.frame_model import Frame, ModelSpec
 from duplex.tokenizer import PieceDecoder
 from duplex.turns import AgentTurns, UserTurns
 from duplex.voice_activity import VoiceActivity
 
-__all__ = ["EventQueue", "Session"]
+__all__ = ["EventQueue", "Heard", "Session"]
 
 _UNNUMBERED = -1
+
+
+@attrs.frozen
+class Heard:
+    """What was made of a frame's sound: the user's probabilities of speech, one for each window, and the agent's level.
+
+    Levels are in dBFS.
+    """
+
+    probabilities: Sequence[float]
+    agent_level: float = SILENCE_DBFS
 
 
 class Session:
@@ -31,7 +42,7 @@ class Session:
 
     >>> session.start("s1", "tiny", seed=0)          # doctest: +SKIP
     [SessionStarted(sequence=-1, at=0.0, ...)]
-    >>> session.hear(frame, session.voice.hear(frame))     # doctest: +SKIP
+    >>> session.hear(frame, heard)                   # doctest: +SKIP
     [AgentAudio(sequence=-1, at=0.0, ...), AgentText(sequence=-1, at=0.0, text=' hello', ...)]
     """
 
@@ -61,9 +72,9 @@ class Session:
             )
         ]
 
-    def hear(self, frame: Frame, probabilities: Sequence[float]) -> list[events.Event]:
-        """Take the next time step, and what the detector makes of it."""
-        found = [*self._user_turns(frame, probabilities), *self._agent_frame(frame)]
+    def hear(self, frame: Frame, heard: Heard) -> list[events.Event]:
+        """Take the next time step, and what was made of its sound."""
+        found = [*self._user_turns(frame, heard.probabilities), *self._agent_frame(frame, heard.agent_level)]
         piece = self._decoder.feed(frame.text)
         if piece:
             found.append(events.AgentText(sequence=_UNNUMBERED, at=frame.at, text=piece, token=frame.text))
@@ -137,11 +148,11 @@ class Session:
                 found.append(kind(sequence=_UNNUMBERED, at=turn.at, probability=turn.probability))
         return found
 
-    def _agent_frame(self, frame: Frame) -> list[events.Event]:
+    def _agent_frame(self, frame: Frame, level: float) -> list[events.Event]:
         if frame.agent_pcm is None:
             return []
         found: list[events.Event] = []
-        turn = self._agent.hear(level_dbfs(frame.agent_pcm), frame.at)
+        turn = self._agent.hear(level, frame.at)
         if turn is not None:
             kind = events.AgentSpeechStarted if turn.started else events.AgentSpeechStopped
             found.append(kind(sequence=_UNNUMBERED, at=turn.at))

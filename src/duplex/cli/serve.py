@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,10 @@ def serve(choice: Choice, log_format: Any, **given: Any) -> None:
         sessions=choice.sessions or SESSIONS,
         deterministic=choice.deterministic,
     ) as model:
-        anyio.run(lambda: run(model, settings, listening, started=started))
+        anyio.run(
+            lambda: run(model, settings, listening, started=started),
+            backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows
+        )
 
 
 def _settings(given: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from duplex.errors import MissingDependencyError
 
-_NEEDS = ("opuslib", "prometheus_client", "starlette", "uvicorn", "websockets")
+_NEEDS = ("opuslib", "prometheus_client", "starlette", "threadpoolctl", "uvicorn", "websockets")
 if missing := [name for name in _NEEDS if find_spec(name) is None]:
     raise MissingDependencyError(f"the server needs {missing[0]}; install it with: pip install 'duplex-speech[serve]'")
 

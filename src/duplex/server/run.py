@@ -16,6 +16,7 @@ import anyio
 import attrs
 import uvicorn
 from starlette.applications import Starlette
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from duplex.errors import ServerError, UsageError
 from duplex.model import Model
@@ -85,7 +86,8 @@ async def serve(
     service: Service = application.state.service
     asked = Wakeup()
     server = _Server(_config(application, where), asked.notify)
-    with contextlib.closing(_bound(where)) as bound:
+    # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
+    with contextlib.closing(_bound(where)) as bound, threadpool_limits(1, user_api="blas"):
         async with anyio.create_task_group() as tasks:
 
             async def stop() -> None:
