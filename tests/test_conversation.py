@@ -1103,3 +1103,12 @@ async def test_the_transport_suite_finds_faults():
         await check_transport(lambda: Integers(ramp(3)))
     with pytest.raises(AssertionError, match="says something"):
         await check_transport(lambda: MemoryTransport(np.zeros(0, np.float32)))
+
+
+async def test_without_events_of_audio_the_transport_alone_has_the_voice(models):
+    transport = MemoryTransport(loud(6))
+    async with Conversation(models(), transport, audio_events=False) as conversation:
+        found = [event async for event in conversation]
+    assert not of(found, AgentAudio)
+    assert [event.sequence for event in found] == list(range(len(found)))
+    assert len(np.concatenate(transport.played)) == 6 * FRAME

@@ -1,8 +1,11 @@
 """``duplex serve``, as a process: where its settings come from, and how it stops."""
 
 import json
+import os
 import signal
 import ssl
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -158,3 +161,14 @@ def test_a_certificate_that_does_not_fit_its_key_is_made_anew(tmp_path, damaged,
     (tmp_path / damaged).write_bytes((other[0].parent / damaged).read_bytes() if content is None else content)
     assert certificate.own_certificate(tmp_path, "127.0.0.1") == made
     ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*made)
+
+
+@pytest.mark.parametrize("options", [(), ("--tls",)])
+def test_the_container_s_health_check(tmp_path, options):
+    check = [sys.executable, str(Path(__file__).parents[1] / "deploy" / "healthcheck.py")]
+    with Process(*options, HOME=str(tmp_path)) as served:
+        environment = os.environ | {"DUPLEX_PORT": str(served.server.port)}
+        assert subprocess.run(check, env=environment, timeout=30, check=False).returncode == 0
+    gone = subprocess.run(check, env=environment, timeout=30, check=False, capture_output=True, text=True)
+    assert gone.returncode == 1
+    assert gone.stderr == f"nothing answers on port {environment['DUPLEX_PORT']}\n"

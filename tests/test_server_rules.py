@@ -1,5 +1,6 @@
 """A server's decisions, without sockets: who comes in, with what secret, from where, and with what wishes."""
 
+import os
 import random
 import wave
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from duplex.errors import UsageError
+from duplex.events import SessionStarted
 from duplex.frame_model import Frame
 from duplex.server.admission import Admission, Refusal
 from duplex.server.auth import Tickets, Tokens, origin_allowed
@@ -209,3 +211,50 @@ def test_a_recording_of_a_process_that_slept_for_an_hour(tmp_path):
     with wave.open(str(path)) as file:
         assert file.getnframes() == 3600 * spec.sample_rate + spec.frame_size
     assert path.stat().st_blocks * 512 < 1_000_000
+
+
+def frame_at(spec, at):
+    pcm, tokens = np.full(spec.frame_size, 0.25, np.float32), np.zeros(2, np.int64)
+    return Frame(at=at, user_pcm=pcm, agent_pcm=None, text=0, agent=tokens, user=tokens)
+
+
+def test_a_recording_is_nobody_else_s(tmp_path):
+    spec = FakeFrameModel().spec
+    recording = Recording(tmp_path, spec, Metrics())
+    recording.record(frame_at(spec, 0.0))
+    anyio.run(within, 0.0, recording.run)
+    assert recording.path.stat().st_mode & 0o777 == 0o700
+
+
+async def within(seconds, run):
+    with anyio.move_on_after(seconds):
+        await run()
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, hangs):
+    """The folder's file system does not answer: a pipe that nobody reads stands in for the file."""
+    spec, metrics = FakeFrameModel().spec, Metrics()
+    monkeypatch.setattr("duplex.server.recording.LAST_SECONDS", 0.3)
+    recording = Recording(tmp_path, spec, metrics)
+    recording.path.mkdir()
+    pipe = recording.path / "events.jsonl"
+    if hangs:
+        os.mkfifo(pipe)
+    recording.tell(SessionStarted(sequence=0, at=0, session_id="", model="", seed=0, sample_rate=1, frame_duration=1))
+    anyio.run(within, 0.1, recording.run)
+    assert metrics.registry.get_sample_value("duplex_recordings_lost_total") == hangs
+    recording.record(frame_at(spec, 0.0))
+    assert len(recording._frames) == (not hangs)
+    if hangs:
+        with pipe.open() as reader:  # the thread that was left behind ends
+            reader.read()
+
+
+def test_what_waits_for_a_disk_is_bounded(tmp_path):
+    spec, metrics = FakeFrameModel().spec, Metrics()
+    recording = Recording(tmp_path, spec, metrics)
+    for index in range(760):
+        recording.record(frame_at(spec, spec.seconds(index)))
+    assert metrics.registry.get_sample_value("duplex_recordings_lost_total") == 1
+    assert not recording._frames

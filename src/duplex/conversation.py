@@ -54,7 +54,8 @@ class Conversation(Dialogue):
     of the pushed audio (the model's own if left out). There is one consumer.
 
     ``wait`` is for how many seconds to wait for a free slot (not at all, if left out). ``state`` goes on with a
-    conversation that :meth:`export` saved, with its options. ``recorder`` is told every frame.
+    conversation that :meth:`export` saved, with its options. ``recorder`` is told every frame. Without ``audio_events``
+    the agent's voice goes to the transport alone, and there is no ``AgentAudio``.
 
     A normal end or a failure gives ``SessionEnded`` as the last event; a failure then raises the original error from
     the iterator. Leaving the block, ``break`` and cancellation end the session at once, without a further event.
@@ -74,11 +75,12 @@ class Conversation(Dialogue):
         wait: float | None = None,
         state: bytes | None = None,
         recorder: Recorder | None = None,
+        audio_events: bool = True,
     ) -> None:
         spec = model.spec
         self.model = model
         self._saved = None if state is None else SavedConversation.from_bytes(state)
-        self._session = model.session()
+        self._session = model.session(audio_events=audio_events)
         self.session_id = secrets.token_hex(8)
         first = 0
         if self._saved is not None:

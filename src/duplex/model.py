@@ -84,11 +84,11 @@ class Model:
         """How many more conversations fit now."""
         return self.engine.free
 
-    def session(self) -> Session:
-        """Return the event side of one conversation."""
+    def session(self, *, audio_events: bool = True) -> Session:
+        """Return the event side of one conversation, with or without ``AgentAudio``."""
         spec = self.spec
         decoder = PieceDecoder(self.tokenizer, spec.text_padding, spec.text_end_of_padding)
-        return Session(spec, decoder, self._voice_activity(spec.sample_rate))
+        return Session(spec, decoder, self._voice_activity(spec.sample_rate), audio_events=audio_events)
 
     def close(self) -> None:
         """End all conversations with :class:`~duplex.errors.ClosedError` and free the memory. Twice is harmless."""

@@ -46,8 +46,11 @@ class Session:
     [AgentAudio(sequence=-1, at=0.0, ...), AgentText(sequence=-1, at=0.0, text=' hello', ...)]
     """
 
-    def __init__(self, spec: ModelSpec, decoder: PieceDecoder, voice: VoiceActivity) -> None:
+    def __init__(
+        self, spec: ModelSpec, decoder: PieceDecoder, voice: VoiceActivity, *, audio_events: bool = True
+    ) -> None:
         self._spec = spec
+        self._audio_events = audio_events
         self._decoder = decoder
         self.voice = voice
         """The detector, whose state is part of the session's; somebody else asks it, for each frame in order."""
@@ -156,6 +159,8 @@ class Session:
         if turn is not None:
             kind = events.AgentSpeechStarted if turn.started else events.AgentSpeechStopped
             found.append(kind(sequence=_UNNUMBERED, at=turn.at))
+        if not self._audio_events:
+            return found
         return [*found, events.AgentAudio(sequence=_UNNUMBERED, at=frame.at, pcm=frame.agent_pcm)]
 
 

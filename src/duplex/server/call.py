@@ -16,7 +16,7 @@ from duplex import wire
 from duplex.coding import coding
 from duplex.conversation import Conversation
 from duplex.errors import AudioError, CapacityError, ConsumerTooSlow
-from duplex.events import AgentAudio, AgentText, Event, Lag, as_record
+from duplex.events import AgentText, Event, Lag, as_record
 from duplex.server.admission import Refusal
 from duplex.server.line import CallerLine
 from duplex.server.logs import fields
@@ -212,7 +212,12 @@ class Call:
         service, wishes = self._service, self._wishes
         with anyio.move_on_after(service.settings.session_limit or None) as limit:
             async with Conversation(
-                service.model, self._line, options=wishes.options, wait=SEAT_WAIT, recorder=self._recording
+                service.model,
+                self._line,
+                options=wishes.options,
+                wait=SEAT_WAIT,
+                recorder=self._recording,
+                audio_events=False,
             ) as conversation:
                 async for event in conversation:
                     await self._tell(event)
@@ -220,7 +225,7 @@ class Call:
             self._end(Ending.TOO_LONG)
 
     async def _tell(self, event: Event) -> None:
-        """Tell the caller of an event; the agent's audio goes its own way."""
+        """Tell the caller of an event."""
         if isinstance(event, AgentText):
             await self._send(wire.text(event.text))
         elif isinstance(event, Lag):
@@ -228,7 +233,7 @@ class Call:
             self._service.metrics.dropped.labels(event.side).inc(event.dropped)
         if self._recording is not None:
             self._recording.tell(event)
-        if self._wishes.events and not isinstance(event, AgentAudio):
+        if self._wishes.events:
             await self._send(wire.metadata(as_record(event)))
 
     async def _send(self, message: bytes) -> None:

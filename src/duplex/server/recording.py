@@ -12,7 +12,9 @@ import json
 import logging
 import secrets
 import struct
+import threading
 import time
+from collections import deque
 from pathlib import Path
 
 import anyio
@@ -20,7 +22,7 @@ import numpy as np
 from anyio.to_thread import run_sync
 
 from duplex.audio import to_int16
-from duplex.events import AgentAudio, Event, as_record
+from duplex.events import Event, as_record
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
 
@@ -30,6 +32,10 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN = 1.0
 """Between two writes: what a crash may cost."""
+MOST_WAITING = 60.0
+"""Seconds of sound that may wait for a disk that does not answer."""
+LAST_SECONDS = 10.0
+"""That the last write may take."""
 _CHANNELS = 2
 _SAMPLE_BYTES = 2
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
@@ -47,16 +53,20 @@ class Recording:
         self._metrics = metrics
         self._frames: list[Frame] = []
         self._lines: list[str] = []
+        self._taken: deque[tuple[list[Frame], list[str]]] = deque()
+        self._writing = threading.Lock()
         self._lost = False
 
     def record(self, frame: Frame) -> None:
         """Take a time step."""
         if not self._lost:
             self._frames.append(frame)
+            if self._spec.seconds(len(self._frames)) > MOST_WAITING:
+                self._lose("the disk does not answer")
 
     def tell(self, event: Event) -> None:
         """Take an event."""
-        if not self._lost and not isinstance(event, AgentAudio):
+        if not self._lost:
             self._lines.append(json.dumps(as_record(event), ensure_ascii=False) + "\n")
 
     async def run(self) -> None:
@@ -66,28 +76,41 @@ class Recording:
                 await self._flush()
                 await anyio.sleep(SECONDS_BETWEEN)
         finally:
-            await self._flush()
+            with anyio.move_on_after(LAST_SECONDS, shield=True) as patience:
+                await self._flush()
+            if patience.cancelled_caught:
+                self._lose("the disk does not answer")
 
     async def _flush(self) -> None:
-        frames, lines = self._frames, self._lines
+        self._taken.append((self._frames, self._lines))
         self._frames, self._lines = [], []
-        if self._lost:
-            return
-        try:
-            with anyio.CancelScope(shield=True):  # what has been taken out is written, also when the call ends now
-                await run_sync(self._write, frames, lines)
-        except OSError as error:
-            self._lost = True
-            self._metrics.lost_recordings.inc()
-            log.error("recording %s ended: %s; the conversation goes on", self.path, error.strerror or error)  # noqa: TRY400 -- a full disk needs no traceback
+        # A thread that is abandoned, because the call ends or the disk hangs, writes on.
+        await run_sync(self._write_taken, abandon_on_cancel=True)
+
+    def _write_taken(self) -> None:
+        with self._writing:
+            while self._taken and not self._lost:
+                try:
+                    self._write(*self._taken.popleft())
+                except OSError as error:
+                    self._lose(error.strerror or str(error))
 
     def _write(self, frames: list[Frame], lines: list[str]) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # what people say is nobody else's
         if lines:
             with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
                 file.writelines(lines)
         if frames:
             self._append(frames)
+
+    def _lose(self, reason: str) -> None:
+        """End the recording, in any thread."""
+        if not self._lost:
+            self._lost = True
+            self._frames, self._lines = [], []
+            self._taken.clear()
+            self._metrics.lost_recordings.inc()
+            log.error("recording %s ended: %s; the conversation goes on", self.path, reason)
 
     def _append(self, frames: list[Frame]) -> None:
         """Add to the wav file, then tell its new length in its header: it is whole again after each call."""
