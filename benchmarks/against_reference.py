@@ -20,7 +20,7 @@ from duplex import checkpoint
 from duplex.backends.torch import load_model
 from duplex.backends.torch.language_model import LanguageModel, TimeStep
 from duplex.backends.torch.model import TorchFrameModel
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 CHUNKS = (1, 2, 3, 7, 16, 80)
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)

@@ -28,7 +28,7 @@ from duplex.backends.torch.packing import pack
 from duplex.backends.torch.quantize import Quantized, put, quantizable
 from duplex.backends.torch.state import Call, Rows
 from duplex.config import LanguageModelConfig, MimiConfig
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 DEVICE = torch.device("cuda")
 OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=1)

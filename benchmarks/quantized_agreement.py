@@ -19,8 +19,8 @@ from rich.table import Table
 from duplex import checkpoint
 from duplex.backends.torch import load_model
 from duplex.backends.torch.model import TorchFrameModel
-from duplex.frame_model import SessionOptions
 from duplex.model import load_codec
+from duplex.options import SessionOptions
 from duplex.transports.decoding import Decoder
 
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)

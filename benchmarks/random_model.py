@@ -1,6 +1,6 @@
 """Write a checkpoint of random weights, in the published layout, in the shape of the built-in model or of another.
 
-    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--codec tiny|published] [--seed 0]
+    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--codec tiny|published] [--seed 0] [--gain 1.6]
 
 It loads like a trained one and costs what a trained one costs, and says nothing.
 """
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gain", type=float, default=1.6, help="of the language model's matrices")
     parser.add_argument("--codec", choices=CODECS, default="tiny")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -65,13 +66,13 @@ def main() -> None:
     config["text_card"] = train_tokenizer(arguments.out / TOKENIZER_NAME, config["text_card"])
     codec = CODECS[arguments.codec]
     config["card"] = codec["quantizer"]["bins"]
-    write(arguments.out, config, codec, generator)
+    write(arguments.out, config, codec, generator, arguments.gain)
 
 
-def write(out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator) -> None:
+def write(out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator, gain: float) -> None:
     """Write the two configurations and the two weights files."""
     language_model = LanguageModel(LanguageModelConfig.from_mapping(config, where="language model"))
-    randomize(language_model, generator, gain=1.6)
+    randomize(language_model, generator, gain)
     mimi = Mimi(MimiConfig.from_mapping(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
     randomize(mimi, generator, gain=1.2)
     set_level(mimi, generator)

@@ -5,9 +5,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.codec import CodecSpec
 from duplex.errors import StateError
-from duplex.frame_model import CodecSpec, ModelSpec, SessionOptions, SessionState, StepResult
+from duplex.frame_model import ModelSpec, SessionState, StepResult
 from duplex.model import Model
+from duplex.options import SessionOptions
 from duplex.testing import FakeCodec, FakeTokenizer
 from duplex.tokenizer import Tokenizer
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from duplex import checkpoint
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 from duplex.testing import fake_model
 
 REFERENCE = Path(__file__).parent / "data" / "reference"

@@ -16,7 +16,7 @@ import duplex.sources
 from duplex.checkpoint import builtin_names, describe, read_header, resolve
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError, UsageError, WeightsError
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 MIMI = "tokenizer-e351c8d8-checkpoint125.safetensors"
 LEGACY_TOKENIZER = "tokenizer_spm_32k_3.model"

@@ -8,7 +8,8 @@ import pytest
 
 from duplex.engine import Engine
 from duplex.errors import CapacityError, ClosedError, ModelError, StateError
-from duplex.frame_model import Frame, SessionOptions, SessionState
+from duplex.frame_model import Frame, SessionState
+from duplex.options import SessionOptions
 from duplex.seat import Exported, Failed, Finished, Seat, Skipped
 from duplex.testing import FakeFrameModel
 

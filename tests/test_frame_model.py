@@ -6,8 +6,9 @@ import attrs
 import numpy as np
 import pytest
 
+from duplex.codec import CodecSpec
 from duplex.errors import UsageError
-from duplex.frame_model import CodecSpec, SessionOptions
+from duplex.options import SessionOptions
 
 
 @pytest.mark.parametrize("name", ["temperature", "text_temperature"])

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from duplex.errors import StateError
-from duplex.frame_model import SessionOptions, SessionState
+from duplex.frame_model import SessionState
+from duplex.options import SessionOptions
 
 pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
 

@@ -7,7 +7,7 @@ import torch
 
 from duplex import noise
 from duplex.backends.torch import sampling
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 # Random123, kat_vectors, philox4x32 10: counter, key, output.
 PUBLISHED = [

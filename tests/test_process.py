@@ -11,8 +11,9 @@ import pytest
 
 import duplex
 from cli_support import FRAME, RATE, SMALL, files_below, noise, read_wav, tokens_of, write_float_wav, write_wav
+from duplex.codec import CodecSpec
 from duplex.errors import AudioFileError, OutputError, UsageError
-from duplex.frame_model import ZERO, CodecSpec, Frame, ModelSpec, StepResult
+from duplex.frame_model import ZERO, Frame, ModelSpec, StepResult
 from duplex.model import Model
 from duplex.process import Plan, Recipe, find_recordings, process
 from duplex.process.files import RESULT_FILES, ResultWriter

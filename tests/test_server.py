@@ -21,8 +21,8 @@ from websockets.sync.client import connect
 
 from duplex import Conversation, wire
 from duplex.errors import ServerError, UsageError
-from duplex.frame_model import SessionOptions
 from duplex.ogg import OggWriter
+from duplex.options import SessionOptions
 from duplex.opus import OpusWriter
 from duplex.server import Settings, app, call
 from duplex.server.call import KEEPALIVE, Call

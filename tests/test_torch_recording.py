@@ -6,7 +6,7 @@ import torch
 
 from duplex.backends.torch import torchscript
 from duplex.backends.torch.sampling import Sampling
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 FRAMES, SESSIONS = 40, 5
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from duplex.errors import StateError
-from duplex.frame_model import UNGENERATED, SessionOptions, SessionState
+from duplex.frame_model import UNGENERATED, SessionState
+from duplex.options import SessionOptions
 
 FRAMES = 34
 BUSY = SessionOptions(temperature=1.0, text_temperature=1.0, top_k=0, text_top_k=5, seed=3)

@@ -15,8 +15,9 @@ from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.config import LanguageModelConfig
 from duplex.errors import CheckpointError, ConfigError, CorpusError, TrainingError, UsageError
-from duplex.frame_model import ZERO, SessionOptions
+from duplex.frame_model import ZERO
 from duplex.layout import WEIGHTS
+from duplex.options import SessionOptions
 from duplex.training import trainer
 from duplex.training.dialogues.plan import TOKENIZER
 from duplex.training.dialogues.shards import Origin, codec_fingerprint, fingerprint, write_dialogues

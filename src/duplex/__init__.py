@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from duplex.codec import Codec, CodecSpec, CodecStream
     from duplex.conversation import (
         Conversation,
         Recorder,
@@ -58,23 +59,14 @@ if TYPE_CHECKING:
         UserSpeechStarted,
         UserSpeechStopped,
     )
-    from duplex.frame_model import (
-        Codec,
-        CodecSpec,
-        CodecStream,
-        Frame,
-        FrameModel,
-        ModelSpec,
-        SessionOptions,
-        SessionState,
-        StepResult,
-    )
+    from duplex.frame_model import Frame, FrameModel, ModelSpec, SessionState, StepResult
     from duplex.model import (
         Model,
         load,
         load_async,
         load_codec,
     )
+    from duplex.options import SessionOptions
     from duplex.remote import (
         RemoteConversation,
         connect,
@@ -149,6 +141,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "codec": [
+        "Codec",
+        "CodecSpec",
+        "CodecStream",
+    ],
     "conversation": [
         "Conversation",
         "Recorder",
@@ -189,13 +186,9 @@ _HOMES = {
         "UserSpeechStopped",
     ],
     "frame_model": [
-        "Codec",
-        "CodecSpec",
-        "CodecStream",
         "Frame",
         "FrameModel",
         "ModelSpec",
-        "SessionOptions",
         "SessionState",
         "StepResult",
     ],
@@ -204,6 +197,9 @@ _HOMES = {
         "load",
         "load_async",
         "load_codec",
+    ],
+    "options": [
+        "SessionOptions",
     ],
     "remote": [
         "RemoteConversation",

@@ -14,11 +14,12 @@ from typing import Any
 
 import attrs
 
+from duplex.codec import CodecSpec
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import UsageError
-from duplex.frame_model import CodecSpec, SessionOptions
 from duplex.hub import HubRepository
 from duplex.layout import MIMI_WEIGHTS, WEIGHTS, Layout, Part
+from duplex.options import SessionOptions
 from duplex.sources import CONFIG, Kind, Source, builtin_names, open_source
 from duplex.tokenizer import Tokenizer
 from duplex.weights_file import Header, TensorInfo, digest, read_header

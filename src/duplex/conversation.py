@@ -14,9 +14,10 @@ import attrs
 from duplex.dialogue import Dialogue, Task
 from duplex.errors import CapacityError, ClosedError
 from duplex.events import EndReason, Event
-from duplex.frame_model import Frame, SessionOptions, SessionState
+from duplex.frame_model import Frame, SessionState
 from duplex.listening import Listener
 from duplex.model import Model
+from duplex.options import SessionOptions
 from duplex.saved import SavedConversation
 from duplex.seat import Exported, Failed, Finished, Outcome, Seat, Skipped
 from duplex.session import EventQueue

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError
-from duplex.frame_model import Frame, FrameModel, SessionOptions, SessionState, StepResult
+from duplex.frame_model import Frame, FrameModel, SessionState, StepResult
+from duplex.options import SessionOptions
 from duplex.seat import Failed, Finished, Job, Seat
 
 __all__ = ["Engine", "Observer"]

@@ -6,25 +6,21 @@ audio going in, and one column of tokens with ``frame_size`` samples of the agen
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.arguments import real, whole
-from duplex.errors import UsageError
+from duplex.codec import Codec
+from duplex.options import SessionOptions
 
 __all__ = [
     "UNGENERATED",
     "ZERO",
-    "Codec",
-    "CodecSpec",
-    "CodecStream",
     "Frame",
     "FrameModel",
     "ModelSpec",
-    "SessionOptions",
     "SessionState",
     "Staged",
     "StepResult",
@@ -38,95 +34,6 @@ UNGENERATED = -2
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
-
-
-def _optional_whole(value: int | None, field: "attrs.Attribute[Any]") -> int | None:
-    return None if value is None else whole(field.name, value)
-
-
-def _optional_real(value: float | None, field: "attrs.Attribute[Any]") -> float | None:
-    return None if value is None else real(field.name, value)
-
-
-def _truth(value: bool, field: "attrs.Attribute[Any]") -> bool:
-    if not isinstance(value, bool | np.bool_):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"{field.name} is {value!r}; give True or False")
-    return bool(value)
-
-
-_WHOLE = attrs.Converter(_optional_whole, takes_field=True)
-_REAL = attrs.Converter(_optional_real, takes_field=True)
-_TRUTH = attrs.Converter(_truth, takes_field=True)
-
-
-def _optional_range(low: float, high: float) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
-    """Accept ``None`` or a number from ``low`` to ``high``."""
-
-    def check(_: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
-        if value is not None and not low <= value <= high:
-            raise UsageError(f"{attribute.name} is {value}; give a number from {low:g} to {high:g}")
-
-    return check
-
-
-@attrs.frozen(kw_only=True)
-class SessionOptions:
-    """How one conversation's tokens are chosen. ``None`` takes the checkpoint's own default.
-
-    A temperature of 0 is greedy; a top-k of 0 is unlimited. ``greedy`` turns both streams' temperature to 0. Without a
-    ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0.
-
-    :raises UsageError: if a value is no number, or out of range
-    """
-
-    temperature: float | None = attrs.field(default=None, converter=_REAL, validator=_optional_range(0, 100))
-    text_temperature: float | None = attrs.field(default=None, converter=_REAL, validator=_optional_range(0, 100))
-    top_k: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**31))
-    text_top_k: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**31))
-    seed: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**64 - 1))
-    greedy: bool = attrs.field(default=False, converter=_TRUTH)
-
-    def with_defaults(self, defaults: "SessionOptions") -> "SessionOptions":
-        """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""
-        filled = {
-            name: getattr(defaults, name) if getattr(self, name) is None else getattr(self, name)
-            for name in ("temperature", "text_temperature", "top_k", "text_top_k", "seed")
-        }
-        if self.greedy:
-            filled |= {"temperature": 0.0, "text_temperature": 0.0}
-        return SessionOptions(**filled, greedy=self.greedy)
-
-
-@attrs.frozen(kw_only=True)
-class CodecSpec:
-    """What a codec takes and gives: ``codebooks`` streams of codes from 0 to ``vocabulary - 1``, one column a frame."""
-
-    sample_rate: int
-    frame_size: int
-    codebooks: int
-    vocabulary: int
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames in a second of audio."""
-        return self.sample_rate / self.frame_size
-
-    @property
-    def bitrate(self) -> float:
-        """Bits in a second of audio."""
-        return self.codebooks * float(np.log2(self.vocabulary)) * self.frame_rate
-
-    def check_codes(self, codes: Int64) -> None:
-        """Check that codes are ``[codebooks, frames]``, and all of the vocabulary.
-
-        :raises UsageError: if they are not
-        """
-        if codes.ndim != 2 or codes.shape[0] != self.codebooks or codes.dtype.kind not in "iu":  # noqa: PLR2004
-            raise UsageError(
-                f"codes are {codes.dtype} {list(codes.shape)}; give whole numbers of shape [{self.codebooks}, frames]"
-            )
-        if codes.size and not 0 <= codes.min() <= codes.max() < self.vocabulary:
-            raise UsageError(f"codes run from {codes.min()} to {codes.max()}; they must be 0 to {self.vocabulary - 1}")
 
 
 @attrs.frozen(kw_only=True)
@@ -221,48 +128,6 @@ class SessionState:
 
     metadata: Mapping[str, str]
     tensors: Mapping[str, NDArray[np.generic]]
-
-
-class CodecStream(Protocol):
-    """One recording going through the codec frame by frame, in either direction or both."""
-
-    def encode(self, pcm: Float32) -> Int64:
-        """Encode float32 ``[n * frame_size]`` to int64 codes ``[codebooks, n]``, going on where the last call ended.
-
-        :raises UsageError: if the length is not a whole number of frames
-        """
-        ...
-
-    def decode(self, codes: Int64) -> Float32:
-        """Decode int64 codes ``[codebooks, n]`` to float32 ``[n * frame_size]``, unclipped.
-
-        :raises UsageError: if the shape or a code is out of range
-        """
-        ...
-
-
-class Codec(Protocol):
-    """Audio to codes and back (Mimi: section 3.3 of the paper)."""
-
-    @property
-    def spec(self) -> CodecSpec:
-        """What goes in and comes out."""
-        ...
-
-    def encode(self, pcm: Float32) -> Int64:
-        """Encode a whole recording, float32 ``[samples]``, to int64 codes ``[codebooks, frames]``.
-
-        A trailing partial frame is padded with zeros. The codes are those of one call per frame.
-        """
-        ...
-
-    def decode(self, codes: Int64) -> Float32:
-        """Decode int64 codes ``[codebooks, frames]`` to float32 ``[frames * frame_size]``, unclipped."""
-        ...
-
-    def stream(self) -> CodecStream:
-        """Start a recording that is encoded or decoded piece by piece."""
-        ...
 
 
 class FrameModel(Protocol):

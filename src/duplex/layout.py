@@ -13,7 +13,7 @@ import attrs
 
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 from duplex.sources import CONFIG, Source, locate
 
 __all__ = ["Layout", "Part"]

@@ -13,13 +13,15 @@ import anyio.to_thread
 from duplex import checkpoint
 from duplex.arguments import whole
 from duplex.choosing import Backend, choose
+from duplex.codec import Codec
 from duplex.config import LanguageModelConfig
 from duplex.detecting import Detecting
 from duplex.engine import Engine
 from duplex.errors import ClosedError, UsageError
-from duplex.frame_model import Codec, FrameModel, ModelSpec, SessionOptions
+from duplex.frame_model import FrameModel, ModelSpec
 from duplex.layout import DEFAULTS
 from duplex.memory import Memory
+from duplex.options import SessionOptions
 from duplex.session import Session
 from duplex.tokenizer import PieceDecoder, Tokenizer
 from duplex.voice_activity import SileroVoiceActivity, VoiceActivity

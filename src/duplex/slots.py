@@ -4,7 +4,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 __all__ = ["Slot", "TokenLog"]
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import StateError
-from duplex.frame_model import UNGENERATED, ModelSpec, SessionOptions, SessionState
+from duplex.frame_model import UNGENERATED, ModelSpec, SessionState
+from duplex.options import SessionOptions
 from duplex.slots import Slot
 
 __all__ = ["AHEAD", "CACHE", "LANGUAGE_MODEL", "LOG", "check", "describe", "known_tokens", "options_of", "position_of"]

@@ -4,7 +4,7 @@ import attrs
 import numpy as np
 
 from duplex.bench.times import Times, timed
-from duplex.frame_model import Codec
+from duplex.codec import Codec
 
 __all__ = ["CodecTimes", "time_codec"]
 

@@ -8,7 +8,8 @@ import numpy as np
 from duplex.bench.codec import noise
 from duplex.bench.times import Times, timed
 from duplex.errors import UsageError
-from duplex.frame_model import FrameModel, SessionOptions, Staged, split
+from duplex.frame_model import FrameModel, Staged, split
+from duplex.options import SessionOptions
 
 __all__ = ["FrameTimes", "fill", "time_contexts", "time_frame", "time_sessions"]
 

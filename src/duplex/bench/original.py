@@ -12,7 +12,7 @@ from duplex.bench import original_peer
 from duplex.bench.times import Times
 from duplex.checkpoint import Checkpoint
 from duplex.errors import DuplexError, UsageError
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 __all__ = ["OriginalTimes", "time_original"]
 

@@ -11,7 +11,7 @@ from duplex.cli.text import plain
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
-    from duplex.frame_model import Codec
+    from duplex.codec import Codec
 
 __all__ = ["decode", "encode"]
 

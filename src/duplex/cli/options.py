@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import attrs
 import click
 
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 __all__ = [
     "Choice",

@@ -8,7 +8,7 @@ import click
 from duplex.cli.options import Choice, dialogue_options, user_channel_option
 from duplex.cli.progress import FileBars
 from duplex.cli.text import plain, shortened, tell
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
     from duplex.checkpoint import Checkpoint

@@ -13,8 +13,8 @@ from safetensors.numpy import save
 
 from duplex.atomic import atomic_write_bytes
 from duplex.audio import Framer, UserChannel
+from duplex.codec import Codec
 from duplex.errors import AudioFileError, UsageError, WeightsError
-from duplex.frame_model import Codec
 from duplex.wav import WavWriter
 from duplex.weights_file import TensorInfo, read_header
 

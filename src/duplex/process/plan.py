@@ -18,7 +18,7 @@ import attrs
 import duplex
 from duplex.audio import UserChannel
 from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 from duplex.process.files import RESULT_FILES, RUN, make_folder, read_run, read_text
 from duplex.process.recordings import Recording, absolute
 from duplex.transports.files import probe_duration

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from duplex.audio import UserChannel
 from duplex.conversation import Conversation
-from duplex.frame_model import SessionOptions
 from duplex.model import Model
+from duplex.options import SessionOptions
 from duplex.process.files import ResultWriter
 from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_of
 from duplex.process.recordings import Recording, find_recordings

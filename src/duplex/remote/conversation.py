@@ -24,7 +24,7 @@ from duplex.coding import coding
 from duplex.dialogue import Dialogue, Task
 from duplex.errors import ServerError
 from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, from_record
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 from duplex.playback import Playback
 from duplex.remote.websocket import WebSocket
 from duplex.session import EventQueue

@@ -7,7 +7,7 @@ import attrs
 
 from duplex.coding import AudioFormat
 from duplex.errors import UsageError
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 __all__ = ["Wishes"]
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import level_dbfs
-from duplex.frame_model import Frame, SessionOptions
+from duplex.frame_model import Frame
 from duplex.model import Model
+from duplex.options import SessionOptions
 from duplex.testing.fake_frame_model import FakeFrameModel
 from duplex.tokenizer import SPACE, PieceKind, Tokenizer
 from duplex.voice_activity import VoiceActivity

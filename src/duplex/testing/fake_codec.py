@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio import as_mono_float32
+from duplex.codec import CodecSpec
 from duplex.errors import UsageError
-from duplex.frame_model import CodecSpec
 
 __all__ = ["FakeCodec", "FakeCodecStream"]
 

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from duplex import delays as delay_rules
 from duplex import noise
+from duplex.codec import CodecSpec
 from duplex.errors import StateError, UsageError
-from duplex.frame_model import UNGENERATED, CodecSpec, ModelSpec, SessionOptions, SessionState, StepResult
+from duplex.frame_model import UNGENERATED, ModelSpec, SessionState, StepResult
+from duplex.options import SessionOptions
 from duplex.testing.fake_codec import FakeCodec
 
 __all__ = ["FakeFrameModel"]

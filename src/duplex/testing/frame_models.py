@@ -2,23 +2,31 @@
 
 # ruff: noqa: S101 -- a failed check is an AssertionError, as in any test
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import StateError
-from duplex.frame_model import UNGENERATED, FrameModel, ModelSpec, SessionOptions, SessionState, StepResult, split
+from duplex.frame_model import UNGENERATED, FrameModel, SessionState, split
+from duplex.options import SessionOptions
+from duplex.testing.tracks import (
+    OPTIONS,
+    Make,
+    Track,
+    converse,
+    expect_same,
+    go_on,
+    made,
+    prompted,
+    random_tokens,
+    speech,
+)
 
 __all__ = ["check_frame_model"]
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
-Make = Callable[[int], FrameModel]
 
-_OPTIONS = SessionOptions(temperature=0.9, text_temperature=0.8, top_k=8, text_top_k=0, seed=2**63 + 5)
 _OTHER = SessionOptions(temperature=0.0, text_temperature=1.0, top_k=0, text_top_k=3, seed=1)
 _AHEAD = 6
 
@@ -35,18 +43,18 @@ def check_frame_model(make: Make, *, frames: int = 10, tolerance: float = 1e-4) 
 
     :raises AssertionError: with a sentence that says what was wrong
     """
-    with _made(make, 1) as one, _made(make, 3) as three:
+    with made(make, 1) as one, made(make, 3) as three:
         _check_spec(one, 1)
         _check_spec(three, 3)
-        heard = _speech(one.spec, frames)
+        heard = speech(one.spec, frames)
         _check_codec(one, heard)
         _check_shapes(one)
-        alone = _converse(one, 0, heard)
+        alone = converse(one, 0, heard)
         _check_track(one, alone, heard)
-        _expect_same(alone, _converse(one, 0, heard), tolerance, "opened again in the same slot")
+        expect_same(alone, converse(one, 0, heard), tolerance, "opened again in the same slot")
         for slot in range(3):
-            _expect_same(alone, _converse(three, slot, heard), tolerance, f"alone in slot {slot} of 3")
-            _expect_same(
+            expect_same(alone, converse(three, slot, heard), tolerance, f"alone in slot {slot} of 3")
+            expect_same(
                 alone, _beside_neighbours(three, slot, heard), tolerance, f"in slot {slot}, beside busy neighbours"
             )
         _check_idle(three, heard)
@@ -55,64 +63,14 @@ def check_frame_model(make: Make, *, frames: int = 10, tolerance: float = 1e-4) 
         _check_prefill(three, alone, heard, tolerance)
 
 
-@attrs.define(eq=False)
-class _Track:
-    """What came out of one conversation."""
-
-    time_steps: list[int] = attrs.Factory(list[int])
-    tokens: list[Int64] = attrs.Factory(list[Int64])
-    pcm: list[Float32] = attrs.Factory(list[Float32])
-
-    def add(self, result: StepResult, slot: int) -> None:
-        """Take a slot's row of a step, if something came out."""
-        if result.valid[slot]:
-            self.time_steps.append(int(result.time_step[slot]))
-            text = result.text[slot : slot + 1]
-            self.tokens.append(np.concatenate([text, result.agent[slot], result.user[slot]]))
-            self.pcm.append(result.pcm[slot].copy())
-
-
-@contextmanager
-def _made(make: Make, capacity: int) -> Generator[FrameModel]:
-    model = make(capacity)
-    try:
-        yield model
-    finally:
-        model.close()
-
-
-def _speech(spec: ModelSpec, frames: int) -> Float32:
-    """Return noise whose level rises and falls, float32 ``[frames, frame_size]``."""
-    noise = np.random.default_rng(0).normal(0, 0.1, (frames, spec.frame_size))
-    return (noise * (1 + np.sin(np.arange(frames)))[:, None]).astype(np.float32)
-
-
-def _only(model: FrameModel, slot: int, frame: Float32) -> tuple[Float32, NDArray[np.bool_]]:
-    spec = model.spec
-    pcm, active = np.zeros((spec.capacity, spec.frame_size), np.float32), np.zeros(spec.capacity, np.bool_)
-    pcm[slot], active[slot] = frame, True
-    return pcm, active
-
-
-def _continue(model: FrameModel, slot: int, heard: Sequence[Float32] | Float32, track: _Track) -> _Track:
-    for frame in heard:
-        track.add(model.step(*_only(model, slot, frame)), slot)
-    return track
-
-
-def _converse(model: FrameModel, slot: int, heard: Float32) -> _Track:
-    model.open(slot, _OPTIONS)
-    return _continue(model, slot, heard, _Track())
-
-
-def _beside_neighbours(model: FrameModel, slot: int, heard: Float32) -> _Track:
+def _beside_neighbours(model: FrameModel, slot: int, heard: Float32) -> Track:
     """Hold a conversation while the other slots start, stop and start again, and sometimes have a frame alone."""
     random = np.random.default_rng(slot)
     others = [other for other in range(model.spec.capacity) if other != slot]
     for other in others:
         model.open(other, _OTHER)
-    model.open(slot, _OPTIONS)
-    track, position = _Track(), 0
+    model.open(slot, OPTIONS)
+    track, position = Track(), 0
     while position < len(heard):
         pcm = random.normal(0, 0.2, (model.spec.capacity, model.spec.frame_size)).astype(np.float32)
         active = random.random(model.spec.capacity) < 0.6  # noqa: PLR2004 -- more often than not
@@ -171,7 +129,7 @@ def _check_codec(model: FrameModel, heard: Float32) -> None:
 
 def _check_shapes(model: FrameModel) -> None:
     spec = model.spec
-    model.open(0, _OPTIONS)
+    model.open(0, OPTIONS)
     result = model.step(np.zeros((1, spec.frame_size), np.float32), np.zeros(1, np.bool_))
     for name, dtype, shape in (
         ("valid", np.bool_, (1,)),
@@ -187,7 +145,7 @@ def _check_shapes(model: FrameModel) -> None:
     assert not result.valid.any(), "a step without active slots gave a valid row"
 
 
-def _check_track(model: FrameModel, track: _Track, heard: Float32) -> None:
+def _check_track(model: FrameModel, track: Track, heard: Float32) -> None:
     spec = model.spec
     expected = list(range(len(heard) - spec.latency_frames))
     assert track.time_steps == expected, (
@@ -206,16 +164,6 @@ def _check_track(model: FrameModel, track: _Track, heard: Float32) -> None:
     assert np.isfinite(track.pcm).all(), "the agent's audio has NaN or infinity"
 
 
-def _expect_same(one: _Track, other: _Track, tolerance: float, where: str) -> None:
-    assert one.time_steps == other.time_steps, f"{where}: time steps {other.time_steps}, not {one.time_steps}"
-    differing = [
-        step for step, a, b in zip(one.time_steps, one.tokens, other.tokens, strict=True) if not np.array_equal(a, b)
-    ]
-    assert not differing, f"{where}: other tokens than alone in slot 0 of 1, from time step {differing[0]}"
-    error = float(np.abs(np.array(one.pcm) - np.array(other.pcm)).max())
-    assert error <= tolerance, f"{where}: the agent's audio differs by {error:.2g}, more than {tolerance:.2g}"
-
-
 def _read(state: SessionState) -> SessionState:
     """Return a state with all of its tensors copied."""
     for name, value in state.metadata.items():
@@ -226,14 +174,14 @@ def _read(state: SessionState) -> SessionState:
 
 def _check_idle(model: FrameModel, heard: Float32) -> None:
     """Check that slots without a frame keep their state exactly."""
-    _converse(model, 1, heard[:4])
+    converse(model, 1, heard[:4])
     before = _read(model.export(1))
     model.open(0, _OTHER)
     model.open(2, _OTHER)
     pcm = np.repeat(heard[-1][None], 3, axis=0)
     for _ in range(4):
         model.step(pcm, np.array([True, False, True]))
-    model.prefill(0, _random_tokens(model.spec, 3))
+    model.prefill(0, random_tokens(model.spec, 3))
     after = _read(model.export(1))
     assert before.tensors.keys() == after.tensors.keys(), "export gave other tensors for a slot that was not stepped"
     for name, tensor in before.tensors.items():
@@ -241,32 +189,32 @@ def _check_idle(model: FrameModel, heard: Float32) -> None:
         assert same, f"tensor {name!r} of a slot changed while only its neighbours were stepped"
 
 
-def _check_poison(model: FrameModel, alone: _Track, heard: Float32, tolerance: float) -> None:
+def _check_poison(model: FrameModel, alone: Track, heard: Float32, tolerance: float) -> None:
     """Check that a frame of NaN hurts its own conversation at most."""
     broken = np.full((3, model.spec.frame_size), np.nan, np.float32)
-    model.open(0, _OPTIONS)
+    model.open(0, OPTIONS)
     for slot in (1, 2):
         model.open(slot, _OTHER)
-    track = _Track()
+    track = Track()
     for position, frame in enumerate(heard):
         broken[0] = frame
         track.add(model.step(broken, np.array([True, position % 2 == 0, False])), 0)
-    _expect_same(alone, track, tolerance, "beside neighbours that were fed NaN")
+    expect_same(alone, track, tolerance, "beside neighbours that were fed NaN")
     for slot in (1, 2):
-        _expect_same(alone, _converse(model, slot, heard), tolerance, "in a slot whose last conversation was fed NaN")
+        expect_same(alone, converse(model, slot, heard), tolerance, "in a slot whose last conversation was fed NaN")
 
 
-def _check_states(make: Make, model: FrameModel, alone: _Track, heard: Float32, tolerance: float) -> None:
+def _check_states(make: Make, model: FrameModel, alone: Track, heard: Float32, tolerance: float) -> None:
     for taken in (0, 1, len(heard) // 2):
-        model.open(1, _OPTIONS)
-        track = _continue(model, 1, heard[:taken], _Track())
+        model.open(1, OPTIONS)
+        track = go_on(model, 1, heard[:taken], Track())
         state = _read(model.export(1))
-        stayed = _continue(model, 1, heard[taken:], _Track(list(track.time_steps), [*track.tokens], [*track.pcm]))
-        _expect_same(alone, stayed, tolerance, f"going on after an export at frame {taken}")
-        with _made(make, 2) as elsewhere:
+        stayed = go_on(model, 1, heard[taken:], Track(list(track.time_steps), [*track.tokens], [*track.pcm]))
+        expect_same(alone, stayed, tolerance, f"going on after an export at frame {taken}")
+        with made(make, 2) as elsewhere:
             elsewhere.restore(1, state)
-            moved = _continue(elsewhere, 1, heard[taken:], track)
-        _expect_same(alone, moved, tolerance, f"restored in another model at frame {taken}")
+            moved = go_on(elsewhere, 1, heard[taken:], track)
+        expect_same(alone, moved, tolerance, f"restored in another model at frame {taken}")
     state = _read(model.export(1))
     for name, broken in (
         ("without its tensors", SessionState(metadata=state.metadata, tensors={})),
@@ -279,43 +227,28 @@ def _check_states(make: Make, model: FrameModel, alone: _Track, heard: Float32, 
         raise AssertionError(f"restoring a state {name} raised no StateError")
 
 
-def _random_tokens(spec: ModelSpec, columns: int) -> Int64:
-    """Return tokens that the model would hardly have chosen, ``[streams, columns]``."""
-    random = np.random.default_rng(columns)
-    sizes = [spec.text_vocabulary, *[spec.audio_vocabulary] * (spec.streams - 1)]
-    return np.stack([random.integers(0, size, columns) for size in sizes])
-
-
-def _prompted(model: FrameModel, tokens: Int64, columns: int, heard: Float32) -> _Track:
-    """Prefill a slot in pieces of at most so many columns, then go on with audio."""
-    model.open(2, _OPTIONS)
-    for piece in split(tokens, columns):
-        model.prefill(2, piece)
-    return _continue(model, 2, heard, _Track())
-
-
-def _check_prefill(model: FrameModel, alone: _Track, heard: Float32, tolerance: float) -> None:
+def _check_prefill(model: FrameModel, alone: Track, heard: Float32, tolerance: float) -> None:
     spec = model.spec
     ahead = heard[: min(_AHEAD, len(heard))]
-    foreign = _random_tokens(spec, 7)
-    whole = _prompted(model, foreign, 7, ahead)
+    foreign = random_tokens(spec, 7)
+    whole = prompted(model, foreign, 7, ahead)
     first = foreign.shape[1] - spec.latency_frames
     assert whole.time_steps[:1] == [first], (
         f"after a prompt of {foreign.shape[1]} columns the first time step must be {first}, not {whole.time_steps[:1]}"
     )
     for columns in (1, 2, 5):
-        pieces = _prompted(model, foreign, columns, ahead)
-        _expect_same(whole, pieces, tolerance, f"a prompt in pieces of {columns} columns, not in one")
+        pieces = prompted(model, foreign, columns, ahead)
+        expect_same(whole, pieces, tolerance, f"a prompt in pieces of {columns} columns, not in one")
     own = np.stack(alone.tokens, axis=1)
     left = own.copy()
     left[: 1 + spec.agent_streams] = UNGENERATED
-    chosen = _prompted(model, left, own.shape[1], ahead)
-    known = _prompted(model, own, own.shape[1], ahead)
-    _expect_same(known, chosen, tolerance, "a prompt of the model's own tokens, left for it to choose")
+    chosen = prompted(model, left, own.shape[1], ahead)
+    known = prompted(model, own, own.shape[1], ahead)
+    expect_same(known, chosen, tolerance, "a prompt of the model's own tokens, left for it to choose")
     _expect_slot_free(model, heard)
 
 
 def _expect_slot_free(model: FrameModel, heard: Float32) -> None:
     """Check that a prompt leaves nothing behind for the slot's next conversation."""
-    fresh = _converse(model, 2, heard)
+    fresh = converse(model, 2, heard)
     assert fresh.time_steps[0] == 0, "a slot opened after a prompt does not begin at time step 0"

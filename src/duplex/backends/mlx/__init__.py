@@ -7,9 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duplex.codec import Codec
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import MissingDependencyError, UsageError
-from duplex.frame_model import Codec, FrameModel
+from duplex.frame_model import FrameModel
 from duplex.memory import Memory
 from duplex.weight_names import WeightsLayout
 from duplex.weights_file import Header, read_header

@@ -1,4 +1,4 @@
-"""Mimi behind the :class:`duplex.frame_model.Codec` protocol: numpy in, numpy out."""
+"""Mimi behind the :class:`duplex.codec.Codec` protocol: numpy in, numpy out."""
 
 import re
 from pathlib import Path
@@ -12,9 +12,9 @@ from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.state import Call, allocate, bind, exclusive
 from duplex.backends.mlx.weights import load_mimi_weights
+from duplex.codec import CodecSpec
 from duplex.config import MimiConfig
 from duplex.errors import UsageError
-from duplex.frame_model import CodecSpec
 
 __all__ = ["MlxCodec", "load_mimi"]
 

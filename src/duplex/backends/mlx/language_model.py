@@ -19,7 +19,8 @@ from duplex.backends.mlx.state import Call, Declared, SlotState, Streaming
 from duplex.backends.mlx.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.mlx.weights import load_language_model_weights
 from duplex.config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED, SessionOptions
+from duplex.frame_model import UNGENERATED
+from duplex.options import SessionOptions
 
 __all__ = ["LanguageModel", "TimeStep", "load_language_model"]
 

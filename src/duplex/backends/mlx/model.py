@@ -24,7 +24,8 @@ from duplex.backends.mlx.prefill import LONGEST_RUN, prefill
 from duplex.backends.mlx.sampling import Plan
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
-from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
+from duplex.frame_model import ModelSpec, SessionState, StepResult
+from duplex.options import SessionOptions
 from duplex.slots import Slot, TokenLog
 
 __all__ = ["MlxFrameModel"]

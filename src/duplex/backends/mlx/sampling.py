@@ -12,7 +12,7 @@ import mlx.core as mx
 from duplex import noise
 from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.state import Declared, SlotState
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 __all__ = ["TEXT_STREAM", "Plan", "Sampler", "gumbel"]
 

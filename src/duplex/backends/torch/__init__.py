@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from duplex.codec import Codec
 from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import UsageError
-from duplex.frame_model import Codec, FrameModel
+from duplex.frame_model import FrameModel
 from duplex.memory import Memory
 from duplex.weights_file import Header
 

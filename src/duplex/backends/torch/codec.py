@@ -1,4 +1,4 @@
-"""Mimi behind the :class:`duplex.frame_model.Codec` protocol: numpy in, numpy out."""
+"""Mimi behind the :class:`duplex.codec.Codec` protocol: numpy in, numpy out."""
 
 import contextlib
 import re
@@ -15,9 +15,9 @@ from duplex.backends.torch.packing import pack
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.weights import load_weights
+from duplex.codec import CodecSpec
 from duplex.config import MimiConfig
 from duplex.errors import UsageError
-from duplex.frame_model import CodecSpec
 
 __all__ = ["TorchCodec", "load_mimi"]
 

@@ -21,7 +21,8 @@ from duplex.backends.torch.state import Call, Declared, Streaming
 from duplex.backends.torch.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.torch.weights import load_weights
 from duplex.config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED, SessionOptions
+from duplex.frame_model import UNGENERATED
+from duplex.options import SessionOptions
 
 __all__ = ["LanguageModel", "TimeStep", "load_language_model"]
 

@@ -26,7 +26,8 @@ from duplex.backends.torch.recording import RecordedFrames
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
-from duplex.frame_model import ModelSpec, SessionOptions, SessionState, StepResult
+from duplex.frame_model import ModelSpec, SessionState, StepResult
+from duplex.options import SessionOptions
 
 __all__ = ["TorchFrameModel"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from duplex import noise
 from duplex.backends.torch import kernels
 from duplex.backends.torch.state import Declared
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 __all__ = ["TEXT_STREAM", "Counters", "Sampler", "Sampling", "gumbel"]
 

@@ -14,8 +14,8 @@ import torch
 
 from duplex.atomic import atomic_write_bytes
 from duplex.checkpoint import resolve
+from duplex.codec import Codec
 from duplex.errors import UsageError
-from duplex.frame_model import Codec
 from duplex.model import load_codec
 from duplex.process.files import make_folder
 from duplex.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.frame_model import Codec
+from duplex.codec import Codec
 
 __all__ = ["RepeatEncoder"]
 

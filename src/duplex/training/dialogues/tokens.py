@@ -12,7 +12,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.frame_model import UNGENERATED, Codec
+from duplex.codec import Codec
+from duplex.frame_model import UNGENERATED
 from duplex.tokenizer import Tokenizer
 from duplex.training.dialogues.dialogue import Dialogue, Word
 

@@ -1,0 +1,69 @@
+"""What can be chosen about a conversation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+
+from duplex.arguments import real, whole
+from duplex.errors import UsageError
+
+__all__ = ["SessionOptions"]
+
+
+def _optional_whole(value: int | None, field: "attrs.Attribute[Any]") -> int | None:
+    return None if value is None else whole(field.name, value)
+
+
+def _optional_real(value: float | None, field: "attrs.Attribute[Any]") -> float | None:
+    return None if value is None else real(field.name, value)
+
+
+def _truth(value: bool, field: "attrs.Attribute[Any]") -> bool:
+    if not isinstance(value, bool | np.bool_):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{field.name} is {value!r}; give True or False")
+    return bool(value)
+
+
+_WHOLE = attrs.Converter(_optional_whole, takes_field=True)
+_REAL = attrs.Converter(_optional_real, takes_field=True)
+_TRUTH = attrs.Converter(_truth, takes_field=True)
+
+
+def _optional_range(low: float, high: float) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
+    """Accept ``None`` or a number from ``low`` to ``high``."""
+
+    def check(_: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"{attribute.name} is {value}; give a number from {low:g} to {high:g}")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class SessionOptions:
+    """How one conversation's tokens are chosen. ``None`` takes the checkpoint's own default.
+
+    A temperature of 0 is greedy; a top-k of 0 is unlimited. ``greedy`` turns both streams' temperature to 0. Without a
+    ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0.
+
+    :raises UsageError: if a value is no number, or out of range
+    """
+
+    temperature: float | None = attrs.field(default=None, converter=_REAL, validator=_optional_range(0, 100))
+    text_temperature: float | None = attrs.field(default=None, converter=_REAL, validator=_optional_range(0, 100))
+    top_k: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**31))
+    text_top_k: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**31))
+    seed: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**64 - 1))
+    greedy: bool = attrs.field(default=False, converter=_TRUTH)
+
+    def with_defaults(self, defaults: "SessionOptions") -> "SessionOptions":
+        """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""
+        filled = {
+            name: getattr(defaults, name) if getattr(self, name) is None else getattr(self, name)
+            for name in ("temperature", "text_temperature", "top_k", "text_top_k", "seed")
+        }
+        if self.greedy:
+            filled |= {"temperature": 0.0, "text_temperature": 0.0}
+        return SessionOptions(**filled, greedy=self.greedy)

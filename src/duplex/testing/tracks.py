@@ -1,0 +1,111 @@
+"""Conversations with a frame model, and what came out of them: the tools of its conformance suite."""
+
+# ruff: noqa: S101 -- a failed check is an AssertionError, as in any test
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.frame_model import FrameModel, ModelSpec, StepResult, split
+from duplex.options import SessionOptions
+
+__all__ = [
+    "OPTIONS",
+    "Make",
+    "Track",
+    "converse",
+    "expect_same",
+    "go_on",
+    "made",
+    "prompted",
+    "random_tokens",
+    "speech",
+]
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+Make = Callable[[int], FrameModel]
+
+OPTIONS = SessionOptions(temperature=0.9, text_temperature=0.8, top_k=8, text_top_k=0, seed=2**63 + 5)
+
+
+@attrs.define(eq=False)
+class Track:
+    """What came out of one conversation."""
+
+    time_steps: list[int] = attrs.Factory(list[int])
+    tokens: list[Int64] = attrs.Factory(list[Int64])
+    pcm: list[Float32] = attrs.Factory(list[Float32])
+
+    def add(self, result: StepResult, slot: int) -> None:
+        """Take a slot's row of a step, if something came out."""
+        if result.valid[slot]:
+            self.time_steps.append(int(result.time_step[slot]))
+            text = result.text[slot : slot + 1]
+            self.tokens.append(np.concatenate([text, result.agent[slot], result.user[slot]]))
+            self.pcm.append(result.pcm[slot].copy())
+
+
+@contextmanager
+def made(make: Make, capacity: int) -> Generator[FrameModel]:
+    """Give a model, and close it."""
+    model = make(capacity)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def speech(spec: ModelSpec, frames: int) -> Float32:
+    """Return noise whose level rises and falls, float32 ``[frames, frame_size]``."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (frames, spec.frame_size))
+    return (noise * (1 + np.sin(np.arange(frames)))[:, None]).astype(np.float32)
+
+
+def _only(model: FrameModel, slot: int, frame: Float32) -> tuple[Float32, NDArray[np.bool_]]:
+    spec = model.spec
+    pcm, active = np.zeros((spec.capacity, spec.frame_size), np.float32), np.zeros(spec.capacity, np.bool_)
+    pcm[slot], active[slot] = frame, True
+    return pcm, active
+
+
+def go_on(model: FrameModel, slot: int, heard: Sequence[Float32] | Float32, track: Track) -> Track:
+    """Let a slot hear frames; add what came out to its track, and return it."""
+    for frame in heard:
+        track.add(model.step(*_only(model, slot, frame)), slot)
+    return track
+
+
+def converse(model: FrameModel, slot: int, heard: Float32) -> Track:
+    """Open a slot and let it hear frames."""
+    model.open(slot, OPTIONS)
+    return go_on(model, slot, heard, Track())
+
+
+def random_tokens(spec: ModelSpec, columns: int) -> Int64:
+    """Return tokens that the model would hardly have chosen, ``[streams, columns]``."""
+    random = np.random.default_rng(columns)
+    sizes = [spec.text_vocabulary, *[spec.audio_vocabulary] * (spec.streams - 1)]
+    return np.stack([random.integers(0, size, columns) for size in sizes])
+
+
+def prompted(model: FrameModel, tokens: Int64, columns: int, heard: Float32) -> Track:
+    """Prefill a slot in pieces of at most so many columns, then go on with audio."""
+    model.open(2, OPTIONS)
+    for piece in split(tokens, columns):
+        model.prefill(2, piece)
+    return go_on(model, 2, heard, Track())
+
+
+def expect_same(one: Track, other: Track, tolerance: float, where: str) -> None:
+    """Check that two conversations gave the same tokens, and the same sound within a tolerance."""
+    assert one.time_steps == other.time_steps, f"{where}: time steps {other.time_steps}, not {one.time_steps}"
+    differing = [
+        step for step, a, b in zip(one.time_steps, one.tokens, other.tokens, strict=True) if not np.array_equal(a, b)
+    ]
+    assert not differing, f"{where}: other tokens than alone in slot 0 of 1, from time step {differing[0]}"
+    error = float(np.abs(np.array(one.pcm) - np.array(other.pcm)).max())
+    assert error <= tolerance, f"{where}: the agent's audio differs by {error:.2g}, more than {tolerance:.2g}"
