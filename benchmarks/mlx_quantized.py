@@ -45,7 +45,7 @@ def main() -> None:
         best = np.argsort(-those, axis=1)[:, :5]
         chosen = exact.argmax(axis=1)
         error = np.linalg.norm(those - exact) / np.linalg.norm(exact)
-        same, near = (best[:, 0] == chosen).mean(), (best == chosen[:, None]).any(axis=1).mean()
+        same, near = (those.argmax(axis=1) == chosen).mean(), (best == chosen[:, None]).any(axis=1).mean()
         table.add_row(kind, f"{same:.1%}", f"{near:.1%}", f"{error:.2%}")
     Console(width=100).print(table)
 

@@ -1,6 +1,7 @@
 """Write a checkpoint of random weights, in the published layout, in the shape of the built-in model or of another.
 
-    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--codec tiny|published] [--seed 0] [--gain 1.6]
+    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--codec tiny|published] [--seed 0]
+        [--gain 1.6] [--branches 1]
 
 It loads like a trained one and costs what a trained one costs, and says nothing.
 """
@@ -14,7 +15,7 @@ import numpy as np
 import sentencepiece
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gain", type=float, default=1.6, help="of the language model's matrices")
+    parser.add_argument("--branches", type=float, default=1.0, help="of what a layer adds; 0.18 is usual for 16 layers")
     parser.add_argument("--codec", choices=CODECS, default="tiny")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -66,13 +68,15 @@ def main() -> None:
     config["text_card"] = train_tokenizer(arguments.out / TOKENIZER_NAME, config["text_card"])
     codec = CODECS[arguments.codec]
     config["card"] = codec["quantizer"]["bins"]
-    write(arguments.out, config, codec, generator, arguments.gain)
+    write(arguments.out, config, codec, generator, arguments.gain, arguments.branches)
 
 
-def write(out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator, gain: float) -> None:
+def write(
+    out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator, gain: float, branches: float
+) -> None:
     """Write the two configurations and the two weights files."""
     language_model = LanguageModel(LanguageModelConfig.from_mapping(config, where="language model"))
-    randomize(language_model, generator, gain)
+    randomize(language_model, generator, gain, branches)
     mimi = Mimi(MimiConfig.from_mapping(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
     randomize(mimi, generator, gain=1.2)
     set_level(mimi, generator)
@@ -111,24 +115,20 @@ def train_tokenizer(path: Path, vocabulary: int) -> int:
     return sentencepiece.SentencePieceProcessor(str(path)).vocab_size()
 
 
-def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Return zero-mean, unit-variance noise of eight levels."""
-    levels = torch.randint(0, 8, shape, generator=generator).float()
-    return (levels - 3.5) / 2.2913
-
-
 @torch.no_grad()
-def randomize(module: nn.Module, generator: torch.Generator, gain: float) -> None:
+def randomize(module: nn.Module, generator: torch.Generator, gain: float, branches: float = 1.0) -> None:
     """Give every tensor values with which signals keep their size through the layers."""
     for name, tensor in sorted(module.state_dict().items()):
         if name.endswith("cluster_usage") or ("norm" in name and name.endswith(("weight", "alpha"))):
             tensor.fill_(1.0)
         elif name.endswith("embedding_sum"):
-            tensor.copy_(noise(tensor.shape, generator))
+            tensor.copy_(torch.randn(tensor.shape, generator=generator))
         elif name.endswith("scale"):
             tensor.fill_(0.2)
         elif tensor.dim() >= 2:
-            tensor.copy_(noise(tensor.shape, generator) * gain / tensor[0].numel() ** 0.5)
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * gain / tensor[0].numel() ** 0.5)
+            if ".layers." in name and name.endswith(("out_proj.weight", "linear_out.weight")):
+                tensor.mul_(branches)
         else:
             tensor.zero_()
 

@@ -53,7 +53,7 @@ class Linear(Matrix):
         """Multiply."""
         if self.packing is None:
             return x @ (self.weight.T if self._across is None else self._across)
-        return mx.quantized_matmul(
+        made = mx.quantized_matmul(
             x,
             self.weight,
             self.scales,
@@ -62,6 +62,7 @@ class Linear(Matrix):
             group_size=self.packing.group,
             bits=self.packing.bits,
         )
+        return made.astype(x.dtype)  # the scales may be of a finer type
 
 
 def elu(x: mx.array) -> mx.array:
