@@ -203,8 +203,8 @@ class Conversation(Dialogue):
         self._emit(self._session.hear(frame, heard))
         self._queue.pass_frame()
         if dropped:
-            seconds = dropped * self.model.spec.frame_duration
-            self._emit(self._session.lag(frame.at, self._playback.FRAMES * seconds, seconds, "agent"))
+            behind, lost = (self.model.spec.seconds(count) for count in (self._playback.LIVE_FRAMES, dropped))
+            self._emit(self._session.lag(frame.at, behind, lost, "agent"))
         # Whoever exports may be the consumer, who takes no event until that is done.
         while self._queue.full and not self._exports:
             await self._space.wait()

@@ -15,11 +15,14 @@ __all__ = ["Playback"]
 class Playback:
     """A bounded line of frames, played by a task of its own.
 
-    A transport that is busy never delays events: in real time the oldest frame that waits is dropped for the newest;
-    otherwise whoever puts frames waits.
+    A transport that is busy never delays events: in real time, when more frames wait than :attr:`LIVE_FRAMES`, the
+    oldest are dropped, all but :attr:`LEFT_FRAMES`, so that the agent is not heard late from then on; otherwise whoever
+    puts frames waits.
     """
 
     FRAMES = 60
+    LIVE_FRAMES = 12
+    LEFT_FRAMES = 2
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -41,16 +44,16 @@ class Playback:
         self._played.set()
 
     async def play(self, pcm: NDArray[np.float32]) -> int:
-        """Add a frame; return how many waiting ones were dropped for it."""
-        dropped = 0
-        while len(self._waiting) >= self.FRAMES:
-            if self._transport.realtime:
-                self._waiting.popleft()
-                dropped += 1
-            else:
-                await self._space.wait()
+        """Add a frame; return how many waiting ones were dropped."""
+        while not self._transport.realtime and len(self._waiting) >= self.FRAMES:
+            await self._space.wait()
         self._waiting.append(pcm)
         self._news.ring()
+        if not self._transport.realtime or len(self._waiting) <= self.LIVE_FRAMES:
+            return 0
+        dropped = len(self._waiting) - self.LEFT_FRAMES
+        for _ in range(dropped):
+            self._waiting.popleft()
         return dropped
 
     async def finish(self) -> None:

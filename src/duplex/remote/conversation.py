@@ -167,7 +167,7 @@ class RemoteConversation(Dialogue):
         self._queue.pass_frame()
         dropped = await self._playback.play(pcm)
         if dropped:
-            behind = Playback.FRAMES * FRAME_SECONDS
+            behind = Playback.LIVE_FRAMES * FRAME_SECONDS
             lag = Lag(sequence=_UNNUMBERED, at=at, behind=behind, dropped=dropped * FRAME_SECONDS, side="agent")
             self._emit([lag])
 
