@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -58,10 +59,34 @@ def run_server(arguments: argparse.Namespace) -> None:
             torch.set_num_threads(arguments.threads)
         model = duplex.load(arguments.model, sessions=sessions)
     with model:
-        anyio.run(
-            lambda: serve(model, Settings(queue=0), Listening(port=0), started=lambda port: print(port, flush=True)),
-            backend_options=FAST,
-        )
+        anyio.run(serve_and_tell, model, backend_options=FAST)
+
+
+async def serve_and_tell(model: duplex.Model) -> None:
+    """Print the port, and in the end the seconds of CPU that each kind of thread took meanwhile."""
+    used: dict[str, float] = {}
+    before = by_thread()
+
+    async def watch() -> None:
+        while True:
+            await anyio.sleep(1)
+            used.update({name: seconds - before.get(name, 0.0) for name, seconds in by_thread().items()})
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await serve(model, Settings(queue=0), Listening(port=0), started=lambda port: print(port, flush=True))
+        tasks.cancel_scope.cancel()
+    print(json.dumps(used), flush=True)
+
+
+def by_thread() -> dict[str, float]:
+    """Return the seconds of CPU of this process's threads; those whose names differ in a number are one."""
+    names = {thread.native_id: thread.name.rstrip("-0123456789") for thread in threading.enumerate()}
+    found: dict[str, float] = {}
+    for thread in psutil.Process().threads():
+        name = names.get(thread.id, "libraries")
+        found[name] = found.get(name, 0.0) + thread.user_time + thread.system_time
+    return found
 
 
 def watched(process: psutil.Process, callers: "subprocess.Popen[str]") -> dict[str, Any]:
@@ -92,6 +117,11 @@ def histogram(text: str, name: str, share: float, **labels: str) -> float:
     return next((edge for edge, count in buckets if count >= share * total), float("inf")) if total else 0.0
 
 
+def total(text: str, name: str) -> float:
+    """Return a figure of Prometheus' that has no labels."""
+    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+
 def mean(text: str, name: str, **labels: str) -> float:
     """Return the mean of a Prometheus histogram."""
     wanted = "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
@@ -116,11 +146,14 @@ def measure(arguments: argparse.Namespace, sessions: int) -> dict[str, Any]:
         text = metrics(port)
     finally:
         server.terminate()
+        used = _output(server).read()
         server.wait()
+    frames = total(text, "duplex_frame_latency_seconds_count")
     return {
         "sessions": sessions,
         **told,
         **figures,
+        "microseconds_a_frame": {name: 1e6 * seconds / frames for name, seconds in json.loads(used).items()},
         "loop_p99": 1000 * histogram(text, "duplex_event_loop_delay_seconds", 0.99),
         "step": 1000 * mean(text, "duplex_step_seconds"),
         "encode": 1000 * mean(text, "duplex_stage_seconds", stage="encode"),
@@ -147,6 +180,7 @@ def row(found: dict[str, Any]) -> Iterator[str]:
     yield f"{100 * found['cpu']:.0f} %, {100 * found['cpu'] / found['sessions']:.1f} %"
     yield f"{found['memory']:.0f}, {found['growth']:+.1f}"
     yield f"< {found['loop_p99']:.0f}"
+    yield "\n".join(f"{name} {used:.0f}" for name, used in found["microseconds_a_frame"].items() if used >= 1)
     yield f"{found['step']:.1f} / {found['encode']:.1f} / {found['decode']:.1f}"
 
 
@@ -170,6 +204,7 @@ def main() -> None:
         "CPU, each",
         "MiB, growth",
         "loop delay 99 %, ms",
+        "CPU µs a frame, by thread",
         "step/encode/decode, ms",
     ):
         table.add_column(name)
@@ -183,7 +218,7 @@ def main() -> None:
         table.add_row(*row(found[-1]))
         if arguments.out:
             arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    Console(width=140).print(table)
+    Console(width=160).print(table)
 
 
 if __name__ == "__main__":
