@@ -225,6 +225,23 @@ def test_a_skip_takes_only_silence_where_that_is_enough(engines):
     assert [round(frame.at / 0.08) for frame in frames] == [0, 2, 6]
 
 
+def test_a_live_seat_whose_results_nobody_takes_is_held_back_and_goes_on(engines):
+    """Whoever takes them is late: neither the results nor the frames pile up."""
+    engine = engines(capacity=2)
+    desk, other = Desk(engine, realtime=True), Desk(engine, realtime=True)
+    for index in range(100):
+        desk.seat.push(LOUD)
+        other.seat.push(LOUD)
+        other.until_frames(index + 1)  # the model has time for every frame
+    assert len([result for result in desk.seat.outbox if isinstance(result, Frame)]) <= Seat.LIVE_RESULTS_LIMIT
+    assert desk.seat.waiting <= Seat.WAITING_LIMIT
+    desk.seat.finish()
+    desk.until_kind(Finished)
+    skipped = sum(round(result.seconds / 0.08) for result in desk.results if isinstance(result, Skipped))
+    assert skipped + len(desk.frames) == 100 + desk.seat.flush
+    assert desk.frames[-1].at == pytest.approx((99 + desk.seat.flush) * 0.08)
+
+
 def test_skipped_frames_keep_the_time_line_of_a_delayed_model(engines):
     gate = Gate()
     engine = engines(on_step=gate, delays=(0, 0, 2, 0, 2))

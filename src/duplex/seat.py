@@ -1,7 +1,8 @@
 """A conversation's seat: what waits for the model, what waits to be taken, and the rules of both.
 
-A live seat whose frames wait too long is behind real time: it skips frames, silent ones first, then the oldest, and its
-conversation is told. A seat that is not live is held back while its results are not taken, and skips nothing.
+A seat is held back while its results are not taken. A live one whose frames wait too long, for that or for the model,
+is behind real time: it skips frames, silent ones first, then the oldest, and its conversation is told. One that is not
+live skips nothing.
 """
 
 import threading
@@ -102,7 +103,9 @@ class Seat:
     """Frames that may wait for the model before a live seat counts as behind."""
     WAITING_AFTER_SKIP = 2
     RESULTS_LIMIT = 32
-    """Results that may wait to be taken before a seat that is not live is held back."""
+    """Results that may wait to be taken before a seat is held back."""
+    LIVE_RESULTS_LIMIT = 8
+    """The same of a live one, whose frames then wait for the model, and are skipped."""
     SILENCE = -50.0
     """dBFS below which a frame counts as silent."""
     EXPORT_PIECE = 1 << 23
@@ -155,9 +158,9 @@ class Seat:
     def take(self) -> list[Outcome]:
         """Return, and forget, all results so far."""
         with self._engine.changed:
-            taken = list(self.outbox)
+            taken, held_back = list(self.outbox), self._full()
             self.outbox.clear()
-            if not self.realtime:  # it may have been held back
+            if held_back:
                 self._engine.stir(self)
         return taken
 
@@ -208,11 +211,14 @@ class Seat:
 
     def wants_step(self) -> bool:
         """Whether the next step can take this seat (the engine, with the lock held)."""
-        return not self.idle() and bool(self.inbox) and (self.realtime or len(self.outbox) < self.RESULTS_LIMIT)
+        return not self.idle() and bool(self.inbox) and not self._full()
 
     def has_finished(self) -> bool:
         """Whether the last frame has been answered (the engine, with the lock held)."""
         return not self.idle() and self.ending and not self.inbox
+
+    def _full(self) -> bool:
+        return len(self.outbox) >= (self.LIVE_RESULTS_LIMIT if self.realtime else self.RESULTS_LIMIT)
 
     def _catch_up(self) -> None:
         spec = self._engine.model.spec

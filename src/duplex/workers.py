@@ -48,6 +48,7 @@ class Workers:
         self._ready: dict[Schedule, list[_Job]] = {}
         """What loops have been asked to fetch and have not fetched yet."""
         self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
         self._open = False
 
     def __enter__(self) -> Self:
@@ -63,14 +64,19 @@ class Workers:
         """Begin, also again."""
         self._open = True
         for number in range(self._count):
-            threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+            thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def close(self) -> None:
         """End, once the jobs that were given are done."""
         with self._lock:
             self._open = False
-            for _ in range(self._count):
+            ending, self._threads = self._threads, []
+            for _ in ending:
                 self._jobs.put(None)
+        for thread in ending:
+            thread.join()
 
     async def run(self, code: Callable[[Given], Made], given: Given) -> Made:
         """Return ``code(given)``, computed in a thread.
@@ -94,6 +100,7 @@ class Workers:
             except Exception as error:  # noqa: BLE001 -- raised where it was asked for
                 job.error = error
             self._finish(job)
+            del job  # while the next is waited for, nobody keeps what this one held
 
     def _finish(self, job: _Job) -> None:
         with self._lock:
