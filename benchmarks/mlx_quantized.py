@@ -20,7 +20,7 @@ from duplex.backends.mlx.language_model import load_language_model
 from duplex.backends.mlx.sampling import Plan
 from duplex.backends.mlx.state import Call, allocate, bind
 from duplex.backends.mlx.weights import PACKINGS
-from duplex.frame_model import SessionOptions
+from duplex.options import SessionOptions
 
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0)
 KINDS = {

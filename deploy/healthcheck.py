@@ -1,4 +1,7 @@
-"""Exit with 0 if the server in this container lives, whether it speaks HTTP or, with --tls, HTTPS."""
+"""Exit with 0 if the server in this container lives, whether it speaks HTTP or, with --tls, HTTPS.
+
+A port other than 8998 must be given as DUPLEX_PORT, which is the server's setting too.
+"""
 
 import os
 import ssl

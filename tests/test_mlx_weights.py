@@ -228,7 +228,8 @@ def test_memory_is_looked_at_before_loading(wide, small, monkeypatch):
     headers = [checkpoint.read_header(path) for path in (found.weights, found.mimi_weights)]
 
     def size(**choice):
-        return memory.predict(found.language_model, *headers, **({"quantize": None, "sessions": 1} | choice)).total
+        chosen = {"quantize": None, "sessions": 1, "device": mx.default_device()} | choice
+        return memory.predict(found.language_model, *headers, **chosen).total
 
     whole, eight, four = (
         size(dtype="float32"),

@@ -18,6 +18,7 @@ from duplex.server.recording import Recording
 from duplex.server.settings import Settings, is_loopback
 from duplex.server.wishes import Wishes
 from duplex.testing import FakeFrameModel
+from duplex.workers import Workers
 
 TOKEN, OTHER = "a-token-of-some-length", "another-token-of-length"
 
@@ -194,10 +195,16 @@ def test_tokens_are_not_shown():
 # Recordings
 
 
-def test_a_recording_of_a_process_that_slept_for_an_hour(tmp_path):
+@pytest.fixture
+def writers():
+    with Workers("duplex-test", 1) as made:
+        yield made
+
+
+def test_a_recording_of_a_process_that_slept_for_an_hour(tmp_path, writers):
     """The hour is in the file, but neither in memory nor on the disk."""
     spec, tokens = FakeFrameModel().spec, np.zeros(2, np.int64)
-    recording = Recording(tmp_path, spec, Metrics())
+    recording = Recording(tmp_path, spec, Metrics(), writers)
     for at in (0.0, 3600.0):
         pcm = np.full(spec.frame_size, 0.25, np.float32)
         recording.record(Frame(at=at, user_pcm=pcm, agent_pcm=None, text=0, agent=tokens, user=tokens))
@@ -218,9 +225,9 @@ def frame_at(spec, at):
     return Frame(at=at, user_pcm=pcm, agent_pcm=None, text=0, agent=tokens, user=tokens)
 
 
-def test_a_recording_is_nobody_else_s(tmp_path):
+def test_a_recording_is_nobody_else_s(tmp_path, writers):
     spec = FakeFrameModel().spec
-    recording = Recording(tmp_path, spec, Metrics())
+    recording = Recording(tmp_path, spec, Metrics(), writers)
     recording.record(frame_at(spec, 0.0))
     anyio.run(within, 0.0, recording.run)
     assert recording.path.stat().st_mode & 0o777 == 0o700
@@ -231,30 +238,32 @@ async def within(seconds, run):
         await run()
 
 
-@pytest.mark.parametrize("hangs", [True, False])
-def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, hangs):
+@pytest.mark.parametrize("when", ["meanwhile", "at the end", "never"])
+def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, writers, when):
     """The folder's file system does not answer: a pipe that nobody reads stands in for the file."""
     spec, metrics = FakeFrameModel().spec, Metrics()
     monkeypatch.setattr("duplex.server.recording.LAST_SECONDS", 0.3)
-    recording = Recording(tmp_path, spec, metrics)
+    monkeypatch.setattr("duplex.server.recording.MOST_SECONDS", 0.3 if when == "meanwhile" else 60)
+    recording = Recording(tmp_path, spec, metrics, writers)
     recording.path.mkdir()
     pipe = recording.path / "events.jsonl"
-    if hangs:
+    if when != "never":
         os.mkfifo(pipe)
     recording.tell(SessionStarted(sequence=0, at=0, session_id="", model="", seed=0, sample_rate=1, frame_duration=1))
-    anyio.run(within, 0.1, recording.run)
-    assert metrics.registry.get_sample_value("duplex_recordings_lost_total") == hangs
+    anyio.run(within, 5 if when == "meanwhile" else 0.1, recording.run)
+    assert metrics.registry.get_sample_value("duplex_recordings_lost_total") == (when != "never")
     recording.record(frame_at(spec, 0.0))
-    assert len(recording._frames) == (not hangs)
-    if hangs:
-        with pipe.open() as reader:  # the thread that was left behind ends
+    assert len(recording._frames) == (when == "never")
+    if when != "never":
+        with pipe.open() as reader:  # the thread that was left behind goes on
             reader.read()
 
 
-def test_what_waits_for_a_disk_is_bounded(tmp_path):
-    spec, metrics = FakeFrameModel().spec, Metrics()
-    recording = Recording(tmp_path, spec, metrics)
-    for index in range(760):
+def test_what_is_taken_out_is_written_though_the_call_ends(tmp_path, writers):
+    spec = FakeFrameModel().spec
+    recording = Recording(tmp_path, spec, Metrics(), writers)
+    for index in range(5):
         recording.record(frame_at(spec, spec.seconds(index)))
-    assert metrics.registry.get_sample_value("duplex_recordings_lost_total") == 1
-    assert not recording._frames
+        anyio.run(within, 0.0, recording.run)
+    with wave.open(str(recording.path / "dialogue.wav")) as file:
+        assert file.getnframes() == 5 * spec.frame_size

@@ -204,7 +204,7 @@ class Conversation(Dialogue):
         self._queue.pass_frame()
         if dropped:
             behind, lost = (self.model.spec.seconds(count) for count in (self._playback.LIVE_FRAMES, dropped))
-            self._emit(self._session.lag(frame.at, behind, lost, "agent"))
+            self._emit(self._session.lag(frame.at - behind, behind, lost, "agent"))
         # Whoever exports may be the consumer, who takes no event until that is done.
         while self._queue.full and not self._exports:
             await self._space.wait()

@@ -1,5 +1,6 @@
 """Who speaks in the frames of many conversations: asked beside their event loops."""
 
+import copy
 from collections import deque
 from collections.abc import Sequence
 
@@ -13,6 +14,9 @@ from duplex.voice_activity import SileroVoiceActivity, VoiceActivity
 from duplex.workers import Workers
 
 __all__ = ["Detecting"]
+
+CLOSE_SECONDS = 5.0
+"""That the last detector may take."""
 
 
 @attrs.define(eq=False)
@@ -42,7 +46,7 @@ class Detecting:
 
     def close(self) -> None:
         """End the thread, once it has answered."""
-        self._workers.close()
+        self._workers.close(CLOSE_SECONDS)
 
     def _answered(self, question: _Question) -> Heard:
         """Answer all that wait, unless this one was among those who did before."""
@@ -55,7 +59,7 @@ class Detecting:
     def _answer(self, questions: Sequence[_Question]) -> None:
         together: dict[SileroNetwork, list[tuple[SileroVoiceActivity, _Question]]] = {}
         for question in questions:
-            if isinstance(question.voice, SileroVoiceActivity):
+            if type(question.voice) is SileroVoiceActivity:  # one that was derived from it may hear otherwise
                 together.setdefault(question.voice.network, []).append((question.voice, question))
                 continue
             try:
@@ -71,7 +75,7 @@ def _ask_together(asked: Sequence[tuple[SileroVoiceActivity, _Question]]) -> Non
         answers = SileroVoiceActivity.hear_together([(voice, question.frame) for voice, question in asked])
     except Exception as error:  # noqa: BLE001 -- as above
         for _, question in asked:
-            question.error = error
+            question.error = copy.copy(error)  # each is raised in a place of its own
         return
     for (_, question), answer in zip(asked, answers, strict=True):
         question.answer = _heard(question, answer)

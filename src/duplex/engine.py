@@ -111,7 +111,7 @@ class Engine:
 
     @contextmanager
     def observed(self, observer: Observer) -> Generator[None]:
-        """Have an observer told of every step, in a ``with`` block."""
+        """Have an observer told of every step, in a ``with`` block; of the last one perhaps just after it."""
         with self.changed:
             self._observers.append(observer)
         try:

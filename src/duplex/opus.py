@@ -83,7 +83,8 @@ class OpusReader:
             raise AudioError(
                 f"Opus of {channels} channels, version {version}, mapping {mapping} cannot be read; send one channel"
             )
-        self._decoder = Decoder(self._rate)
+        if self._headers:  # a second stream
+            self._decoder = Decoder(self._rate)
         self._headers = 1
 
 

@@ -4,6 +4,7 @@ from collections import deque
 
 import anyio
 import numpy as np
+from anyio.lowlevel import checkpoint
 from numpy.typing import NDArray
 
 from duplex.transport import Transport
@@ -45,6 +46,8 @@ class Playback:
 
     async def play(self, pcm: NDArray[np.float32]) -> int:
         """Add a frame; return how many waiting ones were dropped."""
+        if self._transport.realtime:
+            await checkpoint()  # a transport that is free takes each frame of a burst
         while not self._transport.realtime and len(self._waiting) >= self.FRAMES:
             await self._space.wait()
         self._waiting.append(pcm)

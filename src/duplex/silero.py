@@ -27,13 +27,10 @@ STRIDE = 128
 
 
 class SileroNetwork:
-    """The network, on many windows side by side, up to what remembers.
+    """The network, on many windows side by side, up to what remembers. ``weights`` are by their published names."""
 
-    ``weights`` are the published ones, by name, each arranged for products with row vectors.
-    """
-
-    def __init__(self, published: Mapping[str, Float32]) -> None:
-        self._weights = _arranged(published)
+    def __init__(self, weights: Mapping[str, Float32]) -> None:
+        self._weights = _arranged(weights)
         self.width = self._weights["lstm.weight_hh"].shape[0]
 
     def probabilities(self, windows: Float32, counts: Sequence[int], memories: Float32) -> list[float]:

@@ -22,7 +22,10 @@ Float32 = NDArray[np.float32]
 
 
 class VoiceActivity(Protocol):
-    """A detector of the user's speech in one conversation."""
+    """A detector of the user's speech in one conversation.
+
+    ``hear`` is called in another thread than the rest, never at the same time.
+    """
 
     @property
     def window(self) -> float:

@@ -62,21 +62,25 @@ class Workers:
 
     def start(self) -> None:
         """Begin, also again."""
-        self._open = True
-        for number in range(self._count):
-            thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
-            self._threads.append(thread)
+        threads = [
+            threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
+            for number in range(self._count)
+        ]
+        with self._lock:
+            self._open, self._threads = True, threads
+        for thread in threads:
             thread.start()
 
-    def close(self) -> None:
-        """End, once the jobs that were given are done."""
+    def close(self, wait: float = 0.0) -> None:
+        """Let the threads end once the jobs that were given are done; wait for each at most so many seconds."""
         with self._lock:
             self._open = False
             ending, self._threads = self._threads, []
             for _ in ending:
                 self._jobs.put(None)
         for thread in ending:
-            thread.join()
+            if thread is not threading.current_thread():
+                thread.join(wait)
 
     async def run(self, code: Callable[[Given], Made], given: Given) -> Made:
         """Return ``code(given)``, computed in a thread.
@@ -86,7 +90,7 @@ class Workers:
         job = _Job(code, given, into_this_loop())
         with self._lock:
             if not self._open:
-                raise ClosedError("the model has been closed; load it again")
+                raise ClosedError("what computes this has been closed; load the model again")
             self._jobs.put(job)
         await job.done.wait()
         if job.error is not None:

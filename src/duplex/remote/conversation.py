@@ -168,7 +168,9 @@ class RemoteConversation(Dialogue):
         dropped = await self._playback.play(pcm)
         if dropped:
             behind = Playback.LIVE_FRAMES * FRAME_SECONDS
-            lag = Lag(sequence=_UNNUMBERED, at=at, behind=behind, dropped=dropped * FRAME_SECONDS, side="agent")
+            lag = Lag(
+                sequence=_UNNUMBERED, at=at - behind, behind=behind, dropped=dropped * FRAME_SECONDS, side="agent"
+            )
             self._emit([lag])
 
     def _hear_record(self, payload: bytes) -> None:

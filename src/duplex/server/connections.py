@@ -10,12 +10,14 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-__all__ = ["HttpConnection", "WebSocketConnection"]
+__all__ = ["MOST_UNSENT", "HttpConnection", "WebSocketConnection"]
 
 REQUEST_SECONDS = 30.0
 """That a connection may take for its first answer, and from each answer to the next."""
 CLOSE_SECONDS = 12.0
 """That a websocket may take to close; uvicorn waits 10 for the other side's goodbye."""
+MOST_UNSENT = 1 << 13
+"""Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
 MOST_UNREAD = 1 << 20
 """Bytes that may wait to be sent to one who keeps sending pings."""
 
@@ -56,6 +58,11 @@ class HttpConnection(H11Protocol):
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """A websocket."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
+        """Begin."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=MOST_UNSENT)
 
     def handle_ping(self) -> None:
         """Answer a ping; nothing else holds back who sends them and does not read."""

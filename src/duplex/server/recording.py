@@ -5,26 +5,25 @@
     <folder>/<time>-<number>/dialogue.wav    stereo 16 bit, user left, agent right, on one time line
     <folder>/<time>-<number>/events.jsonl    every event but audio, one JSON object a line
 
-A disk that refuses ends the recording, never the conversation.
+A disk that refuses, or does not answer, ends the recording, never the conversation.
 """
 
 import json
 import logging
 import secrets
 import struct
-import threading
 import time
 from collections import deque
 from pathlib import Path
 
 import anyio
 import numpy as np
-from anyio.to_thread import run_sync
 
 from duplex.audio import to_int16
 from duplex.events import Event, as_record
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
+from duplex.workers import Workers
 
 __all__ = ["Recording"]
 
@@ -32,8 +31,8 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN = 1.0
 """Between two writes: what a crash may cost."""
-MOST_WAITING = 60.0
-"""Seconds of sound that may wait for a disk that does not answer."""
+MOST_SECONDS = 60.0
+"""That a disk may take to answer; what is said meanwhile waits in memory."""
 LAST_SECONDS = 10.0
 """That the last write may take."""
 _CHANNELS = 2
@@ -45,55 +44,64 @@ _MOST_BYTES = 2**32 - 2**20
 
 
 class Recording:
-    """The recorder of one conversation. :meth:`record` and :meth:`tell` only remember; :meth:`run` writes."""
+    """The recorder of one conversation. :meth:`record` and :meth:`tell` only remember; :meth:`run` has it written.
 
-    def __init__(self, folder: Path, spec: ModelSpec, metrics: Metrics) -> None:
+    ``writers`` is the one thread that writes all recordings.
+    """
+
+    def __init__(self, folder: Path, spec: ModelSpec, metrics: Metrics, writers: Workers) -> None:
         self.path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         self._spec = spec
         self._metrics = metrics
+        self._writers = writers
         self._frames: list[Frame] = []
         self._lines: list[str] = []
         self._taken: deque[tuple[list[Frame], list[str]]] = deque()
-        self._writing = threading.Lock()
-        self._lost = False
+        self._refused: str | None = None
+        """What the disk said."""
+        self._lost: str | None = None
+        """Why nothing more is written."""
 
     def record(self, frame: Frame) -> None:
         """Take a time step."""
-        if not self._lost:
+        if self._lost is None:
             self._frames.append(frame)
-            if self._spec.seconds(len(self._frames)) > MOST_WAITING:
-                self._lose("the disk does not answer")
 
     def tell(self, event: Event) -> None:
         """Take an event."""
-        if not self._lost:
+        if self._lost is None:
             self._lines.append(json.dumps(as_record(event), ensure_ascii=False) + "\n")
 
     async def run(self) -> None:
         """Write every second, until cancelled; then write the rest."""
         try:
-            while not self._lost:
-                await self._flush()
+            while self._lost is None:
+                await self._flush(MOST_SECONDS)
                 await anyio.sleep(SECONDS_BETWEEN)
         finally:
-            with anyio.move_on_after(LAST_SECONDS, shield=True) as patience:
-                await self._flush()
-            if patience.cancelled_caught:
-                self._lose("the disk does not answer")
+            if self._lost is None:
+                with anyio.CancelScope(shield=True):
+                    await self._flush(LAST_SECONDS)
 
-    async def _flush(self) -> None:
+    async def _flush(self, seconds: float) -> None:
+        """Have what was gathered written, within so many seconds; what is taken out is, also when the call ends."""
         self._taken.append((self._frames, self._lines))
         self._frames, self._lines = [], []
-        # A thread that is abandoned, because the call ends or the disk hangs, writes on.
-        await run_sync(self._write_taken, abandon_on_cancel=True)
+        with anyio.move_on_after(seconds) as patience:
+            await self._writers.run(self._write_taken, self._taken)
+        self._lost = self._refused or ("the disk does not answer" if patience.cancelled_caught else None)
+        if self._lost is not None:
+            self._frames, self._lines = [], []
+            self._metrics.lost_recordings.inc()
+            log.error("recording %s is incomplete: %s", self.path, self._lost)
 
-    def _write_taken(self) -> None:
-        with self._writing:
-            while self._taken and not self._lost:
-                try:
-                    self._write(*self._taken.popleft())
-                except OSError as error:
-                    self._lose(error.strerror or str(error))
+    def _write_taken(self, taken: deque[tuple[list[Frame], list[str]]]) -> None:
+        """Write, in the writers' thread."""
+        while taken and self._refused is None:
+            try:
+                self._write(*taken.popleft())
+            except OSError as error:
+                self._refused = error.strerror or str(error)
 
     def _write(self, frames: list[Frame], lines: list[str]) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # what people say is nobody else's
@@ -102,15 +110,6 @@ class Recording:
                 file.writelines(lines)
         if frames:
             self._append(frames)
-
-    def _lose(self, reason: str) -> None:
-        """End the recording, in any thread."""
-        if not self._lost:
-            self._lost = True
-            self._frames, self._lines = [], []
-            self._taken.clear()
-            self._metrics.lost_recordings.inc()
-            log.error("recording %s ended: %s; the conversation goes on", self.path, reason)
 
     def _append(self, frames: list[Frame]) -> None:
         """Add to the wav file, then tell its new length in its header: it is whole again after each call."""

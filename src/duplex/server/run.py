@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 from duplex.errors import ServerError, UsageError
 from duplex.model import Model
 from duplex.server.app import app
-from duplex.server.connections import HttpConnection, WebSocketConnection
+from duplex.server.connections import MOST_UNSENT, HttpConnection, WebSocketConnection
 from duplex.server.service import Service
 from duplex.server.settings import Settings, is_loopback, not_negative
 from duplex.wakeup import Wakeup
@@ -76,6 +76,8 @@ async def serve(
     started: Callable[[int], None] | None = None,
 ) -> None:
     """Serve on asyncio until SIGTERM or SIGINT, or until cancelled. ``started`` is told the port that is listened on.
+
+    Meanwhile numpy's matrix products are of one thread each, in all of the process.
 
     :raises UsageError: if others could reach the server and no token is wanted
     :raises ServerError: if the address is taken, or the certificate cannot be read
@@ -166,6 +168,8 @@ def _bound(where: Listening) -> socket.socket:
         raise ServerError(
             f"{where.host}:{where.port} cannot be listened on ({reason}); choose another --host or --port"
         ) from None
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows; a connection has it from here
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
     # asyncio sends small messages at once on sockets that say they are TCP, and only on those. On the others a message
     # waits until the caller acknowledges the one before it, which it does with its next message, a frame later.
     return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())

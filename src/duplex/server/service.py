@@ -40,6 +40,7 @@ class Service:
         self.tickets = Tickets()
         self.metrics = Metrics()
         self.coders = Workers("duplex-coding", os.cpu_count() or 1)
+        self.writers = Workers("duplex-recording", 1)
         self.changed = Bell()
         """Rung when somebody comes or goes."""
         self._calls: set[OpenCall] = set()
@@ -53,12 +54,13 @@ class Service:
     def recording(self) -> Recording | None:
         """Return the recorder of a new conversation, if there shall be one."""
         folder = self.settings.record
-        return None if folder is None else Recording(folder, self.model.spec, self.metrics)
+        return None if folder is None else Recording(folder, self.model.spec, self.metrics, self.writers)
 
     def enter(self, call: OpenCall) -> None:
         """Count a call. Threads run, and the model is watched, only meanwhile: a server that is gone leaves nothing."""
         if not self._calls:
             self._watching.enter_context(self.coders)
+            self._watching.enter_context(self.writers)
             self._watching.enter_context(self.model.engine.observed(self.metrics))
         self._calls.add(call)
         self.update()

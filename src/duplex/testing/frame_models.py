@@ -25,7 +25,6 @@ from duplex.testing.tracks import (
 __all__ = ["check_frame_model"]
 
 Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 
 _OTHER = SessionOptions(temperature=0.0, text_temperature=1.0, top_k=0, text_top_k=3, seed=1)
 _AHEAD = 6

@@ -65,17 +65,14 @@ def speech(spec: ModelSpec, frames: int) -> Float32:
     return (noise * (1 + np.sin(np.arange(frames)))[:, None]).astype(np.float32)
 
 
-def _only(model: FrameModel, slot: int, frame: Float32) -> tuple[Float32, NDArray[np.bool_]]:
+def go_on(model: FrameModel, slot: int, heard: Sequence[Float32] | Float32, track: Track) -> Track:
+    """Let a slot hear frames, each in the same array; add what came out to its track, and return it."""
     spec = model.spec
     pcm, active = np.zeros((spec.capacity, spec.frame_size), np.float32), np.zeros(spec.capacity, np.bool_)
-    pcm[slot], active[slot] = frame, True
-    return pcm, active
-
-
-def go_on(model: FrameModel, slot: int, heard: Sequence[Float32] | Float32, track: Track) -> Track:
-    """Let a slot hear frames; add what came out to its track, and return it."""
+    active[slot] = True
     for frame in heard:
-        track.add(model.step(*_only(model, slot, frame)), slot)
+        pcm[slot] = frame
+        track.add(model.step(pcm, active), slot)
     return track
 
 

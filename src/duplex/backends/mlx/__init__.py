@@ -146,8 +146,9 @@ def predict_memory(
     check(device, dtype, quantize, cache_dtype)
     from duplex.backends.mlx.memory import predict  # noqa: PLC0415 -- only who asks for it needs mlx
 
-    numbers = _numbers(dtype, _device(device))
-    return predict(config, *headers, dtype=numbers, quantize=quantize, sessions=sessions)
+    place = _device(device)
+    numbers = _numbers(dtype, place)
+    return predict(config, *headers, dtype=numbers, quantize=quantize, sessions=sessions, device=place)
 
 
 def convert_weights(

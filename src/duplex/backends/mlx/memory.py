@@ -32,20 +32,30 @@ def check_memory(
 
     :raises UsageError: telling what would fit
     """
-    wanted = predict(config, weights, mimi, dtype=dtype, quantize=quantize, sessions=sessions)
+    wanted = predict(config, weights, mimi, dtype=dtype, quantize=quantize, sessions=sessions, device=device)
     kinds = [None] if _packed(weights) else [None, "int8", "int4"]
-    smaller = (predict(config, weights, mimi, dtype="bfloat16", quantize=kind, sessions=1) for kind in kinds)
+    smaller = (
+        predict(config, weights, mimi, dtype="bfloat16", quantize=kind, sessions=1, device=device) for kind in kinds
+    )
     check_fits(wanted, available(device), "the GPU" if device.type == mx.gpu else "the machine", smaller)
 
 
 def predict(
-    config: LanguageModelConfig, weights: Header, mimi: Header, *, dtype: str, quantize: str | None, sessions: int
+    config: LanguageModelConfig,
+    weights: Header,
+    mimi: Header,
+    *,
+    dtype: str,
+    quantize: str | None,
+    sessions: int,
+    device: mx.Device,
 ) -> Memory:
-    """Return what a model of these files takes, loaded so; files that are quantized stay as they are."""
-    if _packed(weights):
-        size = float(sum(weights.bytes.values()))
+    """Return what a model of these files takes, loaded so; files that are quantized stay so."""
+    scale = _BYTES["float32" if device.type == mx.cpu else dtype]
+    if _packed(weights):  # all but the packed words are, nearly, scales and offsets
+        size = sum(4 * count if kind == "U32" else scale * count for kind, count in weights.elements.items())
     else:
-        size = sum(weights.elements.values()) * (_BYTES[dtype] if quantize is None else _quantized(quantize, dtype))
+        size = sum(weights.elements.values()) * (_BYTES[dtype] if quantize is None else _quantized(quantize, scale))
     size += 4 * sum(mimi.elements.values())
     past = 2 * config.num_layers * config.dim * (config.context + LONGEST_RUN) * _BYTES[dtype]
     how = f"quantize='{quantize}'" if quantize else f"dtype='{dtype}'"
@@ -65,7 +75,7 @@ def _packed(weights: Header) -> bool:
     return "U32" in weights.bytes
 
 
-def _quantized(quantize: str, dtype: str) -> float:
-    """Return the bytes of a weight with its share of scales and offsets."""
+def _quantized(quantize: str, scale: int) -> float:
+    """Return the bytes of a weight with its share of scales and offsets, of so many bytes each."""
     packing = PACKINGS[quantize]
-    return packing.bits / 8 + 2 * _BYTES[dtype] / packing.group
+    return packing.bits / 8 + 2 * scale / packing.group

@@ -60,12 +60,12 @@ def load_language_model_weights(
         return
     if found is not None:
         _make_room(model, found, {name.removesuffix(".scales") for name in stored.names if name.endswith(".scales")})
-    wanted, kinds = dict(parameters(model)), _scale_kinds(model)
+    wanted, fine = dict(parameters(model)), _finely_scaled(model)
     check_names(path, stored.names, wanted)
     for name, array in wanted.items():
         value = stored.read(name, array.shape, packed=array.dtype == mx.uint32)
         whole, _, last = name.rpartition(".")
-        kind = kinds.get(f"{whole}.weight", dtype) if last in ("scales", "biases") else dtype
+        kind = mx.float32 if last in ("scales", "biases") and f"{whole}.weight" in fine else dtype
         _put(model, name, value if value.dtype == mx.uint32 else value.astype(kind))
 
 
@@ -92,7 +92,7 @@ def _load_torch_layout(
     for name, piece in pieces.items():
         together[piece.name].append(name)
     packed = {f"{name}.weight" for name, matrix in _matrices(model) if matrix.packing is not None}
-    kinds = _scale_kinds(model)
+    fine = _finely_scaled(model)
     for source, names in together.items():
         rows, *rest = shapes[names[0]]
         if source.endswith(".alpha"):
@@ -106,19 +106,20 @@ def _load_torch_layout(
                 continue
             weight, scales, biases = quantized(part, packing)
             _put(model, name, weight)
-            _put(model, name.replace(".weight", ".scales"), scales.astype(kinds.get(name, dtype)))
-            _put(model, name.replace(".weight", ".biases"), biases.astype(kinds.get(name, dtype)))
+            kind = mx.float32 if name in fine else dtype
+            _put(model, name.replace(".weight", ".scales"), scales.astype(kind))
+            _put(model, name.replace(".weight", ".biases"), biases.astype(kind))
 
 
-def _scale_kinds(model: nn.Module) -> dict[str, mx.Dtype]:
+def _finely_scaled(model: nn.Module) -> set[str]:
     """Return the weights whose scales are float32 whatever the model computes in.
 
     MLX's product with quantized weights adds up in the scales' type, on a CPU in bfloat16 too: it is then off by 4 to
     6 %, several times what 8 bits are.
     """
     if mx.default_device() != mx.Device(mx.cpu):
-        return {}
-    return {f"{name}.weight": mx.float32 for name, matrix in _matrices(model) if isinstance(matrix, Linear)}
+        return set()
+    return {f"{name}.weight" for name, matrix in _matrices(model) if isinstance(matrix, Linear)}
 
 
 def _packing_of(model: nn.Module, stored: Stored) -> Packing | None:
