@@ -51,10 +51,13 @@ def server(model: str, sessions: int) -> Iterator[str]:
     options = ["--model", model, "--sessions", str(sessions), "--deterministic", "--port", "0", "--queue", "0"]
     process = subprocess.Popen([sys.executable, "-m", "duplex", "serve", *options], stderr=subprocess.PIPE, text=True)
     try:
-        told = cast("IO[str]", process.stderr).readline()
-        if not (port := re.search(r":(\d+)\s*$", told)):
-            sys.exit(told + process.communicate()[1])
-        yield f"ws://127.0.0.1:{port.group(1)}"
+        said = ""
+        for line in cast("IO[str]", process.stderr):
+            said += line
+            if port := re.search(r" listens at .*:(\d+)\s*$", line):
+                yield f"ws://127.0.0.1:{port.group(1)}"
+                return
+        sys.exit(said)
     finally:
         process.terminate()
         process.communicate()
