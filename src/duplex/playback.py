@@ -16,14 +16,16 @@ __all__ = ["Playback"]
 class Playback:
     """A bounded line of frames, played by a task of its own.
 
-    A transport that is busy never delays events: in real time, when more frames wait than :attr:`LIVE_FRAMES`, the
-    oldest are dropped, all but :attr:`LEFT_FRAMES`, so that the agent is not heard late from then on; otherwise whoever
-    puts frames waits.
+    A transport that is busy never delays events: in real time the oldest that wait are dropped, so that the agent is
+    not heard late from then on; otherwise whoever puts frames waits.
     """
 
     FRAMES = 60
+    """That may wait for a transport that is not live."""
     LIVE_FRAMES = 12
+    """That may wait for a live one, a second of sound."""
     LEFT_FRAMES = 2
+    """That are left of more."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -48,13 +50,14 @@ class Playback:
         """Add a frame; return how many waiting ones were dropped."""
         if self._transport.realtime:
             await checkpoint()  # a transport that is free takes each frame of a burst
-        while not self._transport.realtime and len(self._waiting) >= self.FRAMES:
-            await self._space.wait()
+            late = len(self._waiting) >= self.LIVE_FRAMES
+        else:
+            while len(self._waiting) >= self.FRAMES:
+                await self._space.wait()
+            late = False
         self._waiting.append(pcm)
         self._news.ring()
-        if not self._transport.realtime or len(self._waiting) <= self.LIVE_FRAMES:
-            return 0
-        dropped = len(self._waiting) - self.LEFT_FRAMES
+        dropped = len(self._waiting) - self.LEFT_FRAMES if late else 0
         for _ in range(dropped):
             self._waiting.popleft()
         return dropped
