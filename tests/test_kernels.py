@@ -1,5 +1,6 @@
 """Kernels compute what the plain path computes: on a GPU where there is one, else by Triton's interpreter."""
 
+import copy
 import os
 
 import numpy as np
@@ -9,15 +10,20 @@ from torch.nn import functional
 
 from duplex import noise
 from duplex.backends.torch import kernels
+from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
+from duplex.backends.torch.linear import Around
+from duplex.backends.torch.norm import LayerNorm, RmsNorm
 from duplex.backends.torch.quantize import Quantized
-from duplex.backends.torch.sampling import Counters, _choose, _words
+from duplex.backends.torch.quantizer import Codebook
+from duplex.backends.torch.sampling import Counters, _choose, gumbel
+from duplex.backends.torch.state import Call, Rows, SlotState, bind
 from duplex.frame_model import ZERO
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from duplex.backends.torch.kernels import attention, choice, embedding, linear, pointwise
+from duplex.backends.torch.kernels import attention, choice, codebooks, embedding, few, many, pointwise
 from duplex.backends.torch.kernels import noise as noise_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -34,12 +40,8 @@ def random(*shape):
 
 @pytest.mark.parametrize("width", [96, 256])
 def test_norm(width):
-    x, added, alpha = random(3, 5, width), random(3, 5, width), random(1, 1, width)
-    _, normed = pointwise.norm(x, None, alpha, 1e-8)
-    torch.testing.assert_close(normed, functional.rms_norm(x, (width,), alpha[0, 0], 1e-8))
-    summed, normed = pointwise.norm(x, added, alpha, 1e-8)
-    torch.testing.assert_close(summed, x + added)
-    torch.testing.assert_close(normed, functional.rms_norm(x + added, (width,), alpha[0, 0], 1e-8))
+    x, alpha = random(3, 5, width), random(1, 1, width)
+    torch.testing.assert_close(pointwise.norm(x, alpha, 1e-8), functional.rms_norm(x, (width,), alpha[0, 0], 1e-8))
 
 
 def test_gate():
@@ -50,26 +52,54 @@ def test_gate():
 def test_noise():
     keys = torch.tensor([noise.round_keys(2**63 + 5), noise.round_keys(7)], device=DEVICE)
     step, counters = torch.tensor([3, 100_000], device=DEVICE), Counters.of([900, 37, 512], torch.device(DEVICE))
-    drawn = noise_kernel.words(keys, step, counters.streams, counters.blocks)
-    assert torch.equal(drawn, _words(keys, step, counters))
+    drawn = noise_kernel.gumbel(keys, step, counters.streams, counters.blocks)
+    wanted = torch.cat(gumbel(keys, step, counters), dim=1)
+    starts = [0, 900, 900 + 40]
+    found = [drawn[:, start : start + size] for start, size in zip(starts, counters.sizes, strict=True)]
+    torch.testing.assert_close(torch.cat(found, dim=1), wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 20, 70])
-@pytest.mark.parametrize("kind", ["int8", "fp8", "int4"])
-def test_products(rows, kind):
+def weight_of(kind, outs, width):
     if kind == "fp8" and DEVICE == "cuda" and torch.cuda.get_device_capability() < (8, 9):
         pytest.skip("the GPU has no 8-bit floating numbers")
-    weight, x = Quantized.of(random(100, 384), kind), random(rows, 384)
-    product = linear.product4 if kind == "int4" else linear.product8
-    torch.testing.assert_close(
-        product(x, weight.data, weight.scale), x @ weight.wide(torch.float32).T, rtol=1e-4, atol=1e-3
+    weight = random(outs, width) / width**0.5
+    return weight if kind == "float" else Quantized.of(weight, kind)
+
+
+def wide(weight):
+    return weight if isinstance(weight, torch.Tensor) else weight.wide(torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8", "int4"])
+@pytest.mark.parametrize("rows", [3, 70])
+def test_products(rows, kind):
+    weight, x, onto = weight_of(kind, 100, 384), random(rows, 384), random(rows, 100)
+    torch.testing.assert_close(many.product(x, weight), x @ wide(weight).T, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(many.product(x, weight, onto), x @ wide(weight).T + onto, rtol=1e-4, atol=1e-4)
+
+
+NORMS = {"none": None, "rms": RmsNorm(192), "layer": LayerNorm(192)}
+
+
+@pytest.mark.parametrize("kind", ["float", "int8", "int4"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("rows", "after"), [(1, "gate"), (2, "gate"), (1, "gelu"), (2, "scale"), (2, "bias")])
+def test_products_of_few_rows(rows, kind, norm, after):
+    weight, x = weight_of(kind, 60, 192), random(rows, 192)
+    norms = copy.deepcopy(NORMS[norm])
+    if norms is not None:
+        norms = norms.to(DEVICE).requires_grad_(requires_grad=False)
+        for parameter in norms.parameters():
+            parameter.normal_(1, 0.3)
+    around = Around(
+        norm=norms,
+        activation=after if after in ("gate", "gelu") else None,
+        scale=random(60) if after == "scale" else None,
+        onto=random(rows, 30 if after == "gate" else 60),
     )
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_products_of_few_rows(rows):
-    x, weight = random(rows, 200), random(30, 200)
-    torch.testing.assert_close(linear.product(x, weight), x @ weight.T, rtol=1e-4, atol=1e-4)
+    bias = random(60) if after == "bias" else None
+    product = functional.linear(x if norms is None else norms(x), wide(weight), bias)
+    torch.testing.assert_close(few.product(x, weight, bias, around), around.finish(product), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("vocabulary", [37, 300])
@@ -124,14 +154,15 @@ def test_attention_over_a_ring(batch, positions, context, frames, quantized, tol
     cache = torch.zeros(5, 2, heads, context, width, dtype=torch.int8 if quantized else torch.float32, device=DEVICE)
     scale = torch.zeros(5, 2, heads, context, 1, device=DEVICE) if quantized else None
     at = torch.zeros(batch, dtype=torch.int64, device=DEVICE)
+    arrived = torch.zeros(batch * positions * heads, dtype=torch.int32, device=DEVICE)
     keys, values = random(batch, 0, heads, width), random(batch, 0, heads, width)
     for _ in range(frames):
         projected = random(batch, positions, 3, heads, width)
         turns = rotation(at, positions, width)
-        place = (cache, scale, slots, at)
-        query = attention.store(projected, torch.view_as_real(turns).flatten(-2).contiguous(), *place)
-        found = attention.attend(query, *place, context=context, per_frame=positions)
-        torch.testing.assert_close(query, rotated(projected[:, :, 0], turns), rtol=1e-4, atol=1e-5)
+        turned = torch.view_as_real(turns).flatten(-2).contiguous()
+        found = attention.attend(projected, turned, cache, scale, slots, at, arrived, context=context)
+        assert not arrived.any()
+        query = rotated(projected[:, :, 0], turns)
         keys = torch.cat([keys, rotated(projected[:, :, 1], turns)], dim=1)
         values = torch.cat([values, projected[:, :, 2]], dim=1)
         end, first = keys.shape[1], max(0, keys.shape[1] - context)
@@ -156,10 +187,57 @@ def test_attention_over_a_short_past():
         torch.testing.assert_close(found, wanted.flatten(1))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_codes(count):
+    """Two rows through a chain of codebooks whose size no number of programs divides, one entry there twice."""
+    chain = [Codebook(150, 20).to(DEVICE) for _ in range(count)]
+    for codebook in chain:
+        codebook.embedding_sum.copy_(random(150, 20))
+        codebook.embedding_sum[7] = codebook.embedding_sum[100]
+        codebook.prepare()
+    x, wanted = random(2, 20), []
+    x[1] = left = chain[0].entries[100] + sum(0.1 * codebook.entries[3] for codebook in chain[1:])
+    left = x
+    for codebook in chain:
+        wanted.append(codebook.encode(left))
+        left = left - codebook.decode(wanted[-1])
+    found = codebooks.nearest(x, [each.entries for each in chain], [each.offsets for each in chain])
+    assert torch.equal(found, torch.stack(wanted, dim=1))
+    assert found[1, 0] == 7
+
+
+@pytest.mark.parametrize(
+    ("make", "positions"),
+    [
+        (lambda: CausalConv1d(5, 3, 7), 40),
+        (lambda: CausalConv1d(5, 3, 7), 2),
+        (lambda: CausalConv1d(6, 8, 3, dilation=2), 9),
+        (lambda: CausalConv1d(400, 3, 8, stride=4), 12),
+        (lambda: CausalConvTranspose1d(6, 4, 5), 3),
+    ],
+)
+@pytest.mark.parametrize("activated", [False, True])
+def test_convolutions(make, positions, activated, monkeypatch):
+    """Three calls, some slots each: what comes out and what is remembered is what the plain path says."""
+    convolution = make().to(DEVICE).requires_grad_(requires_grad=False)
+    convolution.narrows = False
+    declared, found = bind(convolution, "it"), []
+    heard = random(3, 2, positions, convolution.channels)
+    for by_kernels in (False, True):
+        monkeypatch.setattr(kernels, "apply_to", lambda _, fast=by_kernels: fast)
+        state = SlotState.allocate(declared, 4, dtype=torch.float32, device=torch.device(DEVICE))
+        for x, slots in zip(heard, ([1, 3], [0, 3], [1, 3]), strict=True):
+            call = Call(state, Rows(torch.tensor(slots, device=DEVICE)))
+            found.append(convolution(x, call, activated=activated))
+        found.append(state.tensors["it.previous"])
+    for one, other in zip(found[:4], found[4:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.skipif(DEVICE == "cuda", reason="test_cuda.py does this on the GPU itself")
 def test_a_whole_step(small, opened, run, greedy, monkeypatch):
     monkeypatch.setattr(kernels, "apply_to", lambda _: True)
-    monkeypatch.setattr(linear, "MOST_FEW", 0)  # which the interpreter takes minutes for
+    monkeypatch.setattr(few, "MOST", 0)  # which the interpreter takes minutes for
     held = run(opened(small.load()), options=greedy).hear(small.frames[:2])
     assert np.array_equal(held.text, small.expected["lm_text"][:2])
     assert np.array_equal(np.array(held.agent).T, small.expected["lm_audio"][:, :2])

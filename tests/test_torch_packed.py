@@ -8,9 +8,9 @@ import torch
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.depth import StackedAttention
+from duplex.backends.torch.linear import Projection, part
 from duplex.backends.torch.packed import Packed, packed_below
 from duplex.backends.torch.packing import pack
-from duplex.backends.torch.quantize import Projection, part
 from duplex.backends.torch.state import Call
 
 LARGE = 1024
@@ -84,5 +84,5 @@ def test_every_kind_is_found():
         [Projection(LARGE, LARGE), Attention(LARGE, 8), CausalConvTranspose1d(LARGE, LARGE, 4)]
     )
     pack(module)
-    assert len(packed_below(module)) == 1 + 2 + 2
+    assert len(packed_below(module)) == 1 + 2 + 1
     assert not any(isinstance(value, Packed) for value in vars(module[2].layer[0]).values())

@@ -7,6 +7,7 @@ the frame's last; a call with several frames reproduces it by mask. A ring of ``
 less a frame, keeps what such a call still needs.
 """
 
+import functools
 import math
 from typing import Protocol
 
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
+from duplex.backends.torch.linear import Around, Projection, linear
+from duplex.backends.torch.norm import Norm
 from duplex.backends.torch.past import Past, visible
-from duplex.backends.torch.quantize import Projection, linear
 from duplex.backends.torch.state import Call, Declared, Streaming
 
 __all__ = ["Attention", "Ring", "Window"]
@@ -77,16 +79,17 @@ class FusedWindow:
     """Where the frame's first position stands, int64 ``[batch]``."""
     rotation: Tensor
     """Cosine and sine in turn, float32 ``[batch, positions, head_dim]``."""
+    arrived: Tensor
+    """Zeros for the kernels to count with, int32 ``[batch * positions * heads]``."""
     context: int
-    per_frame: int
 
     def attend(self, layer: int, projected: Tensor) -> Tensor:
         """See :meth:`Window.attend`."""
-        from duplex.backends.torch.kernels import attention  # noqa: PLC0415 -- needs Triton
+        from duplex.backends.torch.kernels.attention import attend  # noqa: PLC0415 -- needs Triton
 
-        place = (self.past.cache[layer], self.past.scale[layer] if self.past.scale else None, self.slots, self.position)
-        query = attention.store(projected, self.rotation, *place)
-        return attention.attend(query, *place, context=self.context, per_frame=self.per_frame)
+        cache, scale = self.past.cache[layer], self.past.scale[layer] if self.past.scale else None
+        place = (cache, scale, self.slots, self.position)
+        return attend(projected, self.rotation, *place, self.arrived, context=self.context)
 
 
 class Ring(Streaming):
@@ -126,18 +129,17 @@ class Ring(Streaming):
 
     def window(self, call: Call, batch: int, positions: int, device: torch.device) -> Window:
         """Open the window of one call of ``positions`` new positions, and count them."""
+        if call.state is not None and positions == self.per_frame and self.fits_kernels:
+            position = call.state.tensors[f"{self.key}.position"]
+            if kernels.apply_to(position):
+                return self._fused(self._past(call.state.tensors), position, call.slots(batch, device))
         start = call.recall(f"{self.key}.position")
         past = None
         if start is None:
             start = torch.zeros(batch, dtype=torch.int64, device=device)
         elif call.state is not None:
             past = self._past(call.state.tensors)
-        query = start[:, None] + torch.arange(positions, device=device)
-        if past is not None and positions == self.per_frame and self.fits_kernels and kernels.apply_to(start):
-            slots = torch.arange(batch, device=device) if call.rows is None else call.rows.indices
-            window = self._fused(past, slots, query)
-        else:
-            window = self._masked(past, call, query)
+        window = self._masked(past, call, start[:, None] + torch.arange(positions, device=device))
         call.advance(f"{self.key}.position", positions)
         return window
 
@@ -152,9 +154,12 @@ class Ring(Streaming):
         """Whether kernels can work on vectors of this size."""
         return self.head_dim.bit_count() == 1
 
-    def _fused(self, past: Past, slots: Tensor, query: Tensor) -> Window:
-        turned = torch.view_as_real(self._rotation(query)[:, 0]).flatten(-2)
-        return FusedWindow(past, slots, query[:, 0].contiguous(), turned, self.context, self.per_frame)
+    def _fused(self, past: Past, position: Tensor, slots: Tensor) -> Window:
+        from duplex.backends.torch.kernels.positions import advance  # noqa: PLC0415 -- needs Triton
+
+        frequencies = _frequencies(*self.exponents, slots.device)
+        begin, rotation, zeros = advance(position, slots, frequencies, self.per_frame, self.heads)
+        return FusedWindow(past, slots, begin, rotation, zeros, self.context)
 
     def _masked(self, past: Past | None, call: Call, query: Tensor) -> Window:
         batch, positions = query.shape
@@ -169,14 +174,12 @@ class Ring(Streaming):
         return MaskedWindow(past, runs, query % capacity, mask[:, None], self._rotation(query))
 
     def _rotation(self, query: Tensor) -> Tensor:
-        exponent, count = self.exponents
-        frequencies = torch.exp(torch.arange(count, device=query.device, dtype=torch.float32) * exponent)
-        angle = query.float()[:, None, :, None] * frequencies
+        angle = query.float()[:, None, :, None] * _frequencies(*self.exponents, query.device)
         return torch.polar(torch.ones_like(angle), angle)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same."""
+    """Multi-head self-attention without biases, beside the identity."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -184,10 +187,21 @@ class Attention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.out_proj = Projection(dim, dim)
 
-    def forward(self, x: Tensor, window: Window, layer: int) -> Tensor:
-        """Attend from every position of ``x`` to what its window shows."""
-        projected = linear(x, self.in_proj_weight).view(x.shape[0], x.shape[1], 3, self.heads, -1)
-        return self.out_proj(window.attend(layer, projected))
+    def forward(self, x: Tensor, window: Window, layer: int, norm: Norm, scale: Tensor | None = None) -> Tensor:
+        """Add to ``x`` ``[batch, positions, dim]`` what its normed positions see in their window, times ``scale``."""
+        projected = linear(x, self.in_proj_weight, around=Around(norm=norm))
+        seen = window.attend(layer, projected.view(x.shape[0], x.shape[1], 3, self.heads, -1))
+        return self.out_proj(seen, Around(scale=scale, onto=x))
+
+
+@functools.cache
+def _frequencies(exponent: float, count: int, device: torch.device) -> Tensor:
+    """Return how far each pair turns from one position to the next, float32 ``[count]``.
+
+    Made once, and so before a graph is captured, which would keep it in memory of its own.
+    """
+    with torch.inference_mode(mode=False):
+        return torch.exp(torch.arange(count, device=device, dtype=torch.float32) * exponent)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from duplex.backends.torch import kernels
+from duplex.backends.torch.linear import Weight, linear
 from duplex.backends.torch.packed import Packed
-from duplex.backends.torch.quantize import linear
 from duplex.backends.torch.state import Call, Declared, Streaming
 
-__all__ = ["CausalConv1d", "CausalConvTranspose1d", "halves_of", "matrix_of"]
+__all__ = ["CausalConv1d", "CausalConvTranspose1d", "matrix_of"]
 
 
 class CausalConv1d(Streaming):
     """A convolution that sees the past only: ``[batch, n * stride, channels]`` to ``[batch, n, out]``.
 
     The past of a new stream is silence, or, with ``replicate``, its first sample held (the published downsampling).
-    The weights lie at ``conv.conv``, their place in published files. The kernel is a multiple of the stride.
+    The weights lie at ``conv.conv``, their place in published files. The kernel is a multiple of the stride. With
+    ``activated``, what comes in goes through an ELU first.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class CausalConv1d(Streaming):
         self.conv = nn.ModuleDict({"conv": convolution})
         self.layer: list[nn.Conv1d] = [convolution]  # typed, and not registered twice
         self.narrows = stride == 1 and kernel > 1 and out < channels
-        """Whether its windows are larger than what it makes of them."""
+        """Whether its windows are larger than what it makes of them, and moving memory costs more than adding."""
         self.packed: Packed | None = None
         """The weight as a matrix, where it has been packed."""
         self.past = (kernel - 1) * dilation + 1 - stride
@@ -54,15 +56,20 @@ class CausalConv1d(Streaming):
             declared["started"] = Declared((), torch.bool)
         return declared
 
-    def forward(self, x: Tensor, call: Call) -> Tensor:
+    def forward(self, x: Tensor, call: Call, *, activated: bool = False) -> Tensor:
         """Convolve the next ``n * stride`` positions."""
+        layer = self.layer[0]
+        matrix = matrix_of(self) if self.packed is None else self.packed
+        taps = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
+        if self.past and not self.replicate and not self.narrows and _kernel_applies(x, call):
+            return linear(_windows_by_kernel(x, call, self.key, taps, activated=activated), matrix, layer.bias)
+        x = functional.elu(x) if activated else x
         if self.past:
             x = self._after_past(x, call)
             call.keep(f"{self.key}.previous", x[:, -self.past :])
-        bias = self.layer[0].bias
         if self.narrows:
             return self._summed(x)
-        return linear(self._windows(x), matrix_of(self) if self.packed is None else self.packed, bias)
+        return linear(self._windows(x), matrix, layer.bias)
 
     def _summed(self, x: Tensor) -> Tensor:
         """Multiply each position by all taps, and add up what belongs together: less to move than windows of inputs."""
@@ -101,18 +108,13 @@ class CausalConv1d(Streaming):
         return torch.cat([previous, x], dim=1)
 
 
-def matrix_of(convolution: CausalConv1d) -> Tensor:
-    """Return the weight as a matrix: ``[out, kernel * channels]``, or ``[kernel * out, channels]`` if it narrows."""
-    weight: Tensor = convolution.layer[0].weight
-    return weight.permute(2, 0, 1).flatten(0, 1) if convolution.narrows else weight.transpose(1, 2).flatten(1)
-
-
 class CausalConvTranspose1d(Streaming):
     """A transposed convolution: ``[batch, n, channels]`` to ``[batch, n * stride, out]``.
 
     Its kernel is twice its stride, as everywhere in Mimi: what comes out at a position is made of that position, by the
     kernel's first half, and of the one before, by the second. With ``separate``, each channel is on its own. The
-    weights lie at ``convtr.convtr``, their place in published files.
+    weights lie at ``convtr.convtr``, their place in published files. With ``activated``, what comes in goes through an
+    ELU first.
     """
 
     def __init__(self, channels: int, out: int, stride: int, *, separate: bool = False, bias: bool = True) -> None:
@@ -121,8 +123,10 @@ class CausalConvTranspose1d(Streaming):
         convolution = nn.ConvTranspose1d(channels, out, 2 * stride, stride=stride, groups=groups, bias=bias)
         self.convtr = nn.ModuleDict({"convtr": convolution})
         self.layer: list[nn.ConvTranspose1d] = [convolution]  # typed, and not registered twice
-        self.packed: tuple[Packed, Packed] | None = None
-        """The kernel's halves as matrices, where they have been packed."""
+        self.packed: Weight | None = None
+        """The weight as a matrix, where it has been packed."""
+        self.shifts: Tensor | None = None
+        """The bias of every output position, where it has been packed."""
         self.stride = stride
         self.separate = separate
         self.channels = channels
@@ -132,23 +136,25 @@ class CausalConvTranspose1d(Streaming):
         """Return the tensor to remember: the input's last position."""
         return {"previous": Declared((1, self.channels))}
 
-    def forward(self, x: Tensor, call: Call) -> Tensor:
+    def forward(self, x: Tensor, call: Call, *, activated: bool = False) -> Tensor:
         """Upsample the next ``n`` positions."""
+        if not self.separate and _kernel_applies(x, call):
+            return self._upsampled(_windows_by_kernel(x, call, self.key, (2, 1, 1), activated=activated))
+        x = functional.elu(x) if activated else x
         previous = call.recall(f"{self.key}.previous")
         first = torch.zeros_like(x[:, :1]) if previous is None else previous
         before = torch.cat([first.to(x.dtype), x[:, :-1]], dim=1)
         call.keep(f"{self.key}.previous", x[:, -1:])
-        if self.separate:
-            return self._separately(x, before)
+        return self._separately(x, before) if self.separate else self._upsampled(torch.cat([before, x], dim=-1))
+
+    def _upsampled(self, pairs: Tensor) -> Tensor:
+        """Return what comes out at each position, which is seen together with the one before."""
         layer = self.layer[0]
-        bias = None if layer.bias is None else layer.bias.repeat(self.stride)
-        if self.packed is not None:
-            first, second = self.packed
-            y = first.multiply(x, bias) + second.multiply(before)
-            return y.view(x.shape[0], -1, self.out)
-        first, second = halves_of(layer)
-        y = torch.addmm(first.new_zeros(1) if bias is None else bias, x.flatten(0, 1), first.T)
-        return torch.addmm(y, before.flatten(0, 1), second.T).view(x.shape[0], -1, self.out)
+        shifts = self.shifts
+        if shifts is None and layer.bias is not None:
+            shifts = layer.bias.repeat(self.stride)
+        matrix = matrix_of(self) if self.packed is None else self.packed
+        return linear(pairs, matrix, shifts).view(pairs.shape[0], -1, self.out)
 
     def _separately(self, x: Tensor, before: Tensor) -> Tensor:
         layer = self.layer[0]
@@ -158,8 +164,27 @@ class CausalConvTranspose1d(Streaming):
         return (y if layer.bias is None else y + layer.bias).flatten(1, 2)
 
 
-def halves_of(layer: nn.ConvTranspose1d) -> tuple[Tensor, Tensor]:
-    """Return the two halves of a transposed convolution's kernel as matrices ``[stride * out, channels]``."""
-    stride = layer.stride[0]
-    weight = layer.weight.transpose(1, 2)
-    return weight[:, :stride].flatten(1).T, weight[:, stride:].flatten(1).T
+def matrix_of(convolution: CausalConv1d | CausalConvTranspose1d) -> Tensor:
+    """Return the weight as a matrix ``[out, kernel * channels]``, or ``[kernel * out, channels]`` if it narrows.
+
+    If it is transposed, ``[stride * out, 2 * channels]``: for the position before, and for the position itself.
+    """
+    weight: Tensor = convolution.layer[0].weight
+    if isinstance(convolution, CausalConv1d):
+        return weight.permute(2, 0, 1).flatten(0, 1) if convolution.narrows else weight.transpose(1, 2).flatten(1)
+    own, before = weight[:, :, : convolution.stride], weight[:, :, convolution.stride :]
+    return torch.cat([before, own]).permute(2, 1, 0).flatten(0, 1)
+
+
+def _kernel_applies(x: Tensor, call: Call) -> bool:
+    return call.state is not None and kernels.apply_to(x)
+
+
+def _windows_by_kernel(x: Tensor, call: Call, key: str, taps: tuple[int, int, int], *, activated: bool) -> Tensor:
+    """Return the windows of so many taps, a stride and a dilation, ``[batch, n, taps * channels]``, and remember."""
+    from duplex.backends.torch.kernels.windows import windows  # noqa: PLC0415 -- needs Triton
+
+    assert call.state is not None
+    previous, (size, stride, dilation) = call.state.tensors[f"{key}.previous"], taps
+    slots = call.slots(len(x), x.device)
+    return windows(x.contiguous(), previous, slots, taps=size, stride=stride, dilation=dilation, activated=activated)

@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.embedding import TokenEmbedding
-from duplex.backends.torch.quantize import Projection, linear, part
+from duplex.backends.torch.linear import Around, Projection, linear, part
+from duplex.backends.torch.norm import Norm, RmsNorm
 from duplex.backends.torch.sampling import Sampler
-from duplex.backends.torch.transformer import GatedFeedForward, RmsNorm
+from duplex.backends.torch.transformer import GatedFeedForward
 from duplex.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 
@@ -46,7 +47,7 @@ class Past:
 
 
 class StackedAttention(nn.Module):
-    """Attention whose projections are stacked by codebook: ``[codebooks * rows, dim]``."""
+    """Attention whose projections are stacked by codebook, ``[codebooks * rows, dim]``, beside the identity."""
 
     def __init__(self, dim: int, heads: int, codebooks: int) -> None:
         super().__init__()
@@ -55,11 +56,11 @@ class StackedAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(codebooks * 3 * dim, dim))
         self.out_proj = Projection(dim, codebooks * dim)
 
-    def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
-        """Attend from codebook ``codebook``, ``x`` ``[batch, dim]``, to itself and those before, which are ``past``."""
-        projected = linear(x, part(self.in_proj_weight, codebook, self.codebooks))
-        y = past.attend(projected.view(x.shape[0], 3, self.heads, -1), codebook)
-        return linear(y, part(self.out_proj.weight, codebook, self.codebooks))
+    def forward(self, x: Tensor, codebook: int, past: Past, norm: Norm) -> Tensor:
+        """Add to codebook ``codebook``'s ``x`` ``[batch, dim]`` what it sees, normed, in itself and in the ``past``."""
+        projected = linear(x, part(self.in_proj_weight, codebook, self.codebooks), around=Around(norm=norm))
+        seen = past.attend(projected.view(x.shape[0], 3, self.heads, -1), codebook)
+        return linear(seen, part(self.out_proj.weight, codebook, self.codebooks), around=Around(onto=x))
 
 
 class DepthLayer(nn.Module):
@@ -72,11 +73,9 @@ class DepthLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = nn.ModuleList([GatedFeedForward(dim, hidden) for _ in range(codebooks)])
 
-    def forward(self, x: Tensor, added: Tensor | None, codebook: int, past: Past) -> tuple[Tensor, Tensor]:
-        """Transform ``x + added`` ``[batch, dim]`` for one codebook; what comes out is the sum of two likewise."""
-        x, normed = self.norm1.after(x, added)
-        x, normed = self.norm2.after(x, self.self_attn(normed, codebook, past))
-        return x, self.gating[codebook](normed)
+    def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
+        """Transform ``[batch, dim]`` for one codebook."""
+        return self.gating[codebook](self.self_attn(x, codebook, past, self.norm1), self.norm2)
 
 
 class DepthTransformer(nn.Module):
@@ -121,10 +120,10 @@ class DepthTransformer(nn.Module):
 
         ``past`` comes from :meth:`begin`, and is filled codebook by codebook.
         """
-        x, added = self.embeddings[codebook].added_to(self.depformer_in[codebook](context), previous), None
+        x = self.embeddings[codebook].added_to(self.depformer_in[codebook](context), previous)
         for layer, held in zip(self.layers, past, strict=True):
-            x, added = layer(x, added, codebook, held)
-        return self.linears[codebook](x if added is None else x + added).float()
+            x = layer(x, codebook, held)
+        return self.linears[codebook](x).float()
 
     def begin(self) -> list[Past]:
         """Return the past of a frame's first codebook, for each layer: none yet."""

@@ -14,11 +14,13 @@ from duplex import delays as delay_rules
 from duplex.backends.torch import kernels
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import TokenEmbedding
+from duplex.backends.torch.norm import RmsNorm
 from duplex.backends.torch.packing import pack
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.sampling import Counters, Sampler, Sampling
 from duplex.backends.torch.state import Call, Declared, Streaming
-from duplex.backends.torch.transformer import RmsNorm, TemporalTransformer
+from duplex.backends.torch.token_ring import Delays, token_ring
+from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.backends.torch.weights import load_weights
 from duplex.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
@@ -127,22 +129,18 @@ class LanguageModel(Streaming):
         ``sampling`` sums up the rows' options, which :meth:`begin` has put into their state.
         ``known`` int64 ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
         """
-        step = self._own(call, "step").clone()
-        ring = self._own(call, "tokens").clone()
-        if user is not None:
-            self._write(ring[:, self.user], step[:, None] - 1 + self.delays[self.user], user)
-        context = self.temporal(self._read(ring, step)[:, :, None], call)[:, 0]
+        delays = Delays(self.delays, self.initial, longest=max(*self.config.delays, 1), length=self.ring_length)
+        tokens = token_ring(call, self.key, delays)
+        columns, step = tokens.begin(user)
+        context = self.temporal(columns[:, :, None], call)[:, 0]
         logits = self.text_linear(context).float()
         held = {name: self._own(call, name) for name in Sampler.declare()}
         sampler = Sampler.prepare(held, sampling, step, self.counters)
-        self._generate(ring, step, context, logits, sampler, known)
-        call.keep(f"{self.key}.tokens", ring)
-        call.advance(f"{self.key}.step", 1)
-        return TimeStep(self._completed(ring, step), logits)
+        return TimeStep(tokens.complete(self._chosen(context, logits, sampler, known)), logits)
 
     def temporal(self, tokens: Tensor, call: Call) -> Tensor:
         """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""
-        return self.out_norm.after(*self.transformer(self._embedded(tokens), call))[1]
+        return self.out_norm(self.transformer(self._embedded(tokens), call))
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         if kernels.apply_to(tokens):
@@ -155,33 +153,15 @@ class LanguageModel(Streaming):
             x = x + embedding(tokens[:, stream])
         return x
 
-    def _generate(
-        self, ring: Tensor, step: Tensor, context: Tensor, logits: Tensor, sampler: Sampler, known: Tensor | None
-    ) -> None:
+    def _chosen(self, context: Tensor, logits: Tensor, sampler: Sampler, known: Tensor | None) -> Tensor:
+        """Return the text and the agent's codes, int64 ``[batch, 1 + agent_streams]``."""
         text = sampler.choose_text(logits)
         if known is not None:
             text = torch.where(known[:, 0] == UNGENERATED, text, known[:, 0])
-        chosen = text[:, None]
-        if self.depth is not None:
-            codes = self.depth(context, text, sampler, None if known is None else known[:, 1:])
-            chosen = torch.cat([chosen, codes], dim=1)
-        self._write(ring[:, : chosen.shape[1]], step[:, None].expand_as(chosen), chosen)
-
-    def _read(self, ring: Tensor, step: Tensor) -> Tensor:
-        """Return what step ``step`` reads, ``[batch, streams]``."""
-        index = ((step - 1) % self.ring_length).view(-1, 1, 1).expand(-1, ring.shape[1], 1)
-        held = ring.gather(2, index)[..., 0]
-        return torch.where(step[:, None] <= self.delays, self.initial, held)
-
-    def _write(self, ring: Tensor, index: Tensor, tokens: Tensor) -> None:
-        """Put ``tokens`` ``[batch, n]`` at ``index`` ``[batch, n]`` of the delayed sequences."""
-        ring.scatter_(2, (index % self.ring_length)[..., None], tokens[..., None])
-
-    def _completed(self, ring: Tensor, step: Tensor) -> Tensor:
-        """Return the tokens of the time step that step ``step`` completed, ``[batch, streams]``."""
-        time = step - max(*self.config.delays, 1)
-        index = (time[:, None] + self.delays) % self.ring_length
-        return ring.gather(2, index[..., None])[..., 0]
+        if self.depth is None:
+            return text[:, None]
+        codes = self.depth(context, text, sampler, None if known is None else known[:, 1:])
+        return torch.cat([text[:, None], codes], dim=1)
 
     def _own(self, call: Call, name: str) -> Tensor:
         tensor = call.recall(f"{self.key}.{name}")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch.attention import Attention
-from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d, halves_of, matrix_of
+from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d, matrix_of
 from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.heap import give_back
+from duplex.backends.torch.linear import Projection, Weight, put
 from duplex.backends.torch.packed import Packed
-from duplex.backends.torch.quantize import Projection, Weight, put
 
 __all__ = ["pack"]
 
@@ -55,6 +55,7 @@ def _let_go_of_the_file(module: nn.Module) -> None:
 def _pack_convolution(convolution: CausalConv1d) -> None:
     layer = convolution.layer[0]
     weight = layer.weight.data
+    convolution.narrows = convolution.narrows and not weight.is_cuda
     # Taps before channels, as the windows have them, or first of all, so that the matrix is what lies there.
     order, back = ((2, 0, 1), (1, 2, 0)) if convolution.narrows else ((0, 2, 1), (0, 2, 1))
     layer.weight.data = weight.permute(order).contiguous().permute(back)
@@ -65,11 +66,14 @@ def _pack_convolution(convolution: CausalConv1d) -> None:
 
 def _pack_transposed(convolution: CausalConvTranspose1d) -> None:
     layer = convolution.layer[0]
-    layer.weight.data = _across(layer.weight.data)
-    if not convolution.separate and all(Packed.possible(half) for half in halves_of(layer)):
-        first, second = halves_of(layer)
-        convolution.packed = Packed.of(first), Packed.of(second)
-        del layer.weight
+    if convolution.separate:
+        layer.weight.data = _across(layer.weight.data)
+        return
+    put(convolution, "packed", _packed(matrix_of(convolution)))
+    del layer.weight
+    if layer.bias is not None:
+        put(convolution, "shifts", layer.bias.repeat(convolution.stride))
+        del layer.bias
 
 
 def _pack_matrix(module: nn.Module, name: str) -> None:
@@ -86,6 +90,8 @@ def _pack_parts(module: nn.Module, name: str, count: int) -> None:
 
 
 def _packed(weight: Tensor) -> Weight:
+    if weight.device.type != "cpu":
+        return weight.contiguous()
     if Packed.possible(weight):
         return Packed.of(weight)
     return _across(weight) if weight.numel() >= MIDDLING and weight.shape[0] > weight.shape[1] else weight

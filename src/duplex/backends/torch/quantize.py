@@ -9,13 +9,10 @@ from typing import Literal
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from duplex.backends.torch import kernels
-from duplex.backends.torch.packed import Packed
-
-__all__ = ["GROUP", "Kind", "Projection", "Quantized", "Weight", "linear", "part", "put", "quantizable"]
+__all__ = ["GROUP", "Kind", "Quantized", "quantizable"]
 
 Kind = Literal["int8", "fp8", "int4"]
 GROUP = 32
@@ -62,12 +59,6 @@ class Quantized:
 
     def multiply(self, x: Tensor) -> Tensor:
         """Return ``x`` ``[..., in]`` times the matrix, ``[..., out]``."""
-        rows = x.reshape(-1, x.shape[-1])
-        if kernels.apply_to(rows):
-            from duplex.backends.torch.kernels.linear import product4, product8  # noqa: PLC0415 -- needs Triton
-
-            product = product4 if self.kind == "int4" else product8
-            return product(rows.contiguous(), self.data, self.scale).view(*x.shape[:-1], -1)
         if self.kind == "int8" and x.device.type == "cpu":
             return self._multiply_rounded(x)
         return functional.linear(x, self.wide(x.dtype))
@@ -83,57 +74,9 @@ class Quantized:
         return product.view(*(x.shape[axis] for axis in range(x.ndim - 1)), -1)
 
 
-Weight = Tensor | Quantized | Packed
-
-
-class Projection(nn.Module):
-    """A linear map without a bias, ``[..., inputs]`` to ``[..., outputs]``."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply ``x`` by the weight."""
-        return linear(x, self.weight)
-
-
-def linear(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
-    """Return ``x`` ``[..., in]`` times ``weight`` ``[out, in]``, whatever it is made of, plus ``bias`` ``[out]``."""
-    if isinstance(weight, Packed):
-        return weight.multiply(x, bias)
-    if isinstance(weight, Quantized):
-        product = weight.multiply(x)
-        return product if bias is None else product + bias
-    if kernels.apply_to(x):  # few rows at a time, which the library's products are made for less
-        from duplex.backends.torch.kernels.linear import MOST_FEW, product  # noqa: PLC0415 -- needs Triton
-
-        rows = x.reshape(-1, x.shape[-1])
-        if len(rows) <= MOST_FEW and weight.stride(1) == 1 and bias is None:
-            return product(rows.contiguous(), weight).view(*x.shape[:-1], -1)
-    return functional.linear(x, weight, bias)
-
-
-def part(weight: Weight | tuple[Weight, ...], index: int, parts: int) -> Weight:
-    """Return one of so many equal parts of a weight's outputs."""
-    if isinstance(weight, tuple):
-        return weight[index]
-    if isinstance(weight, Packed):
-        raise TypeError("a packed weight has no parts; pack each of them")
-    return weight.part(index, parts) if isinstance(weight, Quantized) else weight.chunk(parts)[index]
-
-
 def quantizable(name: str, shape: torch.Size) -> bool:
     """Return whether the weight of this name is one that a quantized model holds in few bits."""
     return len(shape) == 2 and not any(kept in name for kept in _KEPT) and shape[1] % (2 * GROUP) == 0  # noqa: PLR2004
-
-
-def put(module: nn.Module, name: str, weight: Weight | tuple[Weight, ...]) -> None:
-    """Put a weight where a module below ``module`` has its parameter of this name; :func:`linear` takes either."""
-    owner, _, last = name.rpartition(".")
-    holder = module.get_submodule(owner)
-    delattr(holder, last)
-    setattr(holder, last, nn.Parameter(weight, requires_grad=False) if isinstance(weight, Tensor) else weight)
 
 
 def _rounded_to_8_bits(weight: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:

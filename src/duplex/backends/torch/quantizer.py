@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from duplex.backends.torch import kernels
+from duplex.backends.torch.linear import Around, linear
 from duplex.config import QuantizerConfig
 
 __all__ = ["SplitQuantizer"]
@@ -70,18 +71,25 @@ class ResidualQuantizer(nn.Module):
         layers = [VectorQuantization(config.bins, config.dimension) for _ in range(count)]
         self.vq = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.codebooks = [layer.codebook for layer in layers]
+        self._tables: tuple[list[int], Tensor] = ([], torch.empty(0))
 
     def project(self, x: Tensor) -> Tensor:
         """Return latents ``[batch, frames, dimension]`` in the codebooks' space."""
-        return functional.linear(x, self.input_proj.weight[:, :, 0])
+        return linear(x, self.input_proj.weight[:, :, 0])
 
-    def unproject(self, x: Tensor) -> Tensor:
-        """Return latents of what is in the codebooks' space, the converse of :meth:`project`."""
-        return functional.linear(x, self.output_proj.weight[:, :, 0])
+    def unproject(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Return latents of what is in the codebooks' space, the converse of :meth:`project`, added to others."""
+        return linear(x, self.output_proj.weight[:, :, 0], around=Around(onto=onto))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return codes ``[batch, count, frames]`` of latents ``[batch, frames, dimension]``."""
         residual = self.project(x)
+        if kernels.apply_to(residual):
+            from duplex.backends.torch.kernels.codebooks import nearest  # noqa: PLC0415 -- needs Triton
+
+            entries, offsets = zip(*((codebook.entries, codebook.offsets) for codebook in self.codebooks), strict=True)
+            found = nearest(residual.flatten(0, 1), entries, offsets)
+            return found.view(*residual.shape[:2], -1).transpose(1, 2)
         codes: list[Tensor] = []
         for codebook in self.codebooks:
             chosen = codebook.encode(residual)
@@ -89,12 +97,31 @@ class ResidualQuantizer(nn.Module):
             codes.append(chosen)
         return torch.stack(codes, dim=1)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to the count."""
-        total = self.codebooks[0].decode(codes[:, 0])
-        for index in range(1, codes.shape[1]):
+    def decode(self, codes: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to the count.
+
+        They are added to ``onto``, if there is any.
+        """
+        return self.unproject(self._summed(codes), onto)
+
+    def _summed(self, codes: Tensor) -> Tensor:
+        first, count = self.codebooks[0], codes.shape[1]
+        if kernels.apply_to(codes):
+            from duplex.backends.torch.kernels.embedding import sum_embedded  # noqa: PLC0415 -- needs Triton
+
+            rows = codes.transpose(1, 2).reshape(-1, count)
+            return sum_embedded(self._addresses()[:count], rows, first.entries).view(len(codes), codes.shape[2], -1)
+        total = first.decode(codes[:, 0])
+        for index in range(1, count):
             total = total + self.codebooks[index].decode(codes[:, index])
-        return self.unproject(total)
+        return total
+
+    def _addresses(self) -> Tensor:
+        """Return where the codebooks lie in memory, int64 ``[count]``: on the device, before a graph is captured."""
+        addresses = [codebook.entries.data_ptr() for codebook in self.codebooks]
+        if self._tables[0] != addresses:
+            self._tables = addresses, torch.tensor(addresses, device=self.codebooks[0].entries.device)
+        return self._tables[1]
 
 
 class SplitQuantizer(nn.Module):
@@ -117,4 +144,4 @@ class SplitQuantizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to all."""
         latent = self.rvq_first.decode(codes[:, :1])
-        return latent if codes.shape[1] == 1 else latent + self.rvq_rest.decode(codes[:, 1:])
+        return latent if codes.shape[1] == 1 else self.rvq_rest.decode(codes[:, 1:], latent)

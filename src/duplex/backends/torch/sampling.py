@@ -75,11 +75,10 @@ def gumbel(keys: Tensor, step: Tensor, counters: Counters) -> list[Tensor]:
     if kernels.apply_to(step):
         from duplex.backends.torch.kernels import noise as kernel  # noqa: PLC0415 -- needs Triton
 
-        words = kernel.words(keys, step, counters.streams, counters.blocks)
+        drawn = kernel.gumbel(keys, step, counters.streams, counters.blocks)
     else:
-        words = _words(keys, step, counters)
-    u = ((words >> 8).double() + 0.5) / 2**24
-    drawn = -torch.log(-torch.log(u)).float()
+        u = ((_words(keys, step, counters) >> 8).double() + 0.5) / 2**24
+        drawn = -torch.log(-torch.log(u)).float()
     found: list[Tensor] = []
     start = 0
     for size in counters.sizes:

@@ -10,7 +10,7 @@ __all__ = ["SeanetDecoder", "SeanetEncoder"]
 
 
 class Chain(nn.Module):
-    """Layers one after another; those that stream are given the call."""
+    """Layers one after another. An activation is left to the layer after it, which is given the call."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()
@@ -18,9 +18,7 @@ class Chain(nn.Module):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """Run all layers over ``[batch, positions, channels]``."""
-        for layer in self.model:
-            x = layer(x) if isinstance(layer, nn.ELU) else layer(x, call)
-        return x
+        return _run(self.model, x, call)
 
 
 class Residual(nn.Module):
@@ -41,10 +39,17 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """Add the block's output to ``[batch, positions, channels]``."""
-        y = x
-        for layer in self.block:
-            y = layer(y) if isinstance(layer, nn.ELU) else layer(y, call)
-        return x + y
+        return x + _run(self.block, x, call)
+
+
+def _run(layers: nn.ModuleList, x: Tensor, call: Call) -> Tensor:
+    activated = False
+    for layer in layers:
+        if isinstance(layer, nn.ELU):
+            activated = True
+        else:
+            x, activated = layer(x, call, activated=True) if activated else layer(x, call), False
+    return x
 
 
 class SeanetEncoder(Chain):

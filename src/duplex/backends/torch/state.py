@@ -135,6 +135,10 @@ class Call:
         held = self.state.tensors[name]
         return held if self.rows is None else self.rows.take(held)
 
+    def slots(self, batch: int, device: torch.device) -> Tensor:
+        """Return the slots of a state that the batch is, int64 ``[batch]``."""
+        return torch.arange(batch, device=device) if self.rows is None else self.rows.indices
+
     def keep(self, name: str, value: Tensor) -> None:
         """Remember ``value`` ``[batch, ...]``."""
         if self.state is None:

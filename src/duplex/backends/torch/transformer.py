@@ -2,61 +2,28 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from duplex.backends.torch import kernels
 from duplex.backends.torch.attention import Attention, Ring, Window
-from duplex.backends.torch.quantize import Projection
+from duplex.backends.torch.linear import Around, Projection
+from duplex.backends.torch.norm import LayerNorm, Norm, RmsNorm
 from duplex.backends.torch.state import Call
 from duplex.config import LanguageModelConfig, MimiConfig
 
-__all__ = ["GatedFeedForward", "MimiTransformer", "RmsNorm", "TemporalTransformer"]
-
-
-class RmsNorm(nn.Module):
-    """Root mean square norm, computed in float32; its weight is ``alpha`` ``[1, 1, dim]`` as published."""
-
-    EPSILON = 1e-8
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.alpha = nn.Parameter(torch.ones(1, 1, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize ``[..., dim]``."""
-        if kernels.apply_to(x):
-            from duplex.backends.torch.kernels.pointwise import norm  # noqa: PLC0415 -- needs Triton
-
-            return norm(x.contiguous(), None, self.alpha, self.EPSILON)[1]
-        return functional.rms_norm(x.float(), x.shape[-1:], self.alpha[0, 0].float(), self.EPSILON).to(x.dtype)
-
-    def after(self, x: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return ``x + added``, both ``[..., dim]``, and its norm."""
-        if added is not None and kernels.apply_to(x):
-            from duplex.backends.torch.kernels.pointwise import norm  # noqa: PLC0415 -- needs Triton
-
-            return norm(x.contiguous(), added.contiguous(), self.alpha, self.EPSILON)
-        x = x if added is None else x + added
-        return x, self(x)
+__all__ = ["GatedFeedForward", "MimiTransformer", "TemporalTransformer"]
 
 
 class GatedFeedForward(nn.Module):
-    """SiLU-gated feed-forward without biases; ``linear_in`` holds the gate's half first."""
+    """SiLU-gated feed-forward without biases, beside the identity; ``linear_in`` holds the gate's half first."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.linear_in = Projection(dim, 2 * hidden)
         self.linear_out = Projection(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform ``[..., dim]``."""
-        x = self.linear_in(x)
-        if kernels.apply_to(x):
-            from duplex.backends.torch.kernels.pointwise import gate  # noqa: PLC0415 -- needs Triton
-
-            return self.linear_out(gate(x))
-        opened, value = x.chunk(2, dim=-1)
-        return self.linear_out(functional.silu(opened) * value)
+    def forward(self, x: Tensor, norm: Norm) -> Tensor:
+        """Add to ``x`` ``[..., dim]`` what becomes of it, normed."""
+        hidden = self.linear_in(x, Around(norm=norm, activation="gate"))
+        return self.linear_out(hidden, Around(onto=x))
 
 
 class LayerScale(nn.Module):
@@ -66,23 +33,25 @@ class LayerScale(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.full((dim,), initial))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale ``[..., dim]``."""
-        return self.scale * x
-
 
 class MimiLayer(nn.Module):
     """One layer of Mimi's transformers."""
 
     def __init__(self, dim: int, heads: int, hidden: int, scale: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-5)
+        self.norm1 = LayerNorm(dim)
         self.self_attn = Attention(dim, heads)
         self.layer_scale_1 = LayerScale(dim, scale)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-5)
+        self.norm2 = LayerNorm(dim)
         self.linear1 = Projection(dim, hidden)
         self.linear2 = Projection(hidden, dim)
         self.layer_scale_2 = LayerScale(dim, scale)
+
+    def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
+        """Transform ``[batch, positions, dim]``."""
+        x = self.self_attn(x, window, index, self.norm1, self.layer_scale_1.scale)
+        hidden = self.linear1(x, Around(norm=self.norm2, activation="gelu"))
+        return self.linear2(hidden, Around(scale=self.layer_scale_2.scale, onto=x))
 
 
 class MimiTransformer(nn.Module):
@@ -110,9 +79,7 @@ class MimiTransformer(nn.Module):
         """Transform the next positions of every stream."""
         window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
         for index, layer in enumerate(self.layers):
-            x = x + layer.layer_scale_1(layer.self_attn(layer.norm1(x), window, index))
-            hidden = functional.gelu(layer.linear1(layer.norm2(x)))
-            x = x + layer.layer_scale_2(layer.linear2(hidden))
+            x = layer(x, window, index)
         return x
 
 
@@ -126,15 +93,13 @@ class TemporalLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = GatedFeedForward(dim, hidden)
 
-    def forward(self, x: Tensor, added: Tensor | None, window: Window, index: int) -> tuple[Tensor, Tensor]:
-        """Transform ``x + added`` ``[batch, positions, dim]``; what comes out is the sum of two likewise."""
-        x, normed = self.norm1.after(x, added)
-        x, normed = self.norm2.after(x, self.self_attn(normed, window, index))
-        return x, self.gating(normed)
+    def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
+        """Transform ``[batch, positions, dim]``."""
+        return self.gating(self.self_attn(x, window, index, self.norm1), self.norm2)
 
 
 class TemporalTransformer(nn.Module):
-    """The transformer over time (section 3.2 of the paper). A sum is left to the norm that comes after it."""
+    """The transformer over time (section 3.2 of the paper), ``[batch, positions, dim]`` to the same."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
@@ -149,11 +114,9 @@ class TemporalTransformer(nn.Module):
             positions_per_frame=1,
         )
 
-    def forward(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor]:
-        """Transform the next positions of every stream, ``[batch, positions, dim]``, to the sum of two likewise."""
+    def forward(self, x: Tensor, call: Call) -> Tensor:
+        """Transform the next positions of every stream."""
         window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
-        added = None
         for index, layer in enumerate(self.layers):
-            x, added = layer(x, added, window, index)
-        assert added is not None, "there is at least one layer"
-        return x, added
+            x = layer(x, window, index)
+        return x

@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from duplex.backends.torch.quantize import Kind, Quantized, put, quantizable
+from duplex.backends.torch.linear import put
+from duplex.backends.torch.quantize import Kind, Quantized, quantizable
 from duplex.errors import WeightsError
 from duplex.weight_names import WHOLE, check_names, layout_of, spelled
 

@@ -13,8 +13,8 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from duplex.backends.torch.attention import Attention
+from duplex.backends.torch.linear import Projection
 from duplex.backends.torch.mimi import Mimi
-from duplex.backends.torch.quantize import Projection
 from duplex.backends.torch.seanet import Residual
 from duplex.backends.torch.state import Call
 

@@ -6,7 +6,7 @@ from torch import nn
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.language_model import LanguageModel
-from duplex.backends.torch.quantize import Projection
+from duplex.backends.torch.linear import Projection
 from duplex.backends.torch.transformer import GatedFeedForward
 
 __all__ = ["initialize"]

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from duplex.backends.torch.kernels import early
+
 __all__ = ["choose"]
 
 
@@ -26,9 +28,10 @@ def choose(logits: Tensor, options: Tensor, noise: Tensor | None, *, limited: bo
         vocabulary,
         0 if noise is None else noise.stride(0),
         DRAWN=noise is not None,
-        LIMITED=limited,
+        LIMITED=limited and noise is not None,
         BLOCK=block,
         num_warps=max(1, min(32, block // 512)),
+        **early.launching(),
     )
     return out
 
@@ -44,30 +47,30 @@ def _choose(
     DRAWN: tl.constexpr,
     LIMITED: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    early.begin(EARLY)
     row = tl.program_id(0)
     column = tl.arange(0, BLOCK)
     inside = column < vocabulary
-    score = tl.load(logits + row * vocabulary + column, mask=inside, other=float("-inf"))
+    logit = tl.load(logits + row * vocabulary + column, mask=inside, other=float("-inf"))
+    score = logit
     if DRAWN:
         temperature = tl.load(wishes + 2 * row)
-        kept = inside
-        if LIMITED:
-            top_k = tl.load(wishes + 2 * row + 1).to(tl.int64)
-            bits = score.to(tl.int32, bitcast=True)
-            ordered = tl.where(bits < 0, ~bits, bits ^ -(2**31)).to(tl.uint32, bitcast=True)
-            wanted = tl.minimum(top_k, vocabulary)
-            threshold = tl.zeros((), tl.uint32)
-            bit = tl.full((), 2**31, tl.uint32)
-            for _ in range(32):  # the largest number that so many logits reach, from its highest bit down
-                candidate = threshold | bit
-                bit = bit >> 1
-                reached = tl.sum((inside & (ordered >= candidate)).to(tl.int32), axis=0)
-                threshold = tl.where(reached >= wanted, candidate, threshold)
-            kept = inside & ((ordered >= threshold) | (top_k <= 0))
-            signed = ordered.to(tl.int32, bitcast=True)  # back again: one of the two is enough to hold meanwhile
-            score = tl.where(signed < 0, signed ^ -(2**31), ~signed).to(tl.float32, bitcast=True)
         drawn = tl.load(noise + row * noise_stride + column, mask=inside, other=0)
-        noisy = score / tl.maximum(temperature, 1.1754943508222875e-38) + drawn
-        score = tl.where(temperature > 0, tl.where(kept, noisy, float("-inf")), score)
-    tl.store(out + row, tl.argmax(score, axis=0).to(tl.int64))
+        noisy = logit / tl.maximum(temperature, 1.1754943508222875e-38) + drawn
+        score = tl.where(temperature > 0, noisy, logit)
+    best = tl.argmax(score, axis=0)
+    if LIMITED:
+        # The best of all is the best of the k largest if fewer than k logits are larger than its own. If it is none of
+        # them, neither is any whose logit is no larger. That is known after a look or two; to sort would take 32.
+        top_k = tl.load(wishes + 2 * row + 1).to(tl.int32)
+        top_k = tl.where((top_k > 0) & (temperature > 0), top_k, vocabulary)
+        own = tl.load(logits + row * vocabulary + best)
+        larger = tl.sum((logit > own).to(tl.int32), axis=0)
+        while larger >= top_k:
+            score = tl.where(logit > own, score, float("-inf"))
+            best = tl.argmax(score, axis=0)
+            own = tl.load(logits + row * vocabulary + best)
+            larger = tl.sum((logit > own).to(tl.int32), axis=0)
+    tl.store(out + row, best.to(tl.int64))

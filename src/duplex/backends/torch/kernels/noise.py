@@ -1,26 +1,27 @@
-"""The contract's sampling noise (:mod:`duplex.noise`) for all streams of a step in one launch."""
+"""The contract's sampling noise (:func:`duplex.noise.gumbel`) for all streams of a step in one launch."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from duplex.backends.torch.kernels import early
 from duplex.noise import MULTIPLIERS, ROUNDS
 
-__all__ = ["words"]
+__all__ = ["gumbel"]
 
 BLOCK = 128
 
 
-def words(keys: Tensor, step: Tensor, streams: Tensor, blocks: Tensor) -> Tensor:
-    """Return the random words of a step, int64 ``[batch, 4 * n]``, each of 32 bits.
+def gumbel(keys: Tensor, step: Tensor, streams: Tensor, blocks: Tensor) -> Tensor:
+    """Return the noise of a step, float32 ``[batch, 4 * n]``.
 
     ``keys`` int64 ``[batch, rounds, 2]`` holds each row's round keys, ``step`` int64 ``[batch]``; ``streams`` and
     ``blocks`` int64 ``[n]`` are the second and the third word of each counter.
     """
     count = len(streams)
-    out = torch.empty((len(step), count, 4), dtype=torch.int64, device=step.device)
-    _words[(len(step), triton.cdiv(count, BLOCK))](
+    out = torch.empty((len(step), count, 4), dtype=torch.float32, device=step.device)
+    _gumbel[(len(step), triton.cdiv(count, BLOCK))](
         keys.contiguous(),
         step,
         streams,
@@ -32,12 +33,13 @@ def words(keys: Tensor, step: Tensor, streams: Tensor, blocks: Tensor) -> Tensor
         ROUNDS=ROUNDS,
         BLOCK=BLOCK,
         num_warps=1,
+        **early.launching(),
     )
     return out.flatten(1)
 
 
 @triton.jit
-def _words(
+def _gumbel(
     keys,
     step,
     streams,
@@ -48,7 +50,9 @@ def _words(
     SECOND: tl.constexpr,
     ROUNDS: tl.constexpr,
     BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    early.begin(EARLY)
     row = tl.program_id(0)
     index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = index < count
@@ -67,7 +71,13 @@ def _words(
         c1 = second & low
         c3 = first & low
     base = out + (row * count + index) * 4
-    tl.store(base, c0.to(tl.int64), mask=inside)
-    tl.store(base + 1, c1.to(tl.int64), mask=inside)
-    tl.store(base + 2, c2.to(tl.int64), mask=inside)
-    tl.store(base + 3, c3.to(tl.int64), mask=inside)
+    tl.store(base, _noise_of(c0), mask=inside)
+    tl.store(base + 1, _noise_of(c1), mask=inside)
+    tl.store(base + 2, _noise_of(c2), mask=inside)
+    tl.store(base + 3, _noise_of(c3), mask=inside)
+
+
+@triton.jit
+def _noise_of(word):
+    uniform = ((word >> 8).to(tl.float64) + 0.5) / 16777216.0
+    return (-tl.log(-tl.log(uniform))).to(tl.float32)

@@ -1,36 +1,31 @@
-"""The element-wise parts of the transformers, a launch each."""
+"""The element-wise parts of the transformers, a launch each, where no product takes them along."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from duplex.backends.torch.kernels import early
+
 __all__ = ["gate", "norm"]
 
 
-def norm(x: Tensor, added: Tensor | None, alpha: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return ``x + added`` and its root mean square norm times ``alpha``, both of the shape and dtype of ``x``.
-
-    ``x`` and ``added`` are contiguous ``[..., dim]``, ``alpha`` has ``dim`` values. The sum is rounded to the dtype
-    before it is normed, in float32. Without ``added`` the first result is ``x`` itself.
-    """
+def norm(x: Tensor, alpha: Tensor, epsilon: float) -> Tensor:
+    """Return the root mean square norm of contiguous ``x`` ``[..., dim]``, times ``alpha``, ``dim`` values."""
     normed = torch.empty_like(x)
-    summed = x if added is None else torch.empty_like(x)
     width = x.shape[-1]
     block = triton.next_power_of_2(width)
     _norm[(x.numel() // width,)](
         x,
-        x if added is None else added,
         alpha,
-        summed,
         normed,
         width,
         epsilon,
-        ADDED=added is not None,
         BLOCK=block,
         num_warps=max(1, min(8, block // 256)),
+        **early.launching(),
     )
-    return summed, normed
+    return normed
 
 
 def gate(x: Tensor) -> Tensor:
@@ -38,28 +33,26 @@ def gate(x: Tensor) -> Tensor:
     hidden = x.shape[-1] // 2
     out = torch.empty((*x.shape[:-1], hidden), dtype=x.dtype, device=x.device)
     block = 512
-    _gate[(x.numel() // x.shape[-1], triton.cdiv(hidden, block))](x, out, hidden, BLOCK=block, num_warps=2)
+    grid = (x.numel() // x.shape[-1], triton.cdiv(hidden, block))
+    _gate[grid](x, out, hidden, BLOCK=block, num_warps=2, **early.launching())
     return out
 
 
 @triton.jit
-def _norm(x, added, alpha, summed, normed, width, epsilon, ADDED: tl.constexpr, BLOCK: tl.constexpr):
+def _norm(x, alpha, normed, width, epsilon, BLOCK: tl.constexpr, EARLY: tl.constexpr):
     row = tl.program_id(0)
     column = tl.arange(0, BLOCK)
     inside = column < width
-    value = tl.load(x + row * width + column, mask=inside, other=0).to(tl.float32)
-    if ADDED:
-        value += tl.load(added + row * width + column, mask=inside, other=0).to(tl.float32)
-        rounded = value.to(summed.dtype.element_ty)
-        tl.store(summed + row * width + column, rounded, mask=inside)
-        value = rounded.to(tl.float32)
-    factor = tl.rsqrt(tl.sum(value * value, axis=0) / width + epsilon)
     weight = tl.load(alpha + column, mask=inside, other=0).to(tl.float32)
+    early.begin(EARLY)
+    value = tl.load(x + row * width + column, mask=inside, other=0).to(tl.float32)
+    factor = tl.rsqrt(tl.sum(value * value, axis=0) / width + epsilon)
     tl.store(normed + row * width + column, (value * factor * weight).to(normed.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _gate(x, out, hidden, BLOCK: tl.constexpr):
+def _gate(x, out, hidden, BLOCK: tl.constexpr, EARLY: tl.constexpr):
+    early.begin(EARLY)
     row = tl.program_id(0)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < hidden

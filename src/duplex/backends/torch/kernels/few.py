@@ -1,0 +1,304 @@
+"""Products of a few rows, with all that a transformer does around them: one pass over the weight, sums in registers."""
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from duplex.backends.torch.kernels import early
+from duplex.backends.torch.kernels.conversion import wide_int4, wide_int8
+from duplex.backends.torch.quantize import GROUP, Quantized
+
+if TYPE_CHECKING:
+    from duplex.backends.torch.linear import Around
+
+__all__ = ["MOST", "fits", "product"]
+
+MOST = 2
+"""Rows up to which a product is such a pass, and not one on tensor cores."""
+FETCHED = 4096
+"""Bytes of each line of a weight that are asked for before the kernel before has ended."""
+_BUSY = 264
+"""How many programs keep a large GPU busy: two for each of its 132 multiprocessors."""
+_ACTIVATIONS = {None: 0, "gate": 1, "gelu": 2}
+_GATE, _GELU = tl.constexpr(1), tl.constexpr(2)
+_ROOT_MEAN_SQUARE, _LAYER = tl.constexpr(1), tl.constexpr(2)
+
+
+@attrs.frozen
+class Tiles:
+    """How a product is cut: lines of the weight and inputs of a program's step, its warps, steps loaded ahead."""
+
+    lines: int
+    inputs: int
+    warps: int
+    stages: int
+
+
+def fits(rows: int, weight: Tensor | Quantized) -> bool:
+    """Return whether :func:`product` takes so many rows and this weight."""
+    return rows <= MOST and (isinstance(weight, Quantized) or weight.stride(1) == 1)
+
+
+def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: "Around") -> Tensor:
+    """Return ``x`` ``[rows, in]``, contiguous, times ``weight`` ``[out, in]``, and what is around it, ``[rows, out]``.
+
+    Sums are float32; the product is rounded to the dtype of ``x``, and so is each step after it.
+    """
+    rows, width = x.shape
+    data = weight.data if isinstance(weight, Quantized) else weight
+    four = isinstance(weight, Quantized) and weight.kind == "int4"
+    gated = around.activation == "gate"
+    outs = len(data) // 2 if gated else len(data)
+    out = torch.empty((rows, outs), dtype=x.dtype, device=x.device)
+    norm = None if around.norm is None else around.norm.weights
+    tiles = tiles4(width // 2) if four else tiles_of(len(data), width, rows, data.element_size())
+    arguments: dict[str, Any] = {
+        "x": x,
+        "weight": data,
+        "scales": weight.scale if isinstance(weight, Quantized) else data,
+        "bias": out if bias is None else bias,
+        "norm_weight": out if norm is None else norm.weight,
+        "norm_bias": out if norm is None or norm.bias is None else norm.bias,
+        "stretch": out if around.scale is None else around.scale,
+        "onto": out if around.onto is None else around.onto,
+        "out": out,
+        "outs": outs,
+        "width": width,
+        "stride": data.stride(0),
+        "epsilon": 0.0 if norm is None else norm.epsilon,
+        "ROWS": rows,
+        "LINES": max(2, tiles.lines) if gated else tiles.lines,
+        "WIDTH": triton.next_power_of_2(width),
+        "STAGES": tiles.stages,
+        "NORM": 0 if norm is None else (_ROOT_MEAN_SQUARE if norm.bias is None else _LAYER).value,
+        "ACTIVATION": _ACTIVATIONS[around.activation],
+        "BIASED": bias is not None,
+        "STRETCHED": around.scale is not None,
+        "ONTO": around.onto is not None,
+        "FETCHED": fetched(data),
+        "num_warps": tiles.warps,
+        **early.launching(),
+    }
+    grid = (triton.cdiv(len(data), arguments["LINES"]),)
+    if four:
+        _few4[grid](**arguments, GROUPS=tiles.inputs // GROUP, GROUP=GROUP)
+    else:
+        _few[grid](**arguments, IN=tiles.inputs, SCALED=isinstance(weight, Quantized), BYTES=data.dtype == torch.int8)
+    return out
+
+
+def fetched(data: Tensor) -> int:
+    """Return how many times 128 bytes of a line are asked for early."""
+    size = min(FETCHED, data.shape[1] * data.element_size())
+    return triton.next_power_of_2(triton.cdiv(size, 128))
+
+
+def tiles_of(outputs: int, inputs: int, rows: int, size: int) -> Tiles:
+    """Return what measured best on an H200 for weights of ``size`` bytes."""
+    lines = {1: 16, 2: 4, 4: 2}[size] // rows
+    if outputs < lines * _BUSY:
+        lines = max(2, lines // 2)
+    return Tiles(max(1, lines), min(512, triton.next_power_of_2(inputs)), 4, 4 if inputs > 512 else 1)  # noqa: PLR2004
+
+
+def tiles4(inputs: int) -> Tiles:
+    """Return what measured best on an H200 for weights of 4 bits."""
+    return Tiles(8, min(512, triton.next_power_of_2(inputs)), 4, 1)
+
+
+@triton.jit
+def _few(
+    x,
+    weight,
+    scales,
+    bias,
+    norm_weight,
+    norm_bias,
+    stretch,
+    onto,
+    out,
+    outs,
+    width,
+    stride,
+    epsilon,
+    ROWS: tl.constexpr,
+    LINES: tl.constexpr,
+    IN: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STAGES: tl.constexpr,
+    NORM: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    SCALED: tl.constexpr,
+    BIASED: tl.constexpr,
+    STRETCHED: tl.constexpr,
+    ONTO: tl.constexpr,
+    BYTES: tl.constexpr,
+    FETCHED: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    line, inside = _lines(outs, LINES, ACTIVATION)
+    address = weight + line.to(tl.int64) * stride
+    if EARLY:
+        early.fetch(address, inside, width * (weight.dtype.element_ty.primitive_bitwidth // 8), FETCHED)
+    early.begin(EARLY)
+    row, column = tl.arange(0, ROWS), tl.arange(0, IN)
+    mean, factor = _layer_norm(x, width, epsilon, ROWS, WIDTH, NORM)
+    total = tl.zeros((ROWS, LINES, IN), tl.float32)
+    squares = tl.zeros((ROWS, 1, IN), tl.float32)
+    for start in tl.range(0, width, IN, num_stages=STAGES):
+        at = start + column[None, None, :]
+        value = tl.load(x + row[:, None, None] * width + at, mask=at < width, other=0).to(tl.float32)
+        squares += value * value
+        value = _normed(value, norm_weight, norm_bias, at, at < width, mean, factor, NORM)
+        narrow = tl.load(address[None, :, None] + at, mask=inside[None, :, None] & (at < width), other=0.0)
+        total += (wide_int8(narrow) if BYTES else narrow.to(tl.float32)) * value
+    result = tl.sum(total, axis=2)
+    if NORM == _ROOT_MEAN_SQUARE:
+        result *= tl.rsqrt(tl.sum(squares, axis=2) / width + epsilon)
+    if SCALED:
+        result *= tl.load(scales + line, mask=inside, other=0)[None, :]
+    if BIASED:
+        result += tl.load(bias + line, mask=inside, other=0).to(tl.float32)[None, :]
+    _finish(result, stretch, onto, out, outs, ROWS, LINES, ACTIVATION, STRETCHED, ONTO)
+
+
+@triton.jit
+def _few4(
+    x,
+    weight,
+    scales,
+    bias,
+    norm_weight,
+    norm_bias,
+    stretch,
+    onto,
+    out,
+    outs,
+    width,
+    stride,
+    epsilon,
+    ROWS: tl.constexpr,
+    LINES: tl.constexpr,
+    GROUPS: tl.constexpr,
+    GROUP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STAGES: tl.constexpr,
+    NORM: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    BIASED: tl.constexpr,
+    STRETCHED: tl.constexpr,
+    ONTO: tl.constexpr,
+    FETCHED: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    line, inside = _lines(outs, LINES, ACTIVATION)
+    half = width // 2
+    address = weight + line.to(tl.int64) * stride
+    if EARLY:
+        early.fetch(address, inside, half, FETCHED)
+    early.begin(EARLY)
+    row, group = tl.arange(0, ROWS), tl.arange(0, GROUPS)
+    column = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    groups = half // GROUP
+    mean, factor = _layer_norm(x, width, epsilon, ROWS, WIDTH, NORM)
+    total = tl.zeros((ROWS, LINES, GROUPS), tl.float32)
+    squares = tl.zeros((ROWS, GROUPS, GROUP), tl.float32)
+    for start in tl.range(0, groups, GROUPS, num_stages=STAGES):
+        at = start * GROUP + column
+        there = at < half
+        values = x + row[:, None, None] * width + at[None, :, :]
+        low_value = tl.load(values, mask=there[None, :, :], other=0).to(tl.float32)
+        high_value = tl.load(values + half, mask=there[None, :, :], other=0).to(tl.float32)
+        squares += low_value * low_value + high_value * high_value
+        at3, there3 = at[None, :, :], there[None, :, :]
+        low_value = _normed(low_value, norm_weight, norm_bias, at3, there3, mean, factor, NORM)
+        high_value = _normed(high_value, norm_weight, norm_bias, half + at3, there3, mean, factor, NORM)
+        mask = inside[:, None, None] & there[None, :, :]
+        low, high = wide_int4(tl.load(address[:, None, None] + at[None, :, :], mask=mask, other=0x88))
+        places = scales + line[:, None] * (2 * groups) + start + group[None, :]
+        known = inside[:, None] & (start + group < groups)[None, :]
+        low_scale = tl.load(places, mask=known, other=0).to(tl.float32)
+        high_scale = tl.load(places + groups, mask=known, other=0).to(tl.float32)
+        total += tl.sum(low[None, :, :, :] * low_value[:, None, :, :], axis=3) * low_scale[None, :, :]
+        total += tl.sum(high[None, :, :, :] * high_value[:, None, :, :], axis=3) * high_scale[None, :, :]
+    result = tl.sum(total, axis=2)
+    if NORM == _ROOT_MEAN_SQUARE:
+        result *= tl.rsqrt(tl.sum(tl.sum(squares, axis=2), axis=1) / width + epsilon)[:, None]
+    if BIASED:
+        result += tl.load(bias + line, mask=inside, other=0).to(tl.float32)[None, :]
+    _finish(result, stretch, onto, out, outs, ROWS, LINES, ACTIVATION, STRETCHED, ONTO)
+
+
+@triton.jit
+def _lines(outs, LINES: tl.constexpr, ACTIVATION: tl.constexpr):
+    """Return which lines of the weight a program multiplies, and whether they exist; gates and values in turn."""
+    number = tl.program_id(0) * LINES + tl.arange(0, LINES)
+    if ACTIVATION == _GATE:
+        return number // 2 + number % 2 * outs, number // 2 < outs
+    return number, number < outs
+
+
+@triton.jit
+def _layer_norm(x, width, epsilon, ROWS: tl.constexpr, WIDTH: tl.constexpr, NORM: tl.constexpr):
+    """Return the mean and what a deviation from it is multiplied by, of each row; other norms need neither."""
+    if NORM != _LAYER:
+        return tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
+    row, column = tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    there = (column < width)[None, :]
+    value = tl.load(x + row[:, None] * width + column[None, :], mask=there, other=0).to(tl.float32)
+    mean = tl.sum(value, axis=1) / width
+    centred = tl.where(there, value - mean[:, None], 0)
+    return mean, tl.rsqrt(tl.sum(centred * centred, axis=1) / width + epsilon)
+
+
+@triton.jit
+def _normed(value, norm_weight, norm_bias, at, there, mean, factor, NORM: tl.constexpr):
+    """Norm ``[ROWS, ., .]``; the factor of a root mean square is known only when all has been seen."""
+    if NORM == _LAYER:
+        value = (value - mean[:, None, None]) * factor[:, None, None]
+    if NORM:
+        value *= tl.load(norm_weight + at, mask=there, other=0).to(tl.float32)
+    if NORM == _LAYER:
+        value += tl.load(norm_bias + at, mask=there, other=0).to(tl.float32)
+    return value
+
+
+@triton.jit
+def _finish(
+    result,
+    stretch,
+    onto,
+    out,
+    outs,
+    ROWS: tl.constexpr,
+    LINES: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    STRETCHED: tl.constexpr,
+    ONTO: tl.constexpr,
+):
+    """Do what comes after a product ``[ROWS, LINES]``, rounded after each step, and write it."""
+    y = _rounded(result, out)
+    if ACTIVATION == _GATE:
+        gate, value = tl.split(tl.reshape(y, (ROWS, LINES // 2, 2)))
+        y = _rounded(_rounded(gate / (1 + tl.exp(-gate)), out) * value, out)
+        line = tl.program_id(0) * (LINES // 2) + tl.arange(0, LINES // 2)
+    else:
+        line = tl.program_id(0) * LINES + tl.arange(0, LINES)
+    if ACTIVATION == _GELU:
+        y = _rounded(0.5 * y * (1 + tl.erf(y * 0.7071067811865476)), out)
+    inside = line < outs
+    if STRETCHED:
+        y = _rounded(y * tl.load(stretch + line, mask=inside, other=0).to(tl.float32)[None, :], out)
+    place = tl.arange(0, ROWS)[:, None] * outs + line[None, :]
+    if ONTO:
+        y += tl.load(onto + place, mask=inside[None, :], other=0).to(tl.float32)
+    tl.store(out + place, y.to(out.dtype.element_ty), mask=inside[None, :])
+
+
+@triton.jit
+def _rounded(x, out):
+    return x.to(out.dtype.element_ty).to(tl.float32)
