@@ -82,7 +82,7 @@ def _by_kernels(rows: Tensor, weight: Tensor | Quantized, bias: Tensor | None, a
     """Return the product of ``rows`` ``[rows, in]``, ``[rows, out]``: for few rows, and all around it, in one pass."""
     from duplex.backends.torch.kernels import few, many  # noqa: PLC0415 -- needs Triton
 
-    onto = None if around.onto is None else around.onto.reshape(len(rows), -1)
+    onto = None if around.onto is None else around.onto.reshape(len(rows), -1).contiguous()
     if few.fits(len(rows), weight):
         return few.product(rows, weight, bias, attrs.evolve(around, onto=onto))
     rows = rows if around.norm is None else around.norm(rows)

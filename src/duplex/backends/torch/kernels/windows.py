@@ -26,6 +26,7 @@ def windows(
     count = positions // stride
     edge = min(count, triton.cdiv(past, stride))  # outputs that see what is remembered: one program reads all of it
     width = taps * channels
+    edge_size = triton.next_power_of_2(max(1, edge * width))
     out = torch.empty((batch, count, width), dtype=x.dtype, device=x.device)
     _windows[(batch, 1 + triton.cdiv((count - edge) * width, BLOCK))](
         x,
@@ -40,11 +41,11 @@ def windows(
         GROUP=stride * channels,
         APART=dilation * stride * channels,
         WIDTH=width,
-        EDGE=triton.next_power_of_2(max(1, edge * width)),
+        EDGE=edge_size,
         PAST=triton.next_power_of_2(past * channels),
         BLOCK=BLOCK,
         ACTIVATED=activated,
-        num_warps=4,
+        num_warps=max(4, min(16, edge_size // 512)),
         **early.launching(),
     )
     return out
@@ -86,10 +87,10 @@ def _windows(
         tl.debug_barrier()  # all that was remembered has been read
         tl.store(held + kept, latest, mask=there)
     else:
-        number = edge * WIDTH + (part - 1) * BLOCK + tl.arange(0, BLOCK)
-        inside = number < count * WIDTH
-        value = tl.load(x + _place(number, GROUP, APART, WIDTH) - past * CHANNELS, mask=inside, other=0)
-        tl.store(out + number, _elu(value) if ACTIVATED else value, mask=inside)
+        later = edge * WIDTH + (part - 1) * BLOCK + tl.arange(0, BLOCK)
+        wanted = later < count * WIDTH
+        value = tl.load(x + _place(later, GROUP, APART, WIDTH) - past * CHANNELS, mask=wanted, other=0)
+        tl.store(out + later, _elu(value) if ACTIVATED else value, mask=wanted)
 
 
 @triton.jit
