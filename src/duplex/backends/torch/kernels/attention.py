@@ -5,7 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
 from duplex.backends.torch.kernels.conversion import wide_int8
 
 __all__ = ["attend", "attend_few"]
@@ -72,7 +71,6 @@ def attend(
         QUANTIZED=scale is not None,
         STAGES=STAGES,
         num_warps=WARPS,
-        **early.launching(),
     )
     return out
 
@@ -97,7 +95,6 @@ def attend_few(projected: Tensor, past: Tensor, step: int) -> Tensor:
         WIDTH=width,
         STEPS=triton.next_power_of_2(steps),
         num_warps=1,
-        **early.launching(),
     )
     return out
 
@@ -127,9 +124,7 @@ def _attend(
     BLOCK: tl.constexpr,
     QUANTIZED: tl.constexpr,
     STAGES: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     row, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     begin = tl.load(position + row // POSITIONS)
     slot = tl.load(slots + row // POSITIONS)
@@ -280,10 +275,7 @@ def _combine(partial, weight, target, SPLITS: tl.constexpr, SPLITS_2: tl.constex
 
 
 @triton.jit(do_not_specialize=["step"])
-def _attend_few(
-    projected, past, out, heads, steps, step, factor, WIDTH: tl.constexpr, STEPS: tl.constexpr, EARLY: tl.constexpr
-):
-    early.begin(EARLY)
+def _attend_few(projected, past, out, heads, steps, step, factor, WIDTH: tl.constexpr, STEPS: tl.constexpr):
     row, head = tl.program_id(0), tl.program_id(1)
     column = tl.arange(0, WIDTH)
     number = tl.arange(0, STEPS)

@@ -5,8 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
-
 __all__ = ["choose"]
 
 
@@ -31,7 +29,6 @@ def choose(logits: Tensor, options: Tensor, noise: Tensor | None, *, limited: bo
         LIMITED=limited and noise is not None,
         BLOCK=block,
         num_warps=max(1, min(32, block // 512)),
-        **early.launching(),
     )
     return out
 
@@ -47,9 +44,7 @@ def _choose(
     DRAWN: tl.constexpr,
     LIMITED: tl.constexpr,
     BLOCK: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     row = tl.program_id(0)
     column = tl.arange(0, BLOCK)
     inside = column < vocabulary

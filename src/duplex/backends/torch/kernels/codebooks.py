@@ -7,8 +7,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
-
 __all__ = ["nearest"]
 
 PARTS = 64
@@ -51,7 +49,6 @@ def nearest(x: Tensor, entries: Sequence[Tensor], offsets: Sequence[Tensor]) -> 
             BINS=triton.next_power_of_2(triton.cdiv(bins, PARTS)),
             WIDTH=triton.next_power_of_2(width),
             num_warps=4,
-            **early.launching(),
         )
     return codes
 
@@ -77,7 +74,6 @@ def _nearest(
     PARTS: tl.constexpr,
     BINS: tl.constexpr,
     WIDTH: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     row, part = tl.program_id(0), tl.program_id(1)
     column = tl.arange(0, WIDTH)
@@ -87,7 +83,6 @@ def _nearest(
         there = (line < bins)[:, None] & inside[None, :]
         entry = tl.load(entries + line[:, None] * width + column[None, :], mask=there, other=0)
         offset = tl.load(offsets + line, mask=line < bins, other=float("inf"))
-    early.begin(EARLY)
     x = tl.load(before + row * width + column, mask=inside, other=0)
     if not FIRST:
         number_of_part = tl.arange(0, PARTS)

@@ -5,8 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
-
 __all__ = ["add_embedded", "sum_embedded"]
 
 BLOCK = 1024
@@ -22,7 +20,7 @@ def sum_embedded(tables: Tensor, tokens: Tensor, like: Tensor) -> Tensor:
     width = like.shape[1]
     out = torch.empty((rows, width), dtype=like.dtype, device=like.device)
     _sum_embedded[(rows, triton.cdiv(width, BLOCK))](
-        tables, tokens.contiguous(), like, out, streams, width, BLOCK=BLOCK, num_warps=4, **early.launching()
+        tables, tokens.contiguous(), like, out, streams, width, BLOCK=BLOCK, num_warps=4
     )
     return out
 
@@ -32,13 +30,12 @@ def add_embedded(x: Tensor, table: Tensor, tokens: Tensor) -> Tensor:
     rows, width = x.shape
     out = torch.empty_like(x)
     grid = (rows, triton.cdiv(width, BLOCK))
-    _add_embedded[grid](x, table, tokens, out, width, BLOCK=BLOCK, num_warps=4, **early.launching())
+    _add_embedded[grid](x, table, tokens, out, width, BLOCK=BLOCK, num_warps=4)
     return out
 
 
 @triton.jit
-def _sum_embedded(tables, tokens, like, out, streams, width, BLOCK: tl.constexpr, EARLY: tl.constexpr):
-    early.begin(EARLY)
+def _sum_embedded(tables, tokens, like, out, streams, width, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
@@ -53,8 +50,7 @@ def _sum_embedded(tables, tokens, like, out, streams, width, BLOCK: tl.constexpr
 
 
 @triton.jit
-def _add_embedded(x, table, tokens, out, width, BLOCK: tl.constexpr, EARLY: tl.constexpr):
-    early.begin(EARLY)
+def _add_embedded(x, table, tokens, out, width, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width

@@ -8,7 +8,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
 from duplex.backends.torch.kernels.conversion import wide_int4, wide_int8
 from duplex.backends.torch.quantize import GROUP, Quantized
 
@@ -19,8 +18,6 @@ __all__ = ["MOST", "fits", "product"]
 
 MOST = 2
 """Rows up to which a product is such a pass, and not one on tensor cores."""
-FETCHED = 4096
-"""Bytes of each line of a weight that are asked for before the kernel before has ended."""
 _BUSY = 264
 """How many programs keep a large GPU busy: two for each of its 132 multiprocessors."""
 _ACTIVATIONS = {None: 0, "gate": 1, "gelu": 2}
@@ -79,9 +76,7 @@ def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: 
         "BIASED": bias is not None,
         "STRETCHED": around.scale is not None,
         "ONTO": around.onto is not None,
-        "FETCHED": fetched(data),
         "num_warps": tiles.warps,
-        **early.launching(),
     }
     grid = (triton.cdiv(len(data), arguments["LINES"]),)
     if four:
@@ -89,12 +84,6 @@ def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: 
     else:
         _few[grid](**arguments, IN=tiles.inputs, SCALED=isinstance(weight, Quantized), BYTES=data.dtype == torch.int8)
     return out
-
-
-def fetched(data: Tensor) -> int:
-    """Return how many times 128 bytes of a line are asked for early."""
-    size = min(FETCHED, data.shape[1] * data.element_size())
-    return triton.next_power_of_2(triton.cdiv(size, 128))
 
 
 def tiles_of(outputs: int, inputs: int, rows: int, size: int) -> Tiles:
@@ -137,14 +126,9 @@ def _few(
     STRETCHED: tl.constexpr,
     ONTO: tl.constexpr,
     BYTES: tl.constexpr,
-    FETCHED: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     line, inside = _lines(outs, LINES, ACTIVATION)
     address = weight + line.to(tl.int64) * stride
-    if EARLY:
-        early.fetch(address, inside, width * (weight.dtype.element_ty.primitive_bitwidth // 8), FETCHED)
-    early.begin(EARLY)
     row, column = tl.arange(0, ROWS), tl.arange(0, IN)
     mean, factor = _layer_norm(x, width, epsilon, ROWS, WIDTH, NORM)
     total = tl.zeros((ROWS, LINES, IN), tl.float32)
@@ -192,15 +176,10 @@ def _few4(
     BIASED: tl.constexpr,
     STRETCHED: tl.constexpr,
     ONTO: tl.constexpr,
-    FETCHED: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     line, inside = _lines(outs, LINES, ACTIVATION)
     half = width // 2
     address = weight + line.to(tl.int64) * stride
-    if EARLY:
-        early.fetch(address, inside, half, FETCHED)
-    early.begin(EARLY)
     row, group = tl.arange(0, ROWS), tl.arange(0, GROUPS)
     column = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     groups = half // GROUP

@@ -6,7 +6,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
 from duplex.backends.torch.quantize import GROUP, Quantized
 
 __all__ = ["product"]
@@ -53,7 +52,6 @@ def product(x: Tensor, weight: Quantized, onto: Tensor | None = None) -> Tensor:
         ONTO=onto is not None,
         num_warps=tiles.warps,
         num_stages=tiles.stages,
-        **early.launching(),
     )
     return out
 
@@ -78,9 +76,7 @@ def _rows8(
     OUT: tl.constexpr,
     IN: tl.constexpr,
     ONTO: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     line = tl.program_id(0) * OUT + tl.arange(0, OUT)
     column = tl.arange(0, IN)
@@ -111,9 +107,7 @@ def _rows4(
     OUT: tl.constexpr,
     IN: tl.constexpr,
     ONTO: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     half = width // 2
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     line = tl.program_id(0) * OUT + tl.arange(0, OUT)

@@ -5,7 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
 from duplex.noise import MULTIPLIERS, ROUNDS
 
 __all__ = ["gumbel"]
@@ -33,7 +32,6 @@ def gumbel(keys: Tensor, step: Tensor, streams: Tensor, blocks: Tensor) -> Tenso
         ROUNDS=ROUNDS,
         BLOCK=BLOCK,
         num_warps=1,
-        **early.launching(),
     )
     return out.flatten(1)
 
@@ -50,9 +48,7 @@ def _gumbel(
     SECOND: tl.constexpr,
     ROUNDS: tl.constexpr,
     BLOCK: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     row = tl.program_id(0)
     index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = index < count

@@ -5,8 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
-
 __all__ = ["gate", "norm"]
 
 
@@ -23,7 +21,6 @@ def norm(x: Tensor, alpha: Tensor, epsilon: float) -> Tensor:
         epsilon,
         BLOCK=block,
         num_warps=max(1, min(8, block // 256)),
-        **early.launching(),
     )
     return normed
 
@@ -34,25 +31,23 @@ def gate(x: Tensor) -> Tensor:
     out = torch.empty((*x.shape[:-1], hidden), dtype=x.dtype, device=x.device)
     block = 512
     grid = (x.numel() // x.shape[-1], triton.cdiv(hidden, block))
-    _gate[grid](x, out, hidden, BLOCK=block, num_warps=2, **early.launching())
+    _gate[grid](x, out, hidden, BLOCK=block, num_warps=2)
     return out
 
 
 @triton.jit
-def _norm(x, alpha, normed, width, epsilon, BLOCK: tl.constexpr, EARLY: tl.constexpr):
+def _norm(x, alpha, normed, width, epsilon, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     column = tl.arange(0, BLOCK)
     inside = column < width
     weight = tl.load(alpha + column, mask=inside, other=0).to(tl.float32)
-    early.begin(EARLY)
     value = tl.load(x + row * width + column, mask=inside, other=0).to(tl.float32)
     factor = tl.rsqrt(tl.sum(value * value, axis=0) / width + epsilon)
     tl.store(normed + row * width + column, (value * factor * weight).to(normed.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _gate(x, out, hidden, BLOCK: tl.constexpr, EARLY: tl.constexpr):
-    early.begin(EARLY)
+def _gate(x, out, hidden, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < hidden

@@ -5,8 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
-
 __all__ = ["advance"]
 
 
@@ -33,7 +31,6 @@ def advance(position: Tensor, slots: Tensor, frequencies: Tensor, positions: int
         POSITIONS=positions,
         HEADS=triton.next_power_of_2(heads),
         num_warps=1,
-        **early.launching(),
     )
     return begin, rotation, zeros
 
@@ -50,9 +47,7 @@ def _advance(
     PAIRS: tl.constexpr,
     POSITIONS: tl.constexpr,
     HEADS: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     row = tl.program_id(0)
     slot = tl.load(slots + row)
     at = tl.load(position + slot)

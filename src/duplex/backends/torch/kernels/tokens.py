@@ -5,8 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
-
 __all__ = ["begin", "complete"]
 
 
@@ -39,7 +37,6 @@ def begin(
         LENGTH=length,
         STREAMS=triton.next_power_of_2(streams),
         num_warps=1,
-        **early.launching(),
     )
     return columns, number
 
@@ -65,7 +62,6 @@ def complete(tokens: Tensor, step: Tensor, slots: Tensor, delays: Tensor, chosen
         LENGTH=length,
         STREAMS=triton.next_power_of_2(streams),
         num_warps=1,
-        **early.launching(),
     )
     return completed
 
@@ -86,9 +82,7 @@ def _begin(
     stream_stride,
     LENGTH: tl.constexpr,
     STREAMS: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     row, stream = tl.program_id(0), tl.arange(0, STREAMS)
     inside = stream < streams
     hears = inside & (stream >= streams - heard)
@@ -120,9 +114,7 @@ def _complete(
     longest,
     LENGTH: tl.constexpr,
     STREAMS: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     row, stream = tl.program_id(0), tl.arange(0, STREAMS)
     inside, speaks = stream < streams, stream < count
     slot = tl.load(slots + row)

@@ -5,8 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels import early
-
 __all__ = ["windows"]
 
 BLOCK = 1024
@@ -46,7 +44,6 @@ def windows(
         BLOCK=BLOCK,
         ACTIVATED=activated,
         num_warps=max(4, min(16, edge_size // 512)),
-        **early.launching(),
     )
     return out
 
@@ -69,9 +66,7 @@ def _windows(
     PAST: tl.constexpr,
     BLOCK: tl.constexpr,
     ACTIVATED: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
-    early.begin(EARLY)
     row, part = tl.program_id(0), tl.program_id(1)
     x += row * positions * CHANNELS
     out += row * count * WIDTH
