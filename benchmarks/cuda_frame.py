@@ -3,7 +3,8 @@
     python benchmarks/cuda_frame.py [--quantize int8] [--cache-dtype int8] [--sessions 1 32] [--context 0 3000]
 
 Weights are random, which costs what trained ones cost. A context of 3000 fills the past of every session, as after
-four minutes of conversation. ``--original`` times the original package, where it is installed, in the same run.
+four minutes of conversation. ``--original`` times the original package, where it is installed, in the same run;
+``--minutes 30`` steps through so long a conversation, frame after frame, and says how long frames take as it goes on.
 """
 
 import argparse
@@ -32,6 +33,8 @@ from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.options import SessionOptions
 
 DEVICE = torch.device("cuda")
+WARM_UP = 5
+"""Frames that are not counted."""
 OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=1)
 
 
@@ -43,6 +46,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, nargs="+", default=[1])
     parser.add_argument("--context", type=int, nargs="+", default=[0, 3000])
     parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--minutes", type=int, default=0, help="How long a conversation to step through at the end.")
     parser.add_argument("--original", action="store_true")
     parser.add_argument("--profile", action="store_true", help="Print what takes the time, kernel by kernel.")
     parser.add_argument("--json", type=Path)
@@ -82,8 +86,10 @@ def measure(sessions: int, arguments: argparse.Namespace) -> list[dict[str, Any]
                 "load_s": loaded,
             }
         )
-        if arguments.profile:
-            profile(model)
+    if arguments.minutes:
+        converse(model, arguments.minutes)
+    if arguments.profile:  # last, as graphs are slower for the rest of a process that has been profiled
+        profile(model)
     model.close()
     return rows
 
@@ -141,11 +147,21 @@ def frame_times(model: TorchFrameModel, frames: int) -> list[float]:
     spec, times = model.spec, []
     pcm = random.normal(0, 0.1, (spec.capacity, spec.frame_size)).astype(np.float32)
     active = np.ones(spec.capacity, bool)
-    for _ in range(frames + 5):
+    for _ in range(frames + WARM_UP):
         start = time.perf_counter()
         model.step(pcm, active)
         times.append(1000 * (time.perf_counter() - start))
-    return times[5:]
+    return times[WARM_UP:]
+
+
+def converse(model: TorchFrameModel, minutes: int, at_a_time: int = 3) -> None:
+    """Print the times of a conversation's frames and the memory held, some minutes at a time."""
+    begin(model, 0)
+    for start in range(0, minutes, at_a_time):
+        found = quantiles(frame_times(model, at_a_time * 60 * 1000 // 80 - WARM_UP))
+        told = ", ".join(f"{name.removesuffix('_ms')} {value:.2f} ms" for name, value in found.items())
+        held = torch.cuda.memory_allocated() / 1e9
+        print(f"minutes {start} to {start + at_a_time}: {told}, {held:.3f} GB held", flush=True)
 
 
 def quantiles(times: list[float]) -> dict[str, float]:

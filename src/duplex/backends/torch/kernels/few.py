@@ -88,7 +88,7 @@ def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: 
 
 def tiles_of(outputs: int, inputs: int, rows: int, size: int) -> Tiles:
     """Return what measured best on an H200 for weights of ``size`` bytes."""
-    lines = {1: 16, 2: 4, 4: 2}[size] // rows
+    lines = {1: 16, 2: 8, 4: 2}[size] // rows
     if outputs < lines * _BUSY:
         lines = max(2, lines // 2)
     return Tiles(max(1, lines), min(512, triton.next_power_of_2(inputs)), 4, 4 if inputs > 512 else 1)  # noqa: PLR2004
