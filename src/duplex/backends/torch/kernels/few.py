@@ -137,7 +137,7 @@ def _few(
         at = start + column[None, None, :]
         value = tl.load(x + row[:, None, None] * width + at, mask=at < width, other=0).to(tl.float32)
         squares += value * value
-        value = _normed(value, norm_weight, norm_bias, at, at < width, mean, factor, NORM)
+        value = _normed(value, norm_weight, norm_bias, at, at < width, mean[:, None, None], factor[:, None, None], NORM)
         narrow = tl.load(address[None, :, None] + at, mask=inside[None, :, None] & (at < width), other=0.0)
         total += (wide_int8(narrow) if BYTES else narrow.to(tl.float32)) * value
     result = tl.sum(total, axis=2)
@@ -179,37 +179,38 @@ def _few4(
 ):
     line, inside = _lines(outs, LINES, ACTIVATION)
     half = width // 2
-    address = weight + line.to(tl.int64) * stride
-    row, group = tl.arange(0, ROWS), tl.arange(0, GROUPS)
-    column = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     groups = half // GROUP
-    mean, factor = _layer_norm(x, width, epsilon, ROWS, WIDTH, NORM)
-    total = tl.zeros((ROWS, LINES, GROUPS), tl.float32)
-    squares = tl.zeros((ROWS, GROUPS, GROUP), tl.float32)
-    for start in tl.range(0, groups, GROUPS, num_stages=STAGES):
-        at = start * GROUP + column
-        there = at < half
-        values = x + row[:, None, None] * width + at[None, :, :]
-        low_value = tl.load(values, mask=there[None, :, :], other=0).to(tl.float32)
-        high_value = tl.load(values + half, mask=there[None, :, :], other=0).to(tl.float32)
-        squares += low_value * low_value + high_value * high_value
-        at3, there3 = at[None, :, :], there[None, :, :]
-        low_value = _normed(low_value, norm_weight, norm_bias, at3, there3, mean, factor, NORM)
-        high_value = _normed(high_value, norm_weight, norm_bias, half + at3, there3, mean, factor, NORM)
-        mask = inside[:, None, None] & there[None, :, :]
-        low, high = wide_int4(tl.load(address[:, None, None] + at[None, :, :], mask=mask, other=0x88))
-        places = scales + line[:, None] * (2 * groups) + start + group[None, :]
-        known = inside[:, None] & (start + group < groups)[None, :]
-        low_scale = tl.load(places, mask=known, other=0).to(tl.float32)
-        high_scale = tl.load(places + groups, mask=known, other=0).to(tl.float32)
-        total += tl.sum(low[None, :, :, :] * low_value[:, None, :, :], axis=3) * low_scale[None, :, :]
-        total += tl.sum(high[None, :, :, :] * high_value[:, None, :, :], axis=3) * high_scale[None, :, :]
-    result = tl.sum(total, axis=2)
-    if NORM == _ROOT_MEAN_SQUARE:
-        result *= tl.rsqrt(tl.sum(tl.sum(squares, axis=2), axis=1) / width + epsilon)[:, None]
-    if BIASED:
-        result += tl.load(bias + line, mask=inside, other=0).to(tl.float32)[None, :]
-    _finish(result, stretch, onto, out, outs, ROWS, LINES, ACTIVATION, STRETCHED, ONTO)
+    group = tl.arange(0, GROUPS)
+    column = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    lines = weight + line[:, None, None].to(tl.int64) * stride
+    for row in tl.static_range(ROWS):  # one by one: with rows as a dimension, sums would go from thread to thread
+        mean, factor = _layer_norm(x + row * width, width, epsilon, 1, WIDTH, NORM)
+        total = tl.zeros((LINES, GROUPS), tl.float32)
+        squares = tl.zeros((GROUPS, GROUP), tl.float32)
+        for start in tl.range(0, groups, GROUPS, num_stages=STAGES):
+            at = start * GROUP + column
+            there = at < half
+            low_value = tl.load(x + row * width + at, mask=there, other=0).to(tl.float32)
+            high_value = tl.load(x + row * width + half + at, mask=there, other=0).to(tl.float32)
+            squares += low_value * low_value + high_value * high_value
+            mean2, factor2 = mean[:, None], factor[:, None]
+            low_value = _normed(low_value, norm_weight, norm_bias, at, there, mean2, factor2, NORM)
+            high_value = _normed(high_value, norm_weight, norm_bias, half + at, there, mean2, factor2, NORM)
+            mask = inside[:, None, None] & there[None, :, :]
+            low, high = wide_int4(tl.load(lines + at[None, :, :], mask=mask, other=0x88))
+            places = scales + line[:, None] * (2 * groups) + start + group[None, :]
+            known = inside[:, None] & (start + group < groups)[None, :]
+            low_scale = tl.load(places, mask=known, other=0).to(tl.float32)
+            high_scale = tl.load(places + groups, mask=known, other=0).to(tl.float32)
+            total += tl.sum(low * low_value[None, :, :], axis=2) * low_scale
+            total += tl.sum(high * high_value[None, :, :], axis=2) * high_scale
+        result = tl.sum(total, axis=1)
+        if NORM == _ROOT_MEAN_SQUARE:
+            result *= tl.rsqrt(tl.sum(tl.sum(squares, axis=1), axis=0) / width + epsilon)
+        if BIASED:
+            result += tl.load(bias + line, mask=inside, other=0).to(tl.float32)
+        first = row * outs
+        _finish(result[None, :], stretch, onto + first, out + first, outs, 1, LINES, ACTIVATION, STRETCHED, ONTO)
 
 
 @triton.jit
@@ -236,9 +237,9 @@ def _layer_norm(x, width, epsilon, ROWS: tl.constexpr, WIDTH: tl.constexpr, NORM
 
 @triton.jit
 def _normed(value, norm_weight, norm_bias, at, there, mean, factor, NORM: tl.constexpr):
-    """Norm ``[ROWS, ., .]``; the factor of a root mean square is known only when all has been seen."""
+    """Norm what lies at ``at`` of the rows; the factor of a root mean square is known only when all has been seen."""
     if NORM == _LAYER:
-        value = (value - mean[:, None, None]) * factor[:, None, None]
+        value = (value - mean) * factor
     if NORM:
         value *= tl.load(norm_weight + at, mask=there, other=0).to(tl.float32)
     if NORM == _LAYER:
