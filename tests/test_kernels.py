@@ -23,7 +23,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from duplex.backends.torch.kernels import attention, choice, codebooks, embedding, few, many, pointwise
+from duplex.backends.torch.kernels import attention, choice, codebooks, embedding, few, many, pointwise, short_past
 from duplex.backends.torch.kernels import noise as noise_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -181,7 +181,7 @@ def test_attention_over_a_short_past():
     past = torch.full((2, 8, 2, 3, 16), float("nan"), device=DEVICE)
     projected = random(8, 2, 3, 3, 16)
     for step in range(8):
-        found = attention.attend_few(projected[step], past, step)
+        found = short_past.attend_few(projected[step], past, step)
         query, keys, values = projected[: step + 1].permute(2, 1, 3, 0, 4)
         wanted = functional.scaled_dot_product_attention(query[:, :, -1:], keys, values)
         torch.testing.assert_close(found, wanted.flatten(1))

@@ -19,7 +19,7 @@ from duplex.codec import CodecSpec
 from duplex.config import MimiConfig
 from duplex.errors import UsageError
 
-__all__ = ["TorchCodec", "load_mimi"]
+__all__ = ["TorchCodec", "load_mimi", "read_mimi"]
 
 # Codebooks past those in use, and a flag of training.
 _UNUSED = re.compile(r"^quantizer\.rvq_rest\.vq\.layers\.\d+\.|\._codebook\._initialized$")
@@ -28,7 +28,19 @@ _UNUSED = re.compile(r"^quantizer\.rvq_rest\.vq\.layers\.\d+\.|\._codebook\._ini
 def load_mimi(
     config: MimiConfig, path: Path, codebooks: int, device: torch.device, quantize: Kind | None = None
 ) -> Mimi:
-    """Load Mimi with its first ``codebooks`` codebooks, in float32: codes are decisions, and must not depend on dtype.
+    """Load Mimi for whoever computes with it: as :func:`read_mimi`, its weights laid out as a step reads them.
+
+    :raises WeightsError: if the file is damaged or does not fit the configuration
+    """
+    mimi = read_mimi(config, path, codebooks, device, quantize)
+    pack(mimi)
+    return mimi
+
+
+def read_mimi(
+    config: MimiConfig, path: Path, codebooks: int, device: torch.device, quantize: Kind | None = None
+) -> Mimi:
+    """Read Mimi with its first ``codebooks`` codebooks, in float32: codes are decisions, and must not depend on dtype.
 
     ``quantize`` rounds the weights of its transformers for whoever asks for it; some codes are then others.
 
@@ -38,7 +50,6 @@ def load_mimi(
         mimi = Mimi(config, codebooks)
     load_weights(mimi, path, dtype=torch.float32, device=device, unused=_UNUSED, quantize=quantize)
     mimi.prepare()
-    pack(mimi)
     return mimi
 
 

@@ -34,7 +34,7 @@ class Past:
         ``projected`` is ``[batch, 3, heads, head_dim]``.
         """
         if kernels.apply_to(projected) and projected.shape[-1].bit_count() == 1:
-            from duplex.backends.torch.kernels.attention import attend_few  # noqa: PLC0415 -- needs Triton
+            from duplex.backends.torch.kernels.short_past import attend_few  # noqa: PLC0415 -- needs Triton
 
             if self._held is None:
                 batch, _, heads, width = projected.shape

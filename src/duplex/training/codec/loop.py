@@ -15,7 +15,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from duplex.backends.torch.codec import load_mimi
+from duplex.backends.torch.codec import read_mimi
 from duplex.backends.torch.mimi import Mimi
 from duplex.config import MimiConfig
 from duplex.errors import ConfigError
@@ -183,4 +183,4 @@ def _read_codec(folder: Path, wanted: MimiConfig) -> Mimi:
     path = folder / MIMI_CONFIG
     if MimiConfig.from_mapping(read_json(path, str(path)), where=str(path)) != wanted:
         raise ConfigError(f"{folder} holds a codec of another configuration; give that one with --config")
-    return load_mimi(wanted, folder / MIMI_WEIGHTS, wanted.quantizer.n_q, torch.device("cpu"))
+    return read_mimi(wanted, folder / MIMI_WEIGHTS, wanted.quantizer.n_q, torch.device("cpu"))

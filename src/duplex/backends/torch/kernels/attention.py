@@ -7,7 +7,7 @@ from torch import Tensor
 
 from duplex.backends.torch.kernels.conversion import wide_int8
 
-__all__ = ["attend", "attend_few"]
+__all__ = ["attend"]
 
 PROGRAMS = 528
 """How many programs keep a large GPU busy: four for each of its 132 multiprocessors."""
@@ -71,30 +71,6 @@ def attend(
         QUANTIZED=scale is not None,
         STAGES=STAGES,
         num_warps=WARPS,
-    )
-    return out
-
-
-def attend_few(projected: Tensor, past: Tensor, step: int) -> Tensor:
-    """Add a step to a short past and return what its query sees there, ``[batch, heads * head_dim]``.
-
-    ``projected`` is contiguous ``[batch, 3, heads, head_dim]``, ``past`` ``[batch, steps, 2, heads, head_dim]``, of
-    which what comes after ``step`` is not read.
-    """
-    batch, _, heads, width = projected.shape
-    out = torch.empty((batch, heads * width), dtype=projected.dtype, device=projected.device)
-    steps = past.shape[1]
-    _attend_few[(batch, heads)](
-        projected,
-        past,
-        out,
-        heads,
-        steps,
-        step,
-        width**-0.5,
-        WIDTH=width,
-        STEPS=triton.next_power_of_2(steps),
-        num_warps=1,
     )
     return out
 
@@ -272,26 +248,3 @@ def _combine(partial, weight, target, SPLITS: tl.constexpr, SPLITS_2: tl.constex
     mean = tl.load(places, mask=there[:, None], other=0, cache_modifier=".cg")
     value = tl.sum(mean * share[:, None], axis=0) / tl.maximum(tl.sum(total * share, axis=0), 1e-30)
     tl.store(target, value.to(target.dtype.element_ty))
-
-
-@triton.jit(do_not_specialize=["step"])
-def _attend_few(projected, past, out, heads, steps, step, factor, WIDTH: tl.constexpr, STEPS: tl.constexpr):
-    row, head = tl.program_id(0), tl.program_id(1)
-    column = tl.arange(0, WIDTH)
-    number = tl.arange(0, STEPS)
-    base = projected + (row * 3 * heads + head) * WIDTH + column
-    query = tl.load(base).to(tl.float32) * factor
-    key = tl.load(base + heads * WIDTH)
-    value = tl.load(base + 2 * heads * WIDTH)
-    rows = past + (row * steps + number[:, None]) * (2 * heads * WIDTH) + head * WIDTH + column[None, :]
-    before = (number < step)[:, None]
-    keys = tl.where(before, tl.load(rows, mask=before, other=0).to(tl.float32), key.to(tl.float32)[None, :])
-    values = tl.load(rows + heads * WIDTH, mask=before, other=0).to(tl.float32)
-    values = tl.where(before, values, value.to(tl.float32)[None, :])
-    score = tl.where(number <= step, tl.sum(keys * query[None, :], axis=1), _NOTHING)
-    share = tl.exp(score - tl.max(score, axis=0))
-    result = tl.sum(values * share[:, None], axis=0) / tl.sum(share, axis=0)
-    own = past + (row * steps + step) * (2 * heads * WIDTH) + head * WIDTH + column
-    tl.store(own, key)
-    tl.store(own + heads * WIDTH, value)
-    tl.store(out + (row * heads + head) * WIDTH + column, result.to(out.dtype.element_ty))

@@ -8,6 +8,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from duplex.backends.torch.kernels.around import (
+    ACTIVATIONS,
+    LAYER,
+    ROOT_MEAN_SQUARE,
+    finish,
+    layer_norm,
+    lines_of,
+    normed,
+)
 from duplex.backends.torch.kernels.conversion import wide_int4, wide_int8
 from duplex.backends.torch.quantize import GROUP, Quantized
 
@@ -20,9 +29,6 @@ MOST = 2
 """Rows up to which a product is such a pass, and not one on tensor cores."""
 _BUSY = 264
 """How many programs keep a large GPU busy: two for each of its 132 multiprocessors."""
-_ACTIVATIONS = {None: 0, "gate": 1, "gelu": 2}
-_GATE, _GELU = tl.constexpr(1), tl.constexpr(2)
-_ROOT_MEAN_SQUARE, _LAYER = tl.constexpr(1), tl.constexpr(2)
 
 
 @attrs.frozen
@@ -71,8 +77,8 @@ def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: 
         "LINES": max(2, tiles.lines) if gated else tiles.lines,
         "WIDTH": triton.next_power_of_2(width),
         "STAGES": tiles.stages,
-        "NORM": 0 if norm is None else (_ROOT_MEAN_SQUARE if norm.bias is None else _LAYER).value,
-        "ACTIVATION": _ACTIVATIONS[around.activation],
+        "NORM": 0 if norm is None else (ROOT_MEAN_SQUARE if norm.bias is None else LAYER).value,
+        "ACTIVATION": ACTIVATIONS[around.activation],
         "BIASED": bias is not None,
         "STRETCHED": around.scale is not None,
         "ONTO": around.onto is not None,
@@ -127,27 +133,27 @@ def _few(
     ONTO: tl.constexpr,
     BYTES: tl.constexpr,
 ):
-    line, inside = _lines(outs, LINES, ACTIVATION)
+    line, inside = lines_of(outs, LINES, ACTIVATION)
     address = weight + line.to(tl.int64) * stride
     row, column = tl.arange(0, ROWS), tl.arange(0, IN)
-    mean, factor = _layer_norm(x, width, epsilon, ROWS, WIDTH, NORM)
+    mean, factor = layer_norm(x, width, epsilon, ROWS, WIDTH, NORM)
     total = tl.zeros((ROWS, LINES, IN), tl.float32)
     squares = tl.zeros((ROWS, 1, IN), tl.float32)
     for start in tl.range(0, width, IN, num_stages=STAGES):
         at = start + column[None, None, :]
         value = tl.load(x + row[:, None, None] * width + at, mask=at < width, other=0).to(tl.float32)
         squares += value * value
-        value = _normed(value, norm_weight, norm_bias, at, at < width, mean[:, None, None], factor[:, None, None], NORM)
+        value = normed(value, norm_weight, norm_bias, at, at < width, mean[:, None, None], factor[:, None, None], NORM)
         narrow = tl.load(address[None, :, None] + at, mask=inside[None, :, None] & (at < width), other=0.0)
         total += (wide_int8(narrow) if BYTES else narrow.to(tl.float32)) * value
     result = tl.sum(total, axis=2)
-    if NORM == _ROOT_MEAN_SQUARE:
+    if NORM == ROOT_MEAN_SQUARE:
         result *= tl.rsqrt(tl.sum(squares, axis=2) / width + epsilon)
     if SCALED:
         result *= tl.load(scales + line, mask=inside, other=0)[None, :]
     if BIASED:
         result += tl.load(bias + line, mask=inside, other=0).to(tl.float32)[None, :]
-    _finish(result, stretch, onto, out, outs, ROWS, LINES, ACTIVATION, STRETCHED, ONTO)
+    finish(result, stretch, onto, out, outs, ROWS, LINES, ACTIVATION, STRETCHED, ONTO)
 
 
 @triton.jit
@@ -177,14 +183,14 @@ def _few4(
     STRETCHED: tl.constexpr,
     ONTO: tl.constexpr,
 ):
-    line, inside = _lines(outs, LINES, ACTIVATION)
+    line, inside = lines_of(outs, LINES, ACTIVATION)
     half = width // 2
     groups = half // GROUP
     group = tl.arange(0, GROUPS)
     column = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     lines = weight + line[:, None, None].to(tl.int64) * stride
     for row in tl.static_range(ROWS):  # one by one: with rows as a dimension, sums would go from thread to thread
-        mean, factor = _layer_norm(x + row * width, width, epsilon, 1, WIDTH, NORM)
+        mean, factor = layer_norm(x + row * width, width, epsilon, 1, WIDTH, NORM)
         total = tl.zeros((LINES, GROUPS), tl.float32)
         squares = tl.zeros((GROUPS, GROUP), tl.float32)
         for start in tl.range(0, groups, GROUPS, num_stages=STAGES):
@@ -194,8 +200,8 @@ def _few4(
             high_value = tl.load(x + row * width + half + at, mask=there, other=0).to(tl.float32)
             squares += low_value * low_value + high_value * high_value
             mean2, factor2 = mean[:, None], factor[:, None]
-            low_value = _normed(low_value, norm_weight, norm_bias, at, there, mean2, factor2, NORM)
-            high_value = _normed(high_value, norm_weight, norm_bias, half + at, there, mean2, factor2, NORM)
+            low_value = normed(low_value, norm_weight, norm_bias, at, there, mean2, factor2, NORM)
+            high_value = normed(high_value, norm_weight, norm_bias, half + at, there, mean2, factor2, NORM)
             mask = inside[:, None, None] & there[None, :, :]
             low, high = wide_int4(tl.load(lines + at[None, :, :], mask=mask, other=0x88))
             places = scales + line[:, None] * (2 * groups) + start + group[None, :]
@@ -205,80 +211,9 @@ def _few4(
             total += tl.sum(low * low_value[None, :, :], axis=2) * low_scale
             total += tl.sum(high * high_value[None, :, :], axis=2) * high_scale
         result = tl.sum(total, axis=1)
-        if NORM == _ROOT_MEAN_SQUARE:
+        if NORM == ROOT_MEAN_SQUARE:
             result *= tl.rsqrt(tl.sum(tl.sum(squares, axis=1), axis=0) / width + epsilon)
         if BIASED:
             result += tl.load(bias + line, mask=inside, other=0).to(tl.float32)
         first = row * outs
-        _finish(result[None, :], stretch, onto + first, out + first, outs, 1, LINES, ACTIVATION, STRETCHED, ONTO)
-
-
-@triton.jit
-def _lines(outs, LINES: tl.constexpr, ACTIVATION: tl.constexpr):
-    """Return which lines of the weight a program multiplies, and whether they exist; gates and values in turn."""
-    number = tl.program_id(0) * LINES + tl.arange(0, LINES)
-    if ACTIVATION == _GATE:
-        return number // 2 + number % 2 * outs, number // 2 < outs
-    return number, number < outs
-
-
-@triton.jit
-def _layer_norm(x, width, epsilon, ROWS: tl.constexpr, WIDTH: tl.constexpr, NORM: tl.constexpr):
-    """Return the mean and what a deviation from it is multiplied by, of each row; other norms need neither."""
-    if NORM != _LAYER:
-        return tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
-    row, column = tl.arange(0, ROWS), tl.arange(0, WIDTH)
-    there = (column < width)[None, :]
-    value = tl.load(x + row[:, None] * width + column[None, :], mask=there, other=0).to(tl.float32)
-    mean = tl.sum(value, axis=1) / width
-    centred = tl.where(there, value - mean[:, None], 0)
-    return mean, tl.rsqrt(tl.sum(centred * centred, axis=1) / width + epsilon)
-
-
-@triton.jit
-def _normed(value, norm_weight, norm_bias, at, there, mean, factor, NORM: tl.constexpr):
-    """Norm what lies at ``at`` of the rows; the factor of a root mean square is known only when all has been seen."""
-    if NORM == _LAYER:
-        value = (value - mean) * factor
-    if NORM:
-        value *= tl.load(norm_weight + at, mask=there, other=0).to(tl.float32)
-    if NORM == _LAYER:
-        value += tl.load(norm_bias + at, mask=there, other=0).to(tl.float32)
-    return value
-
-
-@triton.jit
-def _finish(
-    result,
-    stretch,
-    onto,
-    out,
-    outs,
-    ROWS: tl.constexpr,
-    LINES: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    STRETCHED: tl.constexpr,
-    ONTO: tl.constexpr,
-):
-    """Do what comes after a product ``[ROWS, LINES]``, rounded after each step, and write it."""
-    y = _rounded(result, out)
-    if ACTIVATION == _GATE:
-        gate, value = tl.split(tl.reshape(y, (ROWS, LINES // 2, 2)))
-        y = _rounded(_rounded(gate / (1 + tl.exp(-gate)), out) * value, out)
-        line = tl.program_id(0) * (LINES // 2) + tl.arange(0, LINES // 2)
-    else:
-        line = tl.program_id(0) * LINES + tl.arange(0, LINES)
-    if ACTIVATION == _GELU:
-        y = _rounded(0.5 * y * (1 + tl.erf(y * 0.7071067811865476)), out)
-    inside = line < outs
-    if STRETCHED:
-        y = _rounded(y * tl.load(stretch + line, mask=inside, other=0).to(tl.float32)[None, :], out)
-    place = tl.arange(0, ROWS)[:, None] * outs + line[None, :]
-    if ONTO:
-        y += tl.load(onto + place, mask=inside[None, :], other=0).to(tl.float32)
-    tl.store(out + place, y.to(out.dtype.element_ty), mask=inside[None, :])
-
-
-@triton.jit
-def _rounded(x, out):
-    return x.to(out.dtype.element_ty).to(tl.float32)
+        finish(result[None, :], stretch, onto + first, out + first, outs, 1, LINES, ACTIVATION, STRETCHED, ONTO)
