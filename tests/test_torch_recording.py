@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import duplex
 from duplex.backends.torch import torchscript
 from duplex.backends.torch.sampling import Sampling
 from duplex.options import SessionOptions
@@ -48,7 +49,7 @@ def test_it_computes_the_same(checkpoint_reference, opened, options):
     for ours, theirs in zip(programs, held(plain), strict=True):
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(mine, other)
-    assert all(program is not None for program in recorded.recorded._programs.values())
+    assert all(recorded.program is not None for recorded in recorded.recorded._programs.values())
     assert len(recorded.recorded._programs) > 1
 
 
@@ -83,3 +84,24 @@ def test_without_torchscript(small, opened, monkeypatch):
         for ours, theirs in zip(held(model), expected, strict=True):
             for mine, other in zip(ours, theirs, strict=True):
                 np.testing.assert_array_equal(mine, other)
+
+
+def test_the_codec_frame_by_frame(checkpoint_reference, monkeypatch):
+    """Two streams take turns in programs that the first one had recorded, past the end of their rings."""
+    codec = duplex.load_codec(str(checkpoint_reference.folder), device="cpu")
+    size = codec.spec.frame_size
+    voices = np.random.default_rng(0).normal(0, 0.1, (2, 150, size)).astype(np.float32)
+    turns = [codec.stream(), codec.stream()]
+    codes, said = ([], []), ([], [])
+    for frame in range(voices.shape[1]):
+        for turn, stream in enumerate(turns):
+            codes[turn].append(stream.encode(voices[turn, frame]))
+            said[turn].append(stream.decode(codes[turn][-1]))
+    assert codec.listen.program is not None
+    assert codec.speak.program is not None
+    monkeypatch.setattr(torchscript, "AVAILABLE", False)
+    for turn, voice in enumerate(voices):
+        plain = duplex.load_codec(str(checkpoint_reference.folder), device="cpu").stream()
+        for frame, ours, audio in zip(voice, codes[turn], said[turn], strict=True):
+            np.testing.assert_array_equal(plain.encode(frame), ours)
+            np.testing.assert_array_equal(plain.decode(ours), audio)

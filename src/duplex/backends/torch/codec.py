@@ -1,6 +1,7 @@
 """Mimi behind the :class:`duplex.codec.Codec` protocol: numpy in, numpy out."""
 
 import contextlib
+import functools
 import re
 from collections.abc import Generator
 from pathlib import Path
@@ -8,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from duplex.audio import as_mono_float32
 from duplex.backends.torch.mimi import Mimi
+from duplex.backends.torch.packed import packed_below
 from duplex.backends.torch.packing import pack
 from duplex.backends.torch.quantize import Kind
+from duplex.backends.torch.recording import Recorded
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.weights import load_weights
 from duplex.codec import CodecSpec
@@ -71,6 +75,9 @@ class TorchCodec:
         )
         self.one_core = mimi.size < self.SMALL
         self.device = mimi.quantizer.rvq_first.input_proj.weight.device
+        packed = packed_below(mimi)
+        self.listen = Recorded(functools.partial(_listen, mimi), packed)
+        self.speak = Recorded(functools.partial(_speak, mimi), packed)
 
     def encode(self, pcm: NDArray[np.float32]) -> NDArray[np.int64]:
         """Encode a whole recording, float32 ``[samples]``, to int64 codes ``[codebooks, frames]``."""
@@ -90,7 +97,7 @@ class TorchCodecStream:
     """One recording going through the codec."""
 
     def __init__(self, codec: TorchCodec) -> None:
-        self._mimi = codec.mimi
+        self._codec = codec
         self._spec = codec.spec
         self._device = codec.device
         self._chunk = codec.FRAMES_PER_CALL
@@ -108,9 +115,8 @@ class TorchCodecStream:
         for start in range(0, len(pcm), self._chunk * size):
             piece = torch.tensor(pcm[start : start + self._chunk * size], device=self._device)
             self._encoded += len(piece) // size
-            with torch.inference_mode(), cores(1 if self._one_core else None):
-                encoded = self._mimi.encode(piece[None], Call(self._state, filled=self._encoded))
-            codes.append(encoded[0].cpu().numpy())
+            encoded = self._run(self._codec.listen, piece, self._encoded, live=len(pcm) == size)
+            codes.append(encoded.cpu().numpy())
         return np.concatenate(codes, axis=1)
 
     def decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -120,10 +126,28 @@ class TorchCodecStream:
         for start in range(0, codes.shape[1], self._chunk):
             piece = torch.tensor(codes[:, start : start + self._chunk].astype(np.int64), device=self._device)
             self._decoded += piece.shape[1]
-            with torch.inference_mode(), cores(1 if self._one_core else None):
-                decoded = self._mimi.decode(piece[None], Call(self._state, filled=self._decoded))
-            pcm.append(decoded[0].cpu().numpy())
+            decoded = self._run(self._codec.speak, piece, self._decoded, live=codes.shape[1] == 1)
+            pcm.append(decoded.cpu().numpy())
         return np.concatenate(pcm)
+
+    def _run(self, half: Recorded, piece: Tensor, filled: int, *, live: bool) -> Tensor:
+        """Run half of the codec over a piece: as a program where pieces are frames, recorded at the first of them."""
+        with torch.inference_mode(), cores(1 if self._one_core else None):
+            if not live or self._device.type != "cpu":
+                return half.compute(self._state, piece[None], filled)[0]
+            given = piece[None], torch.tensor(filled)
+            half.record(self._state, 0, *given)
+            return half(self._state, *given)[0]
+
+
+def _listen(mimi: Mimi, state: SlotState, pcm: Tensor, filled: int | Tensor) -> Tensor:
+    """Return the codes of a stream's next audio, float32 ``[1, n * frame_size]``; it is at ``filled`` frames then."""
+    return mimi.encode(pcm, Call(state, filled=filled))
+
+
+def _speak(mimi: Mimi, state: SlotState, codes: Tensor, filled: int | Tensor) -> Tensor:
+    """Return the audio of a stream's next codes, int64 ``[1, codebooks, n]``."""
+    return mimi.decode(codes, Call(state, filled=filled))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from duplex.backends.torch import torchscript
 
 __all__ = ["SMALLEST", "Packed", "packed_below"]
 
-SMALLEST = 1 << 19
+SMALLEST = 1 << 18
 """Numbers of a matrix below which a product is too short for it."""
 FEWEST = 4
 """Rows that oneDNN multiplies in float32 faster than fewer: two cores read a large matrix a quarter faster for them."""

@@ -13,6 +13,7 @@ from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.heap import give_back
 from duplex.backends.torch.linear import Projection, Weight, put
 from duplex.backends.torch.packed import Packed
+from duplex.backends.torch.quantizer import Codebook
 
 __all__ = ["pack"]
 
@@ -38,6 +39,8 @@ def pack(module: nn.Module) -> None:
             _pack_matrix(part, "in_proj_weight")
         elif isinstance(part, Projection):
             _pack_matrix(part, "weight")
+        elif isinstance(part, Codebook) and part.entries.device.type == "cpu":
+            part.pack()
     _let_go_of_the_file(module)
     give_back()
 

@@ -7,7 +7,7 @@ from duplex.backends.torch import kernels
 from duplex.backends.torch.linear import Around, linear
 from duplex.config import QuantizerConfig
 
-__all__ = ["SplitQuantizer"]
+__all__ = ["Codebook", "SplitQuantizer"]
 
 
 class Codebook(nn.Module):
@@ -30,18 +30,26 @@ class Codebook(nn.Module):
         self.register_buffer("cluster_usage", torch.ones(bins))
         self.register_buffer("entries", torch.zeros(bins, dimension), persistent=False)
         self.register_buffer("offsets", torch.zeros(bins), persistent=False)
+        self.columns: Tensor | None = None
+        """The entries once more, as products read them fastest on a CPU, ``[dimension, bins]``, once packed."""
 
     def prepare(self) -> None:
         """Compute the entries, and half their squared lengths, from what was loaded."""
         self.entries = self.embedding_sum / self.cluster_usage.clamp(min=self.SMALLEST_USAGE)[:, None]
         self.offsets = self.entries.square().sum(dim=-1) / 2
 
+    def pack(self) -> None:
+        """Exchange what the entries were made of for :attr:`columns`."""
+        self.columns = self.entries.T.contiguous()
+        del self.embedding_sum, self.cluster_usage
+
     def encode(self, x: Tensor) -> Tensor:
         """Return the indices ``[...]`` of the nearest entries of ``x`` ``[..., dimension]``.
 
         The squared distance is |x|^2 - 2 (x.e - |e|^2 / 2), and |x|^2 is the same for all entries.
         """
-        return (x @ self.entries.T - self.offsets).argmax(dim=-1)
+        columns = self.entries.T if self.columns is None else self.columns
+        return (x @ columns - self.offsets).argmax(dim=-1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the entries ``[..., dimension]`` of ``codes`` ``[...]``."""

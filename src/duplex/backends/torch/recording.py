@@ -1,13 +1,14 @@
-"""A whole frame on a CPU as one recorded program, which runs without Python.
+"""Computations on a CPU as recorded programs, which run without Python: a whole frame, and the codec's halves of one.
 
-Recorded once for each :class:`~duplex.backends.torch.sampling.Sampling`, by TorchScript, a step costs a third less for
-one session, and other threads have Python's lock meanwhile: a server codes audio and answers callers beside it. Which
-slots a step advances, and how far back they look, are its arguments. TorchScript is deprecated; where it is gone, or
-fails, the plain path computes the same.
+Recorded by TorchScript, a frame costs a third less for one session, and other threads have Python's lock meanwhile: a
+server codes audio and answers callers beside it. TorchScript is deprecated; where it is gone, or fails, the plain path
+computes the same.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,70 +19,55 @@ from duplex.backends.torch.packed import Packed
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Rows, SlotState
 
-__all__ = ["RecordedFrames"]
+__all__ = ["Recorded", "RecordedFrames"]
 
 logger = logging.getLogger(__name__)
-Compute = Callable[[SlotState, Tensor, Rows, Rows, Sampling, Tensor], tuple[Tensor, Tensor]]
-"""Heard audio float32 ``[batch, frame_size]``, its slots twice, and the frames behind them, to tokens and audio."""
-Program = Callable[[list[Tensor], list[Tensor], Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while something is recorded: its packed weights are then others for as long."""
 
 
-class RecordedFrames:
-    """A step's computation, recorded for every kind of sampling that has been asked for."""
+class Recorded:
+    """A computation ``compute(state, *inputs)`` as a program, which takes any state of the same streams."""
 
-    def __init__(self, compute: Compute, state: SlotState, packed: Sequence[Packed], frame_size: int) -> None:
-        self._compute = compute
-        self._state = state
+    def __init__(self, compute: Callable[..., Any], packed: Sequence[Packed]) -> None:
+        self.compute = compute
         self._packed = packed
-        self._blocks = [
-            *(weight.blocks for weight in packed),
-            torch.empty(0),
-        ]  # at least one: an empty list has no type
-        self._frame_size = frame_size
-        self._programs: dict[Sampling, Program | None] = {}
+        blocks = [weight.blocks for weight in packed]
+        self._blocks = [*blocks, torch.empty(0)]  # at least one: an empty list has no type
+        self._tried = False
+        self.program: Callable[..., Any] | None = None
+        """What has been recorded, if anything could be."""
 
-    def prepare(self, sampling: Sampling, slot: int) -> None:
-        """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
-        if sampling not in self._programs:
-            self._programs[sampling] = self._recorded(sampling, slot)
+    def record(self, state: SlotState, slot: int, *inputs: Tensor) -> None:
+        """Record it, the first time, by running it with ``inputs`` for one slot of a state that nobody steps meanwhile.
 
-    def run(self, heard: Tensor, rows: Rows, filled: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
-        """Advance ``rows``, all of which speak: int64 ``[batch, streams]`` and float32 ``[batch, frame_size]``."""
-        self.prepare(sampling, int(rows.indices[0]))
-        program = self._programs[sampling]
-        if program is None or rows.runs is None:
-            return self._compute(self._state, heard, rows, rows, sampling, torch.tensor(filled))
+        The slot is then put back.
+        """
+        with _ONE_AT_A_TIME:
+            if torchscript.AVAILABLE and not self._tried:
+                self._record(state, state.rows(slot, slot + 1), inputs)
+            self._tried = True
+
+    def __call__(self, state: SlotState, *inputs: Tensor) -> Any:
+        """Return what the computation returns, and do to the state what it does."""
+        if self.program is None:
+            return self.compute(state, *inputs)
         with torchscript.unoptimized():
-            tensors = [*self._state.tensors.values()]
-            return program(tensors, self._blocks, heard, rows.indices, rows.runs, torch.tensor(filled))
+            return self.program([*state.tensors.values()], self._blocks, *inputs)
 
-    def _recorded(self, sampling: Sampling, slot: int) -> Program | None:
-        """Record a step by running it on a slot, whose state is then put back."""
-        names = [*self._state.tensors]
+    def _record(self, state: SlotState, held: SlotState, inputs: tuple[Tensor, ...]) -> None:
+        names = [*state.tensors]
 
-        def step(
-            tensors: list[Tensor], blocks: list[Tensor], heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor
-        ) -> tuple[Tensor, Tensor]:
+        def run(tensors: list[Tensor], blocks: list[Tensor], *inputs: Tensor) -> Any:
             # Arguments, as what is done to a constant does not last, and no packed weight can be one.
             self._take(blocks)
-            state, rows = SlotState(dict(zip(names, tensors, strict=True))), Rows(indices, runs)
-            return self._compute(state, heard, rows, rows, sampling, filled)
+            return self.compute(SlotState(dict(zip(names, tensors, strict=True))), *inputs)
 
-        held = self._state.rows(slot, slot + 1)
         before = {name: tensor.clone() for name, tensor in held.tensors.items()}
-        tensors = [*self._state.tensors.values()]
-        given = (
-            tensors,
-            self._blocks,
-            torch.zeros(1, self._frame_size),
-            torch.tensor([slot]),
-            torch.tensor([[slot, slot + 1]]),
-        )
         try:
-            return torchscript.record(step, (*given, torch.tensor(1)))
+            self.program = torchscript.record(run, ([*state.tensors.values()], self._blocks, *inputs))
         except Exception as error:  # noqa: BLE001 -- whatever it is, the plain path is there
             logger.info("a step could not be recorded, and runs in Python: %s", error)
-            return None
         finally:
             self._take(self._blocks)
             for name, tensor in held.tensors.items():
@@ -92,3 +78,43 @@ class RecordedFrames:
     def _take(self, blocks: Sequence[Tensor]) -> None:
         for weight, block in zip(self._packed, blocks, strict=False):
             weight.blocks = block
+
+
+Compute = Callable[[SlotState, Tensor, Rows, Rows, Sampling, Tensor], tuple[Tensor, Tensor]]
+"""Heard audio float32 ``[batch, frame_size]``, its slots twice, and the frames behind them, to tokens and audio."""
+
+
+class RecordedFrames:
+    """A step's computation, recorded for every kind of sampling that has been asked for.
+
+    Which slots a step advances, and how far back they look, are its arguments.
+    """
+
+    def __init__(self, compute: Compute, state: SlotState, packed: Sequence[Packed], frame_size: int) -> None:
+        self._compute = compute
+        self._state = state
+        self._packed = packed
+        self._frame_size = frame_size
+        self._programs: dict[Sampling, Recorded] = {}
+
+    def prepare(self, sampling: Sampling, slot: int) -> None:
+        """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
+        if sampling in self._programs:
+            return
+
+        def step(
+            state: SlotState, heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            rows = Rows(indices, runs)
+            return self._compute(state, heard, rows, rows, sampling, filled)
+
+        recorded = Recorded(step, self._packed)
+        slots = torch.tensor([slot]), torch.tensor([[slot, slot + 1]])
+        recorded.record(self._state, slot, torch.zeros(1, self._frame_size), *slots, torch.tensor(1))
+        self._programs[sampling] = recorded
+
+    def run(self, heard: Tensor, rows: Rows, filled: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
+        """Advance ``rows``, all of which speak: int64 ``[batch, streams]`` and float32 ``[batch, frame_size]``."""
+        assert rows.runs is not None, "the host knows them on a CPU"
+        self.prepare(sampling, int(rows.indices[0]))
+        return self._programs[sampling](self._state, heard, rows.indices, rows.runs, torch.tensor(filled))

@@ -102,7 +102,7 @@ def tiles_of(outputs: int, inputs: int, rows: int, size: int) -> Tiles:
 
 def tiles4(inputs: int) -> Tiles:
     """Return what measured best on an H200 for weights of 4 bits."""
-    return Tiles(8, min(512, triton.next_power_of_2(inputs)), 4, 1)
+    return Tiles(4, min(1024, triton.next_power_of_2(inputs)), 4, 1)
 
 
 @triton.jit
