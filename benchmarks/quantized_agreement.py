@@ -113,24 +113,21 @@ def thoughts(model: TorchFrameModel, tokens: NDArray[np.int64]) -> tuple[NDArray
     """Return the text logits, and the tokens that would have been chosen, of every step over known tokens."""
     logits: list[NDArray[np.float32]] = []
     chosen: list[list[int]] = []
-    sample = model._lm._generate
+    choose = model._lm._chosen
 
-    def listen(ring: Any, step: Any, context: Any, seen: Any, sampler: Any, known: Any) -> None:
-        free = ring.clone()
-        sample(free, step, context, seen, sampler, None)
+    def listen(context: Any, seen: Any, sampler: Any, known: Any) -> Any:
         logits.append(seen[0].numpy().copy())
-        place = int(step[0]) % model._lm.ring_length
-        chosen.append(free[0, : model._lm.agent.stop, place].tolist())
-        sample(ring, step, context, seen, sampler, known)
+        chosen.append(choose(context, seen, sampler, None)[0].tolist())
+        return choose(context, seen, sampler, known)
 
     model.recorded = None  # which would not call it
-    model._lm._generate = listen
+    model._lm._chosen = listen
     try:
         model.open(0, GREEDY)
         for column in range(tokens.shape[1]):
             model.prefill(0, tokens[:, column : column + 1])
     finally:
-        model._lm._generate = sample
+        model._lm._chosen = choose
     return np.stack(logits), np.array(chosen)
 
 

@@ -3,6 +3,7 @@
 import copy
 import os
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 from duplex import noise
 from duplex.backends.torch import kernels
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
-from duplex.backends.torch.linear import Around
+from duplex.backends.torch.linear import Around, linear
 from duplex.backends.torch.norm import LayerNorm, RmsNorm
 from duplex.backends.torch.quantize import Quantized
 from duplex.backends.torch.quantizer import Codebook
@@ -102,6 +103,39 @@ def test_products_of_few_rows(rows, kind, norm, after):
     torch.testing.assert_close(few.product(x, weight, bias, around), around.finish(product), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["float", "int8", "fp8", "int4"])
+@pytest.mark.parametrize(("rows", "after"), [(1, "gate"), (3, "gate"), (3, "onto"), (40, "onto"), (3, "scale")])
+def test_products_and_what_is_around_them(rows, kind, dtype, after, monkeypatch):
+    """Few rows and more, as a layer asks for them, rounded as its dtype has it."""
+    if DEVICE == "cpu" and dtype == torch.bfloat16 and kind != "float" and rows > few.MOST:
+        pytest.skip("the interpreter's products of matrices are wrong in bfloat16")
+    weight, x = weight_of(kind, 64, 192), random(rows, 192).to(dtype)
+    weight = weight.to(dtype) if isinstance(weight, torch.Tensor) else weight
+    norm = RmsNorm(192).to(DEVICE, dtype).requires_grad_(requires_grad=False)
+    around = Around(
+        norm=norm,
+        activation="gate" if after == "gate" else None,
+        scale=random(64).to(dtype) if after == "scale" else None,
+        onto=None if after == "gate" else random(rows, 64).to(dtype),
+    )
+    again = around if around.onto is None else attrs.evolve(around, onto=around.onto.clone())  # which is used up
+    wanted = linear(x, wide(weight).to(dtype), around=around)
+    monkeypatch.setattr(kernels, "apply_to", lambda _: True)
+    tolerance = 1e-4 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(linear(x, weight, around=again), wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_numbers_that_are_none_choose_something_that_exists():
+    nothing = torch.full((1, 96), float("nan"), device=DEVICE)
+    options = torch.tensor([[0.8, 5.0]], device=DEVICE)
+    assert 0 <= int(choice.choose(nothing, options, random(1, 96), limited=True)) < 96
+    codebook = Codebook(40, 20).to(DEVICE)
+    codebook.prepare()
+    found = codebooks.nearest(nothing[:, :20].contiguous(), [codebook.entries], [codebook.offsets])
+    assert found.tolist() == [[0]]
+
+
 @pytest.mark.parametrize("vocabulary", [37, 300])
 @pytest.mark.parametrize("limited", [False, True])
 def test_choice(vocabulary, limited):
@@ -118,10 +152,9 @@ def test_choice(vocabulary, limited):
 def test_embeddings():
     tables = [random(10, 72) for _ in range(3)]
     tokens = torch.tensor([[0, 9, 3], [4, ZERO, 5]], device=DEVICE)
-    addresses = torch.tensor([table.data_ptr() for table in tables], device=DEVICE)
     wanted = tables[0][tokens[:, 0]] + tables[2][tokens[:, 2]]
     wanted[0] += tables[1][9]
-    torch.testing.assert_close(embedding.sum_embedded(addresses, tokens, tables[0]), wanted)
+    torch.testing.assert_close(embedding.sum_embedded(tables, tokens), wanted)
     x = random(2, 72)
     found = embedding.add_embedded(x, tables[1], tokens[:, 1].contiguous())
     torch.testing.assert_close(found, torch.stack([x[0] + tables[1][9], x[1]]))

@@ -188,7 +188,7 @@ class Attention(nn.Module):
         self.out_proj = Projection(dim, dim)
 
     def forward(self, x: Tensor, window: Window, layer: int, norm: Norm, scale: Tensor | None = None) -> Tensor:
-        """Add to ``x`` ``[batch, positions, dim]`` what its normed positions see in their window, times ``scale``."""
+        """Add to ``x`` ``[batch, positions, dim]``, used up, what its normed positions see, times ``scale``."""
         projected = linear(x, self.in_proj_weight, around=Around(norm=norm))
         seen = window.attend(layer, projected.view(x.shape[0], x.shape[1], 3, self.heads, -1))
         return self.out_proj(seen, Around(scale=scale, onto=x))

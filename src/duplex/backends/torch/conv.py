@@ -10,18 +10,16 @@ from torch.nn import functional
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.linear import Weight, linear
-from duplex.backends.torch.packed import Packed
 from duplex.backends.torch.state import Call, Declared, Streaming
 
-__all__ = ["CausalConv1d", "CausalConvTranspose1d", "matrix_of"]
+__all__ = ["CausalConv1d", "CausalConvTranspose1d"]
 
 
 class CausalConv1d(Streaming):
     """A convolution that sees the past only: ``[batch, n * stride, channels]`` to ``[batch, n, out]``.
 
     The past of a new stream is silence, or, with ``replicate``, its first sample held (the published downsampling).
-    The weights lie at ``conv.conv``, their place in published files. The kernel is a multiple of the stride. With
-    ``activated``, what comes in goes through an ELU first.
+    The weights lie at ``conv.conv``, their place in published files. The kernel is a multiple of the stride.
     """
 
     def __init__(
@@ -43,8 +41,8 @@ class CausalConv1d(Streaming):
         self.layer: list[nn.Conv1d] = [convolution]  # typed, and not registered twice
         self.narrows = stride == 1 and kernel > 1 and out < channels
         """Whether its windows are larger than what it makes of them, and moving memory costs more than adding."""
-        self.packed: Packed | None = None
-        """The weight as a matrix, where it has been packed."""
+        self.packed: Weight | None = None
+        """:attr:`matrix`, once it has been packed."""
         self.past = (kernel - 1) * dilation + 1 - stride
         self.channels = channels
         self.replicate = replicate
@@ -56,27 +54,34 @@ class CausalConv1d(Streaming):
             declared["started"] = Declared((), torch.bool)
         return declared
 
+    @property
+    def matrix(self) -> Weight:
+        """The weight as a matrix ``[out, kernel * channels]``, or ``[kernel * out, channels]`` if it narrows."""
+        if self.packed is not None:
+            return self.packed
+        weight: Tensor = self.layer[0].weight
+        return weight.permute(2, 0, 1).flatten(0, 1) if self.narrows else weight.transpose(1, 2).flatten(1)
+
     def forward(self, x: Tensor, call: Call, *, activated: bool = False) -> Tensor:
-        """Convolve the next ``n * stride`` positions."""
+        """Convolve the next ``n * stride`` positions, which go through an ELU first if they are to be ``activated``."""
         layer = self.layer[0]
-        matrix = matrix_of(self) if self.packed is None else self.packed
         taps = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
         if self.past and not self.replicate and not self.narrows and _kernel_applies(x, call):
-            return linear(_windows_by_kernel(x, call, self.key, taps, activated=activated), matrix, layer.bias)
+            return linear(_windows_by_kernel(x, call, self.key, taps, activated=activated), self.matrix, layer.bias)
         x = functional.elu(x) if activated else x
         if self.past:
             x = self._after_past(x, call)
             call.keep(f"{self.key}.previous", x[:, -self.past :])
         if self.narrows:
             return self._summed(x)
-        return linear(self._windows(x), matrix, layer.bias)
+        return linear(self._windows(x), self.matrix, layer.bias)
 
     def _summed(self, x: Tensor) -> Tensor:
         """Multiply each position by all taps, and add up what belongs together: less to move than windows of inputs."""
         layer = self.layer[0]
         taps, apart, out = layer.kernel_size[0], layer.dilation[0], layer.out_channels
         count = x.shape[1] - (taps - 1) * apart
-        products = linear(x, matrix_of(self) if self.packed is None else self.packed)
+        products = linear(x, self.matrix)
         parts = [
             products[:, tap * apart : tap * apart + count, tap * out : (tap + 1) * out] for tap in reversed(range(taps))
         ]
@@ -113,8 +118,7 @@ class CausalConvTranspose1d(Streaming):
 
     Its kernel is twice its stride, as everywhere in Mimi: what comes out at a position is made of that position, by the
     kernel's first half, and of the one before, by the second. With ``separate``, each channel is on its own. The
-    weights lie at ``convtr.convtr``, their place in published files. With ``activated``, what comes in goes through an
-    ELU first.
+    weights lie at ``convtr.convtr``, their place in published files.
     """
 
     def __init__(self, channels: int, out: int, stride: int, *, separate: bool = False, bias: bool = True) -> None:
@@ -124,9 +128,9 @@ class CausalConvTranspose1d(Streaming):
         self.convtr = nn.ModuleDict({"convtr": convolution})
         self.layer: list[nn.ConvTranspose1d] = [convolution]  # typed, and not registered twice
         self.packed: Weight | None = None
-        """The weight as a matrix, where it has been packed."""
+        """:attr:`matrix`, once it has been packed."""
         self.shifts: Tensor | None = None
-        """The bias of every output position, where it has been packed."""
+        """The bias of every output position, once it has been packed."""
         self.stride = stride
         self.separate = separate
         self.channels = channels
@@ -136,8 +140,17 @@ class CausalConvTranspose1d(Streaming):
         """Return the tensor to remember: the input's last position."""
         return {"previous": Declared((1, self.channels))}
 
+    @property
+    def matrix(self) -> Weight:
+        """The weight as a matrix ``[stride * out, 2 * channels]``: for the position before, and for the position."""
+        if self.packed is not None:
+            return self.packed
+        weight: Tensor = self.layer[0].weight
+        own, before = weight[:, :, : self.stride], weight[:, :, self.stride :]
+        return torch.cat([before, own]).permute(2, 1, 0).flatten(0, 1)
+
     def forward(self, x: Tensor, call: Call, *, activated: bool = False) -> Tensor:
-        """Upsample the next ``n`` positions."""
+        """Upsample the next ``n`` positions, which go through an ELU first if they are to be ``activated``."""
         if not self.separate and _kernel_applies(x, call):
             return self._upsampled(_windows_by_kernel(x, call, self.key, (2, 1, 1), activated=activated))
         x = functional.elu(x) if activated else x
@@ -148,13 +161,12 @@ class CausalConvTranspose1d(Streaming):
         return self._separately(x, before) if self.separate else self._upsampled(torch.cat([before, x], dim=-1))
 
     def _upsampled(self, pairs: Tensor) -> Tensor:
-        """Return what comes out at each position, which is seen together with the one before."""
+        """Return ``[batch, n * stride, out]`` of positions beside those before them, ``[batch, n, 2 * channels]``."""
         layer = self.layer[0]
         shifts = self.shifts
         if shifts is None and layer.bias is not None:
             shifts = layer.bias.repeat(self.stride)
-        matrix = matrix_of(self) if self.packed is None else self.packed
-        return linear(pairs, matrix, shifts).view(pairs.shape[0], -1, self.out)
+        return linear(pairs, self.matrix, shifts).view(pairs.shape[0], -1, self.out)
 
     def _separately(self, x: Tensor, before: Tensor) -> Tensor:
         layer = self.layer[0]
@@ -162,18 +174,6 @@ class CausalConvTranspose1d(Streaming):
         first, second = weight[: self.stride], weight[self.stride :]
         y = torch.addcmul(x[:, :, None] * first, before[:, :, None], second)
         return (y if layer.bias is None else y + layer.bias).flatten(1, 2)
-
-
-def matrix_of(convolution: CausalConv1d | CausalConvTranspose1d) -> Tensor:
-    """Return the weight as a matrix ``[out, kernel * channels]``, or ``[kernel * out, channels]`` if it narrows.
-
-    If it is transposed, ``[stride * out, 2 * channels]``: for the position before, and for the position itself.
-    """
-    weight: Tensor = convolution.layer[0].weight
-    if isinstance(convolution, CausalConv1d):
-        return weight.permute(2, 0, 1).flatten(0, 1) if convolution.narrows else weight.transpose(1, 2).flatten(1)
-    own, before = weight[:, :, : convolution.stride], weight[:, :, convolution.stride :]
-    return torch.cat([before, own]).permute(2, 1, 0).flatten(0, 1)
 
 
 def _kernel_applies(x: Tensor, call: Call) -> bool:

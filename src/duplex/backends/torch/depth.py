@@ -57,7 +57,7 @@ class StackedAttention(nn.Module):
         self.out_proj = Projection(dim, codebooks * dim)
 
     def forward(self, x: Tensor, codebook: int, past: Past, norm: Norm) -> Tensor:
-        """Add to codebook ``codebook``'s ``x`` ``[batch, dim]`` what it sees, normed, in itself and in the ``past``."""
+        """Add to a codebook's ``x`` ``[batch, dim]``, used up, what it sees, normed, in itself and in the ``past``."""
         projected = linear(x, part(self.in_proj_weight, codebook, self.codebooks), around=Around(norm=norm))
         seen = past.attend(projected.view(x.shape[0], 3, self.heads, -1), codebook)
         return linear(seen, part(self.out_proj.weight, codebook, self.codebooks), around=Around(onto=x))
@@ -74,7 +74,7 @@ class DepthLayer(nn.Module):
         self.gating = nn.ModuleList([GatedFeedForward(dim, hidden) for _ in range(codebooks)])
 
     def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
-        """Transform ``[batch, dim]`` for one codebook."""
+        """Transform ``[batch, dim]``, which is used up, for one codebook."""
         return self.gating[codebook](self.self_attn(x, codebook, past, self.norm1), self.norm2)
 
 

@@ -1,6 +1,6 @@
 """One captured CUDA graph for a whole frame, for each size of batch: launching a step costs one call.
 
-A step has a few thousand launches, which a host cannot issue as fast as the device runs them. A graph is captured for
+A step has hundreds of launches, which a host cannot issue as fast as the device runs them. A graph is captured for
 each bucket (1, 2, 4, ... slots, up to the capacity) and each :class:`~duplex.backends.torch.sampling.Sampling`, when it
 is first needed or by :meth:`FrameGraphs.warm_up`. Which slots a replay advances is read on the device; rows of the
 bucket that nobody needs advance a spare slot behind the others.

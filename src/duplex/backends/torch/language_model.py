@@ -26,7 +26,7 @@ from duplex.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 from duplex.options import SessionOptions
 
-__all__ = ["LanguageModel", "TimeStep", "load_language_model"]
+__all__ = ["LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
 
 
 def load_language_model(
@@ -38,7 +38,27 @@ def load_language_model(
     quantize: Kind | None = None,
     int8_cache: bool = False,
 ) -> "LanguageModel":
-    """Load the language model of a published file, on request with few bits for its weights and its past.
+    """Load a language model for whoever steps it: as :func:`read_language_model`, laid out as a step reads it.
+
+    On request its past is held in 8 bits.
+
+    :raises WeightsError: if the file is damaged or does not fit the configuration
+    """
+    model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize)
+    model.transformer.ring.quantized = int8_cache
+    pack(model)
+    return model
+
+
+def read_language_model(
+    config: LanguageModelConfig,
+    weights: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantize: Kind | None = None,
+) -> "LanguageModel":
+    """Read the language model of a published file, on request with few bits for its weights.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
@@ -54,8 +74,6 @@ def load_language_model(
         quantize=quantize,
     )
     model.quantized = quantize
-    model.transformer.ring.quantized = int8_cache
-    pack(model)
     model.prepare()
     return model
 
@@ -76,8 +94,6 @@ class LanguageModel(Streaming):
 
     delays: Tensor
     initial: Tensor
-    tables: Tensor
-    """Where the embeddings of all streams lie in memory, for kernels; int64 ``[streams]``."""
     counters: Counters
     quantized: Kind | None = None
     """What the large weights were rounded to."""
@@ -98,7 +114,6 @@ class LanguageModel(Streaming):
         """Its weights, however many bits they have later."""
         self.register_buffer("delays", torch.empty(0), persistent=False)
         self.register_buffer("initial", torch.empty(0), persistent=False)
-        self.register_buffer("tables", torch.empty(0), persistent=False)
         self.prepare()
 
     def prepare(self) -> None:
@@ -107,9 +122,6 @@ class LanguageModel(Streaming):
         self.counters = Counters.of([config.text_card] + [config.card] * config.agent_streams, device)
         self.delays = torch.tensor(config.delays, device=device)
         self.initial = torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
-        embeddings = [self.text_emb.weight, *(weight for module in self.emb for weight in module.parameters())]
-        if device.type != "meta":
-            self.tables = torch.tensor([weight.data_ptr() for weight in embeddings], device=device)
 
     def declare(self, frames_per_call: int = 1) -> dict[str, Declared]:
         """Return the token ring, the step counter and each slot's options."""
@@ -147,7 +159,8 @@ class LanguageModel(Streaming):
             from duplex.backends.torch.kernels.embedding import sum_embedded  # noqa: PLC0415 -- needs Triton
 
             rows = tokens.transpose(1, 2).reshape(-1, tokens.shape[1])
-            return sum_embedded(self.tables, rows, self.text_emb.weight).view(len(tokens), -1, self.config.dim)
+            tables = [self.text_emb.weight, *(weight for module in self.emb for weight in module.parameters())]
+            return sum_embedded(tables, rows).view(len(tokens), -1, self.config.dim)
         x = self.text_emb(tokens[:, 0])
         for stream, embedding in enumerate(self.emb, 1):
             x = x + embedding(tokens[:, stream])

@@ -33,10 +33,10 @@ class Around:
     scale: Tensor | None = None
     """Factors of the outputs, ``[out]``."""
     onto: Tensor | None = None
-    """What the outputs are added to, ``[..., out]``. It is used up: the sum may lie where it lay."""
+    """What the outputs are added to, of their shape. It is used up: the sum may lie where it lay."""
 
     def finish(self, y: Tensor) -> Tensor:
-        """Return what becomes of a product ``[..., out]``."""
+        """Return what becomes of a product ``[..., out]``: as wide, or, gated, half as wide."""
         if self.activation == "gate":
             y = _gated(y)
         elif self.activation == "gelu":
@@ -64,7 +64,8 @@ class Projection(nn.Module):
 def linear(x: Tensor, weight: Weight, bias: Tensor | None = None, *, around: Around = _NOTHING) -> Tensor:
     """Return ``x`` ``[..., in]`` times ``weight`` ``[out, in]``, whatever it is made of, plus ``bias`` ``[out]``.
 
-    ``around`` says what is done to ``x`` before, and to the product after.
+    ``around`` says what is done to ``x`` before, and to the product after: the result is ``[..., out]``, or half as
+    wide if it is gated.
     """
     if kernels.apply_to(x) and not isinstance(weight, Packed):
         rows = x.reshape(-1, x.shape[-1]).contiguous()
@@ -79,7 +80,10 @@ def linear(x: Tensor, weight: Weight, bias: Tensor | None = None, *, around: Aro
 
 
 def _by_kernels(rows: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: Around) -> Tensor:
-    """Return the product of ``rows`` ``[rows, in]``, ``[rows, out]``: for few rows, and all around it, in one pass."""
+    """Return :func:`linear` of ``rows`` ``[rows, in]``, contiguous: of few rows, and all around it, in one pass.
+
+    A product is rounded before it is added to anything, but where a library adds as it multiplies.
+    """
     from duplex.backends.torch.kernels import few, many  # noqa: PLC0415 -- needs Triton
 
     onto = None if around.onto is None else around.onto.reshape(len(rows), -1).contiguous()
@@ -116,7 +120,7 @@ def part(weight: Weight | tuple[Weight, ...], index: int, parts: int) -> Weight:
 
 
 def put(module: nn.Module, name: str, weight: Weight | tuple[Weight, ...]) -> None:
-    """Put a weight where a module below ``module`` has its parameter of this name; :func:`linear` takes either."""
+    """Put a weight where a module below ``module`` has its parameter of this name; :func:`linear` takes any kind."""
     owner, _, last = name.rpartition(".")
     holder = module.get_submodule(owner)
     delattr(holder, last)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch.attention import Attention
-from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d, matrix_of
+from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.heap import give_back
 from duplex.backends.torch.linear import Projection, Weight, put
@@ -62,7 +62,9 @@ def _pack_convolution(convolution: CausalConv1d) -> None:
     # Taps before channels, as the windows have them, or first of all, so that the matrix is what lies there.
     order, back = ((2, 0, 1), (1, 2, 0)) if convolution.narrows else ((0, 2, 1), (0, 2, 1))
     layer.weight.data = weight.permute(order).contiguous().permute(back)
-    if Packed.possible(matrix := matrix_of(convolution)):
+    matrix = convolution.matrix
+    assert isinstance(matrix, Tensor), "packed once"
+    if Packed.possible(matrix):
         convolution.packed = Packed.of(matrix)
         del layer.weight
 
@@ -72,7 +74,9 @@ def _pack_transposed(convolution: CausalConvTranspose1d) -> None:
     if convolution.separate:
         layer.weight.data = _across(layer.weight.data)
         return
-    put(convolution, "packed", _packed(matrix_of(convolution)))
+    matrix = convolution.matrix
+    assert isinstance(matrix, Tensor), "packed once"
+    put(convolution, "packed", _packed(matrix))
     del layer.weight
     if layer.bias is not None:
         put(convolution, "shifts", layer.bias.repeat(convolution.stride))
@@ -81,7 +85,7 @@ def _pack_transposed(convolution: CausalConvTranspose1d) -> None:
 
 def _pack_matrix(module: nn.Module, name: str) -> None:
     weight = getattr(module, name)
-    if isinstance(weight, Tensor) and weight.device.type == "cpu":
+    if isinstance(weight, Tensor):
         put(module, name, _packed(weight))
 
 

@@ -79,7 +79,6 @@ class ResidualQuantizer(nn.Module):
         layers = [VectorQuantization(config.bins, config.dimension) for _ in range(count)]
         self.vq = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.codebooks = [layer.codebook for layer in layers]
-        self._tables: tuple[list[int], Tensor] = ([], torch.empty(0))
 
     def project(self, x: Tensor) -> Tensor:
         """Return latents ``[batch, frames, dimension]`` in the codebooks' space."""
@@ -118,18 +117,12 @@ class ResidualQuantizer(nn.Module):
             from duplex.backends.torch.kernels.embedding import sum_embedded  # noqa: PLC0415 -- needs Triton
 
             rows = codes.transpose(1, 2).reshape(-1, count)
-            return sum_embedded(self._addresses()[:count], rows, first.entries).view(len(codes), codes.shape[2], -1)
+            tables = [codebook.entries for codebook in self.codebooks[:count]]
+            return sum_embedded(tables, rows).view(len(codes), codes.shape[2], -1)
         total = first.decode(codes[:, 0])
         for index in range(1, count):
             total = total + self.codebooks[index].decode(codes[:, index])
         return total
-
-    def _addresses(self) -> Tensor:
-        """Return where the codebooks lie in memory, int64 ``[count]``: on the device, before a graph is captured."""
-        addresses = [codebook.entries.data_ptr() for codebook in self.codebooks]
-        if self._tables[0] != addresses:
-            self._tables = addresses, torch.tensor(addresses, device=self.codebooks[0].entries.device)
-        return self._tables[1]
 
 
 class SplitQuantizer(nn.Module):

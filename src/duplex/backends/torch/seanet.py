@@ -49,6 +49,7 @@ def _run(layers: nn.ModuleList, x: Tensor, call: Call) -> Tensor:
             activated = True
         else:
             x, activated = layer(x, call, activated=True) if activated else layer(x, call), False
+    assert not activated, "an activation is left to the layer after it"
     return x
 
 

@@ -21,7 +21,7 @@ class GatedFeedForward(nn.Module):
         self.linear_out = Projection(hidden, dim)
 
     def forward(self, x: Tensor, norm: Norm) -> Tensor:
-        """Add to ``x`` ``[..., dim]`` what becomes of it, normed."""
+        """Add to ``x`` ``[..., dim]``, which is used up, what becomes of it, normed."""
         hidden = self.linear_in(x, Around(norm=norm, activation="gate"))
         return self.linear_out(hidden, Around(onto=x))
 
@@ -48,7 +48,7 @@ class MimiLayer(nn.Module):
         self.layer_scale_2 = LayerScale(dim, scale)
 
     def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
-        """Transform ``[batch, positions, dim]``."""
+        """Transform ``[batch, positions, dim]``, which is used up."""
         x = self.self_attn(x, window, index, self.norm1, self.layer_scale_1.scale)
         hidden = self.linear1(x, Around(norm=self.norm2, activation="gelu"))
         return self.linear2(hidden, Around(scale=self.layer_scale_2.scale, onto=x))
@@ -76,7 +76,7 @@ class MimiTransformer(nn.Module):
         self.layers: list[MimiLayer] = layers
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        """Transform the next positions of every stream."""
+        """Transform the next positions of every stream, ``x``, which is used up."""
         window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
         for index, layer in enumerate(self.layers):
             x = layer(x, window, index)
@@ -94,7 +94,7 @@ class TemporalLayer(nn.Module):
         self.gating = GatedFeedForward(dim, hidden)
 
     def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
-        """Transform ``[batch, positions, dim]``."""
+        """Transform ``[batch, positions, dim]``, which is used up."""
         return self.gating(self.self_attn(x, window, index, self.norm1), self.norm2)
 
 
@@ -115,7 +115,7 @@ class TemporalTransformer(nn.Module):
         )
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        """Transform the next positions of every stream."""
+        """Transform the next positions of every stream, ``x``, which is used up."""
         window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
         for index, layer in enumerate(self.layers):
             x = layer(x, window, index)

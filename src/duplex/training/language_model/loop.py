@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from duplex.backends.torch.language_model import LanguageModel, load_language_model
+from duplex.backends.torch.language_model import LanguageModel, read_language_model
 from duplex.checkpoint import Checkpoint, resolve
 from duplex.config import LanguageModelConfig
 from duplex.errors import ConfigError, CorpusError
@@ -147,7 +147,7 @@ def _read_model(name: str, wanted: LanguageModelConfig, stretches: Stretches) ->
             f"the dialogues were made with another tokenizer than that of '{name}'; make them anew with: duplex train "
             f"dialogues --tokenizer {name}"
         )
-    return load_language_model(wanted, found.weights, dtype=torch.float32, device=torch.device("cpu"))
+    return read_language_model(wanted, found.weights, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def _other_files(data: Path, stretches: Stretches, codec: Checkpoint) -> dict[str, bytes]:

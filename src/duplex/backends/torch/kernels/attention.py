@@ -1,4 +1,4 @@
-"""Attention of one frame over the rings of its slots: only what a slot has filled is read, split over many programs."""
+"""Attention of one frame over the rings of its slots: many programs fill them, and read only what is filled."""
 
 import torch
 import triton

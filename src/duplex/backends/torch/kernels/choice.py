@@ -55,7 +55,7 @@ def _choose(
         drawn = tl.load(noise + row * noise_stride + column, mask=inside, other=0)
         noisy = logit / tl.maximum(temperature, 1.1754943508222875e-38) + drawn
         score = tl.where(temperature > 0, noisy, logit)
-    best = tl.argmax(score, axis=0)
+    best = tl.minimum(tl.argmax(score, axis=0), vocabulary - 1)  # where logits are no numbers, it may lie behind them
     if LIMITED:
         # The best of all is the best of the k largest if fewer than k logits are larger than its own. If it is none of
         # them, neither is any whose logit is no larger. That is known after a look or two; to sort would take 32.
@@ -65,7 +65,7 @@ def _choose(
         larger = tl.sum((logit > own).to(tl.int32), axis=0)
         while larger >= top_k:
             score = tl.where(logit > own, score, float("-inf"))
-            best = tl.argmax(score, axis=0)
+            best = tl.minimum(tl.argmax(score, axis=0), vocabulary - 1)
             own = tl.load(logits + row * vocabulary + best)
             larger = tl.sum((logit > own).to(tl.int32), axis=0)
     tl.store(out + row, best.to(tl.int64))

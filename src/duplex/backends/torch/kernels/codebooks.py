@@ -78,11 +78,6 @@ def _nearest(
     row, part = tl.program_id(0), tl.program_id(1)
     column = tl.arange(0, WIDTH)
     inside = column < width
-    line = part * BINS + tl.arange(0, BINS)
-    if not LAST:  # what no kernel writes may be read before the one before has ended
-        there = (line < bins)[:, None] & inside[None, :]
-        entry = tl.load(entries + line[:, None] * width + column[None, :], mask=there, other=0)
-        offset = tl.load(offsets + line, mask=line < bins, other=float("inf"))
     x = tl.load(before + row * width + column, mask=inside, other=0)
     if not FIRST:
         number_of_part = tl.arange(0, PARTS)
@@ -93,6 +88,10 @@ def _nearest(
             tl.store(codes + row * count + number - 1, chosen)
             tl.store(left + row * width + column, x, mask=inside)
     if not LAST:
-        near = tl.sum(entry * x[None, :], axis=1) - offset
+        line = part * BINS + tl.arange(0, BINS)
+        there = (line < bins)[:, None] & inside[None, :]
+        entry = tl.load(entries + line[:, None] * width + column[None, :], mask=there, other=0)
+        near = tl.sum(entry * x[None, :], axis=1) - tl.load(offsets + line, mask=line < bins, other=float("inf"))
+        near = tl.where(near != near, float("-inf"), near)  # noqa: PLR0124 -- what is no number: the first entry
         tl.store(score + row * PARTS + part, tl.max(near, axis=0))
         tl.store(index + row * PARTS + part, part * BINS + tl.argmax(near, axis=0).to(tl.int64))

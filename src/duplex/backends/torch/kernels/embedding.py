@@ -1,5 +1,8 @@
 """Sums of embeddings in one launch."""
 
+import functools
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -10,27 +13,32 @@ __all__ = ["add_embedded", "sum_embedded"]
 BLOCK = 1024
 
 
-def sum_embedded(tables: Tensor, tokens: Tensor, like: Tensor) -> Tensor:
+def sum_embedded(tables: Sequence[Tensor], tokens: Tensor) -> Tensor:
     """Return the sum of each row's embeddings, ``[rows, dim]``, rounded to the dtype after each addition.
 
-    ``tables`` int64 ``[streams]`` holds the addresses of contiguous tables ``[.., dim]`` of the dtype of ``like``,
-    which is one of them; ``tokens`` is int64 ``[rows, streams]``. A negative token adds nothing.
+    ``tables`` are contiguous, ``[.., dim]``, of one dtype; ``tokens`` is int64 ``[rows, len(tables)]``. A negative
+    token adds nothing.
     """
-    rows, streams = tokens.shape
-    width = like.shape[1]
+    rows, width, like = len(tokens), tables[0].shape[1], tables[0]
     out = torch.empty((rows, width), dtype=like.dtype, device=like.device)
+    addresses = _on_device(tuple(table.data_ptr() for table in tables), like.device)
     _sum_embedded[(rows, triton.cdiv(width, BLOCK))](
-        tables, tokens.contiguous(), like, out, streams, width, BLOCK=BLOCK, num_warps=4
+        addresses, tokens.contiguous(), like, out, len(tables), width, BLOCK=BLOCK, num_warps=4
     )
     return out
+
+
+@functools.cache
+def _on_device(addresses: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return addresses as int64, kept for ever: a captured graph reads them."""
+    return torch.tensor(addresses, device=device)
 
 
 def add_embedded(x: Tensor, table: Tensor, tokens: Tensor) -> Tensor:
     """Return ``x`` ``[rows, dim]`` plus the embeddings of ``tokens`` int64 ``[rows]``; a negative one adds nothing."""
     rows, width = x.shape
     out = torch.empty_like(x)
-    grid = (rows, triton.cdiv(width, BLOCK))
-    _add_embedded[grid](x, table, tokens, out, width, BLOCK=BLOCK, num_warps=4)
+    _add_embedded[(rows, triton.cdiv(width, BLOCK))](x, table, tokens, out, width, BLOCK=BLOCK, num_warps=4)
     return out
 
 

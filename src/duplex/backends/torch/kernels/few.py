@@ -49,7 +49,8 @@ def fits(rows: int, weight: Tensor | Quantized) -> bool:
 def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: "Around") -> Tensor:
     """Return ``x`` ``[rows, in]``, contiguous, times ``weight`` ``[out, in]``, and what is around it, ``[rows, out]``.
 
-    Sums are float32; the product is rounded to the dtype of ``x``, and so is each step after it.
+    A gate leaves half of the outputs. Sums are float32; the product is rounded to the dtype of ``x``, and so is each
+    step after it.
     """
     rows, width = x.shape
     data = weight.data if isinstance(weight, Quantized) else weight
@@ -75,7 +76,7 @@ def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: 
         "epsilon": 0.0 if norm is None else norm.epsilon,
         "ROWS": rows,
         "LINES": max(2, tiles.lines) if gated else tiles.lines,
-        "WIDTH": triton.next_power_of_2(width),
+        "WIDTH": 1 if norm is None or norm.bias is None else triton.next_power_of_2(width),  # read only if it is LAYER
         "STAGES": tiles.stages,
         "NORM": 0 if norm is None else (ROOT_MEAN_SQUARE if norm.bias is None else LAYER).value,
         "ACTIVATION": ACTIVATIONS[around.activation],

@@ -30,8 +30,7 @@ def gate(x: Tensor) -> Tensor:
     hidden = x.shape[-1] // 2
     out = torch.empty((*x.shape[:-1], hidden), dtype=x.dtype, device=x.device)
     block = 512
-    grid = (x.numel() // x.shape[-1], triton.cdiv(hidden, block))
-    _gate[grid](x, out, hidden, BLOCK=block, num_warps=2)
+    _gate[(x.numel() // x.shape[-1], triton.cdiv(hidden, block))](x, out, hidden, BLOCK=block, num_warps=2)
     return out
 
 
