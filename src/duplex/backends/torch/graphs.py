@@ -98,11 +98,12 @@ class FrameGraphs:
         count = len(slots)
         size = next(bucket for bucket in self._buckets if bucket >= count)
         captured, inputs = self._graph(size, sampling), self._inputs[size]
-        inputs.host_heard[:count] = torch.as_tensor(pcm)
-        inputs.host_slots.fill_(self._capacity)
-        inputs.host_slots[0, :count] = torch.tensor(slots)
-        spoken = [slot if speaks else self._capacity for slot, speaks in zip(slots, speaking, strict=True)]
-        inputs.host_slots[1, :count] = torch.tensor(spoken)
+        # By numpy: torch would share out a copy of this size, and wait for threads that others keep waiting.
+        inputs.host_heard.numpy()[:count] = pcm
+        told = inputs.host_slots.numpy()
+        told[:] = self._capacity
+        told[0, :count] = slots
+        told[1, :count] = np.where(speaking, slots, self._capacity)
         inputs.upload()
         captured.graph.replay()
         captured.download()
