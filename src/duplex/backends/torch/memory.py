@@ -19,10 +19,12 @@ from duplex.memory import Memory, check_fits
 __all__ = ["check_memory", "predict"]
 
 FLOAT32 = 4
-STEP = 0.13e9
-"""Bytes that a step on CUDA needs besides, for any number of sessions: workspaces, and what is between operations."""
+STEP_ON_CUDA = 0.13e9
+"""Bytes that a step needs besides, for any number of sessions: workspaces, and what is between operations."""
 STEP_OF_A_SESSION = 6e6
-"""Bytes that it needs for each session."""
+"""Bytes that it needs on CUDA for each session."""
+STEP_ON_CPU = 0.15e9
+"""Bytes that a process grows by for any model that it steps: programs, threads, what libraries make for themselves."""
 
 
 def predict(
@@ -48,7 +50,7 @@ def predict(
     weights += sum(tensor.numel() * FLOAT32 for tensor in (*mimi.parameters(), *mimi.buffers()))
     heard = sum(_state_size(tensor, torch.float32) for tensor in bind(mimi, "mimi").values())
     thought = sum(_state_size(tensor, dtype) for tensor in bind(lm, "lm", LONGEST_RUN).values())
-    step = STEP + sessions * STEP_OF_A_SESSION if device.type == "cuda" else 0
+    step = STEP_ON_CUDA + sessions * STEP_OF_A_SESSION if device.type == "cuda" else STEP_ON_CPU
     kind = f"quantize='{quantize}'" if quantize else f"dtype='{str(dtype).removeprefix('torch.')}'"
     how = f"{kind} and cache_dtype='int8'" if int8_cache else kind
     return Memory(how=how, weights=weights, session=heard + thought, sessions=sessions, step=int(step))
