@@ -86,9 +86,10 @@ def test_without_torchscript(small, opened, monkeypatch):
                 np.testing.assert_array_equal(mine, other)
 
 
-def test_the_codec_frame_by_frame(checkpoint_reference, monkeypatch):
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_the_codec_frame_by_frame(checkpoint_reference, quantize, monkeypatch):
     """Two streams take turns in programs that the first one had recorded, past the end of their rings."""
-    codec = duplex.load_codec(str(checkpoint_reference.folder), device="cpu")
+    codec = duplex.load_codec(str(checkpoint_reference.folder), device="cpu", quantize=quantize)
     size = codec.spec.frame_size
     voices = np.random.default_rng(0).normal(0, 0.1, (2, 150, size)).astype(np.float32)
     turns = [codec.stream(), codec.stream()]
@@ -101,7 +102,7 @@ def test_the_codec_frame_by_frame(checkpoint_reference, monkeypatch):
     assert codec.speak.program is not None
     monkeypatch.setattr(torchscript, "AVAILABLE", False)
     for turn, voice in enumerate(voices):
-        plain = duplex.load_codec(str(checkpoint_reference.folder), device="cpu").stream()
+        plain = duplex.load_codec(str(checkpoint_reference.folder), device="cpu", quantize=quantize).stream()
         for frame, ours, audio in zip(voice, codes[turn], said[turn], strict=True):
             np.testing.assert_array_equal(plain.encode(frame), ours)
             np.testing.assert_array_equal(plain.decode(ours), audio)
