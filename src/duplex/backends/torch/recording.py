@@ -43,6 +43,8 @@ class Recorded:
 
         The slot is then put back.
         """
+        if self._tried:
+            return
         with _ONE_AT_A_TIME:
             if torchscript.AVAILABLE and not self._tried:
                 self._record(state, state.rows(slot, slot + 1), inputs)
