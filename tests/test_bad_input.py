@@ -481,6 +481,13 @@ def test_the_disk_is_full(tmp_path, seconds):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
+def test_what_is_printed_goes_to_a_full_disk():
+    outcome = spawn("models", "--json", prefix=("sh", "-c", 'exec "$@" > /dev/full', "sh"))
+    assert outcome.status == 1
+    assert "the standard output cannot be written: the disk is full" in outcome.only_error()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 300 kB, where one may be mounted."""

@@ -5,17 +5,20 @@ wrong use, 130 for Ctrl-C. An error is one line that says what to do; ``--debug`
 """
 
 import contextlib
+import errno
 import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 import duplex
+from duplex.atomic import output_error
 from duplex.cli import bench, codec, convert, doctor, models, plot, process, serve, train
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, say_error, tell
@@ -102,6 +105,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except BrokenPipeError:  # whoever read the output has read enough
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # files have errors of their own; what is left is the standard output, sent to a full disk
+        full = error.errno == errno.ENOSPC
+        tell(output_error(Path("the standard output"), error) if full else error, debug=debug)
     except Exception as error:  # noqa: BLE001 -- no traceback without --debug
         tell(error, debug=debug)
         status = WRONG_USE if isinstance(error, UsageError) else FAILED

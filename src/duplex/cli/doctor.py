@@ -213,7 +213,7 @@ def _cache() -> Check:
     folder = Path(constants.HF_HUB_CACHE).expanduser()
     existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if not os.access(existing, os.W_OK):
-        return Check("cache", "note", f"{folder} may not be written", "export HF_HOME=/a/folder/of/yours")
+        return Check("cache", "note", f"{folder} may not be written", "export HF_HOME=~/models")
     return Check("cache", "ok", f"{folder}, {size(shutil.disk_usage(existing).free)} free")
 
 
