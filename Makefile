@@ -1,22 +1,24 @@
 # `make demo` and `make test` do all of their own set-up on a fresh machine; the second time they start at once.
 
-VENV := .venv
-BIN := $(VENV)/bin
 # Another Python: make demo PYTHON=/path/to/python3
 PYTHON ?=
+# Elsewhere, where this folder may not be written: make demo VENV=~/duplex/venv OUT=~/duplex/out
+VENV ?= .venv
+OUT ?= out
+BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check codec page docs clean
+.PHONY: help demo serve test check codec page docs constraints clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Ask the built-in model a spoken question, and hold a conversation with it; its voice in files
-	$(BIN)/duplex process examples/question.wav examples/conversation.wav --out out/demo
-	$(BIN)/duplex plot out/demo/conversation
+	$(BIN)/duplex process examples/question.wav examples/conversation.wav --out $(OUT)/demo
+	$(BIN)/duplex plot $(OUT)/demo/conversation
 	@echo
-	@echo "The agent's voice is in out/demo/*/agent.wav, both voices in dialogue.wav; listen to them."
+	@echo "The agent's voice is in $(OUT)/demo/*/agent.wav, both voices in dialogue.wav; listen to them."
 
 test: check docs ## Run everything that CI runs: check, docs, all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -28,8 +30,8 @@ check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/lint-imports
 
 codec: $(VENV)/.dev ## Train a small codec, into out/codec (hours on two cores)
-	$(BIN)/duplex train data --out out/corpus
-	$(BIN)/duplex train codec --data out/corpus --out out/codec
+	$(BIN)/duplex train data --out $(OUT)/corpus
+	$(BIN)/duplex train codec --data $(OUT)/corpus --out $(OUT)/codec
 
 serve: $(VENV)/.demo ## Serve the built-in model: a page to talk to it, at http://127.0.0.1:8998
 	$(BIN)/duplex serve
@@ -40,6 +42,11 @@ page: ## Build the web page anew from web/ (needs node)
 docs: $(VENV)/.dev ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+constraints: $(VENV)/.made ## Resolve constraints.txt anew, for every system and Python at once
+	$(BIN)/python -m uv pip compile pyproject.toml constraints.in --all-extras --group dev --universal \
+		--python-version 3.11 --fork-strategy fewest --no-annotate --upgrade --quiet --output-file constraints.txt \
+		--custom-compile-command "make constraints"
+
 clean: ## Remove everything that was made here, the virtual environment included
 	rm -rf $(VENV) site out dist web/node_modules .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -49,12 +56,13 @@ $(VENV)/.made:
 	@$(find_python); \
 	$(call debian,"$$python" -c "import ensurepip",$$("$$python" -c "import sys; print('python%d.%d-venv' % sys.version_info[:2])")); \
 	"$$python" -m venv $(VENV)
+	$(PIP_INSTALL) --upgrade pip uv
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing duplex and what it needs into $(VENV); PyTorch is large, so the first time takes a while."
-	$(PIP_INSTALL) --upgrade pip
 	@$(call debian,ldconfig -p | grep -q libopus.so.0,libopus0)
+	$(BIN)/python tools/install_torch.py
 	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[plot,serve]'
 	@touch $@
 
@@ -81,9 +89,10 @@ endef
 define debian
 if ! $(1) >/dev/null 2>&1; then \
 	package=$(2); \
-	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
-	if ! command -v apt-get >/dev/null || ! command -v $${sudo:-true} >/dev/null; then \
-		echo "note: $$package is not here, and cannot be installed by apt-get; going on without it" >&2; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo="sudo -n"; fi; \
+	if ! command -v apt-get >/dev/null || ! $$sudo true 2>/dev/null; then \
+		echo "note: $$package is not here, and this user cannot install it; going on without it" >&2; \
+		echo "      (Debian, as root: apt-get install $$package)" >&2; \
 	elif ! { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$package; } </dev/null >/dev/null; then \
 		echo "note: apt-get could not install $$package; going on without it" >&2; \
 	fi; \

@@ -146,9 +146,14 @@ def _program(name: str) -> Check:
 
 
 def _torch() -> Check:
-    found = version("torch")
     torch: Any = importlib.import_module("torch")
-    return Check("torch", "ok", f"{found}, {torch.get_num_threads()} threads")
+    cuda: str | None = torch.version.cuda
+    build = "CPU build" if cuda is None else f"build for CUDA {cuda}"
+    found = f"{version('torch')} ({build}), {torch.get_num_threads()} threads"
+    if cuda is not None and shutil.which("nvidia-smi") is None and platform.system() == "Linux":
+        mend = "pip install uv && uv pip install --torch-backend cpu --reinstall-package torch torch"
+        return Check("torch", "note", f"{found}; without a GPU the CPU build does the same in 4 GB less", mend)
+    return Check("torch", "ok", found)
 
 
 def _gpu() -> Check:

@@ -153,8 +153,8 @@ def _common_folder(found: list[_Found]) -> str | None:
 
 def _without_suffix(name: PurePath) -> PurePath:
     """Leave the suffix out, unless the rest would be no name (``...wav``) or that of a result file."""
-    bare = name.with_suffix("") if name.suffix else name
-    return name if not bare.name.strip(".") or bare.name in RESULT_FILES else bare
+    bare, suffix = os.path.splitext(name.name)  # noqa: PTH122 -- pathlib's versions differ on names that begin with dots
+    return name if not suffix.strip(".") or bare in RESULT_FILES else name.with_name(bare)
 
 
 def _numbered(names: list[PurePath]) -> list[PurePath]:

@@ -64,7 +64,7 @@ def read_dialogue(path: Path) -> Dialogue:
         sample_rate=SAMPLE_RATE,
         user=_channel(path, "left"),
         agent=_channel(path, "right"),
-        agent_words=_words(path.with_suffix(".json")),
+        agent_words=_words(path.with_name(f"{path.stem}.json")),
         user_words=None,
     )
 
