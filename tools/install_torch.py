@@ -6,8 +6,8 @@ On a machine without a GPU the ordinary Linux build carries gigabytes of CUDA li
 builds are tried in this order, the first that is to be had is taken, and one that is installed already stays:
 
 1. without a GPU, a CPU build that pip finds where it is configured to look (an index or a folder of your own);
-2. what uv's ``--torch-backend auto`` chooses for this machine, from PyTorch's own index: the CPU build, or the one for the
-   driver that is here;
+2. what uv's ``--torch-backend auto`` chooses for this machine, from PyTorch's own index: the CPU build, or the one for
+   the driver that is here;
 3. the ordinary build, from the package index.
 """
 
