@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file
 
-from duplex import checkpoint
 from duplex.backends.torch import load_model
 from duplex.backends.torch.language_model import LanguageModel, TimeStep
 from duplex.backends.torch.model import TorchFrameModel
+from duplex.checkpoints import checkpoint
 from duplex.options import SessionOptions
 
 CHUNKS = (1, 2, 3, 7, 16, 80)

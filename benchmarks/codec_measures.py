@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from codec_paths import PATHS, Heard
 from codec_speech import PADDING, Listener, resampled
 from codec_words import count_errors
-from duplex.audio import level_dbfs
+from duplex.audio.pcm import level_dbfs
 from duplex.backends.torch.codec import TorchCodec
 from duplex.training.codec.losses import MelLoss
 from duplex.training.data.synthesizers import SAMPLE_RATE

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex import checkpoint
 from duplex.backends.torch.codec import TorchCodec
-from duplex.layout import MIMI_CONFIG
+from duplex.checkpoints import checkpoint
+from duplex.checkpoints.layout import MIMI_CONFIG
 
 __all__ = ["against_original"]
 

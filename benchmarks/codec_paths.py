@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import duplex
 from codec_speech import Recording
-from duplex.audio import to_int16
+from duplex.audio.pcm import to_int16
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.training.codec.quantizing import plain

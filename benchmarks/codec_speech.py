@@ -19,7 +19,7 @@ import numpy as np
 from faster_whisper import WhisperModel
 from numpy.typing import NDArray
 
-from duplex.audio import Resampler, as_mono_float32
+from duplex.audio.pcm import Resampler, as_mono_float32
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Voice, levelled
 

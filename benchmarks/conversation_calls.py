@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import duplex
-from duplex.audio import level_dbfs
+from duplex.audio.pcm import level_dbfs
 
 __all__ = ["FRAME", "RATE", "SPEAKS_DBFS", "Call", "Caller", "Echoing", "Interrupting", "Speaking", "make_calls"]
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
-from duplex import checkpoint
+from duplex.checkpoints import checkpoint
 
 ORIGINAL = """
 import json, sys

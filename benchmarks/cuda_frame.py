@@ -26,10 +26,10 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.model import PUBLISHED, TorchFrameModel
-from duplex.backends.torch.packing import pack
+from duplex.backends.torch.prepacking import pack
 from duplex.backends.torch.quantize import Quantized, quantizable
 from duplex.backends.torch.state import Call, Rows
-from duplex.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.options import SessionOptions
 
 DEVICE = torch.device("cuda")

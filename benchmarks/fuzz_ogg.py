@@ -11,13 +11,13 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["duplex.ogg", "duplex.opus", "duplex.wire"]):
+with atheris.instrument_imports(include=["duplex.audio.ogg", "duplex.audio.opus", "duplex.transports.wire"]):
     import numpy as np
 
-    from duplex import wire
+    from duplex.audio.ogg import LARGEST_PACKET, OggReader, checksum
+    from duplex.audio.opus import OpusReader, OpusWriter
     from duplex.errors import AudioError
-    from duplex.ogg import LARGEST_PACKET, OggReader, checksum
-    from duplex.opus import OpusReader, OpusWriter
+    from duplex.transports import wire
 
 RATE = 24000
 HEADER = OpusWriter(RATE).header()

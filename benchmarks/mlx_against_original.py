@@ -65,7 +65,7 @@ OURS = """
 import json, sys, time, numpy as np, mlx.core as mx, duplex
 from importlib.metadata import version
 from pathlib import Path
-from duplex import checkpoint
+from duplex.checkpoints import checkpoint
 from duplex.backends.mlx.language_model import load_language_model
 from duplex.backends.mlx.sampling import Plan
 from duplex.backends.mlx.state import Call, allocate, bind

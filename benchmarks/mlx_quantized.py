@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from duplex import checkpoint
 from duplex.backends.mlx.language_model import load_language_model
 from duplex.backends.mlx.sampling import Plan
 from duplex.backends.mlx.state import Call, allocate, bind
 from duplex.backends.mlx.weights import PACKINGS
+from duplex.checkpoints import checkpoint
 from duplex.options import SessionOptions
 
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0)

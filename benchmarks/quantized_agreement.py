@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from duplex import checkpoint
+from duplex.audio.decoding import Decoder
 from duplex.backends.torch import load_model
 from duplex.backends.torch.model import TorchFrameModel
-from duplex.model import load_codec
+from duplex.checkpoints import checkpoint
+from duplex.engine.model import load_codec
 from duplex.options import SessionOptions
-from duplex.transports.decoding import Decoder
 
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)
 KINDS: dict[str, dict[str, Any]] = {

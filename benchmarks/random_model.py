@@ -20,7 +20,7 @@ from torch import nn
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
-from duplex.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.training import TINY
 from duplex.training.language_model.settings import TINY_LANGUAGE_MODEL
 

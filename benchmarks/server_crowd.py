@@ -19,9 +19,9 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from duplex import wire
-from duplex.audio import Resampler
-from duplex.opus import OpusWriter
+from duplex.audio.opus import OpusWriter
+from duplex.audio.pcm import Resampler
+from duplex.transports import wire
 
 __all__ = ["crowd"]
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from websockets.asyncio.client import connect
 
-from duplex import wire
+from duplex.transports import wire
 
 SMALL = Path(__file__).parents[1] / "tests" / "data" / "reference" / "small"
 FRAME, SECONDS = 1920, 0.08

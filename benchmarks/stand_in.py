@@ -5,13 +5,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import CodecSpec
+from duplex.engine.model import Model
 from duplex.errors import StateError
 from duplex.frame_model import ModelSpec, SessionState, StepResult
-from duplex.model import Model
 from duplex.options import SessionOptions
 from duplex.testing import FakeCodec, FakeTokenizer
-from duplex.tokenizer import Tokenizer
 
 PADDING, WORD, EVERY = 3, 8, 5
 

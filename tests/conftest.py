@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from duplex import checkpoint
+from duplex.checkpoints import checkpoint
 from duplex.options import SessionOptions
 from duplex.testing import fake_model
 

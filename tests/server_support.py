@@ -18,9 +18,9 @@ from anyio.from_thread import start_blocking_portal
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from duplex import wire
-from duplex.opus import OpusReader, OpusWriter
+from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.server import Listening, serve
+from duplex.transports import wire
 
 RATE = 24000
 FRAME = 1920

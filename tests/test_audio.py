@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from duplex.audio import Framer, Resampler, as_mono_float32, level_dbfs, to_int16
+from duplex.audio.pcm import Framer, Resampler, as_mono_float32, level_dbfs, to_int16
 from duplex.errors import AudioError, UsageError
 
 

@@ -31,7 +31,7 @@ from cli_support import (
     write_float_wav,
     write_wav,
 )
-from duplex.process.files import RESULT_FILES
+from duplex.results.files import RESULT_FILES
 
 MIMI = "tokenizer-e351c8d8-checkpoint125.safetensors"
 

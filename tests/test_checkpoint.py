@@ -12,9 +12,9 @@ import pytest
 import sentencepiece
 from safetensors.numpy import save, save_file
 
-import duplex.sources
-from duplex.checkpoint import builtin_names, describe, read_header, resolve
-from duplex.config import LanguageModelConfig, MimiConfig
+import duplex.checkpoints.sources
+from duplex.checkpoints.checkpoint import builtin_names, describe, read_header, resolve
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError, UsageError, WeightsError
 from duplex.options import SessionOptions
 
@@ -332,7 +332,7 @@ def test_fingerprint_of_tiny_weights(folder):
 
 
 def test_built_in_names_come_first(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(duplex.sources, "_builtin_folder", lambda: tmp_path)
+    monkeypatch.setattr(duplex.checkpoints.sources, "_builtin_folder", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "unfinished").mkdir()
     assert builtin_names() == ["model"]
@@ -396,7 +396,7 @@ def test_describe_a_damaged_tokenizer(folder):
 
 def test_importing_takes_no_library():
     code = (
-        "import sys, duplex.checkpoint, duplex.tokenizer, duplex.transcript;"
+        "import sys, duplex.checkpoints.checkpoint, duplex.checkpoints.tokenizer, duplex.conversation.transcript;"
         "print([m for m in ('torch', 'mlx', 'huggingface_hub', 'safetensors', 'sentencepiece') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

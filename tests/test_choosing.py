@@ -11,10 +11,10 @@ import pytest
 
 import duplex
 from duplex.backends import mlx
-from duplex.choosing import choose
+from duplex.backends.selection import choose
+from duplex.checkpoints.layout import Layout
+from duplex.checkpoints.sources import open_source
 from duplex.errors import MissingDependencyError, UsageError
-from duplex.layout import Layout
-from duplex.sources import open_source
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ from cli_support import (
     write_float_wav,
     write_wav,
 )
-from duplex import checkpoint
-from duplex.process.files import RESULT_FILES
+from duplex.checkpoints import checkpoint
+from duplex.results.files import RESULT_FILES
 
 COMMANDS = ["process", "plot", "encode", "decode", "models", "info", "bench", "doctor"]
 SAMPLE = 1 / 32768
@@ -152,7 +152,7 @@ def test_an_unexpected_error_is_one_line_too(monkeypatch, tmp_path):
     def fail(*_):
         raise RuntimeError("something\nodd")
 
-    monkeypatch.setattr("duplex.checkpoint.describe", fail)
+    monkeypatch.setattr("duplex.checkpoints.checkpoint.describe", fail)
     outcome = run("info")
     assert outcome.status == 1
     assert outcome.only_error() == (

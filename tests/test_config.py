@@ -3,7 +3,7 @@
 import attrs
 import pytest
 
-from duplex.config import LanguageModelConfig, MimiConfig, gated_width
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig, gated_width
 from duplex.errors import ConfigError
 
 SMALL = {"dim": 64, "num_heads": 4, "n_q": 4, "dep_q": 2, "card": 16, "text_card": 40, "delays": [0, 0, 1, 0, 1]}

@@ -30,6 +30,10 @@ from duplex import (
     UserSpeechStopped,
     events,
 )
+from duplex.conversation.listening import Listener
+from duplex.conversation.playback import Playback
+from duplex.conversation.session import EventQueue
+from duplex.engine.seat import Seat
 from duplex.errors import (
     AudioError,
     CapacityError,
@@ -39,10 +43,6 @@ from duplex.errors import (
     StateError,
     UsageError,
 )
-from duplex.listening import Listener
-from duplex.playback import Playback
-from duplex.seat import Seat
-from duplex.session import EventQueue
 from duplex.testing import check_transport
 
 pytestmark = pytest.mark.anyio
@@ -706,8 +706,8 @@ class Kept:
 @pytest.fixture
 def still(monkeypatch):
     """A clock that stands still: no silence stands in."""
-    monkeypatch.setattr("duplex.listening.LiveClock.silence_due", lambda *_: (0, 0))
-    monkeypatch.setattr("duplex.listening.LiveClock.wait", lambda *_: 3600.0)
+    monkeypatch.setattr("duplex.conversation.listening.LiveClock.silence_due", lambda *_: (0, 0))
+    monkeypatch.setattr("duplex.conversation.listening.LiveClock.wait", lambda *_: 3600.0)
 
 
 @pytest.mark.usefixtures("still")
@@ -779,7 +779,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr("duplex.listening.anyio", _Time(self))
+        monkeypatch.setattr("duplex.conversation.listening.anyio", _Time(self))
 
 
 class _Time:
@@ -1079,7 +1079,7 @@ async def test_the_transport_suite():
 
 
 async def test_file_transport_conforms(tmp_path):
-    from duplex.wav import WavWriter  # noqa: PLC0415
+    from duplex.audio.wav import WavWriter  # noqa: PLC0415
 
     path = tmp_path / "in.wav"
     writer = WavWriter(path, channels=1, sample_rate=24000)

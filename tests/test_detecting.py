@@ -4,12 +4,12 @@ import anyio
 import numpy as np
 import pytest
 
-from duplex.audio import SILENCE_DBFS, level_dbfs
-from duplex.detecting import Detecting
+from duplex.audio.pcm import SILENCE_DBFS, level_dbfs
+from duplex.engine.detecting import Detecting
 from duplex.errors import ClosedError
 from duplex.frame_model import Frame
 from duplex.testing import LevelVoiceActivity
-from duplex.voice_activity import SileroVoiceActivity
+from duplex.voice_activity.silero import SileroVoiceActivity
 
 pytestmark = pytest.mark.anyio
 

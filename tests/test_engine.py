@@ -6,11 +6,11 @@ import attrs
 import numpy as np
 import pytest
 
-from duplex.engine import Engine
+from duplex.engine.engine import Engine
+from duplex.engine.seat import Exported, Failed, Finished, Seat, Skipped
 from duplex.errors import CapacityError, ClosedError, ModelError, StateError
 from duplex.frame_model import Frame, SessionState
 from duplex.options import SessionOptions
-from duplex.seat import Exported, Failed, Finished, Seat, Skipped
 from duplex.testing import FakeFrameModel
 
 OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=0, text_top_k=0, seed=5)

@@ -19,9 +19,9 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save
 
-import duplex.hub_call
-from duplex.checkpoint import describe, resolve
-from duplex.config import LanguageModelConfig
+import duplex.checkpoints.hub_client
+from duplex.checkpoints.checkpoint import describe, resolve
+from duplex.checkpoints.config import LanguageModelConfig
 from duplex.errors import CheckpointNotFoundError, ConfigError, HubError, UsageError, WeightsError
 from test_checkpoint import LEGACY_TOKENIZER, MIMI, MIMI_CONFIG, OTHER_KEYS, TOKENIZER, checkpoint_files, weights, write
 
@@ -354,7 +354,7 @@ def test_a_hub_that_never_answers(hub):
 
 
 def test_a_hub_that_stops_answering(hub, monkeypatch):
-    monkeypatch.setattr(duplex.hub_call, "FLOWING", 3)
+    monkeypatch.setattr(duplex.checkpoints.hub_client, "FLOWING", 3)
     hub.silent = (f"/{REPOSITORY}/resolve/",)
     fails(HubError, "sent nothing new.*HF_HUB_DOWNLOAD_TIMEOUT")
     hub.silent = ()  # for the call that was given up, which tries again
@@ -420,7 +420,7 @@ def test_a_download_that_breaks_off_is_resumed(hub, monkeypatch):
 
 
 def test_a_download_that_breaks_off_for_good(hub, monkeypatch):
-    monkeypatch.setattr(duplex.hub_call, "FLOWING", 5)
+    monkeypatch.setattr(duplex.checkpoints.hub_client, "FLOWING", 5)
     hub.cut, hub.ranges = 90_000, False
     message = fails(HubError, "sent nothing new|broke off")
     assert "try again later" in message or "OFFLINE" in message
@@ -460,7 +460,7 @@ def test_describe_what_is_no_safetensors(hub):
 
 def test_the_environment_is_honoured(hub, tmp_path):
     """In a process of its own, with nothing but environment variables."""
-    code = f"from duplex.checkpoint import resolve; print(resolve({REPOSITORY!r}).weights)"
+    code = f"from duplex.checkpoints.checkpoint import resolve; print(resolve({REPOSITORY!r}).weights)"
     variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "secret"}
     hub.key = "secret"
 
@@ -478,7 +478,7 @@ def test_the_environment_is_honoured(hub, tmp_path):
 
 
 def test_interrupted_calls_leave_no_bars_running(hub):
-    watch = duplex.hub_call.Watch()
+    watch = duplex.checkpoints.hub_client.Watch()
     bar = watch.bar_class(visible=False)(total=3)
     with contextlib.closing(bar):
         bar.update(1)

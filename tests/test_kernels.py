@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from duplex import noise
+from duplex.backends.shared import noise
 from duplex.backends.torch import kernels
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.linear import Around, linear
@@ -24,7 +24,16 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from duplex.backends.torch.kernels import attention, choice, codebooks, embedding, few, many, pointwise, short_past
+from duplex.backends.torch.kernels import (
+    attention,
+    codebooks,
+    depth_attention,
+    elementwise,
+    embedding,
+    gemm,
+    gemv,
+    sampling,
+)
 from duplex.backends.torch.kernels import noise as noise_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,12 +51,12 @@ def random(*shape):
 @pytest.mark.parametrize("width", [96, 256])
 def test_norm(width):
     x, alpha = random(3, 5, width), random(1, 1, width)
-    torch.testing.assert_close(pointwise.norm(x, alpha, 1e-8), functional.rms_norm(x, (width,), alpha[0, 0], 1e-8))
+    torch.testing.assert_close(elementwise.norm(x, alpha, 1e-8), functional.rms_norm(x, (width,), alpha[0, 0], 1e-8))
 
 
 def test_gate():
     x = random(4, 2 * 700)
-    torch.testing.assert_close(pointwise.gate(x), functional.silu(x[:, :700]) * x[:, 700:])
+    torch.testing.assert_close(elementwise.gate(x), functional.silu(x[:, :700]) * x[:, 700:])
 
 
 def test_noise():
@@ -75,8 +84,8 @@ def wide(weight):
 @pytest.mark.parametrize("rows", [3, 70])
 def test_products(rows, kind):
     weight, x, onto = weight_of(kind, 100, 384), random(rows, 384), random(rows, 100)
-    torch.testing.assert_close(many.product(x, weight), x @ wide(weight).T, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(many.product(x, weight, onto), x @ wide(weight).T + onto, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gemm.product(x, weight), x @ wide(weight).T, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gemm.product(x, weight, onto), x @ wide(weight).T + onto, rtol=1e-4, atol=1e-4)
 
 
 NORMS = {"none": None, "rms": RmsNorm(192), "layer": LayerNorm(192)}
@@ -100,7 +109,7 @@ def test_products_of_few_rows(rows, kind, norm, after):
     )
     bias = random(60) if after == "bias" else None
     product = functional.linear(x if norms is None else norms(x), wide(weight), bias)
-    torch.testing.assert_close(few.product(x, weight, bias, around), around.finish(product), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gemv.product(x, weight, bias, around), around.finish(product), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -108,7 +117,7 @@ def test_products_of_few_rows(rows, kind, norm, after):
 @pytest.mark.parametrize(("rows", "after"), [(1, "gate"), (3, "gate"), (3, "onto"), (40, "onto"), (3, "scale")])
 def test_products_and_what_is_around_them(rows, kind, dtype, after, monkeypatch):
     """Few rows and more, as a layer asks for them, rounded as its dtype has it."""
-    if DEVICE == "cpu" and dtype == torch.bfloat16 and kind != "float" and rows > few.MOST:
+    if DEVICE == "cpu" and dtype == torch.bfloat16 and kind != "float" and rows > gemv.MOST:
         pytest.skip("the interpreter's products of matrices are wrong in bfloat16")
     weight, x = weight_of(kind, 64, 192), random(rows, 192).to(dtype)
     weight = weight.to(dtype) if isinstance(weight, torch.Tensor) else weight
@@ -129,7 +138,7 @@ def test_products_and_what_is_around_them(rows, kind, dtype, after, monkeypatch)
 def test_numbers_that_are_none_choose_something_that_exists():
     nothing = torch.full((1, 96), float("nan"), device=DEVICE)
     options = torch.tensor([[0.8, 5.0]], device=DEVICE)
-    assert 0 <= int(choice.choose(nothing, options, random(1, 96), limited=True)) < 96
+    assert 0 <= int(sampling.choose(nothing, options, random(1, 96), limited=True)) < 96
     codebook = Codebook(40, 20).to(DEVICE)
     codebook.prepare()
     found = codebooks.nearest(nothing[:, :20].contiguous(), [codebook.entries], [codebook.offsets])
@@ -145,8 +154,8 @@ def test_choice(vocabulary, limited):
     temperature, depth = [0.0, 1.0, 0.7, 2.0, 1.0, 0.0], [3, 1, 5, 0, 20, 0] if limited else [0] * 6
     options = torch.tensor([temperature, depth], device=DEVICE).T.contiguous()
     wanted = _choose(logits.cpu(), options.cpu(), 20 if limited else 0, drawn.cpu())
-    assert choice.choose(logits, options, drawn, limited=limited).tolist() == wanted.tolist()
-    assert choice.choose(logits, options, None, limited=limited).tolist() == logits.argmax(dim=-1).tolist()
+    assert sampling.choose(logits, options, drawn, limited=limited).tolist() == wanted.tolist()
+    assert sampling.choose(logits, options, None, limited=limited).tolist() == logits.argmax(dim=-1).tolist()
 
 
 def test_embeddings():
@@ -214,7 +223,7 @@ def test_attention_over_a_short_past():
     past = torch.full((2, 8, 2, 3, 16), float("nan"), device=DEVICE)
     projected = random(8, 2, 3, 3, 16)
     for step in range(8):
-        found = short_past.attend_few(projected[step], past, step)
+        found = depth_attention.attend_few(projected[step], past, step)
         query, keys, values = projected[: step + 1].permute(2, 1, 3, 0, 4)
         wanted = functional.scaled_dot_product_attention(query[:, :, -1:], keys, values)
         torch.testing.assert_close(found, wanted.flatten(1))
@@ -270,7 +279,7 @@ def test_convolutions(make, positions, activated, monkeypatch):
 @pytest.mark.skipif(DEVICE == "cuda", reason="test_cuda.py does this on the GPU itself")
 def test_a_whole_step(small, opened, run, greedy, monkeypatch):
     monkeypatch.setattr(kernels, "apply_to", lambda _: True)
-    monkeypatch.setattr(few, "MOST", 0)  # which the interpreter takes minutes for
+    monkeypatch.setattr(gemv, "MOST", 0)  # which the interpreter takes minutes for
     held = run(opened(small.load()), options=greedy).hear(small.frames[:2])
     assert np.array_equal(held.text, small.expected["lm_text"][:2])
     assert np.array_equal(np.array(held.agent).T, small.expected["lm_audio"][:, :2])

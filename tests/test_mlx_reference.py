@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 import pytest
 
-from duplex import noise
+from duplex.backends.shared import noise
 from duplex.errors import UsageError
 from duplex.frame_model import split
 from duplex.testing import check_frame_model

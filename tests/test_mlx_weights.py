@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from cli_support import run as duplex_command
-from duplex import checkpoint
-from duplex.converting import convert
+from duplex.backends.conversion import convert
+from duplex.checkpoints import checkpoint
 from duplex.errors import OutputError, UsageError, WeightsError
 
 mx = pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")

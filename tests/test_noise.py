@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from duplex import noise
+from duplex.backends.shared import noise
 from duplex.backends.torch import sampling
 from duplex.options import SessionOptions
 

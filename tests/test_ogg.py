@@ -7,10 +7,11 @@ import av
 import numpy as np
 import pytest
 
-from duplex import ogg, wire
+from duplex.audio import ogg
+from duplex.audio.ogg import LARGEST_PACKET, MOST_DAMAGED, OggReader, OggWriter, checksum
+from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.errors import AudioError
-from duplex.ogg import LARGEST_PACKET, MOST_DAMAGED, OggReader, OggWriter, checksum
-from duplex.opus import OpusReader, OpusWriter
+from duplex.transports import wire
 
 RATE = 24000
 

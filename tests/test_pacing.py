@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from duplex.pacing import LiveClock, skips
+from duplex.engine.pacing import LiveClock, skips
 
 RATE, FRAME = 24000, 1920
 

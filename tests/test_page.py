@@ -14,10 +14,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 import duplex
-from duplex import wire
-from duplex.ogg import OggWriter
+from duplex.audio.ogg import OggWriter
 from duplex.server import Settings
 from duplex.testing import fake_model
+from duplex.transports import wire
 from server_support import RATE, running
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -332,8 +332,8 @@ def test_the_time_to_the_server_and_back(page, model):
         shown = page.locator("#network").inner_text()
         page.clock.run_for(500)
         line.send(wire.ping())
-        line.send(wire.metadata({"type": "AgentText", "text": "Heard."}))
-        expect(page.get_by_role("log")).to_contain_text("Heard.")
+        line.send(wire.metadata({"type": "AgentText", "text": "FrameActivity."}))
+        expect(page.get_by_role("log")).to_contain_text("FrameActivity.")
         assert page.locator("#network").inner_text() == shown
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cli_support import RATE, run, write_wav
-from duplex.process import files, lanes
+from duplex.process import lanes
+from duplex.results import files
 
 SECONDS = 12.5
 

@@ -11,13 +11,13 @@ import pytest
 
 import duplex
 from cli_support import FRAME, RATE, SMALL, files_below, noise, read_wav, tokens_of, write_float_wav, write_wav
+from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import CodecSpec
+from duplex.engine.model import Model
 from duplex.errors import AudioFileError, OutputError, UsageError
 from duplex.frame_model import ZERO, Frame, ModelSpec, StepResult
-from duplex.model import Model
 from duplex.process import Plan, Recipe, find_recordings, process
-from duplex.process.files import RESULT_FILES, ResultWriter
-from duplex.tokenizer import Tokenizer
+from duplex.results.files import RESULT_FILES, ResultWriter
 
 pytestmark = pytest.mark.anyio
 
@@ -321,7 +321,7 @@ async def test_a_failure_in_the_middle_leaves_nothing(model, tmp_path, monkeypat
     def refuse(writer, pcm):
         raise OutputError(f"{writer.path} cannot be written: {len(pcm)} samples fill the disk")
 
-    monkeypatch.setattr("duplex.process.files.WavWriter.write", refuse)
+    monkeypatch.setattr("duplex.results.files.WavWriter.write", refuse)
     (result,) = await process(model, [path], tmp_path / "out")
     assert "fill the disk" in str(result.error)
     assert list((tmp_path / "out").iterdir()) == []
@@ -334,7 +334,7 @@ async def test_a_failure_at_the_end_leaves_nothing(model, tmp_path, monkeypatch)
     def refuse(path, data):
         raise OutputError(f"{path} cannot be written: {len(data)} bytes are too many")
 
-    monkeypatch.setattr("duplex.process.files.atomic_write_bytes", refuse)
+    monkeypatch.setattr("duplex.results.files.atomic_write_bytes", refuse)
     (result,) = await process(model, [path], tmp_path / "out")
     assert "run.json" in str(result.error)
     assert list((tmp_path / "out").iterdir()) == []

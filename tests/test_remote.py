@@ -15,8 +15,8 @@ import duplex
 from duplex import AgentAudio, AgentText, EndReason, Lag, MemoryTransport, SessionEnded, SessionOptions, SessionStarted
 from duplex.errors import ServerError, UsageError
 from duplex.events import as_record, from_record
-from duplex.remote import websocket
 from duplex.server import Settings
+from duplex.transports import websocket
 from server_support import FRAME, running
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from duplex.conversation.saved import SavedConversation
 from duplex.errors import StateError
 from duplex.frame_model import SessionState
-from duplex.saved import SavedConversation
 
 STATE = SessionState(metadata={"version": "1"}, tensors={"seat.index": np.array([5]), "ring": np.zeros((2, 3))})
 SAVED = SavedConversation("s1", 2**64 - 1, 9, {"turns": np.ones(4)}, STATE).to_bytes()

@@ -14,8 +14,8 @@ import pytest
 from websockets.sync.client import connect
 
 from cli_support import run
-from duplex import wire
 from duplex.server import certificate
+from duplex.transports import wire
 from server_support import Caller, Process, insecure_context
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's

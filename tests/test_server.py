@@ -19,15 +19,16 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from duplex import Conversation, wire
+from duplex import Conversation
+from duplex.audio.ogg import OggWriter
+from duplex.audio.opus import OpusWriter
 from duplex.errors import ServerError, UsageError
-from duplex.ogg import OggWriter
 from duplex.options import SessionOptions
-from duplex.opus import OpusWriter
 from duplex.server import Settings, app, call
 from duplex.server.call import KEEPALIVE, Call
+from duplex.server.call_parameters import Wishes
 from duplex.server.service import Service
-from duplex.server.wishes import Wishes
+from duplex.transports import wire
 from server_support import FRAME, RATE, Caller, Server, ask, get, running, tone, until
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
@@ -334,7 +335,7 @@ def test_text_frames(models):
 
 
 def test_ogg_of_another_codec(models):
-    from duplex.ogg import OggWriter  # noqa: PLC0415
+    from duplex.audio.ogg import OggWriter  # noqa: PLC0415
 
     with running(models()) as server, server.call() as caller:
         caller.websocket.send(wire.audio(OggWriter(1).page([b"\x01vorbis" + bytes(30)], 0)))

@@ -16,12 +16,12 @@ import pytest
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from duplex import wire
+from duplex.audio.ogg import checksum
+from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.errors import AudioError
-from duplex.ogg import checksum
-from duplex.opus import OpusReader, OpusWriter
 from duplex.server import Settings, call, connections, run
 from duplex.testing import fake_model
+from duplex.transports import wire
 from server_support import FRAME, RATE, Process, get, running, tone, until
 
 MUTATED = 10_000

@@ -8,17 +8,17 @@ import anyio
 import numpy as np
 import pytest
 
+from duplex.engine.workers import Workers
 from duplex.errors import UsageError
 from duplex.events import SessionStarted
 from duplex.frame_model import Frame
 from duplex.server.admission import Admission, Refusal
 from duplex.server.auth import Tickets, Tokens, origin_allowed
+from duplex.server.call_parameters import Wishes
 from duplex.server.metrics import Metrics
 from duplex.server.recording import Recording
 from duplex.server.settings import Settings, is_loopback
-from duplex.server.wishes import Wishes
 from duplex.testing import FakeFrameModel
-from duplex.workers import Workers
 
 TOKEN, OTHER = "a-token-of-some-length", "another-token-of-length"
 

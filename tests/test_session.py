@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from duplex import events
-from duplex.audio import SILENCE_DBFS, level_dbfs
+from duplex.audio.pcm import SILENCE_DBFS, level_dbfs
+from duplex.checkpoints.tokenizer import PieceDecoder
+from duplex.conversation.session import EventQueue, Session
 from duplex.errors import ConsumerTooSlow, StateError
 from duplex.frame_model import Frame
-from duplex.session import EventQueue, Heard, Session
 from duplex.testing import FakeFrameModel, FakeTokenizer, LevelVoiceActivity
-from duplex.tokenizer import PieceDecoder
+from duplex.voice_activity.protocol import FrameActivity
 
 PADDING, WORD, ENDING = 3, 8, 9
 
@@ -29,7 +30,7 @@ def frame(index, *, user=0.0, agent=0.0, text=PADDING):
 
 
 def heard(held, each):
-    return Heard(held.voice.hear(each), SILENCE_DBFS if each.agent_pcm is None else level_dbfs(each.agent_pcm))
+    return FrameActivity(held.voice.hear(each), SILENCE_DBFS if each.agent_pcm is None else level_dbfs(each.agent_pcm))
 
 
 def kinds(found):

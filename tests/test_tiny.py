@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import duplex
-from duplex import checkpoint
+from duplex.checkpoints import checkpoint
 from duplex.training.data.surroundings import music, noise
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

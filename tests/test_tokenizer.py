@@ -6,8 +6,8 @@ import itertools
 import pytest
 import sentencepiece
 
+from duplex.checkpoints.tokenizer import PieceDecoder, PieceKind, Tokenizer
 from duplex.errors import CheckpointError
-from duplex.tokenizer import PieceDecoder, PieceKind, Tokenizer
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over"]
 PADDING, END = 3, 0

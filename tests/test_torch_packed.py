@@ -9,8 +9,8 @@ from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.linear import Projection, part
-from duplex.backends.torch.packed import Packed, packed_below
-from duplex.backends.torch.packing import pack
+from duplex.backends.torch.onednn import Packed, packed_below
+from duplex.backends.torch.prepacking import pack
 from duplex.backends.torch.state import Call
 
 LARGE = 1024

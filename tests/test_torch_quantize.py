@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from duplex import checkpoint
 from duplex.backends.torch import memory
 from duplex.backends.torch.quantize import Quantized
 from duplex.backends.torch.quantizer import Codebook
+from duplex.checkpoints import checkpoint
+from duplex.engine.model import load_codec
 from duplex.errors import UsageError
-from duplex.model import load_codec
 from duplex.testing import check_frame_model
 
 FEW_BITS = [{"quantize": "int8"}, {"quantize": "int4"}, {"cache_dtype": "int8"}]

@@ -16,8 +16,8 @@ from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.quantizer import ResidualQuantizer
 from duplex.backends.torch.state import Call
-from duplex.config import MimiConfig, QuantizerConfig
-from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS
+from duplex.checkpoints.config import MimiConfig, QuantizerConfig
+from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.training import TINY, CodecSettings
 from duplex.training.codec.initial import initialize, plain_weights
 from duplex.training.codec.losses import WINDOWS, MelLoss, mel_filters

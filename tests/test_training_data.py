@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from duplex.audio import Resampler, level_dbfs
+from duplex.audio.pcm import Resampler, level_dbfs
 from duplex.errors import MissingDependencyError
 from duplex.training.data.sentences import BARE, PARTS, TEMPLATES, sentence
 from duplex.training.data.sound import Noise, Spoken

@@ -10,11 +10,12 @@ import pytest
 
 import duplex
 from cli_support import RATE
-from duplex.audio import level_dbfs
-from duplex.checkpoint import resolve
+from duplex.audio.pcm import level_dbfs
+from duplex.audio.wav import WavWriter
+from duplex.checkpoints.checkpoint import resolve
+from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.errors import CorpusError, MissingDependencyError, UsageError
 from duplex.frame_model import UNGENERATED
-from duplex.tokenizer import Tokenizer
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import CAST, UNSEEN, Voice
 from duplex.training.dialogues.dialogue import Dialogue, Word
@@ -41,7 +42,6 @@ from duplex.training.dialogues.stage import Channel, Stage
 from duplex.training.dialogues.tokens import DialogueTokens, TextMarks, aligned, tokenize
 from duplex.training.dialogues.topics import TOPICS, Memory, ask
 from duplex.training.dialogues.vocabulary import make_tokenizer
-from duplex.wav import WavWriter
 from training_support import harmonics
 
 MARKS = TextMarks()

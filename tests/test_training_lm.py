@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 import duplex
-from duplex.backends.torch import packed
+from duplex.backends.torch import onednn
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, SlotState, bind
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.layout import WEIGHTS
 from duplex.errors import CheckpointError, ConfigError, CorpusError, TrainingError, UsageError
 from duplex.frame_model import ZERO
-from duplex.layout import WEIGHTS
 from duplex.options import SessionOptions
 from duplex.training import trainer
 from duplex.training.dialogues.plan import TOKENIZER
@@ -55,7 +55,7 @@ def some_dialogue(frames, seed=0):
 
 @pytest.fixture(scope="module")
 def codec():
-    return duplex.checkpoint.resolve("tiny", parts=("codec",))
+    return duplex.checkpoints.checkpoint.resolve("tiny", parts=("codec",))
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +313,7 @@ def test_another_tokenizer_or_codec(data, tmp_path):
 
 
 def test_weights_are_taken_over(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "SMALLEST", 1)  # what is trained on was not laid out for steps, however large it is
+    monkeypatch.setattr(onednn, "SMALLEST", 1)  # what is trained on was not laid out for steps, however large it is
     first = train(data, tmp_path / "first")
     still = attrs.evolve(QUICK, steps=1, learning_rate=0, start_from=str(first))
     before, after = (load_file(model / WEIGHTS) for model in (first, train(data, tmp_path / "next", still)))

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from cli_support import files_below, read_wav
+from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.errors import CheckpointError, ConfigError
-from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.training.codec.trained_mimi import TrainedMimi
 from duplex.training.run_folder import RunFolder
 from training_support import FRAME, QUICK, SHAPE, checkpoint, in_step, shorten, some_corpus, train

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cli_support import RATE, noise, write_float_wav, write_wav
-from duplex.audio import to_int16
+from duplex.audio.pcm import to_int16
 from duplex.errors import AudioFileError, CorpusError
 from duplex.training.data import recordings as recordings_module
 from duplex.training.data.corpus import Corpus, read_shard, write_shard

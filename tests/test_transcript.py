@@ -2,7 +2,7 @@
 
 import pytest
 
-from duplex.transcript import Transcript
+from duplex.conversation.transcript import Transcript
 
 PADDING, END, PIECE = 3, 0, 7
 FRAME = 0.08

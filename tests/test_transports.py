@@ -15,8 +15,9 @@ import av
 import numpy as np
 import pytest
 
+from duplex.audio import decoding
 from duplex.errors import AudioError, AudioFileError, ClosedError, OutputError, UsageError
-from duplex.transports import AUDIO_SUFFIXES, FileTransport, MemoryTransport, decoding, probe_duration
+from duplex.transports import AUDIO_SUFFIXES, FileTransport, MemoryTransport, probe_duration
 
 pytestmark = pytest.mark.anyio
 

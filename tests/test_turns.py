@@ -2,7 +2,7 @@
 
 import pytest
 
-from duplex.turns import AgentTurns, Turn, UserTurns
+from duplex.conversation.turns import AgentTurns, Turn, UserTurns
 
 WINDOW = 0.032
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from duplex.audio import Resampler, as_mono_float32
+from duplex.audio.pcm import Resampler, as_mono_float32
+from duplex.conversation.turns import UserTurns
 from duplex.errors import StateError
 from duplex.frame_model import Frame
-from duplex.silero import SileroNetwork
-from duplex.turns import UserTurns
-from duplex.voice_activity import SileroVoiceActivity
+from duplex.voice_activity.silero import SileroVoiceActivity
+from duplex.voice_activity.silero_network import SileroNetwork
 
 SPEECH = Path(__file__).parents[1] / "examples" / "question.wav"
 PUBLISHED = Path(find_spec("silero_vad").origin).parent / "data"

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duplex import wav
 from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text
+from duplex.audio import wav
+from duplex.audio.wav import WavWriter
 from duplex.errors import AudioError, ClosedError, OutputError, UsageError
-from duplex.wav import WavWriter
 
 SOURCE = str(Path(__file__).parents[1] / "src")
 
@@ -187,7 +187,7 @@ def test_a_full_disk(tmp_path, seconds):
     script = f"""
         import resource, numpy as np
         from duplex.errors import OutputError
-        from duplex.wav import WavWriter
+        from duplex.audio.wav import WavWriter
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         writer = WavWriter({str(tmp_path / "a.wav")!r}, channels=1, sample_rate=24000)
         try:

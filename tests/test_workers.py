@@ -6,8 +6,8 @@ import time
 import anyio
 import pytest
 
+from duplex.engine.workers import Workers
 from duplex.errors import ClosedError
-from duplex.workers import Workers
 
 pytestmark = pytest.mark.anyio
 NAME = "duplex-test"

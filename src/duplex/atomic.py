@@ -13,7 +13,16 @@ from pathlib import Path
 
 from duplex.errors import OutputError
 
-__all__ = ["abandon", "atomic_path", "atomic_write_bytes", "atomic_write_text", "begin", "complete", "output_error"]
+__all__ = [
+    "abandon",
+    "atomic_path",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "begin",
+    "complete",
+    "make_folder",
+    "output_error",
+]
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; make room or choose another folder",
@@ -35,6 +44,21 @@ def output_error(path: Path, error: OSError) -> OutputError:
     """Return the error that tells a user why ``path`` cannot be written and what to do."""
     advice = _ADVICE.get(error.errno or 0)
     return OutputError(f"{path} cannot be written: {advice or error.strerror or error}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it.
+
+    :raises OutputError: if something else is in the way, or the disk refuses
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"{folder} is a file, not a folder; remove it or choose another --out") from None
+    except OSError as error:
+        raise output_error(folder, error) from None
+    except ValueError:
+        raise OutputError(f"{folder!s} is no name for a folder; choose another --out") from None
 
 
 def begin(path: Path) -> Path:

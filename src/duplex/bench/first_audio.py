@@ -19,8 +19,8 @@ __all__ = ["main", "speak_first"]
 def speak_first(choice: dict[str, Any]) -> dict[str, Any]:
     """Load a model and step its first slot until audio comes out; return seconds of each, and bytes."""
     began = time.perf_counter()
-    from duplex.choosing import choose  # noqa: PLC0415 -- what is measured
-    from duplex.model import load  # noqa: PLC0415
+    from duplex.backends.selection import choose  # noqa: PLC0415 -- what is measured
+    from duplex.engine.model import load  # noqa: PLC0415
 
     import_module(f"duplex.backends.{choose(choice['backend'], choice['device']).backend}.model")
     torch: Any = import_module("torch")

@@ -14,12 +14,12 @@ import attrs
 
 from duplex.bench.codec import noise
 from duplex.bench.times import Times
-from duplex.conversation import Conversation
-from duplex.dialogue import Dialogue
+from duplex.conversation.dialogue import Dialogue
+from duplex.conversation.local import Conversation
+from duplex.engine.model import Model
 from duplex.errors import ClosedError
 from duplex.events import Lag
 from duplex.frame_model import ModelSpec
-from duplex.model import Model
 from duplex.transports import MemoryTransport
 
 __all__ = ["LatencyTimes", "measure_latency"]
@@ -98,7 +98,7 @@ async def _dialogue(model: Model, transport: MemoryTransport, way: Way) -> Async
         async with Conversation(model, transport) as conversation:
             yield conversation
         return
-    from duplex.remote import connect  # noqa: PLC0415 -- needs the client's extra
+    from duplex.conversation.remote import connect  # noqa: PLC0415 -- needs the client's extra
     from duplex.server import Listening, Settings, serve  # noqa: PLC0415 -- needs the server's extra
 
     ports, port = anyio.create_memory_object_stream[int](1)

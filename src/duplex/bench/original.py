@@ -10,7 +10,7 @@ import attrs
 
 from duplex.bench import original_peer
 from duplex.bench.times import Times
-from duplex.checkpoint import Checkpoint
+from duplex.checkpoints.checkpoint import Checkpoint
 from duplex.errors import DuplexError, UsageError
 from duplex.options import SessionOptions
 

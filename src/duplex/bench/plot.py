@@ -6,7 +6,7 @@ from typing import Any
 
 from duplex.atomic import atomic_path
 from duplex.bench.frame import FrameTimes
-from duplex.plotting import new_figure
+from duplex.results.plotting import new_figure
 
 __all__ = ["draw_times"]
 

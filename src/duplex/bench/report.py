@@ -4,13 +4,13 @@ from typing import Any
 
 import attrs
 
+from duplex.backends.shared.memory import Memory
 from duplex.bench.codec import CodecTimes
 from duplex.bench.cold_start import ColdStart
 from duplex.bench.frame import FrameTimes
 from duplex.bench.latency import LatencyTimes
 from duplex.bench.machine import Machine
 from duplex.bench.original import OriginalTimes
-from duplex.memory import Memory
 
 __all__ = ["Report"]
 

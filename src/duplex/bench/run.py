@@ -7,7 +7,6 @@ from typing import Any, Literal
 import anyio
 import attrs
 
-from duplex import checkpoint
 from duplex.bench.codec import time_codec
 from duplex.bench.cold_start import start_cold
 from duplex.bench.frame import time_contexts, time_frame, time_sessions
@@ -15,9 +14,10 @@ from duplex.bench.latency import measure_latency
 from duplex.bench.machine import this_machine
 from duplex.bench.original import time_original
 from duplex.bench.report import Report
+from duplex.checkpoints import checkpoint
+from duplex.checkpoints.layout import Part
+from duplex.engine.model import Model, load, load_codec, predict_memory
 from duplex.errors import MissingDependencyError, UsageError
-from duplex.layout import Part
-from duplex.model import Model, load, load_codec, predict_memory
 
 __all__ = ["Wanted", "measure"]
 

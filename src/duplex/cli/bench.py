@@ -45,7 +45,7 @@ def bench(choice: Choice, plot: Path | None, as_json: bool, **wanted: Any) -> No
     from rich.console import Console  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     from duplex.bench import Wanted, draw_times, measure  # noqa: PLC0415
-    from duplex.plotting import require_matplotlib  # noqa: PLC0415
+    from duplex.results.plotting import require_matplotlib  # noqa: PLC0415
 
     if plot is not None:
         require_matplotlib()

@@ -30,9 +30,9 @@ def encode(recording: Path, out: Path | None, user_channel: Any, choice: Choice)
     Example:
       duplex encode question.wav --out question.safetensors
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.audio.decoding import Decoder  # noqa: PLC0415
     from duplex.process import encode_file  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.transports import probe_duration  # noqa: PLC0415
-    from duplex.transports.decoding import Decoder  # noqa: PLC0415
 
     out = _chosen(out, f"{recording.stem}.safetensors")
     Decoder(recording, 24000, user_channel).close()  # complains before a model is loaded

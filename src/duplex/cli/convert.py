@@ -27,14 +27,14 @@ __all__ = ["convert"]
 def convert(source: str, folder: Path, layout: Any, quantize: str | None, revision: str | None) -> None:
     """Write a checkpoint anew, with all of its files, into a folder. SRC is a name, a folder, or owner/name on the hub.
 
-    It needs MLX, which also runs on Linux: pip install 'duplex-speech[mlx]'.
+    It needs MLX, which also runs on Linux: the extra "mlx".
 
     \b
     Examples:
       duplex convert kyutai/moshika-pytorch-bf16 moshika-q4 --quantize int4
       duplex convert moshika-mlx moshika-torch --layout torch
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.converting import convert as write  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.backends.conversion import convert as write  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     weights = write(source, folder, layout=layout, quantize=quantize, revision=revision)
     click.echo(plain(f"{source} -> {folder}"))

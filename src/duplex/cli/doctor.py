@@ -18,6 +18,7 @@ import click
 
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, plain, print_json, size
+from duplex.extras import install_command
 
 __all__ = ["doctor"]
 
@@ -114,7 +115,7 @@ def _guarded(name: str, check: Callable[..., Check], *arguments: str) -> Check:
         return Check(name, "broken", "not installed", f"pip install {name}")
     except Exception as error:  # noqa: BLE001 -- a broken installation may raise anything
         found = one_line(f"{type(error).__name__}: {error}")
-        return Check(name, "broken", found, "pip install --force-reinstall duplex-speech")
+        return Check(name, "broken", found, f"{install_command()} --force-reinstall")
 
 
 def _python() -> Check:
@@ -135,7 +136,7 @@ def _optional(name: str, extra: str, purpose: str) -> Check:
     try:
         return Check(name, "ok", version(name))
     except PackageNotFoundError:
-        return Check(name, "note", f"not installed; only for {purpose}", f"pip install 'duplex-speech[{extra}]'")
+        return Check(name, "note", f"not installed; only for {purpose}", install_command(extra))
 
 
 def _program(name: str) -> Check:
@@ -170,7 +171,7 @@ def _gpu() -> Check:
 
 
 def _backend() -> Check:
-    from duplex.choosing import choose  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.backends.selection import choose  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     chosen = choose("auto", "auto")
     return Check("backend", "ok", f"{chosen.backend}: {chosen.why}", chosen.mend)
@@ -197,17 +198,17 @@ def _machine() -> Check:
 
 
 def _voice_activity() -> Check:
-    activity: Any = importlib.import_module("duplex.voice_activity")
+    activity: Any = importlib.import_module("duplex.voice_activity.protocol")
     activity.SileroVoiceActivity(24000)
     return Check("voice activity", "ok", "the detector's weights are there")
 
 
 def _built_in() -> Check:
-    from duplex.checkpoint import builtin_names, resolve  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.checkpoints.checkpoint import builtin_names, resolve  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     names = builtin_names()
     if not names:
-        return Check("built-in model", "broken", "none", "pip install --force-reinstall duplex-speech")
+        return Check("built-in model", "broken", "none", f"{install_command()} --force-reinstall")
     for name in names:
         resolve(name)
     return Check("built-in model", "ok", ", ".join(names))

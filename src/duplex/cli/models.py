@@ -12,9 +12,9 @@ from duplex.cli.text import plain, print_json, size
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
-    from duplex.checkpoint import Description
-    from duplex.memory import Memory
-    from duplex.model import Backend
+    from duplex.backends.shared.memory import Memory
+    from duplex.checkpoints.checkpoint import Description
+    from duplex.engine.model import Backend
 
 __all__ = ["info", "models"]
 
@@ -61,7 +61,7 @@ def models(as_json: bool) -> None:
 
 
 def _rows() -> list[dict[str, str]]:
-    from duplex.checkpoint import builtin_names, describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.checkpoints.checkpoint import builtin_names, describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     rows = [{"name": name, "kind": "built in", "note": describe(name).note} for name in builtin_names()]
     cached = _cached()
@@ -100,7 +100,7 @@ def info(name: str, revision: str | None, sessions: int, backend: Any, device: s
       duplex info kyutai/moshika-pytorch-bf16 --sessions 32
       duplex info kyutai/moshika-pytorch-bf16 --json
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.checkpoint import describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.checkpoints.checkpoint import describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     description = describe(name, revision)
     memories = list(_memories(description, backend=backend, device=device, sessions=sessions))
@@ -113,7 +113,7 @@ def info(name: str, revision: str | None, sessions: int, backend: Any, device: s
 
 def _memories(description: "Description", *, backend: "Backend", device: str, sessions: int) -> "Iterator[Memory]":
     """Yield what the model takes in each kind of numbers; one that is not available here is left out."""
-    from duplex.model import predict_memory  # noqa: PLC0415
+    from duplex.engine.model import predict_memory  # noqa: PLC0415
 
     for choice in NUMBERS:
         with contextlib.suppress(UsageError):

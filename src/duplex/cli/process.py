@@ -11,7 +11,7 @@ from duplex.cli.text import plain, shortened, tell
 from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
-    from duplex.checkpoint import Checkpoint
+    from duplex.checkpoints.checkpoint import Checkpoint
     from duplex.process import Plan, Result
 
 __all__ = ["process"]
@@ -49,8 +49,8 @@ def process(
       duplex process recordings --out results --tail 5
       duplex process "calls/*.flac" --user-channel left --model kyutai/moshika-pytorch-bf16
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
-    from duplex.model import check_choice  # noqa: PLC0415
+    from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.engine.model import check_choice  # noqa: PLC0415
     from duplex.process import Plan, Recipe, find_recordings  # noqa: PLC0415
 
     recordings = find_recordings(inputs, out)

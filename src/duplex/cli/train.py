@@ -21,7 +21,7 @@ __all__ = ["train"]
 def train() -> None:
     """Make training data, and train a codec and a language model from it.
 
-    Needs the extra "train": pip install 'duplex-speech[train]', and for data apt-get install flite espeak-ng.
+    Needs the extra "train", and for data apt-get install flite espeak-ng.
 
     \b
     Two steps to a codec, and two to a model that converses:
@@ -112,7 +112,7 @@ def codec(
       duplex encode question.wav --model run/codec
       torchrun --nproc-per-node 4 -m duplex train codec --data corpus --out run
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.layout import read_json  # noqa: PLC0415 -- --help need not wait
+    from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
     from duplex.training import TINY, CodecSettings, train_codec  # noqa: PLC0415
 
     shape = TINY if config is None else read_json(config, str(config))
@@ -196,7 +196,7 @@ def lm(data: Path, out: Path, codec: str, config: Path | None, device: str, **se
       duplex train lm --data dialogues --out talk
       duplex process question.wav --model talk/model --out answers
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.layout import read_json  # noqa: PLC0415 -- --help need not wait
+    from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
     from duplex.training.language_model import (  # noqa: PLC0415
         TINY_LANGUAGE_MODEL,
         LanguageModelSettings,

@@ -14,21 +14,6 @@
 model is loaded: :func:`find_recordings`, then :meth:`Plan.make`, then :func:`carry_out`.
 """
 
-from duplex.process.codes import decode_file, encode_file
-from duplex.process.plan import Plan, Recipe, Result, Task
-from duplex.process.recordings import Recording, find_recordings
-from duplex.process.run import Progress, carry_out, process
+import lazy_loader as _lazy
 
-__all__ = [
-    "Plan",
-    "Progress",
-    "Recipe",
-    "Recording",
-    "Result",
-    "Task",
-    "carry_out",
-    "decode_file",
-    "encode_file",
-    "find_recordings",
-    "process",
-]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from duplex.atomic import atomic_write_bytes
-from duplex.audio import Framer, UserChannel
+from duplex.audio.pcm import Framer, UserChannel
+from duplex.audio.wav import WavWriter
+from duplex.checkpoints.weights_file import TensorInfo, read_header
 from duplex.codec import Codec
 from duplex.errors import AudioFileError, UsageError, WeightsError
-from duplex.wav import WavWriter
-from duplex.weights_file import TensorInfo, read_header
 
 __all__ = ["decode_file", "encode_file", "read_codes_header"]
 
@@ -41,7 +41,7 @@ def encode_file(
     :raises AudioFileError: if the recording cannot be read
     :raises OutputError: if ``out`` cannot be written
     """
-    from duplex.transports.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
+    from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
     _keep_apart(Path(path), Path(out))
     spec, stream = codec.spec, codec.stream()

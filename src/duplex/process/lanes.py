@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.atomic import atomic_path
+from duplex.conversation.transcript import Chunk
 from duplex.errors import UsageError
-from duplex.plotting import new_figure, require_matplotlib
-from duplex.process.files import DIALOGUE, EVENTS, TRANSCRIPT, read_run
-from duplex.transcript import Chunk
+from duplex.results.files import DIALOGUE, EVENTS, TRANSCRIPT, read_run
+from duplex.results.plotting import new_figure, require_matplotlib
 
 __all__ = ["Lanes", "draw_lanes", "read_lanes"]
 

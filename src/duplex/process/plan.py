@@ -16,11 +16,12 @@ from typing import Any, Literal
 import attrs
 
 import duplex
-from duplex.audio import UserChannel
+from duplex.atomic import make_folder
+from duplex.audio.pcm import UserChannel
 from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
 from duplex.options import SessionOptions
-from duplex.process.files import RESULT_FILES, RUN, make_folder, read_run, read_text
 from duplex.process.recordings import Recording, absolute
+from duplex.results.files import RESULT_FILES, RUN, read_run, read_text
 from duplex.transports.files import probe_duration
 
 __all__ = ["Plan", "Recipe", "Result", "Task", "sha256_of"]
@@ -198,7 +199,7 @@ def sha256_of(path: Path) -> str:
 
     :raises AudioFileError: if it cannot be read
     """
-    from duplex.transports.decoding import open_recording  # noqa: PLC0415 -- it imports PyAV
+    from duplex.audio.decoding import open_recording  # noqa: PLC0415 -- it imports PyAV
 
     digest = hashlib.sha256()
     try:
@@ -212,7 +213,7 @@ def sha256_of(path: Path) -> str:
 
 def _try_to_open(path: Path) -> None:
     """Learn now, before a model is loaded, what keeps a recording from being heard."""
-    from duplex.transports.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
+    from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
     if path.is_dir():
         raise AudioFileError(f"{path} has no recordings in it; give a folder that has, or an audio file")

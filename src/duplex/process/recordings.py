@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 import attrs
 
 from duplex.errors import UsageError
-from duplex.process.files import RESULT_FILES, RUN
+from duplex.results.files import RESULT_FILES, RUN
 from duplex.transports.files import AUDIO_SUFFIXES
 
 __all__ = ["Recording", "absolute", "find_recordings"]

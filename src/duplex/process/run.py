@@ -15,15 +15,15 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import UserChannel
-from duplex.conversation import Conversation
-from duplex.model import Model
+from duplex.audio.pcm import UserChannel
+from duplex.audio.truncation import was_cut_short
+from duplex.conversation.local import Conversation
+from duplex.engine.model import Model
 from duplex.options import SessionOptions
-from duplex.process.files import ResultWriter
 from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_of
 from duplex.process.recordings import Recording, find_recordings
+from duplex.results.files import ResultWriter
 from duplex.transports.files import FileTransport
-from duplex.transports.wholeness import was_cut_short
 
 __all__ = ["Progress", "carry_out", "process"]
 

@@ -3,16 +3,17 @@
 :func:`app` is an ASGI application for anybody's server; :func:`serve` runs it. Needs the extra ``serve``.
 """
 
-from importlib.util import find_spec
+from typing import Any
 
-from duplex.errors import MissingDependencyError
+import lazy_loader as _lazy
 
-_NEEDS = ("opuslib", "prometheus_client", "starlette", "threadpoolctl", "uvicorn", "websockets")
-if missing := [name for name in _NEEDS if find_spec(name) is None]:
-    raise MissingDependencyError(f"the server needs {missing[0]}; install it with: pip install 'duplex-speech[serve]'")
+_load, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
-from duplex.server.app import app  # noqa: E402
-from duplex.server.run import Listening, serve  # noqa: E402
-from duplex.server.settings import Settings  # noqa: E402
 
-__all__ = ["Listening", "Settings", "app", "serve"]
+def __getattr__(name: str) -> Any:
+    from duplex.extras import require  # noqa: PLC0415 -- nothing else stands among the public names
+
+    if name in __all__:
+        needed = ("opuslib", "prometheus_client", "starlette", "threadpoolctl", "uvicorn", "websockets")
+        require("serve", *needed, purpose="the server")
+    return _load(name)

@@ -12,16 +12,16 @@ from typing import Any, cast
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from duplex import wire
-from duplex.coding import coding
-from duplex.conversation import Conversation
+from duplex.audio.coding import coding
+from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, CapacityError, ConsumerTooSlow
 from duplex.events import AgentText, Event, Lag, as_record
 from duplex.server.admission import Refusal
-from duplex.server.line import CallerLine
+from duplex.server.call_parameters import Wishes
+from duplex.server.caller_transport import CallerLine
 from duplex.server.logs import fields
 from duplex.server.service import Service
-from duplex.server.wishes import Wishes
+from duplex.transports import wire
 
 __all__ = ["Call", "Ending"]
 

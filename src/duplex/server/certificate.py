@@ -5,13 +5,11 @@ import ipaddress
 import os
 import socket
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duplex.atomic import atomic_write_bytes, begin, complete, output_error
-from duplex.errors import MissingDependencyError
-from duplex.process.files import make_folder
+from duplex.atomic import atomic_write_bytes, begin, complete, make_folder, output_error
+from duplex.extras import require
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -35,10 +33,7 @@ def own_certificate(folder: Path, host: str) -> tuple[Path, Path]:
     """
     certificate, key = folder / CERTIFICATE, folder / KEY
     names = sorted({host, "localhost", "127.0.0.1", "::1", socket.gethostname()} - _EVERYWHERE)
-    if find_spec("cryptography") is None:
-        raise MissingDependencyError(
-            "a certificate needs cryptography; install it with: pip install 'duplex-speech[serve]'"
-        )
+    require("serve", "cryptography", purpose="a certificate")
     if key.exists() and certificate.exists() and _good(certificate.read_bytes(), key.read_bytes(), names):
         return certificate, key
     make_folder(folder)

@@ -19,11 +19,11 @@ from pathlib import Path
 import anyio
 import numpy as np
 
-from duplex.audio import to_int16
+from duplex.audio.pcm import to_int16
+from duplex.engine.workers import Workers
 from duplex.events import Event, as_record
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
-from duplex.workers import Workers
 
 __all__ = ["Recording"]
 

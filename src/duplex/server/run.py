@@ -18,13 +18,13 @@ import uvicorn
 from starlette.applications import Starlette
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
+from duplex.engine.model import Model
+from duplex.engine.wakeup import Wakeup
 from duplex.errors import ServerError, UsageError
-from duplex.model import Model
-from duplex.server.app import app
+from duplex.server.application import app
 from duplex.server.connections import MOST_UNSENT, HttpConnection, WebSocketConnection
 from duplex.server.service import Service
 from duplex.server.settings import Settings, is_loopback, not_negative
-from duplex.wakeup import Wakeup
 
 __all__ = ["Listening", "serve"]
 

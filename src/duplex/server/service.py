@@ -6,14 +6,14 @@ from typing import Protocol
 
 import anyio
 
-from duplex.model import Model
+from duplex.engine.model import Model
+from duplex.engine.wakeup import Bell
+from duplex.engine.workers import Workers
 from duplex.server.admission import Admission
 from duplex.server.auth import Tickets, Tokens
 from duplex.server.metrics import Metrics
 from duplex.server.recording import Recording
 from duplex.server.settings import Settings
-from duplex.wakeup import Bell
-from duplex.workers import Workers
 
 __all__ = ["OpenCall", "Service"]
 

@@ -6,13 +6,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import level_dbfs
+from duplex.audio.pcm import level_dbfs
+from duplex.checkpoints.tokenizer import SPACE, PieceKind, Tokenizer
+from duplex.engine.model import Model
 from duplex.frame_model import Frame
-from duplex.model import Model
 from duplex.options import SessionOptions
 from duplex.testing.fake_frame_model import FakeFrameModel
-from duplex.tokenizer import SPACE, PieceKind, Tokenizer
-from duplex.voice_activity import VoiceActivity
+from duplex.voice_activity.protocol import VoiceActivity
 
 __all__ = ["FakeTokenizer", "LevelVoiceActivity", "fake_model"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import as_mono_float32
+from duplex.audio.pcm import as_mono_float32
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
 

@@ -15,8 +15,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex import delays as delay_rules
-from duplex import noise
+from duplex.backends.shared import delays as delay_rules
+from duplex.backends.shared import noise
 from duplex.codec import CodecSpec
 from duplex.errors import StateError, UsageError
 from duplex.frame_model import UNGENERATED, ModelSpec, SessionState, StepResult

@@ -10,7 +10,7 @@ import numpy as np
 from anyio.lowlevel import checkpoint
 from numpy.typing import NDArray
 
-from duplex.conversation import Conversation
+from duplex.conversation.local import Conversation
 from duplex.events import AgentAudio, EndReason, SessionEnded
 from duplex.testing.fake import fake_model
 from duplex.transport import Transport

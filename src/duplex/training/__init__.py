@@ -10,8 +10,6 @@
 What is written is a checkpoint in the published layout, made of the very modules that the torch backend runs.
 """
 
-from duplex.training.codec.loop import train_codec
-from duplex.training.codec.settings import TINY, CodecSettings
-from duplex.training.trainer import Report
+import lazy_loader as _lazy
 
-__all__ = ["TINY", "CodecSettings", "Report", "train_codec"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

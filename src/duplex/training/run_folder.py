@@ -20,10 +20,9 @@ from typing import Any, cast
 
 import torch
 
-from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text
+from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text, make_folder
 from duplex.errors import TrainingError
-from duplex.plotting import new_figure, require_matplotlib
-from duplex.process.files import make_folder
+from duplex.results.plotting import new_figure, require_matplotlib
 
 __all__ = ["RunFolder"]
 

@@ -9,12 +9,12 @@ import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import UserChannel, check_rate
+from duplex.audio.pcm import UserChannel, check_rate
+from duplex.audio.wav import WavWriter
 from duplex.errors import ClosedError, UsageError
-from duplex.wav import WavWriter
 
 if TYPE_CHECKING:  # importing PyAV takes a tenth of a second, which `import duplex` does not have
-    from duplex.transports.decoding import Decoder
+    from duplex.audio.decoding import Decoder
 
 __all__ = ["AUDIO_SUFFIXES", "FileTransport", "probe_duration"]
 
@@ -46,7 +46,7 @@ def probe_duration(path: str | os.PathLike[str]) -> float | None:
 
     Blocking, but quick: nothing is decoded. A file that cannot be read is unknown too; opening it tells why.
     """
-    from duplex.transports import decoding  # noqa: PLC0415 -- it imports PyAV
+    from duplex.audio import decoding  # noqa: PLC0415 -- it imports PyAV
 
     return decoding.probe_duration(Path(path))
 
@@ -147,7 +147,7 @@ class FileTransport:
             await anyio.to_thread.run_sync(self._close)
 
     def _open(self) -> None:
-        from duplex.transports.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
+        from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
         decoder = Decoder(self.path, self._sample_rate, self._user_channel)
         try:

@@ -6,7 +6,7 @@ import anyio
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from duplex.audio import Resampler, as_mono_float32, check_rate
+from duplex.audio.pcm import Resampler, as_mono_float32, check_rate
 from duplex.errors import ClosedError, UsageError
 
 __all__ = ["MemoryTransport"]
@@ -17,7 +17,7 @@ _PIECE_SECONDS = 0.5
 class MemoryTransport:
     """Delivers audio from memory as the user's, and keeps the agent's.
 
-    With ``pcm`` (anything that :func:`duplex.audio.as_mono_float32` takes) it delivers that and ends. Without, another
+    With ``pcm`` (anything that :func:`duplex.audio.pcm.as_mono_float32` takes) it delivers that and ends. Without, another
     task calls :meth:`feed` as audio comes, and :meth:`end`; ``feed`` waits while more than ``max_pending_seconds`` have
     not been heard. ``sample_rate`` is that of the audio given; it is converted to the one the conversation starts with.
     ``realtime`` is only what the property tells the conversation: keeping real time's pace is the feeder's business.

@@ -7,22 +7,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duplex.backends.shared.memory import Memory
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.weight_names import WeightsLayout
+from duplex.checkpoints.weights_file import Header, read_header
 from duplex.codec import Codec
-from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import MissingDependencyError, UsageError
+from duplex.extras import install_command
 from duplex.frame_model import FrameModel
-from duplex.memory import Memory
-from duplex.weight_names import WeightsLayout
-from duplex.weights_file import Header, read_header
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-__all__ = ["INSTALL", "OLDEST", "check", "convert_weights", "load_codec", "load_model", "predict_memory", "require"]
+__all__ = ["OLDEST", "check", "convert_weights", "load_codec", "load_model", "predict_memory", "require"]
 
 OLDEST = (0, 29)
 """The oldest release of MLX that this backend runs on."""
-INSTALL = "pip install 'duplex-speech[mlx]'"
 QUANTIZE = ("int4", "int8")
 
 
@@ -37,10 +37,12 @@ def require() -> None:
     try:
         found = version("mlx")
     except PackageNotFoundError:
-        raise MissingDependencyError(f"the MLX backend is not installed; {INSTALL}") from None
+        raise MissingDependencyError(f"the MLX backend is not installed; {install_command('mlx')}") from None
     if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
         oldest = ".".join(str(part) for part in OLDEST)
-        raise MissingDependencyError(f"MLX {found} is too old, {oldest} or newer is needed; {INSTALL} --upgrade")
+        raise MissingDependencyError(
+            f"MLX {found} is too old, {oldest} or newer is needed; {install_command('mlx')} --upgrade"
+        )
 
 
 def check(device: str, dtype: str = "auto", quantize: str | None = None, cache_dtype: str = "auto") -> None:

@@ -7,13 +7,13 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import as_mono_float32
+from duplex.audio.pcm import as_mono_float32
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.state import Call, allocate, bind, exclusive
 from duplex.backends.mlx.weights import load_mimi_weights
+from duplex.checkpoints.config import MimiConfig
 from duplex.codec import CodecSpec
-from duplex.config import MimiConfig
 from duplex.errors import UsageError
 
 __all__ = ["MlxCodec", "load_mimi"]

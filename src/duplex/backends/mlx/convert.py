@@ -9,9 +9,9 @@ from duplex.backends.mlx.arrays import evaluate, save
 from duplex.backends.mlx.linear import Packing
 from duplex.backends.mlx.stored import Stored
 from duplex.backends.mlx.weights import quantized
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.weight_names import Piece, WeightsLayout, check_names, layout_of, mlx_pieces
 from duplex.errors import UsageError
-from duplex.weight_names import Piece, WeightsLayout, check_names, layout_of, mlx_pieces
 
 __all__ = ["convert_weights"]
 

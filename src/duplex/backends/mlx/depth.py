@@ -12,7 +12,7 @@ from duplex.backends.mlx.embedding import TokenEmbedding
 from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.sampling import Sampler
 from duplex.backends.mlx.transformer import GatedFeedForward, RmsNorm
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 
 __all__ = ["DepthTransformer"]

@@ -1,6 +1,6 @@
 """The language model over text, the agent's and the user's streams: one step a frame (section 3.4 of the paper).
 
-Its state holds, besides the temporal transformer's ring, a ring of delayed tokens (see :mod:`duplex.delays`) and the
+Its state holds, besides the temporal transformer's ring, a ring of delayed tokens (see :mod:`duplex.backends.shared.delays`) and the
 number of steps the stream has had. Its modules are named as in files published for MLX.
 """
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import attrs
 import mlx.core as mx
 
-from duplex import delays as delay_rules
 from duplex.backends.mlx.arrays import named_modules
 from duplex.backends.mlx.depth import DepthTransformer
 from duplex.backends.mlx.embedding import TokenEmbedding
@@ -18,7 +17,8 @@ from duplex.backends.mlx.sampling import Plan, Sampler
 from duplex.backends.mlx.state import Call, Declared, SlotState, Streaming
 from duplex.backends.mlx.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.mlx.weights import load_language_model_weights
-from duplex.config import LanguageModelConfig
+from duplex.backends.shared import delays as delay_rules
+from duplex.checkpoints.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 from duplex.options import SessionOptions
 

@@ -6,10 +6,10 @@ from typing import Any
 import mlx.core as mx
 
 from duplex.backends.mlx.weights import PACKINGS
-from duplex.config import LanguageModelConfig
-from duplex.memory import Memory, check_fits
-from duplex.prefilling import LONGEST_RUN
-from duplex.weights_file import Header
+from duplex.backends.shared.memory import Memory, check_fits
+from duplex.backends.shared.prefilling import LONGEST_RUN
+from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.weights_file import Header
 
 __all__ = ["available", "check_memory", "predict"]
 

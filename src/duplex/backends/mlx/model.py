@@ -14,7 +14,6 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex import delays
 from duplex.backends.mlx import snapshot
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.codec import MlxCodec
@@ -24,9 +23,10 @@ from duplex.backends.mlx.prefill import LONGEST_RUN, prefill
 from duplex.backends.mlx.sampling import Plan
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
+from duplex.backends.shared import delays
+from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.frame_model import ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
-from duplex.slots import Slot, TokenLog
 
 __all__ = ["MlxFrameModel"]
 

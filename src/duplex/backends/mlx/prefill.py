@@ -1,15 +1,15 @@
-"""Known tokens into a slot of this backend (see :mod:`duplex.prefilling`)."""
+"""Known tokens into a slot of this backend (see :mod:`duplex.backends.shared.prefilling`)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex import prefilling
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
 from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.sampling import Plan
 from duplex.backends.mlx.state import Call, SlotState
-from duplex.prefilling import LONGEST_RUN
-from duplex.slots import Slot
+from duplex.backends.shared import prefilling
+from duplex.backends.shared.prefilling import LONGEST_RUN
+from duplex.backends.shared.slots import Slot
 
 __all__ = ["LONGEST_RUN", "prefill"]
 

@@ -4,7 +4,7 @@ import mlx.core as mx
 from mlx import nn
 
 from duplex.backends.mlx.arrays import evaluate, taken
-from duplex.config import QuantizerConfig
+from duplex.checkpoints.config import QuantizerConfig
 
 __all__ = ["Codebook", "SplitQuantizer"]
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import attrs
 import mlx.core as mx
 
-from duplex import noise
 from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.state import Declared, SlotState
+from duplex.backends.shared import noise
 from duplex.options import SessionOptions
 
 __all__ = ["TEXT_STREAM", "Plan", "Sampler", "gumbel"]
@@ -23,7 +23,7 @@ _HALF = 2**23
 
 
 def gumbel(keys: mx.array, step: mx.array, sizes: Sequence[int]) -> list[mx.array]:
-    """Return :func:`duplex.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream of that size.
+    """Return :func:`duplex.backends.shared.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream of that size.
 
     ``keys`` uint32 ``[batch, rounds, 2]`` holds each row's round keys, ``step`` int32 ``[batch]``. All streams are
     drawn in one pass.

@@ -7,12 +7,12 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex import snapshots
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
 from duplex.backends.mlx.state import SlotState, exclusive
+from duplex.backends.shared import snapshots
+from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, position_of
 from duplex.errors import StateError
 from duplex.frame_model import SessionState
-from duplex.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, position_of
 
 if TYPE_CHECKING:
     from duplex.backends.mlx.model import MlxFrameModel

@@ -6,9 +6,9 @@ from typing import Any
 
 import mlx.core as mx
 
+from duplex.checkpoints.weight_names import WHOLE, layout_of, spelled
+from duplex.checkpoints.weights_file import read_header
 from duplex.errors import WeightsError
-from duplex.weight_names import WHOLE, layout_of, spelled
-from duplex.weights_file import read_header
 
 __all__ = ["Stored"]
 

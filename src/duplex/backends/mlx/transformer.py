@@ -6,7 +6,7 @@ from mlx import nn
 from duplex.backends.mlx.attention import Attention, Ring, Window
 from duplex.backends.mlx.linear import Linear, gelu, silu
 from duplex.backends.mlx.state import Call
-from duplex.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 
 __all__ = ["GatedFeedForward", "MimiTransformer", "RmsNorm", "TemporalTransformer"]
 

@@ -1,6 +1,6 @@
 """Weights from published safetensors files into modules: checked, converted or quantized one tensor at a time.
 
-Files of torch's layout and of MLX's are read, the latter also quantized (see :mod:`duplex.weight_names`). Nothing is
+Files of torch's layout and of MLX's are read, the latter also quantized (see :mod:`duplex.checkpoints.weight_names`). Nothing is
 read from a file before its tensor's turn has come, so no second copy of the model is ever in memory.
 """
 
@@ -14,9 +14,9 @@ from mlx import nn
 from duplex.backends.mlx.arrays import evaluate, named_modules, parameters
 from duplex.backends.mlx.linear import Linear, Matrix, Packing
 from duplex.backends.mlx.stored import Stored
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.weight_names import Piece, check_names, layout_of, mlx_pieces
 from duplex.errors import UsageError, WeightsError
-from duplex.weight_names import Piece, check_names, layout_of, mlx_pieces
 
 __all__ = ["PACKINGS", "load_language_model_weights", "load_mimi_weights", "quantized"]
 

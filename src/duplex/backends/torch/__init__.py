@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from duplex.backends.shared.memory import Memory
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.weights_file import Header
 from duplex.codec import Codec
-from duplex.config import LanguageModelConfig, MimiConfig
 from duplex.errors import UsageError
+from duplex.extras import require
 from duplex.frame_model import FrameModel
-from duplex.memory import Memory
-from duplex.weights_file import Header
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ def check(device: str, dtype: str = "auto", quantize: str | None = None, cache_d
         raise UsageError(f"dtype {dtype!r} is not known; use 'float32', 'bfloat16' or 'auto'")
     if cache_dtype not in ("auto", "int8"):
         raise UsageError(f"cache_dtype {cache_dtype!r} is not known; use 'int8', or 'auto' for that of the weights")
-    if device not in ("auto", "cpu"):  # which are everywhere, and need no torch to be asked
+    require("torch", "torch", purpose="the PyTorch backend")
+    if device not in ("auto", "cpu"):  # which are everywhere
         _device(device)
     if quantize == "fp8":
         _check_fp8(device)
@@ -43,9 +45,9 @@ def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str
     :raises WeightsError: if the file is damaged or does not fit the configuration
     :raises UsageError: if the device cannot be used here
     """
+    check(device, quantize=quantize)
     from duplex.backends.torch.codec import TorchCodec, load_mimi  # noqa: PLC0415 -- torch takes seconds to import
 
-    check(device, quantize=quantize)
     return TorchCodec(load_mimi(config, weights, codebooks, _device(device), cast("Kind | None", quantize)))
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
+from duplex.backends.torch.kv_cache import Past, visible
 from duplex.backends.torch.linear import Around, Projection, linear
 from duplex.backends.torch.norm import Norm
-from duplex.backends.torch.past import Past, visible
 from duplex.backends.torch.state import Call, Declared, Streaming
 
 __all__ = ["Attention", "Ring", "Window"]
@@ -155,7 +155,7 @@ class Ring(Streaming):
         return self.head_dim.bit_count() == 1
 
     def _fused(self, past: Past, position: Tensor, slots: Tensor) -> Window:
-        from duplex.backends.torch.kernels.positions import advance  # noqa: PLC0415 -- needs Triton
+        from duplex.backends.torch.kernels.rope import advance  # noqa: PLC0415 -- needs Triton
 
         frequencies = _frequencies(*self.exponents, slots.device)
         begin, rotation, zeros = advance(position, slots, frequencies, self.per_frame, self.heads)

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from duplex.audio import as_mono_float32
+from duplex.audio.pcm import as_mono_float32
 from duplex.backends.torch.mimi import Mimi
-from duplex.backends.torch.packed import packed_below
-from duplex.backends.torch.packing import pack
+from duplex.backends.torch.onednn import packed_below
+from duplex.backends.torch.prepacking import pack
 from duplex.backends.torch.quantize import Kind
-from duplex.backends.torch.recording import Recorded
 from duplex.backends.torch.state import Call, SlotState, bind
+from duplex.backends.torch.tracing import Recorded
 from duplex.backends.torch.weights import load_weights
+from duplex.checkpoints.config import MimiConfig
 from duplex.codec import CodecSpec
-from duplex.config import MimiConfig
 from duplex.errors import UsageError
 
 __all__ = ["TorchCodec", "load_mimi", "read_mimi"]

@@ -182,7 +182,7 @@ def _kernel_applies(x: Tensor, call: Call) -> bool:
 
 def _windows_by_kernel(x: Tensor, call: Call, key: str, taps: tuple[int, int, int], *, activated: bool) -> Tensor:
     """Return the windows of so many taps, a stride and a dilation, ``[batch, n, taps * channels]``, and remember."""
-    from duplex.backends.torch.kernels.windows import windows  # noqa: PLC0415 -- needs Triton
+    from duplex.backends.torch.kernels.im2col import windows  # noqa: PLC0415 -- needs Triton
 
     assert call.state is not None
     previous, (size, stride, dilation) = call.state.tensors[f"{key}.previous"], taps

@@ -14,7 +14,7 @@ from duplex.backends.torch.linear import Around, Projection, linear, part
 from duplex.backends.torch.norm import Norm, RmsNorm
 from duplex.backends.torch.sampling import Sampler
 from duplex.backends.torch.transformer import GatedFeedForward
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 
 __all__ = ["DepthTransformer", "StackedAttention"]
@@ -34,7 +34,7 @@ class Past:
         ``projected`` is ``[batch, 3, heads, head_dim]``.
         """
         if kernels.apply_to(projected) and projected.shape[-1].bit_count() == 1:
-            from duplex.backends.torch.kernels.short_past import attend_few  # noqa: PLC0415 -- needs Triton
+            from duplex.backends.torch.kernels.depth_attention import attend_few  # noqa: PLC0415 -- needs Triton
 
             if self._held is None:
                 batch, _, heads, width = projected.shape

@@ -1,6 +1,6 @@
 """The language model over text, the agent's and the user's streams: one step a frame (section 3.4 of the paper).
 
-Its state holds, besides the temporal transformer's ring, a ring of delayed tokens (see :mod:`duplex.delays`) and the
+Its state holds, besides the temporal transformer's ring, a ring of delayed tokens (see :mod:`duplex.backends.shared.delays`) and the
 number of steps each stream has had. The weights of the depth transformer lie at the top level, as published.
 """
 
@@ -10,19 +10,19 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from duplex import delays as delay_rules
+from duplex.backends.shared import delays as delay_rules
 from duplex.backends.torch import kernels
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import TokenEmbedding
 from duplex.backends.torch.norm import RmsNorm
-from duplex.backends.torch.packing import pack
+from duplex.backends.torch.prepacking import pack
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.sampling import Counters, Sampler, Sampling
 from duplex.backends.torch.state import Call, Declared, Streaming
 from duplex.backends.torch.token_ring import Delays, token_ring
 from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.backends.torch.weights import load_weights
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 from duplex.options import SessionOptions
 

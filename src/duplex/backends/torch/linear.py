@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.norm import Norm
-from duplex.backends.torch.packed import Packed
+from duplex.backends.torch.onednn import Packed
 from duplex.backends.torch.quantize import Quantized
 
 __all__ = ["Activation", "Around", "Projection", "Weight", "linear", "part", "put"]
@@ -84,15 +84,15 @@ def _by_kernels(rows: Tensor, weight: Tensor | Quantized, bias: Tensor | None, a
 
     A product is rounded before it is added to anything, but where a library adds as it multiplies.
     """
-    from duplex.backends.torch.kernels import few, many  # noqa: PLC0415 -- needs Triton
+    from duplex.backends.torch.kernels import gemm, gemv  # noqa: PLC0415 -- needs Triton
 
     onto = None if around.onto is None else around.onto.reshape(len(rows), -1).contiguous()
-    if few.fits(len(rows), weight):
-        return few.product(rows, weight, bias, attrs.evolve(around, onto=onto))
+    if gemv.fits(len(rows), weight):
+        return gemv.product(rows, weight, bias, attrs.evolve(around, onto=onto))
     rows = rows if around.norm is None else around.norm(rows)
     bare = bias is None and around.activation is None and around.scale is None
     if isinstance(weight, Quantized):
-        y = many.product(rows, weight, onto if bare else None)
+        y = gemm.product(rows, weight, onto if bare else None)
         y = y if bias is None else y + bias
     elif bare and onto is not None:
         y = onto.addmm_(rows, weight.T)
@@ -103,7 +103,7 @@ def _by_kernels(rows: Tensor, weight: Tensor | Quantized, bias: Tensor | None, a
 
 def _gated(y: Tensor) -> Tensor:
     if kernels.apply_to(y):
-        from duplex.backends.torch.kernels.pointwise import gate  # noqa: PLC0415 -- needs Triton
+        from duplex.backends.torch.kernels.elementwise import gate  # noqa: PLC0415 -- needs Triton
 
         return gate(y.contiguous())
     opened, value = y.chunk(2, dim=-1)

@@ -8,13 +8,13 @@ import os
 
 import torch
 
+from duplex.backends.shared.memory import Memory, check_fits
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN
 from duplex.backends.torch.quantize import GROUP, Kind, quantizable
 from duplex.backends.torch.state import Declared, bind
-from duplex.config import LanguageModelConfig, MimiConfig
-from duplex.memory import Memory, check_fits
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 
 __all__ = ["check_memory", "predict"]
 

@@ -14,18 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from duplex import delays
+from duplex.backends.shared import delays
 from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
-from duplex.backends.torch.graphs import FrameGraphs
+from duplex.backends.torch.cuda_graphs import FrameGraphs
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
-from duplex.backends.torch.packed import packed_below
+from duplex.backends.torch.onednn import packed_below
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill
-from duplex.backends.torch.recording import RecordedFrames
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
+from duplex.backends.torch.tracing import RecordedFrames
 from duplex.frame_model import ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 

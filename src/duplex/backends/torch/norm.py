@@ -64,7 +64,7 @@ class RmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``[..., dim]``."""
         if kernels.apply_to(x):
-            from duplex.backends.torch.kernels.pointwise import norm  # noqa: PLC0415 -- needs Triton
+            from duplex.backends.torch.kernels.elementwise import norm  # noqa: PLC0415 -- needs Triton
 
             return norm(x.contiguous(), self.alpha, self.EPSILON)
         return functional.rms_norm(x.float(), x.shape[-1:], self.alpha[0, 0].float(), self.EPSILON).to(x.dtype)

@@ -1,14 +1,14 @@
-"""Known tokens into a slot of this backend (see :mod:`duplex.prefilling`)."""
+"""Known tokens into a slot of this backend (see :mod:`duplex.backends.shared.prefilling`)."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from duplex import prefilling
+from duplex.backends.shared import prefilling
+from duplex.backends.shared.prefilling import LONGEST_RUN
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, Slot, SlotState
-from duplex.prefilling import LONGEST_RUN
 
 __all__ = ["LONGEST_RUN", "prefill"]
 

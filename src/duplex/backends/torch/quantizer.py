@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.linear import Around, linear
-from duplex.config import QuantizerConfig
+from duplex.checkpoints.config import QuantizerConfig
 
 __all__ = ["Codebook", "SplitQuantizer"]
 

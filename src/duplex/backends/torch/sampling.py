@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from duplex import noise
+from duplex.backends.shared import noise
 from duplex.backends.torch import kernels
 from duplex.backends.torch.state import Declared
 from duplex.options import SessionOptions
@@ -67,7 +67,7 @@ class Counters:
 
 
 def gumbel(keys: Tensor, step: Tensor, counters: Counters) -> list[Tensor]:
-    """Return :func:`duplex.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream of that size.
+    """Return :func:`duplex.backends.shared.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream of that size.
 
     ``keys`` int64 ``[batch, rounds, 2]`` holds each row's round keys, ``step`` int64 ``[batch]``. All streams are drawn
     in one pass.
@@ -152,7 +152,7 @@ class Sampler:
 def _choose(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None) -> Tensor:
     """Choose a token per row. Logits equal to the k-th largest are all kept, so that order cannot matter."""
     if kernels.apply_to(logits):
-        from duplex.backends.torch.kernels.choice import choose  # noqa: PLC0415 -- needs Triton
+        from duplex.backends.torch.kernels.sampling import choose  # noqa: PLC0415 -- needs Triton
 
         return choose(logits, options.contiguous(), drawn, limited=deepest > 0)
     if drawn is None:

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from duplex import snapshots
+from duplex.backends.shared import snapshots
+from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, position_of
 from duplex.errors import StateError
 from duplex.frame_model import SessionState
-from duplex.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, position_of
 
 if TYPE_CHECKING:
     from duplex.backends.torch.model import TorchFrameModel

@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from duplex.slots import Slot, TokenLog
+from duplex.backends.shared.slots import Slot, TokenLog
 
 __all__ = ["Call", "Declared", "Rows", "Slot", "SlotState", "Streaming", "TokenLog", "bind"]
 

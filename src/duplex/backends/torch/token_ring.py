@@ -1,4 +1,4 @@
-"""The ring of delayed tokens of a call's rows: what a step reads of it, and what it leaves (:mod:`duplex.delays`)."""
+"""The ring of delayed tokens of a call's rows: what a step reads of it, and what it leaves (:mod:`duplex.backends.shared.delays`)."""
 
 from typing import Protocol
 
@@ -62,15 +62,15 @@ class _FusedRing:
     delays: Delays
 
     def begin(self, user: Tensor | None) -> tuple[Tensor, Tensor]:
-        from duplex.backends.torch.kernels import tokens  # noqa: PLC0415 -- needs Triton
+        from duplex.backends.torch.kernels import token_ring as kernels  # noqa: PLC0415 -- needs Triton
 
-        return tokens.begin(self.tokens, self.step, self.slots, self.delays.delays, self.delays.initial, user)
+        return kernels.begin(self.tokens, self.step, self.slots, self.delays.delays, self.delays.initial, user)
 
     def complete(self, chosen: Tensor) -> Tensor:
-        from duplex.backends.torch.kernels import tokens  # noqa: PLC0415 -- needs Triton
+        from duplex.backends.torch.kernels import token_ring as kernels  # noqa: PLC0415 -- needs Triton
 
         place = (self.tokens, self.step, self.slots, self.delays.delays)
-        return tokens.complete(*place, chosen.contiguous(), self.delays.longest)
+        return kernels.complete(*place, chosen.contiguous(), self.delays.longest)
 
 
 class _PlainRing:

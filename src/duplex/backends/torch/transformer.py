@@ -7,7 +7,7 @@ from duplex.backends.torch.attention import Attention, Ring, Window
 from duplex.backends.torch.linear import Around, Projection
 from duplex.backends.torch.norm import LayerNorm, Norm, RmsNorm
 from duplex.backends.torch.state import Call
-from duplex.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 
 __all__ = ["GatedFeedForward", "MimiTransformer", "TemporalTransformer"]
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.quantize import Kind, Quantized, quantizable
+from duplex.checkpoints.weight_names import WHOLE, check_names, layout_of, spelled
 from duplex.errors import WeightsError
-from duplex.weight_names import WHOLE, check_names, layout_of, spelled
 
 __all__ = ["load_weights"]
 

@@ -15,12 +15,13 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from duplex.atomic import make_folder
+from duplex.audio.wav import WavWriter
 from duplex.backends.torch.codec import read_mimi
 from duplex.backends.torch.mimi import Mimi
-from duplex.config import MimiConfig
+from duplex.checkpoints.config import MimiConfig
+from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
 from duplex.errors import ConfigError
-from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
-from duplex.process.files import make_folder
 from duplex.training.codec.crops import Crops, Float32
 from duplex.training.codec.release import release
 from duplex.training.codec.settings import TINY, CodecSettings
@@ -29,7 +30,6 @@ from duplex.training.data.corpus import Corpus
 from duplex.training.devices import Place
 from duplex.training.run_folder import RunFolder
 from duplex.training.trainer import Report, Trainer
-from duplex.wav import WavWriter
 
 __all__ = ["train_codec"]
 

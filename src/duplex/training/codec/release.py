@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from duplex.atomic import atomic_write_bytes, atomic_write_text
+from duplex.atomic import atomic_write_bytes, atomic_write_text, make_folder
 from duplex.backends.torch.mimi import Mimi
-from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS
-from duplex.process.files import make_folder
+from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.training.codec.initial import plain_weights
 
 __all__ = ["published", "release"]

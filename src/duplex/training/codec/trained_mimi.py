@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
-from duplex.config import MimiConfig
+from duplex.checkpoints.config import MimiConfig
 from duplex.training.codec.initial import initialize, normalize
 from duplex.training.codec.losses import MelLoss
 from duplex.training.codec.quantizing import plain, quantized, seed_codebooks

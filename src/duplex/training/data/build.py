@@ -12,8 +12,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Protocol
 
+from duplex.atomic import make_folder
 from duplex.errors import OutputError
-from duplex.process.files import make_folder
 from duplex.training.data.dependencies import check
 
 __all__ = ["Order", "build"]

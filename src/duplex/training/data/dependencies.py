@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from duplex.errors import MissingDependencyError
+from duplex.extras import install_command
 
 __all__ = ["check", "package", "program"]
 
@@ -55,6 +56,4 @@ def program(name: str) -> str:
 
 
 def _missing(module: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"{PACKAGES[module]} is not installed; install it with: pip install 'duplex-speech[train]'"
-    )
+    return MissingDependencyError(f"{PACKAGES[module]} is not installed; install it with: {install_command('train')}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from duplex.audio import to_int16
+from duplex.audio.pcm import to_int16
 from duplex.errors import UsageError
 from duplex.training.data.corpus import Shard, write_shard
 from duplex.training.data.sound import Noise, SoundSource, Spoken

@@ -7,13 +7,13 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from duplex.audio.decoding import Decoder
 from duplex.errors import CorpusError
 from duplex.training.data.corpus import QUIETEST_PEAK
 from duplex.training.data.plan import SHARD_SECONDS, SpeechOrder
 from duplex.training.data.sound import Recorded
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Role
-from duplex.transports.decoding import Decoder
 from duplex.transports.files import AUDIO_SUFFIXES
 
 __all__ = ["orders_of_recordings"]

@@ -8,12 +8,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.audio.decoding import Decoder
 from duplex.training.data.corpus import Utterance
 from duplex.training.data.sentences import sentence
 from duplex.training.data.surroundings import noise, placed
 from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS
 from duplex.training.data.voices import Role, Voice
-from duplex.transports.decoding import Decoder
 
 __all__ = ["Noise", "Recorded", "Sound", "SoundSource", "Spoken"]
 

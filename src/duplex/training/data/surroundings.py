@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import Resampler, level_dbfs
+from duplex.audio.pcm import Resampler, level_dbfs
 
 __all__ = ["in_room", "music", "noise", "placed"]
 

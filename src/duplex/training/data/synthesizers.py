@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import Resampler
+from duplex.audio.pcm import Resampler
 from duplex.training.data.dependencies import package, program
 
 __all__ = ["SAMPLE_RATE", "SYNTHESIZERS", "Synthesizer"]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import Resampler
+from duplex.audio.pcm import Resampler
 from duplex.training.data.dependencies import package
 
 __all__ = ["Teacher"]

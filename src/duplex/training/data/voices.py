@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import Resampler, level_dbfs
+from duplex.audio.pcm import Resampler, level_dbfs
 from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS
 
 __all__ = ["AGENT", "CAST", "UNSEEN", "Role", "Voice"]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import level_dbfs
+from duplex.audio.pcm import level_dbfs
 from duplex.training.data.sentences import sentence
 from duplex.training.data.surroundings import in_room, music, noise, placed
 from duplex.training.data.synthesizers import SAMPLE_RATE

@@ -12,13 +12,12 @@ import attrs
 import numpy as np
 import torch
 
-from duplex.atomic import atomic_write_bytes
-from duplex.checkpoint import resolve
+from duplex.atomic import atomic_write_bytes, make_folder
+from duplex.checkpoints.checkpoint import resolve
+from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
+from duplex.engine.model import load_codec
 from duplex.errors import UsageError
-from duplex.model import load_codec
-from duplex.process.files import make_folder
-from duplex.tokenizer import Tokenizer
 from duplex.training.data.synthesizers import SYNTHESIZERS
 from duplex.training.data.voices import AGENT, CAST, Voice
 from duplex.training.dialogues.dialogue import Dialogue

@@ -13,11 +13,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio import UserChannel
+from duplex.audio.decoding import Decoder
+from duplex.audio.pcm import UserChannel
 from duplex.errors import CorpusError
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.dialogues.dialogue import Dialogue, Word
-from duplex.transports.decoding import Decoder
 from duplex.transports.files import AUDIO_SUFFIXES
 
 __all__ = ["RecordedDialogue", "find_dialogues", "read_dialogue"]

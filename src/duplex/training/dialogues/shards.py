@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from duplex.atomic import atomic_write_bytes
-from duplex.checkpoint import Checkpoint
+from duplex.checkpoints.checkpoint import Checkpoint
 from duplex.errors import CorpusError
 from duplex.training.dialogues.tokens import DialogueTokens, TextMarks
 

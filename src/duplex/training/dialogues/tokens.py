@@ -12,9 +12,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
 from duplex.frame_model import UNGENERATED
-from duplex.tokenizer import Tokenizer
 from duplex.training.dialogues.dialogue import Dialogue, Word
 
 __all__ = ["DialogueTokens", "TextMarks", "aligned", "tokenize"]

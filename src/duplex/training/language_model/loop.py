@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch.language_model import LanguageModel, read_language_model
-from duplex.checkpoint import Checkpoint, resolve
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.checkpoint import Checkpoint, resolve
+from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, Layout
+from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.errors import ConfigError, CorpusError
-from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS, Layout
-from duplex.tokenizer import Tokenizer
 from duplex.training.devices import Place
 from duplex.training.dialogues.plan import TOKENIZER
 from duplex.training.dialogues.shards import codec_fingerprint, fingerprint

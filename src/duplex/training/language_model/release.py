@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from duplex.atomic import atomic_write_bytes, atomic_write_text
+from duplex.atomic import atomic_write_bytes, atomic_write_text, make_folder
 from duplex.backends.torch.language_model import LanguageModel
-from duplex.layout import MIMI_CONFIG, MIMI_WEIGHTS, WEIGHTS
-from duplex.process.files import make_folder
-from duplex.sources import CONFIG
+from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, WEIGHTS
+from duplex.checkpoints.sources import CONFIG
 from duplex.training.dialogues.plan import TOKENIZER
 
 __all__ = ["release"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.config import LanguageModelConfig
 from duplex.errors import CorpusError
 from duplex.training.dialogues.shards import MAKE, Origin, read_dialogues
 from duplex.training.language_model.settings import LanguageModelSettings

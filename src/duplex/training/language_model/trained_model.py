@@ -1,7 +1,7 @@
 """The language model as it is trained: the backend's own :class:`LanguageModel`, with its losses around it.
 
 Step s reads index s - 1 of every delayed stream and is asked for index s of text and agent, as in
-:mod:`duplex.delays`; a stretch of dialogue is treated as if it began there.
+:mod:`duplex.backends.shared.delays`; a stretch of dialogue is treated as if it began there.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from torch.nn import functional
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call
-from duplex.config import LanguageModelConfig
+from duplex.checkpoints.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED, ZERO
 from duplex.training.language_model.initial import initialize
 from duplex.training.language_model.settings import LanguageModelSettings

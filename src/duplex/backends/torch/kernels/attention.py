@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels.conversion import wide_int8
+from duplex.backends.torch.kernels.dequantize import wide_int8
 
 __all__ = ["attend"]
 

@@ -1,11 +1,11 @@
-"""The contract's sampling noise (:func:`duplex.noise.gumbel`) for all streams of a step in one launch."""
+"""The contract's sampling noise (:func:`duplex.backends.shared.noise.gumbel`) for all streams of a step in one launch."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.noise import MULTIPLIERS, ROUNDS
+from duplex.backends.shared.noise import MULTIPLIERS, ROUNDS
 
 __all__ = ["gumbel"]
 

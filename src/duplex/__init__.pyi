@@ -1,0 +1,163 @@
+from . import bench as bench
+from . import process as process
+from . import server as server
+from . import testing as testing
+from . import training as training
+from .codec import (
+    Codec as Codec,
+)
+from .codec import (
+    CodecSpec as CodecSpec,
+)
+from .codec import (
+    CodecStream as CodecStream,
+)
+from .conversation.local import (
+    Conversation as Conversation,
+)
+from .conversation.local import (
+    Recorder as Recorder,
+)
+from .conversation.remote import (
+    RemoteConversation as RemoteConversation,
+)
+from .conversation.remote import (
+    connect as connect,
+)
+from .engine.model import (
+    Model as Model,
+)
+from .engine.model import (
+    load as load,
+)
+from .engine.model import (
+    load_async as load_async,
+)
+from .engine.model import (
+    load_codec as load_codec,
+)
+from .errors import (
+    AudioError as AudioError,
+)
+from .errors import (
+    AudioFileError as AudioFileError,
+)
+from .errors import (
+    CapacityError as CapacityError,
+)
+from .errors import (
+    CheckpointError as CheckpointError,
+)
+from .errors import (
+    CheckpointNotFoundError as CheckpointNotFoundError,
+)
+from .errors import (
+    ClosedError as ClosedError,
+)
+from .errors import (
+    ConfigError as ConfigError,
+)
+from .errors import (
+    ConsumerTooSlow as ConsumerTooSlow,
+)
+from .errors import (
+    CorpusError as CorpusError,
+)
+from .errors import (
+    DuplexError as DuplexError,
+)
+from .errors import (
+    HubError as HubError,
+)
+from .errors import (
+    MissingDependencyError as MissingDependencyError,
+)
+from .errors import (
+    ModelError as ModelError,
+)
+from .errors import (
+    OutputError as OutputError,
+)
+from .errors import (
+    ServerError as ServerError,
+)
+from .errors import (
+    StateError as StateError,
+)
+from .errors import (
+    TrainingError as TrainingError,
+)
+from .errors import (
+    UsageError as UsageError,
+)
+from .errors import (
+    WeightsError as WeightsError,
+)
+from .events import (
+    AgentAudio as AgentAudio,
+)
+from .events import (
+    AgentSpeechStarted as AgentSpeechStarted,
+)
+from .events import (
+    AgentSpeechStopped as AgentSpeechStopped,
+)
+from .events import (
+    AgentText as AgentText,
+)
+from .events import (
+    EndReason as EndReason,
+)
+from .events import (
+    Event as Event,
+)
+from .events import (
+    Lag as Lag,
+)
+from .events import (
+    SessionEnded as SessionEnded,
+)
+from .events import (
+    SessionStarted as SessionStarted,
+)
+from .events import (
+    Usage as Usage,
+)
+from .events import (
+    UserSpeechStarted as UserSpeechStarted,
+)
+from .events import (
+    UserSpeechStopped as UserSpeechStopped,
+)
+from .frame_model import (
+    Frame as Frame,
+)
+from .frame_model import (
+    FrameModel as FrameModel,
+)
+from .frame_model import (
+    ModelSpec as ModelSpec,
+)
+from .frame_model import (
+    SessionState as SessionState,
+)
+from .frame_model import (
+    StepResult as StepResult,
+)
+from .options import (
+    SessionOptions as SessionOptions,
+)
+from .transport import (
+    Transport as Transport,
+)
+from .transports import (
+    FileTransport as FileTransport,
+)
+from .transports import (
+    MemoryTransport as MemoryTransport,
+)
+from .voice_activity.protocol import (
+    VoiceActivity as VoiceActivity,
+)
+
+__version__: str

@@ -1,0 +1,1 @@
+"""Sound as numbers and as bytes: samples, frames, rates, levels, and the formats of files and wires."""

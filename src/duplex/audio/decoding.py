@@ -1,0 +1,265 @@
+"""Recordings of nearly any format as mono pieces of a second, through PyAV. Blocking: call it from a worker thread.
+
+1. The time line is the count of decoded samples, from the first on. Where the time stamps of neighbours leave a gap (a
+   page lost on the way, a recorder that was muted) silence stands in, so that what follows stays in its place. Steps of
+   less than 50 ms are jitter, more than a minute or back are recordings joined together; neither is followed.
+2. PyAV only decodes; channels are chosen and rates converted here, so that every format is treated alike.
+3. What cannot be decoded at the very end of a file is a recording cut short, and what came before it is delivered.
+   Followed by more sound, it is damage, and an error: silently closing the gap would shift everything after it.
+"""
+
+import stat
+import threading
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, cast
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from numpy.typing import NDArray
+
+from duplex.audio.pcm import MAXIMUM_RATE, MINIMUM_RATE, Resampler, UserChannel
+from duplex.errors import AudioFileError, ClosedError
+
+__all__ = ["Decoder", "open_recording", "probe_duration"]
+
+Float32 = NDArray[np.float32]
+Pieces: TypeAlias = Generator[Float32, None, None]
+
+_CHANNELS = {"left": 0, "right": 1}
+_INTEGER_SCALES = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
+_TAG = b"ID3"
+_JITTER = 0.05
+_LONGEST_GAP = 60.0
+_CONVERT = "convert it to wav or flac and try again"
+
+
+class Decoder:
+    """One recording, read piece by piece as float32 mono at ``sample_rate``. Close it in any case.
+
+    :raises AudioFileError: if the file cannot be opened or has no sound
+    """
+
+    def __init__(self, path: Path, sample_rate: int, user_channel: UserChannel) -> None:
+        self._path = path
+        self._sample_rate = sample_rate
+        self._user_channel: UserChannel = user_channel
+        self._lock = threading.Lock()  # the decoder must not be freed by close() while another thread is in read()
+        self._closed = False
+        self._failure: AudioFileError | None = None
+        self._seconds = 0.0
+        self._next_stamp: float | None = None
+        self._file = open_recording(path)
+        try:
+            self._container = _open_container(path, self._file)
+            self._stream = _sound_of(path, self._container)
+        except BaseException:
+            self._file.close()
+            raise
+        self._pieces = self._gathered()
+
+    @property
+    def source_rate(self) -> int:
+        """The sample rate that the file says it has, in hertz."""
+        return self._stream.rate
+
+    @property
+    def channels(self) -> int:
+        """How many channels the file says it has."""
+        return self._stream.channels
+
+    def read(self) -> Float32 | None:
+        """Return the next second or so, float32 ``[samples]`` of a length above 0, or ``None`` after the last.
+
+        :raises AudioFileError: if the file is damaged, has no samples, or holds NaN or infinity; again at each call
+        :raises ClosedError: after :meth:`close`
+        """
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"{self._path} has been closed; open it again to read on")
+            if self._failure is not None:
+                raise self._failure
+            try:
+                return next(self._pieces, None)
+            except AudioFileError as error:
+                self._failure = error
+                raise
+
+    def close(self) -> None:
+        """Close the file, waiting for a read in another thread; calling it twice is harmless."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._pieces.close()
+            self._container.close()
+            self._file.close()
+
+    def _gathered(self) -> Pieces:
+        """Yield pieces of a second at the target rate."""
+        gathered: list[Float32] = []
+        waiting = 0
+        for piece in self._resampled():
+            gathered.append(piece)
+            waiting += piece.size
+            if waiting >= self._sample_rate:
+                yield np.concatenate(gathered)
+                gathered, waiting = [], 0
+        if waiting:
+            yield np.concatenate(gathered)
+        if not self._seconds:
+            raise AudioFileError(f"{self._path} has a sound track without samples; record or export it again")
+
+    def _resampled(self) -> Pieces:
+        """Yield the channel at the target rate; a file whose rate changes on the way goes on as one stream."""
+        resampler: Resampler | None = None
+        for frame in self._frames():
+            rate = frame.sample_rate
+            if not MINIMUM_RATE <= rate <= MAXIMUM_RATE:
+                raise AudioFileError(f"{self._path} has a sample rate of {rate} Hz, out of range; {_CONVERT}")
+            if resampler is None or resampler.source_rate != rate:
+                if resampler is not None:
+                    yield resampler.flush()
+                resampler = Resampler(rate, self._sample_rate)
+            if gap := round(self._gap(frame) * rate):
+                yield resampler.push(np.zeros(gap, dtype=np.float32))
+                self._seconds += gap / rate
+            yield resampler.push(self._mono(frame))
+            self._seconds += frame.samples / rate
+        if resampler is not None:
+            yield resampler.flush()
+
+    def _gap(self, frame: AudioFrame) -> float:
+        """Return the seconds that are missing before a frame by its time stamp, 0 in the usual case; see rule 1."""
+        stamp = self._next_stamp if frame.time is None else frame.time
+        if stamp is None:
+            return 0.0
+        gap = 0.0 if self._next_stamp is None else stamp - self._next_stamp
+        self._next_stamp = stamp + frame.samples / frame.sample_rate
+        return gap if _JITTER < gap <= _LONGEST_GAP else 0.0
+
+    def _frames(self) -> Iterator[AudioFrame]:
+        """Yield decoded frames; see rule 3 for what happens to those that cannot be decoded."""
+        damage: AudioFileError | None = None
+        for packet in self._packets():
+            try:
+                frames = cast("list[AudioFrame]", packet.decode())
+            except (FFmpegError, OSError) as error:
+                if bytes(packet)[: len(_TAG)] == _TAG:
+                    continue  # titles between mp3 files that were joined byte by byte: no sound is lost
+                damage = damage or self._damaged(error)
+                continue
+            # The packet without data at the end only empties the decoder: no sound after the damage.
+            if frames and damage is not None and packet.size:
+                raise damage
+            yield from frames
+        if damage is not None and not self._seconds:
+            raise AudioFileError(f"{self._path} has no sound that can be decoded; {_CONVERT}") from damage
+
+    def _packets(self) -> "Iterator[Packet[Any]]":  # generic to type checkers only
+        try:
+            yield from self._container.demux(self._stream)
+        except (FFmpegError, OSError) as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> AudioFileError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return AudioFileError(
+            f"{self._path} cannot be decoded at {self._seconds:.2f} s ({reason}); "
+            "it is damaged there: repair it, or cut it off before that time"
+        )
+
+    def _mono(self, frame: AudioFrame) -> Float32:
+        """Return the chosen channel of a frame as float32 ``[samples]``."""
+        try:
+            samples = cast("NDArray[Any]", frame.to_ndarray())
+        except ValueError:
+            raise AudioFileError(f"{self._path} has samples of the type {frame.format.name}; {_CONVERT}") from None
+        # Planar sound is an array [channels, samples], packed sound [1, samples * channels].
+        channels = frame.layout.nb_channels
+        planes = samples if frame.format.is_planar else samples.reshape(-1, channels).T
+        mono = _to_float32(_one_channel(planes, self._user_channel), samples.dtype)
+        finite = np.isfinite(mono)
+        if not finite.all():
+            at = self._seconds + int(np.argmin(finite)) / frame.sample_rate
+            raise AudioFileError(f"{self._path} has NaN or infinity at {at:.2f} s; export it again or mend the samples")
+        return mono
+
+
+def open_recording(path: Path) -> BinaryIO:
+    """Open a plain file that is not empty.
+
+    :raises AudioFileError: saying what is there instead
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioFileError(f"{path} is a folder; give an audio file in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioFileError(f"{path} is a device or pipe; save the audio to a file first")
+        if not status.st_size:
+            raise AudioFileError(f"{path} is empty; record or copy it again")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise AudioFileError(f"{path} does not exist; check the name and the folder") from None
+    except PermissionError:
+        raise AudioFileError(f"{path} may not be read by you; change its permissions or copy it") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise AudioFileError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+
+
+def probe_duration(path: Path) -> float | None:
+    """Return the length in seconds that a recording's headers tell, for a progress bar; ``None`` if unknown."""
+    try:
+        with open_recording(path) as file, _open_container(path, file) as container:
+            stream = _sound_of(path, container)
+            if stream.duration is not None and stream.time_base is not None:
+                return float(stream.duration * stream.time_base)
+            return None if container.duration is None else container.duration / av.time_base
+    except AudioFileError:
+        return None
+
+
+def _open_container(path: Path, file: BinaryIO) -> InputContainer:
+    try:
+        # A file object and no protocols: a playlist must not make this open other files or addresses. Names and
+        # titles in old encodings must not keep a recording from being heard.
+        return av.open(file, "r", metadata_errors="replace", container_options={"protocol_whitelist": "none"})
+    except (FFmpegError, OSError):
+        raise AudioFileError(
+            f"{path} is not a recording that can be read, or was cut short; "
+            "give wav, flac, mp3, ogg, opus, m4a, mka or a video"
+        ) from None
+
+
+def _sound_of(path: Path, container: InputContainer) -> AudioStream:
+    stream = cast("AudioStream | None", container.streams.best("audio"))
+    if stream is None:
+        kind = container.format.long_name
+        container.close()
+        raise AudioFileError(f"{path} has no sound track (it looks like {kind}); give a recording with sound")
+    return stream
+
+
+def _one_channel(planes: NDArray[Any], user_channel: UserChannel) -> NDArray[Any]:
+    """Return one row of ``[channels, samples]``, or the mean of all of them."""
+    if len(planes) == 1:
+        return planes[0]
+    if user_channel == "mix":
+        with np.errstate(invalid="ignore"):  # infinities that cancel out become NaN, which is told by the caller
+            return planes.mean(axis=0, dtype=np.float64)
+    return planes[_CHANNELS[user_channel]]
+
+
+def _to_float32(samples: NDArray[Any], original: np.dtype[Any]) -> Float32:
+    """Scale samples that were of the type ``original`` to -1..1."""
+    if original == np.uint8:
+        return ((samples.astype(np.float32) - 128) / 128).astype(np.float32)
+    scale = _INTEGER_SCALES.get(original, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # told by the caller as infinity
+        return (samples.astype(np.float64) / scale).astype(np.float32)

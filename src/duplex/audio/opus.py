@@ -1,0 +1,112 @@
+"""Opus in Ogg (RFC 7845): sound out of bytes that arrive cut anywhere, and bytes out of sound.
+
+Times in the pages are not used: every packet is decoded, nothing is trimmed or filled in. The clients of the original
+count in other units than the standard.
+"""
+
+import math
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio.libopus import Decoder, Encoder
+from duplex.audio.ogg import OggReader, OggWriter, Packet
+from duplex.errors import AudioError
+
+__all__ = ["OpusReader", "OpusWriter"]
+
+Float32 = NDArray[np.float32]
+GRANULES = 48_000
+"""Units of a page's time in a second, whatever the sound's rate."""
+PRE_SKIP = 312
+"""Granules that the encoder adds in front."""
+VENDOR = b"duplex"
+BITRATE = 32_000
+"""Bits a second."""
+
+_HEAD = struct.Struct("<8sBBHIhB")
+"""``OpusHead``, version, channels, pre-skip, the input's rate, gain, channel mapping."""
+_CHANNELS = (1, 2)
+
+
+class OpusReader:
+    """Decodes one Ogg Opus stream at a sample rate of 8, 12, 16, 24 or 48 kHz; two channels become their mean.
+
+    ``most`` is how many seconds of sound may come at once: 64 KiB can hold three quarters of an hour.
+
+    :raises MissingDependencyError: if ``opuslib`` or libopus is not installed
+    """
+
+    def __init__(self, sample_rate: int, *, most: float = math.inf) -> None:
+        self.damaged = 0
+        """Packets that could not be decoded and were left out."""
+        self._rate = sample_rate
+        self._decoder = Decoder(sample_rate)
+        self._most = most
+        self._ogg = OggReader()
+        self._headers = 0
+
+    def feed(self, data: bytes) -> Float32:
+        """Take bytes of any length; return the sound that they complete, float32 ``[samples]``, perhaps none.
+
+        :raises AudioError: if they are not Opus, of a kind that cannot be decoded, or too much at once
+        """
+        sound: list[Float32] = []
+        samples = 0
+        for packet in self._ogg.feed(data):
+            sound.append(self._decoded(packet))
+            samples += sound[-1].size
+            if samples > self._most * self._rate:
+                raise AudioError(f"more than {self._most:g} s of sound at once; send it at the pace of a clock")
+        return np.concatenate(sound) if sound else np.zeros(0, np.float32)
+
+    def _decoded(self, packet: Packet) -> Float32:
+        nothing = np.zeros(0, np.float32)
+        if packet.begins:
+            self._begin(packet.data)
+            return nothing
+        if self._headers == 1:  # the comments
+            self._headers = 2
+            return nothing
+        pcm = self._decoder.decode(packet.data)
+        if pcm is None:
+            self.damaged += 1
+            return nothing
+        return pcm
+
+    def _begin(self, head: bytes) -> None:
+        if not head.startswith(b"OpusHead") or len(head) < _HEAD.size:
+            raise AudioError("this Ogg stream is not Opus; encode the sound with Opus (audio/ogg; codecs=opus)")
+        _, version, channels, _, _, _, mapping = _HEAD.unpack_from(head)
+        if version >> 4 or mapping or channels not in _CHANNELS:
+            raise AudioError(
+                f"Opus of {channels} channels, version {version}, mapping {mapping} cannot be read; send one channel"
+            )
+        if self._headers:  # a second stream
+            self._decoder = Decoder(self._rate)
+        self._headers = 1
+
+
+class OpusWriter:
+    """Encodes mono sound as one Ogg Opus stream, a page for each call.
+
+    :raises MissingDependencyError: if ``opuslib`` or libopus is not installed
+    """
+
+    def __init__(self, sample_rate: int, serial: int = 0) -> None:
+        self._rate = sample_rate
+        self._encoder = Encoder(sample_rate, BITRATE)
+        self._ogg = OggWriter(serial)
+        self._granule = PRE_SKIP
+
+    def header(self) -> bytes:
+        """Return the two pages that begin the stream."""
+        head = _HEAD.pack(b"OpusHead", 1, 1, PRE_SKIP, self._rate, 0, 0)
+        tags = b"OpusTags" + struct.pack("<I", len(VENDOR)) + VENDOR + struct.pack("<I", 0)
+        return self._ogg.page([head], 0) + self._ogg.page([tags], 0)
+
+    def encode(self, pcm: Float32, *, ends: bool = False) -> bytes:
+        """Encode float32 ``[samples]``, a duration that Opus has (20, 40, 60, 80 ms, ...), to one page."""
+        self._granule += len(pcm) * GRANULES // self._rate
+        return self._ogg.page([self._encoder.encode(pcm)], self._granule, ends=ends)

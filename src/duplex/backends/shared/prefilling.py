@@ -1,0 +1,130 @@
+"""Known tokens into a slot, the same for every backend: prompts, and sessions rebuilt from their token log.
+
+Where everything that a run of steps would generate is known, the temporal transformer takes the run in one call and
+nothing is sampled; a step with something left to choose is an ordinary one. The bookkeeping of delays is done here, on
+a copy of the slot's token ring; what computes is the backend's :class:`Thinker`.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.backends.shared import delays as delay_rules
+from duplex.backends.shared.slots import Slot
+from duplex.checkpoints.config import LanguageModelConfig
+from duplex.frame_model import UNGENERATED
+
+__all__ = ["LONGEST_RUN", "Thinker", "prefill"]
+
+LONGEST_RUN = 32
+"""Columns that go through the temporal transformer in one call; its ring has room for them."""
+
+Int64 = NDArray[np.int64]
+
+
+class Thinker(Protocol):
+    """One slot of a backend's language model."""
+
+    def fetch(self) -> Int64:
+        """Return a copy of the slot's ring of delayed tokens, int64 ``[streams, ring_length]``."""
+        ...
+
+    def push(self, ring: Int64) -> None:
+        """Replace the slot's ring."""
+        ...
+
+    def think(self, columns: Int64) -> None:
+        """Run the temporal transformer over delayed tokens ``[streams, n]``, and count ``n`` steps."""
+        ...
+
+    def step(self, user: Int64, known: Int64) -> None:
+        """Run an ordinary step, as for the first frames of a conversation.
+
+        ``user`` is ``[user_streams]``; ``known`` ``[1 + agent_streams]`` stands for a choice where it is not
+        ``UNGENERATED``. The ring has been pushed before.
+        """
+        ...
+
+
+def prefill(thinker: Thinker, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> int:
+    """Advance one slot over ``tokens`` int64 ``[streams, n]``; return its new number of frames."""
+    return _Prefill(thinker, config, slot, tokens).run()
+
+
+class _Prefill:
+    def __init__(self, thinker: Thinker, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> None:
+        self.thinker, self.slot, self.tokens = thinker, slot, tokens
+        self.start = slot.frames
+        self.generated = slice(0, 1 + config.agent_streams)
+        self.user = slice(1 + config.agent_streams, len(config.delays))
+        self.heard = int((tokens[self.user] != UNGENERATED).all(axis=0).sum())
+        self.delays = np.array(config.delays)
+        self.shifted = self._with_ahead(delay_rules.delayed(tokens, config.delays))
+        self.ring_length = delay_rules.ring_length(config.delays)
+        self.ring = thinker.fetch()
+        self.initial = np.array([config.text_card] + [config.card] * (len(config.delays) - 1))
+        self.waiting: list[Int64] = []
+
+    def run(self) -> int:
+        """Feed every column whose user tokens are known, then fix what is known ahead of them."""
+        for column in range(self.heard):
+            self._put(column)
+            known = self._column(column + 1)[self.generated]
+            if column + 1 < self.heard and (known != UNGENERATED).all():
+                self._wait(column)
+            else:
+                self._flush()
+                self._step(column, known)
+            self._put(column + 1)
+            self._log(self.start + column)
+        for ahead in range(max(*self.delays.tolist(), 1)):
+            self._put(self.heard + ahead)
+        self.thinker.push(self.ring)
+        self.slot.ahead = self.start + self.heard + 1, self.shifted[:, self.heard + 1 :]
+        return self.start + self.heard
+
+    def _with_ahead(self, shifted: Int64) -> Int64:
+        """Add what the last piece of the same prompt knew of this one's steps."""
+        index, ahead = self.slot.ahead
+        if index == self.start + 1:
+            width = min(ahead.shape[1], shifted.shape[1] - 1)
+            mine = shifted[:, 1 : 1 + width]
+            mine[:] = np.where(mine == UNGENERATED, ahead[:, :width], mine)
+        return shifted
+
+    def _column(self, column: int) -> Int64:
+        """Return what is known of a delayed column, counted from where the slot stands."""
+        if column < self.shifted.shape[1]:
+            return self.shifted[:, column]
+        return np.full(len(self.delays), UNGENERATED)
+
+    def _put(self, column: int) -> None:
+        known = self._column(column)
+        place = (self.start + column) % self.ring_length
+        self.ring[:, place] = np.where(known == UNGENERATED, self.ring[:, place], known)
+
+    def _wait(self, column: int) -> None:
+        index = self.start + column
+        held = self.ring[:, index % self.ring_length]
+        self.waiting.append(np.where(index < self.delays, self.initial, held))
+        if len(self.waiting) == LONGEST_RUN:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Run the temporal transformer over the columns that wait, and count their steps."""
+        if self.waiting:
+            self.thinker.think(np.stack(self.waiting, axis=1))
+            self.waiting.clear()
+
+    def _step(self, column: int, known: Int64) -> None:
+        """Run one ordinary step, whose choices stand where nothing is known."""
+        self.thinker.push(self.ring)
+        self.thinker.step(self.tokens[self.user, column].copy(), known.copy())
+        self.ring = self.thinker.fetch()
+
+    def _log(self, frame: int) -> None:
+        time = delay_rules.time_step_of(frame, tuple(self.delays.tolist()))
+        if time >= 0:
+            places = (time + self.delays) % self.ring_length
+            self.slot.log.append(self.ring[np.arange(len(places)), places])

@@ -1,0 +1,109 @@
+"""Weights laid out in memory as a step reads them. What they stand for stays as it is.
+
+A step multiplies a few rows by each weight, so that reading the weight is most of what it costs: a large one is best
+read in blocks (:mod:`duplex.backends.torch.onednn`), a middling one along its longer side.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from duplex.backends.torch.allocator import give_back
+from duplex.backends.torch.attention import Attention
+from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
+from duplex.backends.torch.depth import StackedAttention
+from duplex.backends.torch.linear import Projection, Weight, put
+from duplex.backends.torch.onednn import Packed
+from duplex.backends.torch.quantizer import Codebook
+
+__all__ = ["pack"]
+
+MIDDLING = 1 << 16
+"""Numbers below which it does not matter how a matrix lies."""
+
+
+@torch.no_grad()
+def pack(module: nn.Module) -> None:
+    """Lay out all weights below a module, once they are loaded and, if they are to be, quantized."""
+    stacked = {part.out_proj for part in module.modules() if isinstance(part, StackedAttention)}
+    for part in module.modules():
+        if part in stacked:
+            continue
+        if isinstance(part, CausalConv1d):
+            _pack_convolution(part)
+        elif isinstance(part, CausalConvTranspose1d):
+            _pack_transposed(part)
+        elif isinstance(part, StackedAttention):
+            _pack_parts(part, "in_proj_weight", part.codebooks)
+            _pack_parts(part.out_proj, "weight", part.codebooks)
+        elif isinstance(part, Attention):
+            _pack_matrix(part, "in_proj_weight")
+        elif isinstance(part, Projection):
+            _pack_matrix(part, "weight")
+        elif isinstance(part, Codebook) and part.entries.device.type == "cpu":
+            part.pack()
+    _let_go_of_the_file(module)
+    give_back()
+
+
+def _let_go_of_the_file(module: nn.Module) -> None:
+    """Copy what is left, so that no page of the file is held: the large weights have been copied anyway."""
+    for part in module.modules():
+        for name, weight in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            if weight.device.type == "cpu":
+                copied = weight.detach().clone()
+                is_weight = isinstance(weight, nn.Parameter)
+                setattr(part, name, nn.Parameter(copied, requires_grad=False) if is_weight else copied)
+
+
+def _pack_convolution(convolution: CausalConv1d) -> None:
+    layer = convolution.layer[0]
+    weight = layer.weight.data
+    convolution.narrows = convolution.narrows and not weight.is_cuda
+    # Taps before channels, as the windows have them, or first of all, so that the matrix is what lies there.
+    order, back = ((2, 0, 1), (1, 2, 0)) if convolution.narrows else ((0, 2, 1), (0, 2, 1))
+    layer.weight.data = weight.permute(order).contiguous().permute(back)
+    matrix = convolution.matrix
+    assert isinstance(matrix, Tensor), "packed once"
+    if Packed.possible(matrix):
+        convolution.packed = Packed.of(matrix)
+        del layer.weight
+
+
+def _pack_transposed(convolution: CausalConvTranspose1d) -> None:
+    layer = convolution.layer[0]
+    if convolution.separate:
+        layer.weight.data = _across(layer.weight.data)
+        return
+    matrix = convolution.matrix
+    assert isinstance(matrix, Tensor), "packed once"
+    put(convolution, "packed", _packed(matrix))
+    del layer.weight
+    if layer.bias is not None:
+        put(convolution, "shifts", layer.bias.repeat(convolution.stride))
+        del layer.bias
+
+
+def _pack_matrix(module: nn.Module, name: str) -> None:
+    weight = getattr(module, name)
+    if isinstance(weight, Tensor):
+        put(module, name, _packed(weight))
+
+
+def _pack_parts(module: nn.Module, name: str, count: int) -> None:
+    """Pack a weight whose parts are multiplied one at a time."""
+    weight = getattr(module, name)
+    if isinstance(weight, Tensor) and Packed.possible(weight[: len(weight) // count]):
+        put(module, name, tuple(Packed.of(part) for part in weight.chunk(count)))
+
+
+def _packed(weight: Tensor) -> Weight:
+    if weight.device.type != "cpu":
+        return weight.contiguous()
+    if Packed.possible(weight):
+        return Packed.of(weight)
+    return _across(weight) if weight.numel() >= MIDDLING and weight.shape[0] > weight.shape[1] else weight
+
+
+def _across(weight: Tensor) -> Tensor:
+    """Return a weight that lies in memory as if its last two dimensions were exchanged."""
+    return weight.transpose(-1, -2).contiguous().transpose(-1, -2)

@@ -1,0 +1,225 @@
+"""How a checkpoint is laid out: what ``config.json`` says besides the language model, and which files belong to it.
+
+A checkpoint without a ``config.json`` is Moshi 7B under the first published names.
+"""
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import attrs
+
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.sources import CONFIG, Source, locate
+from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
+from duplex.options import SessionOptions
+
+__all__ = ["Layout", "Part"]
+
+Part = Literal["model", "codec"]
+MODEL_TYPE = "moshi"
+WEIGHTS = "model.safetensors"
+WEIGHTS_QUANTIZED = ("model.q8.safetensors", "model.q4.safetensors")
+MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
+MIMI_CONFIG = "mimi_config.json"
+TOKENIZER = "tokenizer_spm_32k_3.model"
+DEFAULTS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
+GENERATION_KEYS = {"temp": "temperature", "temp_text": "text_temperature", "top_k": "top_k", "top_k_text": "text_top_k"}
+
+
+@attrs.frozen(kw_only=True)
+class Layout:
+    """What ``config.json`` says: the language model's configuration, and the files that belong to it.
+
+    ``language_model`` is ``None`` where only the codec was asked for and this version does not run the rest.
+    """
+
+    OWN_KEYS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "moshi_name",
+            "mimi_name",
+            "mimi_config_name",
+            "tokenizer_name",
+            "lora_name",
+            "model_type",
+            "lm_gen_config",
+            "tts_config",
+            "stt_config",
+            "model_id",
+        }
+    )
+
+    language_model: LanguageModelConfig | None
+    model_type: str = MODEL_TYPE
+    weights: str = WEIGHTS
+    mimi_weights: str = MIMI_WEIGHTS
+    mimi_config: str | None = None
+    tokenizer: str = TOKENIZER
+    defaults: SessionOptions = DEFAULTS
+
+    @classmethod
+    def read(cls, source: Source, *, codec_only: bool) -> "Layout":
+        """Read a checkpoint's ``config.json``, or take the published defaults where there is none.
+
+        :raises ConfigError: if it is not valid, or of a kind that this version does not run
+        :raises CheckpointError: if it cannot be had
+        """
+        if not source.has(CONFIG):
+            return cls(
+                language_model=None if codec_only else LanguageModelConfig(),
+                weights=next((name for name in (WEIGHTS, *WEIGHTS_QUANTIZED) if source.has(name)), WEIGHTS),
+                mimi_config=MIMI_CONFIG if source.has(MIMI_CONFIG) else None,
+            )
+        path = source.fetch(CONFIG)
+        where = f"{source.origin}: {CONFIG}"
+        mapping = read_json(path, where)
+        return cls(
+            language_model=_codec_only_model(mapping, where) if codec_only else _language_model(mapping, where),
+            model_type=str(mapping.get("model_type") or MODEL_TYPE),
+            weights=_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
+            mimi_weights=_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
+            mimi_config=_name(mapping, "mimi_config_name", where, ".json"),
+            tokenizer=_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
+            defaults=_defaults(mapping.get("lm_gen_config"), where),
+        )
+
+    def read_mimi(self, source: Source, *, progress: bool) -> MimiConfig:
+        """Read the codec's configuration; without a file of its own it is the published codec's.
+
+        :raises CheckpointError: if it is not valid, or does not fit the language model
+        """
+        config = MimiConfig()
+        if self.mimi_config is not None:
+            place, file = locate(self.mimi_config, source, key="mimi_config_name", progress=progress)
+            where = f"{place.origin}: {file}"
+            config = MimiConfig.from_mapping(read_json(place.fetch(file), where), where=where)
+            if place is not source:
+                place.remember()
+        model, quantizer = self.language_model, config.quantizer
+        if model is not None and model.codebooks > quantizer.n_q:
+            raise ConfigError(
+                f"{source.origin}: the model uses {model.codebooks} codebooks, but the codec's 'quantizer.n_q' is "
+                f"{quantizer.n_q}; they do not belong together, check 'mimi_config_name'"
+            )
+        if model is not None and model.card != quantizer.bins:
+            raise ConfigError(
+                f"{source.origin}: the model's 'card' is {model.card}, but the codec's 'quantizer.bins' is "
+                f"{quantizer.bins}; they do not belong together, check 'mimi_config_name'"
+            )
+        return config
+
+    def places(self, source: Source, parts: Collection[Part], *, progress: bool) -> dict[str, tuple[Source, str]]:
+        """Return where the files of the parts are, by the key that names them: small files first, all of them there.
+
+        :raises CheckpointNotFoundError: naming the file that is missing
+        :raises ConfigError: if a name leads out of the checkpoint
+        """
+        names: dict[str, str] = {}
+        if "model" in parts:
+            names |= {"tokenizer_name": self.tokenizer, "moshi_name": self.weights}
+        if "codec" in parts:
+            names["mimi_name"] = self.mimi_weights
+        configured = source.has(CONFIG)
+        places: dict[str, tuple[Source, str]] = {}
+        # The weights are looked for first: a folder without them is hardly a checkpoint at all.
+        for key in sorted(names):
+            place, file = locate(names[key], source, key=key, progress=progress)
+            if not place.has(file):
+                raise CheckpointNotFoundError(f"{place.origin}: {_missing(key, file, configured=configured)}")
+            places[key] = place, file
+        return {key: places[key] for key in ("tokenizer_name", "mimi_name", "moshi_name") if key in places}
+
+
+def _missing(key: str, file: str, *, configured: bool) -> str:
+    """Say which file is missing, what it is, and what to do."""
+    what = {"tokenizer_name": "the tokenizer", "mimi_name": "Mimi's weights", "moshi_name": "the model's weights"}[key]
+    if configured:
+        return f"{what} '{file}' is missing; download or copy it there, or correct '{key}' in config.json"
+    return f"{what} '{file}' is missing, and so is config.json, which may give another name; copy the whole checkpoint"
+
+
+def read_json(path: Path, where: str) -> dict[str, Any]:
+    """Read a configuration file; ``where`` names it in messages.
+
+    :raises ConfigError: if it is not a JSON object
+    :raises CheckpointError: if it cannot be read
+    """
+    try:
+        value: Any = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{where}: cannot be read ({error.strerror}); check its permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not valid JSON ({error}); download or copy it again") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: a JSON object is wanted; this is no configuration of a checkpoint")
+    return cast("dict[str, Any]", value)
+
+
+def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig:
+    """Read the language model's keys, once it is sure that this version runs this kind of model."""
+    kind = mapping.get("model_type") or MODEL_TYPE
+    if kind != MODEL_TYPE:
+        raise ConfigError(f"{where}: 'model_type' is {kind!r}; this version runs dialogue models, '{MODEL_TYPE}'")
+    for key, what in (
+        ("lora_name", "LoRA adapters"),
+        ("tts_config", "speech synthesis"),
+        ("stt_config", "recognition"),
+    ):
+        if mapping.get(key):
+            raise ConfigError(
+                f"{where}: '{key}' is set, but this version does not run {what}; choose another checkpoint"
+            )
+    own = {key: value for key, value in mapping.items() if key not in Layout.OWN_KEYS}
+    return LanguageModelConfig.from_mapping(own, where=where)
+
+
+def _codec_only_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig | None:
+    """Read the language model's keys if this version runs it: Mimi alone works in every relative's checkpoint."""
+    try:
+        return _language_model(mapping, where)
+    except ConfigError:
+        return None
+
+
+def _name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> str | None:
+    """Return a file name from the configuration, or ``None`` where it has none."""
+    name = mapping.get(key)
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}: '{key}' is {name!r}, but a file name is wanted")
+    if not name.endswith(suffix):
+        raise ConfigError(f"{where}: '{key}' is '{name}'; only {suffix} files are read, so name that file instead")
+    return name
+
+
+def _defaults(generation: Any, where: str) -> SessionOptions:
+    """Return the sampling defaults that ``lm_gen_config`` gives."""
+    settings = cast("dict[str, Any]", generation or {})
+    if not isinstance(generation, dict | None):
+        raise ConfigError(f"{where}: 'lm_gen_config' is {generation!r}, but an object is wanted")
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key == "use_sampling" and isinstance(value, bool):
+            values["greedy"] = not value
+        elif key == "cfg_coef" and value == 1:
+            continue  # of no effect
+        elif key not in GENERATION_KEYS:
+            raise ConfigError(
+                f"{where}: 'lm_gen_config' has '{key}', which this version does not know; a newer one may"
+            )
+        else:
+            whole = key.startswith("top")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int if whole else int | float)
+                or not 0 <= value < math.inf
+            ):
+                raise ConfigError(f"{where}: 'lm_gen_config': '{key}' is {value!r}, but a number from 0 up is wanted")
+            values[GENERATION_KEYS[key]] = value
+    try:
+        return SessionOptions(**values).with_defaults(DEFAULTS)
+    except ValueError as error:
+        raise ConfigError(f"{where}: 'lm_gen_config': {error}") from None

@@ -1,0 +1,206 @@
+"""What every conversation has in common, local or remote: audio pushed in, events out, tasks that serve it.
+
+Tasks fail into the conversation, never out of it: its consumer gets ``SessionEnded`` and then the one original error.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Self, cast
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from numpy.typing import ArrayLike
+
+from duplex.conversation.playback import Playback
+from duplex.conversation.session import EventQueue
+from duplex.engine.wakeup import Bell
+from duplex.errors import ClosedError, ConsumerTooSlow, UsageError
+from duplex.events import EndReason, Event
+from duplex.transport import Transport
+from duplex.transports.memory import MemoryTransport
+
+__all__ = ["Dialogue"]
+
+Task = Callable[[], Awaitable[None]]
+
+
+class Dialogue(ABC):
+    """The consumer's side of a conversation; subclasses say where its events come from."""
+
+    def __init__(self, transport: Transport | None, sample_rate: int, queue: EventQueue) -> None:
+        self._pushed = MemoryTransport(sample_rate=sample_rate, keep=False)
+        self._own_transport = transport is None
+        self._transport: Transport = self._pushed if transport is None else transport
+        self._queue = queue
+        self._scopes: list[anyio.CancelScope] = []
+        self._failure: Exception | None = None
+        self._entered = self._over = self._failed = False
+
+    @abstractmethod
+    async def _open(self) -> Sequence[Task]:
+        """Take what the conversation needs, when it is entered; return the tasks that serve it."""
+
+    @abstractmethod
+    def _last(self, reason: EndReason) -> list[Event]:
+        """Return the events that end it."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Give back what the model or the server keeps for it; called once or twice, at its end."""
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise UsageError("this conversation has been used; make another")
+        self._entered = True
+        self._news, self._space, self._ended = Bell(), Bell(), Bell()
+        self._playback = Playback(self._transport)
+        try:
+            tasks = await self._open()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                self._playback.close()
+                await self._transport.aclose()
+            raise
+        self._running = 0
+        self._tasks: TaskGroup = await anyio.create_task_group().__aenter__()
+        for task in (*tasks, self._playback.run):
+            self._start(task)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over = True
+        self._queue.clear()
+        self._release()
+        self._tasks.cancel_scope.cancel()
+        # The tasks end before the block does, also when the block is being cancelled. An error of the block is not
+        # shown to the task group, which would wrap it.
+        try:
+            with anyio.CancelScope(shield=True):
+                while self._running:
+                    await self._ended.wait()
+                self._playback.close()
+                await self._transport.aclose()
+        finally:
+            await self._tasks.__aexit__(None, None, None)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._entered:
+            raise UsageError("enter the conversation first: async with ... as conversation")
+        await checkpoint()
+        while True:
+            event = self._queue.take()
+            if event is not None:
+                self._space.ring()
+                return event
+            if self._over:
+                failure, self._failure = self._failure, None
+                if failure is not None:
+                    raise failure
+                raise StopAsyncIteration
+            await self._news.wait()
+
+    async def send(self, pcm: ArrayLike) -> None:
+        """Push the user's next audio: a float or int16 array of any length.
+
+        Waits while more than a few seconds are pending, so send from another task than the one that iterates. When the
+        conversation has failed, audio is discarded: the iterator raises the error, and no other task a second one.
+
+        :raises UsageError: if the conversation has a transport of its own
+        :raises AudioError: if the array cannot be used
+        :raises ClosedError: if the conversation is over
+        """
+        pushed = self._pushing()
+        try:
+            await pushed.feed(pcm)
+        except ClosedError:
+            if not self._failed:
+                raise
+            await checkpoint()
+
+    async def finish(self) -> None:
+        """End the pushed audio; the conversation ends when its last frame has been answered.
+
+        :raises UsageError: if the conversation has a transport of its own
+        """
+        await self._pushing().end()
+
+    def run(self, pcm: ArrayLike) -> AsyncIterator[Event]:
+        """Push a whole recording and iterate over the events: ``async for event in conversation.run(pcm)``.
+
+        :raises UsageError: if the conversation has a transport of its own
+        """
+        pushed = self._pushing()
+
+        async def push() -> None:
+            await pushed.feed(pcm)
+            await pushed.end()
+
+        if not self._over:  # a failure that came first is the iterator's to tell
+            self._start(push)
+        return self
+
+    def _pushing(self) -> MemoryTransport:
+        if not self._own_transport:
+            raise UsageError("this conversation hears its transport; leave the transport out to push audio")
+        if not self._entered:
+            raise UsageError("enter the conversation first: async with ... as conversation")
+        return self._pushed
+
+    def _start(self, task: Task) -> None:
+        self._running += 1
+        self._tasks.start_soon(self._guard, task)
+
+    async def _guard(self, task: Task) -> None:
+        """Run a task; its failure is the conversation's."""
+        try:
+            # A scope of its own: the task group's belongs to the consumer's task, which must still hear of the failure.
+            with anyio.CancelScope() as scope:
+                self._scopes.append(scope)
+                await task()
+        except Exception as error:  # noqa: BLE001 -- whatever a transport or recorder raises goes to the consumer
+            self._fail(error)
+            with anyio.CancelScope(shield=True):  # whoever waits in send() is told
+                await self._pushed.aclose()
+        finally:
+            self._running -= 1
+            self._ended.ring()
+
+    def _emit(self, found: list[Event]) -> None:
+        if self._over:
+            return
+        for event in found:
+            self._queue.put(event)
+        self._news.ring()
+
+    def _end(self, reason: EndReason) -> None:
+        """Tell the last event, and give back what is kept for the conversation."""
+        self._emit(self._last(reason))
+        self._over = True
+        self._release()
+
+    def _fail(self, error: Exception) -> None:
+        if self._over:
+            return
+        first = _first(error)
+        self._failure, self._failed = first, True
+        self._end(self._reason(first))
+        for scope in self._scopes:
+            scope.cancel()
+
+    def _reason(self, error: Exception) -> EndReason:
+        """Return what ``SessionEnded`` says of an error."""
+        return EndReason.CONSUMER_TOO_SLOW if isinstance(error, ConsumerTooSlow) else EndReason.FAILED
+
+
+def _first(error: Exception) -> Exception:
+    """Return the one error that a task group has wrapped."""
+    while isinstance(error, ExceptionGroup):
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
+    return error

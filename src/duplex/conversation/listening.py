@@ -1,0 +1,97 @@
+"""The user's audio on its way from a transport to a seat: exact frames, and live audio kept on time."""
+
+from collections.abc import Callable
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio.pcm import Framer, as_mono_float32
+from duplex.engine.pacing import LiveClock
+from duplex.engine.seat import Seat
+from duplex.engine.wakeup import Bell
+from duplex.frame_model import ModelSpec
+from duplex.transport import Transport
+
+__all__ = ["Listener"]
+
+
+class Listener:
+    """Cuts what a transport gives into frames, and pushes them to a seat until the audio is over.
+
+    A transport that is not live is held back while many frames wait for the model. For a live one, silence stands in
+    for audio that does not come, and ``tell_late`` is told the seconds of audio that came too late and were dropped.
+    """
+
+    WAITING_FRAMES = 60
+    """Frames that may wait for the model before a transport that is not live is held back."""
+    GRACE = 0.02
+    """Seconds that the event loop may be late before arrived audio is given time to be heard."""
+
+    def __init__(self, transport: Transport, seat: Seat, spec: ModelSpec, tell_late: Callable[[float], None]) -> None:
+        self.progress = Bell()
+        """To be rung when the model has taken frames."""
+        self._transport = transport
+        self._seat = seat
+        self._spec = spec
+        self._tell_late = tell_late
+        self._framer = Framer(spec.frame_size)
+
+    async def run(self) -> None:
+        """Listen until the transport's audio is over, and tell the seat."""
+        await self._transport.start(self._spec.sample_rate)
+        if self._transport.realtime:
+            await self._listen_live(LiveClock(self._spec.sample_rate, self._spec.frame_size, anyio.current_time()))
+        else:
+            await self._listen()
+        last = self._framer.flush()
+        if last is not None:
+            await self._push(last)
+        self._seat.finish()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                pcm = await self._transport.receive()
+            except anyio.EndOfStream:
+                return
+            await self._take(pcm)
+
+    async def _listen_live(self, clock: LiveClock) -> None:
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(self._stand_in, clock)
+            while True:
+                try:
+                    pcm = await self._transport.receive()
+                except anyio.EndOfStream:
+                    break
+                late = clock.arrived(len(pcm), anyio.current_time())
+                if late:
+                    self._tell_late(late / self._spec.sample_rate)
+                await self._take(pcm[late:])
+            watching.cancel_scope.cancel()
+
+    async def _stand_in(self, clock: LiveClock) -> None:
+        """Let silence stand in for live audio that does not come."""
+        size = self._spec.frame_size
+        while True:
+            asked = max(clock.wait(anyio.current_time()), 0.001)
+            due = anyio.current_time() + asked
+            await anyio.sleep(asked)
+            if anyio.current_time() - due > self.GRACE:
+                # The event loop was held up. What has arrived meanwhile is heard first.
+                await anyio.sleep(self.GRACE)
+            passed, silent = clock.silence_due(anyio.current_time())
+            if passed:
+                self._seat.skip(passed)
+            if silent:
+                await self._take(np.zeros(silent * size, np.float32))
+
+    async def _take(self, pcm: NDArray[np.float32]) -> None:
+        for frame in self._framer.push(as_mono_float32(pcm)):
+            await self._push(frame)
+
+    async def _push(self, frame: NDArray[np.float32]) -> None:
+        while not self._transport.realtime and self._seat.waiting >= self.WAITING_FRAMES:
+            await self.progress.wait()
+        self._seat.push(frame)

@@ -1,0 +1,73 @@
+"""The agent's audio on its way to a transport, apart from the application's events."""
+
+from collections import deque
+
+import anyio
+import numpy as np
+from anyio.lowlevel import checkpoint
+from numpy.typing import NDArray
+
+from duplex.engine.wakeup import Bell
+from duplex.transport import Transport
+
+__all__ = ["Playback"]
+
+
+class Playback:
+    """A bounded line of frames, played by a task of its own.
+
+    A transport that is busy never delays events: in real time the oldest that wait are dropped, so that the agent is
+    not heard late from then on; otherwise whoever puts frames waits.
+    """
+
+    FRAMES = 60
+    """That may wait for a transport that is not live."""
+    LIVE_FRAMES = 12
+    """That may wait for a live one, a second of sound."""
+    LEFT_FRAMES = 2
+    """That are left of more."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._waiting: deque[NDArray[np.float32]] = deque()
+        self._news, self._space = Bell(), Bell()
+        self._ended = False
+        self._played = anyio.Event()
+
+    async def run(self) -> None:
+        """Play until :meth:`finish`."""
+        while self._waiting or not self._ended:
+            if self._waiting:
+                pcm = self._waiting.popleft()
+                self._space.ring()
+                await self._transport.send(pcm)
+            else:
+                await self._news.wait()
+        await self._transport.finish()
+        self._played.set()
+
+    async def play(self, pcm: NDArray[np.float32]) -> int:
+        """Add a frame; return how many waiting ones were dropped."""
+        if self._transport.realtime:
+            await checkpoint()  # a transport that is free takes each frame of a burst
+            late = len(self._waiting) >= self.LIVE_FRAMES
+        else:
+            while len(self._waiting) >= self.FRAMES:
+                await self._space.wait()
+            late = False
+        self._waiting.append(pcm)
+        self._news.ring()
+        dropped = len(self._waiting) - self.LEFT_FRAMES if late else 0
+        for _ in range(dropped):
+            self._waiting.popleft()
+        return dropped
+
+    async def finish(self) -> None:
+        """Wait until everything has been played and the transport has finished."""
+        self._ended = True
+        self._news.ring()
+        await self._played.wait()
+
+    def close(self) -> None:
+        """Let go of what was not played."""
+        self._waiting.clear()

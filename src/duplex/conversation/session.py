@@ -1,0 +1,239 @@
+"""One conversation, sans I/O: frames in, events out.
+
+:class:`Session` knows what a conversation means (who speaks, what is said, what was lost) and nothing of models,
+threads or clocks. :class:`EventQueue` holds its events until the application takes them, within bounds, and gives them
+their numbers as it does: what was dropped leaves no gap.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex import events
+from duplex.checkpoints.tokenizer import PieceDecoder
+from duplex.conversation.turns import AgentTurns, UserTurns
+from duplex.errors import ConsumerTooSlow, StateError
+from duplex.frame_model import Frame, ModelSpec
+from duplex.voice_activity.protocol import FrameActivity, VoiceActivity
+
+__all__ = ["EventQueue", "Session"]
+
+_UNNUMBERED = -1
+
+
+class Session:
+    """Turns the frames of one conversation into its events.
+
+    >>> session.start("s1", "tiny", seed=0)          # doctest: +SKIP
+    [SessionStarted(sequence=-1, at=0.0, ...)]
+    >>> session.hear(frame, activity)                   # doctest: +SKIP
+    [AgentAudio(sequence=-1, at=0.0, ...), AgentText(sequence=-1, at=0.0, text=' hello', ...)]
+    """
+
+    def __init__(
+        self, spec: ModelSpec, decoder: PieceDecoder, voice: VoiceActivity, *, audio_events: bool = True
+    ) -> None:
+        self._spec = spec
+        self._audio_events = audio_events
+        self._decoder = decoder
+        self.voice = voice
+        """The detector, whose state is part of the session's; somebody else asks it, for each frame in order."""
+        self._user = UserTurns()
+        self._agent = AgentTurns()
+        self._windows = 0
+        self._frames = 0
+        self._end = 0.0
+        self._dropped = 0.0
+
+    def start(self, session_id: str, model: str, seed: int) -> list[events.Event]:
+        """Begin."""
+        return [
+            events.SessionStarted(
+                sequence=_UNNUMBERED,
+                at=self._end,
+                session_id=session_id,
+                model=model,
+                seed=seed,
+                sample_rate=self._spec.sample_rate,
+                frame_duration=self._spec.frame_duration,
+            )
+        ]
+
+    def hear(self, frame: Frame, activity: FrameActivity) -> list[events.Event]:
+        """Take the next time step, and what was made of its sound."""
+        found = [*self._user_turns(frame, activity.probabilities), *self._agent_frame(frame, activity.agent_level)]
+        piece = self._decoder.feed(frame.text)
+        if piece:
+            found.append(events.AgentText(sequence=_UNNUMBERED, at=frame.at, text=piece, token=frame.text))
+        self._frames += 1
+        self._end = frame.at + self._spec.frame_duration
+        return found
+
+    def lag(self, at: float, behind: float, dropped: float, side: Literal["user", "agent"]) -> list[events.Event]:
+        """Tell that ``dropped`` seconds of one side's audio were lost, from ``at`` on."""
+        if side == "user":
+            self._dropped += dropped
+        return [events.Lag(sequence=_UNNUMBERED, at=at, behind=behind, dropped=dropped, side=side)]
+
+    @property
+    def now(self) -> float:
+        """The end of the last frame on the time line."""
+        return self._end
+
+    def finish(self, reason: events.EndReason) -> list[events.Event]:
+        """End."""
+        used = events.Usage(
+            frames=self._frames, seconds=self._spec.seconds(self._frames), dropped_seconds=self._dropped
+        )
+        return [events.SessionEnded(sequence=_UNNUMBERED, at=self._end, reason=reason, usage=used)]
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return what the session remembers, for :meth:`restore`."""
+        loud = np.array(self._agent.recent, np.float64).reshape(-1, 2)
+        turns = [self._user.speaking, self._user.run, self._user.since, self._agent.speaking]
+        return {
+            "turns": np.array(turns, np.float64),
+            "agent.recent": loud,
+            "counts": np.array([self._windows, self._frames, self._end, self._dropped], np.float64),
+            "text": np.frombuffer(self._decoder.state(), np.uint8),
+            **{f"voice.{name}": tensor for name, tensor in self.voice.state().items()},
+        }
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on where :meth:`state` was taken.
+
+        :raises StateError: if it is damaged
+        """
+        try:
+            self._restore(state)
+        except (KeyError, ValueError, TypeError) as error:
+            raise StateError(f"the saved conversation is damaged ({error}); export it anew") from error
+
+    def _restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        speaking, run, since, agent_speaking = (float(value) for value in state["turns"])
+        self._user = UserTurns(bool(speaking), int(run), since)
+        recent = deque(((float(at), bool(loud)) for at, loud in state["agent.recent"]), maxlen=AgentTurns.END_FRAMES)
+        self._agent = AgentTurns(bool(agent_speaking), recent)
+        windows, frames, self._end, self._dropped = (float(value) for value in state["counts"])
+        self._windows, self._frames = int(windows), int(frames)
+        self._decoder.restore(state["text"].tobytes())
+        prefix = "voice."
+        self.voice.restore(
+            {name[len(prefix) :]: value.astype(np.float32) for name, value in state.items() if name.startswith(prefix)}
+        )
+
+    def _user_turns(self, frame: Frame, probabilities: Sequence[float]) -> list[events.Event]:
+        """Place the detector's windows; they have a pace of their own, counted on the frames that were heard."""
+        found: list[events.Event] = []
+        # A skipped stretch moves the time line, but no window: their distance is what was dropped before this frame.
+        offset = frame.at - self._spec.seconds(self._frames)
+        for probability in probabilities:
+            turn = self._user.hear(probability, self._windows * self.voice.window + offset)
+            self._windows += 1
+            if turn is not None:
+                kind = events.UserSpeechStarted if turn.started else events.UserSpeechStopped
+                found.append(kind(sequence=_UNNUMBERED, at=turn.at, probability=turn.probability))
+        return found
+
+    def _agent_frame(self, frame: Frame, level: float) -> list[events.Event]:
+        if frame.agent_pcm is None:
+            return []
+        found: list[events.Event] = []
+        turn = self._agent.hear(level, frame.at)
+        if turn is not None:
+            kind = events.AgentSpeechStarted if turn.started else events.AgentSpeechStopped
+            found.append(kind(sequence=_UNNUMBERED, at=turn.at))
+        if not self._audio_events:
+            return found
+        return [*found, events.AgentAudio(sequence=_UNNUMBERED, at=frame.at, pcm=frame.agent_pcm)]
+
+
+class EventQueue:
+    """Events that wait for the application.
+
+    In real time at most ``AUDIO_SECONDS`` of the agent's audio wait: the oldest is dropped for the newest, and a
+    ``Lag`` stands in its place. Other events are kept. When more than ``LIMIT_SECONDS`` of frames have passed since the
+    oldest event that waits, or waited and was dropped, the application counts as gone. Otherwise the queue only tells
+    when it is :attr:`full`, and whoever fills it waits.
+    """
+
+    AUDIO_SECONDS = 5.0
+    LIMIT_SECONDS = 30.0
+    OFFLINE_EVENTS = 256
+
+    def __init__(self, *, realtime: bool, frame_duration: float, first: int = 0) -> None:
+        self._realtime = realtime
+        self._frame_duration = frame_duration
+        self._waiting: deque[tuple[int, events.Event]] = deque()
+        self._passed = 0
+        self._audio_frames = 0
+        self._sequence = first
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be put before something is taken; never in real time."""
+        return not self._realtime and len(self._waiting) >= self.OFFLINE_EVENTS
+
+    @property
+    def next_sequence(self) -> int:
+        """The number of the event that is put next, if nothing is dropped before it is taken."""
+        return self._sequence + len(self._waiting)
+
+    def pass_frame(self) -> None:
+        """Count a frame of the conversation: the age of what waits.
+
+        :raises ConsumerTooSlow: if the application has not taken events for more than ``LIMIT_SECONDS``
+        """
+        self._passed += 1
+        if self._realtime and self._waiting:
+            age = self._passed - self._waiting[0][0]
+            if age * self._frame_duration > self.LIMIT_SECONDS:
+                raise ConsumerTooSlow(
+                    f"no event was taken for {self.LIMIT_SECONDS:g} seconds of live audio; iterate over the "
+                    "conversation in a task of its own, and do slow work elsewhere"
+                )
+
+    def put(self, event: events.Event) -> None:
+        """Add an event."""
+        self._waiting.append((self._passed, event))
+        if isinstance(event, events.AgentAudio):
+            self._audio_frames += 1
+            if self._realtime and self._audio_frames * self._frame_duration > self.AUDIO_SECONDS:
+                self._drop_oldest(event.at)
+
+    def take(self) -> events.Event | None:
+        """Return the oldest event with its number, or ``None`` if none waits."""
+        if not self._waiting:
+            return None
+        _, event = self._waiting.popleft()
+        self._audio_frames -= isinstance(event, events.AgentAudio)
+        self._sequence += 1
+        return attrs.evolve(event, sequence=self._sequence - 1)
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._waiting.clear()
+        self._audio_frames = 0
+
+    def _drop_oldest(self, now: float) -> None:
+        """Replace the oldest frame of audio by a ``Lag``, or add it to the ``Lag`` that stands there already."""
+        index = next(i for i, (_, event) in enumerate(self._waiting) if isinstance(event, events.AgentAudio))
+        passed, dropped = self._waiting[index]
+        self._audio_frames -= 1
+        lag = events.Lag(
+            sequence=_UNNUMBERED,
+            at=dropped.at,
+            behind=now - dropped.at,
+            dropped=self._frame_duration,
+            side="agent",
+        )
+        before_passed, before = self._waiting[index - 1] if index else (passed, None)
+        if isinstance(before, events.Lag) and before.side == "agent":
+            lag = attrs.evolve(before, behind=lag.behind, dropped=before.dropped + lag.dropped)
+            del self._waiting[index]
+            index, passed = index - 1, before_passed
+        self._waiting[index] = passed, lag

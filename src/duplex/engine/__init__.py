@@ -1,0 +1,1 @@
+"""Many conversations on one frame model: slots, steps, and the one inference thread."""

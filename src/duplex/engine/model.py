@@ -1,0 +1,248 @@
+"""A loaded model: what :func:`load` returns and conversations share."""
+
+import functools
+import importlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import anyio.to_thread
+
+from duplex.arguments import whole
+from duplex.backends.selection import Backend, choose
+from duplex.backends.shared.memory import Memory
+from duplex.checkpoints import checkpoint
+from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.layout import DEFAULTS
+from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.codec import Codec
+from duplex.engine.detecting import Detecting
+from duplex.engine.engine import Engine
+from duplex.errors import ClosedError, UsageError
+from duplex.frame_model import FrameModel, ModelSpec
+from duplex.options import SessionOptions
+from duplex.voice_activity.protocol import VoiceActivity
+from duplex.voice_activity.silero import SileroVoiceActivity
+
+__all__ = ["Backend", "Model", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
+
+logger = logging.getLogger(__name__)
+VoiceActivityFactory = Callable[[int], VoiceActivity]
+
+
+class Model:
+    """A model in memory, with the one thread that steps it. Close it, or use it in a ``with`` block.
+
+    Several event loops may hold conversations on one model at a time, up to :attr:`sessions` in all.
+    """
+
+    def __init__(
+        self,
+        frame_model: FrameModel,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        revision: str | None = None,
+        fingerprint: str = "",
+        defaults: SessionOptions | None = None,
+        voice_activity: VoiceActivityFactory = SileroVoiceActivity,
+    ) -> None:
+        self.name = name
+        self.revision = revision
+        self.fingerprint = fingerprint
+        self.defaults = defaults or DEFAULTS
+        self.tokenizer = tokenizer
+        self.engine = Engine(frame_model)
+        self.frame_model = frame_model
+        """What computes; while there are conversations, only :attr:`engine` may step it."""
+        self.detecting = Detecting()
+        self.voice_activity = voice_activity
+        """Makes a conversation's detector of speech, for audio of a sample rate."""
+        self._closed = False
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What goes in and comes out."""
+        return self.frame_model.spec
+
+    @property
+    def codec(self) -> Codec:
+        """The model's codec; safe to use while conversations go on.
+
+        :raises ClosedError: after :meth:`close`
+        """
+        if self._closed:
+            raise ClosedError("the model has been closed; load it again")
+        return self.frame_model.codec
+
+    @property
+    def sessions(self) -> int:
+        """How many conversations fit side by side."""
+        return self.spec.capacity
+
+    @property
+    def free(self) -> int:
+        """How many more conversations fit now."""
+        return self.engine.free
+
+    def close(self) -> None:
+        """End all conversations with :class:`~duplex.errors.ClosedError` and free the memory. Twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self.engine.close()
+            self.detecting.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def load(  # noqa: PLR0913 -- what can be chosen about a model
+    name: str = "tiny",
+    *,
+    backend: Backend = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    cache_dtype: str = "auto",
+    sessions: int = 1,
+    deterministic: bool = False,
+    revision: str | None = None,
+) -> Model:
+    """Load a model: a built-in name, a folder, or a hub repository such as ``"kyutai/moshika-pytorch-bf16"``.
+
+    ``sessions`` conversations can then run side by side. ``backend`` is ``"torch"``, ``"mlx"`` or ``"auto"``, which
+    takes MLX on Apple silicon and torch elsewhere, and tells the ``duplex`` logger so. ``device`` is ``"cpu"``,
+    ``"cuda"``, ``"cuda:1"``, ``"gpu"`` (Apple's) or ``"auto"``; ``dtype`` is ``"float32"``, ``"bfloat16"`` or
+    ``"auto"`` (bfloat16 on a GPU, float32 on CPU). ``quantize`` holds the large weights as ``"int8"``, ``"int4"`` or,
+    with torch on GPUs that have it, ``"fp8"``; ``cache_dtype`` ``"int8"``, with torch, the past of the temporal
+    transformer: less memory, and steps that are faster by as much as they read less, for tokens that now and then
+    differ.
+    With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
+
+    :raises CheckpointError: if the checkpoint cannot be found, read or run
+    :raises UsageError: if an argument is out of range or not available here
+    :raises MissingDependencyError: if the backend is not installed
+    """
+    sessions = whole("sessions", sessions)
+    if sessions < 1:
+        raise UsageError(f"sessions is {sessions}; give 1 or more")
+    check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
+    found = checkpoint.resolve(name, revision=revision)
+    # A checkpoint that was resolved with all its parts has them all.
+    config, weights, mimi_weights, pieces = cast(
+        "tuple[LanguageModelConfig, Path, Path, Path]",
+        (found.language_model, found.weights, found.mimi_weights, found.tokenizer),
+    )
+    tokenizer = Tokenizer.load(pieces)
+    tokenizer.check_vocabulary(config.text_card)
+    frame_model = _backend(backend, device, tell=True).load_model(
+        config,
+        found.mimi,
+        weights=weights,
+        mimi_weights=mimi_weights,
+        fingerprint=found.fingerprint,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        cache_dtype=cache_dtype,
+        sessions=sessions,
+        deterministic=deterministic,
+    )
+    frame_model.open(0, found.defaults)  # what is compiled or recorded for a session, before anybody waits for it
+    return Model(
+        frame_model,
+        tokenizer,
+        name=name,
+        revision=found.revision,
+        fingerprint=found.fingerprint,
+        defaults=found.defaults,
+    )
+
+
+async def load_async(name: str = "tiny", **options: Any) -> Model:
+    """Load a model as :func:`load` does, without blocking the event loop."""
+    return await anyio.to_thread.run_sync(functools.partial(load, name, **options))
+
+
+def load_codec(
+    name: str = "tiny",
+    *,
+    backend: Backend = "auto",
+    device: str = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
+) -> Codec:
+    """Load Mimi alone, with the codebooks that the checkpoint's language model uses (all, if it has none).
+
+    ``quantize="int8"`` rounds the weights of its transformers, with torch: faster on a CPU, and some codes are others.
+
+    :raises CheckpointError: if the checkpoint cannot be found, read or run
+    :raises UsageError: if an argument is out of range or not available here
+    :raises MissingDependencyError: if the backend is not installed
+    """
+    check_choice(backend=backend, device=device, quantize=quantize)
+    found = checkpoint.resolve(name, revision=revision, parts=("codec",))
+    weights = cast("Path", found.mimi_weights)  # the part that was asked for
+    loader = _backend(backend, device, tell=True)
+    return loader.load_codec(found.mimi, weights, codebooks=found.codebooks, device=device, quantize=quantize)
+
+
+def predict_memory(
+    described: checkpoint.Description,
+    *,
+    backend: Backend = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    cache_dtype: str = "auto",
+    sessions: int = 1,
+) -> Memory | None:
+    """Return the memory that a model takes, loaded as :func:`load` does; ``None`` for a codec alone.
+
+    :raises UsageError: if an argument is out of range or not available here
+    :raises MissingDependencyError: if the backend is not installed
+    """
+    if described.language_model is None or described.weights is None:
+        return None
+    predicted: Memory = _backend(backend, device).predict_memory(
+        described.language_model,
+        described.mimi,
+        (described.weights, described.mimi_weights),
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        cache_dtype=cache_dtype,
+        sessions=sessions,
+    )
+    return predicted
+
+
+def check_choice(
+    *,
+    backend: Backend = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    cache_dtype: str = "auto",
+) -> None:
+    """Check how a model is to be loaded, before anything is downloaded; :func:`load` does so by itself.
+
+    :raises UsageError: if an argument is out of range or not available here
+    :raises MissingDependencyError: if the backend is not installed
+    """
+    _backend(backend, device).check(device, dtype, quantize, cache_dtype)
+
+
+def _backend(name: Backend, device: str, *, tell: bool = False) -> Any:
+    """Return the backend's package; ``tell`` logs which it is, and why."""
+    chosen = choose(name, device)
+    if tell:
+        logger.info("backend %s: %s", chosen.backend, chosen.why)
+    return importlib.import_module(f"duplex.backends.{chosen.backend}")

@@ -1,0 +1,55 @@
+"""Optional packages: named by the extra that brings them, with the command that installs it here.
+
+The command depends on how duplex itself came here: from a clone, or as a wheel.
+"""
+
+import json
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from duplex.errors import MissingDependencyError
+
+__all__ = ["install_command", "require"]
+
+NAME = "duplex-speech"
+
+
+def require(extra: str, *modules: str, purpose: str) -> None:
+    """Make sure that modules of an extra are installed.
+
+    :raises MissingDependencyError: if one is not; ``purpose`` says who needs it ("the server")
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise MissingDependencyError(f"{purpose} needs {module}; install it with: {install_command(extra)}")
+
+
+def install_command(extra: str = "") -> str:
+    """Return the command that installs an extra beside the duplex that runs."""
+    wanted = f"[{extra}]" if extra else ""
+    clone = _clone()
+    return f"pip install '{NAME}{wanted}'" if clone is None else f"pip install -e '{clone}{wanted}'"
+
+
+def _clone() -> Path | None:
+    """Return the folder of the source tree that is imported, or None for an installed wheel."""
+    root = Path(__file__).resolve().parent.parent.parent
+    try:
+        found = distribution(NAME)
+    except PackageNotFoundError:
+        return root if (root / "pyproject.toml").is_file() else None
+    return _editable_folder(found)
+
+
+def _editable_folder(found: Distribution) -> Path | None:
+    try:
+        origin: Any = json.loads(found.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return None
+    if not origin.get("dir_info", {}).get("editable", False):
+        return None
+    return Path(url2pathname(urlsplit(str(origin["url"])).path))

@@ -1,0 +1,11 @@
+from .codes import decode_file as decode_file
+from .codes import encode_file as encode_file
+from .plan import Plan as Plan
+from .plan import Recipe as Recipe
+from .plan import Result as Result
+from .plan import Task as Task
+from .recordings import Recording as Recording
+from .recordings import find_recordings as find_recordings
+from .run import Progress as Progress
+from .run import carry_out as carry_out
+from .run import process as process

@@ -1,0 +1,1 @@
+"""What is written about a dialogue: folders of results, and the door to plots."""

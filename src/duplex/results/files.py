@@ -1,0 +1,242 @@
+"""The files of a folder of results, written as a dialogue goes on and given their names together at its end."""
+
+import contextlib
+import itertools
+import json
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from duplex.atomic import abandon, atomic_write_bytes, begin, complete, make_folder, output_error
+from duplex.audio.wav import WavWriter
+from duplex.checkpoints.tokenizer import PieceDecoder, Tokenizer
+from duplex.conversation.transcript import Transcript
+from duplex.events import AgentAudio, Event, as_record
+from duplex.frame_model import ZERO, Frame, ModelSpec
+
+__all__ = [
+    "DIALOGUE",
+    "EVENTS",
+    "RESULT_FILES",
+    "RUN",
+    "TRANSCRIPT",
+    "ResultWriter",
+    "read_run",
+    "read_text",
+]
+
+AGENT = "agent.wav"
+DIALOGUE = "dialogue.wav"
+TRANSCRIPT = "transcript.json"
+EVENTS = "events.jsonl"
+TOKENS = "tokens.safetensors"
+RUN = "run.json"
+BLOCK = 64
+"""Frames whose audio is written at a time."""
+RESULT_FILES = (AGENT, DIALOGUE, TRANSCRIPT, EVENTS, TOKENS, RUN)
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """Return what ``run.json`` says, or ``None`` if there is none that can be read: the results are not finished."""
+    try:
+        run: Any = json.loads((folder / RUN).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return run if isinstance(run, dict) else None  # pyright: ignore[reportUnknownVariableType] -- JSON objects
+
+
+def read_text(folder: Path) -> str:
+    """Return the agent's words of finished results, "" if they cannot be read."""
+    try:
+        return str(json.loads((folder / TRANSCRIPT).read_bytes())["text"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+class ResultWriter:
+    """Writes one dialogue's results to ``folder``, which it makes: a recorder of a conversation, told its events too.
+
+    :meth:`record` and :meth:`event` only gather, for :meth:`flush` to write on a thread that may wait for the disk;
+    memory holds a few bytes a token besides. Frames that were skipped are silence, and their tokens ``ZERO``: a place
+    in the files is one on the time line. Nothing has its final name before :meth:`commit`; leaving the ``with`` block
+    without it leaves nothing behind.
+
+    :raises OutputError: if the folder or a file in it cannot be made
+    """
+
+    def __init__(self, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) -> None:
+        self.folder = folder
+        self.frames = 0
+        """Time steps so far, those that were skipped included."""
+        self._written = 0
+        self._spec = spec
+        self._decoder = PieceDecoder(tokenizer, spec.text_padding, spec.text_end_of_padding)
+        self._transcript = Transcript(spec.text_padding, spec.text_end_of_padding, spec.frame_duration)
+        self._tokens = array("i")
+        self._gathered: list[Frame] = []
+        self._lines: list[str] = []
+        self._wavs: list[WavWriter] = []
+        self._events: BinaryIO | None = None
+        self._parts: dict[Path, Path] = {}
+        self._committed: list[Path] = []
+        self._done = False
+        make_folder(folder)
+        try:
+            self._clear_remains()
+            if spec.agent_streams:
+                self._wavs.append(WavWriter(folder / AGENT, channels=1, sample_rate=spec.sample_rate))
+            self._wavs.append(WavWriter(folder / DIALOGUE, channels=2, sample_rate=spec.sample_rate))
+            self._events = self._begin(EVENTS).open("wb")
+        except BaseException as error:
+            self.discard()
+            if isinstance(error, OSError):
+                raise output_error(folder / EVENTS, error) from None
+            raise
+
+    @property
+    def text(self) -> str:
+        """The agent's words so far."""
+        return self._transcript.as_json()["text"]
+
+    @property
+    def due(self) -> bool:
+        """Whether a second or more waits for :meth:`flush`."""
+        return len(self._gathered) >= self._spec.frame_rate
+
+    def record(self, frame: Frame) -> None:
+        """Take one time step; what ``frame.at`` jumps over was skipped."""
+        self.frames = self._place(frame) + 1
+        self._gathered.append(frame)
+
+    def event(self, event: Event) -> None:
+        """Take an event; audio is in the recording already."""
+        if not isinstance(event, AgentAudio):
+            self._lines.append(json.dumps(as_record(event), ensure_ascii=False))
+
+    def flush(self) -> None:
+        """Write what was gathered.
+
+        :raises OutputError: if the disk refuses
+        """
+        frames, self._gathered = self._gathered, []
+        lines, self._lines = self._lines, []
+        for frame in frames:
+            self._transcript.feed(frame.text, self._decoder.feed(frame.text), frame.at)
+        whole = list(self._without_gaps(frames))
+        for frame in whole:
+            self._tokens.extend([frame.text, *frame.agent.tolist(), *frame.user.tolist()])
+        for start in range(0, len(whole), BLOCK):
+            self._write_audio(whole[start : start + BLOCK])
+        try:
+            if self._events is not None and lines:
+                self._events.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
+        except OSError as error:
+            raise output_error(self.folder / EVENTS, error) from None
+
+    def commit(self, run: Mapping[str, Any]) -> None:
+        """Give all files their names; ``run.json``, which says that the others are complete, comes last.
+
+        :raises OutputError: if the disk refuses; nothing of this dialogue stays then
+        """
+        self.flush()
+        self._transcript.finish(self.frames * self._spec.frame_duration)
+        # What still has to be written is, before the first file gets its name: a full disk shows here.
+        self._write(TRANSCRIPT, (json.dumps(self._transcript.as_json(), ensure_ascii=False, indent=1) + "\n").encode())
+        self._write(TOKENS, save(self._token_tensors()))
+        try:
+            if self._events is not None:
+                self._events.close()
+            # What an earlier run left is not complete any more from here on.
+            (self.folder / RUN).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.folder / RUN, error) from None
+        for wav in self._wavs:
+            wav.commit()
+            self._committed.append(wav.path)
+        for target, part in self._parts.items():
+            complete(part, target)
+            self._committed.append(target)
+        names = sorted(path.name for path in self._committed)
+        # ASCII, as the name of an input may have bytes that are no UTF-8.
+        text = json.dumps({**run, "files": names}, indent=1) + "\n"
+        atomic_write_bytes(self.folder / RUN, text.encode())
+        self._done = True
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was committed; calling it twice is harmless."""
+        if self._done:
+            return
+        for wav in self._wavs:
+            wav.discard()
+        if self._events is not None:
+            with contextlib.suppress(OSError):  # a full disk refuses the last flush too
+                self._events.close()
+        for path in (*self._parts.values(), *self._committed):
+            abandon(path)
+        with contextlib.suppress(OSError):  # something else is in it
+            self.folder.rmdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _begin(self, name: str) -> Path:
+        self._parts[self.folder / name] = part = begin(self.folder / name)
+        return part
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            self._begin(name).write_bytes(data)
+        except OSError as error:
+            raise output_error(self.folder / name, error) from None
+
+    def _clear_remains(self) -> None:
+        """Remove the unfinished files of a run that was killed."""
+        for name in RESULT_FILES:
+            for part in self.folder.glob(f"{name}.*.part"):
+                abandon(part)
+
+    def _place(self, frame: Frame) -> int:
+        return round(frame.at * self._spec.frame_rate)
+
+    def _without_gaps(self, frames: list[Frame]) -> Iterator[Frame]:
+        """Yield the frames that come next in the files: those given, and silent ones for what was skipped."""
+        spec, silence = self._spec, np.zeros(self._spec.frame_size, np.float32)
+        skipped = Frame(
+            at=0.0,
+            user_pcm=silence,
+            agent_pcm=silence if spec.agent_streams else None,
+            text=ZERO,
+            agent=np.full(spec.agent_streams, ZERO),
+            user=np.full(spec.user_streams, ZERO),
+        )
+        for frame in frames:
+            yield from itertools.repeat(skipped, self._place(frame) - self._written)
+            yield frame
+            self._written = self._place(frame) + 1
+
+    def _write_audio(self, frames: list[Frame]) -> None:
+        user = np.concatenate([frame.user_pcm for frame in frames])
+        agent = np.zeros_like(user)
+        if self._spec.agent_streams:
+            agent = np.concatenate([frame.agent_pcm for frame in frames if frame.agent_pcm is not None])
+            self._wavs[0].write(agent)
+        self._wavs[-1].write(np.stack([user, agent], axis=1))
+
+    def _token_tensors(self) -> dict[str, NDArray[np.int64]]:
+        table = np.frombuffer(self._tokens, np.intc).reshape(self.frames, -1).T.astype(np.int64)
+        if not self.frames:
+            table = np.zeros((self._spec.streams, 0), np.int64)
+        user = 1 + self._spec.agent_streams
+        parts = {"text": table[0], "agent": table[1:user], "user": table[user:]}
+        return {name: np.ascontiguousarray(tensor) for name, tensor in parts.items()}

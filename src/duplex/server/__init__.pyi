@@ -1,0 +1,4 @@
+from .application import app as app
+from .run import Listening as Listening
+from .run import serve as serve
+from .settings import Settings as Settings

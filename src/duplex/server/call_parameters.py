@@ -1,0 +1,56 @@
+"""What a caller asks for in the websocket's address."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from duplex.audio.coding import AudioFormat
+from duplex.errors import UsageError
+from duplex.options import SessionOptions
+
+__all__ = ["Wishes"]
+
+
+@attrs.frozen(kw_only=True)
+class Wishes:
+    """What a caller asks for in the address."""
+
+    options: SessionOptions = attrs.field(factory=SessionOptions)
+    audio_format: AudioFormat = "opus"
+    events: bool = False
+
+    @classmethod
+    def read(cls, query: Mapping[str, str]) -> "Wishes":
+        """Read a query: our own words and those of the original's page; what is unknown is ignored.
+
+        :raises UsageError: if a value makes no sense
+        """
+        values: dict[str, Any] = {}
+        for name, (words, kind) in _OPTIONS.items():
+            given = next((query[word] for word in words if query.get(word)), None)
+            if given is not None:
+                values[name] = _number(name, given, kind)
+        if values.get("seed", 0) < 0:
+            del values["seed"]  # the original's page: any
+        audio_format = query.get("format", "opus")
+        if audio_format not in ("opus", "pcm"):
+            raise UsageError(f"there is no audio format {audio_format!r}; ask for 'opus' or 'pcm'")
+        return cls(options=SessionOptions(**values), audio_format=audio_format, events=query.get("events") == "full")
+
+
+_OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
+    "temperature": (("temperature", "audio_temperature"), float),
+    "text_temperature": (("text_temperature",), float),
+    "top_k": (("top_k", "audio_topk"), int),
+    "text_top_k": (("text_top_k", "text_topk"), int),
+    "seed": (("seed", "audio_seed"), int),
+}
+"""The words that a query may have for each option: ours, and that of the original's page."""
+
+
+def _number(name: str, given: str, kind: type[int] | type[float]) -> int | float:
+    try:
+        return kind(given)
+    except ValueError:
+        raise UsageError(f"{name} is {given!r}; give a number") from None

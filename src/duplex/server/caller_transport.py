@@ -1,0 +1,130 @@
+"""A caller's audio line: messages in and out of a websocket, as a transport of a conversation.
+
+Coding runs in threads. What arrives before the conversation starts is read for its headers and not heard.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio.coding import Coding
+from duplex.engine.wakeup import Bell
+from duplex.engine.workers import Workers
+from duplex.errors import AudioError
+from duplex.server.metrics import Metrics
+from duplex.transports import wire
+
+__all__ = ["CallerLine"]
+
+Float32 = NDArray[np.float32]
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+class CallerLine:
+    """The transport of one caller, whose audio is at the model's rate. ``send`` sends one websocket message."""
+
+    AHEAD_SECONDS = 10.0
+    """How far a caller may be ahead of the clock."""
+    LEAST_SECONDS = 0.001
+    """For how much sound a message counts at least: many that say nothing are work too."""
+
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        coding: Coding,
+        *,
+        sample_rate: int,
+        metrics: Metrics,
+        coders: Workers,
+    ) -> None:
+        self._send = send
+        self._coding = coding
+        self._rate = sample_rate
+        self._metrics = metrics
+        self._coders = coders
+        self._heard: deque[Float32] = deque()
+        self._news = Bell()
+        self._began = False
+        self._since = anyio.current_time()
+        self._seconds = 0.0
+        """Of what has come since then."""
+        self.heard_at = self._since
+        """When audio last came."""
+        self._ended = False
+
+    @property
+    def realtime(self) -> bool:
+        """True: nobody holds a caller's voice back."""
+        return True
+
+    async def hear(self, payload: bytes) -> None:
+        """Take a message of audio.
+
+        :raises AudioError: if it cannot be decoded, or more comes than a clock allows
+        """
+        damaged = self._coding.damaged
+        pcm = await self._coded("decode", self._coding.decode, payload)
+        self._metrics.damaged.inc(self._coding.damaged - damaged)
+        self.keep_pace(pcm.size / self._rate)
+        if not pcm.size:
+            return
+        self.heard_at = anyio.current_time()
+        if self._began:
+            self._heard.append(pcm)
+            self._news.ring()
+
+    def keep_pace(self, seconds: float = 0.0) -> None:
+        """Count a message.
+
+        :raises AudioError: if more comes than a clock allows
+        """
+        self._seconds += max(seconds, self.LEAST_SECONDS)
+        if self._seconds - (anyio.current_time() - self._since) > self.AHEAD_SECONDS:
+            raise AudioError("audio comes faster than it is spoken; send it at the pace of a clock")
+
+    def hang_up(self) -> None:
+        """Say that no more audio comes."""
+        self._ended = True
+        self._news.ring()
+
+    async def start(self, sample_rate: int) -> None:  # noqa: ARG002 -- the coding has the model's rate already
+        """Tell the caller that the conversation begins; from now on the line is heard."""
+        self._began, self._seconds = True, 0.0
+        self._since = self.heard_at = anyio.current_time()
+        await self._send(wire.handshake())
+        header = self._coding.header()
+        if header:
+            await self._send(wire.audio(header))
+
+    async def receive(self) -> Float32:
+        """Wait for the caller's next audio, float32 ``[samples]``.
+
+        :raises anyio.EndOfStream: when no more comes
+        """
+        while not self._heard:
+            if self._ended:
+                raise anyio.EndOfStream
+            await self._news.wait()
+        return self._heard.popleft()
+
+    async def send(self, pcm: Float32) -> None:
+        """Send a frame of the agent's audio."""
+        await self._send(wire.audio(await self._coded("encode", self._coding.encode, pcm)))
+
+    async def finish(self) -> None:
+        """All has been sent."""
+
+    async def aclose(self) -> None:
+        """Let go of what was not heard."""
+        self.hang_up()
+        self._heard.clear()
+
+    async def _coded(self, stage: str, code: Callable[[Given], Made], given: Given) -> Made:
+        """Code in a thread; the time counts the wait for it."""
+        with self._metrics.timed(stage):
+            return await self._coders.run(code, given)
