@@ -43,7 +43,7 @@ docs: $(VENV)/.dev ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 constraints: $(VENV)/.made ## Resolve constraints.txt anew, for every system and Python at once
-	$(BIN)/python -m uv pip compile pyproject.toml constraints.in --all-extras --group dev --universal \
+	$(BIN)/python -m uv pip compile pyproject.toml constraints.in --all-extras --group dev --group benchmark --universal \
 		--python-version 3.11 --fork-strategy fewest --no-annotate --upgrade --quiet --output-file constraints.txt \
 		--custom-compile-command "make constraints"
 
@@ -63,7 +63,7 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing duplex and what it needs into $(VENV); PyTorch is large, so the first time takes a while."
 	@$(call debian,ldconfig -p | grep -q libopus.so.0,libopus0)
 	$(BIN)/python tools/install_torch.py
-	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[plot,serve]'
+	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[torch,plot,serve]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo pyproject.toml constraints.txt

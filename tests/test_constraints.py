@@ -13,7 +13,7 @@ from packaging.tags import compatible_tags, cpython_tags, mac_platforms
 
 ROOT = Path(__file__).parent.parent
 NO_WHEELS = {"opuslib", "pesq"}
-"""They are built from source on each machine: opuslib anywhere, pesq (of the benchmarks) where a compiler is."""
+"""They are built from source on each machine: opuslib anywhere, pesq (of the benchmarks) where a C compiler is."""
 SYSTEMS = {
     "linux-x86_64": {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"},
     "linux-aarch64": {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "aarch64"},
@@ -62,7 +62,13 @@ def test_a_version_that_torch_does_not_take_is_found(tmp_path):
 def resolve(constraints, folder):
     """Resolve for all systems at once, on the public index alone whatever is configured here; nothing is installed."""
     command = [sys.executable, "-m", "uv", "pip", "compile", ROOT / "pyproject.toml", "--constraints", constraints]
-    command += ["--all-extras", "--group", f"{ROOT / 'pyproject.toml'}:dev", "--universal", "--python-version", "3.11"]
+    command += [
+        "--all-extras",
+        *(word for group in ("dev", "benchmark") for word in ("--group", f"{ROOT / 'pyproject.toml'}:{group}")),
+        "--universal",
+        "--python-version",
+        "3.11",
+    ]
     command += ["--format", "pylock.toml", "--output-file", folder / "pylock.toml", "--no-config", "--quiet"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=clean, timeout=500)

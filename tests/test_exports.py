@@ -47,15 +47,21 @@ CONTRACT = {
 }
 
 
+PACKAGES = {"bench", "process", "server", "testing", "training"}
+
+
 def test_exported_names():
-    assert set(duplex.__all__) == CONTRACT | set(errors.__all__)
+    assert set(duplex.__all__) == CONTRACT | PACKAGES | set(errors.__all__)
     assert len(duplex.__all__) == len(set(duplex.__all__))
 
 
 @pytest.mark.parametrize("name", sorted(duplex.__all__))
 def test_every_exported_name_is_there(name):
     assert getattr(duplex, name) is not None
-    assert name in dir(duplex)
+
+
+def test_dir_shows_what_is_public_alone():
+    assert set(dir(duplex)) == set(duplex.__all__) - {"__version__"}
 
 
 def test_a_name_that_is_not_there():

@@ -4,6 +4,7 @@ The command depends on how duplex itself came here: from a clone, or as a wheel.
 """
 
 import json
+import sys
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +25,15 @@ def require(extra: str, *modules: str, purpose: str) -> None:
     :raises MissingDependencyError: if one is not; ``purpose`` says who needs it ("the server")
     """
     for module in modules:
-        if find_spec(module) is None:
+        if not _is_there(module):
             raise MissingDependencyError(f"{purpose} needs {module}; install it with: {install_command(extra)}")
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # what stands under its name has no specification: somebody has taken it away
+        return sys.modules[module] is not None
 
 
 def install_command(extra: str = "") -> str:

@@ -32,10 +32,9 @@ NEEDED = {
     "safetensors": "safetensors",
     "sentencepiece": "sentencepiece",
     "soxr": "soxr",
-    "silero-vad": "",
     "huggingface-hub": "huggingface_hub",
 }
-"""Packages, and the module whose import shows that they work ("": its files are read, it is not imported)."""
+"""Packages, and the module whose import shows that they work."""
 OPTIONAL = {
     "trio": ("trio", "conversations on trio"),
     "uvicorn": ("serve", "serving conversations"),
@@ -127,8 +126,7 @@ def _python() -> Check:
 
 def _package(name: str, module: str) -> Check:
     found = version(name)
-    if module:
-        importlib.import_module(module)
+    importlib.import_module(module)
     return Check(name, "ok", found)
 
 
@@ -198,7 +196,7 @@ def _machine() -> Check:
 
 
 def _voice_activity() -> Check:
-    activity: Any = importlib.import_module("duplex.voice_activity.protocol")
+    activity: Any = importlib.import_module("duplex.voice_activity.silero")
     activity.SileroVoiceActivity(24000)
     return Check("voice activity", "ok", "the detector's weights are there")
 

@@ -37,7 +37,9 @@ def require() -> None:
     try:
         found = version("mlx")
     except PackageNotFoundError:
-        raise MissingDependencyError(f"the MLX backend is not installed; {install_command('mlx')}") from None
+        raise MissingDependencyError(
+            f"the MLX backend is not installed; install it with: {install_command('mlx')}"
+        ) from None
     if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
         oldest = ".".join(str(part) for part in OLDEST)
         raise MissingDependencyError(

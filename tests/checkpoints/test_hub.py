@@ -18,12 +18,12 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save
+from test_checkpoint import LEGACY_TOKENIZER, MIMI, MIMI_CONFIG, OTHER_KEYS, TOKENIZER, checkpoint_files, weights, write
 
 import duplex.checkpoints.hub_client
 from duplex.checkpoints.checkpoint import describe, resolve
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.errors import CheckpointNotFoundError, ConfigError, HubError, UsageError, WeightsError
-from test_checkpoint import LEGACY_TOKENIZER, MIMI, MIMI_CONFIG, OTHER_KEYS, TOKENIZER, checkpoint_files, weights, write
 
 REPOSITORY = "somebody/small"
 FIRST, SECOND = "1" * 40, "2" * 40

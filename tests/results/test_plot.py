@@ -89,5 +89,5 @@ def test_too_long(results, monkeypatch):
 
 
 def test_without_matplotlib(results, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "duplex-speech[plot]" in run("plot", results).only_error()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "[plot]'" in run("plot", results).only_error()

@@ -16,7 +16,7 @@ from duplex.audio import wav
 from duplex.audio.wav import WavWriter
 from duplex.errors import AudioError, ClosedError, OutputError, UsageError
 
-SOURCE = str(Path(__file__).parents[1] / "src")
+SOURCE = str(Path(__file__).parents[2] / "src")
 
 
 def names(folder):

@@ -84,7 +84,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
 
 
 def test_the_entry_point():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert project["project"]["scripts"]["duplex"] == "duplex.cli:main"
     assert "Usage: duplex" in spawn("--help").out
 

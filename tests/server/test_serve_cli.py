@@ -19,7 +19,7 @@ from duplex.transports import wire
 from server_support import Caller, Process, insecure_context
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
-SMALL = str(Path(__file__).parent / "data" / "reference" / "small")
+SMALL = str(Path(__file__).parents[1] / "data" / "reference" / "small")
 
 
 def test_it_serves_until_it_is_told_to_stop():
@@ -165,7 +165,7 @@ def test_a_certificate_that_does_not_fit_its_key_is_made_anew(tmp_path, damaged,
 
 @pytest.mark.parametrize("options", [(), ("--tls",)])
 def test_the_container_s_health_check(tmp_path, options):
-    check = [sys.executable, str(Path(__file__).parents[1] / "deploy" / "healthcheck.py")]
+    check = [sys.executable, str(Path(__file__).parents[2] / "deploy" / "healthcheck.py")]
     with Process(*options, HOME=str(tmp_path)) as served:
         environment = os.environ | {"DUPLEX_PORT": str(served.server.port)}
         assert subprocess.run(check, env=environment, timeout=30, check=False).returncode == 0

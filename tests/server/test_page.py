@@ -20,7 +20,7 @@ from duplex.testing import fake_model
 from duplex.transports import wire
 from server_support import RATE, running
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 ANSWER = "The capital of France is Paris."
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

@@ -21,7 +21,7 @@ from duplex.transports import AUDIO_SUFFIXES, FileTransport, MemoryTransport, pr
 
 pytestmark = pytest.mark.anyio
 
-SOURCE = str(Path(__file__).parents[1] / "src")
+SOURCE = str(Path(__file__).parents[2] / "src")
 RATE = 24000
 
 

