@@ -239,12 +239,12 @@ def test_a_run_goes_on(data, tmp_path):
     torch.manual_seed(99)
     compute, steps = TrainedLanguageModel.forward, []
 
-    def interrupted(self, tokens):
+    def interrupted(self, tokens, **choices):
         if self.training:
             steps.append(None)
             if len(steps) == 3:
                 signal.raise_signal(signal.SIGINT)
-        return compute(self, tokens)
+        return compute(self, tokens, **choices)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainedLanguageModel, "forward", interrupted)
