@@ -170,6 +170,7 @@ def test_a_connection_is_cut_off_though_something_waits_to_be_sent_on_it(model, 
     monkeypatch.setattr(call, "GOODBYE", 0.1)
     monkeypatch.setattr(connections, "CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(connections, "MOST_UNREAD", 1 << 30)
+    monkeypatch.setattr(connections, "FRAME_SECONDS", 0.0)
     settings = Settings(idle_timeout=0, session_limit=0 if ends == "ping" else 3.0)
     with running(model, settings) as server:
         process = psutil.Process()

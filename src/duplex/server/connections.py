@@ -1,7 +1,8 @@
 """uvicorn's connections, each with an end.
 
 To close a connection means to send first what waits to be sent: where a caller does not read, it stays open. Here it is
-cut off then, and so is one on which no request comes to its end.
+cut off then, and so is one on which no request comes to its end. A connection is under a deadline in every phase, from
+its first byte to its last.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import asyncio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from duplex.server.pace import FRAME_SECONDS, LeakyBucket
 
 __all__ = ["MOST_UNSENT", "HttpConnection", "WebSocketConnection"]
 
@@ -18,6 +21,8 @@ CLOSE_SECONDS = 12.0
 """That a websocket may take to close; uvicorn waits 10 for the other side's goodbye."""
 MOST_UNSENT = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
+PIECE = 1 << 12
+"""Bytes that are parsed before they are counted: some hundred frames, a few milliseconds."""
 MOST_UNREAD = 1 << 20
 """Bytes that may wait to be sent to one who keeps sending pings."""
 
@@ -57,12 +62,39 @@ class HttpConnection(H11Protocol):
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """A websocket."""
+    """A websocket: under a deadline until it is accepted, pinged from then on, and paid for by who sends."""
+
+    _end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
         """Begin."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=MOST_UNSENT)
+        self._end = self.loop.call_later(REQUEST_SECONDS, transport.abort)
+        self._pace = LeakyBucket(self.loop.time())
+        self._cut_off = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._unlimit()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, a piece at a time: whoever floods is cut off before all of a flood has been parsed."""
+        for start in range(0, len(data), PIECE):
+            if self._cut_off:
+                return
+            super().data_received(data[start : start + PIECE])
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self._refuse()
+
+    def handle_events(self) -> None:
+        """Count what has come, and handle it."""
+        frames = len(self.conn.events)
+        if self.handshake_initiated and not self._pace.pour(frames * FRAME_SECONDS, self.loop.time()):
+            self._break_off()
+            return
+        super().handle_events()
 
     def handle_ping(self) -> None:
         """Answer a ping; nothing else holds back who sends them and does not read."""
@@ -70,10 +102,22 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         if self.transport.get_write_buffer_size() > MOST_UNREAD:
             self.transport.abort()
 
+    def start_keepalive(self) -> None:
+        """Go on without a deadline: from now on pings tell whether somebody is there."""
+        self._unlimit()
+        super().start_keepalive()
+
     def keepalive_timeout(self) -> None:
         """Let go of one who has not answered a ping."""
         super().keepalive_timeout()
         self.transport.abort()
+
+    def shutdown(self) -> None:
+        """End because the server does."""
+        if self.handshake_initiated:
+            super().shutdown()
+        else:  # nothing can be answered
+            self.transport.abort()
 
     async def run_asgi(self) -> None:
         """Run the call; when it is over, the connection is too."""
@@ -81,3 +125,25 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             await super().run_asgi()
         finally:
             self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+
+    def _unlimit(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+
+    def _refuse(self) -> None:
+        """Answer a request that asks for a websocket and is no handshake (a POST, or one with a body)."""
+        self._cut_off = True
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.transport.close()
+
+    def _break_off(self) -> None:
+        """End the connection of one who floods it, telling why if it is read."""
+        self._cut_off = True
+        self.stop_keepalive()
+        if self.handshake_complete and not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1008})
+            self.conn.fail(1008, "more comes than anybody can say; send at the pace of a clock")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+        self.transport.close()
+        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)

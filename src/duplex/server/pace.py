@@ -1,0 +1,32 @@
+"""How much a caller may ask of a server: a leaky bucket, without clocks or sockets.
+
+1. What a caller sends is poured in, in the seconds that it counts for; the bucket leaks a little faster than time
+   passes, so that a microphone whose clock runs fast never fills it.
+2. It never runs below empty: a quiet hour is no credit for a flood.
+3. What overflows is too much, and whoever sent it is cut off.
+"""
+
+import attrs
+
+__all__ = ["CAPACITY_SECONDS", "FRAME_SECONDS", "LeakyBucket"]
+
+CAPACITY_SECONDS = 10.0
+"""How far a caller may be ahead of the clock."""
+FRAME_SECONDS = 0.004
+"""What every frame of a websocket, and every message, counts for at least: 250 a second, whatever is in them."""
+LEAK = 1.05
+"""Seconds that leak each second."""
+
+
+@attrs.define
+class LeakyBucket:
+    """One caller's bucket. ``now`` is in seconds of any clock that never goes back."""
+
+    now: float
+    level: float = 0.0
+
+    def pour(self, seconds: float, now: float) -> bool:
+        """Take what was sent; return whether it fits."""
+        self.level = max(0.0, self.level - (now - self.now) * LEAK) + seconds
+        self.now = now
+        return self.level <= CAPACITY_SECONDS

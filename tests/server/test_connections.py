@@ -1,0 +1,134 @@
+"""Connections of a server: each has an end in every phase, and what a peer sends is paid for by that peer."""
+
+import contextlib
+import socket
+import struct
+import time
+
+import psutil
+import pytest
+
+from duplex.server import Settings, connections
+from duplex.server.pace import CAPACITY_SECONDS, FRAME_SECONDS, LeakyBucket
+from duplex.testing import fake_model
+from server_support import Process, running, tone, until
+
+UPGRADE = (
+    b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+NO_HANDSHAKE = {
+    "post": b"POST /api/chat HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 10\r\n\r\n",
+    "body": b"GET /api/chat HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 10\r\n\r\n0123456789",
+    "chunked": b"GET /api/chat HTTP/1.1\r\n" + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n",
+    "version": b"GET /api/chat HTTP/1.1\r\n" + UPGRADE.replace(b"13", b"99") + b"\r\n",
+}
+
+
+@pytest.fixture
+def model():
+    with fake_model(capacity=2) as made:
+        yield made
+        assert made.free == made.sessions
+
+
+def all_that_comes(line):
+    told = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := line.recv(1 << 16):
+            told += piece
+    return told
+
+
+@pytest.mark.parametrize("sent", NO_HANDSHAKE.values(), ids=NO_HANDSHAKE)
+def test_an_upgrade_that_is_no_handshake_is_refused_at_once(model, sent):
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+        line.sendall(sent)
+        assert all_that_comes(line).startswith(b"HTTP/1.1 4")
+
+
+def test_a_server_stops_though_such_requests_are_open():
+    with Process() as process:
+        lines = [socket.create_connection(("127.0.0.1", process.server.port)) for _ in range(3)]
+        for line, sent in zip(lines, NO_HANDSHAKE.values(), strict=False):
+            line.sendall(sent)
+        status, told = process.stop()
+        assert status == 0
+        assert "Traceback" not in told
+        for line in lines:
+            line.close()
+
+
+def test_a_handshake_that_is_never_accepted_ends(model, monkeypatch):
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(connections.WebSocketConnection, "run_asgi", lambda _: _never())
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+        line.sendall(b"GET /api/chat HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+        assert all_that_comes(line) == b""
+
+
+async def _never():
+    return None
+
+
+def flood(kind):
+    """Return many websocket frames that have no message in them, or a tiny one."""
+    head = {"pong": b"\x8a\x80", "ping": b"\x89\x80", "continuation": b"\x00\x80", "message": b"\x82\x81"}[kind]
+    return (head + bytes(4) + (b"\x06" if kind == "message" else b"")) * 100_000
+
+
+@pytest.mark.parametrize("kind", ["pong", "ping", "continuation", "message"])
+def test_who_floods_is_cut_off_and_a_neighbour_hears_on(model, kind):
+    with running(model, Settings(idle_timeout=0)) as server, server.call("?format=pcm") as neighbour:
+        neighbour.say(tone(0.4), audio_format="pcm")
+        before = psutil.Process().num_fds()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+            line.sendall(b"GET /api/chat?format=pcm HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+            line.recv(1 << 12)
+            if kind == "continuation":
+                line.sendall(b"\x02\x80" + bytes(4))
+            with pytest.raises(OSError):  # noqa: PT011 -- whichever way it is cut off
+                line.sendall(flood(kind) * 20)
+        until(lambda: model.free == 1 and psutil.Process().num_fds() <= before)
+        neighbour.say(tone(0.4), audio_format="pcm")
+        neighbour.finish()
+        neighbour.rest()
+        assert neighbour.code == 1000
+
+
+def test_a_flood_is_told_why(model):
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(b"GET /api/chat?format=pcm HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+        line.recv(1 << 12)
+        time.sleep(0.2)
+        line.sendall(flood("pong")[: 6 * 3000])
+        told = all_that_comes(line)
+        assert struct.pack(">H", 1008) + b"more comes" in told
+
+
+# The bucket
+
+
+@pytest.mark.parametrize(("pings", "ppm"), [(1e9, 0), (2.0, 0), (2.0, 300), (1.0, 1000)])
+def test_an_honest_caller_is_never_too_fast(pings, ppm):
+    bucket, now, next_ping = LeakyBucket(0.0), 0.0, pings
+    for _ in range(24 * 3600 * 25 // 2):
+        now += 0.08 / (1 + ppm * 1e-6)
+        assert bucket.pour(0.08, now)
+        if next_ping <= now:
+            next_ping += pings
+            assert bucket.pour(FRAME_SECONDS, now)
+
+
+@pytest.mark.parametrize("quiet", [0.0, 600.0, 86400.0])
+def test_silence_is_no_credit(quiet):
+    bucket, poured = LeakyBucket(0.0), 0
+    while bucket.pour(FRAME_SECONDS, quiet):
+        poured += 1
+    assert poured == pytest.approx(CAPACITY_SECONDS / FRAME_SECONDS, abs=2)
+
+
+def test_what_was_too_much_is_forgotten_in_time():
+    bucket = LeakyBucket(0.0)
+    assert not bucket.pour(2 * CAPACITY_SECONDS, 0.0)
+    assert bucket.pour(0.0, CAPACITY_SECONDS + 1.0)
