@@ -1,94 +1,34 @@
 """From names to files: folders, built-in models, and everything that may be wrong with them."""
 
-import io
 import json
 import shutil
-import subprocess
-import sys
 
 import attrs
 import numpy as np
 import pytest
-import sentencepiece
 from safetensors.numpy import save, save_file
 
-import duplex.checkpoints.sources
-from duplex.checkpoints.checkpoint import builtin_names, describe, read_header, resolve
+from checkpoint_support import (  # noqa: F401
+    MIMI,
+    MIMI_CONFIG,
+    MODEL_CONFIG,
+    OTHER_KEYS,
+    TOKENIZER,
+    checkpoint_files,
+    folder,
+    tokenizer_bytes,
+    weights,
+    write,
+)
+from duplex.checkpoints.checkpoint import describe, read_header, resolve
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
-from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError, UsageError, WeightsError
+from duplex.errors import CheckpointNotFoundError, ConfigError, UsageError, WeightsError
 from duplex.options import SessionOptions
 
-MIMI = "tokenizer-e351c8d8-checkpoint125.safetensors"
 LEGACY_TOKENIZER = "tokenizer_spm_32k_3.model"
+
+
 PUBLISHED = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
-MODEL_CONFIG = {
-    "dim": 64,
-    "num_heads": 4,
-    "num_layers": 2,
-    "n_q": 4,
-    "dep_q": 2,
-    "card": 16,
-    "text_card": 300,
-    "delays": [0, 0, 1, 0, 1],
-    "context": 20,
-}
-OTHER_KEYS = {
-    "moshi_name": "model.safetensors",
-    "mimi_name": MIMI,
-    "mimi_config_name": "mimi_config.json",
-    "tokenizer_name": "spm.model",
-    "model_type": "moshi",
-    "model_id": {"sig": "00", "epoch": 1},
-    "lm_gen_config": {"temp": 0.5, "temp_text": 0.4, "top_k": 10, "top_k_text": 5},
-}
-MIMI_CONFIG = {"quantizer": {"n_q": 4, "bins": 16}}
-
-
-def tokenizer_bytes():
-    model = io.BytesIO()
-    sentences = iter([f"word number {n} of many" for n in range(50)])
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=sentences,
-        model_writer=model,
-        vocab_size=300,
-        byte_fallback=True,
-        pad_id=3,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    return model.getvalue()
-
-
-TOKENIZER = tokenizer_bytes()
-
-
-def weights(seed=0):
-    random = np.random.default_rng(seed)
-    return {"a": random.standard_normal((50, 700), np.float32), "b": np.zeros(3, np.float16)}
-
-
-def checkpoint_files(**changes):
-    """A small checkpoint in the published layout: file names to bytes. ``None`` leaves a key out."""
-    config = {key: value for key, value in (MODEL_CONFIG | OTHER_KEYS | changes).items() if value is not None}
-    return {
-        "config.json": json.dumps(config).encode(),
-        "mimi_config.json": json.dumps(MIMI_CONFIG).encode(),
-        "model.safetensors": save(weights(0), {"format": "pt"}),
-        MIMI: save(weights(1)),
-        "spm.model": TOKENIZER,
-    }
-
-
-def write(folder, files):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write(tmp_path / "model", checkpoint_files())
 
 
 def configured(folder, **changes):
@@ -329,75 +269,3 @@ def test_fingerprints_tell_checkpoints_apart(folder, tmp_path):
 def test_fingerprint_of_tiny_weights(folder):
     save_file({"a": np.zeros(1, np.uint8)}, folder / "model.safetensors")
     assert len(resolve(str(folder)).fingerprint) == 64
-
-
-def test_built_in_names_come_first(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(duplex.checkpoints.sources, "_builtin_folder", lambda: tmp_path)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "unfinished").mkdir()
-    assert builtin_names() == ["model"]
-    assert describe("model").kind == "built in"
-    assert resolve("model").weights == folder / "model.safetensors"
-    assert describe("./model").kind == "folder"
-    with pytest.raises(CheckpointNotFoundError, match="built in: model"):
-        resolve("mode")
-
-
-def test_names_come_from_the_package():
-    assert isinstance(builtin_names(), list)
-
-
-@pytest.mark.parametrize(
-    "name", ["", " ", "nothing", "./nothing", "/no/such/folder", "~nobody-here/x", "a/b/c", "a\0b"]
-)
-def test_names_that_are_nothing(name):
-    for call in (resolve, describe):
-        with pytest.raises(CheckpointNotFoundError, match="there is no model or folder"):
-            call(name)
-
-
-def test_a_very_long_name():
-    with pytest.raises(CheckpointNotFoundError):
-        resolve("a" * 5000)
-
-
-def test_a_file_is_no_checkpoint(folder):
-    with pytest.raises(CheckpointNotFoundError, match="is a file; give the folder"):
-        resolve(str(folder / "model.safetensors"))
-
-
-def test_only_repositories_have_revisions(folder):
-    with pytest.raises(UsageError, match="revision"):
-        resolve(str(folder), revision="main")
-
-
-def test_describe(folder):
-    description = describe(str(folder))
-    assert description.kind == "folder"
-    facts = json.loads(json.dumps(description.as_json()))
-    assert facts["model_type"] == "moshi"
-    model, codec = facts["model"], facts["codec"]
-    assert (model["layers"], model["dimension"], model["heads"]) == (2, 64, 4)
-    assert (model["agent_streams"], model["user_streams"], model["codebooks"]) == (2, 2, 2)
-    assert (model["delays"], model["context_seconds"]) == ([0, 0, 1, 0, 1], 1.6)
-    assert model["tokenizer_pieces"] >= 256
-    assert model["sampling"] == {"temperature": 0.5, "text_temperature": 0.4, "top_k": 10, "text_top_k": 5}
-    assert model["weights"]["parameters"] == {"F32": 35000, "F16": 3}
-    assert model["weights"]["total_bytes"] == 140006
-    assert (codec["sample_rate"], codec["frame_rate"], codec["frame_size"]) == (24000, 12.5, 1920)
-    assert (codec["codebooks"], codec["codebook_size"]) == (4, 16)
-
-
-def test_describe_a_damaged_tokenizer(folder):
-    (folder / "spm.model").write_bytes(b"nonsense")
-    with pytest.raises(CheckpointError, match="sentencepiece"):
-        describe(str(folder))
-
-
-def test_importing_takes_no_library():
-    code = (
-        "import sys, duplex.checkpoints.checkpoint, duplex.checkpoints.tokenizer, duplex.conversation.transcript;"
-        "print([m for m in ('torch', 'mlx', 'huggingface_hub', 'safetensors', 'sentencepiece') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

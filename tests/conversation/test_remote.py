@@ -1,9 +1,5 @@
 """Conversations on a server, from asyncio and trio: the same events as on a local model."""
 
-# ruff: noqa: PT012, SIM117 -- a conversation is a block, and what it raises comes out of the block
-# ruff: noqa: PERF401 -- events are gathered one by one where the iterator is to raise
-# ruff: noqa: ASYNC110 -- what is waited for happens in the server's thread, which has no event of this loop
-
 import threading
 import time
 

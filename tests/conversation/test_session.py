@@ -184,7 +184,7 @@ def test_a_slow_consumer_loses_the_oldest_audio_and_nothing_else():
 
 def test_a_consumer_that_is_gone():
     queue = EventQueue(realtime=True, frame_duration=0.08)
-    with pytest.raises(ConsumerTooSlow, match="30 seconds"):  # noqa: PT012
+    with pytest.raises(ConsumerTooSlow, match="30 seconds"):
         for index in range(1000):
             queue.pass_frame()
             queue.put(audio(index))
@@ -196,7 +196,7 @@ def test_a_consumer_that_is_gone():
 def test_a_consumer_that_is_gone_is_seen_without_audio_too():
     queue = EventQueue(realtime=True, frame_duration=0.08)
     queue.put(text(0))
-    with pytest.raises(ConsumerTooSlow):  # noqa: PT012
+    with pytest.raises(ConsumerTooSlow):
         for _ in range(1000):
             queue.pass_frame()
 

@@ -1,0 +1,89 @@
+"""What the tests of page share."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from duplex.testing import fake_model
+from duplex.transports import wire
+from server_support import RATE
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+FAKE = (
+    "--use-fake-device-for-media-stream",
+    f"--use-file-for-fake-audio-capture={EXAMPLES / 'question.wav'}%noloop",
+)
+
+
+DEVICE = """
+const Context = AudioContext;
+window.AudioContext = class extends Context {
+  constructor(options) { super({ ...options, sampleRate: window.deviceRate }); window.context = this; }
+};
+const devices = navigator.mediaDevices, getUserMedia = devices.getUserMedia.bind(devices);
+devices.getUserMedia = async (wanted) => (window.microphone = await getUserMedia(wanted));
+"""
+"""Keeps what the page has of the device where a test can reach it; ``deviceRate`` is its rate, if that is set."""
+
+
+@pytest.fixture(scope="module")
+def playwright():
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture
+def page(playwright):
+    """A page whose microphone plays a recording; what it complains of is an error."""
+    yield from opened(playwright, "--use-fake-ui-for-media-stream")
+
+
+def opened(playwright, *options):
+    # No sandbox: tests run as root, too.
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *FAKE, *options])
+    try:
+        page = browser.new_page()
+        complaints = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        page.complaints = complaints
+        yield page
+    finally:
+        browser.close()
+
+
+@pytest.fixture
+def model():
+    with fake_model() as made:
+        yield made
+
+
+def answered(page, server):
+    """Begin a call that the test answers in the server's place; return its websocket, as the server has it."""
+    lines = []
+    page.route_web_socket(re.compile("/api/chat"), lambda line: lines.append(line))  # noqa: PLW0108 -- Playwright sets attributes on it
+    page.goto(server.url("/"))
+    page.get_by_role("button", name="Talk").click()
+    expect(page.get_by_role("status")).to_have_text("Waiting for the server.")
+    lines[0].send(wire.handshake())
+    expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+    return lines[0]
+
+
+def channels(path):
+    """Return a stereo recording at 24 kHz, float32 ``[2, samples]``."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
+        frames = [made for frame in container.decode(audio=0) for made in resampler.resample(frame)]
+        return np.concatenate([frame.to_ndarray() for frame in frames], axis=1)

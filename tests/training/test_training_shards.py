@@ -1,0 +1,248 @@
+"""Dialogues as tokens, on disk, and from recordings."""
+
+import json
+
+import attrs
+import numpy as np
+import pytest
+
+import duplex
+from cli_support import RATE
+from dialogues_support import FRAME, SPEAKER, rng_of
+from duplex.audio.pcm import level_dbfs
+from duplex.audio.wav import WavWriter
+from duplex.checkpoints.checkpoint import resolve
+from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.errors import CorpusError, MissingDependencyError, UsageError
+from duplex.frame_model import UNGENERATED
+from duplex.training.data.voices import CAST, UNSEEN
+from duplex.training.dialogues.dialogue import Dialogue, Word
+from duplex.training.dialogues.plan import TOKENIZER, Performed, dialogues_of_recordings, plan_dialogues
+from duplex.training.dialogues.recorded import read_dialogue
+from duplex.training.dialogues.repeats import RepeatEncoder
+from duplex.training.dialogues.shards import Origin, fingerprint, read_dialogues, write_dialogues
+from duplex.training.dialogues.speech import said
+from duplex.training.dialogues.tokens import DialogueTokens, TextMarks, aligned, tokenize
+from duplex.training.dialogues.topics import TOPICS, Memory, ask
+from duplex.training.dialogues.vocabulary import make_tokenizer
+from training_support import harmonics
+
+MARKS = TextMarks()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / TOKENIZER
+    path.write_bytes(make_tokenizer(0, MARKS))
+    return Tokenizer.load(path)
+
+
+def test_the_tokenizer_knows_the_agents_words(tokenizer):
+    assert make_tokenizer(0, MARKS) == make_tokenizer(0, MARKS)
+    rng = rng_of(9)
+    answers = [ask(topic, "testing", rng, Memory()).answer for topic in TOPICS for _ in range(40)]
+    pieces = [len(tokenizer.encode(word.strip(".,!?"))) for text in answers for word in text.split()]
+    assert np.mean(pieces) < 1.1
+    for text in answers:
+        pieced = "".join(tokenizer.piece(token) for token in tokenizer.encode(text))
+        assert pieced.replace("\u2581", " ").strip() == text
+        assert not {MARKS.padding, MARKS.end_of_padding} & set(tokenizer.encode(text))
+
+
+def test_words_stand_where_they_are_said(tokenizer):
+    words = (Word("Five", 0.17, 0.3), Word("plus", 0.18, 0.5), Word("two.", 1.0, 1.2))
+    stream = aligned(words, 16, FRAME, tokenizer, MARKS)
+    five, plus, two, mark = (tokenizer.encode(text) for text in ("Five", "plus", "two", "."))
+    assert len(five) == len(plus) == len(two) == 1
+    wanted = np.full(16, MARKS.padding)
+    wanted[1] = wanted[11] = MARKS.end_of_padding
+    wanted[[2, 3, 12]] = [*five, *plus, *two]
+    wanted[13] = tokenizer.encode("two.")[1]
+    assert np.array_equal(stream, wanted)
+    assert mark
+
+
+def test_words_at_the_edges(tokenizer):
+    first = aligned((Word("Five", 0.0, 0.1),), 3, FRAME, tokenizer, MARKS)
+    assert first.tolist() == [*tokenizer.encode("Five"), MARKS.padding, MARKS.padding]
+    last = aligned((Word("two.", 0.17, 0.2), Word("more", 0.19, 0.2)), 3, FRAME, tokenizer, MARKS)
+    assert last.tolist() == [MARKS.padding, MARKS.end_of_padding, tokenizer.encode("two")[0]]
+
+
+def test_tokens_of_a_dialogue(tokenizer):
+    codec = duplex.load_codec("tiny")
+    speech, words = said(SPEAKER, "Hello there.", rng_of())
+    silence = np.zeros_like(speech)
+    made = Dialogue(name="x", sample_rate=RATE, user=silence, agent=speech, agent_words=tuple(words))
+    tokens = tokenize(made, codec, codec.encode, tokenizer, MARKS)
+    assert np.array_equal(tokens.agent, codec.encode(speech))
+    assert np.array_equal(tokens.user, codec.encode(silence))
+    frames = -(-len(speech) // 1920)
+    assert tokens.text.shape == tokens.user_text.shape == (frames,)
+    assert set(tokens.user_text) == {MARKS.padding}
+    assert (
+        "".join(tokenizer.piece(int(token)) for token in tokens.text if token > MARKS.padding)
+        == "\u2581Hello\u2581there."
+    )
+
+
+def test_what_is_said_again_is_encoded_once():
+    codec = duplex.load_codec("tiny")
+    encoded: list[int] = []
+
+    class Counting:
+        spec = codec.spec
+
+        def encode(self, pcm):
+            encoded.append(len(pcm))
+            return codec.encode(pcm)
+
+    phrase, other = (harmonics(seconds, seed=seed) for seed, seconds in enumerate((0.8, 1.1)))
+    channel = np.zeros(20 * RATE, np.float32)
+    for at, sound in ((3.2, phrase), (8.0, other), (14.4, phrase)):
+        channel[round(at * RATE) : round(at * RATE) + len(sound)] = sound
+    encode = RepeatEncoder(Counting())
+    encoded.clear()
+    assert (encode(channel) == codec.encode(channel)).mean() > 0.97
+    assert len(encoded) == 2, "two different things were said"
+    without_silence = np.resize(np.concatenate([phrase, other]), 3 * RATE)
+    assert np.array_equal(encode(without_silence), codec.encode(without_silence))
+
+
+ORIGIN = Origin(codec="c", tokenizer="t", codebooks=2, vocabulary=8, text_vocabulary=10, frame_rate=12.5, marks=MARKS)
+
+
+def some_tokens(frames, seed=0):
+    rng = rng_of(seed)
+    rows = [rng.integers(0, 8, size) for size in (frames, (2, frames), (2, frames), frames)]
+    return DialogueTokens(text=rows[0], agent=rows[1], user=rows[2], user_text=rows[3])
+
+
+def test_shards_come_back(tmp_path):
+    path, written = tmp_path / "a.safetensors", [some_tokens(5), some_tokens(9, seed=1)]
+    write_dialogues(path, written, ORIGIN)
+    read, origin = read_dialogues(path)
+    assert origin == ORIGIN
+    assert [tokens.shape for tokens in read] == [(6, 5), (6, 9)]
+    for tokens, was in zip(read, written, strict=True):
+        assert np.array_equal(tokens, np.vstack([was.text, was.agent, was.user, was.user_text]))
+
+
+def test_shards_that_are_none(tmp_path):
+    path = tmp_path / "a.safetensors"
+    for content in (b"", b"nonsense", b"\0" * 100):
+        path.write_bytes(content)
+        with pytest.raises(CorpusError, match=r"not a readable file of dialogues .*duplex train dialogues"):
+            read_dialogues(path)
+    write_dialogues(path, [some_tokens(5)], attrs.evolve(ORIGIN, codebooks=3))
+    with pytest.raises(CorpusError, match=r"holds int16 \[6, 5\], not int16 of 8 rows"):
+        read_dialogues(path)
+
+
+def test_orders(tmp_path):
+    orders = plan_dialogues(tmp_path / "data", scale=0.02)
+    assert len(orders) == 3
+    assert len({order.path for order in orders}) == len({order.seed for order in orders}) == 3
+    assert (tmp_path / "data" / TOKENIZER).exists()
+    assert plan_dialogues(tmp_path / "data", scale=0.02) == orders
+    assert plan_dialogues(tmp_path / "data", scale=0.02, seed=1) != orders
+    unseen = {voice.name for voice in UNSEEN}
+    assert not {voice.name for order in orders for voice in order.source.cast} & unseen
+    assert {voice.name for voice in orders[0].source.cast} == {voice.name for voice in CAST if voice.role == "user"}
+    for scale in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="give a number above 0"):
+            plan_dialogues(tmp_path / "data", scale=scale)
+
+
+def test_the_tokenizer_of_a_model(tmp_path):
+    plan_dialogues(tmp_path / "data", tokenizer="tiny")
+    assert (tmp_path / "data" / TOKENIZER).read_bytes() == resolve("tiny").tokenizer.read_bytes()
+    plan_dialogues(tmp_path / "anew", seed=1)
+    with pytest.raises(UsageError, match="another tokenizer than that of 'tiny'; choose a new folder"):
+        plan_dialogues(tmp_path / "anew", tokenizer="tiny")
+
+
+def test_an_order_is_made(tmp_path):
+    order = plan_dialogues(tmp_path, scale=1e-4)[0]
+    order = attrs.evolve(order, source=Performed(cast=(SPEAKER,)), seconds=5.0)
+    order.make()
+    dialogues, origin = read_dialogues(order.path)
+    assert len(dialogues) == 1
+    assert origin.tokenizer == fingerprint(tmp_path / TOKENIZER)
+    assert origin.codebooks == 8
+    assert dialogues[0].shape[0] == 18
+    first = order.path.read_bytes()
+    order.make()
+    assert order.path.read_bytes() == first
+
+
+def test_what_orders_need(tmp_path, monkeypatch):
+    from duplex.training.data import build  # noqa: PLC0415
+
+    orders = plan_dialogues(tmp_path / "data", scale=1e-4)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match="apt-get install"):
+        build(orders)
+
+
+def some_recording(folder, chunks, name="talk"):
+    """Write a stereo recording and its words; return its path."""
+    folder.mkdir(exist_ok=True)
+    tone = 0.1 * np.sin(np.arange(2 * RATE) / 20).astype(np.float32)
+    path = folder / f"{name}.wav"
+    with WavWriter(path, sample_rate=RATE, channels=2) as file:
+        file.write(np.stack([tone, tone[::-1] / 2], axis=1))
+    if chunks is not None:
+        path.with_suffix(".json").write_text(json.dumps({"chunks": chunks}))
+    return path
+
+
+def test_recorded_dialogues(tmp_path, tokenizer):
+    path = some_recording(tmp_path / "talks", [{"text": " Hello", "timestamp": [0.5, 0.9]}])
+    made = read_dialogue(path)
+    assert made.agent_words == (Word("Hello", 0.5, 0.9),)
+    assert level_dbfs(made.user) == pytest.approx(level_dbfs(made.agent) + 6, abs=0.1)
+    (order,) = dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
+    order.make()
+    (tokens,), _ = read_dialogues(order.path)
+    assert tokens.shape == (18, 25)
+    assert tokens[0, 6] == tokenizer.encode("Hello")[0]
+    assert set(tokens[-1]) == {UNGENERATED}  # nobody has written down what the user says
+
+
+@pytest.mark.parametrize(
+    ("chunks", "words"),
+    [
+        (None, r"talk\.json is missing; write the agent's words there"),
+        ([{"text": "Hello"}], "is no word with its times"),
+        ([{"text": "Hello", "timestamp": None}], "is no word with its times"),
+        ([{"text": "Hello", "timestamp": [1, None]}], "is no word with its times"),
+        (["Hello"], "is no word with its times"),
+        (7, r"talk\.json has no words"),
+        ([{"text": "Hello", "timestamp": [7, 8]}], "the word 'Hello' is said from 7"),
+    ],
+)
+def test_recorded_dialogues_that_cannot_be_learnt_from(tmp_path, chunks, words):
+    some_recording(tmp_path / "talks", chunks)
+    with pytest.raises(CorpusError, match=words):
+        dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recording_of_one_channel(tmp_path):
+    path = some_recording(tmp_path / "talks", [])
+    with WavWriter(path, sample_rate=RATE, channels=1) as file:
+        file.write(np.zeros(RATE, np.float32))
+    with pytest.raises(CorpusError, match=r"is mono; a dialogue is stereo"):
+        read_dialogue(path)
+
+
+def test_a_tokenizer_too_large_for_a_shard(tmp_path):
+    with pytest.raises(CorpusError, match="choose a tokenizer with fewer pieces"):
+        write_dialogues(tmp_path / "a.safetensors", [some_tokens(5)], attrs.evolve(ORIGIN, text_vocabulary=40000))
+
+
+def test_no_recorded_dialogues(tmp_path):
+    (tmp_path / "talks").mkdir()
+    with pytest.raises(CorpusError, match="has no recordings"):
+        dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
