@@ -19,12 +19,16 @@ REQUEST_SECONDS = 30.0
 """That a connection may take for its first answer, and from each answer to the next."""
 CLOSE_SECONDS = 12.0
 """That a websocket may take to close; uvicorn waits 10 for the other side's goodbye."""
+GOODBYE_SECONDS = 2.0
+"""That one who was cut off may take to read why."""
 MOST_UNSENT = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
 PIECE = 1 << 12
 """Bytes that are parsed before they are counted: some hundred frames, a few milliseconds."""
 MOST_UNREAD = 1 << 20
 """Bytes that may wait to be sent to one who keeps sending pings."""
+MOST_DISCARDED = 1 << 24
+"""Bytes that one who is cut off may still send: they are read, so that the reason arrives, and thrown away."""
 
 
 class HttpConnection(H11Protocol):
@@ -73,6 +77,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._end = self.loop.call_later(REQUEST_SECONDS, transport.abort)
         self._pace = LeakyBucket(self.loop.time())
         self._cut_off = False
+        self._discarded = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -83,6 +88,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """Take bytes, a piece at a time: whoever floods is cut off before all of a flood has been parsed."""
         for start in range(0, len(data), PIECE):
             if self._cut_off:
+                self._discard(len(data) - start)
                 return
             super().data_received(data[start : start + PIECE])
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
@@ -145,5 +151,13 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.conn.fail(1008, "more comes than anybody can say; send at the pace of a clock")
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
-        self.transport.close()
-        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        # With something unread, closing would reset the connection, and the reason would be lost: so it is read for a
+        # moment, and thrown away.
+        self.transport.resume_reading()
+        self._end = self.loop.call_later(GOODBYE_SECONDS, self.transport.abort)
+
+    def _discard(self, size: int) -> None:
+        """Throw away what comes after the end; of a flood not much."""
+        self._discarded += size
+        if self._discarded > MOST_DISCARDED:
+            self.transport.abort()

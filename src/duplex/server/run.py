@@ -87,7 +87,7 @@ async def serve(
     application = app(model, rules)
     service: Service = application.state.service
     asked = Wakeup()
-    server = _Server(_config(application, where), asked.notify)
+    server = _Server(_config(application, where), asked.notify, started or _nobody)
     # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
     with contextlib.closing(_bound(where)) as bound, threadpool_limits(1, user_api="blas"):
         async with anyio.create_task_group() as tasks:
@@ -103,8 +103,6 @@ async def serve(
 
             tasks.start_soon(stop)
             tasks.start_soon(service.metrics.watch_loop)
-            if started is not None:
-                started(bound.getsockname()[1])
             # Cancelled, uvicorn would leave its connections open: it ends because it is told to.
             with anyio.CancelScope(shield=True):
                 await server.serve(sockets=[bound])
@@ -114,10 +112,17 @@ async def serve(
 class _Server(uvicorn.Server):
     """Uvicorn, which asks instead of stopping at the first signal."""
 
-    def __init__(self, config: uvicorn.Config, asked: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, asked: Callable[[], None], listens: Callable[[int], None]) -> None:
         super().__init__(config)
         self._asked = asked
+        self._listens = listens
         self._signals = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and tell the port: from here on signals are taken."""
+        await super().startup(sockets)
+        for bound in sockets or []:
+            self._listens(bound.getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- uvicorn's signature
         """Take a signal."""
@@ -125,6 +130,10 @@ class _Server(uvicorn.Server):
         self._asked()
         if self._signals > 1:
             self.should_exit = self.force_exit = True
+
+
+def _nobody(_: int) -> None:
+    """Is told the port where nobody asked for it."""
 
 
 def _config(application: Starlette, where: Listening) -> uvicorn.Config:
