@@ -75,9 +75,9 @@ def unquantized(codec: TorchCodec, pcm: Float32) -> Float32:
     for start in range(0, len(pcm), codec.FRAMES_PER_CALL * size):
         piece = torch.from_numpy(pcm[start : start + codec.FRAMES_PER_CALL * size]).to(codec.device)
         filled += len(piece) // size
-        latent = mimi.analyze(piece[None], Call(state, filled=filled))
+        latent = mimi.encode_latents(piece[None], Call(state, filled=filled))
         latent = plain(mimi.quantizer.rvq_first, latent) + plain(mimi.quantizer.rvq_rest, latent)
-        made.append(mimi.synthesize(latent, Call(state, filled=filled))[0].cpu().numpy())
+        made.append(mimi.decode_latents(latent, Call(state, filled=filled))[0].cpu().numpy())
     return np.concatenate(made)
 
 

@@ -26,7 +26,7 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.model import PUBLISHED, TorchFrameModel
-from duplex.backends.torch.prepacking import pack
+from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.quantize import Quantized, quantizable
 from duplex.backends.torch.state import Call, Rows
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
@@ -103,7 +103,7 @@ def load(sessions: int, quantize: Any, *, int8_cache: bool) -> TorchFrameModel:
     lm.transformer.ring.quantized = int8_cache
     lm.prepare()
     mimi.prepare()
-    pack(mimi)
+    prepack(mimi)
     return TorchFrameModel(mimi, lm, sessions=sessions, deterministic=False, fingerprint="random")
 
 

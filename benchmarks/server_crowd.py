@@ -88,7 +88,7 @@ class Caller(asyncio.Protocol):
         if kind == wire.Kind.HANDSHAKE:
             self._transport.write(self._header)
             self._began = time.perf_counter() + self._phase
-            self._loop.call_later(self._phase, self._speak)
+            self._loop.call_later(self._phase, self._decode)
         elif kind == wire.Kind.AUDIO and not message.startswith(b"OpusHead", HEADER):
             now = time.perf_counter()
             # An answer when none is due is one to silence that stood in.
@@ -101,14 +101,14 @@ class Caller(asyncio.Protocol):
                 self._waiting.popleft()
             self._figures["dropped"] += event["dropped"]
 
-    def _speak(self) -> None:
+    def _decode(self) -> None:
         if self._transport.is_closing():
             return
         self._waiting.append(time.perf_counter())
         self._transport.write(self._pages[self._count % len(self._pages)])
         self._count += 1
         # The loop's own clock may count in milliseconds.
-        self._loop.call_later(self._began + self._count * SECONDS - time.perf_counter(), self._speak)
+        self._loop.call_later(self._began + self._count * SECONDS - time.perf_counter(), self._decode)
 
 
 async def crowd(host: str, port: int, sessions: int, seconds: float) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ValueError:  # what stands under its name has no specification: somebody has taken it away
-        return sys.modules[module] is not None
+        return bool(sys.modules[module])
 
 
 def install_command(extra: str = "") -> str:

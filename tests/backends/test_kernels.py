@@ -12,11 +12,12 @@ from torch.nn import functional
 from duplex.backends.shared import noise
 from duplex.backends.torch import kernels
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
-from duplex.backends.torch.linear import Around, linear
+from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.linear import linear
 from duplex.backends.torch.norm import LayerNorm, RmsNorm
 from duplex.backends.torch.quantize import Quantized
 from duplex.backends.torch.quantizer import Codebook
-from duplex.backends.torch.sampling import Counters, _choose, gumbel
+from duplex.backends.torch.sampling import Counters, _sample, gumbel
 from duplex.backends.torch.state import Call, Rows, SlotState, bind
 from duplex.frame_model import ZERO
 
@@ -101,7 +102,7 @@ def test_products_of_few_rows(rows, kind, norm, after):
         norms = norms.to(DEVICE).requires_grad_(requires_grad=False)
         for parameter in norms.parameters():
             parameter.normal_(1, 0.3)
-    around = Around(
+    around = Fusion(
         norm=norms,
         activation=after if after in ("gate", "gelu") else None,
         scale=random(60) if after == "scale" else None,
@@ -122,23 +123,23 @@ def test_products_and_what_is_around_them(rows, kind, dtype, after, monkeypatch)
     weight, x = weight_of(kind, 64, 192), random(rows, 192).to(dtype)
     weight = weight.to(dtype) if isinstance(weight, torch.Tensor) else weight
     norm = RmsNorm(192).to(DEVICE, dtype).requires_grad_(requires_grad=False)
-    around = Around(
+    around = Fusion(
         norm=norm,
         activation="gate" if after == "gate" else None,
         scale=random(64).to(dtype) if after == "scale" else None,
         onto=None if after == "gate" else random(rows, 64).to(dtype),
     )
     again = around if around.onto is None else attrs.evolve(around, onto=around.onto.clone())  # which is used up
-    wanted = linear(x, wide(weight).to(dtype), around=around)
+    wanted = linear(x, wide(weight).to(dtype), fusion=around)
     monkeypatch.setattr(kernels, "apply_to", lambda _: True)
     tolerance = 1e-4 if dtype == torch.float32 else 0.05
-    torch.testing.assert_close(linear(x, weight, around=again), wanted, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(linear(x, weight, fusion=again), wanted, rtol=tolerance, atol=tolerance)
 
 
 def test_numbers_that_are_none_choose_something_that_exists():
     nothing = torch.full((1, 96), float("nan"), device=DEVICE)
     options = torch.tensor([[0.8, 5.0]], device=DEVICE)
-    assert 0 <= int(sampling.choose(nothing, options, random(1, 96), limited=True)) < 96
+    assert 0 <= int(sampling.sample(nothing, options, random(1, 96), limited=True)) < 96
     codebook = Codebook(40, 20).to(DEVICE)
     codebook.prepare()
     found = codebooks.nearest(nothing[:, :20].contiguous(), [codebook.entries], [codebook.offsets])
@@ -153,9 +154,9 @@ def test_choice(vocabulary, limited):
     logits[0, ::3], logits[1] = logits[0, 0], logits[1].abs().neg()
     temperature, depth = [0.0, 1.0, 0.7, 2.0, 1.0, 0.0], [3, 1, 5, 0, 20, 0] if limited else [0] * 6
     options = torch.tensor([temperature, depth], device=DEVICE).T.contiguous()
-    wanted = _choose(logits.cpu(), options.cpu(), 20 if limited else 0, drawn.cpu())
-    assert sampling.choose(logits, options, drawn, limited=limited).tolist() == wanted.tolist()
-    assert sampling.choose(logits, options, None, limited=limited).tolist() == logits.argmax(dim=-1).tolist()
+    wanted = _sample(logits.cpu(), options.cpu(), 20 if limited else 0, drawn.cpu())
+    assert sampling.sample(logits, options, drawn, limited=limited).tolist() == wanted.tolist()
+    assert sampling.sample(logits, options, None, limited=limited).tolist() == logits.argmax(dim=-1).tolist()
 
 
 def test_embeddings():
@@ -223,7 +224,7 @@ def test_attention_over_a_short_past():
     past = torch.full((2, 8, 2, 3, 16), float("nan"), device=DEVICE)
     projected = random(8, 2, 3, 3, 16)
     for step in range(8):
-        found = depth_attention.attend_few(projected[step], past, step)
+        found = depth_attention.attend_depth(projected[step], past, step)
         query, keys, values = projected[: step + 1].permute(2, 1, 3, 0, 4)
         wanted = functional.scaled_dot_product_attention(query[:, :, -1:], keys, values)
         torch.testing.assert_close(found, wanted.flatten(1))

@@ -112,7 +112,7 @@ def choose(logits, rows, step=0):
     counters = sampling.Counters.of([size] * 3, torch.device("cpu"))
     sampler = sampling.Sampler.prepare(tensors, sampling.Sampling.of(rows), torch.full((batch,), step), counters)
     values = torch.from_numpy(logits)
-    return sampler.choose_text(values).tolist(), sampler.choose_audio(values, 1).tolist()
+    return sampler.sample_text(values).tolist(), sampler.sample_audio(values, 1).tolist()
 
 
 def expected_token(logits, temperature, top_k, place):

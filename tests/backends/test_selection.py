@@ -11,7 +11,7 @@ import pytest
 
 import duplex
 from duplex.backends import mlx
-from duplex.backends.selection import choose
+from duplex.backends.selection import select_backend
 from duplex.checkpoints.layout import Layout
 from duplex.checkpoints.sources import open_source
 from duplex.errors import MissingDependencyError, UsageError
@@ -50,17 +50,17 @@ def machine(monkeypatch):
 )
 def test_the_choice(machine, system, processor, installed, device, backend, why):
     machine(system, processor, installed)
-    chosen = choose("auto", device)
+    chosen = select_backend("auto", device)
     assert chosen.backend == backend
     assert re.search(why, chosen.why)
 
 
 def test_what_was_asked_for(machine):
     machine("darwin", "arm64")
-    assert choose("torch", "auto").backend == "torch"
-    assert choose("mlx", "auto").backend == "mlx"
+    assert select_backend("torch", "auto").backend == "torch"
+    assert select_backend("mlx", "auto").backend == "mlx"
     with pytest.raises(UsageError, match="use 'auto', 'torch' or 'mlx'"):
-        choose("jax", "auto")
+        select_backend("jax", "auto")
 
 
 def test_the_choice_is_told(caplog):

@@ -9,8 +9,8 @@ from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.linear import Projection, part
-from duplex.backends.torch.onednn import Packed, packed_below
-from duplex.backends.torch.prepacking import pack
+from duplex.backends.torch.onednn import OneDnnWeight, onednn_weights_of
+from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.state import Call
 
 LARGE = 1024
@@ -20,15 +20,15 @@ LARGE = 1024
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_products(dtype, error, rows):
     weight, x, bias = (torch.randn(shape, dtype=dtype) for shape in ((LARGE, LARGE), (2, rows, LARGE), (LARGE,)))
-    assert Packed.possible(weight)
-    packed, expected = Packed.of(weight), x @ weight.T
+    assert OneDnnWeight.possible(weight)
+    packed, expected = OneDnnWeight.of(weight), x @ weight.T
     assert (packed.multiply(x) - expected).norm() <= error * expected.norm()
     assert (packed.multiply(x, bias) - expected - bias).norm() <= error * expected.norm()
 
 
 def test_what_is_small_is_not_packed():
-    assert not Packed.possible(torch.zeros(64, 64))
-    assert not Packed.possible(torch.zeros(LARGE, LARGE, dtype=torch.float64))
+    assert not OneDnnWeight.possible(torch.zeros(64, 64))
+    assert not OneDnnWeight.possible(torch.zeros(LARGE, LARGE, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("width", [32, LARGE])
@@ -50,7 +50,7 @@ def test_convolutions(make, width):
     """Of torch's own operations, with the past of silence in front."""
     plain = make(width)
     packed = copy.deepcopy(plain)
-    pack(packed)
+    prepack(packed)
     layer = plain.layer[0]
     x = torch.randn(2, 8, plain.channels)
     if isinstance(plain, CausalConv1d):
@@ -69,13 +69,13 @@ def test_stacked_weights(width):
     torch.nn.init.normal_(stacked.in_proj_weight)
     torch.nn.init.normal_(stacked.out_proj.weight)
     packed = copy.deepcopy(stacked)
-    pack(packed)
-    assert len(packed_below(packed)) == (6 if width == LARGE else 0)
+    prepack(packed)
+    assert len(onednn_weights_of(packed)) == (6 if width == LARGE else 0)
     x = torch.randn(2, width)
     for codebook in range(3):
         expected = x @ part(stacked.out_proj.weight, codebook, 3).T
         found = part(packed.out_proj.weight, codebook, 3)
-        found = found.multiply(x) if isinstance(found, Packed) else x @ found.T
+        found = found.multiply(x) if isinstance(found, OneDnnWeight) else x @ found.T
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 
 
@@ -83,6 +83,6 @@ def test_every_kind_is_found():
     module = torch.nn.ModuleList(
         [Projection(LARGE, LARGE), Attention(LARGE, 8), CausalConvTranspose1d(LARGE, LARGE, 4)]
     )
-    pack(module)
-    assert len(packed_below(module)) == 1 + 2 + 1
-    assert not any(isinstance(value, Packed) for value in vars(module[2].layer[0]).values())
+    prepack(module)
+    assert len(onednn_weights_of(module)) == 1 + 2 + 1
+    assert not any(isinstance(value, OneDnnWeight) for value in vars(module[2].layer[0]).values())

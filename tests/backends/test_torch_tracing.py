@@ -73,9 +73,9 @@ def test_without_torchscript(small, opened, monkeypatch):
     expected = held(opened(small.load(sessions=SESSIONS, deterministic=False)))
 
     def fail(*_):
-        raise RuntimeError("cannot be recorded")
+        raise RuntimeError("cannot be traced")
 
-    monkeypatch.setattr(torchscript, "record", fail)
+    monkeypatch.setattr(torchscript, "trace", fail)
     failing = opened(small.load(sessions=SESSIONS, deterministic=False))
     monkeypatch.setattr(torchscript, "AVAILABLE", False)
     gone = opened(small.load(sessions=SESSIONS, deterministic=False))
@@ -98,8 +98,8 @@ def test_the_codec_frame_by_frame(checkpoint_reference, quantize, monkeypatch):
         for turn, stream in enumerate(turns):
             codes[turn].append(stream.encode(voices[turn, frame]))
             said[turn].append(stream.decode(codes[turn][-1]))
-    assert codec.listen.program is not None
-    assert codec.speak.program is not None
+    assert codec.encoder.program is not None
+    assert codec.decoder.program is not None
     monkeypatch.setattr(torchscript, "AVAILABLE", False)
     for turn, voice in enumerate(voices):
         plain = duplex.load_codec(str(checkpoint_reference.folder), device="cpu", quantize=quantize).stream()

@@ -51,7 +51,7 @@ def test_a_signal_keeps_its_size_through_all_layers(shape, seed):
             module.register_forward_hook(lambda _, __, made, name=name: sizes.update({name: rms(made)}))
     pcm = speech()
     with torch.no_grad():
-        latent = mimi.analyze(pcm, Call())
+        latent = mimi.encode_latents(pcm, Call())
         mimi.synthesize(sum(plain(half, latent) for half in mimi.quantizer.children()), Call())
     last = list(sizes)[-1]
     assert last.startswith("decoder.model.")

@@ -1,4 +1,4 @@
-"""Which backend runs a model: as asked, or the one that suits the machine."""
+"""Selection of the backend that runs a model: the one asked for, or the one that suits the machine."""
 
 import platform
 import sys
@@ -10,13 +10,13 @@ from duplex.backends import mlx
 from duplex.errors import MissingDependencyError, UsageError
 from duplex.extras import install_command
 
-__all__ = ["Backend", "Chosen", "choose"]
+__all__ = ["Backend", "Selection", "select_backend"]
 
 Backend = Literal["auto", "torch", "mlx"]
 
 
 @attrs.frozen
-class Chosen:
+class Selection:
     """A backend, and why it is that one. ``mend`` is a command that would make for a better one, or "" ."""
 
     backend: Literal["torch", "mlx"]
@@ -24,7 +24,7 @@ class Chosen:
     mend: str = ""
 
 
-def choose(backend: str, device: str) -> Chosen:
+def select_backend(backend: str, device: str) -> Selection:
     """Choose a backend; none is imported.
 
     ``"auto"`` takes CUDA, which is PyTorch's, then Apple silicon, which is MLX's, then the CPU, by PyTorch. A device
@@ -33,17 +33,17 @@ def choose(backend: str, device: str) -> Chosen:
     :raises UsageError: if there is no such backend
     """
     if backend in {"torch", "mlx"}:
-        return Chosen("mlx" if backend == "mlx" else "torch", "it was asked for")
+        return Selection("mlx" if backend == "mlx" else "torch", "it was asked for")
     if backend != "auto":
         raise UsageError(f"there is no backend {backend!r}; use 'auto', 'torch' or 'mlx'")
     if device != "auto":
-        return Chosen("mlx" if device == "gpu" else "torch", f"it is the one that runs on {device!r}")
+        return Selection("mlx" if device == "gpu" else "torch", f"it is the one that runs on {device!r}")
     if (sys.platform, platform.machine()) != ("darwin", "arm64"):
-        return Chosen("torch", "this is no Apple silicon; PyTorch takes a CUDA device if there is one, else the CPU")
+        return Selection("torch", "this is no Apple silicon; PyTorch takes a CUDA device if there is one, else the CPU")
     try:
         mlx.require()
     except MissingDependencyError as error:
-        return Chosen(
+        return Selection(
             "torch", f"this is Apple silicon, but only PyTorch's CPU can be used: {error}", install_command("mlx")
         )
-    return Chosen("mlx", "this is Apple silicon")
+    return Selection("mlx", "this is Apple silicon")

@@ -19,10 +19,10 @@ __all__ = ["main", "speak_first"]
 def speak_first(choice: dict[str, Any]) -> dict[str, Any]:
     """Load a model and step its first slot until audio comes out; return seconds of each, and bytes."""
     began = time.perf_counter()
-    from duplex.backends.selection import choose  # noqa: PLC0415 -- what is measured
+    from duplex.backends.selection import select_backend  # noqa: PLC0415 -- what is measured
     from duplex.engine.model import load  # noqa: PLC0415
 
-    import_module(f"duplex.backends.{choose(choice['backend'], choice['device']).backend}.model")
+    import_module(f"duplex.backends.{select_backend(choice['backend'], choice['device']).backend}.model")
     torch: Any = import_module("torch")
     imported, before = time.perf_counter(), resident()
     with load(**choice) as model:

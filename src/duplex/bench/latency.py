@@ -84,7 +84,7 @@ async def measure_latency(model: Model, frames: int, way: Way = "memory") -> Lat
     clock, lags = _Clock(), 0
     transport = MemoryTransport(sample_rate=model.spec.sample_rate, realtime=True)
     async with _dialogue(model, transport, way) as dialogue, anyio.create_task_group() as tasks:
-        tasks.start_soon(_speak, transport, model.spec, frames + WARM_UP, clock)
+        tasks.start_soon(_decode, transport, model.spec, frames + WARM_UP, clock)
         tasks.start_soon(_hear, transport, clock)
         with model.engine.observed(clock):
             async for event in dialogue:
@@ -114,7 +114,7 @@ async def _dialogue(model: Model, transport: MemoryTransport, way: Way) -> Async
         tasks.cancel_scope.cancel()
 
 
-async def _speak(transport: MemoryTransport, spec: ModelSpec, frames: int, clock: _Clock) -> None:
+async def _decode(transport: MemoryTransport, spec: ModelSpec, frames: int, clock: _Clock) -> None:
     """Give noise, piece by piece, each when its last sample would have been recorded."""
     began = time.perf_counter()
     size = spec.frame_size // PIECES

@@ -169,9 +169,9 @@ def _gpu() -> Check:
 
 
 def _backend() -> Check:
-    from duplex.backends.selection import choose  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.backends.selection import select_backend  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
-    chosen = choose("auto", "auto")
+    chosen = select_backend("auto", "auto")
     return Check("backend", "ok", f"{chosen.backend}: {chosen.why}", chosen.mend)
 
 

@@ -1,7 +1,7 @@
 """A conversation on a local model: audio in from a transport, events out, the agent's audio back.
 
-Three tasks serve it: one listens (:mod:`duplex.conversation.listening`), one turns the model's results into events, and one plays
-(:mod:`duplex.conversation.playback`).
+Three tasks serve it: one listens (:mod:`duplex.conversation.listening`), one turns the model's results into events, and
+one plays (:mod:`duplex.conversation.playback`).
 """
 
 import secrets

@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import anyio.to_thread
 
 from duplex.arguments import whole
-from duplex.backends.selection import Backend, choose
+from duplex.backends.selection import Backend, select_backend
 from duplex.backends.shared.memory import Memory
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.config import LanguageModelConfig
@@ -242,7 +242,7 @@ def check_choice(
 
 def _backend(name: Backend, device: str, *, tell: bool = False) -> Any:
     """Return the backend's package; ``tell`` logs which it is, and why."""
-    chosen = choose(name, device)
+    chosen = select_backend(name, device)
     if tell:
         logger.info("backend %s: %s", chosen.backend, chosen.why)
     return importlib.import_module(f"duplex.backends.{chosen.backend}")

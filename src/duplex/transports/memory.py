@@ -17,10 +17,11 @@ _PIECE_SECONDS = 0.5
 class MemoryTransport:
     """Delivers audio from memory as the user's, and keeps the agent's.
 
-    With ``pcm`` (anything that :func:`duplex.audio.pcm.as_mono_float32` takes) it delivers that and ends. Without, another
-    task calls :meth:`feed` as audio comes, and :meth:`end`; ``feed`` waits while more than ``max_pending_seconds`` have
-    not been heard. ``sample_rate`` is that of the audio given; it is converted to the one the conversation starts with.
-    ``realtime`` is only what the property tells the conversation: keeping real time's pace is the feeder's business.
+    With ``pcm`` (anything that :func:`duplex.audio.pcm.as_mono_float32` takes) it delivers that and ends. Without,
+    another task calls :meth:`feed` as audio comes, and :meth:`end`; ``feed`` waits while more than
+    ``max_pending_seconds`` have not been heard. ``sample_rate`` is that of the audio given; it is converted to the one
+    the conversation starts with. ``realtime`` is only what the property tells the conversation: keeping real time's
+    pace is the feeder's business.
 
     Everything the agent says stays in ``played``, frame by frame, until the transport is let go: 96 kB for a second at
     24 kHz; with ``keep=False`` nothing does.

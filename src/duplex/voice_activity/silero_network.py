@@ -1,9 +1,8 @@
 """The network of Silero VAD, version 6 (MIT licence), which tells whether 512 samples at 16 kHz are speech.
 
-The published weights, which are in this package as ``silero_vad_16k.safetensors`` (from the package ``silero-vad``, which
-would bring PyTorch along), run in numpy: a window costs less than a tenth of a
-millisecond, and no two conversations share anything but weights. Architecture and sizes are those of the package's
-TorchScript model, with which the tests compare.
+The published weights lie beside this module (the package ``silero-vad`` would bring PyTorch along) and run in numpy: a
+window costs less than a tenth of a millisecond, and no two conversations share anything but weights. Architecture and
+sizes are those of the package's TorchScript model, with which the tests compare.
 """
 
 from collections.abc import Mapping, Sequence

@@ -16,11 +16,11 @@ from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.state import Call, Declared, Streaming
 
-__all__ = ["Attention", "Ring", "Window"]
+__all__ = ["Attention", "AttentionWindow", "RingCache"]
 
 
 @attrs.frozen(eq=False)
-class Window:
+class AttentionWindow:
     """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
 
     call: Call
@@ -65,7 +65,7 @@ class Window:
         return seen[0] if len(seen) == 1 else mx.concatenate(seen)
 
 
-class Ring(Streaming):
+class RingCache(Streaming):
     """The past of one transformer."""
 
     def __init__(
@@ -94,16 +94,16 @@ class Ring(Streaming):
         caches = {f"cache.{index}": layer for index in range(self.layers)}
         return {**caches, "position": Declared((), mx.int32)}
 
-    def window(self, call: Call, positions: int) -> Window:
+    def window(self, call: Call, positions: int) -> AttentionWindow:
         """Open the window of one call of ``positions`` new positions, and count them."""
         capacity = call.rows[0][f"{self.key}.cache.0"].shape[-2]
         assert positions <= capacity - self.context + self.per_frame, "more positions than the ring takes"
-        start = call.recall(f"{self.key}.position")
+        start = call.read(f"{self.key}.position")
         query = start[:, None] + mx.arange(positions, dtype=mx.int32)
         length = min(capacity, (call.filled or capacity) * self.per_frame)
         last = query[:, -1:]
         seen = last - (last - mx.arange(length, dtype=mx.int32)) % capacity
-        window = Window(
+        window = AttentionWindow(
             call,
             self.key,
             query % capacity,
@@ -135,7 +135,7 @@ class Attention(nn.Module):
         self.in_proj = Linear(dim, 3 * dim)
         self.out_proj = Linear(dim, dim)
 
-    def __call__(self, x: mx.array, window: Window, layer: int) -> mx.array:
+    def __call__(self, x: mx.array, window: AttentionWindow, layer: int) -> mx.array:
         """Attend from every position of ``x`` to what its window shows."""
         projected = mx.transpose(shaped(self.in_proj(x), *x.shape[:2], 3, self.heads, -1), (2, 0, 3, 1, 4))
         turned = window.rotate(projected[:2])

@@ -74,11 +74,11 @@ class CausalConv1d(Streaming):
         """Convolve the next ``n * stride`` positions."""
         if self.past:
             x = self._after_past(x, call)
-            call.keep(f"{self.key}.previous", x[:, -self.past :])
-        windows = self._windows(x)
+            call.write(f"{self.key}.previous", x[:, -self.past :])
+        windows = self._im2col(x)
         return windows @ self._matrix if self._bias is None else mx.addmm(self._bias, windows, self._matrix)
 
-    def _windows(self, x: mx.array) -> mx.array:
+    def _im2col(self, x: mx.array) -> mx.array:
         """Return what each output sees, ``[batch, n, kernel * channels]``."""
         if self.kernel == 1:
             return x
@@ -88,11 +88,11 @@ class CausalConv1d(Streaming):
         return mx.concatenate([x[:, tap * apart : tap * apart + count] for tap in range(taps)], axis=-1)
 
     def _after_past(self, x: mx.array, call: Call) -> mx.array:
-        previous = call.recall(f"{self.key}.previous")
+        previous = call.read(f"{self.key}.previous")
         if self.replicate:
-            started = call.recall(f"{self.key}.started")
+            started = call.read(f"{self.key}.started")
             previous = mx.where(started[:, None, None], previous, x[:, :1])
-            call.keep(f"{self.key}.started", mx.ones_like(started))
+            call.write(f"{self.key}.started", mx.ones_like(started))
         return mx.concatenate([previous, x], axis=1)
 
 
@@ -132,8 +132,8 @@ class CausalConvTranspose1d(Streaming):
 
     def __call__(self, x: mx.array, call: Call) -> mx.array:
         """Upsample the next ``n`` positions."""
-        before = mx.concatenate([call.recall(f"{self.key}.previous"), x[:, :-1]], axis=1)
-        call.keep(f"{self.key}.previous", x[:, -1:])
+        before = mx.concatenate([call.read(f"{self.key}.previous"), x[:, :-1]], axis=1)
+        call.write(f"{self.key}.previous", x[:, -1:])
         if self.separate:
             y = x[:, :, None] * self._now + before[:, :, None] * self._before
         else:

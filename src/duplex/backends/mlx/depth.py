@@ -18,7 +18,7 @@ from duplex.frame_model import UNGENERATED
 __all__ = ["DepthTransformer"]
 
 
-Past = list[tuple[mx.array, mx.array]]
+KeyValueCache = list[tuple[mx.array, mx.array]]
 """Keys and values ``[batch, heads, 1, head_dim]`` of the codebooks before, in one layer."""
 
 
@@ -31,7 +31,7 @@ class DepthAttention(nn.Module):
         self.in_proj = Linear(dim, 3 * dim)
         self.out_proj = Linear(dim, dim)
 
-    def __call__(self, x: mx.array, past: Past) -> mx.array:
+    def __call__(self, x: mx.array, past: KeyValueCache) -> mx.array:
         """Attend from one codebook, ``x`` ``[batch, dim]``, to itself and those before, which are ``past``."""
         projected = shaped(self.in_proj(x), x.shape[0], 3, self.heads, 1, -1)
         past.append((projected[:, 1], projected[:, 2]))
@@ -51,7 +51,7 @@ class DepthLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = GatedFeedForward(dim, hidden)
 
-    def __call__(self, x: mx.array, past: Past) -> mx.array:
+    def __call__(self, x: mx.array, past: KeyValueCache) -> mx.array:
         """Transform ``[batch, dim]``."""
         x = x + self.self_attn(self.norm1(x), past)
         return x + self.gating(self.norm2(x))
@@ -72,7 +72,7 @@ class DepthSlice(nn.Module):
         self.transformer = {"layers": layers}
         self.linear_out = Linear(dim, config.card)
 
-    def __call__(self, context: mx.array, previous: mx.array, past: list[Past]) -> mx.array:
+    def __call__(self, context: mx.array, previous: mx.array, past: list[KeyValueCache]) -> mx.array:
         """Return the codebook's logits, float32 ``[batch, audio_vocabulary]``, given the token before it."""
         x = self.linear_in(context) + self.emb(previous)
         for layer, held in zip(self.transformer["layers"], past, strict=True):
@@ -96,12 +96,12 @@ class DepthTransformer(nn.Module):
         ``context`` is ``[batch, dim]``, ``text`` int32 ``[batch]``; where ``known`` int32 ``[batch, agent_streams]``
         is not ``UNGENERATED`` it stands instead of a choice.
         """
-        past: list[Past] = [[] for _ in range(self.config.depformer_num_layers)]
+        past: list[KeyValueCache] = [[] for _ in range(self.config.depformer_num_layers)]
         codes: list[mx.array] = []
         previous = text
         for codebook in range(self.config.agent_streams):
             logits = self.slices[codebook](context, previous, past)
-            previous = sampler.choose_audio(logits, codebook)
+            previous = sampler.sample_audio(logits, codebook)
             if known is not None:
                 previous = mx.where(known[:, codebook] == UNGENERATED, previous, known[:, codebook])
             codes.append(previous)

@@ -1,7 +1,8 @@
 """The language model over text, the agent's and the user's streams: one step a frame (section 3.4 of the paper).
 
-Its state holds, besides the temporal transformer's ring, a ring of delayed tokens (see :mod:`duplex.backends.shared.delays`) and the
-number of steps the stream has had. Its modules are named as in files published for MLX.
+Its state holds, besides the temporal transformer's cache, a ring of delayed tokens (see
+:mod:`duplex.backends.shared.delays`) and the number of steps the stream has had. Its modules are named as in files
+published for MLX.
 """
 
 from pathlib import Path
@@ -94,7 +95,7 @@ class LanguageModel(Streaming):
         chosen = self._generate(context, logits, sampler, known)
         written = mx.broadcast_to(step[:, None], chosen.shape)
         ring = self._write(ring, slice(0, self.agent.stop), written, chosen)
-        call.keep(f"{self.key}.tokens", ring)
+        call.write(f"{self.key}.tokens", ring)
         call.advance(f"{self.key}.step", 1)
         return TimeStep(self._completed(ring, step), logits)
 
@@ -107,7 +108,7 @@ class LanguageModel(Streaming):
 
     def _generate(self, context: mx.array, logits: mx.array, sampler: Sampler, known: mx.array | None) -> mx.array:
         """Return what is chosen, or known, at this step: int32 ``[batch, 1 + agent_streams]``."""
-        text = sampler.choose_text(logits)
+        text = sampler.sample_text(logits)
         if known is not None:
             text = mx.where(known[:, 0] == UNGENERATED, text, known[:, 0])
         if not self.config.agent_streams:
@@ -136,4 +137,4 @@ class LanguageModel(Streaming):
         return mx.take_along_axis(ring, index[..., None], axis=2)[..., 0]
 
     def _own(self, call: Call, name: str) -> mx.array:
-        return call.recall(f"{self.key}.{name}")
+        return call.read(f"{self.key}.{name}")

@@ -23,8 +23,9 @@ from duplex.backends.mlx.prefill import LONGEST_RUN, prefill
 from duplex.backends.mlx.sampling import Plan
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
-from duplex.backends.shared import delays
+from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.slots import Slot, TokenLog
+from duplex.backends.shared.snapshots import Origin
 from duplex.frame_model import ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 
@@ -70,8 +71,7 @@ class MlxFrameModel:
         config = language_model.config
         self.codec = MlxCodec(mimi, device)
         self.deterministic = deterministic
-        self.fingerprint = fingerprint
-        self.numbers = numbers
+        self.origin = Origin("mlx", numbers, fingerprint)
         self.device, self.dtype, self.compiled = device, dtype, compiled
         self.spec = ModelSpec(
             sample_rate=self.codec.spec.sample_rate,
@@ -129,15 +129,21 @@ class MlxFrameModel:
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
-        return snapshot.export(self, slot)
+        return snapshot.export(self.slots[slot], self.state[slot], self.spec, self.origin, self.device)
 
     def restore(self, slot: int, state: SessionState) -> None:
         """Make a slot go on where ``state`` was taken, with its options."""
-        snapshot.restore(self, slot, state)
+        with snapshots.checked(state.metadata, self.origin):
+            exact = self.origin.made(state.metadata)
+            self.open(slot, snapshots.options_of(state.metadata))
+            if not exact:
+                self.prefill(slot, snapshots.known_tokens(state, self.spec))
+            snapshot.restore(self.slots[slot], self.state[slot], state, exact=exact, device=self.device)
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
         """Return each stage of a step on its own."""
-        return stages(self, self._mimi, self._lm, slots)
+        batch = [(self.slots[slot], self.state[slot]) for slot in slots]
+        return stages(self._mimi, self._lm, batch, self.spec, self.device)
 
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""

@@ -1,4 +1,4 @@
-"""Known tokens into a slot of this backend (see :mod:`duplex.backends.shared.prefilling`)."""
+"""Prefill of a slot of this backend (see :mod:`duplex.backends.shared.prefilling`)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ __all__ = ["LONGEST_RUN", "prefill"]
 
 def prefill(lm: LanguageModel, state: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> int:
     """Advance one slot over ``tokens`` int64 ``[streams, n]``; return its new number of frames."""
-    return prefilling.prefill(_Thinker(lm, state, slot), lm.config, slot, tokens)
+    return prefilling.prefill(_Target(lm, state, slot), lm.config, slot, tokens)
 
 
-class _Thinker:
+class _Target:
     def __init__(self, lm: LanguageModel, state: SlotState, slot: Slot) -> None:
         self._lm, self._state, self._slot = lm, state, slot
 
@@ -29,7 +29,7 @@ class _Thinker:
     def push(self, ring: NDArray[np.int64]) -> None:
         self._state[f"{self._lm.key}.tokens"] = from_numpy(ring)
 
-    def think(self, columns: NDArray[np.int64]) -> None:
+    def forward(self, columns: NDArray[np.int64]) -> None:
         count = columns.shape[1]
         call = self._call(count)
         self._lm.temporal(from_numpy(columns)[None], call)

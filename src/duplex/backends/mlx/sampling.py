@@ -1,4 +1,4 @@
-"""Choosing tokens: temperature, top-k and the contract's seeded noise, for every row by its own options.
+"""Token sampling: temperature, top-k and the contract's seeded noise, for every row by its own options.
 
 Nothing here waits for the device: options lie in each slot's state, and what the host must know to leave work out (does
 any row sample at all? how deep is the deepest top-k?) it knows from the options it was given.
@@ -23,7 +23,7 @@ _HALF = 2**23
 
 
 def gumbel(keys: mx.array, step: mx.array, sizes: Sequence[int]) -> list[mx.array]:
-    """Return :func:`duplex.backends.shared.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream of that size.
+    """Return :func:`duplex.backends.shared.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream.
 
     ``keys`` uint32 ``[batch, rounds, 2]`` holds each row's round keys, ``step`` int32 ``[batch]``. All streams are
     drawn in one pass.
@@ -116,19 +116,19 @@ class Sampler:
         drawn = gumbel(held["options.keys"], step, sizes) if plan.sampled else None
         return cls(held["options.text"], held["options.audio"], plan, drawn)
 
-    def choose_text(self, logits: mx.array) -> mx.array:
+    def sample_text(self, logits: mx.array) -> mx.array:
         """Return int32 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``."""
-        return _choose(logits, self.text, self.plan.text_top_k, self._noise(TEXT_STREAM))
+        return _sample(logits, self.text, self.plan.text_top_k, self._noise(TEXT_STREAM))
 
-    def choose_audio(self, logits: mx.array, stream: int) -> mx.array:
+    def sample_audio(self, logits: mx.array, stream: int) -> mx.array:
         """Return int32 ``[batch]`` for codebook ``stream``'s float32 logits ``[batch, audio_vocabulary]``."""
-        return _choose(logits, self.audio, self.plan.audio_top_k, self._noise(1 + stream))
+        return _sample(logits, self.audio, self.plan.audio_top_k, self._noise(1 + stream))
 
     def _noise(self, stream: int) -> mx.array | None:
         return None if self.drawn is None else self.drawn[stream]
 
 
-def _choose(logits: mx.array, options: mx.array, deepest: int, drawn: mx.array | None) -> mx.array:
+def _sample(logits: mx.array, options: mx.array, deepest: int, drawn: mx.array | None) -> mx.array:
     """Choose a token per row. Logits equal to the k-th largest are all kept, so that order cannot matter."""
     if drawn is None:
         return logits.argmax(axis=-1).astype(mx.int32)

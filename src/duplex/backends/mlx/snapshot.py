@@ -1,7 +1,6 @@
-"""A slot's state out and in: every array by name, caches without their empty places, and the token log."""
+"""Export and restoration of a slot: its arrays by name, caches without empty places, and the token log."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
@@ -9,17 +8,11 @@ from numpy.typing import NDArray
 
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
 from duplex.backends.mlx.state import SlotState, exclusive
-from duplex.backends.shared import snapshots
-from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, position_of
-from duplex.errors import StateError
-from duplex.frame_model import SessionState
-
-if TYPE_CHECKING:
-    from duplex.backends.mlx.model import MlxFrameModel
+from duplex.backends.shared.slots import Slot
+from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, Origin, describe, position_of, take_log
+from duplex.frame_model import ModelSpec, SessionState
 
 __all__ = ["export", "restore"]
-
-_BACKEND = "mlx"
 
 
 class _Tensors(Mapping[str, NDArray[np.generic]]):
@@ -47,45 +40,25 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
         return len(self._state) + len(self._known)
 
 
-def export(model: "MlxFrameModel", slot: int) -> SessionState:
-    """Return the state of a slot; its arrays are copied when they are read."""
-    held = model.slots[slot]
-    metadata = snapshots.describe(
-        held, model.spec, backend=_BACKEND, dtype=model.numbers, fingerprint=model.fingerprint
-    )
-    known: dict[str, NDArray[np.generic]] = {LOG: held.log.columns, AHEAD: held.ahead[1]}
-    return SessionState(metadata=metadata, tensors=_Tensors(dict(model.state[slot]), known, model.device))
+def export(slot: Slot, arrays: SlotState, spec: ModelSpec, origin: Origin, device: mx.Device) -> SessionState:
+    """Return the state of a slot, whose arrays are ``arrays``; they are copied when they are read."""
+    known: dict[str, NDArray[np.generic]] = {LOG: slot.log.columns, AHEAD: slot.ahead[1]}
+    return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(dict(arrays), known, device))
 
 
-def restore(model: "MlxFrameModel", slot: int, state: SessionState) -> None:
-    """Put a state into a slot.
+def restore(slot: Slot, arrays: SlotState, state: SessionState, *, exact: bool, device: mx.Device) -> None:
+    """Put a state into a slot that has been opened, or, unless ``exact``, prefilled: then only the codec's part.
 
-    :raises StateError: if it belongs to another checkpoint or is damaged
+    :raises ValueError: if an array has another shape
     """
-    snapshots.check(state.metadata, model.fingerprint)
-    try:
-        _restore(model, slot, state)
-    except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
-        raise StateError(f"the state is damaged ({error}); export it anew") from error
-
-
-def _restore(model: "MlxFrameModel", slot: int, state: SessionState) -> None:
-    metadata = state.metadata
-    exact = metadata["backend"] == _BACKEND and metadata["dtype"] == model.numbers
-    model.open(slot, snapshots.options_of(metadata))
-    if not exact:
-        model.prefill(slot, snapshots.known_tokens(state, model.spec))
-    own = model.state[slot]
-    with exclusive(model.device):
-        for name, array in own.items():
+    with exclusive(device):
+        for name, array in arrays.items():
             if exact or not name.startswith(LANGUAGE_MODEL):
-                own[name] = _taken(array, name, state.tensors)
-        evaluate(own)
-    model.slots[slot].ahead = int(metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
+                arrays[name] = _taken(array, name, state.tensors)
+        evaluate(arrays)
+    slot.ahead = int(state.metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
     if exact:
-        for column in state.tensors[LOG]:
-            model.slots[slot].log.append(column.astype(np.int64))
-        model.slots[slot].frames = int(metadata["frames"])
+        take_log(slot, state)
 
 
 def _taken(array: mx.array, name: str, saved: Mapping[str, NDArray[np.generic]]) -> mx.array:

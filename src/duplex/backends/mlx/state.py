@@ -82,13 +82,13 @@ class Call:
     rows: Sequence[SlotState]
     filled: int | None = None
 
-    def recall(self, name: str) -> mx.array:
+    def read(self, name: str) -> mx.array:
         """Return a state array of every row, ``[batch, ...]``."""
         if len(self.rows) == 1:
             return self.rows[0][name][None]
         return mx.stack([row[name] for row in self.rows])
 
-    def keep(self, name: str, value: mx.array) -> None:
+    def write(self, name: str, value: mx.array) -> None:
         """Remember ``value`` ``[batch, ...]``."""
         for index, row in enumerate(self.rows):
             row[name] = value[index]

@@ -3,7 +3,7 @@
 import mlx.core as mx
 from mlx import nn
 
-from duplex.backends.mlx.attention import Attention, Ring, Window
+from duplex.backends.mlx.attention import Attention, AttentionWindow, RingCache
 from duplex.backends.mlx.linear import Linear, gelu, silu
 from duplex.backends.mlx.state import Call
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
@@ -64,7 +64,7 @@ class MimiLayer(nn.Module):
         self.linear2 = Linear(hidden, dim)
         self.layer_scale_2 = LayerScale(dim)
 
-    def __call__(self, x: mx.array, window: Window, index: int) -> mx.array:
+    def __call__(self, x: mx.array, window: AttentionWindow, index: int) -> mx.array:
         """Transform ``[batch, positions, dim]``."""
         x = x + self.layer_scale_1(self.self_attn(self.norm1(x), window, index))
         return x + self.layer_scale_2(self.linear2(gelu(self.linear1(self.norm2(x)))))
@@ -78,7 +78,7 @@ class MimiTransformer(nn.Module):
         shape = config.transformer
         layers = [MimiLayer(shape.d_model, shape.num_heads, shape.dim_feedforward) for _ in range(shape.num_layers)]
         self.transformer = {"layers": layers}
-        self.ring = Ring(
+        self.ring = RingCache(
             layers=shape.num_layers,
             heads=shape.num_heads,
             head_dim=shape.d_model // shape.num_heads,
@@ -105,7 +105,7 @@ class TemporalLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = GatedFeedForward(dim, hidden)
 
-    def __call__(self, x: mx.array, window: Window, index: int) -> mx.array:
+    def __call__(self, x: mx.array, window: AttentionWindow, index: int) -> mx.array:
         """Transform ``[batch, positions, dim]``."""
         x = x + self.self_attn(self.norm1(x), window, index)
         return x + self.gating(self.norm2(x))
@@ -119,7 +119,7 @@ class TemporalTransformer(nn.Module):
         self.layers = [
             TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)
         ]
-        self.ring = Ring(
+        self.ring = RingCache(
             layers=config.num_layers,
             heads=config.num_heads,
             head_dim=config.dim // config.num_heads,

@@ -1,7 +1,8 @@
 """Weights from published safetensors files into modules: checked, converted or quantized one tensor at a time.
 
-Files of torch's layout and of MLX's are read, the latter also quantized (see :mod:`duplex.checkpoints.weight_names`). Nothing is
-read from a file before its tensor's turn has come, so no second copy of the model is ever in memory.
+Files of torch's layout and of MLX's are read, the latter also quantized (see
+:mod:`duplex.checkpoints.weight_names`). Nothing is read from a file before its tensor's turn has come, so no second
+copy of the model is ever in memory.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""How much memory a model takes, and whether that is there: told before anything is loaded."""
+"""Memory that a model takes, and a check that it is there, before anything is loaded."""
 
 from collections.abc import Iterable
 

@@ -1,8 +1,8 @@
-"""Known tokens into a slot, the same for every backend: prompts, and sessions rebuilt from their token log.
+"""Prefill of a slot with known tokens: prompts, and sessions rebuilt from their token log.
 
 Where everything that a run of steps would generate is known, the temporal transformer takes the run in one call and
 nothing is sampled; a step with something left to choose is an ordinary one. The bookkeeping of delays is done here, on
-a copy of the slot's token ring; what computes is the backend's :class:`Thinker`.
+a copy of the slot's token ring; what computes is the backend's :class:`PrefillTarget`.
 """
 
 from typing import Protocol
@@ -15,7 +15,7 @@ from duplex.backends.shared.slots import Slot
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 
-__all__ = ["LONGEST_RUN", "Thinker", "prefill"]
+__all__ = ["LONGEST_RUN", "PrefillTarget", "prefill"]
 
 LONGEST_RUN = 32
 """Columns that go through the temporal transformer in one call; its ring has room for them."""
@@ -23,7 +23,7 @@ LONGEST_RUN = 32
 Int64 = NDArray[np.int64]
 
 
-class Thinker(Protocol):
+class PrefillTarget(Protocol):
     """One slot of a backend's language model."""
 
     def fetch(self) -> Int64:
@@ -34,7 +34,7 @@ class Thinker(Protocol):
         """Replace the slot's ring."""
         ...
 
-    def think(self, columns: Int64) -> None:
+    def forward(self, columns: Int64) -> None:
         """Run the temporal transformer over delayed tokens ``[streams, n]``, and count ``n`` steps."""
         ...
 
@@ -47,14 +47,14 @@ class Thinker(Protocol):
         ...
 
 
-def prefill(thinker: Thinker, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> int:
+def prefill(target: PrefillTarget, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> int:
     """Advance one slot over ``tokens`` int64 ``[streams, n]``; return its new number of frames."""
-    return _Prefill(thinker, config, slot, tokens).run()
+    return _Prefill(target, config, slot, tokens).run()
 
 
 class _Prefill:
-    def __init__(self, thinker: Thinker, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> None:
-        self.thinker, self.slot, self.tokens = thinker, slot, tokens
+    def __init__(self, target: PrefillTarget, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> None:
+        self.target, self.slot, self.tokens = target, slot, tokens
         self.start = slot.frames
         self.generated = slice(0, 1 + config.agent_streams)
         self.user = slice(1 + config.agent_streams, len(config.delays))
@@ -62,7 +62,7 @@ class _Prefill:
         self.delays = np.array(config.delays)
         self.shifted = self._with_ahead(delay_rules.delayed(tokens, config.delays))
         self.ring_length = delay_rules.ring_length(config.delays)
-        self.ring = thinker.fetch()
+        self.ring = target.fetch()
         self.initial = np.array([config.text_card] + [config.card] * (len(config.delays) - 1))
         self.waiting: list[Int64] = []
 
@@ -80,7 +80,7 @@ class _Prefill:
             self._log(self.start + column)
         for ahead in range(max(*self.delays.tolist(), 1)):
             self._put(self.heard + ahead)
-        self.thinker.push(self.ring)
+        self.target.push(self.ring)
         self.slot.ahead = self.start + self.heard + 1, self.shifted[:, self.heard + 1 :]
         return self.start + self.heard
 
@@ -114,14 +114,14 @@ class _Prefill:
     def _flush(self) -> None:
         """Run the temporal transformer over the columns that wait, and count their steps."""
         if self.waiting:
-            self.thinker.think(np.stack(self.waiting, axis=1))
+            self.target.forward(np.stack(self.waiting, axis=1))
             self.waiting.clear()
 
     def _step(self, column: int, known: Int64) -> None:
         """Run one ordinary step, whose choices stand where nothing is known."""
-        self.thinker.push(self.ring)
-        self.thinker.step(self.tokens[self.user, column].copy(), known.copy())
-        self.ring = self.thinker.fetch()
+        self.target.push(self.ring)
+        self.target.step(self.tokens[self.user, column].copy(), known.copy())
+        self.ring = self.target.fetch()
 
     def _log(self, frame: int) -> None:
         time = delay_rules.time_step_of(frame, tuple(self.delays.tolist()))

@@ -1,4 +1,4 @@
-"""What the host knows of a slot without asking the device; the same for every backend."""
+"""The state of a slot that the host keeps: options, counters, and the token log."""
 
 import attrs
 import numpy as np

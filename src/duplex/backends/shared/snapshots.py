@@ -1,4 +1,4 @@
-"""What an exported slot looks like, the same for every backend.
+"""The format of an exported slot.
 
 A state holds a backend's tensors under names of its own, a prefix for the codec's and :data:`LANGUAGE_MODEL` for the
 rest; a ring of past positions (:data:`CACHE` in its name) without its empty places, oldest first; and the session's
@@ -6,7 +6,8 @@ token log, from which any backend rebuilds what it cannot take over.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 
 import attrs
 import numpy as np
@@ -17,7 +18,19 @@ from duplex.errors import StateError
 from duplex.frame_model import UNGENERATED, ModelSpec, SessionState
 from duplex.options import SessionOptions
 
-__all__ = ["AHEAD", "CACHE", "LANGUAGE_MODEL", "LOG", "check", "describe", "known_tokens", "options_of", "position_of"]
+__all__ = [
+    "AHEAD",
+    "CACHE",
+    "LANGUAGE_MODEL",
+    "LOG",
+    "Origin",
+    "checked",
+    "describe",
+    "known_tokens",
+    "options_of",
+    "position_of",
+    "take_log",
+]
 
 VERSION = "1"
 CACHE = ".cache."
@@ -26,13 +39,28 @@ AHEAD = "ahead"
 LANGUAGE_MODEL = "lm."
 
 
-def describe(slot: Slot, spec: ModelSpec, *, backend: str, dtype: str, fingerprint: str) -> dict[str, str]:
+@attrs.frozen
+class Origin:
+    """What computed a state: another takes over only what does not depend on it."""
+
+    backend: str
+    numbers: str
+    """The dtypes of weights and cache, in words."""
+    fingerprint: str
+    """Of the checkpoint."""
+
+    def made(self, metadata: Mapping[str, str]) -> bool:
+        """Return whether a state comes from the same backend and dtypes: then all of its tensors can be taken over."""
+        return (metadata["backend"], metadata["dtype"]) == (self.backend, self.numbers)
+
+
+def describe(slot: Slot, spec: ModelSpec, origin: Origin) -> dict[str, str]:
     """Return the metadata of a slot's state."""
     return {
         "version": VERSION,
-        "backend": backend,
-        "dtype": dtype,
-        "fingerprint": fingerprint,
+        "backend": origin.backend,
+        "dtype": origin.numbers,
+        "fingerprint": origin.fingerprint,
         "options": json.dumps(attrs.asdict(slot.options)),
         "frames": str(slot.frames),
         "spec": json.dumps(attrs.asdict(spec)),
@@ -40,11 +68,20 @@ def describe(slot: Slot, spec: ModelSpec, *, backend: str, dtype: str, fingerpri
     }
 
 
-def check(metadata: Mapping[str, str], fingerprint: str) -> None:
-    """Check that a state is of this format, and of the checkpoint with this fingerprint.
+@contextmanager
+def checked(metadata: Mapping[str, str], origin: Origin) -> Generator[None]:
+    """Check that a state is of this format and checkpoint; what fails to be read in the block is damage.
 
-    :raises StateError: if it is not
+    :raises StateError: if it is of another, or damaged
     """
+    _check(metadata, origin.fingerprint)
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError, OverflowError) as error:
+        raise StateError(f"the state is damaged ({error}); export it anew") from error
+
+
+def _check(metadata: Mapping[str, str], fingerprint: str) -> None:
     if metadata.get("version") != VERSION:
         raise StateError(
             f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew"
@@ -77,3 +114,10 @@ def known_tokens(state: SessionState, spec: ModelSpec) -> NDArray[np.int64]:
 def position_of(cache: str) -> str:
     """Return the name of the tensor that counts a cache's positions."""
     return cache.partition(CACHE)[0] + ".position"
+
+
+def take_log(slot: Slot, state: SessionState) -> None:
+    """Make a slot's token log and count of frames those of a state."""
+    for column in state.tensors[LOG]:
+        slot.log.append(column.astype(np.int64))
+    slot.frames = int(state.metadata["frames"])

@@ -1,12 +1,12 @@
-"""Memory that has been freed, and that the C library keeps for later: after loading it is as large as the model."""
+"""Trimming of the C allocator: after loading it keeps as much freed memory as the model is large."""
 
 import contextlib
 import ctypes
 
-__all__ = ["give_back"]
+__all__ = ["trim"]
 
 
-def give_back() -> None:
+def trim() -> None:
     """Return it to the system, where the C library can."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
-from duplex.backends.torch.kv_cache import Past, visible
-from duplex.backends.torch.linear import Around, Projection, linear
+from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.kv_cache import KeyValueCache, visible
+from duplex.backends.torch.linear import Projection, linear
 from duplex.backends.torch.norm import Norm
 from duplex.backends.torch.state import Call, Declared, Streaming
 
-__all__ = ["Attention", "Ring", "Window"]
+__all__ = ["Attention", "AttentionWindow", "RingCache"]
 
 
-class Window(Protocol):
+class AttentionWindow(Protocol):
     """What all layers of a transformer share in one call: where to write, what to see, how to rotate."""
 
     def attend(self, layer: int, projected: Tensor) -> Tensor:
@@ -38,10 +39,10 @@ class Window(Protocol):
 
 
 @attrs.frozen(eq=False)
-class MaskedWindow:
+class MaskedAttention:
     """Any number of new positions, with or without a past: what is seen is told by a mask."""
 
-    past: Past | None
+    past: KeyValueCache | None
     runs: Tensor
     """The ring's slots that the batch is, int64 ``[runs, 2]``."""
     index: Tensor
@@ -52,7 +53,7 @@ class MaskedWindow:
     """Complex numbers of size one, ``[batch, 1, positions, head_dim // 2]``."""
 
     def attend(self, layer: int, projected: Tensor) -> Tensor:
-        """See :meth:`Window.attend`."""
+        """See :meth:`AttentionWindow.attend`."""
         projected = projected.permute(2, 0, 3, 1, 4)
         query, keys = self._rotate(projected[:2])
         return self._seen(layer, query, keys, projected[2]).transpose(1, 2).flatten(-2)
@@ -69,10 +70,10 @@ class MaskedWindow:
 
 
 @attrs.frozen(eq=False)
-class FusedWindow:
+class FusedAttention:
     """One frame of every row on CUDA: kernels find the rows' slots and positions on the device."""
 
-    past: Past
+    past: KeyValueCache
     slots: Tensor
     """int64 ``[batch]``"""
     position: Tensor
@@ -84,7 +85,7 @@ class FusedWindow:
     context: int
 
     def attend(self, layer: int, projected: Tensor) -> Tensor:
-        """See :meth:`Window.attend`."""
+        """See :meth:`AttentionWindow.attend`."""
         from duplex.backends.torch.kernels.attention import attend  # noqa: PLC0415 -- needs Triton
 
         cache, scale = self.past.cache[layer], self.past.scale[layer] if self.past.scale else None
@@ -92,7 +93,7 @@ class FusedWindow:
         return attend(projected, self.rotation, *place, self.arrived, context=self.context)
 
 
-class Ring(Streaming):
+class RingCache(Streaming):
     """The past of one transformer."""
 
     quantized = False
@@ -127,13 +128,13 @@ class Ring(Streaming):
             caches |= {f"cache.scale.{index}": scale for index in range(self.layers)}
         return {**caches, "position": Declared((), torch.int64)}
 
-    def window(self, call: Call, batch: int, positions: int, device: torch.device) -> Window:
+    def window(self, call: Call, batch: int, positions: int, device: torch.device) -> AttentionWindow:
         """Open the window of one call of ``positions`` new positions, and count them."""
         if call.state is not None and positions == self.per_frame and self.fits_kernels:
             position = call.state.tensors[f"{self.key}.position"]
             if kernels.apply_to(position):
                 return self._fused(self._past(call.state.tensors), position, call.slots(batch, device))
-        start = call.recall(f"{self.key}.position")
+        start = call.read(f"{self.key}.position")
         past = None
         if start is None:
             start = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -143,25 +144,25 @@ class Ring(Streaming):
         call.advance(f"{self.key}.position", positions)
         return window
 
-    def _past(self, tensors: dict[str, Tensor]) -> Past:
+    def _past(self, tensors: dict[str, Tensor]) -> KeyValueCache:
         names = [f"{self.key}.cache.{index}" for index in range(self.layers)]
         scales = [f"{self.key}.cache.scale.{index}" for index in range(self.layers)]
         scale = [tensors[name] for name in scales] if self.quantized else None
-        return Past([tensors[name] for name in names], scale)
+        return KeyValueCache([tensors[name] for name in names], scale)
 
     @property
     def fits_kernels(self) -> bool:
         """Whether kernels can work on vectors of this size."""
         return self.head_dim.bit_count() == 1
 
-    def _fused(self, past: Past, position: Tensor, slots: Tensor) -> Window:
+    def _fused(self, past: KeyValueCache, position: Tensor, slots: Tensor) -> AttentionWindow:
         from duplex.backends.torch.kernels.rope import advance  # noqa: PLC0415 -- needs Triton
 
         frequencies = _frequencies(*self.exponents, slots.device)
         begin, rotation, zeros = advance(position, slots, frequencies, self.per_frame, self.heads)
-        return FusedWindow(past, slots, begin, rotation, zeros, self.context)
+        return FusedAttention(past, slots, begin, rotation, zeros, self.context)
 
-    def _masked(self, past: Past | None, call: Call, query: Tensor) -> Window:
+    def _masked(self, past: KeyValueCache | None, call: Call, query: Tensor) -> AttentionWindow:
         batch, positions = query.shape
         capacity, filled = positions, torch.ones((), dtype=torch.int64) * positions
         if past is not None:
@@ -171,7 +172,7 @@ class Ring(Streaming):
         mask = visible(query, filled, capacity, self.per_frame, self.context)
         runs = torch.tensor([[0, batch]]) if call.rows is None else call.rows.runs
         assert runs is not None, "only kernels can do without"
-        return MaskedWindow(past, runs, query % capacity, mask[:, None], self._rotation(query))
+        return MaskedAttention(past, runs, query % capacity, mask[:, None], self._rotation(query))
 
     def _rotation(self, query: Tensor) -> Tensor:
         angle = query.float()[:, None, :, None] * _frequencies(*self.exponents, query.device)
@@ -187,11 +188,13 @@ class Attention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.out_proj = Projection(dim, dim)
 
-    def forward(self, x: Tensor, window: Window, layer: int, norm: Norm, scale: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, window: AttentionWindow, layer: int, norm: Norm, scale: Tensor | None = None
+    ) -> Tensor:
         """Add to ``x`` ``[batch, positions, dim]``, used up, what its normed positions see, times ``scale``."""
-        projected = linear(x, self.in_proj_weight, around=Around(norm=norm))
+        projected = linear(x, self.in_proj_weight, fusion=Fusion(norm=norm))
         seen = window.attend(layer, projected.view(x.shape[0], x.shape[1], 3, self.heads, -1))
-        return self.out_proj(seen, Around(scale=scale, onto=x))
+        return self.out_proj(seen, Fusion(scale=scale, onto=x))
 
 
 @functools.cache

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from duplex.audio.pcm import as_mono_float32
 from duplex.backends.torch.mimi import Mimi
-from duplex.backends.torch.onednn import packed_below
-from duplex.backends.torch.prepacking import pack
+from duplex.backends.torch.onednn import onednn_weights_of
+from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.state import Call, SlotState, bind
-from duplex.backends.torch.tracing import Recorded
+from duplex.backends.torch.tracing import Traced
 from duplex.backends.torch.weights import load_weights
 from duplex.checkpoints.config import MimiConfig
 from duplex.codec import CodecSpec
@@ -37,7 +37,7 @@ def load_mimi(
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
     mimi = read_mimi(config, path, codebooks, device, quantize)
-    pack(mimi)
+    prepack(mimi)
     return mimi
 
 
@@ -75,9 +75,9 @@ class TorchCodec:
         )
         self.one_core = mimi.size < self.SMALL
         self.device = mimi.quantizer.rvq_first.input_proj.weight.device
-        packed = packed_below(mimi)
-        self.listen = Recorded(functools.partial(_listen, mimi), packed)
-        self.speak = Recorded(functools.partial(_speak, mimi), packed)
+        packed = onednn_weights_of(mimi)
+        self.encoder = Traced(functools.partial(_encode, mimi), packed)
+        self.decoder = Traced(functools.partial(_decode, mimi), packed)
 
     def encode(self, pcm: NDArray[np.float32]) -> NDArray[np.int64]:
         """Encode a whole recording, float32 ``[samples]``, to int64 codes ``[codebooks, frames]``."""
@@ -115,7 +115,7 @@ class TorchCodecStream:
         for start in range(0, len(pcm), self._chunk * size):
             piece = torch.tensor(pcm[start : start + self._chunk * size], device=self._device)
             self._encoded += len(piece) // size
-            encoded = self._run(self._codec.listen, piece, self._encoded, live=len(pcm) == size)
+            encoded = self._run(self._codec.encoder, piece, self._encoded, live=len(pcm) == size)
             codes.append(encoded.cpu().numpy())
         return np.concatenate(codes, axis=1)
 
@@ -126,26 +126,26 @@ class TorchCodecStream:
         for start in range(0, codes.shape[1], self._chunk):
             piece = torch.tensor(codes[:, start : start + self._chunk].astype(np.int64), device=self._device)
             self._decoded += piece.shape[1]
-            decoded = self._run(self._codec.speak, piece, self._decoded, live=codes.shape[1] == 1)
+            decoded = self._run(self._codec.decoder, piece, self._decoded, live=codes.shape[1] == 1)
             pcm.append(decoded.cpu().numpy())
         return np.concatenate(pcm)
 
-    def _run(self, half: Recorded, piece: Tensor, filled: int, *, live: bool) -> Tensor:
+    def _run(self, half: Traced, piece: Tensor, filled: int, *, live: bool) -> Tensor:
         """Run half of the codec over a piece: as a program where pieces are frames, recorded at the first of them."""
         with torch.inference_mode(), cores(1 if self._one_core else None):
             if not live or self._device.type != "cpu":
                 return half.compute(self._state, piece[None], filled)[0]
             given = piece[None], torch.tensor(filled)
-            half.record(self._state, 0, *given)
+            half.trace(self._state, 0, *given)
             return half(self._state, *given)[0]
 
 
-def _listen(mimi: Mimi, state: SlotState, pcm: Tensor, filled: int | Tensor) -> Tensor:
+def _encode(mimi: Mimi, state: SlotState, pcm: Tensor, filled: int | Tensor) -> Tensor:
     """Return the codes of a stream's next audio, float32 ``[1, n * frame_size]``; it is at ``filled`` frames then."""
     return mimi.encode(pcm, Call(state, filled=filled))
 
 
-def _speak(mimi: Mimi, state: SlotState, codes: Tensor, filled: int | Tensor) -> Tensor:
+def _decode(mimi: Mimi, state: SlotState, codes: Tensor, filled: int | Tensor) -> Tensor:
     """Return the audio of a stream's next codes, int64 ``[1, codebooks, n]``."""
     return mimi.decode(codes, Call(state, filled=filled))
 

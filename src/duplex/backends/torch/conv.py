@@ -67,14 +67,14 @@ class CausalConv1d(Streaming):
         layer = self.layer[0]
         taps = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
         if self.past and not self.replicate and not self.narrows and _kernel_applies(x, call):
-            return linear(_windows_by_kernel(x, call, self.key, taps, activated=activated), self.matrix, layer.bias)
+            return linear(_im2col_by_kernel(x, call, self.key, taps, activated=activated), self.matrix, layer.bias)
         x = functional.elu(x) if activated else x
         if self.past:
             x = self._after_past(x, call)
-            call.keep(f"{self.key}.previous", x[:, -self.past :])
+            call.write(f"{self.key}.previous", x[:, -self.past :])
         if self.narrows:
             return self._summed(x)
-        return linear(self._windows(x), self.matrix, layer.bias)
+        return linear(self._im2col(x), self.matrix, layer.bias)
 
     def _summed(self, x: Tensor) -> Tensor:
         """Multiply each position by all taps, and add up what belongs together: less to move than windows of inputs."""
@@ -90,7 +90,7 @@ class CausalConv1d(Streaming):
             y = y + part
         return y
 
-    def _windows(self, x: Tensor) -> Tensor:
+    def _im2col(self, x: Tensor) -> Tensor:
         """Return what each output sees, ``[batch, n, kernel * channels]``."""
         layer = self.layer[0]
         size, step, apart = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
@@ -101,15 +101,15 @@ class CausalConv1d(Streaming):
         return torch.cat([x[:, start * apart : start * apart + count] for start in range(size // step)], dim=-1)
 
     def _after_past(self, x: Tensor, call: Call) -> Tensor:
-        previous = call.recall(f"{self.key}.previous")
+        previous = call.read(f"{self.key}.previous")
         if not self.replicate:
             return functional.pad(x, (0, 0, self.past, 0)) if previous is None else torch.cat([previous, x], dim=1)
         first = x[:, :1].expand(-1, self.past, -1)
-        started = call.recall(f"{self.key}.started")
+        started = call.read(f"{self.key}.started")
         if previous is None or started is None:
             return torch.cat([first, x], dim=1)
         previous = torch.where(started.view(-1, 1, 1), previous, first)
-        call.keep(f"{self.key}.started", torch.ones_like(started))
+        call.write(f"{self.key}.started", torch.ones_like(started))
         return torch.cat([previous, x], dim=1)
 
 
@@ -152,12 +152,12 @@ class CausalConvTranspose1d(Streaming):
     def forward(self, x: Tensor, call: Call, *, activated: bool = False) -> Tensor:
         """Upsample the next ``n`` positions, which go through an ELU first if they are to be ``activated``."""
         if not self.separate and _kernel_applies(x, call):
-            return self._upsampled(_windows_by_kernel(x, call, self.key, (2, 1, 1), activated=activated))
+            return self._upsampled(_im2col_by_kernel(x, call, self.key, (2, 1, 1), activated=activated))
         x = functional.elu(x) if activated else x
-        previous = call.recall(f"{self.key}.previous")
+        previous = call.read(f"{self.key}.previous")
         first = torch.zeros_like(x[:, :1]) if previous is None else previous
         before = torch.cat([first.to(x.dtype), x[:, :-1]], dim=1)
-        call.keep(f"{self.key}.previous", x[:, -1:])
+        call.write(f"{self.key}.previous", x[:, -1:])
         return self._separately(x, before) if self.separate else self._upsampled(torch.cat([before, x], dim=-1))
 
     def _upsampled(self, pairs: Tensor) -> Tensor:
@@ -180,11 +180,11 @@ def _kernel_applies(x: Tensor, call: Call) -> bool:
     return call.state is not None and kernels.apply_to(x)
 
 
-def _windows_by_kernel(x: Tensor, call: Call, key: str, taps: tuple[int, int, int], *, activated: bool) -> Tensor:
+def _im2col_by_kernel(x: Tensor, call: Call, key: str, taps: tuple[int, int, int], *, activated: bool) -> Tensor:
     """Return the windows of so many taps, a stride and a dilation, ``[batch, n, taps * channels]``, and remember."""
-    from duplex.backends.torch.kernels.im2col import windows  # noqa: PLC0415 -- needs Triton
+    from duplex.backends.torch.kernels.im2col import im2col  # noqa: PLC0415 -- needs Triton
 
     assert call.state is not None
     previous, (size, stride, dilation) = call.state.tensors[f"{key}.previous"], taps
     slots = call.slots(len(x), x.device)
-    return windows(x.contiguous(), previous, slots, taps=size, stride=stride, dilation=dilation, activated=activated)
+    return im2col(x.contiguous(), previous, slots, taps=size, stride=stride, dilation=dilation, activated=activated)

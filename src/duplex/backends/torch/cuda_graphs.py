@@ -1,4 +1,4 @@
-"""One captured CUDA graph for a whole frame, for each size of batch: launching a step costs one call.
+"""CUDA graphs of a whole frame, one for each size of batch: launching a step costs one call.
 
 A step has hundreds of launches, which a host cannot issue as fast as the device runs them. A graph is captured for
 each bucket (1, 2, 4, ... slots, up to the capacity) and each :class:`~duplex.backends.torch.sampling.Sampling`, when it

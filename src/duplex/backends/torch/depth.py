@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.embedding import TokenEmbedding
-from duplex.backends.torch.linear import Around, Projection, linear, part
+from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.linear import Projection, linear, part
 from duplex.backends.torch.norm import Norm, RmsNorm
 from duplex.backends.torch.sampling import Sampler
 from duplex.backends.torch.transformer import GatedFeedForward
@@ -20,7 +21,7 @@ from duplex.frame_model import UNGENERATED
 __all__ = ["DepthTransformer", "StackedAttention"]
 
 
-class Past:
+class KeyValueCache:
     """What one layer remembers of the codebooks before."""
 
     def __init__(self, codebooks: int) -> None:
@@ -34,12 +35,12 @@ class Past:
         ``projected`` is ``[batch, 3, heads, head_dim]``.
         """
         if kernels.apply_to(projected) and projected.shape[-1].bit_count() == 1:
-            from duplex.backends.torch.kernels.depth_attention import attend_few  # noqa: PLC0415 -- needs Triton
+            from duplex.backends.torch.kernels.depth_attention import attend_depth  # noqa: PLC0415 -- needs Triton
 
             if self._held is None:
                 batch, _, heads, width = projected.shape
                 self._held = projected.new_empty((batch, self._codebooks, 2, heads, width))
-            return attend_few(projected, self._held, codebook)
+            return attend_depth(projected, self._held, codebook)
         query, key, value = projected[:, :, :, None].unbind(1)
         self._seen.append((key, value))
         keys, values = (torch.cat(parts, dim=2) for parts in zip(*self._seen, strict=True))
@@ -56,11 +57,11 @@ class StackedAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(codebooks * 3 * dim, dim))
         self.out_proj = Projection(dim, codebooks * dim)
 
-    def forward(self, x: Tensor, codebook: int, past: Past, norm: Norm) -> Tensor:
+    def forward(self, x: Tensor, codebook: int, past: KeyValueCache, norm: Norm) -> Tensor:
         """Add to a codebook's ``x`` ``[batch, dim]``, used up, what it sees, normed, in itself and in the ``past``."""
-        projected = linear(x, part(self.in_proj_weight, codebook, self.codebooks), around=Around(norm=norm))
+        projected = linear(x, part(self.in_proj_weight, codebook, self.codebooks), fusion=Fusion(norm=norm))
         seen = past.attend(projected.view(x.shape[0], 3, self.heads, -1), codebook)
-        return linear(seen, part(self.out_proj.weight, codebook, self.codebooks), around=Around(onto=x))
+        return linear(seen, part(self.out_proj.weight, codebook, self.codebooks), fusion=Fusion(onto=x))
 
 
 class DepthLayer(nn.Module):
@@ -73,7 +74,7 @@ class DepthLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = nn.ModuleList([GatedFeedForward(dim, hidden) for _ in range(codebooks)])
 
-    def forward(self, x: Tensor, codebook: int, past: Past) -> Tensor:
+    def forward(self, x: Tensor, codebook: int, past: KeyValueCache) -> Tensor:
         """Transform ``[batch, dim]``, which is used up, for one codebook."""
         return self.gating[codebook](self.self_attn(x, codebook, past, self.norm1), self.norm2)
 
@@ -109,13 +110,13 @@ class DepthTransformer(nn.Module):
         previous = text
         for codebook in range(self.config.agent_streams):
             logits = self.logits(context, previous, codebook, past)
-            previous = sampler.choose_audio(logits, codebook)
+            previous = sampler.sample_audio(logits, codebook)
             if known is not None:
                 previous = torch.where(known[:, codebook] == UNGENERATED, previous, known[:, codebook])
             codes.append(previous)
         return torch.stack(codes, dim=1)
 
-    def logits(self, context: Tensor, previous: Tensor, codebook: int, past: list[Past]) -> Tensor:
+    def logits(self, context: Tensor, previous: Tensor, codebook: int, past: list[KeyValueCache]) -> Tensor:
         """Return one codebook's logits, float32 ``[batch, audio_vocabulary]``, given the token before it.
 
         ``past`` comes from :meth:`begin`, and is filled codebook by codebook.
@@ -125,6 +126,6 @@ class DepthTransformer(nn.Module):
             x = layer(x, codebook, held)
         return self.linears[codebook](x).float()
 
-    def begin(self) -> list[Past]:
+    def begin(self) -> list[KeyValueCache]:
         """Return the past of a frame's first codebook, for each layer: none yet."""
-        return [Past(self.config.agent_streams) for _ in self.layers]
+        return [KeyValueCache(self.config.agent_streams) for _ in self.layers]

@@ -1,4 +1,4 @@
-"""What attention looks back to: each layer's keys and values, read and written where they lie, slots by runs.
+"""The key/value cache of the layers of a transformer, read and written in place, runs of slots at a time.
 
 The two functions below are also parts of a recorded step (:mod:`duplex.backends.torch.tracing`), in which they are
 TorchScript: which slots there are, and how far back they go, are tensors that are read when the step runs.
@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from duplex.backends.torch import torchscript
 
-__all__ = ["Past", "visible"]
+__all__ = ["KeyValueCache", "visible"]
 
 
 @attrs.frozen(eq=False)
-class Past:
+class KeyValueCache:
     """A transformer's ring: each layer's keys and values, and their scales where they are int8."""
 
     cache: list[Tensor]
@@ -31,7 +31,7 @@ class Past:
         seen of the first ``length`` places; ``runs`` int64 ``[runs, 2]`` the slots that the batch is.
         """
         scale = None if self.scale is None else self.scale[layer]
-        return _as_recorded(_attend)(query, new, index, mask, self.cache[layer], scale, runs)
+        return _as_traced(_attend)(query, new, index, mask, self.cache[layer], scale, runs)
 
 
 def visible(query: Tensor, filled: Tensor, capacity: int, per_frame: int, context: int) -> Tensor:
@@ -39,7 +39,7 @@ def visible(query: Tensor, filled: Tensor, capacity: int, per_frame: int, contex
 
     ``filled`` is the most frames that any row has had, those of the query included: nobody looks beyond them.
     """
-    return _as_recorded(_visible)(query, filled, capacity, per_frame, context)
+    return _as_traced(_visible)(query, filled, capacity, per_frame, context)
 
 
 def _visible(query: Tensor, filled: Tensor, capacity: int, per_frame: int, context: int) -> Tensor:
@@ -80,5 +80,5 @@ def _attend(
     return seen[0] if len(seen) == 1 else torch.cat(seen)
 
 
-def _as_recorded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torchscript.script(function) if torchscript.recording() else function
+def _as_traced(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torchscript.script(function) if torchscript.tracing() else function

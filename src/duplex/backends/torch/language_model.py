@@ -1,7 +1,8 @@
 """The language model over text, the agent's and the user's streams: one step a frame (section 3.4 of the paper).
 
-Its state holds, besides the temporal transformer's ring, a ring of delayed tokens (see :mod:`duplex.backends.shared.delays`) and the
-number of steps each stream has had. The weights of the depth transformer lie at the top level, as published.
+Its state holds, besides the temporal transformer's cache, a ring of delayed tokens (see
+:mod:`duplex.backends.shared.delays`) and the number of steps each stream has had. The weights of the depth transformer
+lie at the top level, as published.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from duplex.backends.torch import kernels
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import TokenEmbedding
 from duplex.backends.torch.norm import RmsNorm
-from duplex.backends.torch.prepacking import pack
+from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.sampling import Counters, Sampler, Sampling
 from duplex.backends.torch.state import Call, Declared, Streaming
@@ -46,7 +47,7 @@ def load_language_model(
     """
     model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize)
     model.transformer.ring.quantized = int8_cache
-    pack(model)
+    prepack(model)
     return model
 
 
@@ -168,7 +169,7 @@ class LanguageModel(Streaming):
 
     def _chosen(self, context: Tensor, logits: Tensor, sampler: Sampler, known: Tensor | None) -> Tensor:
         """Return the text and the agent's codes, int64 ``[batch, 1 + agent_streams]``."""
-        text = sampler.choose_text(logits)
+        text = sampler.sample_text(logits)
         if known is not None:
             text = torch.where(known[:, 0] == UNGENERATED, text, known[:, 0])
         if self.depth is None:
@@ -177,6 +178,6 @@ class LanguageModel(Streaming):
         return torch.cat([text[:, None], codes], dim=1)
 
     def _own(self, call: Call, name: str) -> Tensor:
-        tensor = call.recall(f"{self.key}.{name}")
+        tensor = call.read(f"{self.key}.{name}")
         assert tensor is not None
         return tensor

@@ -1,11 +1,9 @@
-"""Products with a model's weights, and what a transformer does right before and after them.
+"""Linear layers over weights of any kind, with a fused prologue and epilogue.
 
 A layer is a norm, a product, an activation, a product, a scale and a sum. On a GPU a step of one session takes as long
 as its weights take to read, and each launch between two products is a pause in that: a few rows are therefore normed,
 activated and added up where they are multiplied.
 """
-
-from typing import Literal
 
 import attrs
 import torch
@@ -13,40 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
-from duplex.backends.torch.norm import Norm
-from duplex.backends.torch.onednn import Packed
+from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.onednn import OneDnnWeight
 from duplex.backends.torch.quantize import Quantized
 
-__all__ = ["Activation", "Around", "Projection", "Weight", "linear", "part", "put"]
+__all__ = ["Projection", "Weight", "linear", "part", "put"]
 
-Weight = Tensor | Quantized | Packed
-Activation = Literal["gate", "gelu"]
-"""``gate`` halves the outputs: SiLU of the first half times the second."""
-
-
-@attrs.frozen(eq=False)
-class Around:
-    """What is done before and after a product, in this order."""
-
-    norm: Norm | None = None
-    activation: Activation | None = None
-    scale: Tensor | None = None
-    """Factors of the outputs, ``[out]``."""
-    onto: Tensor | None = None
-    """What the outputs are added to, of their shape. It is used up: the sum may lie where it lay."""
-
-    def finish(self, y: Tensor) -> Tensor:
-        """Return what becomes of a product ``[..., out]``: as wide, or, gated, half as wide."""
-        if self.activation == "gate":
-            y = _gated(y)
-        elif self.activation == "gelu":
-            y = functional.gelu(y)
-        if self.scale is not None:
-            y = self.scale * y
-        return y if self.onto is None else self.onto + y
-
-
-_NOTHING = Around()
+Weight = Tensor | Quantized | OneDnnWeight
+_NOTHING = Fusion()
 
 
 class Projection(nn.Module):
@@ -56,41 +28,41 @@ class Projection(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
 
-    def forward(self, x: Tensor, around: Around = _NOTHING) -> Tensor:
+    def forward(self, x: Tensor, fusion: Fusion = _NOTHING) -> Tensor:
         """Multiply ``x`` by the weight."""
-        return linear(x, self.weight, around=around)
+        return linear(x, self.weight, fusion=fusion)
 
 
-def linear(x: Tensor, weight: Weight, bias: Tensor | None = None, *, around: Around = _NOTHING) -> Tensor:
+def linear(x: Tensor, weight: Weight, bias: Tensor | None = None, *, fusion: Fusion = _NOTHING) -> Tensor:
     """Return ``x`` ``[..., in]`` times ``weight`` ``[out, in]``, whatever it is made of, plus ``bias`` ``[out]``.
 
-    ``around`` says what is done to ``x`` before, and to the product after: the result is ``[..., out]``, or half as
+    ``fusion`` says what is done to ``x`` before, and to the product after: the result is ``[..., out]``, or half as
     wide if it is gated.
     """
-    if kernels.apply_to(x) and not isinstance(weight, Packed):
+    if kernels.apply_to(x) and not isinstance(weight, OneDnnWeight):
         rows = x.reshape(-1, x.shape[-1]).contiguous()
-        return _by_kernels(rows, weight, bias, around).view(*x.shape[:-1], -1)
-    x = x if around.norm is None else around.norm(x)
-    if isinstance(weight, Packed):
-        return around.finish(weight.multiply(x, bias))
+        return _by_kernels(rows, weight, bias, fusion).view(*x.shape[:-1], -1)
+    x = x if fusion.norm is None else fusion.norm(x)
+    if isinstance(weight, OneDnnWeight):
+        return fusion.epilogue(weight.multiply(x, bias))
     if isinstance(weight, Quantized):
         product = weight.multiply(x)
-        return around.finish(product if bias is None else product + bias)
-    return around.finish(functional.linear(x, weight, bias))
+        return fusion.epilogue(product if bias is None else product + bias)
+    return fusion.epilogue(functional.linear(x, weight, bias))
 
 
-def _by_kernels(rows: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: Around) -> Tensor:
-    """Return :func:`linear` of ``rows`` ``[rows, in]``, contiguous: of few rows, and all around it, in one pass.
+def _by_kernels(rows: Tensor, weight: Tensor | Quantized, bias: Tensor | None, fusion: Fusion) -> Tensor:
+    """Return :func:`linear` of ``rows`` ``[rows, in]``, contiguous: of few rows, and all fusion it, in one pass.
 
     A product is rounded before it is added to anything, but where a library adds as it multiplies.
     """
     from duplex.backends.torch.kernels import gemm, gemv  # noqa: PLC0415 -- needs Triton
 
-    onto = None if around.onto is None else around.onto.reshape(len(rows), -1).contiguous()
+    onto = None if fusion.onto is None else fusion.onto.reshape(len(rows), -1).contiguous()
     if gemv.fits(len(rows), weight):
-        return gemv.product(rows, weight, bias, attrs.evolve(around, onto=onto))
-    rows = rows if around.norm is None else around.norm(rows)
-    bare = bias is None and around.activation is None and around.scale is None
+        return gemv.product(rows, weight, bias, attrs.evolve(fusion, onto=onto))
+    rows = rows if fusion.norm is None else fusion.norm(rows)
+    bare = bias is None and fusion.activation is None and fusion.scale is None
     if isinstance(weight, Quantized):
         y = gemm.product(rows, weight, onto if bare else None)
         y = y if bias is None else y + bias
@@ -98,23 +70,14 @@ def _by_kernels(rows: Tensor, weight: Tensor | Quantized, bias: Tensor | None, a
         y = onto.addmm_(rows, weight.T)
     else:
         y = functional.linear(rows, weight, bias)
-    return y if bare else attrs.evolve(around, onto=onto).finish(y)
-
-
-def _gated(y: Tensor) -> Tensor:
-    if kernels.apply_to(y):
-        from duplex.backends.torch.kernels.elementwise import gate  # noqa: PLC0415 -- needs Triton
-
-        return gate(y.contiguous())
-    opened, value = y.chunk(2, dim=-1)
-    return functional.silu(opened) * value
+    return y if bare else attrs.evolve(fusion, onto=onto).epilogue(y)
 
 
 def part(weight: Weight | tuple[Weight, ...], index: int, parts: int) -> Weight:
     """Return one of so many equal parts of a weight's outputs."""
     if isinstance(weight, tuple):
         return weight[index]
-    if isinstance(weight, Packed):
+    if isinstance(weight, OneDnnWeight):
         raise TypeError("a packed weight has no parts; pack each of them")
     return weight.part(index, parts) if isinstance(weight, Quantized) else weight.chunk(parts)[index]
 

@@ -1,4 +1,4 @@
-"""How much memory a model takes, told from its configuration alone: no weight is read for it.
+"""Prediction of the memory that a model takes, from its configuration alone.
 
 Weights are counted as they are held, each with its scales where it is rounded; a session is the sum of its declared
 state. What a step needs besides is small, and given as measured.

@@ -38,28 +38,28 @@ class Mimi(nn.Module):
 
     def encode(self, pcm: Tensor, call: Call) -> Tensor:
         """Encode the next frames, float32 ``[batch, n * frame_size]``, to int64 codes ``[batch, codebooks, n]``."""
-        return self.quantizer.encode(self.analyze(pcm, call))
+        return self.quantizer.encode(self.encode_latents(pcm, call))
 
     def decode(self, codes: Tensor, call: Call) -> Tensor:
         """Decode the next codes, int64 ``[batch, codebooks, n]``, to float32 ``[batch, n * frame_size]``."""
-        return self.synthesize(self.quantizer.decode(codes), call)
+        return self.decode_latents(self.quantizer.decode(codes), call)
 
-    def analyze(self, pcm: Tensor, call: Call) -> Tensor:
+    def encode_latents(self, pcm: Tensor, call: Call) -> Tensor:
         """Return the latents ``[batch, n, dimension]`` of the next frames, before they are quantized."""
-        return self.condense(self.listen(pcm, call), call)
+        return self.downsample_positions(self.encode_positions(pcm, call), call)
 
-    def listen(self, pcm: Tensor, call: Call) -> Tensor:
+    def encode_positions(self, pcm: Tensor, call: Call) -> Tensor:
         """Return the encoder's positions ``[batch, n * positions_per_frame, dimension]`` of the next frames."""
         return self.encoder_transformer(self.encoder(pcm[:, :, None], call), call)
 
-    def condense(self, positions: Tensor, call: Call) -> Tensor:
+    def downsample_positions(self, positions: Tensor, call: Call) -> Tensor:
         """Return the latents ``[batch, n, dimension]`` of the encoder's next positions."""
         return self.downsample["conv"](positions, call)
 
-    def synthesize(self, latent: Tensor, call: Call) -> Tensor:
+    def decode_latents(self, latent: Tensor, call: Call) -> Tensor:
         """Return the audio ``[batch, n * frame_size]`` of the next latents ``[batch, n, dimension]``."""
-        return self.decoder(self.unfold(latent, call), call)[:, :, 0]
+        return self.decoder(self.upsample_latents(latent, call), call)[:, :, 0]
 
-    def unfold(self, latent: Tensor, call: Call) -> Tensor:
+    def upsample_latents(self, latent: Tensor, call: Call) -> Tensor:
         """Return the decoder's positions ``[batch, n * positions_per_frame, dimension]`` of the next latents."""
         return self.decoder_transformer(self.upsample["convtr"](latent, call), call)

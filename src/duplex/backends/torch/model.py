@@ -14,18 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from duplex.backends.shared import delays
+from duplex.backends.shared import delays, snapshots
+from duplex.backends.shared.snapshots import Origin
 from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.cuda_graphs import FrameGraphs
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
-from duplex.backends.torch.onednn import packed_below
+from duplex.backends.torch.onednn import onednn_weights_of
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
-from duplex.backends.torch.tracing import RecordedFrames
+from duplex.backends.torch.tracing import TracedFrames
 from duplex.frame_model import ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 
@@ -48,12 +49,11 @@ class TorchFrameModel:
         weight = language_model.text_linear.weight
         self.codec = TorchCodec(mimi)
         self.deterministic = deterministic
-        self.fingerprint = fingerprint
         self.device, self.dtype = weight.device, weight.dtype
         bits = (f", {language_model.quantized} weights" if language_model.quantized else "") + (
             ", int8 cache" if language_model.transformer.ring.quantized else ""
         )
-        self.numbers = f"{weight.dtype}{bits}"
+        self.origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
         self.spec = ModelSpec(
             sample_rate=self.codec.spec.sample_rate,
             frame_size=self.codec.spec.frame_size,
@@ -78,8 +78,8 @@ class TorchFrameModel:
         self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
         recorded = on_cpu and torchscript.AVAILABLE
-        packed = [*packed_below(mimi), *packed_below(language_model)]
-        self.recorded = RecordedFrames(self._compute, self.state, packed, self.spec.frame_size) if recorded else None
+        packed = [*onednn_weights_of(mimi), *onednn_weights_of(language_model)]
+        self.recorded = TracedFrames(self._compute, self.state, packed, self.spec.frame_size) if recorded else None
         """A step as a program, on a CPU; with ``None`` it runs in Python, where hooks can listen."""
 
     @torch.inference_mode()
@@ -120,16 +120,21 @@ class TorchFrameModel:
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
-        return snapshot.export(self, slot)
+        return snapshot.export(self.slots[slot], self.state.rows(slot, slot + 1), self.spec, self.origin)
 
     @torch.inference_mode()
     def restore(self, slot: int, state: SessionState) -> None:
         """Make a slot go on where ``state`` was taken, with its options."""
-        snapshot.restore(self, slot, state)
+        with snapshots.checked(state.metadata, self.origin):
+            exact = self.origin.made(state.metadata)
+            self.open(slot, snapshots.options_of(state.metadata))
+            if not exact:
+                self.prefill(slot, snapshots.known_tokens(state, self.spec))
+            snapshot.restore(self.slots[slot], self.state.rows(slot, slot + 1), state, exact=exact)
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
         """Return each stage of a step on its own."""
-        return stages(self, self._mimi, self._lm, slots)
+        return stages(self._mimi, self._lm, self.state, {slot: self.slots[slot] for slot in slots}, self.spec)
 
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""

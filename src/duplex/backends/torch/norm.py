@@ -1,4 +1,4 @@
-"""The norms of the two kinds of transformer, which a product may take along (:mod:`duplex.backends.torch.linear`)."""
+"""The norms of the two kinds of transformer, which :mod:`duplex.backends.torch.fusion` fuses with products."""
 
 from typing import Protocol
 
@@ -39,7 +39,8 @@ class LayerNorm(nn.LayerNorm):
     """Mimi's norm: mean and variance, with a bias."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__(dim, eps=1e-5)  # pyright: ignore[reportUnknownMemberType] -- torch leaves its arguments untyped
+        super().__init__(dim, eps=1e-5)  # pyright: ignore[reportUnknownMemberType] -- torch leaves its arguments
+        untyped
 
     @property
     def weights(self) -> NormWeights:

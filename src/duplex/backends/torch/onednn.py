@@ -1,4 +1,4 @@
-"""Matrices in blocks, as oneDNN reads them fastest: what large weights are made into on a CPU.
+"""Weights prepacked for oneDNN: large matrices in the blocks that it reads fastest on a CPU.
 
 A step multiplies a few rows at a time, so that reading the weights is most of what it costs. In blocks, two cores read
 a matrix of ten million numbers half again as fast as row by row for one row, and three times as fast for eight.
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from duplex.backends.torch import torchscript
 
-__all__ = ["SMALLEST", "Packed", "packed_below"]
+__all__ = ["SMALLEST", "OneDnnWeight", "onednn_weights_of"]
 
 SMALLEST = 1 << 18
 """Numbers of a matrix below which a product is too short for it."""
@@ -33,7 +33,7 @@ def product(x: Tensor, blocks: Tensor, bias: Optional[Tensor]) -> Tensor:
 
 
 @attrs.define(eq=False)
-class Packed:
+class OneDnnWeight:
     """A matrix ``[out, in]`` in a layout of oneDNN's."""
 
     blocks: Tensor
@@ -46,24 +46,24 @@ class Packed:
         return weight.device.type == "cpu" and floating and weight.numel() >= SMALLEST and available()
 
     @classmethod
-    def of(cls, weight: Tensor) -> "Packed":
+    def of(cls, weight: Tensor) -> "OneDnnWeight":
         """Pack a weight ``[out, in]``."""
         reorder: Any = torch.ops.mkldnn._reorder_linear_weight  # noqa: SLF001 -- has no other name
         return cls(reorder(weight.clone(memory_format=torch.contiguous_format), None))  # which may be what it keeps
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return ``x`` ``[..., in]`` times the matrix, and the bias: ``[..., out]``."""
-        product = torchscript.compiled(_PRODUCT, "product") if torchscript.recording() else _product
+        product = torchscript.compiled(_PRODUCT, "product") if torchscript.tracing() else _product
         return product(x, self.blocks, bias)
 
 
-def packed_below(module: nn.Module) -> list[Packed]:
+def onednn_weights_of(module: nn.Module) -> list[OneDnnWeight]:
     """Return the packed weights of a module and of those below it."""
     held = [value for part in module.modules() for value in vars(part).values()]
     flat = [
         each for value in held for each in (cast("tuple[object, ...]", value) if isinstance(value, tuple) else [value])
     ]
-    return [each for each in flat if isinstance(each, Packed)]
+    return [each for each in flat if isinstance(each, OneDnnWeight)]
 
 
 def _product(x: Tensor, blocks: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Known tokens into a slot of this backend (see :mod:`duplex.backends.shared.prefilling`)."""
+"""Prefill of a slot of this backend (see :mod:`duplex.backends.shared.prefilling`)."""
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ __all__ = ["LONGEST_RUN", "prefill"]
 
 def prefill(lm: LanguageModel, rows: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> int:
     """Advance one slot over ``tokens`` int64 ``[streams, n]``; return its new number of frames."""
-    return prefilling.prefill(_Thinker(lm, rows, slot), lm.config, slot, tokens)
+    return prefilling.prefill(_Target(lm, rows, slot), lm.config, slot, tokens)
 
 
-class _Thinker:
+class _Target:
     def __init__(self, lm: LanguageModel, rows: SlotState, slot: Slot) -> None:
         self._lm, self._rows, self._slot = lm, rows, slot
         self._held = rows.tensors[f"{lm.key}.tokens"]
@@ -30,7 +30,7 @@ class _Thinker:
     def push(self, ring: NDArray[np.int64]) -> None:
         self._held.copy_(torch.as_tensor(ring[None]))
 
-    def think(self, columns: NDArray[np.int64]) -> None:
+    def forward(self, columns: NDArray[np.int64]) -> None:
         count = columns.shape[1]
         call = Call(self._rows, filled=int(self._counted) + count)
         self._lm.temporal(torch.as_tensor(columns[None]).to(self._held.device), call)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch import kernels
-from duplex.backends.torch.linear import Around, linear
+from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.linear import linear
 from duplex.checkpoints.config import QuantizerConfig
 
 __all__ = ["Codebook", "SplitQuantizer"]
@@ -86,7 +87,7 @@ class ResidualQuantizer(nn.Module):
 
     def unproject(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """Return latents of what is in the codebooks' space, the converse of :meth:`project`, added to others."""
-        return linear(x, self.output_proj.weight[:, :, 0], around=Around(onto=onto))
+        return linear(x, self.output_proj.weight[:, :, 0], fusion=Fusion(onto=onto))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return codes ``[batch, count, frames]`` of latents ``[batch, frames, dimension]``."""

@@ -1,4 +1,4 @@
-"""Choosing tokens: temperature, top-k and the contract's seeded noise, for every row by its own options.
+"""Token sampling: temperature, top-k and the contract's seeded noise, for every row by its own options.
 
 Nothing here waits for the device: options lie in tensors with a slot axis, and what the host must know to leave work
 out (does any row sample at all? how deep is the deepest top-k?) it knows from the options it was given.
@@ -67,7 +67,7 @@ class Counters:
 
 
 def gumbel(keys: Tensor, step: Tensor, counters: Counters) -> list[Tensor]:
-    """Return :func:`duplex.backends.shared.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream of that size.
+    """Return :func:`duplex.backends.shared.noise.gumbel` for a batch: float32 ``[batch, size]`` for each stream.
 
     ``keys`` int64 ``[batch, rounds, 2]`` holds each row's round keys, ``step`` int64 ``[batch]``. All streams are drawn
     in one pass.
@@ -137,24 +137,24 @@ class Sampler:
         drawn = gumbel(tensors["options.keys"], step, counters) if sampling.drawn else None
         return cls(tensors["options.text"], tensors["options.audio"], sampling, drawn)
 
-    def choose_text(self, logits: Tensor) -> Tensor:
+    def sample_text(self, logits: Tensor) -> Tensor:
         """Return int64 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``."""
-        return _choose(logits, self.text, self.sampling.text_top_k, self._noise(TEXT_STREAM))
+        return _sample(logits, self.text, self.sampling.text_top_k, self._noise(TEXT_STREAM))
 
-    def choose_audio(self, logits: Tensor, stream: int) -> Tensor:
+    def sample_audio(self, logits: Tensor, stream: int) -> Tensor:
         """Return int64 ``[batch]`` for codebook ``stream``'s float32 logits ``[batch, audio_vocabulary]``."""
-        return _choose(logits, self.audio, self.sampling.audio_top_k, self._noise(1 + stream))
+        return _sample(logits, self.audio, self.sampling.audio_top_k, self._noise(1 + stream))
 
     def _noise(self, stream: int) -> Tensor | None:
         return None if self.noise is None else self.noise[stream]
 
 
-def _choose(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None) -> Tensor:
+def _sample(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None) -> Tensor:
     """Choose a token per row. Logits equal to the k-th largest are all kept, so that order cannot matter."""
     if kernels.apply_to(logits):
-        from duplex.backends.torch.kernels.sampling import choose  # noqa: PLC0415 -- needs Triton
+        from duplex.backends.torch.kernels.sampling import sample  # noqa: PLC0415 -- needs Triton
 
-        return choose(logits, options.contiguous(), drawn, limited=deepest > 0)
+        return sample(logits, options.contiguous(), drawn, limited=deepest > 0)
     if drawn is None:
         return logits.argmax(dim=-1)
     temperature, top_k = options[:, :1], options[:, 1:]

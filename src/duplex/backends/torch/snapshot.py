@@ -1,24 +1,18 @@
-"""A slot's state out and in: every state tensor by name, caches without their empty places, and the token log."""
+"""Export and restoration of a slot: its state tensors by name, caches without empty places, and the token log."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from duplex.backends.shared import snapshots
-from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, position_of
-from duplex.errors import StateError
-from duplex.frame_model import SessionState
-
-if TYPE_CHECKING:
-    from duplex.backends.torch.model import TorchFrameModel
+from duplex.backends.shared.slots import Slot
+from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, Origin, describe, position_of, take_log
+from duplex.backends.torch.state import SlotState
+from duplex.frame_model import ModelSpec, SessionState
 
 __all__ = ["export", "restore"]
-
-_BACKEND = "torch"
 
 
 class _Tensors(Mapping[str, NDArray[np.generic]]):
@@ -44,43 +38,23 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
         return len(self._rows) + len(self._known)
 
 
-def export(model: "TorchFrameModel", slot: int) -> SessionState:
-    """Return the state of a slot; its tensors are copied when they are read."""
-    held = model.slots[slot]
-    metadata = snapshots.describe(
-        held, model.spec, backend=_BACKEND, dtype=model.numbers, fingerprint=model.fingerprint
-    )
-    rows = model.state.rows(slot, slot + 1).tensors
-    return SessionState(metadata=metadata, tensors=_Tensors(rows, {LOG: held.log.columns, AHEAD: held.ahead[1]}))
+def export(slot: Slot, rows: SlotState, spec: ModelSpec, origin: Origin) -> SessionState:
+    """Return the state of a slot, whose one row is ``rows``; tensors are copied when they are read."""
+    known: dict[str, NDArray[np.generic]] = {LOG: slot.log.columns, AHEAD: slot.ahead[1]}
+    return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(rows.tensors, known))
 
 
-def restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
-    """Put a state into a slot.
+def restore(slot: Slot, rows: SlotState, state: SessionState, *, exact: bool) -> None:
+    """Put a state into a slot that has been opened, or, unless ``exact``, prefilled: then only the codec's part.
 
-    :raises StateError: if it belongs to another checkpoint or is damaged
+    :raises ValueError: if a tensor has another shape
     """
-    snapshots.check(state.metadata, model.fingerprint)
-    try:
-        _restore(model, slot, state)
-    except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
-        raise StateError(f"the state is damaged ({error}); export it anew") from error
-
-
-def _restore(model: "TorchFrameModel", slot: int, state: SessionState) -> None:
-    metadata = state.metadata
-    exact = metadata["backend"] == _BACKEND and metadata["dtype"] == model.numbers
-    rows = model.state.rows(slot, slot + 1).tensors
-    model.open(slot, snapshots.options_of(metadata))
-    if not exact:
-        model.prefill(slot, snapshots.known_tokens(state, model.spec))
-    for name, tensor in rows.items():
+    for name, tensor in rows.tensors.items():
         if exact or not name.startswith(LANGUAGE_MODEL):
             _put(tensor[0], name, state.tensors)
-    model.slots[slot].ahead = int(metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
+    slot.ahead = int(state.metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
     if exact:
-        for column in state.tensors[LOG]:
-            model.slots[slot].log.append(column.astype(np.int64))
-        model.slots[slot].frames = int(metadata["frames"])
+        take_log(slot, state)
 
 
 def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) -> None:

@@ -1,10 +1,9 @@
-"""Each stage of a step on its own, for measuring: what they compute means nothing, what they cost is what a step pays.
+"""The stages of a step, each on its own for benchmarks; they run on made-up inputs.
 
 On CUDA each is a captured graph, as it is a part of one in a step.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -12,23 +11,23 @@ import torch
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.sampling import Sampling
-from duplex.backends.torch.state import Call, Rows
-
-if TYPE_CHECKING:
-    from duplex.backends.torch.model import TorchFrameModel
+from duplex.backends.torch.state import Call, Rows, Slot, SlotState
+from duplex.frame_model import ModelSpec
 
 __all__ = ["stages"]
 
 
 def stages(
-    model: "TorchFrameModel", mimi: Mimi, lm: LanguageModel, slots: Sequence[int]
+    mimi: Mimi, lm: LanguageModel, state: SlotState, batch: Mapping[int, Slot], spec: ModelSpec
 ) -> Mapping[str, Callable[[], None]]:
-    """See :meth:`duplex.frame_model.Staged.stages`."""
-    spec, device = model.spec, model.device
-    held = [model.slots[slot] for slot in slots]
+    """Return the stages of a step of ``batch``, slots by their rows of ``state``.
+
+    See :meth:`duplex.frame_model.Staged.stages`.
+    """
+    slots, held, device = list(batch), list(batch.values()), lm.text_linear.weight.device
     frames = None if device.type == "cuda" else max(slot.frames for slot in held)
     mimi_filled, lm_filled = (None, None) if frames is None else (frames + 1, frames + 2)
-    rows, sampling = Rows.of(list(slots), device), Sampling.of([slot.options for slot in held])
+    rows, sampling = Rows.of(slots, device), Sampling.of([slot.options for slot in held])
     generator = np.random.default_rng(0)
 
     def tokens(size: int, *shape: int) -> torch.Tensor:
@@ -38,12 +37,12 @@ def stages(
     heard, said = (tokens(spec.audio_vocabulary, count) for count in (spec.user_streams, spec.agent_streams))
     columns = tokens(min(spec.audio_vocabulary, spec.text_vocabulary), spec.streams, 1)
     found: dict[str, Callable[[], object]] = {
-        "encode": lambda: mimi.encode(pcm, Call(model.state, rows, mimi_filled)),
-        "temporal": lambda: lm.temporal(columns, Call(model.state, rows, lm_filled)),
-        "language_model": lambda: lm(heard, Call(model.state, rows, lm_filled), sampling),
+        "encode": lambda: mimi.encode(pcm, Call(state, rows, mimi_filled)),
+        "temporal": lambda: lm.temporal(columns, Call(state, rows, lm_filled)),
+        "language_model": lambda: lm(heard, Call(state, rows, lm_filled), sampling),
     }
     if spec.agent_streams:
-        found["decode"] = lambda: mimi.decode(said[:, :, None], Call(model.state, rows, mimi_filled))
+        found["decode"] = lambda: mimi.decode(said[:, :, None], Call(state, rows, mimi_filled))
     prepared = _captured if device.type == "cuda" else _direct
     return {name: prepared(compute) for name, compute in found.items()}
 

@@ -128,7 +128,7 @@ class Call:
     rows: Rows | None = None
     filled: int | Tensor | None = None
 
-    def recall(self, name: str) -> Tensor | None:
+    def read(self, name: str) -> Tensor | None:
         """Return a state tensor ``[batch, ...]``, or ``None`` if every stream starts from silence."""
         if self.state is None:
             return None
@@ -139,7 +139,7 @@ class Call:
         """Return the slots of a state that the batch is, int64 ``[batch]``."""
         return torch.arange(batch, device=device) if self.rows is None else self.rows.indices
 
-    def keep(self, name: str, value: Tensor) -> None:
+    def write(self, name: str, value: Tensor) -> None:
         """Remember ``value`` ``[batch, ...]``."""
         if self.state is None:
             return
@@ -151,6 +151,6 @@ class Call:
 
     def advance(self, name: str, amount: int) -> None:
         """Add ``amount`` to a counter ``[batch]``."""
-        count = self.recall(name)
+        count = self.read(name)
         if count is not None:
-            self.keep(name, count + amount)
+            self.write(name, count + amount)

@@ -1,4 +1,4 @@
-"""The ring of delayed tokens of a call's rows: what a step reads of it, and what it leaves (:mod:`duplex.backends.shared.delays`)."""
+"""A step's reads and writes of the ring of delayed tokens (:mod:`duplex.backends.shared.delays`)."""
 
 from typing import Protocol
 
@@ -76,7 +76,7 @@ class _FusedRing:
 class _PlainRing:
     def __init__(self, call: Call, key: str, delays: Delays) -> None:
         self._call, self._key, self._delays = call, key, delays
-        tokens, step = call.recall(f"{key}.tokens"), call.recall(f"{key}.step")
+        tokens, step = call.read(f"{key}.tokens"), call.read(f"{key}.step")
         assert tokens is not None
         assert step is not None
         self._tokens, self._step = tokens.clone(), step.clone()
@@ -92,7 +92,7 @@ class _PlainRing:
 
     def complete(self, chosen: Tensor) -> Tensor:
         self._write(slice(chosen.shape[1]), self._step[:, None].expand_as(chosen), chosen)
-        self._call.keep(f"{self._key}.tokens", self._tokens)
+        self._call.write(f"{self._key}.tokens", self._tokens)
         self._call.advance(f"{self._key}.step", 1)
         index = (self._step[:, None] - self._delays.longest + self._delays.delays) % self._delays.length
         return self._tokens.gather(2, index[..., None])[..., 0]

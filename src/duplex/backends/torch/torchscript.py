@@ -1,4 +1,4 @@
-"""The door to TorchScript, which records a step so that it runs without Python, and which is deprecated.
+"""The door to TorchScript, which traces a step so that it runs without Python, and which is deprecated.
 
 Where a release of PyTorch has it no more, :data:`AVAILABLE` is false, and everything runs as it is written.
 """
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["AVAILABLE", "compiled", "record", "recording", "script", "unoptimized"]
+__all__ = ["AVAILABLE", "compiled", "script", "trace", "tracing", "unoptimized"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _JIT: Any = getattr(torch, "jit", None)
@@ -19,12 +19,12 @@ AVAILABLE = all(hasattr(_JIT, name) for name in ("trace", "script", "is_tracing"
 """Whether this PyTorch has it."""
 
 
-def recording() -> bool:
+def tracing() -> bool:
     """Return whether a step is being recorded."""
     return AVAILABLE and _JIT.is_tracing()
 
 
-def record(function: F, arguments: tuple[Any, ...]) -> F:
+def trace(function: F, arguments: tuple[Any, ...]) -> F:
     """Run a function of tensors, and return what it did to them as a program."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

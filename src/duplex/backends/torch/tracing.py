@@ -1,6 +1,6 @@
-"""Computations on a CPU as recorded programs, which run without Python: a whole frame, and the codec's halves of one.
+"""Computations on a CPU as traced programs, which run without Python: a whole frame, and the codec's halves of one.
 
-Recorded by TorchScript, a frame costs a third less for one session, and other threads have Python's lock meanwhile: a
+Traced by TorchScript, a frame costs a third less for one session, and other threads have Python's lock meanwhile: a
 server codes audio and answers callers beside it. TorchScript is deprecated; where it is gone, or fails, the plain path
 computes the same.
 """
@@ -14,31 +14,31 @@ import torch
 from torch import Tensor
 
 from duplex.backends.torch import torchscript
-from duplex.backends.torch.allocator import give_back
-from duplex.backends.torch.onednn import Packed
+from duplex.backends.torch.allocator import trim
+from duplex.backends.torch.onednn import OneDnnWeight
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Rows, SlotState
 
-__all__ = ["Recorded", "RecordedFrames"]
+__all__ = ["Traced", "TracedFrames"]
 
 logger = logging.getLogger(__name__)
 _ONE_AT_A_TIME = threading.Lock()
-"""Held while something is recorded: its packed weights are then others for as long."""
+"""Held while something is traced: its packed weights are then others for as long."""
 
 
-class Recorded:
+class Traced:
     """A computation ``compute(state, *inputs)`` as a program, which takes any state of the same streams."""
 
-    def __init__(self, compute: Callable[..., Any], packed: Sequence[Packed]) -> None:
+    def __init__(self, compute: Callable[..., Any], packed: Sequence[OneDnnWeight]) -> None:
         self.compute = compute
         self._packed = packed
         blocks = [weight.blocks for weight in packed]
         self._blocks = [*blocks, torch.empty(0)]  # at least one: an empty list has no type
         self._tried = False
         self.program: Callable[..., Any] | None = None
-        """What has been recorded, if anything could be."""
+        """What has been traced, if anything could be."""
 
-    def record(self, state: SlotState, slot: int, *inputs: Tensor) -> None:
+    def trace(self, state: SlotState, slot: int, *inputs: Tensor) -> None:
         """Record it, the first time, by running it with ``inputs`` for one slot of a state that nobody steps meanwhile.
 
         The slot is then put back.
@@ -47,7 +47,7 @@ class Recorded:
             return
         with _ONE_AT_A_TIME:
             if torchscript.AVAILABLE and not self._tried:
-                self._record(state, state.rows(slot, slot + 1), inputs)
+                self._trace(state, state.rows(slot, slot + 1), inputs)
             self._tried = True
 
     def __call__(self, state: SlotState, *inputs: Tensor) -> Any:
@@ -57,7 +57,7 @@ class Recorded:
         with torchscript.unoptimized():
             return self.program([*state.tensors.values()], self._blocks, *inputs)
 
-    def _record(self, state: SlotState, held: SlotState, inputs: tuple[Tensor, ...]) -> None:
+    def _trace(self, state: SlotState, held: SlotState, inputs: tuple[Tensor, ...]) -> None:
         names = [*state.tensors]
 
         def run(tensors: list[Tensor], blocks: list[Tensor], *inputs: Tensor) -> Any:
@@ -67,15 +67,15 @@ class Recorded:
 
         before = {name: tensor.clone() for name, tensor in held.tensors.items()}
         try:
-            self.program = torchscript.record(run, ([*state.tensors.values()], self._blocks, *inputs))
+            self.program = torchscript.trace(run, ([*state.tensors.values()], self._blocks, *inputs))
         except Exception as error:  # noqa: BLE001 -- whatever it is, the plain path is there
-            logger.info("a step could not be recorded, and runs in Python: %s", error)
+            logger.info("a step could not be traced, and runs in Python: %s", error)
         finally:
             self._take(self._blocks)
             for name, tensor in held.tensors.items():
                 tensor.copy_(before[name])
             before.clear()
-            give_back()
+            trim()
 
     def _take(self, blocks: Sequence[Tensor]) -> None:
         for weight, block in zip(self._packed, blocks, strict=False):
@@ -86,18 +86,18 @@ Compute = Callable[[SlotState, Tensor, Rows, Rows, Sampling, Tensor], tuple[Tens
 """Heard audio float32 ``[batch, frame_size]``, its slots twice, and the frames behind them, to tokens and audio."""
 
 
-class RecordedFrames:
-    """A step's computation, recorded for every kind of sampling that has been asked for.
+class TracedFrames:
+    """A step's computation, traced for every kind of sampling that has been asked for.
 
     Which slots a step advances, and how far back they look, are its arguments.
     """
 
-    def __init__(self, compute: Compute, state: SlotState, packed: Sequence[Packed], frame_size: int) -> None:
+    def __init__(self, compute: Compute, state: SlotState, packed: Sequence[OneDnnWeight], frame_size: int) -> None:
         self._compute = compute
         self._state = state
         self._packed = packed
         self._frame_size = frame_size
-        self._programs: dict[Sampling, Recorded] = {}
+        self._programs: dict[Sampling, Traced] = {}
 
     def prepare(self, sampling: Sampling, slot: int) -> None:
         """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
@@ -110,10 +110,10 @@ class RecordedFrames:
             rows = Rows(indices, runs)
             return self._compute(state, heard, rows, rows, sampling, filled)
 
-        recorded = Recorded(step, self._packed)
+        traced = Traced(step, self._packed)
         slots = torch.tensor([slot]), torch.tensor([[slot, slot + 1]])
-        recorded.record(self._state, slot, torch.zeros(1, self._frame_size), *slots, torch.tensor(1))
-        self._programs[sampling] = recorded
+        traced.trace(self._state, slot, torch.zeros(1, self._frame_size), *slots, torch.tensor(1))
+        self._programs[sampling] = traced
 
     def run(self, heard: Tensor, rows: Rows, filled: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
         """Advance ``rows``, all of which speak: int64 ``[batch, streams]`` and float32 ``[batch, frame_size]``."""

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from duplex.backends.torch.attention import Attention, Ring, Window
-from duplex.backends.torch.linear import Around, Projection
+from duplex.backends.torch.attention import Attention, AttentionWindow, RingCache
+from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.linear import Projection
 from duplex.backends.torch.norm import LayerNorm, Norm, RmsNorm
 from duplex.backends.torch.state import Call
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
@@ -22,8 +23,8 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor, norm: Norm) -> Tensor:
         """Add to ``x`` ``[..., dim]``, which is used up, what becomes of it, normed."""
-        hidden = self.linear_in(x, Around(norm=norm, activation="gate"))
-        return self.linear_out(hidden, Around(onto=x))
+        hidden = self.linear_in(x, Fusion(norm=norm, activation="gate"))
+        return self.linear_out(hidden, Fusion(onto=x))
 
 
 class LayerScale(nn.Module):
@@ -47,11 +48,11 @@ class MimiLayer(nn.Module):
         self.linear2 = Projection(hidden, dim)
         self.layer_scale_2 = LayerScale(dim, scale)
 
-    def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
+    def forward(self, x: Tensor, window: AttentionWindow, index: int) -> Tensor:
         """Transform ``[batch, positions, dim]``, which is used up."""
         x = self.self_attn(x, window, index, self.norm1, self.layer_scale_1.scale)
-        hidden = self.linear1(x, Around(norm=self.norm2, activation="gelu"))
-        return self.linear2(hidden, Around(scale=self.layer_scale_2.scale, onto=x))
+        hidden = self.linear1(x, Fusion(norm=self.norm2, activation="gelu"))
+        return self.linear2(hidden, Fusion(scale=self.layer_scale_2.scale, onto=x))
 
 
 class MimiTransformer(nn.Module):
@@ -65,7 +66,7 @@ class MimiTransformer(nn.Module):
             for _ in range(shape.num_layers)
         ]
         self.transformer = nn.ModuleDict({"layers": nn.ModuleList(layers)})
-        self.ring = Ring(
+        self.ring = RingCache(
             layers=shape.num_layers,
             heads=shape.num_heads,
             head_dim=shape.d_model // shape.num_heads,
@@ -93,7 +94,7 @@ class TemporalLayer(nn.Module):
         self.norm2 = RmsNorm(dim)
         self.gating = GatedFeedForward(dim, hidden)
 
-    def forward(self, x: Tensor, window: Window, index: int) -> Tensor:
+    def forward(self, x: Tensor, window: AttentionWindow, index: int) -> Tensor:
         """Transform ``[batch, positions, dim]``, which is used up."""
         return self.gating(self.self_attn(x, window, index, self.norm1), self.norm2)
 
@@ -105,7 +106,7 @@ class TemporalTransformer(nn.Module):
         super().__init__()
         layers = [TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)]
         self.layers = nn.ModuleList(layers)
-        self.ring = Ring(
+        self.ring = RingCache(
             layers=config.num_layers,
             heads=config.num_heads,
             head_dim=config.dim // config.num_heads,

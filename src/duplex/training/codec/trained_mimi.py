@@ -65,10 +65,10 @@ class TrainedMimi(nn.Module):
         pass the quantizer as if it were exact. Only if ``sounding`` is audio made, and compared; of the gradient that
         the decoder's input then gets, the share ``decoder_gradient`` goes on.
         """
-        heard = self.mimi.listen(pcm, Call())
-        latent = self.mimi.condense(heard, Call()).float()
+        heard = self.mimi.encode_positions(pcm, Call())
+        latent = self.mimi.downsample_positions(heard, Call()).float()
         first, rest, commitment = self._quantize(latent, unquantized)
-        positions = self.mimi.unfold(first + rest, Call())
+        positions = self.mimi.upsample_latents(first + rest, Call())
         losses = {"commitment": commitment}
         told = torch.lerp(positions.detach(), positions, decoder_gradient)
         made = self.mimi.decoder(told, Call())[:, :, 0].float() if sounding else None
@@ -116,7 +116,7 @@ class TrainedMimi(nn.Module):
     @torch.no_grad()
     def latents(self, pcm: Tensor) -> Tensor:
         """Return the latents of crops as ``[batch * frames, dimension]``."""
-        return self.mimi.analyze(pcm, Call()).float().flatten(0, 1)
+        return self.mimi.encode_latents(pcm, Call()).float().flatten(0, 1)
 
     @torch.no_grad()
     def reconstruct(self, pcm: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Attention of one frame over the rings of its slots: many programs fill them, and read only what is filled."""
+"""Decoding attention over the ring caches of a batch, split over many programs; only what is filled is read."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels.dequantize import wide_int8
+from duplex.backends.torch.kernels.dequantize import dequantize_int8
 
 __all__ = ["attend"]
 
@@ -232,7 +232,7 @@ def _whole(x):
 
 @triton.jit
 def _wide(x, QUANTIZED: tl.constexpr):
-    return wide_int8(x) if QUANTIZED else x.to(tl.float32)
+    return dequantize_int8(x) if QUANTIZED else x.to(tl.float32)
 
 
 @triton.jit

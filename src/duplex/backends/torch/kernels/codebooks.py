@@ -1,4 +1,4 @@
-"""A chain of codebooks: a launch for each, which first takes away what the one before has found."""
+"""Residual vector quantization: a launch for each codebook, which first subtracts what the one before has found."""
 
 from collections.abc import Sequence
 

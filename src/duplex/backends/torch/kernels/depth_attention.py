@@ -1,14 +1,14 @@
-"""Attention of one query over a short past: the depth transformer's, over the codebooks before."""
+"""Attention of the depth transformer: one query over the keys and values of the codebooks before."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["attend_few"]
+__all__ = ["attend_depth"]
 
 
-def attend_few(projected: Tensor, past: Tensor, step: int) -> Tensor:
+def attend_depth(projected: Tensor, past: Tensor, step: int) -> Tensor:
     """Add a step to a short past and return what its query sees there, ``[batch, heads * head_dim]``.
 
     ``projected`` is contiguous ``[batch, 3, heads, head_dim]``, ``past`` ``[batch, steps, 2, heads, head_dim]``, of
@@ -17,7 +17,7 @@ def attend_few(projected: Tensor, past: Tensor, step: int) -> Tensor:
     batch, _, heads, width = projected.shape
     out = torch.empty((batch, heads * width), dtype=projected.dtype, device=projected.device)
     steps = past.shape[1]
-    _attend_few[(batch, heads)](
+    _attend_depth[(batch, heads)](
         projected,
         past,
         out,
@@ -33,7 +33,7 @@ def attend_few(projected: Tensor, past: Tensor, step: int) -> Tensor:
 
 
 @triton.jit(do_not_specialize=["step"])
-def _attend_few(projected, past, out, heads, steps, step, factor, WIDTH: tl.constexpr, STEPS: tl.constexpr):
+def _attend_depth(projected, past, out, heads, steps, step, factor, WIDTH: tl.constexpr, STEPS: tl.constexpr):
     row, head = tl.program_id(0), tl.program_id(1)
     column = tl.arange(0, WIDTH)
     number = tl.arange(0, STEPS)

@@ -1,10 +1,10 @@
-"""Integers of few bits to float32 without the slow conversion instruction: a byte becomes the mantissa of a float."""
+"""Dequantization without the slow conversion instruction: a byte becomes the mantissa of a float."""
 
 import triton
 import triton.language as tl
 from triton import knobs
 
-__all__ = ["wide_int4", "wide_int8"]
+__all__ = ["dequantize_int4", "dequantize_int8"]
 
 _INTERPRETED = tl.constexpr(knobs.runtime.interpret)
 _INT8 = tl.constexpr("""
@@ -48,7 +48,7 @@ _INT4 = tl.constexpr("""
 
 
 @triton.jit
-def wide_int8(x):
+def dequantize_int8(x):
     """Return int8 as float32."""
     if _INTERPRETED:
         return x.to(tl.float32)
@@ -56,7 +56,7 @@ def wide_int8(x):
 
 
 @triton.jit
-def wide_int4(x):
+def dequantize_int4(x):
     """Return the low and the high halves of bytes, less 8, as float32 each."""
     if _INTERPRETED:
         byte = x.to(tl.int32)

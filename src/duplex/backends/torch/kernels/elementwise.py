@@ -1,4 +1,4 @@
-"""The element-wise parts of the transformers, a launch each, where no product takes them along."""
+"""Norms and gates of the transformers, a launch each, where they are not fused with a product."""
 
 import torch
 import triton

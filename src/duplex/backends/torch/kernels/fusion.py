@@ -1,4 +1,4 @@
-"""What a product of few rows does before and after it (:class:`duplex.backends.torch.linear.Around`), in registers."""
+"""What a product of few rows does before and after it (:class:`duplex.backends.torch.linear.Fusion`), in registers."""
 
 import triton
 import triton.language as tl

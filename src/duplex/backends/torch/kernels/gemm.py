@@ -1,4 +1,4 @@
-"""Products of more rows with weights of 8 or 4 bits, on tensor cores: made wide again only in registers."""
+"""Matrix-matrix products with weights of 8 or 4 bits, on tensor cores: dequantized in registers."""
 
 import attrs
 import torch
@@ -36,7 +36,7 @@ def product(x: Tensor, weight: Quantized, onto: Tensor | None = None) -> Tensor:
     block = max(16, min(_WIDEST, triton.next_power_of_2(rows)))
     four = weight.kind == "int4"
     tiles = Tiles(32, GROUP, 4, 4) if four else tiles_of(outs)
-    (_rows4 if four else _rows8)[(triton.cdiv(outs, tiles.outputs), triton.cdiv(rows, block))](
+    (_gemm_int4 if four else _gemm_int8)[(triton.cdiv(outs, tiles.outputs), triton.cdiv(rows, block))](
         x,
         weight.data,
         weight.scale,
@@ -62,7 +62,7 @@ def tiles_of(outputs: int) -> Tiles:
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _rows8(
+def _gemm_int8(
     x,
     weight,
     scale,
@@ -93,7 +93,7 @@ def _rows8(
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _rows4(
+def _gemm_int4(
     x,
     weight,
     scale,

@@ -1,6 +1,6 @@
-"""Products of a few rows, with all that a transformer does around them: one pass over the weight, sums in registers."""
+"""Matrix-vector products with their prologue and epilogue fused: one pass over the weight, sums in registers."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import torch
@@ -8,7 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from duplex.backends.torch.kernels.dequantize import wide_int4, wide_int8
+from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.kernels.dequantize import dequantize_int4, dequantize_int8
 from duplex.backends.torch.kernels.fusion import (
     ACTIVATIONS,
     LAYER,
@@ -19,9 +20,6 @@ from duplex.backends.torch.kernels.fusion import (
     normed,
 )
 from duplex.backends.torch.quantize import GROUP, Quantized
-
-if TYPE_CHECKING:
-    from duplex.backends.torch.linear import Around
 
 __all__ = ["MOST", "fits", "product"]
 
@@ -46,7 +44,7 @@ def fits(rows: int, weight: Tensor | Quantized) -> bool:
     return rows <= MOST and (isinstance(weight, Quantized) or weight.stride(1) == 1)
 
 
-def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: "Around") -> Tensor:
+def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: Fusion) -> Tensor:
     """Return ``x`` ``[rows, in]``, contiguous, times ``weight`` ``[out, in]``, and what is around it, ``[rows, out]``.
 
     A gate leaves half of the outputs. Sums are float32; the product is rounded to the dtype of ``x``, and so is each
@@ -59,7 +57,7 @@ def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: 
     outs = len(data) // 2 if gated else len(data)
     out = torch.empty((rows, outs), dtype=x.dtype, device=x.device)
     norm = None if around.norm is None else around.norm.weights
-    tiles = tiles4(width // 2) if four else tiles_of(len(data), width, rows, data.element_size())
+    tiles = tiles_int4(width // 2) if four else tiles_of(len(data), width, rows, data.element_size())
     arguments: dict[str, Any] = {
         "x": x,
         "weight": data,
@@ -87,9 +85,9 @@ def product(x: Tensor, weight: Tensor | Quantized, bias: Tensor | None, around: 
     }
     grid = (triton.cdiv(len(data), arguments["LINES"]),)
     if four:
-        _few4[grid](**arguments, GROUPS=tiles.inputs // GROUP, GROUP=GROUP)
+        _gemv_int4[grid](**arguments, GROUPS=tiles.inputs // GROUP, GROUP=GROUP)
     else:
-        _few[grid](**arguments, IN=tiles.inputs, SCALED=isinstance(weight, Quantized), BYTES=data.dtype == torch.int8)
+        _gemv[grid](**arguments, IN=tiles.inputs, SCALED=isinstance(weight, Quantized), BYTES=data.dtype == torch.int8)
     return out
 
 
@@ -101,13 +99,13 @@ def tiles_of(outputs: int, inputs: int, rows: int, size: int) -> Tiles:
     return Tiles(max(1, lines), min(512, triton.next_power_of_2(inputs)), 4, 4 if inputs > 512 else 1)  # noqa: PLR2004
 
 
-def tiles4(inputs: int) -> Tiles:
+def tiles_int4(inputs: int) -> Tiles:
     """Return what measured best on an H200 for weights of 4 bits."""
     return Tiles(4, min(1024, triton.next_power_of_2(inputs)), 4, 1)
 
 
 @triton.jit
-def _few(
+def _gemv(
     x,
     weight,
     scales,
@@ -146,7 +144,7 @@ def _few(
         squares += value * value
         value = normed(value, norm_weight, norm_bias, at, at < width, mean[:, None, None], factor[:, None, None], NORM)
         narrow = tl.load(address[None, :, None] + at, mask=inside[None, :, None] & (at < width), other=0.0)
-        total += (wide_int8(narrow) if BYTES else narrow.to(tl.float32)) * value
+        total += (dequantize_int8(narrow) if BYTES else narrow.to(tl.float32)) * value
     result = tl.sum(total, axis=2)
     if NORM == ROOT_MEAN_SQUARE:
         result *= tl.rsqrt(tl.sum(squares, axis=2) / width + epsilon)
@@ -158,7 +156,7 @@ def _few(
 
 
 @triton.jit
-def _few4(
+def _gemv_int4(
     x,
     weight,
     scales,
@@ -204,7 +202,7 @@ def _few4(
             low_value = normed(low_value, norm_weight, norm_bias, at, there, mean2, factor2, NORM)
             high_value = normed(high_value, norm_weight, norm_bias, half + at, there, mean2, factor2, NORM)
             mask = inside[:, None, None] & there[None, :, :]
-            low, high = wide_int4(tl.load(lines + at[None, :, :], mask=mask, other=0x88))
+            low, high = dequantize_int4(tl.load(lines + at[None, :, :], mask=mask, other=0x88))
             places = scales + line[:, None] * (2 * groups) + start + group[None, :]
             known = inside[:, None] & (start + group < groups)[None, :]
             low_scale = tl.load(places, mask=known, other=0).to(tl.float32)

@@ -1,16 +1,16 @@
-"""What a causal convolution multiplies: every output's window of a stream, past and present, in one launch."""
+"""im2col of a causal convolution over a stream: the window of every output, past and present, in one launch."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["windows"]
+__all__ = ["im2col"]
 
 BLOCK = 1024
 
 
-def windows(
+def im2col(
     x: Tensor, previous: Tensor, slots: Tensor, *, taps: int, stride: int, dilation: int, activated: bool
 ) -> Tensor:
     """Return ``[batch, n, taps * channels]`` of ``x`` ``[batch, n * stride, channels]``, contiguous, and remember.
@@ -26,7 +26,7 @@ def windows(
     width = taps * channels
     edge_size = triton.next_power_of_2(max(1, edge * width))
     out = torch.empty((batch, count, width), dtype=x.dtype, device=x.device)
-    _windows[(batch, 1 + triton.cdiv((count - edge) * width, BLOCK))](
+    _im2col[(batch, 1 + triton.cdiv((count - edge) * width, BLOCK))](
         x,
         previous,
         slots,
@@ -49,7 +49,7 @@ def windows(
 
 
 @triton.jit
-def _windows(
+def _im2col(
     x,
     previous,
     slots,

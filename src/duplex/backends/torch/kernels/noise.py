@@ -1,4 +1,4 @@
-"""The contract's sampling noise (:func:`duplex.backends.shared.noise.gumbel`) for all streams of a step in one launch."""
+"""The sampling noise (:func:`duplex.backends.shared.noise.gumbel`) of all streams of a step in one launch."""
 
 import torch
 import triton

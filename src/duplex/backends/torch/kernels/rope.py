@@ -1,4 +1,4 @@
-"""The beginning of a frame in a transformer: where it stands, how that turns its vectors, and the next one's place."""
+"""Rotary embedding: the positions of a frame, the rotations that follow from them, and the next position."""
 
 import torch
 import triton

@@ -1,14 +1,14 @@
-"""Choosing a token in one launch: temperature, top-k with all ties kept, noise, and the best that is left."""
+"""Sampling of a token in one launch: temperature, top-k with all ties kept, Gumbel noise, argmax."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["choose"]
+__all__ = ["sample"]
 
 
-def choose(logits: Tensor, options: Tensor, noise: Tensor | None, *, limited: bool) -> Tensor:
+def sample(logits: Tensor, options: Tensor, noise: Tensor | None, *, limited: bool) -> Tensor:
     """Return the chosen token of each row, int64 ``[batch]``; the first of several that are equally good.
 
     ``logits`` is contiguous float32 ``[batch, vocabulary]``, ``options`` float32 ``[batch, 2]`` (temperature, top-k),
@@ -18,7 +18,7 @@ def choose(logits: Tensor, options: Tensor, noise: Tensor | None, *, limited: bo
     batch, vocabulary = logits.shape
     out = torch.empty(batch, dtype=torch.int64, device=logits.device)
     block = triton.next_power_of_2(vocabulary)
-    _choose[(batch,)](
+    _sample[(batch,)](
         logits,
         options,
         logits if noise is None else noise,
@@ -34,7 +34,7 @@ def choose(logits: Tensor, options: Tensor, noise: Tensor | None, *, limited: bo
 
 
 @triton.jit
-def _choose(
+def _sample(
     logits,
     wishes,
     noise,

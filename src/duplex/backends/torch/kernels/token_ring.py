@@ -1,4 +1,4 @@
-"""The ring of delayed tokens (:mod:`duplex.backends.shared.delays`): what a step reads of it, and what it leaves there."""
+"""Reads and writes of the ring of delayed tokens (:mod:`duplex.backends.shared.delays`), a launch each."""
 
 import torch
 import triton
