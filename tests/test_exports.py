@@ -92,7 +92,7 @@ def test_errors_are_one_tree_that_the_docstring_prints():
 def test_events_are_frozen_and_keyword_only():
     for name in events.__all__:
         kind = getattr(events, name)
-        if isinstance(kind, type) and issubclass(kind, events.Event):
+        if isinstance(kind, type) and issubclass(kind, events.TimedEvent):
             assert all(attribute.kw_only for attribute in attrs.fields(kind))
             assert [attribute.name for attribute in attrs.fields(kind)][:2] == ["sequence", "at"]
             assert kind.__setattr__ is not object.__setattr__
@@ -101,4 +101,4 @@ def test_events_are_frozen_and_keyword_only():
 
 def test_record_of_an_event_has_its_type_first_and_no_audio():
     event = events.AgentAudio(sequence=4, at=0.32, pcm=None)
-    assert list(events.as_record(event).items()) == [("type", "AgentAudio"), ("sequence", 4), ("at", 0.32)]
+    assert list(event.as_dict().items()) == [("type", "AgentAudio"), ("sequence", 4), ("at", 0.32)]

@@ -86,7 +86,7 @@ def check_order(found, first=0):
 
 def plain(found):
     """Events as comparable values."""
-    return [(events.as_record(event), getattr(event, "pcm", np.zeros(0)).tobytes()) for event in found]
+    return [(event.as_dict(), getattr(event, "pcm", np.zeros(0)).tobytes()) for event in found]
 
 
 class Live(MemoryTransport):
@@ -988,7 +988,7 @@ async def test_a_conversation_goes_on_elsewhere(models, delays, taken):
     async with Conversation(models(delays=delays), options=options, recorder=kept) as conversation:
         await conversation.send(pcm[: taken * FRAME])
         await until(lambda: len(kept.frames) == max(taken - late, 0))
-        await until(lambda: conversation._seat.waiting == 0 and len(conversation._seat.unanswered) == min(late, taken))
+        await until(lambda: conversation._seat.waiting == 0 and len(conversation._seat.in_flight) == min(late, taken))
         saved = await conversation.export()
         begun = []
         while conversation._queue._waiting:

@@ -185,7 +185,7 @@ def test_a_seat_that_is_not_live_waits_while_nothing_is_taken(engines):
         assert desk.news.wait(20)
         desk.news.clear()
     with engine.changed:
-        assert not desk.seat.wants_step()
+        assert not desk.seat.can_step()
     assert desk.seat.waiting == 100 - Seat.RESULTS_LIMIT
     desk.until_frames(100)
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from duplex.conversation.playback import Playback
 from duplex.conversation.session import EventQueue
-from duplex.engine.wakeup import Bell
+from duplex.engine.notifiers import Notifier
 from duplex.errors import ClosedError, ConsumerTooSlow, UsageError
 from duplex.events import EndReason, Event
 from duplex.transport import Transport
@@ -54,7 +54,7 @@ class Dialogue(ABC):
         if self._entered:
             raise UsageError("this conversation has been used; make another")
         self._entered = True
-        self._news, self._space, self._ended = Bell(), Bell(), Bell()
+        self._news, self._space, self._ended = Notifier(), Notifier(), Notifier()
         self._playback = Playback(self._transport)
         try:
             tasks = await self._open()
@@ -97,7 +97,7 @@ class Dialogue(ABC):
         while True:
             event = self._queue.take()
             if event is not None:
-                self._space.ring()
+                self._space.notify_all()
                 return event
             if self._over:
                 failure, self._failure = self._failure, None
@@ -170,14 +170,14 @@ class Dialogue(ABC):
                 await self._pushed.aclose()
         finally:
             self._running -= 1
-            self._ended.ring()
+            self._ended.notify_all()
 
     def _emit(self, found: list[Event]) -> None:
         if self._over:
             return
         for event in found:
             self._queue.put(event)
-        self._news.ring()
+        self._news.notify_all()
 
     def _end(self, reason: EndReason) -> None:
         """Tell the last event, and give back what is kept for the conversation."""

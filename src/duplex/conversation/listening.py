@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from duplex.audio.pcm import Framer, as_mono_float32
 from duplex.engine.pacing import LiveClock
 from duplex.engine.seat import Seat
-from duplex.engine.wakeup import Bell
+from duplex.engine.notifiers import Notifier
 from duplex.frame_model import ModelSpec
 from duplex.transport import Transport
 
@@ -29,7 +29,7 @@ class Listener:
     """Seconds that the event loop may be late before arrived audio is given time to be heard."""
 
     def __init__(self, transport: Transport, seat: Seat, spec: ModelSpec, tell_late: Callable[[float], None]) -> None:
-        self.progress = Bell()
+        self.progress = Notifier()
         """To be rung when the model has taken frames."""
         self._transport = transport
         self._seat = seat

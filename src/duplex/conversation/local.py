@@ -18,7 +18,7 @@ from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
 from duplex.engine.model import Model
 from duplex.engine.seat import Exported, Failed, Finished, Outcome, Seat, Skipped
-from duplex.engine.wakeup import Wakeup
+from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.errors import CapacityError, ClosedError
 from duplex.events import EndReason, Event
 from duplex.frame_model import Frame, SessionState
@@ -98,7 +98,7 @@ class Conversation(Dialogue):
         self._exports: list[_Export] = []
 
     async def _open(self) -> Sequence[Task]:
-        self._wakeup = Wakeup()
+        self._wakeup = ThreadsafeNotifier()
         self._seat = await self._take_seat()
         self._listener = Listener(self._transport, self._seat, self.model.spec, self._tell_late)
         self._emit(self._session.start(self.session_id, self.model.name, self._options.seed or 0))
@@ -132,7 +132,7 @@ class Conversation(Dialogue):
             raise ClosedError("the conversation is not going on; export it while it is")
         export = _Export()
         self._exports.append(export)
-        self._space.ring()
+        self._space.notify_all()
         self._seat.export()
         await export.done.wait()
         if export.error is not None:
@@ -150,7 +150,7 @@ class Conversation(Dialogue):
 
     async def _take_seat(self) -> Seat:
         """Take a free place of the model, or wait for one as long as was asked."""
-        vacancy = Wakeup()
+        vacancy = ThreadsafeNotifier()
         with self.model.engine.vacancies(vacancy.notify), anyio.move_on_after(self._wait or 0):
             while True:
                 try:
@@ -170,7 +170,7 @@ class Conversation(Dialogue):
         """Bring the model's results to the application and to the transport."""
         while not self._over:
             await self._wakeup.wait()
-            self._listener.progress.ring()
+            self._listener.progress.notify_all()
             for outcome in self._seat.take():
                 await self._handle(outcome)
 
@@ -199,7 +199,7 @@ class Conversation(Dialogue):
     async def _frame(self, frame: Frame) -> None:
         # The voice goes first: the detector takes a moment.
         dropped = 0 if frame.agent_pcm is None else await self._playback.play(frame.agent_pcm)
-        heard = await self.model.detecting.hear(self._session.voice, frame)
+        heard = await self.model.detectors.detect(self._session.voice, frame)
         if self._recorder is not None:
             self._recorder.record(frame)
         self._emit(self._session.hear(frame, heard))

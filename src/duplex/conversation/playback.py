@@ -7,7 +7,7 @@ import numpy as np
 from anyio.lowlevel import checkpoint
 from numpy.typing import NDArray
 
-from duplex.engine.wakeup import Bell
+from duplex.engine.notifiers import Notifier
 from duplex.transport import Transport
 
 __all__ = ["Playback"]
@@ -30,7 +30,7 @@ class Playback:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._waiting: deque[NDArray[np.float32]] = deque()
-        self._news, self._space = Bell(), Bell()
+        self._news, self._space = Notifier(), Notifier()
         self._ended = False
         self._played = anyio.Event()
 
@@ -39,7 +39,7 @@ class Playback:
         while self._waiting or not self._ended:
             if self._waiting:
                 pcm = self._waiting.popleft()
-                self._space.ring()
+                self._space.notify_all()
                 await self._transport.send(pcm)
             else:
                 await self._news.wait()
@@ -56,7 +56,7 @@ class Playback:
                 await self._space.wait()
             late = False
         self._waiting.append(pcm)
-        self._news.ring()
+        self._news.notify_all()
         dropped = len(self._waiting) - self.LEFT_FRAMES if late else 0
         for _ in range(dropped):
             self._waiting.popleft()
@@ -65,7 +65,7 @@ class Playback:
     async def finish(self) -> None:
         """Wait until everything has been played and the transport has finished."""
         self._ended = True
-        self._news.ring()
+        self._news.notify_all()
         await self._played.wait()
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from duplex.conversation.dialogue import Dialogue, Task
 from duplex.conversation.playback import Playback
 from duplex.conversation.session import EventQueue
 from duplex.errors import ServerError
-from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, from_record
+from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, event_from_dict
 from duplex.extras import require
 from duplex.options import SessionOptions
 from duplex.transport import Transport
@@ -187,7 +187,7 @@ class RemoteConversation(Dialogue):
         if not isinstance(record, dict):
             return
         told = cast("dict[str, Any]", record)
-        event = from_record(told)
+        event = event_from_dict(told)
         if isinstance(event, SessionEnded):
             self._usage = event.usage if event.reason is EndReason.FINISHED else None
         elif event is not None:

@@ -18,7 +18,7 @@ from duplex.checkpoints.config import LanguageModelConfig
 from duplex.checkpoints.layout import DEFAULTS
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
-from duplex.engine.detecting import Detecting
+from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
 from duplex.errors import ClosedError, UsageError
 from duplex.frame_model import FrameModel, ModelSpec
@@ -57,7 +57,7 @@ class Model:
         self.engine = Engine(frame_model)
         self.frame_model = frame_model
         """What computes; while there are conversations, only :attr:`engine` may step it."""
-        self.detecting = Detecting()
+        self.detectors = DetectorWorker()
         self.voice_activity = voice_activity
         """Makes a conversation's detector of speech, for audio of a sample rate."""
         self._closed = False
@@ -92,7 +92,7 @@ class Model:
         if not self._closed:
             self._closed = True
             self.engine.close()
-            self.detecting.close()
+            self.detectors.close()
 
     def __enter__(self) -> Self:
         return self

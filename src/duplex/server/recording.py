@@ -21,7 +21,7 @@ import numpy as np
 
 from duplex.audio.pcm import to_int16
 from duplex.engine.workers import Workers
-from duplex.events import Event, as_record
+from duplex.events import Event
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
 
@@ -70,7 +70,7 @@ class Recording:
     def tell(self, event: Event) -> None:
         """Take an event."""
         if self._lost is None:
-            self._lines.append(json.dumps(as_record(event), ensure_ascii=False) + "\n")
+            self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
 
     async def run(self) -> None:
         """Write every second, until cancelled; then write the rest."""
