@@ -28,7 +28,6 @@ from duplex import (
     SessionStarted,
     UserSpeechStarted,
     UserSpeechStopped,
-    events,
 )
 from duplex.conversation.listening import Listener
 from duplex.conversation.playback import Playback

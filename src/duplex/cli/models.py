@@ -14,7 +14,7 @@ from duplex.errors import UsageError
 if TYPE_CHECKING:
     from duplex.backends.shared.memory import Memory
     from duplex.checkpoints.checkpoint import Description
-    from duplex.engine.model import Backend
+    from duplex.options import Backend
 
 __all__ = ["info", "models"]
 
@@ -26,7 +26,7 @@ PUBLISHED = {
 }
 """Well-known repositories of the hub."""
 MIMI = "tokenizer-*.safetensors"
-NUMBERS: tuple[dict[str, str], ...] = (
+NUMBERS: tuple[dict[str, Any], ...] = (
     {"dtype": "float32"},
     {"dtype": "bfloat16"},
     {"quantize": "int8"},

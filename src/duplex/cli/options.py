@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import attrs
 import click
 
-from duplex.options import SessionOptions
+from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions
 
 __all__ = [
     "Choice",
@@ -29,11 +29,11 @@ class Choice:
 
     model: str
     revision: str | None
-    backend: Any
+    backend: Backend
     device: str
-    dtype: str = "auto"
-    quantize: str | None = None
-    cache_dtype: str = "auto"
+    dtype: Dtype = "auto"
+    quantize: Quantization | None = None
+    cache_dtype: CacheDtype = "auto"
     sessions: int | None = None
     deterministic: bool = False
 

@@ -84,4 +84,13 @@ def fake_model(
     """
     frame_model = FakeFrameModel(**options)
     tokenizer = cast("Tokenizer", FakeTokenizer(frame_model.spec.text_vocabulary))
-    return Model(frame_model, tokenizer, name=name, defaults=defaults, voice_activity=voice_activity)
+    return Model(
+        frame_model,
+        tokenizer,
+        name=name,
+        backend="fake",
+        device="cpu",
+        dtype="float32",
+        defaults=defaults,
+        voice_activity=voice_activity,
+    )
