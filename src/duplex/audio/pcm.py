@@ -173,8 +173,8 @@ class Resampler:
     """
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
-        self.source_rate = check_rate(source_rate)
-        self.target_rate = check_rate(target_rate)
+        self.source_rate: int = check_rate(source_rate)
+        self.target_rate: int = check_rate(target_rate)
         self._stream = None
         if source_rate != target_rate:
             self._stream = soxr.ResampleStream(source_rate, target_rate, num_channels=1, dtype="float32")

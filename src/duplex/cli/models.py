@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from duplex.cli.options import backend_option, debug_option, device_option
+from duplex.cli.options import Option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
 from duplex.errors import UsageError
 
@@ -34,7 +34,7 @@ NUMBERS: tuple[dict[str, Any], ...] = (
     {"quantize": "int4", "cache_dtype": "int8"},
 )
 """Kinds of numbers whose memory is told."""
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
+json_option: Option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
 @click.command(short_help="List what can be loaded.")

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import click
@@ -11,6 +11,7 @@ from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOpti
 
 __all__ = [
     "Choice",
+    "Option",
     "backend_option",
     "codec_options",
     "debug_option",
@@ -21,6 +22,14 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Option(Protocol):
+    """Adds an option to the command that it decorates."""
+
+    def __call__(self, command: F, /) -> F:
+        """Return the command with the option."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -42,10 +51,10 @@ class Choice:
         return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "sessions"))
 
 
-backend_option = click.option(
+backend_option: Option = click.option(
     "--backend", type=click.Choice(["auto", "torch", "mlx"]), default="auto", show_default=True, help="What runs it."
 )
-device_option = click.option(
+device_option: Option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, gpu (Apple's), ..."
 )
 CODEC = (
@@ -83,8 +92,8 @@ SAMPLING = (
 )
 
 # Looked for by `main` itself, so that it also holds for errors in the other options.
-debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error comes from.")
-user_channel_option = click.option(
+debug_option: Option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error comes from.")
+user_channel_option: Option = click.option(
     "--user-channel",
     type=click.Choice(["left", "right", "mix"]),
     default="mix",

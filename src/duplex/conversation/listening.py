@@ -30,7 +30,7 @@ class Listener:
     """Seconds that the event loop may be late before audio that has arrived meanwhile is taken first."""
 
     def __init__(self, transport: Transport, seat: Seat, spec: ModelSpec, report_late: Callable[[float], None]) -> None:
-        self.progress = Notifier()
+        self.progress: Notifier = Notifier()
         """To be notified when the model has taken frames."""
         self._transport = transport
         self._seat = seat

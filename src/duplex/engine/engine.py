@@ -38,7 +38,7 @@ class Engine:
 
     def __init__(self, model: FrameModel) -> None:
         self.model = model
-        self.changed = threading.Condition()
+        self.changed: threading.Condition = threading.Condition()
         self._pcm = np.zeros((model.spec.capacity, model.spec.frame_size), np.float32)
         self._seats: dict[int, Seat] = {}
         self._changed_seats: dict[Seat, None] = {}

@@ -29,7 +29,7 @@ from duplex.voice_activity.silero import SileroVoiceActivity
 
 __all__ = ["Model", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 VoiceActivityFactory: TypeAlias = Callable[[int], VoiceActivity]
 
 

@@ -117,12 +117,15 @@ class Seat:
     def __init__(self, engine: Inference, slot: int, *, realtime: bool, notify: Callable[[], None]) -> None:
         self.slot = slot
         self.realtime = realtime
-        self.index = 0
+        self.index: int = 0
         """Index on the time line of the frame that is pushed next."""
-        self.ready = self.ending = self.failed = self.closed = False
-        self.exports = 0
+        self.ready: bool = False
+        self.ending: bool = False
+        self.failed: bool = False
+        self.closed: bool = False
+        self.exports: int = 0
         """Exports in progress; the slot is not stepped meanwhile."""
-        self.flush = engine.model.spec.latency_frames
+        self.flush: int = engine.model.spec.latency_frames
         self.inbox: deque[PendingFrame] = deque()
         self.in_flight: deque[PendingFrame] = deque()
         self.outbox: deque[Outcome] = deque()

@@ -72,7 +72,7 @@ class ResultWriter:
 
     def __init__(self, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) -> None:
         self.folder = folder
-        self.frames = 0
+        self.frames: int = 0
         """Time steps so far, those that were skipped included."""
         self._written = 0
         self._spec = spec

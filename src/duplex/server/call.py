@@ -25,7 +25,7 @@ from duplex.transports import wire
 
 __all__ = ["Call", "Ending"]
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 KEEPALIVE = 5.0
 """Seconds between messages to a caller who waits: the original's page hangs up after ten without."""

@@ -53,7 +53,7 @@ class CallerLine:
         self._since = anyio.current_time()
         self._seconds = 0.0
         """Of what has come since then."""
-        self.heard_at = self._since
+        self.heard_at: float = self._since
         """When audio last came."""
         self._ended = False
 

@@ -27,7 +27,7 @@ from duplex.server.metrics import Metrics
 
 __all__ = ["Recording"]
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN = 1.0
 """Between two writes: what a crash may cost."""
@@ -50,7 +50,7 @@ class Recording:
     """
 
     def __init__(self, folder: Path, spec: ModelSpec, metrics: Metrics, writers: Workers) -> None:
-        self.path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+        self.path: Path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         self._spec = spec
         self._metrics = metrics
         self._writers = writers

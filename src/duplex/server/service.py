@@ -35,13 +35,13 @@ class Service:
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         self.settings = settings
-        self.admission = Admission(model.sessions, settings.queue, settings.per_address)
-        self.tokens = Tokens(settings.tokens)
-        self.tickets = Tickets()
-        self.metrics = Metrics()
-        self.coders = Workers("duplex-coding", os.cpu_count() or 1)
-        self.writers = Workers("duplex-recording", 1)
-        self.changed = Notifier()
+        self.admission: Admission = Admission(model.sessions, settings.queue, settings.per_address)
+        self.tokens: Tokens = Tokens(settings.tokens)
+        self.tickets: Tickets = Tickets()
+        self.metrics: Metrics = Metrics()
+        self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
+        self.writers: Workers = Workers("duplex-recording", 1)
+        self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
         self._calls: set[OpenCall] = set()
         self._watching = ExitStack()

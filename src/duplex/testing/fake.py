@@ -49,7 +49,7 @@ class LevelVoiceActivity:
     LEVEL = -45.0
 
     def __init__(self, sample_rate: int) -> None:
-        self.window = 0.04
+        self.window: float = 0.04
         self._samples = round(sample_rate * self.window)
         self._pending = np.zeros(0, np.float32)
 

@@ -85,7 +85,7 @@ class Ring(Streaming):
         self.heads = heads
         self.head_dim = head_dim
         self.period = period
-        self.capacity = context
+        self.capacity: int = context
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the ring itself and how many positions each stream has had."""
@@ -132,8 +132,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj = Linear(dim, 3 * dim)
-        self.out_proj = Linear(dim, dim)
+        self.in_proj: Linear = Linear(dim, 3 * dim)
+        self.out_proj: Linear = Linear(dim, dim)
 
     def __call__(self, x: mx.array, window: Window, layer: int) -> mx.array:
         """Attend from every position of ``x`` to what its window shows."""

@@ -28,8 +28,8 @@ class DepthAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj = Linear(dim, 3 * dim)
-        self.out_proj = Linear(dim, dim)
+        self.in_proj: Linear = Linear(dim, 3 * dim)
+        self.out_proj: Linear = Linear(dim, dim)
 
     def __call__(self, x: mx.array, past: Past) -> mx.array:
         """Attend from one codebook, ``x`` ``[batch, dim]``, to itself and those before, which are ``past``."""
@@ -46,10 +46,10 @@ class DepthLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = RmsNorm(dim)
-        self.self_attn = DepthAttention(dim, heads)
-        self.norm2 = RmsNorm(dim)
-        self.gating = GatedFeedForward(dim, hidden)
+        self.norm1: RmsNorm = RmsNorm(dim)
+        self.self_attn: DepthAttention = DepthAttention(dim, heads)
+        self.norm2: RmsNorm = RmsNorm(dim)
+        self.gating: GatedFeedForward = GatedFeedForward(dim, hidden)
 
     def __call__(self, x: mx.array, past: Past) -> mx.array:
         """Transform ``[batch, dim]``."""
@@ -67,10 +67,10 @@ class DepthSlice(nn.Module):
             DepthLayer(dim, config.depformer_num_heads, config.depformer_feedforward)
             for _ in range(config.depformer_num_layers)
         ]
-        self.emb = TokenEmbedding(vocabulary + 1, dim)
-        self.linear_in = Linear(config.dim, dim)
-        self.transformer = {"layers": layers}
-        self.linear_out = Linear(dim, config.card)
+        self.emb: TokenEmbedding = TokenEmbedding(vocabulary + 1, dim)
+        self.linear_in: Linear = Linear(config.dim, dim)
+        self.transformer: dict[str, list[DepthLayer]] = {"layers": layers}
+        self.linear_out: Linear = Linear(dim, config.card)
 
     def __call__(self, context: mx.array, previous: mx.array, past: list[Past]) -> mx.array:
         """Return the codebook's logits, float32 ``[batch, audio_vocabulary]``, given the token before it."""
@@ -86,7 +86,7 @@ class DepthTransformer(nn.Module):
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.slices = [
+        self.slices: list[DepthSlice] = [
             DepthSlice(config, config.card if codebook else config.text_card) for codebook in range(config.dep_q)
         ]
 

@@ -23,15 +23,17 @@ class Mimi(nn.Module):
         width, stride = config.seanet.dimension, config.positions_per_frame
         self.config = config
         self.codebooks = codebooks
-        self.encoder = SeanetEncoder(config.seanet)
-        self.encoder_transformer = MimiTransformer(config)
-        self.downsample = {
+        self.encoder: SeanetEncoder = SeanetEncoder(config.seanet)
+        self.encoder_transformer: MimiTransformer = MimiTransformer(config)
+        self.downsample: dict[str, CausalConv1d] = {
             "conv": CausalConv1d(width, width, 2 * stride, stride=stride, bias=False, replicate=True),
         }
-        self.quantizer = SplitQuantizer(config.quantizer, codebooks)
-        self.upsample = {"convtr": CausalConvTranspose1d(width, width, stride, separate=True, bias=False)}
-        self.decoder_transformer = MimiTransformer(config)
-        self.decoder = SeanetDecoder(config.seanet)
+        self.quantizer: SplitQuantizer = SplitQuantizer(config.quantizer, codebooks)
+        self.upsample: dict[str, CausalConvTranspose1d] = {
+            "convtr": CausalConvTranspose1d(width, width, stride, separate=True, bias=False)
+        }
+        self.decoder_transformer: MimiTransformer = MimiTransformer(config)
+        self.decoder: SeanetDecoder = SeanetDecoder(config.seanet)
 
     def prepare(self) -> None:
         """Finish what loading the weights has begun: lay them out as a step reads them."""

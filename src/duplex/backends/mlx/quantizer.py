@@ -20,8 +20,8 @@ class Codebook(nn.Module):
 
     def __init__(self, bins: int, dimension: int) -> None:
         super().__init__()
-        self.embedding_sum = mx.zeros((bins, dimension))
-        self.cluster_usage = mx.ones(bins)
+        self.embedding_sum: mx.array = mx.zeros((bins, dimension))
+        self.cluster_usage: mx.array = mx.ones(bins)
 
     def prepare(self) -> None:
         """Compute the entries, and half their squared lengths, from what was loaded."""
@@ -48,7 +48,7 @@ class VectorQuantization(nn.Module):
 
     def __init__(self, bins: int, dimension: int) -> None:
         super().__init__()
-        self.codebook = Codebook(bins, dimension)
+        self.codebook: Codebook = Codebook(bins, dimension)
 
 
 class Projection(nn.Module):
@@ -56,7 +56,7 @@ class Projection(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.weight = mx.zeros((outputs, inputs, 1))
+        self.weight: mx.array = mx.zeros((outputs, inputs, 1))
 
     def prepare(self) -> None:
         """Turn the loaded weight into the matrix ``[in, out]``."""
@@ -73,9 +73,11 @@ class ResidualQuantizer(nn.Module):
 
     def __init__(self, config: QuantizerConfig, count: int) -> None:
         super().__init__()
-        self.input_proj = Projection(config.input_dimension, config.dimension)
-        self.output_proj = Projection(config.dimension, config.output_dimension)
-        self.vq = {"layers": [VectorQuantization(config.bins, config.dimension) for _ in range(count)]}
+        self.input_proj: Projection = Projection(config.input_dimension, config.dimension)
+        self.output_proj: Projection = Projection(config.dimension, config.output_dimension)
+        self.vq: dict[str, list[VectorQuantization]] = {
+            "layers": [VectorQuantization(config.bins, config.dimension) for _ in range(count)]
+        }
 
     def encode(self, x: mx.array) -> mx.array:
         """Return codes ``[batch, count, frames]`` of latents ``[batch, frames, dimension]``."""
@@ -101,8 +103,8 @@ class SplitQuantizer(nn.Module):
 
     def __init__(self, config: QuantizerConfig, codebooks: int) -> None:
         super().__init__()
-        self.rvq_first = ResidualQuantizer(config, 1)
-        self.rvq_rest = ResidualQuantizer(config, codebooks - 1)
+        self.rvq_first: ResidualQuantizer = ResidualQuantizer(config, 1)
+        self.rvq_rest: ResidualQuantizer = ResidualQuantizer(config, codebooks - 1)
 
     def encode(self, x: mx.array) -> mx.array:
         """Return codes ``[batch, codebooks, frames]`` of latents ``[batch, frames, dimension]``, the semantic first."""

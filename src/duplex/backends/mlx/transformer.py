@@ -18,7 +18,7 @@ class RmsNorm(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.weight = mx.ones(dim)
+        self.weight: mx.array = mx.ones(dim)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalize ``[..., dim]``."""
@@ -30,8 +30,8 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear_in = Linear(dim, 2 * hidden)
-        self.linear_out = Linear(hidden, dim)
+        self.linear_in: Linear = Linear(dim, 2 * hidden)
+        self.linear_out: Linear = Linear(hidden, dim)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform ``[..., dim]``."""
@@ -44,7 +44,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.scale = mx.ones(dim)
+        self.scale: mx.array = mx.ones(dim)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Scale ``[..., dim]``."""
@@ -56,13 +56,13 @@ class MimiLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.self_attn = Attention(dim, heads)
-        self.layer_scale_1 = LayerScale(dim)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-5)
-        self.linear1 = Linear(dim, hidden)
-        self.linear2 = Linear(hidden, dim)
-        self.layer_scale_2 = LayerScale(dim)
+        self.norm1: nn.LayerNorm = nn.LayerNorm(dim, eps=1e-5)
+        self.self_attn: Attention = Attention(dim, heads)
+        self.layer_scale_1: LayerScale = LayerScale(dim)
+        self.norm2: nn.LayerNorm = nn.LayerNorm(dim, eps=1e-5)
+        self.linear1: Linear = Linear(dim, hidden)
+        self.linear2: Linear = Linear(hidden, dim)
+        self.layer_scale_2: LayerScale = LayerScale(dim)
 
     def __call__(self, x: mx.array, window: Window, index: int) -> mx.array:
         """Transform ``[batch, positions, dim]``."""
@@ -77,8 +77,8 @@ class MimiTransformer(nn.Module):
         super().__init__()
         shape = config.transformer
         layers = [MimiLayer(shape.d_model, shape.num_heads, shape.dim_feedforward) for _ in range(shape.num_layers)]
-        self.transformer = {"layers": layers}
-        self.ring = Ring(
+        self.transformer: dict[str, list[MimiLayer]] = {"layers": layers}
+        self.ring: Ring = Ring(
             layers=shape.num_layers,
             heads=shape.num_heads,
             head_dim=shape.d_model // shape.num_heads,
@@ -100,10 +100,10 @@ class TemporalLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = RmsNorm(dim)
-        self.self_attn = Attention(dim, heads)
-        self.norm2 = RmsNorm(dim)
-        self.gating = GatedFeedForward(dim, hidden)
+        self.norm1: RmsNorm = RmsNorm(dim)
+        self.self_attn: Attention = Attention(dim, heads)
+        self.norm2: RmsNorm = RmsNorm(dim)
+        self.gating: GatedFeedForward = GatedFeedForward(dim, hidden)
 
     def __call__(self, x: mx.array, window: Window, index: int) -> mx.array:
         """Transform ``[batch, positions, dim]``."""
@@ -116,10 +116,10 @@ class TemporalTransformer(nn.Module):
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        self.layers = [
+        self.layers: list[TemporalLayer] = [
             TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)
         ]
-        self.ring = Ring(
+        self.ring: Ring = Ring(
             layers=config.num_layers,
             heads=config.num_heads,
             head_dim=config.dim // config.num_heads,

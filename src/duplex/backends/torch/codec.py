@@ -67,17 +67,17 @@ class TorchCodec:
     def __init__(self, mimi: Mimi) -> None:
         config = mimi.config
         self.mimi = mimi
-        self.spec = CodecSpec(
+        self.spec: CodecSpec = CodecSpec(
             sample_rate=config.sample_rate,
             frame_size=config.frame_size,
             codebooks=mimi.codebooks,
             vocabulary=config.quantizer.bins,
         )
-        self.one_core = mimi.size < self.SMALL
-        self.device = mimi.quantizer.rvq_first.input_proj.weight.device
+        self.one_core: bool = mimi.size < self.SMALL
+        self.device: torch.device = mimi.quantizer.rvq_first.input_proj.weight.device
         packed = packed_below(mimi)
-        self.listen = Recorded(functools.partial(_listen, mimi), packed)
-        self.speak = Recorded(functools.partial(_speak, mimi), packed)
+        self.listen: Recorded = Recorded(functools.partial(_listen, mimi), packed)
+        self.speak: Recorded = Recorded(functools.partial(_speak, mimi), packed)
 
     def encode(self, pcm: NDArray[np.float32]) -> NDArray[np.int64]:
         """Encode a whole recording, float32 ``[samples]``, to int64 codes ``[codebooks, frames]``."""

@@ -54,7 +54,7 @@ class RmsNorm(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.ones(1, 1, dim))
+        self.alpha: nn.Parameter = nn.Parameter(torch.ones(1, 1, dim))
 
     @property
     def weights(self) -> NormWeights:
