@@ -10,10 +10,10 @@ import math
 
 import attrs
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.linear import Linear
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call, Declared, Streaming
 
 __all__ = ["Attention", "Ring", "Window"]
@@ -126,7 +126,7 @@ class Ring(Streaming):
         return mx.cos(angle), mx.sin(angle)
 
 
-class Attention(nn.Module):
+class Attention(Module):
     """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same."""
 
     def __init__(self, dim: int, heads: int) -> None:

@@ -5,15 +5,15 @@ windows are copied in rows and nothing is transposed.
 """
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import evaluate, shaped, taken
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call, Declared, Streaming
 
 __all__ = ["CausalConv1d", "CausalConvTranspose1d"]
 
 
-class Weights(nn.Module):
+class Weights(Module):
     """A convolution's weights at their place in published files; :meth:`take` hands them out once they are loaded."""
 
     def __init__(self, shape: tuple[int, ...], out: int, *, bias: bool) -> None:

@@ -5,11 +5,11 @@ codebook has a slice of its own, with all the weights of one, as published for M
 """
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.embedding import TokenEmbedding
 from duplex.backends.mlx.linear import Linear
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.sampling import Sampler
 from duplex.backends.mlx.transformer import GatedFeedForward, RmsNorm
 from duplex.checkpoints.config import LanguageModelConfig
@@ -22,7 +22,7 @@ Past = list[tuple[mx.array, mx.array]]
 """Keys and values ``[batch, heads, 1, head_dim]`` of the codebooks before, in one layer."""
 
 
-class DepthAttention(nn.Module):
+class DepthAttention(Module):
     """Attention to the codebooks before, in one layer of one codebook's slice."""
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -41,7 +41,7 @@ class DepthAttention(nn.Module):
         return self.out_proj(shaped(y, *x.shape))
 
 
-class DepthLayer(nn.Module):
+class DepthLayer(Module):
     """One layer of one codebook's slice."""
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
@@ -57,7 +57,7 @@ class DepthLayer(nn.Module):
         return x + self.gating(self.norm2(x))
 
 
-class DepthSlice(nn.Module):
+class DepthSlice(Module):
     """What belongs to one codebook."""
 
     def __init__(self, config: LanguageModelConfig, vocabulary: int) -> None:
@@ -80,7 +80,7 @@ class DepthSlice(nn.Module):
         return self.linear_out(x).astype(mx.float32)
 
 
-class DepthTransformer(nn.Module):
+class DepthTransformer(Module):
     """Codes ``[batch, agent_streams]`` for one time step, from the temporal transformer's output and the text token."""
 
     def __init__(self, config: LanguageModelConfig) -> None:

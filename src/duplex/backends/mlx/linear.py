@@ -2,9 +2,9 @@
 
 import attrs
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import evaluate
+from duplex.backends.mlx.module import Module
 
 __all__ = ["Linear", "Matrix", "Packing", "elu", "gelu", "silu"]
 
@@ -17,7 +17,7 @@ class Packing:
     group: int
 
 
-class Matrix(nn.Module):
+class Matrix(Module):
     """A weight ``[rows, columns]``; quantized, ``weight`` holds packed words, beside ``scales`` and ``biases``."""
 
     def __init__(self, rows: int, columns: int) -> None:

@@ -1,11 +1,11 @@
 """Mimi: 24 kHz audio to 12.5 frames of codes a second and back, streaming (section 3.3 of the paper)."""
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import named_modules
 from duplex.backends.mlx.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.mlx.linear import Linear
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.quantizer import Codebook, Projection, SplitQuantizer
 from duplex.backends.mlx.seanet import SeanetDecoder, SeanetEncoder
 from duplex.backends.mlx.state import Call
@@ -15,7 +15,7 @@ from duplex.checkpoints.config import MimiConfig
 __all__ = ["Mimi"]
 
 
-class Mimi(nn.Module):
+class Mimi(Module):
     """The codec with its first ``codebooks`` codebooks."""
 
     def __init__(self, config: MimiConfig, codebooks: int) -> None:

@@ -1,15 +1,15 @@
 """Mimi's split residual quantizer: one semantic codebook beside a residual chain of acoustic ones (section 3.3.2)."""
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import evaluate, taken
+from duplex.backends.mlx.module import Module
 from duplex.checkpoints.config import QuantizerConfig
 
 __all__ = ["Codebook", "SplitQuantizer"]
 
 
-class Codebook(nn.Module):
+class Codebook(Module):
     """Vectors to the index of their nearest entry, and back.
 
     Published files hold the running sums of training, ``embedding_sum`` over ``cluster_usage``; :meth:`prepare` turns
@@ -43,7 +43,7 @@ class Codebook(nn.Module):
         return self._entries[codes]
 
 
-class VectorQuantization(nn.Module):
+class VectorQuantization(Module):
     """A codebook at its place in published files."""
 
     def __init__(self, bins: int, dimension: int) -> None:
@@ -51,7 +51,7 @@ class VectorQuantization(nn.Module):
         self.codebook: Codebook = Codebook(bins, dimension)
 
 
-class Projection(nn.Module):
+class Projection(Module):
     """A convolution of width one: a matrix, with the published shape ``[out, in, 1]``."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -68,7 +68,7 @@ class Projection(nn.Module):
         return x @ self._matrix
 
 
-class ResidualQuantizer(nn.Module):
+class ResidualQuantizer(Module):
     """A chain of codebooks, each for what the ones before have left over, in a projected space."""
 
     def __init__(self, config: QuantizerConfig, count: int) -> None:
@@ -98,7 +98,7 @@ class ResidualQuantizer(nn.Module):
         return self.output_proj(total)
 
 
-class SplitQuantizer(nn.Module):
+class SplitQuantizer(Module):
     """The semantic codebook and the acoustic chain side by side; their sum is the latent."""
 
     def __init__(self, config: QuantizerConfig, codebooks: int) -> None:

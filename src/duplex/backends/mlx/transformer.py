@@ -5,13 +5,14 @@ from mlx import nn
 
 from duplex.backends.mlx.attention import Attention, Ring, Window
 from duplex.backends.mlx.linear import Linear, gelu, silu
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 
 __all__ = ["GatedFeedForward", "MimiTransformer", "RmsNorm", "TemporalTransformer"]
 
 
-class RmsNorm(nn.Module):
+class RmsNorm(Module):
     """Root mean square norm, computed in float32."""
 
     EPSILON = 1e-8
@@ -25,7 +26,7 @@ class RmsNorm(nn.Module):
         return mx.fast.rms_norm(x.astype(mx.float32), self.weight.astype(mx.float32), self.EPSILON).astype(x.dtype)
 
 
-class GatedFeedForward(nn.Module):
+class GatedFeedForward(Module):
     """SiLU-gated feed-forward without biases; ``linear_in`` holds the gate's half first."""
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -39,7 +40,7 @@ class GatedFeedForward(nn.Module):
         return self.linear_out(silu(gate) * value)
 
 
-class LayerScale(nn.Module):
+class LayerScale(Module):
     """A learnt factor per channel."""
 
     def __init__(self, dim: int) -> None:
@@ -51,7 +52,7 @@ class LayerScale(nn.Module):
         return self.scale * x
 
 
-class MimiLayer(nn.Module):
+class MimiLayer(Module):
     """One layer of Mimi's transformers."""
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
@@ -70,7 +71,7 @@ class MimiLayer(nn.Module):
         return x + self.layer_scale_2(self.linear2(gelu(self.linear1(self.norm2(x)))))
 
 
-class MimiTransformer(nn.Module):
+class MimiTransformer(Module):
     """The transformer of Mimi's encoder or decoder, ``[batch, positions, dim]`` to the same."""
 
     def __init__(self, config: MimiConfig) -> None:
@@ -95,7 +96,7 @@ class MimiTransformer(nn.Module):
         return x
 
 
-class TemporalLayer(nn.Module):
+class TemporalLayer(Module):
     """One layer of the temporal transformer."""
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
@@ -111,7 +112,7 @@ class TemporalLayer(nn.Module):
         return x + self.gating(self.norm2(x))
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(Module):
     """The transformer over time, ``[batch, positions, dim]`` to the same (section 3.2 of the paper)."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
