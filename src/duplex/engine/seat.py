@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import level_dbfs
-from duplex.engine.pacing import skips
+from duplex.engine.pacing import frames_to_skip
 from duplex.errors import ModelError, StateError
 from duplex.frame_model import Frame, FrameModel, SessionState
 
@@ -230,7 +230,7 @@ class Seat:
         spec = self._engine.model.spec
         behind = spec.seconds(len(self.inbox))
         silent = [level_dbfs(frame.pcm) < self.SILENCE for frame in self.inbox]
-        chosen = skips(silent, len(self.inbox) - self.WAITING_AFTER_SKIP)
+        chosen = frames_to_skip(silent, len(self.inbox) - self.WAITING_AFTER_SKIP)
         first = self.inbox[chosen[0]].index
         self.inbox = deque(frame for i, frame in enumerate(self.inbox) if i not in chosen)
         self._report_skipped(first, behind, len(chosen))
