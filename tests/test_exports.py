@@ -1,7 +1,9 @@
 """The surface of the package, and what importing it costs."""
 
+import json
 import subprocess
 import sys
+from typing import get_args
 
 import attrs
 import pytest
@@ -18,6 +20,7 @@ CONTRACT = {
     "CodecSpec",
     "CodecStream",
     "Conversation",
+    "Dialogue",
     "EndReason",
     "Event",
     "FileTransport",
@@ -92,7 +95,7 @@ def test_errors_are_one_tree_that_the_docstring_prints():
 def test_events_are_frozen_and_keyword_only():
     for name in events.__all__:
         kind = getattr(events, name)
-        if isinstance(kind, type) and issubclass(kind, events.Event):
+        if isinstance(kind, type) and issubclass(kind, events.TimedEvent):
             assert all(attribute.kw_only for attribute in attrs.fields(kind))
             assert [attribute.name for attribute in attrs.fields(kind)][:2] == ["sequence", "at"]
             assert kind.__setattr__ is not object.__setattr__
@@ -101,4 +104,34 @@ def test_events_are_frozen_and_keyword_only():
 
 def test_record_of_an_event_has_its_type_first_and_no_audio():
     event = events.AgentAudio(sequence=4, at=0.32, pcm=None)
-    assert list(events.as_record(event).items()) == [("type", "AgentAudio"), ("sequence", 4), ("at", 0.32)]
+    assert list(event.as_dict().items()) == [("type", "AgentAudio"), ("sequence", 4), ("at", 0.32)]
+
+
+def test_event_is_the_union_of_all_event_classes():
+    kinds = {getattr(events, name) for name in events.__all__} - {events.TimedEvent}
+    assert set(get_args(duplex.Event)) == {
+        kind for kind in kinds if isinstance(kind, type) and issubclass(kind, events.TimedEvent)
+    }
+
+
+def test_the_place_on_the_time_line_is_rounded_to_the_microsecond():
+    event = events.AgentSpeechStarted(sequence=0, at=0.1 + 0.2)
+    assert event.at == 0.3
+    assert attrs.evolve(event, at=26 * 0.032).at == 0.832
+
+
+def test_a_dictionary_of_an_event_is_what_json_holds():
+    used = events.Usage(frames=3, seconds=0.24, dropped_seconds=0.0)
+    event = events.SessionEnded(sequence=9, at=3 * 0.08, reason=events.EndReason.FINISHED, usage=used)
+    text = json.dumps(event.as_dict())
+    assert text == (
+        '{"type": "SessionEnded", "sequence": 9, "at": 0.24, "reason": "finished", '
+        '"usage": {"frames": 3, "seconds": 0.24, "dropped_seconds": 0.0}}'
+    )
+    assert type(event.as_dict()["reason"]) is str
+    assert events.event_from_dict(json.loads(text)) == event
+
+
+@pytest.mark.parametrize("at", [None, "soon", 10**400])
+def test_a_dictionary_that_is_no_event(at):
+    assert events.event_from_dict({"type": "AgentText", "sequence": 0, "at": at, "text": "", "token": 1}) is None

@@ -12,6 +12,9 @@ from .codec import (
 from .codec import (
     CodecStream as CodecStream,
 )
+from .conversation.dialogue import (
+    Dialogue as Dialogue,
+)
 from .conversation.local import (
     Conversation as Conversation,
 )

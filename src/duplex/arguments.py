@@ -1,19 +1,25 @@
-"""Numbers that a caller gives, checked and made plain Python, so that they can be compared, stored and sent."""
+"""What a caller passes: numbers, checked and made plain Python, and the parameters of functions that pass them on."""
 
+import functools
+import inspect
 import operator
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from duplex.errors import UsageError
 
-__all__ = ["real", "whole"]
+__all__ = ["as_float", "as_int", "parameters_of"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def whole(name: str, value: Any) -> int:
-    """Return a whole number of any type (Python's, numpy's) as an ``int``; ``name`` is the argument's, for messages.
+def as_int(name: str, value: Any) -> int:
+    """Return an integer of any type (Python's, numpy's) as an ``int``; ``name`` is the argument's, for messages.
 
-    :raises UsageError: if it is none
+    :raises UsageError: if it is not an integer
     """
     if not isinstance(value, bool):
         try:
@@ -23,10 +29,10 @@ def whole(name: str, value: Any) -> int:
     raise UsageError(f"{name} is {value!r}; give a whole number")
 
 
-def real(name: str, value: Any) -> float:
+def as_float(name: str, value: Any) -> float:
     """Return a number of any type as a ``float``; ``name`` is the argument's, for messages.
 
-    :raises UsageError: if it is none, or not a number (NaN)
+    :raises UsageError: if it is not a number, or NaN
     """
     if not isinstance(value, bool | np.bool_ | str | bytes | bytearray):
         try:
@@ -36,3 +42,27 @@ def real(name: str, value: Any) -> float:
         if number == number:  # noqa: PLR0124 -- NaN is not itself
             return number
     raise UsageError(f"{name} is {value!r}; give a number")
+
+
+def parameters_of(
+    function: Callable[P, R],
+) -> Callable[[Callable[..., Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
+    """Give the decorated coroutine function, which passes its arguments on, the parameters of ``function``.
+
+    Type checkers, ``help`` and errors about arguments see them as its own.
+    """
+    signature = inspect.signature(function)
+
+    def decorate(wrapped: Callable[..., Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        @functools.wraps(wrapped)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{wrapped.__name__}() {error}") from None
+            return wrapped(*args, **kwargs)
+
+        call.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue] -- what inspect looks for
+        return call
+
+    return decorate

@@ -4,7 +4,7 @@
 
     DuplexError
     ├── UsageError                  an argument or option that cannot be used as given
-    │   └── CapacityError           every place of the model is taken
+    ├── CapacityError               every place of the model is taken
     ├── MissingDependencyError      an optional package is not installed
     ├── CheckpointError             a checkpoint cannot be loaded
     │   ├── CheckpointNotFoundError no such built-in name, folder, file or repository
@@ -56,7 +56,7 @@ class UsageError(DuplexError, ValueError):
     """An argument or option cannot be used as given."""
 
 
-class CapacityError(UsageError):
+class CapacityError(DuplexError):
     """Every place of the model is taken by another conversation."""
 
 

@@ -1,14 +1,17 @@
-"""What a conversation tells its application: frozen, typed events.
+"""The events of a conversation: frozen attrs classes, and :data:`Event`, the union of them all.
 
 Every event carries ``sequence``, which counts from 0 without gaps and is the only monotonic field, and ``at``, a place
-on the session's time line in seconds. The time line is the frame clock (one frame is ``frame_duration`` seconds of
-audio), never the wall clock: for a frame ``at`` is the start of its time step, for speech events the onset or the end
-of the speech, which may lie before events that were sent earlier.
+on the session's time line in seconds, rounded to the microsecond. The time line is the frame clock (one frame is
+``frame_duration`` seconds of audio), never the wall clock: for a frame ``at`` is the start of its time step, for speech
+events the onset or the end of the speech, which may lie before events that were sent earlier.
+
+``match`` over an :data:`Event` with a case for each class and :func:`typing.assert_never` at the end is checked by type
+checkers, which then name an event class that a later version has added.
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 import numpy as np
@@ -21,15 +24,19 @@ __all__ = [
     "AgentText",
     "EndReason",
     "Event",
+    "JsonValue",
     "Lag",
     "SessionEnded",
     "SessionStarted",
+    "TimedEvent",
     "Usage",
     "UserSpeechStarted",
     "UserSpeechStopped",
-    "as_record",
-    "from_record",
+    "event_from_dict",
 ]
+
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
+"""What JSON can hold."""
 
 
 class EndReason(StrEnum):
@@ -49,10 +56,10 @@ class EndReason(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """What a session used.
+    """What a session has consumed.
 
-    ``frames`` counts the frames that the model heard, ``seconds`` is their duration, ``dropped_seconds`` the user's
-    audio that was skipped to keep up with real time (each skip was told in a :class:`Lag`).
+    ``frames`` counts the frames that the model processed, ``seconds`` is their duration, ``dropped_seconds`` the user's
+    audio that was skipped to keep up with real time (each skip was reported in a :class:`Lag`).
     """
 
     frames: int
@@ -60,17 +67,39 @@ class Usage:
     dropped_seconds: float
 
 
+def _to_microsecond(seconds: float) -> float:
+    return round(float(seconds), 6)
+
+
 @attrs.frozen(kw_only=True)
-class Event:
-    """What all events have in common."""
+class TimedEvent:
+    """Base class of all events: ``sequence``, and ``at`` in seconds, rounded to the microsecond."""
 
     sequence: int
-    at: float
+    at: float = attrs.field(converter=_to_microsecond)
+
+    def as_dict(self) -> dict[str, JsonValue]:
+        """Return the event as what JSON can hold: ``type``, its class's name, first, then its fields; no audio.
+
+        >>> AgentText(sequence=3, at=0.16, text=" hello", token=17).as_dict()
+        {'type': 'AgentText', 'sequence': 3, 'at': 0.16, 'text': ' hello', 'token': 17}
+        """
+        fields = attrs.asdict(
+            self,
+            filter=lambda attribute, _: attribute.name != "pcm",
+            value_serializer=lambda _instance, _attribute, value: str(value) if isinstance(value, StrEnum) else value,
+        )
+        return {"type": type(self).__name__, **fields}
 
 
 @attrs.frozen(kw_only=True)
-class SessionStarted(Event):
-    """First event, once. ``seed`` replays the conversation: same input, options and seed give the same tokens."""
+class SessionStarted(TimedEvent):
+    """The session has begun: the first event, once.
+
+    ``seed`` replays the conversation: same input, options and seed give the same tokens. A call that a server refuses
+    has no session, so its only event is :class:`SessionEnded`; a remote conversation that restarts after its connection
+    was lost has one ``SessionStarted`` for each session.
+    """
 
     session_id: str
     model: str
@@ -80,14 +109,14 @@ class SessionStarted(Event):
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class AgentAudio(Event):
+class AgentAudio(TimedEvent):
     """One frame of the agent's voice: ``pcm`` float32 ``[frame_size]``, the codec's output, unclipped."""
 
     pcm: NDArray[np.float32]
 
 
 @attrs.frozen(kw_only=True)
-class AgentText(Event):
+class AgentText(TimedEvent):
     """A piece of the inner monologue, at the frame it is spoken in; a leading space starts a word."""
 
     text: str
@@ -95,31 +124,31 @@ class AgentText(Event):
 
 
 @attrs.frozen(kw_only=True)
-class UserSpeechStarted(Event):
+class UserSpeechStarted(TimedEvent):
     """The user began to speak at ``at``; ``probability`` is the detector's, 0 to 1."""
 
     probability: float
 
 
 @attrs.frozen(kw_only=True)
-class UserSpeechStopped(Event):
+class UserSpeechStopped(TimedEvent):
     """The user's speech ended at ``at``; ``probability`` is the detector's, 0 to 1, in the silence after it."""
 
     probability: float
 
 
 @attrs.frozen(kw_only=True)
-class AgentSpeechStarted(Event):
+class AgentSpeechStarted(TimedEvent):
     """The agent's level rose above -45 dBFS in two of three frames."""
 
 
 @attrs.frozen(kw_only=True)
-class AgentSpeechStopped(Event):
+class AgentSpeechStopped(TimedEvent):
     """The agent's level stayed below -45 dBFS for five frames; ``at`` is the start of the first of them."""
 
 
 @attrs.frozen(kw_only=True)
-class Lag(Event):
+class Lag(TimedEvent):
     """Real time was lost: ``behind`` seconds of delay had built up, and ``dropped`` seconds of audio were dropped.
 
     ``side`` is ``"user"`` for audio that the model did not hear, ``"agent"`` for audio that was not delivered.
@@ -131,51 +160,42 @@ class Lag(Event):
 
 
 @attrs.frozen(kw_only=True)
-class SessionEnded(Event):
-    """Last event, once."""
+class SessionEnded(TimedEvent):
+    """The session has ended: the last event, once."""
 
     reason: EndReason
     usage: Usage
 
 
-def as_record(event: Event) -> dict[str, Any]:
-    """Return an event as a JSON object with its ``type`` first; audio is left out.
+Event: TypeAlias = (
+    SessionStarted
+    | AgentAudio
+    | AgentText
+    | UserSpeechStarted
+    | UserSpeechStopped
+    | AgentSpeechStarted
+    | AgentSpeechStopped
+    | Lag
+    | SessionEnded
+)
+"""Any event of a conversation."""
 
-    >>> as_record(AgentText(sequence=3, at=0.16, text=" hello", token=17))
-    {'type': 'AgentText', 'sequence': 3, 'at': 0.16, 'text': ' hello', 'token': 17}
-    """
-    fields = attrs.asdict(event, filter=lambda attribute, _: attribute.name != "pcm")
-    return {"type": type(event).__name__, **fields}
-
-
-_KINDS: Mapping[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in (
-        SessionStarted,
-        AgentText,
-        UserSpeechStarted,
-        UserSpeechStopped,
-        AgentSpeechStarted,
-        AgentSpeechStopped,
-        Lag,
-        SessionEnded,
-    )
-}
+_CLASSES: Mapping[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event) if kind is not AgentAudio}
 
 
-def from_record(record: Mapping[str, Any]) -> Event | None:
-    """Return the event that :func:`as_record` made a record of; ``None`` if it is not one, or of a later version.
+def event_from_dict(data: Mapping[str, Any]) -> Event | None:
+    """Return the event that :meth:`TimedEvent.as_dict` made ``data`` of; ``None`` if it is none, or of a later version.
 
-    >>> from_record({"type": "AgentText", "sequence": 3, "at": 0.16, "text": " hello", "token": 17})
+    >>> event_from_dict({"type": "AgentText", "sequence": 3, "at": 0.16, "text": " hello", "token": 17})
     AgentText(sequence=3, at=0.16, text=' hello', token=17)
     """
-    kind = _KINDS.get(str(record.get("type")))
+    kind = _CLASSES.get(str(data.get("type")))
     if kind is None:
         return None
     try:
-        values = {field.name: record[field.name] for field in attrs.fields(kind)}
+        values = {field.name: data[field.name] for field in attrs.fields(kind)}
         if kind is SessionEnded:
             values |= {"reason": EndReason(values["reason"]), "usage": Usage(**values["usage"])}
         return kind(**values)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None

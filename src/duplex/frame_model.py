@@ -24,7 +24,7 @@ __all__ = [
     "SessionState",
     "Staged",
     "StepResult",
-    "split",
+    "split_columns",
 ]
 
 ZERO = -1
@@ -203,7 +203,7 @@ class Staged(Protocol):
         ...
 
 
-def split(tokens: Int64, columns: int) -> Iterator[Int64]:
+def split_columns(tokens: Int64, columns: int) -> Iterator[Int64]:
     """Yield ``tokens`` ``[streams, n]`` in pieces of at most ``columns`` columns, for :meth:`FrameModel.prefill`."""
     for start in range(0, tokens.shape[1], columns):
         yield tokens[:, start : start + columns]

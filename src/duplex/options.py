@@ -1,34 +1,39 @@
-"""What can be chosen about a conversation."""
+"""What can be chosen about a conversation, and the closed sets of what can be chosen about a model."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import numpy as np
 
-from duplex.arguments import real, whole
+from duplex.arguments import as_float, as_int
 from duplex.errors import UsageError
 
-__all__ = ["SessionOptions"]
+__all__ = ["Backend", "CacheDtype", "Dtype", "Quantization", "SessionOptions"]
+
+Backend: TypeAlias = Literal["auto", "torch", "mlx"]
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
+Quantization: TypeAlias = Literal["int8", "int4", "fp8"]
+CacheDtype: TypeAlias = Literal["auto", "int8"]
 
 
-def _optional_whole(value: int | None, field: "attrs.Attribute[Any]") -> int | None:
-    return None if value is None else whole(field.name, value)
+def _optional_integer(value: int | None, field: "attrs.Attribute[Any]") -> int | None:
+    return None if value is None else as_int(field.name, value)
 
 
-def _optional_real(value: float | None, field: "attrs.Attribute[Any]") -> float | None:
-    return None if value is None else real(field.name, value)
+def _optional_number(value: float | None, field: "attrs.Attribute[Any]") -> float | None:
+    return None if value is None else as_float(field.name, value)
 
 
-def _truth(value: bool, field: "attrs.Attribute[Any]") -> bool:
+def _boolean(value: bool, field: "attrs.Attribute[Any]") -> bool:
     if not isinstance(value, bool | np.bool_):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(f"{field.name} is {value!r}; give True or False")
     return bool(value)
 
 
-_WHOLE = attrs.Converter(_optional_whole, takes_field=True)
-_REAL = attrs.Converter(_optional_real, takes_field=True)
-_TRUTH = attrs.Converter(_truth, takes_field=True)
+_INTEGER = attrs.Converter(_optional_integer, takes_field=True)
+_NUMBER = attrs.Converter(_optional_number, takes_field=True)
+_BOOLEAN = attrs.Converter(_boolean, takes_field=True)
 
 
 def _optional_range(low: float, high: float) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
@@ -43,7 +48,7 @@ def _optional_range(low: float, high: float) -> Callable[[object, "attrs.Attribu
 
 @attrs.frozen(kw_only=True)
 class SessionOptions:
-    """How one conversation's tokens are chosen. ``None`` takes the checkpoint's own default.
+    """How one conversation's tokens are sampled. ``None`` takes the checkpoint's own default.
 
     A temperature of 0 is greedy; a top-k of 0 is unlimited. ``greedy`` turns both streams' temperature to 0. Without a
     ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0.
@@ -51,12 +56,12 @@ class SessionOptions:
     :raises UsageError: if a value is no number, or out of range
     """
 
-    temperature: float | None = attrs.field(default=None, converter=_REAL, validator=_optional_range(0, 100))
-    text_temperature: float | None = attrs.field(default=None, converter=_REAL, validator=_optional_range(0, 100))
-    top_k: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**31))
-    text_top_k: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**31))
-    seed: int | None = attrs.field(default=None, converter=_WHOLE, validator=_optional_range(0, 2**64 - 1))
-    greedy: bool = attrs.field(default=False, converter=_TRUTH)
+    temperature: float | None = attrs.field(default=None, converter=_NUMBER, validator=_optional_range(0, 100))
+    text_temperature: float | None = attrs.field(default=None, converter=_NUMBER, validator=_optional_range(0, 100))
+    top_k: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**31))
+    text_top_k: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**31))
+    seed: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**64 - 1))
+    greedy: bool = attrs.field(default=False, converter=_BOOLEAN)
 
     def with_defaults(self, defaults: "SessionOptions") -> "SessionOptions":
         """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""

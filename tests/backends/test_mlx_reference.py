@@ -8,7 +8,7 @@ import pytest
 
 from duplex.backends.shared import noise
 from duplex.errors import UsageError
-from duplex.frame_model import split
+from duplex.frame_model import split_columns
 from duplex.testing import check_frame_model
 
 mx = pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
@@ -47,7 +47,7 @@ def test_codes(model, checkpoint_reference, chunk):
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_decoded_audio(model, checkpoint_reference, chunk):
     expected, stream = checkpoint_reference.expected, model.codec.stream()
-    pcm = np.concatenate([stream.decode(piece) for piece in split(expected["mimi_codes"], chunk)])
+    pcm = np.concatenate([stream.decode(piece) for piece in split_columns(expected["mimi_codes"], chunk)])
     np.testing.assert_allclose(pcm, expected["mimi_pcm"], atol=1e-4)
 
 

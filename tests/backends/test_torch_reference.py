@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from duplex.errors import UsageError, WeightsError
-from duplex.frame_model import split
+from duplex.frame_model import split_columns
 from duplex.testing import check_frame_model
 
 CHUNKS = [1, 2, 3, 7, 16, 80]
@@ -55,7 +55,7 @@ def test_codes(model, checkpoint_reference, chunk):
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_decoded_audio(model, checkpoint_reference, chunk):
     expected, stream = checkpoint_reference.expected, model.codec.stream()
-    pcm = np.concatenate([stream.decode(piece) for piece in split(expected["mimi_codes"], chunk)])
+    pcm = np.concatenate([stream.decode(piece) for piece in split_columns(expected["mimi_codes"], chunk)])
     np.testing.assert_allclose(pcm, expected["mimi_pcm"], atol=1e-4)
 
 
@@ -116,7 +116,7 @@ def test_prefill_thinks_what_steps_think(checkpoint_reference, opened, run, gree
 
     model.recorded = None  # which would not call it
     model._lm.forward = listen
-    for piece in split(held.tokens, chunk):
+    for piece in split_columns(held.tokens, chunk):
         model.prefill(0, piece)
     columns = held.tokens.shape[1]
     assert columns in given

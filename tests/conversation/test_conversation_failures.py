@@ -7,8 +7,8 @@ import anyio
 import anyio.to_thread
 import numpy as np
 import pytest
-
 from conversation_support import FRAME, Gate, check_order, loud, nothing_left_behind, of, ramp, reached  # noqa: F401
+
 from duplex import (
     AgentAudio,
     Conversation,

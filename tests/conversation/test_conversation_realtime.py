@@ -4,8 +4,8 @@ import anyio
 import anyio.to_thread
 import numpy as np
 import pytest
-
 from conversation_support import FRAME, Gate, Kept, Live, check_order, loud, nothing_left_behind, of, reached, until  # noqa: F401
+
 from duplex import (
     AgentAudio,
     AgentText,

@@ -6,7 +6,6 @@ import anyio
 import anyio.to_thread
 import numpy as np
 import pytest
-
 from conversation_support import (  # noqa: F401
     DELAYS,
     FRAME,
@@ -22,13 +21,13 @@ from conversation_support import (  # noqa: F401
     reached,
     until,
 )
+
 from duplex import (
     AgentAudio,
     AgentText,
     Conversation,
     MemoryTransport,
     SessionOptions,
-    events,
 )
 from duplex.conversation.session import EventQueue
 from duplex.errors import (
@@ -42,7 +41,7 @@ pytestmark = pytest.mark.anyio
 
 def plain(found):
     """Events as comparable values."""
-    return [(events.as_record(event), getattr(event, "pcm", np.zeros(0)).tobytes()) for event in found]
+    return [(event.as_dict(), getattr(event, "pcm", np.zeros(0)).tobytes()) for event in found]
 
 
 async def test_one_more_than_fits(models):
@@ -171,7 +170,7 @@ async def test_a_conversation_goes_on_elsewhere(models, delays, taken):
     async with Conversation(models(delays=delays), options=options, recorder=kept) as conversation:
         await conversation.send(pcm[: taken * FRAME])
         await until(lambda: len(kept.frames) == max(taken - late, 0))
-        await until(lambda: conversation._seat.waiting == 0 and len(conversation._seat.unanswered) == min(late, taken))
+        await until(lambda: conversation._seat.waiting == 0 and len(conversation._seat.in_flight) == min(late, taken))
         saved = await conversation.export()
         begun = []
         while conversation._queue._waiting:

@@ -10,7 +10,7 @@ import pytest
 import duplex
 from duplex import AgentAudio, AgentText, EndReason, Lag, MemoryTransport, SessionEnded, SessionOptions, SessionStarted
 from duplex.errors import ServerError, UsageError
-from duplex.events import as_record, from_record
+from duplex.events import event_from_dict
 from duplex.server import Settings
 from duplex.transports import websocket
 from server_support import FRAME, running
@@ -44,7 +44,7 @@ async def test_the_same_events_as_on_a_local_model(models):
     assert remote[-1].usage == local[-1].usage
 
     def told(events):
-        fields = [as_record(event) for event in without_audio(events)]
+        fields = [event.as_dict() for event in without_audio(events)]
         return [{key: value for key, value in one.items() if key not in ("sequence", "session_id")} for one in fields]
 
     assert told(remote) == told(local)
@@ -254,7 +254,7 @@ def test_records_come_back():
         Lag(sequence=2, at=0.1, behind=0.4, dropped=0.1, side="user"),
         SessionEnded(sequence=3, at=0.1, reason=EndReason.FINISHED, usage=usage),
     ):
-        assert from_record(as_record(event)) == event
+        assert event_from_dict(event.as_dict()) == event
     for record in (
         {},
         {"type": "Unknown"},
@@ -262,4 +262,4 @@ def test_records_come_back():
         {"type": "SessionEnded", "reason": "x"},
         {"type": []},
     ):
-        assert from_record(record) is None
+        assert event_from_dict(record) is None

@@ -38,7 +38,7 @@ def kinds(found):
 
 
 def hear(held, frames):
-    return [event for each in frames for event in held.hear(each, heard(held, each))]
+    return [event for each in frames for event in held.process(each, heard(held, each))]
 
 
 def of(found, kind):

@@ -4,9 +4,9 @@ import anyio
 import anyio.to_thread
 import numpy as np
 import pytest
+from conversation_support import FRAME, loud, nothing_left_behind, of, ramp  # noqa: F401
 
 import duplex
-from conversation_support import FRAME, loud, nothing_left_behind, of, ramp  # noqa: F401
 from duplex import (
     AgentAudio,
     Conversation,

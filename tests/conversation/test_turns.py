@@ -9,12 +9,12 @@ WINDOW = 0.032
 
 def user(probabilities, turns=None):
     turns = turns or UserTurns()
-    return [turn for i, p in enumerate(probabilities) if (turn := turns.hear(p, i))]
+    return [turn for i, p in enumerate(probabilities) if (turn := turns.update(p, i))]
 
 
 def agent(levels, turns=None):
     turns = turns or AgentTurns()
-    return [turn for i, level in enumerate(levels) if (turn := turns.hear(level, i))]
+    return [turn for i, level in enumerate(levels) if (turn := turns.update(level, i))]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import threading
 import attrs
 import numpy as np
 import pytest
+from engine_support import LOUD, OPTIONS, QUIET, Desk, Gate, engines, ramp  # noqa: F401
 
 from duplex.engine.seat import Finished, Seat, Skipped
 from duplex.errors import CapacityError
 from duplex.frame_model import Frame
-from engine_support import LOUD, OPTIONS, QUIET, Desk, Gate, engines, ramp  # noqa: F401
 
 
 @pytest.mark.parametrize("delays", [(0, 0, 1, 0, 1), (0, 0, 2, 0, 2), (0,) * 5])
@@ -111,7 +111,7 @@ def test_a_seat_that_is_not_live_waits_while_nothing_is_taken(engines):
         assert desk.news.wait(20)
         desk.news.clear()
     with engine.changed:
-        assert not desk.seat.wants_step()
+        assert not desk.seat.can_step()
     assert desk.seat.waiting == 100 - Seat.RESULTS_LIMIT
     desk.until_frames(100)
 

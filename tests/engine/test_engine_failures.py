@@ -5,13 +5,13 @@ import threading
 import attrs
 import numpy as np
 import pytest
+from engine_support import LOUD, OPTIONS, QUIET, Desk, Gate, engines, ramp  # noqa: F401
 
 from duplex.engine.engine import Engine
 from duplex.engine.seat import Exported, Failed, Finished, Seat
 from duplex.errors import ClosedError, ModelError, StateError
 from duplex.frame_model import SessionState
 from duplex.testing import FakeFrameModel
-from engine_support import LOUD, OPTIONS, QUIET, Desk, Gate, engines, ramp  # noqa: F401
 
 
 def fail_at(number):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from duplex.engine.pacing import LiveClock, skips
+from duplex.engine.pacing import LiveClock, frames_to_skip
 
 RATE, FRAME = 24000, 1920
 
@@ -155,4 +155,4 @@ def test_what_stood_in_is_forgotten_when_audio_has_kept_pace_for_a_second():
     ],
 )
 def test_skips(silent, excess, expected):
-    assert skips(silent, excess) == expected
+    assert frames_to_skip(silent, excess) == expected

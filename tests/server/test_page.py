@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from page_support import CHROMIUM, DEVICE, EXAMPLES, FAKE, answered, channels, model, opened, page, playwright  # noqa: F401
 from playwright.sync_api import expect
 
 import duplex
 from duplex.server import Settings
-from page_support import CHROMIUM, DEVICE, EXAMPLES, FAKE, answered, channels, model, opened, page, playwright  # noqa: F401
 from server_support import RATE, running
 
 ANSWER = "The capital of France is Paris."

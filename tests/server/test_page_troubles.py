@@ -6,12 +6,12 @@ from importlib.resources import files
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from page_support import CHROMIUM, DEVICE, EXAMPLES, FAKE, answered, channels, model, opened, page, playwright  # noqa: F401
 from playwright.sync_api import expect
 
 from duplex.audio.ogg import OggWriter
 from duplex.server import Settings
 from duplex.transports import wire
-from page_support import CHROMIUM, DEVICE, EXAMPLES, FAKE, answered, channels, model, opened, page, playwright  # noqa: F401
 from server_support import RATE, running
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's

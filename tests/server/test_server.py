@@ -8,11 +8,11 @@ import time
 import anyio
 import numpy as np
 import pytest
+from calls_support import position
 from starlette.websockets import WebSocketState
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ConnectionClosed
 
-from calls_support import position
 from duplex import Conversation
 from duplex.audio.ogg import OggWriter
 from duplex.audio.opus import OpusWriter

@@ -8,12 +8,12 @@ import threading
 import psutil
 import pytest
 import uvicorn
+from calls_support import position
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from calls_support import position
 from duplex.errors import ServerError, UsageError
 from duplex.server import Settings, app
 from duplex.transports import wire

@@ -77,7 +77,7 @@ def test_the_network_is_silero_s_own(torchscript, speech):
 def turns_of(pcm, rate=24000):
     voice, turns = SileroVoiceActivity(rate), UserTurns()
     probabilities = [p for each in frames(pcm, rate * 2 // 25) for p in voice.hear(each)]
-    found = [turns.hear(p, i * voice.window) for i, p in enumerate(probabilities)]
+    found = [turns.update(p, i * voice.window) for i, p in enumerate(probabilities)]
     return [turn for turn in found if turn], probabilities
 
 

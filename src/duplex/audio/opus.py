@@ -39,7 +39,7 @@ class OpusReader:
     """
 
     def __init__(self, sample_rate: int, *, most: float = math.inf) -> None:
-        self.damaged = 0
+        self.damaged: int = 0
         """Packets that could not be decoded and were left out."""
         self._rate = sample_rate
         self._decoder = Decoder(sample_rate)

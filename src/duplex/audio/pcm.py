@@ -17,6 +17,7 @@ __all__ = [
     "MAXIMUM_RATE",
     "MINIMUM_RATE",
     "SILENCE_DBFS",
+    "AudioLike",
     "Framer",
     "Resampler",
     "UserChannel",
@@ -34,23 +35,24 @@ SILENCE_DBFS = -120.0
 UserChannel: TypeAlias = Literal["left", "right", "mix"]
 """Which channel of a recording is the user: the first, the second, or the mean of all."""
 
+AudioLike: TypeAlias = ArrayLike | bytes | bytearray | memoryview
+"""Audio as :func:`as_mono_float32` takes it."""
+
 _INT16_SCALE = 32768.0
 _FLOAT_SIZES = (4, 8)
 
 Float32 = NDArray[np.float32]
 
 
-def as_mono_float32(pcm: ArrayLike) -> Float32:
+def as_mono_float32(pcm: AudioLike) -> Float32:
     """Return audio as float32 ``[samples]``; shares memory with ``pcm`` where nothing had to be converted.
 
     ``pcm`` is float32 or float64, taken as it is, or int16, scaled by 1/32768; it has one dimension of any length.
+    Bytes (also a ``bytearray``, or a ``memoryview`` of bytes) are 16-bit little-endian samples.
 
-    :raises AudioError: if it has another type or shape, or holds NaN or infinity
+    :raises AudioError: if it has another type or shape, ends within a sample, or holds NaN or infinity
     """
-    try:
-        array = np.asarray(pcm)
-    except (TypeError, ValueError) as error:
-        raise AudioError(f"audio is not an array of samples ({error}); give a one-dimensional float32 array") from None
+    array = _as_array(pcm)
     if array.ndim != 1:
         raise AudioError(
             f"audio has the shape {array.shape}, but one channel is wanted, shape (samples,); "
@@ -72,6 +74,22 @@ def as_mono_float32(pcm: ArrayLike) -> Float32:
         where = int(np.argmin(finite))
         raise AudioError(f"audio has NaN or infinity at sample {where}; mend it with numpy.nan_to_num, or skip it")
     return converted
+
+
+def _as_array(pcm: Any) -> NDArray[Any]:
+    if type(pcm) in {bytes, bytearray} or (type(pcm) is memoryview and pcm.format in {"B", "b", "c"}):
+        samples = bytes(pcm)
+        if len(samples) % 2:
+            raise AudioError(
+                f"{len(samples)} bytes of audio end within a sample; give 16-bit little-endian samples, two bytes each"
+            )
+        return np.frombuffer(samples, "<i2")
+    if getattr(pcm, "requires_grad", False):
+        raise AudioError("audio is a tensor that requires grad; give tensor.detach()")
+    try:
+        return np.asarray(pcm)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AudioError(f"audio is not an array of samples ({error}); give a one-dimensional float32 array") from None
 
 
 def to_int16(pcm: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
@@ -155,8 +173,8 @@ class Resampler:
     """
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
-        self.source_rate = check_rate(source_rate)
-        self.target_rate = check_rate(target_rate)
+        self.source_rate: int = check_rate(source_rate)
+        self.target_rate: int = check_rate(target_rate)
         self._stream = None
         if source_rate != target_rate:
             self._stream = soxr.ResampleStream(source_rate, target_rate, num_channels=1, dtype="float32")

@@ -34,7 +34,7 @@ class WavWriter:
     def __init__(self, path: str | os.PathLike[str], *, channels: int, sample_rate: int) -> None:
         if channels < 1 or sample_rate < 1:
             raise UsageError(f"a wav file of {channels} channels at {sample_rate} Hz; both must be positive")
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._channels = channels
         self._bytes = 0
         self._part = begin(self.path)

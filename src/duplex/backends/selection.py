@@ -10,9 +10,7 @@ from duplex.backends import mlx
 from duplex.errors import MissingDependencyError, UsageError
 from duplex.extras import install_command
 
-__all__ = ["Backend", "Selection", "select_backend"]
-
-Backend = Literal["auto", "torch", "mlx"]
+__all__ = ["Selection", "select_backend"]
 
 
 @attrs.frozen

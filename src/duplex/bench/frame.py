@@ -8,7 +8,7 @@ import numpy as np
 from duplex.bench.codec import noise
 from duplex.bench.times import Times, timed
 from duplex.errors import UsageError
-from duplex.frame_model import FrameModel, Staged, split
+from duplex.frame_model import FrameModel, Staged, split_columns
 from duplex.options import SessionOptions
 
 __all__ = ["FrameTimes", "fill", "time_contexts", "time_frame", "time_sessions"]
@@ -96,7 +96,7 @@ def fill(model: FrameModel, options: SessionOptions, slots: Iterable[int], conte
     tokens = np.stack([generator.integers(0, size, max(0, context - WARM_UP)) for size in sizes])
     for slot in slots:
         model.open(slot, options)
-        for piece in split(tokens, PIECE):
+        for piece in split_columns(tokens, PIECE):
             model.prefill(slot, piece)
 
 

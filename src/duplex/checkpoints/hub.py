@@ -29,7 +29,7 @@ from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError
 __all__ = ["HubRepository"]
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)

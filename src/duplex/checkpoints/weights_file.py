@@ -61,8 +61,8 @@ class Header(dict[str, TensorInfo]):
         self, tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str], sizes: Mapping[str, int]
     ) -> None:
         super().__init__(tensors)
-        self.metadata = dict(metadata)
-        self.bytes = dict(sizes)
+        self.metadata: dict[str, str] = dict(metadata)
+        self.bytes: dict[str, int] = dict(sizes)
 
     @property
     def elements(self) -> dict[str, int]:

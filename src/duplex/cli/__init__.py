@@ -57,8 +57,8 @@ COMMANDS = (
     train.train,
     doctor.doctor,
 )
-for command in COMMANDS:
-    cli.add_command(command)
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from duplex.cli.options import backend_option, debug_option, device_option
+from duplex.cli.options import Option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
     from duplex.backends.shared.memory import Memory
     from duplex.checkpoints.checkpoint import Description
-    from duplex.engine.model import Backend
+    from duplex.options import Backend
 
 __all__ = ["info", "models"]
 
@@ -26,7 +26,7 @@ PUBLISHED = {
 }
 """Well-known repositories of the hub."""
 MIMI = "tokenizer-*.safetensors"
-NUMBERS: tuple[dict[str, str], ...] = (
+NUMBERS: tuple[dict[str, Any], ...] = (
     {"dtype": "float32"},
     {"dtype": "bfloat16"},
     {"quantize": "int8"},
@@ -34,7 +34,7 @@ NUMBERS: tuple[dict[str, str], ...] = (
     {"quantize": "int4", "cache_dtype": "int8"},
 )
 """Kinds of numbers whose memory is told."""
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
+json_option: Option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
 @click.command(short_help="List what can be loaded.")

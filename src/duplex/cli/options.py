@@ -2,15 +2,16 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import click
 
-from duplex.options import SessionOptions
+from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions
 
 __all__ = [
     "Choice",
+    "Option",
     "backend_option",
     "codec_options",
     "debug_option",
@@ -23,17 +24,25 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Option(Protocol):
+    """Adds an option to the command that it decorates."""
+
+    def __call__(self, command: F, /) -> F:
+        """Return the command with the option."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class Choice:
     """Which model is to be loaded, and how; ``sessions`` is ``None`` if the command shall choose."""
 
     model: str
     revision: str | None
-    backend: Any
+    backend: Backend
     device: str
-    dtype: str = "auto"
-    quantize: str | None = None
-    cache_dtype: str = "auto"
+    dtype: Dtype = "auto"
+    quantize: Quantization | None = None
+    cache_dtype: CacheDtype = "auto"
     sessions: int | None = None
     deterministic: bool = False
 
@@ -42,10 +51,10 @@ class Choice:
         return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "sessions"))
 
 
-backend_option = click.option(
+backend_option: Option = click.option(
     "--backend", type=click.Choice(["auto", "torch", "mlx"]), default="auto", show_default=True, help="What runs it."
 )
-device_option = click.option(
+device_option: Option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, gpu (Apple's), ..."
 )
 CODEC = (
@@ -83,8 +92,8 @@ SAMPLING = (
 )
 
 # Looked for by `main` itself, so that it also holds for errors in the other options.
-debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error comes from.")
-user_channel_option = click.option(
+debug_option: Option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error comes from.")
+user_channel_option: Option = click.option(
     "--user-channel",
     type=click.Choice(["left", "right", "mix"]),
     default="mix",

@@ -1,33 +1,46 @@
-"""What every conversation has in common, local or remote: audio pushed in, events out, tasks that serve it.
+"""The base of all conversations, local and remote: audio pushed in, events out, and the tasks that run it.
 
-Tasks fail into the conversation, never out of it: its consumer gets ``SessionEnded`` and then the one original error.
+A task's failure ends the conversation: its consumer gets ``SessionEnded`` and then the one original error.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Self, cast
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
-from numpy.typing import ArrayLike
 
+from duplex.audio.pcm import AudioLike
 from duplex.conversation.playback import Playback
 from duplex.conversation.session import EventQueue
-from duplex.engine.wakeup import Bell
+from duplex.engine.notifiers import Notifier
 from duplex.errors import ClosedError, ConsumerTooSlow, UsageError
 from duplex.events import EndReason, Event
 from duplex.transport import Transport
 from duplex.transports.memory import MemoryTransport
 
-__all__ = ["Dialogue"]
+__all__ = ["Dialogue", "check_transport"]
 
 Task = Callable[[], Awaitable[None]]
 
 
 class Dialogue(ABC):
-    """The consumer's side of a conversation; subclasses say where its events come from."""
+    """A conversation, wherever its model runs: an asynchronous context manager and iterator of events.
+
+    It is a :class:`duplex.Conversation` on a model of this process, or a :class:`duplex.RemoteConversation` on that of
+    a server; code that takes a ``Dialogue`` works with both. With a transport the user's audio comes from there and the
+    agent's goes there. Without one, push audio with :meth:`send` and end it with :meth:`finish` from another task, or
+    iterate over :meth:`run`. There is one consumer.
+
+    ``SessionStarted`` is a session's first event. A normal end, a refusal by a server or a failure gives
+    ``SessionEnded`` as the last event, exactly once; a refusal or failure then raises the original error from the
+    iterator. A call that was refused has no session and no ``SessionStarted``. What is already known on entering
+    is raised there, before any event. Leaving the block, ``break`` and cancellation end the session at once, without
+    a further event.
+    """
 
     def __init__(self, transport: Transport | None, sample_rate: int, queue: EventQueue) -> None:
         self._pushed = MemoryTransport(sample_rate=sample_rate, keep=False)
@@ -40,21 +53,21 @@ class Dialogue(ABC):
 
     @abstractmethod
     async def _open(self) -> Sequence[Task]:
-        """Take what the conversation needs, when it is entered; return the tasks that serve it."""
+        """Acquire what the conversation needs, when it is entered; return the tasks that run it."""
 
     @abstractmethod
-    def _last(self, reason: EndReason) -> list[Event]:
-        """Return the events that end it."""
+    def _last_events(self, reason: EndReason) -> list[Event]:
+        """Return the events that end the session."""
 
     @abstractmethod
     def _release(self) -> None:
-        """Give back what the model or the server keeps for it; called once or twice, at its end."""
+        """Release what the model or the server holds for it; called once or twice, at its end."""
 
     async def __aenter__(self) -> Self:
         if self._entered:
             raise UsageError("this conversation has been used; make another")
         self._entered = True
-        self._news, self._space, self._ended = Bell(), Bell(), Bell()
+        self._event_added, self._event_taken, self._task_ended = Notifier(), Notifier(), Notifier()
         self._playback = Playback(self._transport)
         try:
             tasks = await self._open()
@@ -77,11 +90,11 @@ class Dialogue(ABC):
         self._release()
         self._tasks.cancel_scope.cancel()
         # The tasks end before the block does, also when the block is being cancelled. An error of the block is not
-        # shown to the task group, which would wrap it.
+        # passed to the task group, which would wrap it.
         try:
             with anyio.CancelScope(shield=True):
                 while self._running:
-                    await self._ended.wait()
+                    await self._task_ended.wait()
                 self._playback.close()
                 await self._transport.aclose()
         finally:
@@ -97,23 +110,26 @@ class Dialogue(ABC):
         while True:
             event = self._queue.take()
             if event is not None:
-                self._space.ring()
+                self._event_taken.notify_all()
                 return event
             if self._over:
                 failure, self._failure = self._failure, None
                 if failure is not None:
                     raise failure
                 raise StopAsyncIteration
-            await self._news.wait()
+            await self._event_added.wait()
 
-    async def send(self, pcm: ArrayLike) -> None:
-        """Push the user's next audio: a float or int16 array of any length.
+    async def send(self, pcm: AudioLike) -> None:
+        """Push the user's next audio, of any length.
+
+        It is a float32, float64 or int16 array of shape ``[samples]``, or 16-bit little-endian samples as ``bytes``,
+        ``bytearray`` or ``memoryview``, as telephone libraries give them. Floats are nominally between -1 and 1.
 
         Waits while more than a few seconds are pending, so send from another task than the one that iterates. When the
         conversation has failed, audio is discarded: the iterator raises the error, and no other task a second one.
 
         :raises UsageError: if the conversation has a transport of its own
-        :raises AudioError: if the array cannot be used
+        :raises AudioError: if the array cannot be used, or bytes end within a sample
         :raises ClosedError: if the conversation is over
         """
         pushed = self._pushing()
@@ -131,7 +147,7 @@ class Dialogue(ABC):
         """
         await self._pushing().end()
 
-    def run(self, pcm: ArrayLike) -> AsyncIterator[Event]:
+    def run(self, pcm: AudioLike) -> AsyncIterator[Event]:
         """Push a whole recording and iterate over the events: ``async for event in conversation.run(pcm)``.
 
         :raises UsageError: if the conversation has a transport of its own
@@ -142,7 +158,7 @@ class Dialogue(ABC):
             await pushed.feed(pcm)
             await pushed.end()
 
-        if not self._over:  # a failure that came first is the iterator's to tell
+        if not self._over:  # an earlier failure is raised by the iterator
             self._start(push)
         return self
 
@@ -158,30 +174,30 @@ class Dialogue(ABC):
         self._tasks.start_soon(self._guard, task)
 
     async def _guard(self, task: Task) -> None:
-        """Run a task; its failure is the conversation's."""
+        """Run a task; its failure fails the conversation."""
         try:
-            # A scope of its own: the task group's belongs to the consumer's task, which must still hear of the failure.
+            # A scope of its own: the task group's would cancel the consumer's task, which must still get the failure.
             with anyio.CancelScope() as scope:
                 self._scopes.append(scope)
                 await task()
         except Exception as error:  # noqa: BLE001 -- whatever a transport or recorder raises goes to the consumer
             self._fail(error)
-            with anyio.CancelScope(shield=True):  # whoever waits in send() is told
+            with anyio.CancelScope(shield=True):  # wakes whoever waits in send()
                 await self._pushed.aclose()
         finally:
             self._running -= 1
-            self._ended.ring()
+            self._task_ended.notify_all()
 
-    def _emit(self, found: list[Event]) -> None:
+    def _emit(self, events: Sequence[Event]) -> None:
         if self._over:
             return
-        for event in found:
+        for event in events:
             self._queue.put(event)
-        self._news.ring()
+        self._event_added.notify_all()
 
     def _end(self, reason: EndReason) -> None:
-        """Tell the last event, and give back what is kept for the conversation."""
-        self._emit(self._last(reason))
+        """Emit the last event, and release what is held for the conversation."""
+        self._emit(self._last_events(reason))
         self._over = True
         self._release()
 
@@ -195,12 +211,27 @@ class Dialogue(ABC):
             scope.cancel()
 
     def _reason(self, error: Exception) -> EndReason:
-        """Return what ``SessionEnded`` says of an error."""
+        """Return the reason that ``SessionEnded`` has for an error."""
         return EndReason.CONSUMER_TOO_SLOW if isinstance(error, ConsumerTooSlow) else EndReason.FAILED
 
 
+def check_transport(transport: object) -> None:
+    """Check that a conversation was given a transport, or none.
+
+    :raises UsageError: if not
+    """
+    if isinstance(transport, str | PathLike):
+        path = str(cast("str | PathLike[str]", transport))
+        raise UsageError(f"the transport is {path!r}; write duplex.FileTransport({path!r}) to hear a file")
+    if transport is not None and not callable(getattr(transport, "receive", None)):
+        raise UsageError(
+            f"the transport is {type(transport).__name__}, not a duplex.Transport; to push audio leave it out, "
+            "and iterate over conversation.run(pcm)"
+        )
+
+
 def _first(error: Exception) -> Exception:
-    """Return the one error that a task group has wrapped."""
+    """Return the first error in nested exception groups."""
     while isinstance(error, ExceptionGroup):
         error = cast("ExceptionGroup[Exception]", error).exceptions[0]
     return error

@@ -1,4 +1,4 @@
-"""The user's audio on its way from a transport to a seat: exact frames, and live audio kept on time."""
+"""The user's audio from a transport to a seat: cut into exact frames, and live audio kept on time."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Framer, as_mono_float32
+from duplex.engine.notifiers import Notifier
 from duplex.engine.pacing import LiveClock
 from duplex.engine.seat import Seat
-from duplex.engine.wakeup import Bell
 from duplex.frame_model import ModelSpec
 from duplex.transport import Transport
 
@@ -17,28 +17,29 @@ __all__ = ["Listener"]
 
 
 class Listener:
-    """Cuts what a transport gives into frames, and pushes them to a seat until the audio is over.
+    """Cuts a transport's audio into frames, and pushes them to a seat until the audio is over.
 
     A transport that is not live is held back while many frames wait for the model. For a live one, silence stands in
-    for audio that does not come, and ``tell_late`` is told the seconds of audio that came too late and were dropped.
+    for audio that does not come, and ``report_late`` is called with the seconds of audio that came too late and were
+    dropped.
     """
 
     WAITING_FRAMES = 60
     """Frames that may wait for the model before a transport that is not live is held back."""
     GRACE = 0.02
-    """Seconds that the event loop may be late before arrived audio is given time to be heard."""
+    """Seconds that the event loop may be late before audio that has arrived meanwhile is taken first."""
 
-    def __init__(self, transport: Transport, seat: Seat, spec: ModelSpec, tell_late: Callable[[float], None]) -> None:
-        self.progress = Bell()
-        """To be rung when the model has taken frames."""
+    def __init__(self, transport: Transport, seat: Seat, spec: ModelSpec, report_late: Callable[[float], None]) -> None:
+        self.progress: Notifier = Notifier()
+        """To be notified when the model has taken frames."""
         self._transport = transport
         self._seat = seat
         self._spec = spec
-        self._tell_late = tell_late
+        self._report_late = report_late
         self._framer = Framer(spec.frame_size)
 
     async def run(self) -> None:
-        """Listen until the transport's audio is over, and tell the seat."""
+        """Push the transport's audio until it is over, and then finish the seat."""
         await self._transport.start(self._spec.sample_rate)
         if self._transport.realtime:
             await self._listen_live(LiveClock(self._spec.sample_rate, self._spec.frame_size, anyio.current_time()))
@@ -59,7 +60,7 @@ class Listener:
 
     async def _listen_live(self, clock: LiveClock) -> None:
         async with anyio.create_task_group() as watching:
-            watching.start_soon(self._stand_in, clock)
+            watching.start_soon(self._insert_silence, clock)
             while True:
                 try:
                     pcm = await self._transport.receive()
@@ -67,19 +68,19 @@ class Listener:
                     break
                 late = clock.arrived(len(pcm), anyio.current_time())
                 if late:
-                    self._tell_late(late / self._spec.sample_rate)
+                    self._report_late(late / self._spec.sample_rate)
                 await self._take(pcm[late:])
             watching.cancel_scope.cancel()
 
-    async def _stand_in(self, clock: LiveClock) -> None:
-        """Let silence stand in for live audio that does not come."""
+    async def _insert_silence(self, clock: LiveClock) -> None:
+        """Insert silence for live audio that does not arrive in time."""
         size = self._spec.frame_size
         while True:
             asked = max(clock.wait(anyio.current_time()), 0.001)
             due = anyio.current_time() + asked
             await anyio.sleep(asked)
             if anyio.current_time() - due > self.GRACE:
-                # The event loop was held up. What has arrived meanwhile is heard first.
+                # The event loop was held up. What has arrived meanwhile is taken first.
                 await anyio.sleep(self.GRACE)
             passed, silent = clock.silence_due(anyio.current_time())
             if passed:

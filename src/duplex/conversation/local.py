@@ -1,7 +1,7 @@
 """A conversation on a local model: audio in from a transport, events out, the agent's audio back.
 
-Three tasks serve it: one listens (:mod:`duplex.conversation.listening`), one turns the model's results into events, and
-one plays (:mod:`duplex.conversation.playback`).
+It has three tasks: one brings the transport's audio to the model (:mod:`duplex.conversation.listening`), one turns the
+model's results into events, and one plays the agent's audio (:mod:`duplex.conversation.playback`).
 """
 
 import secrets
@@ -12,14 +12,14 @@ import anyio
 import attrs
 
 from duplex.checkpoints.tokenizer import PieceDecoder
-from duplex.conversation.dialogue import Dialogue, Task
+from duplex.conversation.dialogue import Dialogue, Task, check_transport
 from duplex.conversation.listening import Listener
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
 from duplex.engine.model import Model
+from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.engine.seat import Exported, Failed, Finished, Outcome, Seat, Skipped
-from duplex.engine.wakeup import Wakeup
-from duplex.errors import CapacityError, ClosedError
+from duplex.errors import CapacityError, ClosedError, UsageError
 from duplex.events import EndReason, Event
 from duplex.frame_model import Frame, SessionState
 from duplex.options import SessionOptions
@@ -28,11 +28,14 @@ from duplex.transport import Transport
 __all__ = ["Conversation", "Recorder"]
 
 SEED_BITS = 53
-"""Of a seed drawn for a live session: what every reader of JSON keeps exactly."""
+"""Bits of a seed drawn for a live session: integers that every JSON parser keeps exactly."""
 
 
 class Recorder(Protocol):
-    """Is told every time step of a conversation, both sides of it, in order."""
+    """Receives every time step of a local conversation, both sides of it, in order.
+
+    A frame has the tokens of the text and of both sides, which only a model of this process gives.
+    """
 
     def record(self, frame: Frame) -> None:
         """Take one time step; ``frame.at`` jumps where frames were skipped."""
@@ -41,7 +44,7 @@ class Recorder(Protocol):
 
 @attrs.define(eq=False)
 class _Export:
-    """A saved conversation that somebody waits for."""
+    """An export in progress, and its result."""
 
     done: anyio.Event = attrs.Factory(anyio.Event)
     saved: SavedConversation | None = None
@@ -49,19 +52,19 @@ class _Export:
 
 
 class Conversation(Dialogue):
-    """One full-duplex conversation, as an asynchronous context manager and iterator of events.
+    """One full-duplex conversation on a loaded model: an asynchronous context manager and iterator of events.
 
     With a ``transport`` the user's audio comes from there and the agent's goes there. Without one, push audio with
     :meth:`send` and end it with :meth:`finish` from another task, or iterate over :meth:`run`; ``sample_rate`` is that
-    of the pushed audio (the model's own if left out). There is one consumer.
+    of the pushed audio (the model's own if left out). There is one consumer. :class:`duplex.Dialogue` says how a
+    conversation begins and ends. Without ``audio_events`` the agent's voice goes to the transport alone, and there is
+    no ``AgentAudio``.
 
-    ``wait`` is for how many seconds to wait for a free slot (not at all, if left out). ``state`` goes on with a
-    conversation that :meth:`export` saved, with its options. ``recorder`` is told every frame. Without ``audio_events``
-    the agent's voice goes to the transport alone, and there is no ``AgentAudio``.
+    What only a conversation on a local model has: ``wait``, the seconds to wait for a free slot (0 if left out);
+    ``recorder``, which receives every frame; ``state``, what :meth:`export` returned, to go on from there with its
+    options.
 
-    A normal end or a failure gives ``SessionEnded`` as the last event; a failure then raises the original error from
-    the iterator. Leaving the block, ``break`` and cancellation end the session at once, without a further event.
-
+    :raises UsageError: if ``model`` or ``transport`` is something else
     :raises CapacityError: on entering, if every place of the model is taken
     :raises ClosedError: on entering, if the model has been closed
     :raises StateError: if ``state`` is damaged
@@ -79,12 +82,14 @@ class Conversation(Dialogue):
         recorder: Recorder | None = None,
         audio_events: bool = True,
     ) -> None:
+        _check_model(model)
+        check_transport(transport)
         spec = model.spec
         self.model = model
         self._saved = None if state is None else SavedConversation.from_bytes(state)
         decoder = PieceDecoder(model.tokenizer, spec.text_padding, spec.text_end_of_padding)
         self._session = Session(spec, decoder, model.voice_activity(spec.sample_rate), audio_events=audio_events)
-        self.session_id = secrets.token_hex(8)
+        self.session_id: str = secrets.token_hex(8)
         first = 0
         if self._saved is not None:
             self.session_id, first = self._saved.session_id, self._saved.sequence
@@ -92,30 +97,30 @@ class Conversation(Dialogue):
         self._realtime = transport is not None and transport.realtime
         queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
         super().__init__(transport, sample_rate or spec.sample_rate, queue)
-        self._options = self._complete(options or SessionOptions())
+        self._options = self._complete_options(options or SessionOptions())
         self._wait = wait
         self._recorder = recorder
         self._exports: list[_Export] = []
 
     async def _open(self) -> Sequence[Task]:
-        self._wakeup = Wakeup()
+        self._wakeup = ThreadsafeNotifier()
         self._seat = await self._take_seat()
-        self._listener = Listener(self._transport, self._seat, self.model.spec, self._tell_late)
+        self._listener = Listener(self._transport, self._seat, self.model.spec, self._report_late)
         self._emit(self._session.start(self.session_id, self.model.name, self._options.seed or 0))
-        return self._listener.run, self._speak
+        return self._listener.run, self._process_outcomes
 
-    def _last(self, reason: EndReason) -> list[Event]:
+    def _last_events(self, reason: EndReason) -> list[Event]:
         return self._session.finish(reason)
 
     def _release(self) -> None:
-        """Free the slot, and let whoever waits for an export go."""
+        """Free the slot, and wake whoever waits for an export."""
         self._seat.close()
         for export in self._exports:
             export.done.set()
 
     @property
     def resume_at(self) -> float:
-        """Where the user's audio goes on, in seconds: 0, or what a saved conversation had heard by its export."""
+        """Position in the user's audio to go on from, in seconds: 0, or where a saved conversation was exported."""
         if self._saved is None:
             return 0.0
         return self.model.spec.seconds(int(self._saved.slot.tensors["seat.index"][0]))
@@ -124,7 +129,7 @@ class Conversation(Dialogue):
         """Save the conversation as it is at the next frame boundary; it goes on afterwards.
 
         ``Conversation(model, ..., state=saved)`` goes on from there, in this process or another. Audio that has been
-        given but not heard by then is not part of it.
+        pushed but not processed by then is not part of it.
 
         :raises ClosedError: if the conversation is over
         """
@@ -132,7 +137,7 @@ class Conversation(Dialogue):
             raise ClosedError("the conversation is not going on; export it while it is")
         export = _Export()
         self._exports.append(export)
-        self._space.ring()
+        self._event_taken.notify_all()
         self._seat.export()
         await export.done.wait()
         if export.error is not None:
@@ -141,7 +146,7 @@ class Conversation(Dialogue):
             raise ClosedError("the conversation ended before it could be exported")
         return await anyio.to_thread.run_sync(export.saved.to_bytes)
 
-    def _complete(self, options: SessionOptions) -> SessionOptions:
+    def _complete_options(self, options: SessionOptions) -> SessionOptions:
         if self._saved is not None:
             return attrs.evolve(options, seed=self._saved.seed)
         if options.seed is None and self._realtime:
@@ -149,8 +154,8 @@ class Conversation(Dialogue):
         return options.with_defaults(self.model.defaults)
 
     async def _take_seat(self) -> Seat:
-        """Take a free place of the model, or wait for one as long as was asked."""
-        vacancy = Wakeup()
+        """Take a free slot of the model, waiting for one as long as was asked."""
+        vacancy = ThreadsafeNotifier()
         with self.model.engine.vacancies(vacancy.notify), anyio.move_on_after(self._wait or 0):
             while True:
                 try:
@@ -163,32 +168,32 @@ class Conversation(Dialogue):
         slot = None if self._saved is None else self._saved.slot
         return self.model.engine.open(self._options, realtime=self._realtime, notify=self._wakeup.notify, state=slot)
 
-    def _tell_late(self, seconds: float) -> None:
+    def _report_late(self, seconds: float) -> None:
         self._emit(self._session.lag(self._session.now, seconds, seconds, "user"))
 
-    async def _speak(self) -> None:
-        """Bring the model's results to the application and to the transport."""
+    async def _process_outcomes(self) -> None:
+        """Turn the model's results into events, and pass the agent's audio to the playback."""
         while not self._over:
             await self._wakeup.wait()
-            self._listener.progress.ring()
+            self._listener.progress.notify_all()
             for outcome in self._seat.take():
-                await self._handle(outcome)
+                await self._process(outcome)
 
-    async def _handle(self, outcome: Outcome) -> None:
+    async def _process(self, outcome: Outcome) -> None:
         match outcome:
             case Frame():
-                await self._frame(outcome)
+                await self._process_frame(outcome)
             case Skipped(at, behind, seconds):
                 self._emit(self._session.lag(at, behind, seconds, "user"))
             case Exported(state):
-                self._exported(self._exports.pop(0), state)
+                self._finish_export(self._exports.pop(0), state)
             case Finished():
                 await self._playback.finish()
                 self._end(EndReason.FINISHED)
             case Failed(error):
                 raise error
 
-    def _exported(self, export: _Export, state: SessionState | Exception) -> None:
+    def _finish_export(self, export: _Export, state: SessionState | Exception) -> None:
         if isinstance(state, Exception):
             export.error = state
         else:
@@ -196,17 +201,28 @@ class Conversation(Dialogue):
             export.saved = SavedConversation(self.session_id, seed, sequence, self._session.state(), state)
         export.done.set()
 
-    async def _frame(self, frame: Frame) -> None:
-        # The voice goes first: the detector takes a moment.
+    async def _process_frame(self, frame: Frame) -> None:
+        # The agent's audio first: the detector takes a moment.
         dropped = 0 if frame.agent_pcm is None else await self._playback.play(frame.agent_pcm)
-        heard = await self.model.detecting.hear(self._session.voice, frame)
+        activity = await self.model.detectors.detect(self._session.voice, frame)
         if self._recorder is not None:
             self._recorder.record(frame)
-        self._emit(self._session.hear(frame, heard))
+        self._emit(self._session.process(frame, activity))
         self._queue.pass_frame()
         if dropped:
             behind, lost = (self.model.spec.seconds(count) for count in (self._playback.LIVE_FRAMES, dropped))
             self._emit(self._session.lag(frame.at - behind, behind, lost, "agent"))
-        # Whoever exports may be the consumer, who takes no event until that is done.
+        # The task that exports may be the consumer, which takes no event until that is done.
         while self._queue.full and not self._exports:
-            await self._space.wait()
+            await self._event_taken.wait()
+
+
+def _check_model(model: object) -> None:
+    """Check that a conversation was given a loaded model.
+
+    :raises UsageError: if not
+    """
+    if isinstance(model, str):
+        raise UsageError(f"the model is the name {model!r}; load it: with duplex.load({model!r}) as model: ...")
+    if not isinstance(model, Model):
+        raise UsageError(f"the model is {type(model).__name__}, not a duplex.Model; give what duplex.load returned")

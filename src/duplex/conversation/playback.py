@@ -1,4 +1,4 @@
-"""The agent's audio on its way to a transport, apart from the application's events."""
+"""The agent's audio to a transport, independent of the application's events."""
 
 from collections import deque
 
@@ -7,30 +7,30 @@ import numpy as np
 from anyio.lowlevel import checkpoint
 from numpy.typing import NDArray
 
-from duplex.engine.wakeup import Bell
+from duplex.engine.notifiers import Notifier
 from duplex.transport import Transport
 
 __all__ = ["Playback"]
 
 
 class Playback:
-    """A bounded line of frames, played by a task of its own.
+    """A bounded queue of frames, played by a task of its own.
 
-    A transport that is busy never delays events: in real time the oldest that wait are dropped, so that the agent is
-    not heard late from then on; otherwise whoever puts frames waits.
+    A transport that is busy never delays events: in real time the oldest frames are dropped, so that the agent is
+    not heard late from then on; otherwise :meth:`play` waits.
     """
 
     FRAMES = 60
-    """That may wait for a transport that is not live."""
+    """Limit of the queue for a transport that is not live."""
     LIVE_FRAMES = 12
-    """That may wait for a live one, a second of sound."""
+    """Limit of the queue for a live transport, about a second of audio."""
     LEFT_FRAMES = 2
-    """That are left of more."""
+    """Frames that are kept when that limit is exceeded."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._waiting: deque[NDArray[np.float32]] = deque()
-        self._news, self._space = Bell(), Bell()
+        self._frame_added, self._frame_taken = Notifier(), Notifier()
         self._ended = False
         self._played = anyio.Event()
 
@@ -39,24 +39,24 @@ class Playback:
         while self._waiting or not self._ended:
             if self._waiting:
                 pcm = self._waiting.popleft()
-                self._space.ring()
+                self._frame_taken.notify_all()
                 await self._transport.send(pcm)
             else:
-                await self._news.wait()
+                await self._frame_added.wait()
         await self._transport.finish()
         self._played.set()
 
     async def play(self, pcm: NDArray[np.float32]) -> int:
-        """Add a frame; return how many waiting ones were dropped."""
+        """Queue a frame; return how many waiting ones were dropped."""
         if self._transport.realtime:
-            await checkpoint()  # a transport that is free takes each frame of a burst
+            await checkpoint()  # an idle transport takes each frame of a burst
             late = len(self._waiting) >= self.LIVE_FRAMES
         else:
             while len(self._waiting) >= self.FRAMES:
-                await self._space.wait()
+                await self._frame_taken.wait()
             late = False
         self._waiting.append(pcm)
-        self._news.ring()
+        self._frame_added.notify_all()
         dropped = len(self._waiting) - self.LEFT_FRAMES if late else 0
         for _ in range(dropped):
             self._waiting.popleft()
@@ -65,9 +65,9 @@ class Playback:
     async def finish(self) -> None:
         """Wait until everything has been played and the transport has finished."""
         self._ended = True
-        self._news.ring()
+        self._frame_added.notify_all()
         await self._played.wait()
 
     def close(self) -> None:
-        """Let go of what was not played."""
+        """Discard what was not played."""
         self._waiting.clear()

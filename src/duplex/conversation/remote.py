@@ -1,16 +1,16 @@
 """A conversation on a server's model, with the events of a local one.
 
-1. Entering connects; the session begins when the server has a place, which ``queued`` is told of meanwhile.
-2. The user's audio goes out at the pace of a clock, whatever the transport: a server takes no more.
-3. Events come as the server tells them; the agent's audio is cut into frames here, and numbers are given here.
-4. A connection that is lost ends the conversation, or begins a new session in it, as asked.
+1. Entering connects; the session begins when the server has a free place. Meanwhile ``queued`` gets the position.
+2. The user's audio is sent at the pace of a clock, whatever the transport: a server accepts no more.
+3. Events come from the server; the agent's audio is cut into frames here, and events are numbered here.
+4. A lost connection ends the conversation, or begins a new session in it, as asked.
 """
 
 import contextlib
 import json
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import anyio
@@ -20,29 +20,26 @@ from numpy.typing import NDArray
 
 from duplex.audio.coding import coding
 from duplex.audio.pcm import Framer, as_mono_float32
-from duplex.conversation.dialogue import Dialogue, Task
+from duplex.conversation.dialogue import Dialogue, Task, check_transport
 from duplex.conversation.playback import Playback
 from duplex.conversation.session import EventQueue
 from duplex.errors import ServerError
-from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, from_record
+from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, event_from_dict
 from duplex.extras import require
 from duplex.options import SessionOptions
 from duplex.transport import Transport
 from duplex.transports import wire
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["RemoteConversation", "connect"]
 
 Float32 = NDArray[np.float32]
 SAMPLE_RATE = 24000
 FRAME_SIZE = 1920
-"""What the wire carries, whatever the model."""
+"""Of the audio on the wire, whatever the model."""
 FRAME_SECONDS = FRAME_SIZE / SAMPLE_RATE
 CONNECT_SECONDS = 10.0
 AHEAD_SECONDS = 0.2
-"""How far audio from a file is ahead of the clock; a server takes a longer burst for a delay, and skips some."""
+"""Lead of a file's audio over the clock; a server takes a longer burst for a delay, and skips frames of it."""
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each attempt to connect again."""
 _UNNUMBERED = -1
@@ -52,19 +49,23 @@ _MAY_RESTART = (None, _LOST, 1001, 1011, 1012)
 
 
 class RemoteConversation(Dialogue):
-    """A conversation on the model of a server, used as :class:`duplex.Conversation` is; ``duplex.connect`` is its name.
+    """A conversation on the model of a server, used as :class:`duplex.Conversation` is; ``duplex.connect`` is short.
 
-    ``url`` is the server's page or its websocket, ``token`` what it asks for. Sound travels as Opus, or with
-    ``?format=pcm`` in the address as 16-bit samples, at eight times the bandwidth and without loss. ``sample_rate`` is
-    that of pushed audio. ``on_lost="restart"`` begins a new session, with a ``SessionStarted`` of its own, when a
-    connection is lost. ``queued`` is called with the place in the server's queue, from 1, while there is one.
+    :class:`duplex.Dialogue` says how a conversation begins and ends. ``url`` is the server's page or its websocket,
+    ``token`` what it asks for. Sound travels as Opus, or with ``?format=pcm`` in the address as 16-bit samples, at
+    eight times the bandwidth and without loss. ``sample_rate`` is that of pushed audio. ``on_lost="restart"`` begins a
+    new session, with a ``SessionStarted`` of its own, when a connection is lost. ``queued`` is called with the position
+    in the server's queue, from 1, while waiting in it. Without ``audio_events`` the agent's voice goes to the transport
+    alone, and there is no ``AgentAudio``.
 
-    :raises UsageError: if ``url`` is none
+    A server sends no frames' tokens and keeps the model's state, so there is neither ``recorder`` nor ``export`` here.
+
+    :raises UsageError: if ``url`` or ``transport`` is something else
     :raises ServerError: on entering, if nobody answers, or the server refuses; from the iterator, if it ends the
         conversation or the connection is lost
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what can be chosen about a call
         self,
         url: str,
         transport: Transport | None = None,
@@ -75,27 +76,30 @@ class RemoteConversation(Dialogue):
         on_lost: Literal["end", "restart"] = "end",
         queued: Callable[[int], None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        audio_events: bool = True,
     ) -> None:
+        check_transport(transport)
         require("client", "opuslib", "websockets", purpose="a conversation on a server")
-        # A server that talks is not held back, so neither is whoever listens to it.
+        # A server cannot be held back by a slow consumer, so the queue drops as in real time.
         super().__init__(transport, sample_rate, EventQueue(realtime=True, frame_duration=FRAME_SECONDS))
         self._url = _address(url, options or SessionOptions())
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._on_lost = on_lost
         self._queued = queued
         self._ssl_context = ssl_context
+        self._audio_events = audio_events
         self._frames = 0
-        self._said_all = False
+        self._user_finished = False
         """Whether the user's audio is over."""
         self._error = ""
         self._usage: Usage | None = None
-        """Of the session that has come to its end."""
+        """Of the session that has finished."""
         self._paced_from, self._paced = 0.0, 0
 
     async def _open(self) -> Sequence[Task]:
         self._begun = anyio.Event()
         await self._connect()
-        return self._hear_server, self._hear_user
+        return self._receive_sessions, self._send_user_audio
 
     async def _connect(self) -> None:
         self._coding = coding("pcm" if "format=pcm" in self._url else "opus", SAMPLE_RATE)
@@ -106,24 +110,24 @@ class RemoteConversation(Dialogue):
             self._url, self._headers, seconds=CONNECT_SECONDS, ssl_context=self._ssl_context
         )
 
-    def _last(self, reason: EndReason) -> list[Event]:
+    def _last_events(self, reason: EndReason) -> list[Event]:
         at = self._frames * FRAME_SECONDS
         usage = Usage(frames=self._frames, seconds=at, dropped_seconds=0.0)
         return [SessionEnded(sequence=_UNNUMBERED, at=at, reason=reason, usage=self._usage or usage)]
 
     def _release(self) -> None:
-        """Nothing is kept here but the connection, which the task that reads it closes."""
+        """Release nothing: the task that reads the connection closes it."""
 
     def _reason(self, error: Exception) -> EndReason:
         if not isinstance(error, ServerError):
             return super()._reason(error)
         return EndReason.DISCONNECTED if self._begun.is_set() or self._frames else EndReason.REFUSED
 
-    async def _hear_server(self) -> None:
-        """Take what the server sends, from one session or several."""
+    async def _receive_sessions(self) -> None:
+        """Receive the messages of one session, or of several if it restarts."""
         while True:
             try:
-                await self._session()
+                await self._receive_session()
             finally:
                 await self._websocket.aclose()
             code = self._websocket.close_code
@@ -132,11 +136,11 @@ class RemoteConversation(Dialogue):
                 self._end(EndReason.FINISHED)
                 return
             if self._on_lost == "end" or code not in _MAY_RESTART or not self._begun.is_set():
-                raise ServerError(self._error or _told(code))
+                raise ServerError(self._error or _close_reason(code))
             await self._restart()
 
-    async def _session(self) -> None:
-        """Take the messages of one session."""
+    async def _receive_session(self) -> None:
+        """Receive the messages of one session."""
         framer = Framer(FRAME_SIZE)
         while True:
             try:
@@ -145,31 +149,32 @@ class RemoteConversation(Dialogue):
                 return
             match message:
                 case wire.Message(wire.Kind.HANDSHAKE):
-                    await self._begin()
+                    await self._begin_session()
                 case wire.Message(wire.Kind.AUDIO, payload):
                     for pcm in framer.push(self._coding.decode(payload)):
-                        await self._hear_frame(pcm)
+                        await self._receive_frame(pcm)
                 case wire.Message(wire.Kind.METADATA, payload):
-                    self._hear_record(payload)
+                    self._receive_metadata(payload)
                 case wire.Message(wire.Kind.ERROR, payload):
                     self._error = payload.decode(errors="replace")
                 case _:
                     pass
 
-    async def _begin(self) -> None:
-        """Begin to speak: the server hears from now on."""
+    async def _begin_session(self) -> None:
+        """Begin to send audio: the server's session has begun."""
         header = self._coding.header()
         if header:
             await self._send(wire.audio(header))
         self._paced_from, self._paced = anyio.current_time(), 0
         self._begun.set()
-        if self._said_all:  # to the session before, which was lost
+        if self._user_finished:  # in the session before, which was lost
             await self._send(wire.metadata({"type": "Finish"}))
 
-    async def _hear_frame(self, pcm: Float32) -> None:
+    async def _receive_frame(self, pcm: Float32) -> None:
         at = self._frames * FRAME_SECONDS
         self._frames += 1
-        self._emit([AgentAudio(sequence=_UNNUMBERED, at=at, pcm=pcm)])
+        if self._audio_events:
+            self._emit([AgentAudio(sequence=_UNNUMBERED, at=at, pcm=pcm)])
         self._queue.pass_frame()
         dropped = await self._playback.play(pcm)
         if dropped:
@@ -179,24 +184,26 @@ class RemoteConversation(Dialogue):
             )
             self._emit([lag])
 
-    def _hear_record(self, payload: bytes) -> None:
+    def _receive_metadata(self, payload: bytes) -> None:
         try:
-            record: Any = json.loads(payload)
+            data: Any = json.loads(payload)
         except (ValueError, RecursionError):
             return
-        if not isinstance(record, dict):
+        if not isinstance(data, dict):
             return
-        told = cast("dict[str, Any]", record)
-        event = from_record(told)
+        metadata = cast("dict[str, Any]", data)
+        event = event_from_dict(metadata)
         if isinstance(event, SessionEnded):
             self._usage = event.usage if event.reason is EndReason.FINISHED else None
         elif event is not None:
             self._emit([event])
-        elif told.get("type") == "Queued" and isinstance(told.get("position"), int) and self._queued is not None:
-            self._queued(told["position"])
+        elif (
+            metadata.get("type") == "Queued" and isinstance(metadata.get("position"), int) and self._queued is not None
+        ):
+            self._queued(metadata["position"])
 
     async def _restart(self) -> None:
-        """Connect again, a little later each time."""
+        """Connect again, with growing pauses."""
         self._begun = anyio.Event()
         for pause in PAUSES:
             await anyio.sleep(pause)
@@ -208,8 +215,8 @@ class RemoteConversation(Dialogue):
                 return
         raise ServerError(f"{self._error}; gave up after {len(PAUSES)} attempts")
 
-    async def _hear_user(self) -> None:
-        """Bring the user's audio to the server."""
+    async def _send_user_audio(self) -> None:
+        """Send the transport's audio to the server until it is over."""
         await self._transport.start(SAMPLE_RATE)
         framer = Framer(FRAME_SIZE)
         while True:
@@ -218,16 +225,16 @@ class RemoteConversation(Dialogue):
             except anyio.EndOfStream:
                 break
             for frame in framer.push(as_mono_float32(pcm)):
-                await self._say(frame)
+                await self._send_frame(frame)
         last = framer.flush()
         if last is not None:
-            await self._say(last)
+            await self._send_frame(last)
         await self._begun.wait()
-        self._said_all = True
+        self._user_finished = True
         await self._send(wire.metadata({"type": "Finish"}))
 
-    async def _say(self, frame: Float32) -> None:
-        """Send a frame when it is due; one that is live and comes before the session is nobody's."""
+    async def _send_frame(self, frame: Float32) -> None:
+        """Send a frame when it is due; a live one from before the session is dropped."""
         if self._transport.realtime:
             if not self._begun.is_set():
                 return
@@ -238,16 +245,16 @@ class RemoteConversation(Dialogue):
         await self._send(wire.audio(self._coding.encode(frame)))
 
     async def _send(self, message: bytes) -> None:
-        with contextlib.suppress(anyio.BrokenResourceError):  # the task that reads will tell why
+        with contextlib.suppress(anyio.BrokenResourceError):  # the task that receives reports why
             await self._websocket.send(message)
 
 
 connect = RemoteConversation
-"""``async with duplex.connect("http://127.0.0.1:8998") as conversation``: how a conversation on a server is made."""
+"""``async with duplex.connect("http://127.0.0.1:8998") as conversation``: start a conversation on a server."""
 
 
 def _address(url: str, options: SessionOptions) -> str:
-    """Return the websocket's address, from that of the server's page or its own, with what is wished for."""
+    """Return the websocket's address with the options in its query; ``url`` is that of the server's page or its own."""
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     chosen = attrs.asdict(options, filter=lambda _, value: value is not None)
@@ -257,7 +264,7 @@ def _address(url: str, options: SessionOptions) -> str:
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") or "/api/chat", query, ""))
 
 
-def _told(code: int | None) -> str:
+def _close_reason(code: int | None) -> str:
     if code in (None, _LOST):
         return "the connection to the server was lost; call again, or connect with on_lost='restart'"
     return f"the server ended the conversation (code {code}); call again"

@@ -1,4 +1,4 @@
-"""A conversation as bytes: the slot's state, the session's, and where its events had got to, in safetensors."""
+"""A conversation as bytes, in safetensors: the slot's state, the session's, and the number of its next event."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _SESSION = "session."
 
 @attrs.frozen(eq=False)
 class SavedConversation:
-    """What a conversation needs to go on, here, later or elsewhere."""
+    """The state of a conversation, to resume it here, later or elsewhere."""
 
     session_id: str
     seed: int

@@ -1,7 +1,7 @@
 """One conversation, sans I/O: frames in, events out.
 
-:class:`Session` knows what a conversation means (who speaks, what is said, what was lost) and nothing of models,
-threads or clocks. :class:`EventQueue` holds its events until the application takes them, within bounds, and gives them
+:class:`Session` derives a conversation's events (who speaks, what is said, what was lost), without models, threads or
+clocks. :class:`EventQueue` holds its events until the application takes them, within bounds, and gives them
 their numbers as it does: what was dropped leaves no gap.
 """
 
@@ -30,7 +30,7 @@ class Session:
 
     >>> session.start("s1", "tiny", seed=0)          # doctest: +SKIP
     [SessionStarted(sequence=-1, at=0.0, ...)]
-    >>> session.hear(frame, activity)                   # doctest: +SKIP
+    >>> session.process(frame, activity)                # doctest: +SKIP
     [AgentAudio(sequence=-1, at=0.0, ...), AgentText(sequence=-1, at=0.0, text=' hello', ...)]
     """
 
@@ -41,7 +41,7 @@ class Session:
         self._audio_events = audio_events
         self._decoder = decoder
         self.voice = voice
-        """The detector, whose state is part of the session's; somebody else asks it, for each frame in order."""
+        """The detector, whose state is part of the session's; the caller runs it, on each frame in order."""
         self._user = UserTurns()
         self._agent = AgentTurns()
         self._windows = 0
@@ -50,7 +50,7 @@ class Session:
         self._dropped = 0.0
 
     def start(self, session_id: str, model: str, seed: int) -> list[events.Event]:
-        """Begin."""
+        """Begin the session; return its first event."""
         return [
             events.SessionStarted(
                 sequence=_UNNUMBERED,
@@ -63,8 +63,8 @@ class Session:
             )
         ]
 
-    def hear(self, frame: Frame, activity: FrameActivity) -> list[events.Event]:
-        """Take the next time step, and what was made of its sound."""
+    def process(self, frame: Frame, activity: FrameActivity) -> list[events.Event]:
+        """Process the next time step and its voice activity; return its events."""
         found = [*self._user_turns(frame, activity.probabilities), *self._agent_frame(frame, activity.agent_level)]
         piece = self._decoder.feed(frame.text)
         if piece:
@@ -74,7 +74,7 @@ class Session:
         return found
 
     def lag(self, at: float, behind: float, dropped: float, side: Literal["user", "agent"]) -> list[events.Event]:
-        """Tell that ``dropped`` seconds of one side's audio were lost, from ``at`` on."""
+        """Report that ``dropped`` seconds of one side's audio were lost, from ``at`` on."""
         if side == "user":
             self._dropped += dropped
         return [events.Lag(sequence=_UNNUMBERED, at=at, behind=behind, dropped=dropped, side=side)]
@@ -85,14 +85,14 @@ class Session:
         return self._end
 
     def finish(self, reason: events.EndReason) -> list[events.Event]:
-        """End."""
+        """End the session; return its last event."""
         used = events.Usage(
             frames=self._frames, seconds=self._spec.seconds(self._frames), dropped_seconds=self._dropped
         )
         return [events.SessionEnded(sequence=_UNNUMBERED, at=self._end, reason=reason, usage=used)]
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return what the session remembers, for :meth:`restore`."""
+        """Return the session's state, for :meth:`restore`."""
         loud = np.array(self._agent.recent, np.float64).reshape(-1, 2)
         turns = [self._user.speaking, self._user.run, self._user.since, self._agent.speaking]
         return {
@@ -127,12 +127,12 @@ class Session:
         )
 
     def _user_turns(self, frame: Frame, probabilities: Sequence[float]) -> list[events.Event]:
-        """Place the detector's windows; they have a pace of their own, counted on the frames that were heard."""
+        """Update the user's turns; windows need not align with frames, and are counted over the processed frames."""
         found: list[events.Event] = []
         # A skipped stretch moves the time line, but no window: their distance is what was dropped before this frame.
         offset = frame.at - self._spec.seconds(self._frames)
         for probability in probabilities:
-            turn = self._user.hear(probability, self._windows * self.voice.window + offset)
+            turn = self._user.update(probability, self._windows * self.voice.window + offset)
             self._windows += 1
             if turn is not None:
                 kind = events.UserSpeechStarted if turn.started else events.UserSpeechStopped
@@ -143,7 +143,7 @@ class Session:
         if frame.agent_pcm is None:
             return []
         found: list[events.Event] = []
-        turn = self._agent.hear(level, frame.at)
+        turn = self._agent.update(level, frame.at)
         if turn is not None:
             kind = events.AgentSpeechStarted if turn.started else events.AgentSpeechStopped
             found.append(kind(sequence=_UNNUMBERED, at=turn.at))
@@ -157,7 +157,7 @@ class EventQueue:
 
     In real time at most ``AUDIO_SECONDS`` of the agent's audio wait: the oldest is dropped for the newest, and a
     ``Lag`` stands in its place. Other events are kept. When more than ``LIMIT_SECONDS`` of frames have passed since the
-    oldest event that waits, or waited and was dropped, the application counts as gone. Otherwise the queue only tells
+    oldest event that waits, or waited and was dropped, the consumer counts as gone. Otherwise the queue only tells
     when it is :attr:`full`, and whoever fills it waits.
     """
 
@@ -215,7 +215,7 @@ class EventQueue:
         return attrs.evolve(event, sequence=self._sequence - 1)
 
     def clear(self) -> None:
-        """Forget everything that waits."""
+        """Discard all waiting events."""
         self._waiting.clear()
         self._audio_frames = 0
 

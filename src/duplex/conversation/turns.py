@@ -20,7 +20,7 @@ __all__ = ["AgentTurns", "Turn", "UserTurns"]
 
 @attrs.frozen
 class Turn:
-    """A change of who speaks: ``started`` or stopped, ``at`` so many seconds."""
+    """The start or stop of one side's speech, ``at`` seconds on the time line."""
 
     started: bool
     at: float
@@ -38,12 +38,12 @@ class UserTurns:
 
     speaking: bool = False
     run: int = 0
-    """Windows in a row that speak for a change."""
+    """Consecutive windows in favour of a change."""
     since: float = 0.0
-    """Where the first of them began."""
+    """Start of the first of them, in seconds."""
 
-    def hear(self, probability: float, at: float) -> Turn | None:
-        """Take the probability of the window that begins ``at``; return a change if there is one."""
+    def update(self, probability: float, at: float) -> Turn | None:
+        """Take the probability of the window that begins ``at``; return the turn that it starts or stops, if any."""
         changes = probability < self.END_PROBABILITY if self.speaking else probability >= self.ONSET_PROBABILITY
         if not changes:
             self.run = 0
@@ -69,8 +69,8 @@ class AgentTurns:
     recent: deque[tuple[float, bool]] = attrs.Factory(lambda: deque(maxlen=AgentTurns.END_FRAMES))
     """Start and loudness of the last frames since the last change."""
 
-    def hear(self, level: float, at: float) -> Turn | None:
-        """Take the level in dBFS of the frame that begins ``at``; return a change if there is one."""
+    def update(self, level: float, at: float) -> Turn | None:
+        """Take the level in dBFS of the frame that begins ``at``; return the turn that it starts or stops, if any."""
         self.recent.append((at, level > self.LEVEL))
         within, wanted = (self.END_FRAMES, self.END_FRAMES) if self.speaking else (self.ONSET_WITHIN, self.ONSET_FRAMES)
         changing = [start for start, loud in list(self.recent)[-within:] if loud != self.speaking]

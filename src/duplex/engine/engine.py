@@ -1,8 +1,7 @@
 """Many conversations on one model: slots, steps, and the one inference thread.
 
-The rules of the thread, again and again: do a piece of every job that waits (open, restore or export a slot), then take
-every seat that has a frame and somewhere to put its result, and advance them all in one step. A seat that has no frame
-holds nobody up.
+The inference thread's loop: advance every pending job (open, restore or export a slot) by one piece, then batch every
+seat that has a frame and room for its result, and run them all in one step. A seat without a frame delays no other.
 """
 
 import copy
@@ -27,10 +26,10 @@ Float32 = NDArray[np.float32]
 
 
 class Observer(Protocol):
-    """Is told how long things take, on the inference thread: it must be quick, and raise nothing."""
+    """Receives timings, on the inference thread: it must be quick, and raise nothing."""
 
     def stepped(self, seconds: float, waited: Sequence[float]) -> None:
-        """Take one step's seconds, and for each frame in it the seconds from its being given to its answer."""
+        """Take the duration of a step, and the latency of each of its frames from push to result, in seconds."""
         ...
 
 
@@ -39,11 +38,11 @@ class Engine:
 
     def __init__(self, model: FrameModel) -> None:
         self.model = model
-        self.changed = threading.Condition()
+        self.changed: threading.Condition = threading.Condition()
         self._pcm = np.zeros((model.spec.capacity, model.spec.frame_size), np.float32)
         self._seats: dict[int, Seat] = {}
-        self._stirred: dict[Seat, None] = {}
-        """Seats that something may have to be done for: to look at all of them takes longer than a small step."""
+        self._changed_seats: dict[Seat, None] = {}
+        """Seats that may have something to do; checking all of them would take longer than a small step."""
         self._jobs: deque[Job] = deque()
         self._vacancy: list[Callable[[], None]] = []
         self._observers: list[Observer] = []
@@ -53,7 +52,7 @@ class Engine:
 
     @property
     def free(self) -> int:
-        """How many more conversations fit."""
+        """Number of free slots."""
         return self.model.spec.capacity - len(self._seats)
 
     def open(
@@ -64,7 +63,7 @@ class Engine:
         notify: Callable[[], None],
         state: SessionState | None = None,
     ) -> Seat:
-        """Take the lowest free slot. ``notify`` is called, from any thread, when there is something to take.
+        """Take the lowest free slot. ``notify`` is called, from any thread, when there are results to take.
 
         :raises CapacityError: if there is none
         :raises ClosedError: if the engine has been closed
@@ -81,26 +80,26 @@ class Engine:
                 )
             seat = Seat(self, slot, realtime=realtime, notify=notify)
             if state is not None:
-                seat.continue_from(state.tensors)
+                seat.restore_time_line(state.tensors)
             self._seats[slot] = seat
             self._jobs.append(self._prepare(seat, options, state))
             self.changed.notify()
         return seat
 
-    def stir(self, seat: Seat) -> None:
-        """Look at a seat, which something has been done to (with the lock held)."""
-        self._stirred[seat] = None
+    def mark_changed(self, seat: Seat) -> None:
+        """Mark a seat as changed, to be looked at before the next step (with the lock held)."""
+        self._changed_seats[seat] = None
         self.changed.notify()
 
     def submit(self, job: Job) -> None:
-        """Have a job done on the inference thread, a piece between two steps."""
+        """Run a job on the inference thread, one piece between two steps."""
         with self.changed:
             self._jobs.append(job)
             self.changed.notify()
 
     @contextmanager
     def vacancies(self, notify: Callable[[], None]) -> Generator[None]:
-        """Have ``notify`` called, in a ``with`` block, whenever a slot has become free."""
+        """Call ``notify`` whenever a slot becomes free, for the duration of a ``with`` block."""
         with self.changed:
             self._vacancy.append(notify)
         try:
@@ -111,7 +110,7 @@ class Engine:
 
     @contextmanager
     def observed(self, observer: Observer) -> Generator[None]:
-        """Have an observer told of every step, in a ``with`` block; of the last one perhaps just after it."""
+        """Report every step to an observer, for the duration of a ``with`` block; the last one perhaps just after."""
         with self.changed:
             self._observers.append(observer)
         try:
@@ -121,7 +120,7 @@ class Engine:
                 self._observers.remove(observer)
 
     def release(self, seat: Seat) -> None:
-        """Free a seat's slot; its neighbours do not notice."""
+        """Free a seat's slot; other slots are not affected."""
         with self.changed:
             if seat.closed:
                 return
@@ -153,44 +152,44 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self.changed:
-                while not (self._closing or self._jobs or self._stirred):
+                while not (self._closing or self._jobs or self._changed_seats):
                     self.changed.wait()
                 if self._closing:
                     return
             try:
-                self._turn()
-            except Exception as error:  # noqa: BLE001 -- nobody is left waiting for a thread that has died
+                self._run_once()
+            except Exception as error:  # noqa: BLE001 -- the thread must survive, or every conversation would hang
                 with self.changed:
                     self._jobs.clear()
                     seats = list(self._seats.values())
                 self._fail(seats, error)
 
-    def _turn(self) -> None:
-        """Do a piece of every job, then one step."""
+    def _run_once(self) -> None:
+        """Advance every job by one piece, then run one step."""
         for job in list(self._jobs):
             self._advance(job)
         with self.changed:
             batch = self._batch()
             for seat in batch:
-                seat.unanswered.append(seat.inbox.popleft())
+                seat.in_flight.append(seat.inbox.popleft())
         if batch:
             self._step(batch)
 
     def _batch(self) -> list[Seat]:
-        """Return whom the next step takes, end who has finished, and forget who wants nothing (with the lock held)."""
+        """Return the seats of the next step, end finished ones, and unmark idle ones (with the lock held)."""
         batch: list[Seat] = []
-        for seat in list(self._stirred):
-            if seat.wants_step():
+        for seat in list(self._changed_seats):
+            if seat.can_step():
                 batch.append(seat)
             elif seat.has_finished():
                 seat.ending = False
                 seat.put(Finished())
-            elif not seat.postponed():
-                del self._stirred[seat]
+            elif not seat.waits_for_job():
+                del self._changed_seats[seat]
         return batch
 
     def _advance(self, job: Job) -> None:
-        """Do one piece of a job; forget it when it is done."""
+        """Advance a job by one piece; remove it when it is done."""
         if next(job, self) is self:
             with self.changed:
                 self._jobs.remove(job)
@@ -213,30 +212,30 @@ class Engine:
         began = time.monotonic()
         active = np.zeros(self.model.spec.capacity, np.bool_)
         for seat in batch:
-            self._pcm[seat.slot], active[seat.slot] = seat.unanswered[-1].pcm, True
+            self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
         try:
-            given = [seat.unanswered[-1].since for seat in batch]
+            pushed = [seat.in_flight[-1].since for seat in batch]
             result = self.model.step(self._pcm, active)
             ended = time.monotonic()
-            made = [(seat, self._frame(seat, result)) for seat in batch if result.valid[seat.slot]]
+            frames = [(seat, self._frame(seat, result)) for seat in batch if result.valid[seat.slot]]
             with self.changed:
                 observers = list(self._observers)
-                for seat, frame in made:
+                for seat, frame in frames:
                     if not seat.closed:
                         seat.outbox.append(frame)
             for seat in batch:
-                seat.wake()  # also when nothing came out: there is room for another frame
+                seat.wake()  # also without a result: there is room for another frame
             for observer in observers:
-                observer.stepped(ended - began, [ended - since for since in given])
-        except Exception as error:  # noqa: BLE001 -- every conversation of the step is told
+                observer.stepped(ended - began, [ended - since for since in pushed])
+        except Exception as error:  # noqa: BLE001 -- every conversation of the step fails with it
             self._fail(batch, error)
 
     def _frame(self, seat: Seat, result: StepResult) -> Frame:
-        given = seat.unanswered.popleft()
+        pending = seat.in_flight.popleft()
         spec, slot = self.model.spec, seat.slot
         return Frame(
-            at=spec.seconds(given.index),
-            user_pcm=given.pcm,
+            at=spec.seconds(pending.index),
+            user_pcm=pending.pcm,
             agent_pcm=result.pcm[slot].copy() if spec.agent_streams else None,
             text=int(result.text[slot]),
             agent=result.agent[slot].copy(),
@@ -244,17 +243,17 @@ class Engine:
         )
 
     def _fail(self, seats: list[Seat], error: Exception) -> None:
-        """End conversations whose state can no longer be trusted; each gets an error of its own to raise."""
+        """Fail conversations whose state can no longer be trusted; each gets its own copy of the error."""
         with self.changed:
             for seat in seats:
                 seat.failed = True
-                seat.put(Failed(_told(error)))
+                seat.put(Failed(_conversation_error(error)))
 
 
-def _told(error: Exception) -> Exception:
-    """Return what a conversation raises for an error of the model."""
+def _conversation_error(error: Exception) -> Exception:
+    """Return the error that a conversation raises for an error of the model."""
     if isinstance(error, DuplexError):
         return copy.copy(error)
-    told = ModelError(f"the model failed ({type(error).__name__}: {error}); start the conversation again")
-    told.__cause__ = error
-    return told
+    failure = ModelError(f"the model failed ({type(error).__name__}: {error}); start the conversation again")
+    failure.__cause__ = error
+    return failure

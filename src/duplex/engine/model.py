@@ -6,30 +6,31 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, cast
 
 import anyio.to_thread
+import attrs
 
-from duplex.arguments import whole
-from duplex.backends.selection import Backend, select_backend
+from duplex.arguments import as_int, parameters_of
+from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.checkpoints.layout import DEFAULTS
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
-from duplex.engine.detecting import Detecting
+from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
 from duplex.errors import ClosedError, UsageError
 from duplex.frame_model import FrameModel, ModelSpec
-from duplex.options import SessionOptions
+from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions
 from duplex.voice_activity.protocol import VoiceActivity
 from duplex.voice_activity.silero import SileroVoiceActivity
 
-__all__ = ["Backend", "Model", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
+__all__ = ["Model", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
 
-logger = logging.getLogger(__name__)
-VoiceActivityFactory = Callable[[int], VoiceActivity]
+logger: logging.Logger = logging.getLogger(__name__)
+VoiceActivityFactory: TypeAlias = Callable[[int], VoiceActivity]
 
 
 class Model:
@@ -38,29 +39,43 @@ class Model:
     Several event loops may hold conversations on one model at a time, up to :attr:`sessions` in all.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what is known of a model
         self,
         frame_model: FrameModel,
         tokenizer: Tokenizer,
         *,
         name: str,
+        backend: str = "custom",
+        device: str = "",
+        dtype: str = "",
         revision: str | None = None,
         fingerprint: str = "",
         defaults: SessionOptions | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
     ) -> None:
         self.name = name
+        self.backend: str = backend
+        """``"torch"`` or ``"mlx"``, or what a model of another kind was given."""
+        self.device: str = device
+        """``"cpu"``, ``"cuda:1"`` and the like; never ``"auto"``."""
+        self.dtype: str = dtype
+        """``"float32"`` or ``"bfloat16"``: what the weights are computed with, also if they are stored quantized."""
         self.revision = revision
         self.fingerprint = fingerprint
-        self.defaults = defaults or DEFAULTS
+        self.defaults: SessionOptions = defaults or DEFAULTS
         self.tokenizer = tokenizer
-        self.engine = Engine(frame_model)
+        self.engine: Engine = Engine(frame_model)
         self.frame_model = frame_model
-        """What computes; while there are conversations, only :attr:`engine` may step it."""
-        self.detecting = Detecting()
+        """Runs the model's steps; while there are conversations, only :attr:`engine` may step it."""
+        self.detectors: DetectorWorker = DetectorWorker()
         self.voice_activity = voice_activity
-        """Makes a conversation's detector of speech, for audio of a sample rate."""
+        """Returns a new detector of speech for one conversation, for audio of a sample rate."""
         self._closed = False
+
+    def __repr__(self) -> str:
+        places = "closed" if self._closed else f"{self.free} of {self.sessions} sessions free"
+        described = ", ".join(word for word in (self.backend, self.device, self.dtype, places) if word)
+        return f"<duplex.Model {self.name!r}: {described}>"
 
     @property
     def spec(self) -> ModelSpec:
@@ -79,12 +94,12 @@ class Model:
 
     @property
     def sessions(self) -> int:
-        """How many conversations fit side by side."""
+        """Number of conversations that can run side by side."""
         return self.spec.capacity
 
     @property
     def free(self) -> int:
-        """How many more conversations fit now."""
+        """Number of further conversations that can start now."""
         return self.engine.free
 
     def close(self) -> None:
@@ -92,7 +107,7 @@ class Model:
         if not self._closed:
             self._closed = True
             self.engine.close()
-            self.detecting.close()
+            self.detectors.close()
 
     def __enter__(self) -> Self:
         return self
@@ -108,9 +123,9 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     *,
     backend: Backend = "auto",
     device: str = "auto",
-    dtype: str = "auto",
-    quantize: str | None = None,
-    cache_dtype: str = "auto",
+    dtype: Dtype = "auto",
+    quantize: Quantization | None = None,
+    cache_dtype: CacheDtype = "auto",
     sessions: int = 1,
     deterministic: bool = False,
     revision: str | None = None,
@@ -121,16 +136,16 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     takes MLX on Apple silicon and torch elsewhere, and tells the ``duplex`` logger so. ``device`` is ``"cpu"``,
     ``"cuda"``, ``"cuda:1"``, ``"gpu"`` (Apple's) or ``"auto"``; ``dtype`` is ``"float32"``, ``"bfloat16"`` or
     ``"auto"`` (bfloat16 on a GPU, float32 on CPU). ``quantize`` holds the large weights as ``"int8"``, ``"int4"`` or,
-    with torch on GPUs that have it, ``"fp8"``; ``cache_dtype`` ``"int8"``, with torch, the past of the temporal
-    transformer: less memory, and steps that are faster by as much as they read less, for tokens that now and then
-    differ.
+    with torch on GPUs that have it, ``"fp8"``; ``cache_dtype`` ``"int8"``, with torch, the key/value cache of the
+    temporal transformer: less memory, and steps that are faster by as much as they read less, for tokens that now and
+    then differ.
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
     :raises UsageError: if an argument is out of range or not available here
     :raises MissingDependencyError: if the backend is not installed
     """
-    sessions = whole("sessions", sessions)
+    sessions = as_int("sessions", sessions)
     if sessions < 1:
         raise UsageError(f"sessions is {sessions}; give 1 or more")
     check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
@@ -142,7 +157,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     )
     tokenizer = Tokenizer.load(pieces)
     tokenizer.check_vocabulary(config.text_card)
-    frame_model = _backend(backend, device, tell=True).load_model(
+    loader = _backend(backend, device, tell=True)
+    frame_model = loader.load_model(
         config,
         found.mimi,
         weights=weights,
@@ -155,20 +171,22 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         sessions=sessions,
         deterministic=deterministic,
     )
-    frame_model.open(0, found.defaults)  # what is compiled or recorded for a session, before anybody waits for it
+    frame_model.open(0, found.defaults)  # what is compiled or traced for a session, before anybody waits for it
     return Model(
         frame_model,
         tokenizer,
         name=name,
+        **attrs.asdict(loader.placement(device, dtype)),
         revision=found.revision,
         fingerprint=found.fingerprint,
         defaults=found.defaults,
     )
 
 
-async def load_async(name: str = "tiny", **options: Any) -> Model:
-    """Load a model as :func:`load` does, without blocking the event loop."""
-    return await anyio.to_thread.run_sync(functools.partial(load, name, **options))
+@parameters_of(load)
+async def load_async(*args: Any, **kwargs: Any) -> Model:
+    """Load a model without blocking the event loop; takes the arguments of :func:`load`, and raises what it raises."""
+    return await anyio.to_thread.run_sync(functools.partial(load, *args, **kwargs))
 
 
 def load_codec(
@@ -176,7 +194,7 @@ def load_codec(
     *,
     backend: Backend = "auto",
     device: str = "auto",
-    quantize: str | None = None,
+    quantize: Quantization | None = None,
     revision: str | None = None,
 ) -> Codec:
     """Load Mimi alone, with the codebooks that the checkpoint's language model uses (all, if it has none).
@@ -199,9 +217,9 @@ def predict_memory(
     *,
     backend: Backend = "auto",
     device: str = "auto",
-    dtype: str = "auto",
-    quantize: str | None = None,
-    cache_dtype: str = "auto",
+    dtype: Dtype = "auto",
+    quantize: Quantization | None = None,
+    cache_dtype: CacheDtype = "auto",
     sessions: int = 1,
 ) -> Memory | None:
     """Return the memory that a model takes, loaded as :func:`load` does; ``None`` for a codec alone.
@@ -228,9 +246,9 @@ def check_choice(
     *,
     backend: Backend = "auto",
     device: str = "auto",
-    dtype: str = "auto",
-    quantize: str | None = None,
-    cache_dtype: str = "auto",
+    dtype: Dtype = "auto",
+    quantize: Quantization | None = None,
+    cache_dtype: CacheDtype = "auto",
 ) -> None:
     """Check how a model is to be loaded, before anything is downloaded; :func:`load` does so by itself.
 

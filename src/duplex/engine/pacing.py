@@ -6,14 +6,14 @@ arrives in a burst, ahead of the clock, is late: as much of it is dropped as sil
 (frames, of longer ones); what is left over is a debt that later packets pay. Audio that comes back at the clock's pace
 (a mute that ends) is heard, and after a second of it nothing more counts as late.
 
-A model that falls behind (:func:`skips`): frames that wait are skipped, silent ones first, then the oldest.
+A model that falls behind (:func:`frames_to_skip`): frames that wait are skipped, silent ones first, then the oldest.
 """
 
 from collections.abc import Sequence
 
 import attrs
 
-__all__ = ["LiveClock", "skips"]
+__all__ = ["LiveClock", "frames_to_skip"]
 
 
 @attrs.define
@@ -66,12 +66,12 @@ class LiveClock:
         return max(0.0, self.began + self.position / self.sample_rate + self.patience - now)
 
 
-def skips(silent: Sequence[bool], excess: int) -> list[int]:
+def frames_to_skip(silent: Sequence[bool], excess: int) -> list[int]:
     """Choose ``excess`` of the frames that wait to be skipped; return their indices in order.
 
     ``silent`` tells of each frame, the oldest first, whether it is silent.
 
-    >>> skips([False, True, False, True], 3)
+    >>> frames_to_skip([False, True, False, True], 3)
     [0, 1, 3]
     """
     order = sorted(range(len(silent)), key=lambda index: not silent[index])

@@ -14,31 +14,31 @@ from typing import Any, Self, TypeVar, cast
 import anyio
 import attrs
 
-from duplex.engine.wakeup import into_this_loop
+from duplex.engine.notifiers import threadsafe_call_soon
 from duplex.errors import ClosedError
 
 __all__ = ["Workers"]
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 Schedule = Callable[[Callable[[], None]], object]
 
 
 @attrs.define(eq=False)
 class _Job:
-    code: Callable[[Any], Any]
-    given: Any
+    function: Callable[[Any], Any]
+    argument: Any
     schedule: Schedule
-    """Of the event loop that waits."""
+    """Schedules a callback in the event loop of the task that waits."""
     done: anyio.Event = attrs.Factory(anyio.Event)
-    made: Any = None
+    result: Any = None
     error: Exception | None = None
 
 
 class Workers:
-    """So many threads, one of which does each job; event loops may share them.
+    """A pool of ``threads`` threads for short jobs; event loops may share it.
 
-    They run in a ``with`` block, or from :meth:`start` to :meth:`close`.
+    The threads run in a ``with`` block, or from :meth:`start` to :meth:`close`.
     """
 
     def __init__(self, name: str, threads: int) -> None:
@@ -46,7 +46,7 @@ class Workers:
         self._count = threads
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._ready: dict[Schedule, list[_Job]] = {}
-        """What loops have been asked to fetch and have not fetched yet."""
+        """Finished jobs by event loop, for which a callback has been scheduled and has not run yet."""
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._open = False
@@ -61,7 +61,7 @@ class Workers:
         self.close()
 
     def start(self) -> None:
-        """Begin, also again."""
+        """Start the threads; also after :meth:`close`."""
         threads = [
             threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
             for number in range(self._count)
@@ -72,7 +72,7 @@ class Workers:
             thread.start()
 
     def close(self, wait: float = 0.0) -> None:
-        """Let the threads end once the jobs that were given are done; wait for each at most so many seconds."""
+        """Stop the threads when the submitted jobs are done; wait at most ``wait`` seconds for each thread."""
         with self._lock:
             self._open = False
             ending, self._threads = self._threads, []
@@ -82,12 +82,12 @@ class Workers:
             if thread is not threading.current_thread():
                 thread.join(wait)
 
-    async def run(self, code: Callable[[Given], Made], given: Given) -> Made:
-        """Return ``code(given)``, computed in a thread.
+    async def run(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
+        """Return ``function(argument)``, computed in a thread.
 
-        :raises ClosedError: if they do not run
+        :raises ClosedError: if the threads do not run
         """
-        job = _Job(code, given, into_this_loop())
+        job = _Job(function, argument, threadsafe_call_soon())
         with self._lock:
             if not self._open:
                 raise ClosedError("what computes this has been closed; load the model again")
@@ -95,16 +95,16 @@ class Workers:
         await job.done.wait()
         if job.error is not None:
             raise job.error
-        return cast("Made", job.made)
+        return cast("Result", job.result)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                job.made = job.code(job.given)
-            except Exception as error:  # noqa: BLE001 -- raised where it was asked for
+                job.result = job.function(job.argument)
+            except Exception as error:  # noqa: BLE001 -- raised to whoever awaits it
                 job.error = error
             self._finish(job)
-            del job  # while the next is waited for, nobody keeps what this one held
+            del job  # so that its argument is not kept alive while this thread waits for the next
 
     def _finish(self, job: _Job) -> None:
         with self._lock:
@@ -114,12 +114,12 @@ class Workers:
                 return
             self._ready[job.schedule] = [job]
         try:
-            job.schedule(partial(self._hand_back, job.schedule))
-        except RuntimeError:  # the loop is over, and with it whoever waited
+            job.schedule(partial(self._set_done, job.schedule))
+        except RuntimeError:  # the loop has ended, and with it the task that waited
             with self._lock:
                 self._ready.pop(job.schedule, None)
 
-    def _hand_back(self, schedule: Schedule) -> None:
+    def _set_done(self, schedule: Schedule) -> None:
         with self._lock:
             ready = self._ready.pop(schedule, [])
         for job in ready:

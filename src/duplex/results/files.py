@@ -17,7 +17,7 @@ from duplex.atomic import abandon, atomic_write_bytes, begin, complete, make_fol
 from duplex.audio.wav import WavWriter
 from duplex.checkpoints.tokenizer import PieceDecoder, Tokenizer
 from duplex.conversation.transcript import Transcript
-from duplex.events import AgentAudio, Event, as_record
+from duplex.events import AgentAudio, Event
 from duplex.frame_model import ZERO, Frame, ModelSpec
 
 __all__ = [
@@ -72,7 +72,7 @@ class ResultWriter:
 
     def __init__(self, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) -> None:
         self.folder = folder
-        self.frames = 0
+        self.frames: int = 0
         """Time steps so far, those that were skipped included."""
         self._written = 0
         self._spec = spec
@@ -117,7 +117,7 @@ class ResultWriter:
     def event(self, event: Event) -> None:
         """Take an event; audio is in the recording already."""
         if not isinstance(event, AgentAudio):
-            self._lines.append(json.dumps(as_record(event), ensure_ascii=False))
+            self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False))
 
     def flush(self) -> None:
         """Write what was gathered.

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from duplex.audio.coding import coding
 from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, CapacityError, ConsumerTooSlow
-from duplex.events import AgentText, Event, Lag, as_record
+from duplex.events import AgentText, Event, Lag
 from duplex.server.admission import Refusal
 from duplex.server.call_parameters import Wishes
 from duplex.server.caller_transport import CallerLine
@@ -25,7 +25,7 @@ from duplex.transports import wire
 
 __all__ = ["Call", "Ending"]
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 KEEPALIVE = 5.0
 """Seconds between messages to a caller who waits: the original's page hangs up after ten without."""
@@ -234,7 +234,7 @@ class Call:
         if self._recording is not None:
             self._recording.tell(event)
         if self._wishes.events:
-            await self._send(wire.metadata(as_record(event)))
+            await self._send(wire.metadata(event.as_dict()))
 
     async def _send(self, message: bytes) -> None:
         async with self._sending:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.coding import Coding
-from duplex.engine.wakeup import Bell
+from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
 from duplex.errors import AudioError
 from duplex.server.metrics import Metrics
@@ -48,12 +48,12 @@ class CallerLine:
         self._metrics = metrics
         self._coders = coders
         self._heard: deque[Float32] = deque()
-        self._news = Bell()
+        self._news = Notifier()
         self._began = False
         self._since = anyio.current_time()
         self._seconds = 0.0
         """Of what has come since then."""
-        self.heard_at = self._since
+        self.heard_at: float = self._since
         """When audio last came."""
         self._ended = False
 
@@ -76,7 +76,7 @@ class CallerLine:
         self.heard_at = anyio.current_time()
         if self._began:
             self._heard.append(pcm)
-            self._news.ring()
+            self._news.notify_all()
 
     def keep_pace(self, seconds: float = 0.0) -> None:
         """Count a message.
@@ -90,7 +90,7 @@ class CallerLine:
     def hang_up(self) -> None:
         """Say that no more audio comes."""
         self._ended = True
-        self._news.ring()
+        self._news.notify_all()
 
     async def start(self, sample_rate: int) -> None:  # noqa: ARG002 -- the coding has the model's rate already
         """Tell the caller that the conversation begins; from now on the line is heard."""

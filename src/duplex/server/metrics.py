@@ -19,37 +19,43 @@ class Metrics:
     """A server's metrics, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         own = self.registry
-        self.sessions = Gauge("duplex_sessions", "Conversations that go on.", registry=own)
-        self.queue = Gauge("duplex_queue", "Callers who wait for a place.", registry=own)
-        self.ended = Counter("duplex_calls_ended", "Calls that ended, by reason.", ("reason",), registry=own)
-        self.refused = Counter(
+        self.sessions: Gauge = Gauge("duplex_sessions", "Conversations that go on.", registry=own)
+        self.queue: Gauge = Gauge("duplex_queue", "Callers who wait for a place.", registry=own)
+        self.ended: Counter = Counter("duplex_calls_ended", "Calls that ended, by reason.", ("reason",), registry=own)
+        self.refused: Counter = Counter(
             "duplex_calls_refused", "Callers who were sent away, by reason.", ("reason",), registry=own
         )
-        self.step = Histogram("duplex_step_seconds", "One step of the model.", buckets=_FRAME_SECONDS, registry=own)
-        self.batch = Gauge("duplex_step_sessions", "Conversations in the last step.", registry=own)
-        self.frame = Histogram(
+        self.step: Histogram = Histogram(
+            "duplex_step_seconds", "One step of the model.", buckets=_FRAME_SECONDS, registry=own
+        )
+        self.batch: Gauge = Gauge("duplex_step_sessions", "Conversations in the last step.", registry=own)
+        self.frame: Histogram = Histogram(
             "duplex_frame_latency_seconds",
             "From a whole frame of the user's to its answer, without coding.",
             buckets=_FRAME_SECONDS,
             registry=own,
         )
-        self.stage = Histogram(
+        self.stage: Histogram = Histogram(
             "duplex_stage_seconds", "Coding of one piece of audio.", ("stage",), buckets=_STAGE_SECONDS, registry=own
         )
-        self.loop_delay = Histogram(
+        self.loop_delay: Histogram = Histogram(
             "duplex_event_loop_delay_seconds",
             "How late the event loop is.",
             buckets=_LOOP_SECONDS,
             registry=own,
         )
-        self.lag = Counter("duplex_lag_events", "Times that real time was lost.", ("side",), registry=own)
-        self.dropped = Counter(
+        self.lag: Counter = Counter("duplex_lag_events", "Times that real time was lost.", ("side",), registry=own)
+        self.dropped: Counter = Counter(
             "duplex_dropped_audio_seconds", "Audio that was dropped for it.", ("side",), registry=own
         )
-        self.damaged = Counter("duplex_damaged_packets", "Packets of audio that could not be decoded.", registry=own)
-        self.lost_recordings = Counter("duplex_recordings_lost", "Recordings that could not be written.", registry=own)
+        self.damaged: Counter = Counter(
+            "duplex_damaged_packets", "Packets of audio that could not be decoded.", registry=own
+        )
+        self.lost_recordings: Counter = Counter(
+            "duplex_recordings_lost", "Recordings that could not be written.", registry=own
+        )
 
     def stepped(self, seconds: float, waited: Sequence[float]) -> None:
         """Count a step of the model, and how long each of its frames waited for its answer."""

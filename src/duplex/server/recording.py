@@ -21,13 +21,13 @@ import numpy as np
 
 from duplex.audio.pcm import to_int16
 from duplex.engine.workers import Workers
-from duplex.events import Event, as_record
+from duplex.events import Event
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
 
 __all__ = ["Recording"]
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN = 1.0
 """Between two writes: what a crash may cost."""
@@ -50,7 +50,7 @@ class Recording:
     """
 
     def __init__(self, folder: Path, spec: ModelSpec, metrics: Metrics, writers: Workers) -> None:
-        self.path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+        self.path: Path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         self._spec = spec
         self._metrics = metrics
         self._writers = writers
@@ -70,7 +70,7 @@ class Recording:
     def tell(self, event: Event) -> None:
         """Take an event."""
         if self._lost is None:
-            self._lines.append(json.dumps(as_record(event), ensure_ascii=False) + "\n")
+            self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
 
     async def run(self) -> None:
         """Write every second, until cancelled; then write the rest."""

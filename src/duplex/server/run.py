@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from duplex.engine.model import Model
-from duplex.engine.wakeup import Wakeup
+from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.errors import ServerError, UsageError
 from duplex.server.application import app
 from duplex.server.connections import MOST_UNSENT, HttpConnection, WebSocketConnection
@@ -86,7 +86,7 @@ async def serve(
     where.check(rules)
     application = app(model, rules)
     service: Service = application.state.service
-    asked = Wakeup()
+    asked = ThreadsafeNotifier()
     server = _Server(_config(application, where), asked.notify, started or _nobody)
     # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
     with contextlib.closing(_bound(where)) as bound, threadpool_limits(1, user_api="blas"):

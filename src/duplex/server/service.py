@@ -7,7 +7,7 @@ from typing import Protocol
 import anyio
 
 from duplex.engine.model import Model
-from duplex.engine.wakeup import Bell
+from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
 from duplex.server.admission import Admission
 from duplex.server.auth import Tickets, Tokens
@@ -35,13 +35,13 @@ class Service:
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         self.settings = settings
-        self.admission = Admission(model.sessions, settings.queue, settings.per_address)
-        self.tokens = Tokens(settings.tokens)
-        self.tickets = Tickets()
-        self.metrics = Metrics()
-        self.coders = Workers("duplex-coding", os.cpu_count() or 1)
-        self.writers = Workers("duplex-recording", 1)
-        self.changed = Bell()
+        self.admission: Admission = Admission(model.sessions, settings.queue, settings.per_address)
+        self.tokens: Tokens = Tokens(settings.tokens)
+        self.tickets: Tickets = Tickets()
+        self.metrics: Metrics = Metrics()
+        self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
+        self.writers: Workers = Workers("duplex-recording", 1)
+        self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
         self._calls: set[OpenCall] = set()
         self._watching = ExitStack()
@@ -76,7 +76,7 @@ class Service:
         """Tell everybody that something has changed."""
         self.metrics.sessions.set(self.admission.talking)
         self.metrics.queue.set(self.admission.waiting)
-        self.changed.ring()
+        self.changed.notify_all()
 
     async def drain(self, seconds: float) -> None:
         """Let nobody in any more, wait so long for the conversations that go on, then end them."""

@@ -49,7 +49,7 @@ class LevelVoiceActivity:
     LEVEL = -45.0
 
     def __init__(self, sample_rate: int) -> None:
-        self.window = 0.04
+        self.window: float = 0.04
         self._samples = round(sample_rate * self.window)
         self._pending = np.zeros(0, np.float32)
 
@@ -84,4 +84,13 @@ def fake_model(
     """
     frame_model = FakeFrameModel(**options)
     tokenizer = cast("Tokenizer", FakeTokenizer(frame_model.spec.text_vocabulary))
-    return Model(frame_model, tokenizer, name=name, defaults=defaults, voice_activity=voice_activity)
+    return Model(
+        frame_model,
+        tokenizer,
+        name=name,
+        backend="fake",
+        device="cpu",
+        dtype="float32",
+        defaults=defaults,
+        voice_activity=voice_activity,
+    )

@@ -86,7 +86,7 @@ class FakeFrameModel:
             delays = [0, *(int(k > 0) for k in range(agent_streams)), *(int(k > 0) for k in range(user_streams))]
         if len(delays) != 1 + agent_streams + user_streams:
             raise UsageError(f"{len(delays)} delays for {1 + agent_streams + user_streams} streams; give one each")
-        self.spec = ModelSpec(
+        self.spec: ModelSpec = ModelSpec(
             sample_rate=sample_rate,
             frame_size=frame_size,
             text_streams=1,
@@ -100,7 +100,7 @@ class FakeFrameModel:
             context=250,
             capacity=capacity,
         )
-        self.codec = FakeCodec(
+        self.codec: FakeCodec = FakeCodec(
             CodecSpec(
                 sample_rate=sample_rate,
                 frame_size=frame_size,
@@ -108,9 +108,9 @@ class FakeFrameModel:
                 vocabulary=audio_vocabulary,
             )
         )
-        self.steps = 0
+        self.steps: int = 0
         """Steps begun so far, those that raised included."""
-        self.closed = False
+        self.closed: bool = False
         self._echo = np.float32(echo)
         self._step_seconds = step_seconds
         self._on_step, self._on_open = on_step, on_open

@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import StateError
-from duplex.frame_model import UNGENERATED, FrameModel, SessionState, split
+from duplex.frame_model import UNGENERATED, FrameModel, SessionState, split_columns
 from duplex.options import SessionOptions
 from duplex.testing.tracks import (
     OPTIONS,
     Make,
     Track,
-    converse,
     expect_same,
-    go_on,
-    made,
-    prompted,
+    loaded,
+    prefilled,
     random_tokens,
+    run_conversation,
+    run_frames,
     speech,
 )
 
@@ -42,17 +42,17 @@ def check_frame_model(make: Make, *, frames: int = 10, tolerance: float = 1e-4) 
 
     :raises AssertionError: with a sentence that says what was wrong
     """
-    with made(make, 1) as one, made(make, 3) as three:
+    with loaded(make, 1) as one, loaded(make, 3) as three:
         _check_spec(one, 1)
         _check_spec(three, 3)
         heard = speech(one.spec, frames)
         _check_codec(one, heard)
         _check_shapes(one)
-        alone = converse(one, 0, heard)
+        alone = run_conversation(one, 0, heard)
         _check_track(one, alone, heard)
-        expect_same(alone, converse(one, 0, heard), tolerance, "opened again in the same slot")
+        expect_same(alone, run_conversation(one, 0, heard), tolerance, "opened again in the same slot")
         for slot in range(3):
-            expect_same(alone, converse(three, slot, heard), tolerance, f"alone in slot {slot} of 3")
+            expect_same(alone, run_conversation(three, slot, heard), tolerance, f"alone in slot {slot} of 3")
             expect_same(
                 alone, _beside_neighbours(three, slot, heard), tolerance, f"in slot {slot}, beside busy neighbours"
             )
@@ -122,7 +122,7 @@ def _check_codec(model: FrameModel, heard: Float32) -> None:
     decoded = codec.decode(codes)
     assert decoded.shape == pcm.shape, f"codec.decode gave the shape {decoded.shape}, not {pcm.shape}"
     assert decoded.dtype == np.float32, f"codec.decode gave {decoded.dtype}, not float32"
-    pieces = np.concatenate([stream.decode(piece) for piece in split(codes, 1)])
+    pieces = np.concatenate([stream.decode(piece) for piece in split_columns(codes, 1)])
     assert np.allclose(pieces, decoded, atol=1e-4), "codec.decode differs from codec.stream(), frame by frame"
 
 
@@ -173,7 +173,7 @@ def _read(state: SessionState) -> SessionState:
 
 def _check_idle(model: FrameModel, heard: Float32) -> None:
     """Check that slots without a frame keep their state exactly."""
-    converse(model, 1, heard[:4])
+    run_conversation(model, 1, heard[:4])
     before = _read(model.export(1))
     model.open(0, _OTHER)
     model.open(2, _OTHER)
@@ -200,19 +200,21 @@ def _check_poison(model: FrameModel, alone: Track, heard: Float32, tolerance: fl
         track.add(model.step(broken, np.array([True, position % 2 == 0, False])), 0)
     expect_same(alone, track, tolerance, "beside neighbours that were fed NaN")
     for slot in (1, 2):
-        expect_same(alone, converse(model, slot, heard), tolerance, "in a slot whose last conversation was fed NaN")
+        expect_same(
+            alone, run_conversation(model, slot, heard), tolerance, "in a slot whose last conversation was fed NaN"
+        )
 
 
 def _check_states(make: Make, model: FrameModel, alone: Track, heard: Float32, tolerance: float) -> None:
     for taken in (0, 1, len(heard) // 2):
         model.open(1, OPTIONS)
-        track = go_on(model, 1, heard[:taken], Track())
+        track = run_frames(model, 1, heard[:taken], Track())
         state = _read(model.export(1))
-        stayed = go_on(model, 1, heard[taken:], Track(list(track.time_steps), [*track.tokens], [*track.pcm]))
+        stayed = run_frames(model, 1, heard[taken:], Track(list(track.time_steps), [*track.tokens], [*track.pcm]))
         expect_same(alone, stayed, tolerance, f"going on after an export at frame {taken}")
-        with made(make, 2) as elsewhere:
+        with loaded(make, 2) as elsewhere:
             elsewhere.restore(1, state)
-            moved = go_on(elsewhere, 1, heard[taken:], track)
+            moved = run_frames(elsewhere, 1, heard[taken:], track)
         expect_same(alone, moved, tolerance, f"restored in another model at frame {taken}")
     state = _read(model.export(1))
     for name, broken in (
@@ -230,24 +232,24 @@ def _check_prefill(model: FrameModel, alone: Track, heard: Float32, tolerance: f
     spec = model.spec
     ahead = heard[: min(_AHEAD, len(heard))]
     foreign = random_tokens(spec, 7)
-    whole = prompted(model, foreign, 7, ahead)
+    whole = prefilled(model, foreign, 7, ahead)
     first = foreign.shape[1] - spec.latency_frames
     assert whole.time_steps[:1] == [first], (
         f"after a prompt of {foreign.shape[1]} columns the first time step must be {first}, not {whole.time_steps[:1]}"
     )
     for columns in (1, 2, 5):
-        pieces = prompted(model, foreign, columns, ahead)
+        pieces = prefilled(model, foreign, columns, ahead)
         expect_same(whole, pieces, tolerance, f"a prompt in pieces of {columns} columns, not in one")
     own = np.stack(alone.tokens, axis=1)
     left = own.copy()
     left[: 1 + spec.agent_streams] = UNGENERATED
-    chosen = prompted(model, left, own.shape[1], ahead)
-    known = prompted(model, own, own.shape[1], ahead)
+    chosen = prefilled(model, left, own.shape[1], ahead)
+    known = prefilled(model, own, own.shape[1], ahead)
     expect_same(known, chosen, tolerance, "a prompt of the model's own tokens, left for it to choose")
     _expect_slot_free(model, heard)
 
 
 def _expect_slot_free(model: FrameModel, heard: Float32) -> None:
     """Check that a prompt leaves nothing behind for the slot's next conversation."""
-    fresh = converse(model, 2, heard)
+    fresh = run_conversation(model, 2, heard)
     assert fresh.time_steps[0] == 0, "a slot opened after a prompt does not begin at time step 0"

@@ -1,4 +1,4 @@
-"""Conversations with a frame model, and what came out of them: the tools of its conformance suite."""
+"""Conversations with a bare frame model, and their outputs: the tools of its conformance suite."""
 
 # ruff: noqa: S101 -- a failed check is an AssertionError, as in any test
 
@@ -9,19 +9,19 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.frame_model import FrameModel, ModelSpec, StepResult, split
+from duplex.frame_model import FrameModel, ModelSpec, StepResult, split_columns
 from duplex.options import SessionOptions
 
 __all__ = [
     "OPTIONS",
     "Make",
     "Track",
-    "converse",
     "expect_same",
-    "go_on",
-    "made",
-    "prompted",
+    "loaded",
+    "prefilled",
     "random_tokens",
+    "run_conversation",
+    "run_frames",
     "speech",
 ]
 
@@ -34,14 +34,14 @@ OPTIONS = SessionOptions(temperature=0.9, text_temperature=0.8, top_k=8, text_to
 
 @attrs.define(eq=False)
 class Track:
-    """What came out of one conversation."""
+    """The outputs of one conversation."""
 
     time_steps: list[int] = attrs.Factory(list[int])
     tokens: list[Int64] = attrs.Factory(list[Int64])
     pcm: list[Float32] = attrs.Factory(list[Float32])
 
     def add(self, result: StepResult, slot: int) -> None:
-        """Take a slot's row of a step, if something came out."""
+        """Append a slot's row of a step's result, if it is valid."""
         if result.valid[slot]:
             self.time_steps.append(int(result.time_step[slot]))
             text = result.text[slot : slot + 1]
@@ -50,8 +50,8 @@ class Track:
 
 
 @contextmanager
-def made(make: Make, capacity: int) -> Generator[FrameModel]:
-    """Give a model, and close it."""
+def loaded(make: Make, capacity: int) -> Generator[FrameModel]:
+    """Load a model, and close it at the end of the block."""
     model = make(capacity)
     try:
         yield model
@@ -65,8 +65,8 @@ def speech(spec: ModelSpec, frames: int) -> Float32:
     return (noise * (1 + np.sin(np.arange(frames)))[:, None]).astype(np.float32)
 
 
-def go_on(model: FrameModel, slot: int, heard: Sequence[Float32] | Float32, track: Track) -> Track:
-    """Let a slot hear frames, each in the same array; add what came out to its track, and return it."""
+def run_frames(model: FrameModel, slot: int, heard: Sequence[Float32] | Float32, track: Track) -> Track:
+    """Step a slot with frames, each in the same array; append the outputs to its track, and return it."""
     spec = model.spec
     pcm, active = np.zeros((spec.capacity, spec.frame_size), np.float32), np.zeros(spec.capacity, np.bool_)
     active[slot] = True
@@ -76,10 +76,10 @@ def go_on(model: FrameModel, slot: int, heard: Sequence[Float32] | Float32, trac
     return track
 
 
-def converse(model: FrameModel, slot: int, heard: Float32) -> Track:
-    """Open a slot and let it hear frames."""
+def run_conversation(model: FrameModel, slot: int, heard: Float32) -> Track:
+    """Open a slot and step it with frames; return its track."""
     model.open(slot, OPTIONS)
-    return go_on(model, slot, heard, Track())
+    return run_frames(model, slot, heard, Track())
 
 
 def random_tokens(spec: ModelSpec, columns: int) -> Int64:
@@ -89,12 +89,12 @@ def random_tokens(spec: ModelSpec, columns: int) -> Int64:
     return np.stack([random.integers(0, size, columns) for size in sizes])
 
 
-def prompted(model: FrameModel, tokens: Int64, columns: int, heard: Float32) -> Track:
+def prefilled(model: FrameModel, tokens: Int64, columns: int, heard: Float32) -> Track:
     """Prefill a slot in pieces of at most so many columns, then go on with audio."""
     model.open(2, OPTIONS)
-    for piece in split(tokens, columns):
+    for piece in split_columns(tokens, columns):
         model.prefill(2, piece)
-    return go_on(model, 2, heard, Track())
+    return run_frames(model, 2, heard, Track())
 
 
 def expect_same(one: Track, other: Track, tolerance: float, where: str) -> None:

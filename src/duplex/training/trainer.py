@@ -62,7 +62,7 @@ class Trainer(ABC):
     def __init__(self, model: nn.Module, settings: Settings, run: RunFolder, place: Place, seconds: float) -> None:
         self.place = place
         self.run = run
-        self.step = 0
+        self.step: int = 0
         self._module = model
         self._settings = settings
         self._seconds = seconds

@@ -71,8 +71,8 @@ class FileTransport:
     ) -> None:
         if user_channel not in get_args(UserChannel):
             raise UsageError(f"user_channel is {user_channel!r}; give 'left', 'right' or 'mix'")
-        self.path = Path(path)
-        self.output = None if output is None else Path(output)
+        self.path: Path = Path(path)
+        self.output: Path | None = None if output is None else Path(output)
         self._user_channel: UserChannel = user_channel
         self._decoder: Decoder | None = None
         self._writer: WavWriter | None = None

@@ -4,9 +4,9 @@ from collections import deque
 
 import anyio
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from duplex.audio.pcm import Resampler, as_mono_float32, check_rate
+from duplex.audio.pcm import AudioLike, Resampler, as_mono_float32, check_rate
 from duplex.errors import ClosedError, UsageError
 
 __all__ = ["MemoryTransport"]
@@ -17,7 +17,7 @@ _PIECE_SECONDS = 0.5
 class MemoryTransport:
     """Delivers audio from memory as the user's, and keeps the agent's.
 
-    With ``pcm`` (anything that :func:`duplex.audio.pcm.as_mono_float32` takes) it delivers that and ends. Without,
+    With ``pcm`` (a float or int16 array, or bytes of 16-bit little-endian samples) it delivers that and ends. Without,
     another task calls :meth:`feed` as audio comes, and :meth:`end`; ``feed`` waits while more than
     ``max_pending_seconds`` have not been heard. ``sample_rate`` is that of the audio given; it is converted to the one
     the conversation starts with. ``realtime`` is only what the property tells the conversation: keeping real time's
@@ -32,7 +32,7 @@ class MemoryTransport:
 
     def __init__(
         self,
-        pcm: ArrayLike | None = None,
+        pcm: AudioLike | None = None,
         *,
         sample_rate: int = 24000,
         realtime: bool = False,
@@ -77,7 +77,7 @@ class MemoryTransport:
         """All the agent has said, float32 ``[samples]`` at the rate the conversation started with."""
         return np.concatenate(self.played) if self.played else np.zeros(0, dtype=np.float32)
 
-    async def feed(self, pcm: ArrayLike) -> None:
+    async def feed(self, pcm: AudioLike) -> None:
         """Give the user's next audio, of any length; waits while too much is pending. Call it from one task.
 
         :raises AudioError: if it has a type, shape or values that cannot be used; nothing of it is delivered
@@ -169,7 +169,7 @@ class MemoryTransport:
             async with self._changed:
                 self._changed.notify_all()
 
-    def _pieces(self, pcm: ArrayLike) -> list[NDArray[np.float32]]:
+    def _pieces(self, pcm: AudioLike) -> list[NDArray[np.float32]]:
         """Cut what the caller gave into pieces of float32, copied once, as the caller may use its array again."""
         samples = np.array(as_mono_float32(pcm))
         size = max(round(_PIECE_SECONDS * self._sample_rate), 1)

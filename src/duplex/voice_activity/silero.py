@@ -26,11 +26,11 @@ class SileroVoiceActivity:
     """Beyond which nothing is louder to it: the square of more could overflow."""
 
     def __init__(self, sample_rate: int, network: SileroNetwork | None = None) -> None:
-        self.network = network or published()
+        self.network: SileroNetwork = network or published()
         self._resampler = Resampler(sample_rate, RATE)
         self._pending = np.zeros(0, np.float32)
         self._context = np.zeros(CONTEXT, np.float32)
-        self.memory = np.zeros((2, self.network.width), np.float32)
+        self.memory: Float32 = np.zeros((2, self.network.width), np.float32)
         """What the network remembers, its hidden and cell state."""
 
     @property

@@ -29,7 +29,7 @@ class SileroNetwork:
 
     def __init__(self, weights: Mapping[str, Float32]) -> None:
         self._weights = _arranged(weights)
-        self.width = self._weights["lstm.weight_hh"].shape[0]
+        self.width: int = self._weights["lstm.weight_hh"].shape[0]
 
     def probabilities(self, windows: Float32, counts: Sequence[int], memories: Float32) -> list[float]:
         """Return a probability for each of the windows, float32 ``[sum(counts), 640]``, the detectors' one by one.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duplex.backends.shared.memory import Memory
+from duplex.backends.shared.placement import Placement
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.checkpoints.weight_names import WeightsLayout
 from duplex.checkpoints.weights_file import Header, read_header
@@ -19,7 +20,7 @@ from duplex.frame_model import FrameModel
 if TYPE_CHECKING:
     import mlx.core as mx
 
-__all__ = ["OLDEST", "check", "convert_weights", "load_codec", "load_model", "predict_memory", "require"]
+__all__ = ["OLDEST", "check", "convert_weights", "load_codec", "load_model", "placement", "predict_memory", "require"]
 
 OLDEST = (0, 29)
 """The oldest release of MLX that this backend runs on."""
@@ -61,6 +62,15 @@ def check(device: str, dtype: str = "auto", quantize: str | None = None, cache_d
     if cache_dtype != "auto":
         raise UsageError(f"cache_dtype={cache_dtype!r} is not available with MLX; leave it out")
     _device(device)
+
+
+def placement(device: str, dtype: str) -> Placement:
+    """Return where a model with these arguments runs.
+
+    :raises UsageError: if the device cannot be used here
+    """
+    place = _device(device)
+    return Placement(backend="mlx", device="gpu" if _on_gpu(place) else "cpu", dtype=_numbers(dtype, place))
 
 
 def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str, quantize: str | None) -> Codec:

@@ -5,9 +5,10 @@ from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
-from mlx import nn
 from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 from numpy.typing import NDArray
+
+from duplex.backends.mlx.module import Module
 
 __all__ = [
     "evaluate",
@@ -54,16 +55,16 @@ def save(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str]) -> N
     mx.save_safetensors(str(path), arrays, metadata)  # pyright: ignore[reportUnknownMemberType]
 
 
-def parameters(module: nn.Module) -> list[tuple[str, mx.array]]:
+def parameters(module: Module) -> list[tuple[str, mx.array]]:
     """Return all weights below a module, by their full names."""
     return cast("list[tuple[str, mx.array]]", tree_flatten(cast("Any", module.parameters())))
 
 
-def named_modules(root: nn.Module) -> list[tuple[str, Any]]:
+def named_modules(root: Module) -> list[tuple[str, Any]]:
     """Return all modules below one, itself included, by their full names."""
     return cast("list[tuple[str, Any]]", root.named_modules())
 
 
-def taken(module: nn.Module, name: str) -> mx.array:
+def taken(module: Module, name: str) -> mx.array:
     """Return a weight of a module, which keeps it no longer."""
     return cast("dict[str, mx.array]", module).pop(name)

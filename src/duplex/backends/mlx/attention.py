@@ -10,10 +10,10 @@ import math
 
 import attrs
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.linear import Linear
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call, Declared, Streaming
 
 __all__ = ["Attention", "AttentionWindow", "RingCache"]
@@ -85,7 +85,7 @@ class RingCache(Streaming):
         self.heads = heads
         self.head_dim = head_dim
         self.period = period
-        self.capacity = context
+        self.capacity: int = context
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the ring itself and how many positions each stream has had."""
@@ -126,14 +126,14 @@ class RingCache(Streaming):
         return mx.cos(angle), mx.sin(angle)
 
 
-class Attention(nn.Module):
+class Attention(Module):
     """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj = Linear(dim, 3 * dim)
-        self.out_proj = Linear(dim, dim)
+        self.in_proj: Linear = Linear(dim, 3 * dim)
+        self.out_proj: Linear = Linear(dim, dim)
 
     def __call__(self, x: mx.array, window: AttentionWindow, layer: int) -> mx.array:
         """Attend from every position of ``x`` to what its window shows."""

@@ -42,7 +42,7 @@ class MlxCodec:
         config = mimi.config
         self.mimi = mimi
         self.device = device
-        self.spec = CodecSpec(
+        self.spec: CodecSpec = CodecSpec(
             sample_rate=config.sample_rate,
             frame_size=config.frame_size,
             codebooks=mimi.codebooks,

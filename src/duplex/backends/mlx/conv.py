@@ -5,22 +5,22 @@ windows are copied in rows and nothing is transposed.
 """
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import evaluate, shaped, taken
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call, Declared, Streaming
 
 __all__ = ["CausalConv1d", "CausalConvTranspose1d"]
 
 
-class Weights(nn.Module):
+class Weights(Module):
     """A convolution's weights at their place in published files; :meth:`take` hands them out once they are loaded."""
 
     def __init__(self, shape: tuple[int, ...], out: int, *, bias: bool) -> None:
         super().__init__()
-        self.weight = mx.zeros(shape)
+        self.weight: mx.array = mx.zeros(shape)
         if bias:
-            self.bias = mx.zeros(out)
+            self.bias: mx.array = mx.zeros(out)
 
     def take(self) -> tuple[mx.array, mx.array | None]:
         """Return weight and bias, and keep them no longer."""
@@ -48,12 +48,12 @@ class CausalConv1d(Streaming):
         super().__init__()
         assert kernel % stride == 0, "windows are made of whole strides"
         assert stride == 1 or dilation == 1, "either strides or dilates"
-        self.conv = {"conv": Weights((out, channels, kernel), out, bias=bias)}
+        self.conv: dict[str, Weights] = {"conv": Weights((out, channels, kernel), out, bias=bias)}
         self.channels = channels
         self.kernel = kernel
         self.stride = stride
         self.dilation = dilation
-        self.past = (kernel - 1) * dilation + 1 - stride
+        self.past: int = (kernel - 1) * dilation + 1 - stride
         self.replicate = replicate
 
     def prepare(self) -> None:
@@ -107,7 +107,7 @@ class CausalConvTranspose1d(Streaming):
     def __init__(self, channels: int, out: int, stride: int, *, separate: bool = False, bias: bool = True) -> None:
         super().__init__()
         shape = (channels, 1 if separate else out, 2 * stride)
-        self.convtr = {"convtr": Weights(shape, out, bias=bias)}
+        self.convtr: dict[str, Weights] = {"convtr": Weights(shape, out, bias=bias)}
         self.stride = stride
         self.separate = separate
         self.channels = channels

@@ -5,11 +5,11 @@ codebook has a slice of its own, with all the weights of one, as published for M
 """
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.embedding import TokenEmbedding
 from duplex.backends.mlx.linear import Linear
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.sampling import Sampler
 from duplex.backends.mlx.transformer import GatedFeedForward, RmsNorm
 from duplex.checkpoints.config import LanguageModelConfig
@@ -22,14 +22,14 @@ KeyValueCache = list[tuple[mx.array, mx.array]]
 """Keys and values ``[batch, heads, 1, head_dim]`` of the codebooks before, in one layer."""
 
 
-class DepthAttention(nn.Module):
+class DepthAttention(Module):
     """Attention to the codebooks before, in one layer of one codebook's slice."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj = Linear(dim, 3 * dim)
-        self.out_proj = Linear(dim, dim)
+        self.in_proj: Linear = Linear(dim, 3 * dim)
+        self.out_proj: Linear = Linear(dim, dim)
 
     def __call__(self, x: mx.array, past: KeyValueCache) -> mx.array:
         """Attend from one codebook, ``x`` ``[batch, dim]``, to itself and those before, which are ``past``."""
@@ -41,15 +41,15 @@ class DepthAttention(nn.Module):
         return self.out_proj(shaped(y, *x.shape))
 
 
-class DepthLayer(nn.Module):
+class DepthLayer(Module):
     """One layer of one codebook's slice."""
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = RmsNorm(dim)
-        self.self_attn = DepthAttention(dim, heads)
-        self.norm2 = RmsNorm(dim)
-        self.gating = GatedFeedForward(dim, hidden)
+        self.norm1: RmsNorm = RmsNorm(dim)
+        self.self_attn: DepthAttention = DepthAttention(dim, heads)
+        self.norm2: RmsNorm = RmsNorm(dim)
+        self.gating: GatedFeedForward = GatedFeedForward(dim, hidden)
 
     def __call__(self, x: mx.array, past: KeyValueCache) -> mx.array:
         """Transform ``[batch, dim]``."""
@@ -57,7 +57,7 @@ class DepthLayer(nn.Module):
         return x + self.gating(self.norm2(x))
 
 
-class DepthSlice(nn.Module):
+class DepthSlice(Module):
     """What belongs to one codebook."""
 
     def __init__(self, config: LanguageModelConfig, vocabulary: int) -> None:
@@ -67,10 +67,10 @@ class DepthSlice(nn.Module):
             DepthLayer(dim, config.depformer_num_heads, config.depformer_feedforward)
             for _ in range(config.depformer_num_layers)
         ]
-        self.emb = TokenEmbedding(vocabulary + 1, dim)
-        self.linear_in = Linear(config.dim, dim)
-        self.transformer = {"layers": layers}
-        self.linear_out = Linear(dim, config.card)
+        self.emb: TokenEmbedding = TokenEmbedding(vocabulary + 1, dim)
+        self.linear_in: Linear = Linear(config.dim, dim)
+        self.transformer: dict[str, list[DepthLayer]] = {"layers": layers}
+        self.linear_out: Linear = Linear(dim, config.card)
 
     def __call__(self, context: mx.array, previous: mx.array, past: list[KeyValueCache]) -> mx.array:
         """Return the codebook's logits, float32 ``[batch, audio_vocabulary]``, given the token before it."""
@@ -80,13 +80,13 @@ class DepthSlice(nn.Module):
         return self.linear_out(x).astype(mx.float32)
 
 
-class DepthTransformer(nn.Module):
+class DepthTransformer(Module):
     """Codes ``[batch, agent_streams]`` for one time step, from the temporal transformer's output and the text token."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.slices = [
+        self.slices: list[DepthSlice] = [
             DepthSlice(config, config.card if codebook else config.text_card) for codebook in range(config.dep_q)
         ]
 

@@ -57,16 +57,16 @@ class LanguageModel(Streaming):
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.ring_length = delay_rules.ring_length(config.delays)
-        self.agent = slice(1, 1 + config.agent_streams)
-        self.user = slice(1 + config.agent_streams, 1 + config.n_q)
-        self.audio_embs = [TokenEmbedding(config.card + 1, config.dim) for _ in range(config.n_q)]
-        self.text_emb = TokenEmbedding(config.text_card + 1, config.dim)
-        self.transformer = TemporalTransformer(config)
-        self.out_norm = RmsNorm(config.dim)
-        self.text_linear = Linear(config.dim, config.text_card)
+        self.ring_length: int = delay_rules.ring_length(config.delays)
+        self.agent: slice = slice(1, 1 + config.agent_streams)
+        self.user: slice = slice(1 + config.agent_streams, 1 + config.n_q)
+        self.audio_embs: list[TokenEmbedding] = [TokenEmbedding(config.card + 1, config.dim) for _ in range(config.n_q)]
+        self.text_emb: TokenEmbedding = TokenEmbedding(config.text_card + 1, config.dim)
+        self.transformer: TemporalTransformer = TemporalTransformer(config)
+        self.out_norm: RmsNorm = RmsNorm(config.dim)
+        self.text_linear: Linear = Linear(config.dim, config.text_card)
         if config.agent_streams:
-            self.depformer = DepthTransformer(config)
+            self.depformer: DepthTransformer = DepthTransformer(config)
 
     def declare(self, frames_per_call: int = 1) -> dict[str, Declared]:
         """Return the token ring, the step counter and a slot's options."""

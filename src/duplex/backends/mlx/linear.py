@@ -2,9 +2,9 @@
 
 import attrs
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import evaluate
+from duplex.backends.mlx.module import Module
 
 __all__ = ["Linear", "Matrix", "Packing", "elu", "gelu", "silu"]
 
@@ -17,7 +17,7 @@ class Packing:
     group: int
 
 
-class Matrix(nn.Module):
+class Matrix(Module):
     """A weight ``[rows, columns]``; quantized, ``weight`` holds packed words, beside ``scales`` and ``biases``."""
 
     def __init__(self, rows: int, columns: int) -> None:
@@ -25,14 +25,14 @@ class Matrix(nn.Module):
         self.rows = rows
         self.columns = columns
         self.packing: Packing | None = None
-        self.weight = mx.zeros((rows, columns))
+        self.weight: mx.array = mx.zeros((rows, columns))
 
     def quantize(self, packing: Packing) -> None:
         """Make room for quantized weights, before any are loaded."""
         self.packing = packing
         self.weight = mx.zeros((self.rows, self.columns * packing.bits // 32), mx.uint32)
-        self.scales = mx.zeros((self.rows, self.columns // packing.group))
-        self.biases = mx.zeros((self.rows, self.columns // packing.group))
+        self.scales: mx.array = mx.zeros((self.rows, self.columns // packing.group))
+        self.biases: mx.array = mx.zeros((self.rows, self.columns // packing.group))
 
 
 class Linear(Matrix):
@@ -46,7 +46,7 @@ class Linear(Matrix):
         """Lay the weight out by columns, which a CPU's float32 product reads several times as fast."""
         if self.packing is None:
             self._across = mx.contiguous(self.weight.T)
-            self.weight = self._across.T
+            self.weight: mx.array = self._across.T
             evaluate(self._across, self.weight)
 
     def __call__(self, x: mx.array) -> mx.array:

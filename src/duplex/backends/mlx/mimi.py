@@ -1,11 +1,11 @@
 """Mimi: 24 kHz audio to 12.5 frames of codes a second and back, streaming (section 3.3 of the paper)."""
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import named_modules
 from duplex.backends.mlx.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.mlx.linear import Linear
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.quantizer import Codebook, Projection, SplitQuantizer
 from duplex.backends.mlx.seanet import SeanetDecoder, SeanetEncoder
 from duplex.backends.mlx.state import Call
@@ -15,7 +15,7 @@ from duplex.checkpoints.config import MimiConfig
 __all__ = ["Mimi"]
 
 
-class Mimi(nn.Module):
+class Mimi(Module):
     """The codec with its first ``codebooks`` codebooks."""
 
     def __init__(self, config: MimiConfig, codebooks: int) -> None:
@@ -23,15 +23,17 @@ class Mimi(nn.Module):
         width, stride = config.seanet.dimension, config.positions_per_frame
         self.config = config
         self.codebooks = codebooks
-        self.encoder = SeanetEncoder(config.seanet)
-        self.encoder_transformer = MimiTransformer(config)
-        self.downsample = {
+        self.encoder: SeanetEncoder = SeanetEncoder(config.seanet)
+        self.encoder_transformer: MimiTransformer = MimiTransformer(config)
+        self.downsample: dict[str, CausalConv1d] = {
             "conv": CausalConv1d(width, width, 2 * stride, stride=stride, bias=False, replicate=True),
         }
-        self.quantizer = SplitQuantizer(config.quantizer, codebooks)
-        self.upsample = {"convtr": CausalConvTranspose1d(width, width, stride, separate=True, bias=False)}
-        self.decoder_transformer = MimiTransformer(config)
-        self.decoder = SeanetDecoder(config.seanet)
+        self.quantizer: SplitQuantizer = SplitQuantizer(config.quantizer, codebooks)
+        self.upsample: dict[str, CausalConvTranspose1d] = {
+            "convtr": CausalConvTranspose1d(width, width, stride, separate=True, bias=False)
+        }
+        self.decoder_transformer: MimiTransformer = MimiTransformer(config)
+        self.decoder: SeanetDecoder = SeanetDecoder(config.seanet)
 
     def prepare(self) -> None:
         """Finish what loading the weights has begun: lay them out as a step reads them."""

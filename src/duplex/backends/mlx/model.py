@@ -69,11 +69,13 @@ class MlxFrameModel:
         fingerprint: str,
     ) -> None:
         config = language_model.config
-        self.codec = MlxCodec(mimi, device)
+        self.codec: MlxCodec = MlxCodec(mimi, device)
         self.deterministic = deterministic
-        self.origin = Origin("mlx", numbers, fingerprint)
-        self.device, self.dtype, self.compiled = device, dtype, compiled
-        self.spec = ModelSpec(
+        self.origin: Origin = Origin("mlx", numbers, fingerprint)
+        self.device: mx.Device = device
+        self.dtype: mx.Dtype = dtype
+        self.compiled: bool = compiled
+        self.spec: ModelSpec = ModelSpec(
             sample_rate=self.codec.spec.sample_rate,
             frame_size=self.codec.spec.frame_size,
             text_streams=1,
@@ -93,7 +95,7 @@ class MlxFrameModel:
         self._thought = bind(language_model, "lm", LONGEST_RUN)
         self._graph = functools.lru_cache(self.COMPILED)(self._compile)
         self.state: list[SlotState] = [{} for _ in range(sessions)]
-        self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
+        self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
 
     def open(self, slot: int, options: SessionOptions) -> None:
         """Reset a slot, set its options, and run the initial step."""

@@ -1,15 +1,15 @@
 """Mimi's split residual quantizer: one semantic codebook beside a residual chain of acoustic ones (section 3.3.2)."""
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import evaluate, taken
+from duplex.backends.mlx.module import Module
 from duplex.checkpoints.config import QuantizerConfig
 
 __all__ = ["Codebook", "SplitQuantizer"]
 
 
-class Codebook(nn.Module):
+class Codebook(Module):
     """Vectors to the index of their nearest entry, and back.
 
     Published files hold the running sums of training, ``embedding_sum`` over ``cluster_usage``; :meth:`prepare` turns
@@ -20,8 +20,8 @@ class Codebook(nn.Module):
 
     def __init__(self, bins: int, dimension: int) -> None:
         super().__init__()
-        self.embedding_sum = mx.zeros((bins, dimension))
-        self.cluster_usage = mx.ones(bins)
+        self.embedding_sum: mx.array = mx.zeros((bins, dimension))
+        self.cluster_usage: mx.array = mx.ones(bins)
 
     def prepare(self) -> None:
         """Compute the entries, and half their squared lengths, from what was loaded."""
@@ -43,20 +43,20 @@ class Codebook(nn.Module):
         return self._entries[codes]
 
 
-class VectorQuantization(nn.Module):
+class VectorQuantization(Module):
     """A codebook at its place in published files."""
 
     def __init__(self, bins: int, dimension: int) -> None:
         super().__init__()
-        self.codebook = Codebook(bins, dimension)
+        self.codebook: Codebook = Codebook(bins, dimension)
 
 
-class Projection(nn.Module):
+class Projection(Module):
     """A convolution of width one: a matrix, with the published shape ``[out, in, 1]``."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.weight = mx.zeros((outputs, inputs, 1))
+        self.weight: mx.array = mx.zeros((outputs, inputs, 1))
 
     def prepare(self) -> None:
         """Turn the loaded weight into the matrix ``[in, out]``."""
@@ -68,14 +68,16 @@ class Projection(nn.Module):
         return x @ self._matrix
 
 
-class ResidualQuantizer(nn.Module):
+class ResidualQuantizer(Module):
     """A chain of codebooks, each for what the ones before have left over, in a projected space."""
 
     def __init__(self, config: QuantizerConfig, count: int) -> None:
         super().__init__()
-        self.input_proj = Projection(config.input_dimension, config.dimension)
-        self.output_proj = Projection(config.dimension, config.output_dimension)
-        self.vq = {"layers": [VectorQuantization(config.bins, config.dimension) for _ in range(count)]}
+        self.input_proj: Projection = Projection(config.input_dimension, config.dimension)
+        self.output_proj: Projection = Projection(config.dimension, config.output_dimension)
+        self.vq: dict[str, list[VectorQuantization]] = {
+            "layers": [VectorQuantization(config.bins, config.dimension) for _ in range(count)]
+        }
 
     def encode(self, x: mx.array) -> mx.array:
         """Return codes ``[batch, count, frames]`` of latents ``[batch, frames, dimension]``."""
@@ -96,13 +98,13 @@ class ResidualQuantizer(nn.Module):
         return self.output_proj(total)
 
 
-class SplitQuantizer(nn.Module):
+class SplitQuantizer(Module):
     """The semantic codebook and the acoustic chain side by side; their sum is the latent."""
 
     def __init__(self, config: QuantizerConfig, codebooks: int) -> None:
         super().__init__()
-        self.rvq_first = ResidualQuantizer(config, 1)
-        self.rvq_rest = ResidualQuantizer(config, codebooks - 1)
+        self.rvq_first: ResidualQuantizer = ResidualQuantizer(config, 1)
+        self.rvq_rest: ResidualQuantizer = ResidualQuantizer(config, codebooks - 1)
 
     def encode(self, x: mx.array) -> mx.array:
         """Return codes ``[batch, codebooks, frames]`` of latents ``[batch, frames, dimension]``, the semantic first."""

@@ -1,17 +1,17 @@
 """Mimi's convolutional encoder and decoder (SEANet; section 3.3.1 of the paper)."""
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.mlx.linear import elu
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call
 from duplex.checkpoints.config import SeanetConfig
 
 __all__ = ["SeanetDecoder", "SeanetEncoder"]
 
 
-class Elu(nn.Module):
+class Elu(Module):
     """The non-linearity, in the place that published files count for it."""
 
     def __call__(self, x: mx.array, call: Call) -> mx.array:
@@ -19,7 +19,7 @@ class Elu(nn.Module):
         return elu(x)
 
 
-class Residual(nn.Module):
+class Residual(Module):
     """A bottleneck of two convolutions beside the identity."""
 
     def __init__(self, channels: int, config: SeanetConfig, depth: int) -> None:
@@ -44,7 +44,7 @@ class Residual(nn.Module):
 Layer = Elu | Residual | CausalConv1d | CausalConvTranspose1d
 
 
-class Chain(nn.Module):
+class Chain(Module):
     """Layers one after another."""
 
     def __init__(self, layers: list[Layer]) -> None:

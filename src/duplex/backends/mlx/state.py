@@ -15,9 +15,9 @@ from collections.abc import Generator, Sequence
 
 import attrs
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import named_modules
+from duplex.backends.mlx.module import Module
 
 __all__ = ["Call", "Declared", "SlotState", "Streaming", "allocate", "bind", "exclusive"]
 
@@ -43,7 +43,7 @@ class Declared:
     """``None`` takes the dtype of the module's weights."""
 
 
-class Streaming(nn.Module):
+class Streaming(Module):
     """A module that remembers something between calls."""
 
     key: str = ""
@@ -54,7 +54,7 @@ class Streaming(nn.Module):
         raise AssertionError(f"{type(self).__name__} declares nothing for {frames_per_call} frames")
 
 
-def bind(root: nn.Module, prefix: str, frames_per_call: int = 1) -> dict[str, Declared]:
+def bind(root: Module, prefix: str, frames_per_call: int = 1) -> dict[str, Declared]:
     """Name the state of every streaming module below ``root`` and return the declarations by full name."""
     declared: dict[str, Declared] = {}
     for name, module in named_modules(root):

@@ -5,33 +5,34 @@ from mlx import nn
 
 from duplex.backends.mlx.attention import Attention, AttentionWindow, RingCache
 from duplex.backends.mlx.linear import Linear, gelu, silu
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 
 __all__ = ["GatedFeedForward", "MimiTransformer", "RmsNorm", "TemporalTransformer"]
 
 
-class RmsNorm(nn.Module):
+class RmsNorm(Module):
     """Root mean square norm, computed in float32."""
 
     EPSILON = 1e-8
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.weight = mx.ones(dim)
+        self.weight: mx.array = mx.ones(dim)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Normalize ``[..., dim]``."""
         return mx.fast.rms_norm(x.astype(mx.float32), self.weight.astype(mx.float32), self.EPSILON).astype(x.dtype)
 
 
-class GatedFeedForward(nn.Module):
+class GatedFeedForward(Module):
     """SiLU-gated feed-forward without biases; ``linear_in`` holds the gate's half first."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear_in = Linear(dim, 2 * hidden)
-        self.linear_out = Linear(hidden, dim)
+        self.linear_in: Linear = Linear(dim, 2 * hidden)
+        self.linear_out: Linear = Linear(hidden, dim)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Transform ``[..., dim]``."""
@@ -39,30 +40,30 @@ class GatedFeedForward(nn.Module):
         return self.linear_out(silu(gate) * value)
 
 
-class LayerScale(nn.Module):
+class LayerScale(Module):
     """A learnt factor per channel."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.scale = mx.ones(dim)
+        self.scale: mx.array = mx.ones(dim)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Scale ``[..., dim]``."""
         return self.scale * x
 
 
-class MimiLayer(nn.Module):
+class MimiLayer(Module):
     """One layer of Mimi's transformers."""
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.self_attn = Attention(dim, heads)
-        self.layer_scale_1 = LayerScale(dim)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-5)
-        self.linear1 = Linear(dim, hidden)
-        self.linear2 = Linear(hidden, dim)
-        self.layer_scale_2 = LayerScale(dim)
+        self.norm1: nn.LayerNorm = nn.LayerNorm(dim, eps=1e-5)
+        self.self_attn: Attention = Attention(dim, heads)
+        self.layer_scale_1: LayerScale = LayerScale(dim)
+        self.norm2: nn.LayerNorm = nn.LayerNorm(dim, eps=1e-5)
+        self.linear1: Linear = Linear(dim, hidden)
+        self.linear2: Linear = Linear(hidden, dim)
+        self.layer_scale_2: LayerScale = LayerScale(dim)
 
     def __call__(self, x: mx.array, window: AttentionWindow, index: int) -> mx.array:
         """Transform ``[batch, positions, dim]``."""
@@ -70,15 +71,15 @@ class MimiLayer(nn.Module):
         return x + self.layer_scale_2(self.linear2(gelu(self.linear1(self.norm2(x)))))
 
 
-class MimiTransformer(nn.Module):
+class MimiTransformer(Module):
     """The transformer of Mimi's encoder or decoder, ``[batch, positions, dim]`` to the same."""
 
     def __init__(self, config: MimiConfig) -> None:
         super().__init__()
         shape = config.transformer
         layers = [MimiLayer(shape.d_model, shape.num_heads, shape.dim_feedforward) for _ in range(shape.num_layers)]
-        self.transformer = {"layers": layers}
-        self.ring = RingCache(
+        self.transformer: dict[str, list[MimiLayer]] = {"layers": layers}
+        self.ring: RingCache = RingCache(
             layers=shape.num_layers,
             heads=shape.num_heads,
             head_dim=shape.d_model // shape.num_heads,
@@ -95,15 +96,15 @@ class MimiTransformer(nn.Module):
         return x
 
 
-class TemporalLayer(nn.Module):
+class TemporalLayer(Module):
     """One layer of the temporal transformer."""
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = RmsNorm(dim)
-        self.self_attn = Attention(dim, heads)
-        self.norm2 = RmsNorm(dim)
-        self.gating = GatedFeedForward(dim, hidden)
+        self.norm1: RmsNorm = RmsNorm(dim)
+        self.self_attn: Attention = Attention(dim, heads)
+        self.norm2: RmsNorm = RmsNorm(dim)
+        self.gating: GatedFeedForward = GatedFeedForward(dim, hidden)
 
     def __call__(self, x: mx.array, window: AttentionWindow, index: int) -> mx.array:
         """Transform ``[batch, positions, dim]``."""
@@ -111,15 +112,15 @@ class TemporalLayer(nn.Module):
         return x + self.gating(self.norm2(x))
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(Module):
     """The transformer over time, ``[batch, positions, dim]`` to the same (section 3.2 of the paper)."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        self.layers = [
+        self.layers: list[TemporalLayer] = [
             TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)
         ]
-        self.ring = RingCache(
+        self.ring: RingCache = RingCache(
             layers=config.num_layers,
             heads=config.num_heads,
             head_dim=config.dim // config.num_heads,

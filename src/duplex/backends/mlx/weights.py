@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx import nn
 
 from duplex.backends.mlx.arrays import evaluate, named_modules, parameters
 from duplex.backends.mlx.linear import Linear, Matrix, Packing
+from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.stored import Stored
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.checkpoints.weight_names import Piece, check_names, layout_of, mlx_pieces
@@ -25,7 +25,7 @@ PACKINGS = {"int4": Packing(bits=4, group=32), "int8": Packing(bits=8, group=64)
 """How the published files are quantized, and what ``quantize`` means."""
 
 
-def load_mimi_weights(mimi: nn.Module, path: Path, unused: Any) -> None:
+def load_mimi_weights(mimi: Module, path: Path, unused: Any) -> None:
     """Fill Mimi from its published file, in float32; names that match ``unused`` may be in the file besides.
 
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
@@ -41,7 +41,7 @@ def load_mimi_weights(mimi: nn.Module, path: Path, unused: Any) -> None:
 
 
 def load_language_model_weights(
-    model: nn.Module, config: LanguageModelConfig, path: Path, *, dtype: mx.Dtype, packing: Packing | None
+    model: Module, config: LanguageModelConfig, path: Path, *, dtype: mx.Dtype, packing: Packing | None
 ) -> None:
     """Fill a language model from a published file of either layout; quantize it if ``packing`` says so.
 
@@ -77,7 +77,7 @@ def quantized(weight: mx.array, packing: Packing) -> tuple[mx.array, mx.array, m
 
 
 def _load_torch_layout(
-    model: nn.Module, pieces: dict[str, Piece], stored: Stored, dtype: mx.Dtype, packing: Packing | None
+    model: Module, pieces: dict[str, Piece], stored: Stored, dtype: mx.Dtype, packing: Packing | None
 ) -> None:
     shapes = {name: array.shape for name, array in parameters(model)}
     check_names(stored.path, stored.names, {piece.name for piece in pieces.values()})
@@ -112,7 +112,7 @@ def _load_torch_layout(
             _put(model, name.replace(".weight", ".biases"), biases.astype(kind))
 
 
-def _finely_scaled(model: nn.Module) -> set[str]:
+def _finely_scaled(model: Module) -> set[str]:
     """Return the weights whose scales are float32 whatever the model computes in.
 
     MLX's product with quantized weights adds up in the scales' type, on a CPU in bfloat16 too: it is then off by 4 to
@@ -123,7 +123,7 @@ def _finely_scaled(model: nn.Module) -> set[str]:
     return {f"{name}.weight" for name, matrix in _matrices(model) if isinstance(matrix, Linear)}
 
 
-def _packing_of(model: nn.Module, stored: Stored) -> Packing | None:
+def _packing_of(model: Module, stored: Stored) -> Packing | None:
     """Return how a file of MLX's layout is quantized.
 
     :raises WeightsError: if it is so in a way that is not published
@@ -146,18 +146,18 @@ def _packing_of(model: nn.Module, stored: Stored) -> Packing | None:
     return None
 
 
-def _make_room(model: nn.Module, packing: Packing, names: set[str]) -> None:
+def _make_room(model: Module, packing: Packing, names: set[str]) -> None:
     """Make room for quantized weights in the matrices of these names."""
     for name, matrix in _matrices(model):
         if name in names:
             matrix.quantize(packing)
 
 
-def _matrices(model: nn.Module) -> list[tuple[str, Matrix]]:
+def _matrices(model: Module) -> list[tuple[str, Matrix]]:
     return [(name, module) for name, module in named_modules(model) if isinstance(module, Matrix)]
 
 
-def _put(model: nn.Module, name: str, value: mx.array) -> None:
+def _put(model: Module, name: str, value: mx.array) -> None:
     """Put a tensor where it belongs, and compute it: what it was made of is let go of."""
     evaluate(value)
     *path, last = name.split(".")

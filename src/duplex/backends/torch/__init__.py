@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from duplex.backends.shared.memory import Memory
+from duplex.backends.shared.placement import Placement
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.checkpoints.weights_file import Header
 from duplex.codec import Codec
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from duplex.backends.torch.quantize import Kind
 
-__all__ = ["check", "load_codec", "load_model", "predict_memory"]
+__all__ = ["check", "load_codec", "load_model", "placement", "predict_memory"]
 
 FIRST_WITH_FP8 = (8, 9)
 
@@ -37,6 +38,15 @@ def check(device: str, dtype: str = "auto", quantize: str | None = None, cache_d
         _device(device)
     if quantize == "fp8":
         _check_fp8(device)
+
+
+def placement(device: str, dtype: str) -> Placement:
+    """Return where a model with these arguments runs.
+
+    :raises UsageError: if the device cannot be used here
+    """
+    place = _device(device)
+    return Placement(backend="torch", device=str(place), dtype=str(_dtype(dtype, place)).removeprefix("torch."))
 
 
 def load_codec(config: MimiConfig, weights: Path, *, codebooks: int, device: str, quantize: str | None) -> Codec:

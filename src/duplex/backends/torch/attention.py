@@ -115,7 +115,7 @@ class RingCache(Streaming):
         self.layers = layers
         self.heads = heads
         self.head_dim = head_dim
-        self.exponents = -2 * math.log(period) / head_dim, head_dim // 2
+        self.exponents: tuple[float, int] = -2 * math.log(period) / head_dim, head_dim // 2
 
     def declare(self, frames_per_call: int) -> dict[str, Declared]:
         """Return the ring itself and how many positions each stream has had."""
@@ -185,8 +185,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
-        self.out_proj = Projection(dim, dim)
+        self.in_proj_weight: nn.Parameter = nn.Parameter(torch.empty(3 * dim, dim))
+        self.out_proj: Projection = Projection(dim, dim)
 
     def forward(
         self, x: Tensor, window: AttentionWindow, layer: int, norm: Norm, scale: Tensor | None = None

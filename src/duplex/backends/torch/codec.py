@@ -67,17 +67,17 @@ class TorchCodec:
     def __init__(self, mimi: Mimi) -> None:
         config = mimi.config
         self.mimi = mimi
-        self.spec = CodecSpec(
+        self.spec: CodecSpec = CodecSpec(
             sample_rate=config.sample_rate,
             frame_size=config.frame_size,
             codebooks=mimi.codebooks,
             vocabulary=config.quantizer.bins,
         )
-        self.one_core = mimi.size < self.SMALL
-        self.device = mimi.quantizer.rvq_first.input_proj.weight.device
+        self.one_core: bool = mimi.size < self.SMALL
+        self.device: torch.device = mimi.quantizer.rvq_first.input_proj.weight.device
         packed = onednn_weights_of(mimi)
-        self.encoder = Traced(functools.partial(_encode, mimi), packed)
-        self.decoder = Traced(functools.partial(_decode, mimi), packed)
+        self.encoder: Traced = Traced(functools.partial(_encode, mimi), packed)
+        self.decoder: Traced = Traced(functools.partial(_decode, mimi), packed)
 
     def encode(self, pcm: NDArray[np.float32]) -> NDArray[np.int64]:
         """Encode a whole recording, float32 ``[samples]``, to int64 codes ``[codebooks, frames]``."""

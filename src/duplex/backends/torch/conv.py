@@ -37,13 +37,13 @@ class CausalConv1d(Streaming):
         assert kernel % stride == 0, "windows are made of whole strides"
         assert stride == 1 or dilation == 1, "either strides or dilates"
         convolution = nn.Conv1d(channels, out, kernel, stride=stride, dilation=dilation, bias=bias)
-        self.conv = nn.ModuleDict({"conv": convolution})
+        self.conv: nn.ModuleDict = nn.ModuleDict({"conv": convolution})
         self.layer: list[nn.Conv1d] = [convolution]  # typed, and not registered twice
-        self.narrows = stride == 1 and kernel > 1 and out < channels
+        self.narrows: bool = stride == 1 and kernel > 1 and out < channels
         """Whether its windows are larger than what it makes of them, and moving memory costs more than adding."""
         self.packed: Weight | None = None
         """:attr:`matrix`, once it has been packed."""
-        self.past = (kernel - 1) * dilation + 1 - stride
+        self.past: int = (kernel - 1) * dilation + 1 - stride
         self.channels = channels
         self.replicate = replicate
 
@@ -125,7 +125,7 @@ class CausalConvTranspose1d(Streaming):
         super().__init__()
         groups = channels if separate else 1
         convolution = nn.ConvTranspose1d(channels, out, 2 * stride, stride=stride, groups=groups, bias=bias)
-        self.convtr = nn.ModuleDict({"convtr": convolution})
+        self.convtr: nn.ModuleDict = nn.ModuleDict({"convtr": convolution})
         self.layer: list[nn.ConvTranspose1d] = [convolution]  # typed, and not registered twice
         self.packed: Weight | None = None
         """:attr:`matrix`, once it has been packed."""

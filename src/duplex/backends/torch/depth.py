@@ -54,8 +54,8 @@ class StackedAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.codebooks = codebooks
-        self.in_proj_weight = nn.Parameter(torch.empty(codebooks * 3 * dim, dim))
-        self.out_proj = Projection(dim, codebooks * dim)
+        self.in_proj_weight: nn.Parameter = nn.Parameter(torch.empty(codebooks * 3 * dim, dim))
+        self.out_proj: Projection = Projection(dim, codebooks * dim)
 
     def forward(self, x: Tensor, codebook: int, past: KeyValueCache, norm: Norm) -> Tensor:
         """Add to a codebook's ``x`` ``[batch, dim]``, used up, what it sees, normed, in itself and in the ``past``."""
@@ -69,10 +69,10 @@ class DepthLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int, codebooks: int) -> None:
         super().__init__()
-        self.norm1 = RmsNorm(dim)
-        self.self_attn = StackedAttention(dim, heads, codebooks)
-        self.norm2 = RmsNorm(dim)
-        self.gating = nn.ModuleList([GatedFeedForward(dim, hidden) for _ in range(codebooks)])
+        self.norm1: RmsNorm = RmsNorm(dim)
+        self.self_attn: StackedAttention = StackedAttention(dim, heads, codebooks)
+        self.norm2: RmsNorm = RmsNorm(dim)
+        self.gating: nn.ModuleList = nn.ModuleList([GatedFeedForward(dim, hidden) for _ in range(codebooks)])
 
     def forward(self, x: Tensor, codebook: int, past: KeyValueCache) -> Tensor:
         """Transform ``[batch, dim]``, which is used up, for one codebook."""
@@ -86,16 +86,16 @@ class DepthTransformer(nn.Module):
         super().__init__()
         dim, codebooks = config.depformer_dim, config.dep_q
         self.config = config
-        self.depformer_in = nn.ModuleList([Projection(config.dim, dim) for _ in range(codebooks)])
-        self.depformer_text_emb = TokenEmbedding(config.text_card + 1, dim)
+        self.depformer_in: nn.ModuleList = nn.ModuleList([Projection(config.dim, dim) for _ in range(codebooks)])
+        self.depformer_text_emb: TokenEmbedding = TokenEmbedding(config.text_card + 1, dim)
         embeddings = [TokenEmbedding(config.card + 1, dim) for _ in range(codebooks - 1)]
-        self.depformer_emb = nn.ModuleList(embeddings)
+        self.depformer_emb: nn.ModuleList = nn.ModuleList(embeddings)
         layers = [
             DepthLayer(dim, config.depformer_num_heads, config.depformer_feedforward, codebooks)
             for _ in range(config.depformer_num_layers)
         ]
-        self.depformer = nn.ModuleDict({"layers": nn.ModuleList(layers)})
-        self.linears = nn.ModuleList([Projection(dim, config.card) for _ in range(codebooks)])
+        self.depformer: nn.ModuleDict = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+        self.linears: nn.ModuleList = nn.ModuleList([Projection(dim, config.card) for _ in range(codebooks)])
         self.layers: list[DepthLayer] = layers
         self.embeddings: list[TokenEmbedding] = [self.depformer_text_emb, *embeddings]
 

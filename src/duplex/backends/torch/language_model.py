@@ -102,16 +102,18 @@ class LanguageModel(Streaming):
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.ring_length = delay_rules.ring_length(config.delays)
-        self.agent = slice(1, 1 + config.agent_streams)
-        self.user = slice(1 + config.agent_streams, 1 + config.n_q)
-        self.emb = nn.ModuleList([TokenEmbedding(config.card + 1, config.dim) for _ in range(config.n_q)])
-        self.text_emb = TokenEmbedding(config.text_card + 1, config.dim)
-        self.transformer = TemporalTransformer(config)
-        self.out_norm = RmsNorm(config.dim)
-        self.text_linear = nn.Linear(config.dim, config.text_card, bias=False)
-        self.depth = DepthTransformer(config) if config.agent_streams else None
-        self.size = sum(weight.numel() for weight in self.parameters())
+        self.ring_length: int = delay_rules.ring_length(config.delays)
+        self.agent: slice = slice(1, 1 + config.agent_streams)
+        self.user: slice = slice(1 + config.agent_streams, 1 + config.n_q)
+        self.emb: nn.ModuleList = nn.ModuleList(
+            [TokenEmbedding(config.card + 1, config.dim) for _ in range(config.n_q)]
+        )
+        self.text_emb: TokenEmbedding = TokenEmbedding(config.text_card + 1, config.dim)
+        self.transformer: TemporalTransformer = TemporalTransformer(config)
+        self.out_norm: RmsNorm = RmsNorm(config.dim)
+        self.text_linear: nn.Linear = nn.Linear(config.dim, config.text_card, bias=False)
+        self.depth: DepthTransformer | None = DepthTransformer(config) if config.agent_streams else None
+        self.size: int = sum(weight.numel() for weight in self.parameters())
         """Its weights, however many bits they have later."""
         self.register_buffer("delays", torch.empty(0), persistent=False)
         self.register_buffer("initial", torch.empty(0), persistent=False)

@@ -26,7 +26,7 @@ class Projection(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.weight: nn.Parameter = nn.Parameter(torch.empty(outputs, inputs))
 
     def forward(self, x: Tensor, fusion: Fusion = _NOTHING) -> Tensor:
         """Multiply ``x`` by the weight."""

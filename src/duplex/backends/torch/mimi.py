@@ -20,16 +20,16 @@ class Mimi(nn.Module):
         width, stride = config.seanet.dimension, config.positions_per_frame
         self.config = config
         self.codebooks = codebooks
-        self.encoder = SeanetEncoder(config.seanet)
-        self.encoder_transformer = MimiTransformer(config)
+        self.encoder: SeanetEncoder = SeanetEncoder(config.seanet)
+        self.encoder_transformer: MimiTransformer = MimiTransformer(config)
         down = CausalConv1d(width, width, 2 * stride, stride=stride, bias=False, replicate=True)
-        self.downsample = nn.ModuleDict({"conv": down})
-        self.quantizer = SplitQuantizer(config.quantizer, codebooks)
+        self.downsample: nn.ModuleDict = nn.ModuleDict({"conv": down})
+        self.quantizer: SplitQuantizer = SplitQuantizer(config.quantizer, codebooks)
         up = CausalConvTranspose1d(width, width, stride, separate=True, bias=False)
-        self.upsample = nn.ModuleDict({"convtr": up})
-        self.decoder_transformer = MimiTransformer(config)
-        self.decoder = SeanetDecoder(config.seanet)
-        self.size = sum(weight.numel() for weight in self.parameters())
+        self.upsample: nn.ModuleDict = nn.ModuleDict({"convtr": up})
+        self.decoder_transformer: MimiTransformer = MimiTransformer(config)
+        self.decoder: SeanetDecoder = SeanetDecoder(config.seanet)
+        self.size: int = sum(weight.numel() for weight in self.parameters())
         """Its weights, however many bits they have later."""
 
     def prepare(self) -> None:

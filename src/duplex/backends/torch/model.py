@@ -47,14 +47,15 @@ class TorchFrameModel:
     ) -> None:
         config = language_model.config
         weight = language_model.text_linear.weight
-        self.codec = TorchCodec(mimi)
+        self.codec: TorchCodec = TorchCodec(mimi)
         self.deterministic = deterministic
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device: torch.device = weight.device
+        self.dtype: torch.dtype = weight.dtype
         bits = (f", {language_model.quantized} weights" if language_model.quantized else "") + (
             ", int8 cache" if language_model.transformer.ring.quantized else ""
         )
-        self.origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
-        self.spec = ModelSpec(
+        self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
+        self.spec: ModelSpec = ModelSpec(
             sample_rate=self.codec.spec.sample_rate,
             frame_size=self.codec.spec.frame_size,
             text_streams=1,
@@ -74,12 +75,14 @@ class TorchFrameModel:
         self._one_core = on_cpu and language_model.size < self.SMALL
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
         graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
-        self.state = self._allocate(sessions, spare=int(graphed))
-        self.slots = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
+        self.state: SlotState = self._allocate(sessions, spare=int(graphed))
+        self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
         recorded = on_cpu and torchscript.AVAILABLE
         packed = [*onednn_weights_of(mimi), *onednn_weights_of(language_model)]
-        self.recorded = TracedFrames(self._compute, self.state, packed, self.spec.frame_size) if recorded else None
+        self.recorded: TracedFrames | None = (
+            TracedFrames(self._compute, self.state, packed, self.spec.frame_size) if recorded else None
+        )
         """A step as a program, on a CPU; with ``None`` it runs in Python, where hooks can listen."""
 
     @torch.inference_mode()

@@ -39,8 +39,7 @@ class LayerNorm(nn.LayerNorm):
     """Mimi's norm: mean and variance, with a bias."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__(dim, eps=1e-5)  # pyright: ignore[reportUnknownMemberType] -- torch leaves its arguments
-        untyped
+        super().__init__(dim, eps=1e-5)  # pyright: ignore[reportUnknownMemberType] -- torch leaves its arguments untyped
 
     @property
     def weights(self) -> NormWeights:
@@ -55,7 +54,7 @@ class RmsNorm(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.ones(1, 1, dim))
+        self.alpha: nn.Parameter = nn.Parameter(torch.ones(1, 1, dim))
 
     @property
     def weights(self) -> NormWeights:

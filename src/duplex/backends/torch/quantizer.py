@@ -75,11 +75,11 @@ class ResidualQuantizer(nn.Module):
 
     def __init__(self, config: QuantizerConfig, count: int) -> None:
         super().__init__()
-        self.input_proj = nn.Conv1d(config.input_dimension, config.dimension, 1, bias=False)
-        self.output_proj = nn.Conv1d(config.dimension, config.output_dimension, 1, bias=False)
+        self.input_proj: nn.Conv1d = nn.Conv1d(config.input_dimension, config.dimension, 1, bias=False)
+        self.output_proj: nn.Conv1d = nn.Conv1d(config.dimension, config.output_dimension, 1, bias=False)
         layers = [VectorQuantization(config.bins, config.dimension) for _ in range(count)]
-        self.vq = nn.ModuleDict({"layers": nn.ModuleList(layers)})
-        self.codebooks = [layer.codebook for layer in layers]
+        self.vq: nn.ModuleDict = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+        self.codebooks: list[Codebook] = [layer.codebook for layer in layers]
 
     def project(self, x: Tensor) -> Tensor:
         """Return latents ``[batch, frames, dimension]`` in the codebooks' space."""
@@ -131,8 +131,8 @@ class SplitQuantizer(nn.Module):
 
     def __init__(self, config: QuantizerConfig, codebooks: int) -> None:
         super().__init__()
-        self.rvq_first = ResidualQuantizer(config, 1)
-        self.rvq_rest = ResidualQuantizer(config, codebooks - 1)
+        self.rvq_first: ResidualQuantizer = ResidualQuantizer(config, 1)
+        self.rvq_rest: ResidualQuantizer = ResidualQuantizer(config, codebooks - 1)
 
     def prepare(self) -> None:
         """Compute all entries from what was loaded."""

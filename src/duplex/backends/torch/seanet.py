@@ -14,7 +14,7 @@ class Chain(nn.Module):
 
     def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()
-        self.model = nn.ModuleList(layers)
+        self.model: nn.ModuleList = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """Run all layers over ``[batch, positions, channels]``."""
@@ -28,7 +28,7 @@ class Residual(nn.Module):
         super().__init__()
         hidden = channels // config.compress
         dilation = config.dilation_base**depth
-        self.block = nn.ModuleList(
+        self.block: nn.ModuleList = nn.ModuleList(
             [
                 nn.ELU(),
                 CausalConv1d(channels, hidden, config.residual_kernel_size, dilation=dilation),

@@ -21,7 +21,7 @@ from duplex.backends.torch.state import Rows, SlotState
 
 __all__ = ["Traced", "TracedFrames"]
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 _ONE_AT_A_TIME = threading.Lock()
 """Held while something is traced: its packed weights are then others for as long."""
 

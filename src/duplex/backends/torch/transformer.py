@@ -18,8 +18,8 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear_in = Projection(dim, 2 * hidden)
-        self.linear_out = Projection(hidden, dim)
+        self.linear_in: Projection = Projection(dim, 2 * hidden)
+        self.linear_out: Projection = Projection(hidden, dim)
 
     def forward(self, x: Tensor, norm: Norm) -> Tensor:
         """Add to ``x`` ``[..., dim]``, which is used up, what becomes of it, normed."""
@@ -32,7 +32,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, dim: int, initial: float) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.full((dim,), initial))
+        self.scale: nn.Parameter = nn.Parameter(torch.full((dim,), initial))
 
 
 class MimiLayer(nn.Module):
@@ -40,13 +40,13 @@ class MimiLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int, scale: float) -> None:
         super().__init__()
-        self.norm1 = LayerNorm(dim)
-        self.self_attn = Attention(dim, heads)
-        self.layer_scale_1 = LayerScale(dim, scale)
-        self.norm2 = LayerNorm(dim)
-        self.linear1 = Projection(dim, hidden)
-        self.linear2 = Projection(hidden, dim)
-        self.layer_scale_2 = LayerScale(dim, scale)
+        self.norm1: LayerNorm = LayerNorm(dim)
+        self.self_attn: Attention = Attention(dim, heads)
+        self.layer_scale_1: LayerScale = LayerScale(dim, scale)
+        self.norm2: LayerNorm = LayerNorm(dim)
+        self.linear1: Projection = Projection(dim, hidden)
+        self.linear2: Projection = Projection(hidden, dim)
+        self.layer_scale_2: LayerScale = LayerScale(dim, scale)
 
     def forward(self, x: Tensor, window: AttentionWindow, index: int) -> Tensor:
         """Transform ``[batch, positions, dim]``, which is used up."""
@@ -65,8 +65,8 @@ class MimiTransformer(nn.Module):
             MimiLayer(shape.d_model, shape.num_heads, shape.dim_feedforward, shape.layer_scale)
             for _ in range(shape.num_layers)
         ]
-        self.transformer = nn.ModuleDict({"layers": nn.ModuleList(layers)})
-        self.ring = RingCache(
+        self.transformer: nn.ModuleDict = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+        self.ring: RingCache = RingCache(
             layers=shape.num_layers,
             heads=shape.num_heads,
             head_dim=shape.d_model // shape.num_heads,
@@ -89,10 +89,10 @@ class TemporalLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = RmsNorm(dim)
-        self.self_attn = Attention(dim, heads)
-        self.norm2 = RmsNorm(dim)
-        self.gating = GatedFeedForward(dim, hidden)
+        self.norm1: RmsNorm = RmsNorm(dim)
+        self.self_attn: Attention = Attention(dim, heads)
+        self.norm2: RmsNorm = RmsNorm(dim)
+        self.gating: GatedFeedForward = GatedFeedForward(dim, hidden)
 
     def forward(self, x: Tensor, window: AttentionWindow, index: int) -> Tensor:
         """Transform ``[batch, positions, dim]``, which is used up."""
@@ -105,8 +105,8 @@ class TemporalTransformer(nn.Module):
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         layers = [TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)]
-        self.layers = nn.ModuleList(layers)
-        self.ring = RingCache(
+        self.layers: nn.ModuleList = nn.ModuleList(layers)
+        self.ring: RingCache = RingCache(
             layers=config.num_layers,
             heads=config.num_heads,
             head_dim=config.dim // config.num_heads,

@@ -31,17 +31,17 @@ class TrainedMimi(nn.Module):
         self, config: MimiConfig, settings: CodecSettings, teacher_width: int, start_from: Mimi | None = None
     ) -> None:
         super().__init__()
-        self.mimi = Mimi(config, config.quantizer.n_q)
+        self.mimi: Mimi = Mimi(config, config.quantizer.n_q)
         self.settings = settings
-        self.mel = MelLoss(config.sample_rate)
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.mel: MelLoss = MelLoss(config.sample_rate)
+        self.generator: torch.Generator = torch.Generator().manual_seed(settings.seed)
         """Draws what happens by chance within a step; whoever wants a step again seeds it."""
         described = self.mel.described(config.seanet.hop)
-        self.heard_head = self._head(described)
-        self.told_head = self._head(described)
-        self.first_head = self._head(teacher_width) if teacher_width else None
-        self.whole_head = self._head(teacher_width) if teacher_width else None
-        self.started_from = start_from is not None
+        self.heard_head: nn.Linear = self._head(described)
+        self.told_head: nn.Linear = self._head(described)
+        self.first_head: nn.Linear | None = self._head(teacher_width) if teacher_width else None
+        self.whole_head: nn.Linear | None = self._head(teacher_width) if teacher_width else None
+        self.started_from: bool = start_from is not None
         """Whether the first weights, and so the codebooks, are those of another codec."""
         if start_from is None:
             initialize(self.mimi, settings.seed)

@@ -61,9 +61,9 @@ class Script:
 
     def __init__(self, stage: Stage, use: Use) -> None:
         self.stage = stage
-        self.rng = stage.rng
+        self.rng: np.random.Generator = stage.rng
         self.use: Use = use
-        self.memory = Memory()
+        self.memory: Memory = Memory()
 
     def question(self, topics: Sequence[str] = tuple(TOPICS)) -> Exchange:
         """Draw something that the user says, and its answer."""

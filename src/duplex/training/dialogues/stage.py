@@ -58,10 +58,10 @@ class Stage:
     """A user and the agent."""
 
     def __init__(self, voice: Voice, rng: np.random.Generator) -> None:
-        self.user = Channel()
-        self.agent = Channel()
+        self.user: Channel = Channel()
+        self.agent: Channel = Channel()
         self.rng = rng
-        self.now = 0.0
+        self.now: float = 0.0
         """Up to when everything has happened."""
         self._voice = voice
 

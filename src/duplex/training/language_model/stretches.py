@@ -28,10 +28,11 @@ class Stretches:
     """
 
     def __init__(self, folder: Path, config: LanguageModelConfig, settings: LanguageModelSettings) -> None:
+        self.origin: Origin
         dialogues, self.origin = _read_all(folder)
         _check_fit(folder, self.origin, config)
         self._settings = settings
-        self.seconds = settings.frames / self.origin.frame_rate
+        self.seconds: float = settings.frames / self.origin.frame_rate
         """Length of one stretch."""
         kept = dialogues[::KEPT_APART] if len(dialogues) > 1 else dialogues
         self._validation = _Pool(kept)

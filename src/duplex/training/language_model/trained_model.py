@@ -30,11 +30,11 @@ class TrainedLanguageModel(nn.Module):
         self, config: LanguageModelConfig, settings: LanguageModelSettings, start_from: LanguageModel | None = None
     ) -> None:
         super().__init__()
-        self.model = LanguageModel(config)
+        self.model: LanguageModel = LanguageModel(config)
         self.settings = settings
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator: torch.Generator = torch.Generator().manual_seed(settings.seed)
         """Draws what happens by chance within a step; whoever wants a step again seeds it."""
-        self.user_text_head = nn.Linear(config.dim, config.text_card)
+        self.user_text_head: nn.Linear = nn.Linear(config.dim, config.text_card)
         initialize(self.model, settings.seed)
         if start_from is not None:
             self.model.load_state_dict(start_from.state_dict())

@@ -5,7 +5,7 @@ import triton.language as tl
 
 __all__ = ["ACTIVATIONS", "LAYER", "ROOT_MEAN_SQUARE", "finish", "layer_norm", "lines_of", "normed"]
 
-ACTIVATIONS = {None: 0, "gate": 1, "gelu": 2}
+ACTIVATIONS: dict[str | None, int] = {None: 0, "gate": 1, "gelu": 2}
 GATE, GELU = tl.constexpr(1), tl.constexpr(2)
 ROOT_MEAN_SQUARE, LAYER = tl.constexpr(1), tl.constexpr(2)
 """Kinds of norms; 0 is none."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from duplex.audio.pcm import SILENCE_DBFS, level_dbfs
-from duplex.engine.detecting import Detecting
+from duplex.engine.detector_worker import DetectorWorker
 from duplex.errors import ClosedError
 from duplex.frame_model import Frame
 from duplex.testing import LevelVoiceActivity
@@ -25,8 +25,8 @@ def talk(seed, frames=12):
 
 
 @pytest.fixture
-def detecting():
-    made = Detecting()
+def detectors():
+    made = DetectorWorker()
     yield made
     made.close()
 
@@ -52,12 +52,12 @@ def test_together_is_as_alone():
     assert len({len(each) for each in found}) == 2
 
 
-async def test_many_at_a_time_get_their_own(detecting):
+async def test_many_at_a_time_get_their_own(detectors):
     found = {}
 
     async def converse(seed):
         voice = SileroVoiceActivity(24000)
-        found[seed] = [p for each in talk(seed) for p in (await detecting.hear(voice, each)).probabilities]
+        found[seed] = [p for each in talk(seed) for p in (await detectors.detect(voice, each)).probabilities]
 
     async with anyio.create_task_group() as tasks:
         for seed in range(20):
@@ -67,19 +67,19 @@ async def test_many_at_a_time_get_their_own(detecting):
         np.testing.assert_allclose(found[seed], [p for each in talk(seed) for p in voice.hear(each)], atol=1e-5)
 
 
-async def test_the_agent_s_level_comes_with_it(detecting):
+async def test_the_agent_s_level_comes_with_it(detectors):
     loud = np.full(1920, 0.1, np.float32)
     voice = SileroVoiceActivity(24000)
-    assert (await detecting.hear(voice, frame(loud, agent=loud))).agent_level == level_dbfs(loud)
-    assert (await detecting.hear(voice, frame(loud))).agent_level == SILENCE_DBFS
+    assert (await detectors.detect(voice, frame(loud, agent=loud))).agent_level == level_dbfs(loud)
+    assert (await detectors.detect(voice, frame(loud))).agent_level == SILENCE_DBFS
 
 
-async def test_what_one_raises_is_raised_there_alone(detecting):
+async def test_what_one_raises_is_raised_there_alone(detectors):
     failed, heard = [], []
 
     async def ask(voice):
         try:
-            heard.append(await detecting.hear(voice, frame(np.full(1920, 0.1, np.float32))))
+            heard.append(await detectors.detect(voice, frame(np.full(1920, 0.1, np.float32))))
         except ArithmeticError as error:
             failed.append(error)
 
@@ -90,16 +90,16 @@ async def test_what_one_raises_is_raised_there_alone(detecting):
     assert sorted(len(each.probabilities) for each in heard) == [1, 2]  # a resampler is late
 
 
-async def test_who_is_cancelled_leaves_nothing_behind(detecting):
+async def test_who_is_cancelled_leaves_nothing_behind(detectors):
     voice = SileroVoiceActivity(24000)
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await detecting.hear(voice, talk(0)[0])
-    assert (await detecting.hear(voice, talk(0)[1])).probabilities
-    assert not detecting._waiting
+        await detectors.detect(voice, talk(0)[0])
+    assert (await detectors.detect(voice, talk(0)[1])).probabilities
+    assert not detectors._waiting
 
 
-async def test_after_the_end_it_says_so(detecting):
-    detecting.close()
+async def test_after_the_end_it_says_so(detectors):
+    detectors.close()
     with pytest.raises(ClosedError, match="closed"):
-        await detecting.hear(LevelVoiceActivity(24000), talk(0)[0])
+        await detectors.detect(LevelVoiceActivity(24000), talk(0)[0])
