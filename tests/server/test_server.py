@@ -19,7 +19,7 @@ from duplex.audio.opus import OpusWriter
 from duplex.options import SessionOptions
 from duplex.server import Settings, call
 from duplex.server.call import KEEPALIVE, Call
-from duplex.server.call_parameters import Wishes
+from duplex.server.call_parameters import CallParameters
 from duplex.server.service import Service
 from duplex.transports import wire
 from server_support import FRAME, RATE, get, running, tone
@@ -152,7 +152,7 @@ def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
 
     async def wait():
         with anyio.fail_after(KEEPALIVE / 2):
-            assert await Call(service, Line(on_send), Wishes())._wait(second)
+            assert await Call(service, Line(on_send), CallParameters())._wait(second)
 
     anyio.run(wait)
     assert len(sent) == 1
@@ -166,7 +166,7 @@ def test_a_connection_that_the_server_closes_by_itself(models, caplog):
         raise RuntimeError("Unexpected ASGI message 'websocket.send'")
 
     async def talk():
-        await Call(service, Line(on_send), Wishes()).run()
+        await Call(service, Line(on_send), CallParameters()).run()
 
     anyio.run(talk)
     assert b'duplex_calls_ended_total{reason="hung_up"} 1.0' in service.metrics.text()

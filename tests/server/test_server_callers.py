@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from duplex.errors import ServerError, UsageError
-from duplex.server import Settings, app
+from duplex.server import Settings, application
 from duplex.transports import wire
 from server_support import Caller, Server, ask, get, running, tone, until
 
@@ -237,7 +237,7 @@ def test_nothing_else_is_served(models, path):
 
 
 def test_it_mounts_into_an_application_of_others(models):
-    outer = Starlette(routes=[Mount("/talk", app(models()))])
+    outer = Starlette(routes=[Mount("/talk", application(models()))])
     server = uvicorn.Server(uvicorn.Config(outer, port=0, ws="websockets-sansio", log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()

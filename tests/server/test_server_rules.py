@@ -1,4 +1,4 @@
-"""A server's decisions, without sockets: who comes in, with what secret, from where, and with what wishes."""
+"""A server's decisions, without sockets: who comes in, with what secret, from where, and with what parameters."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from duplex.events import SessionStarted
 from duplex.frame_model import Frame
 from duplex.server.admission import Admission, Refusal
 from duplex.server.auth import Tickets, Tokens, origin_allowed
-from duplex.server.call_parameters import Wishes
+from duplex.server.call_parameters import CallParameters
 from duplex.server.metrics import Metrics
 from duplex.server.recording import Recording
 from duplex.server.settings import Settings, is_loopback
@@ -141,7 +141,7 @@ def test_loopback():
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.2", "example.com", ""))  # noqa: S104 -- names
 
 
-# Wishes and settings
+# CallParameters and settings
 
 
 def test_the_words_of_the_originals_page():
@@ -155,17 +155,19 @@ def test_the_words_of_the_originals_page():
         "audio_seed": "4",
         "repetition_penalty": "1.0",
     }
-    options = Wishes.read(query).options
+    options = CallParameters.read(query).options
     assert (options.text_temperature, options.text_top_k) == (0.6, 20)
     assert (options.temperature, options.top_k, options.seed) == (0.7, 200, 4)
-    assert Wishes.read({"audio_seed": "-1"}).options.seed is None
+    assert CallParameters.read({"audio_seed": "-1"}).options.seed is None
 
 
 def test_our_own_words():
-    wishes = Wishes.read({"seed": "5", "temperature": "0", "format": "pcm", "events": "full", "unknown": "x"})
-    assert (wishes.options.seed, wishes.options.temperature) == (5, 0.0)
-    assert (wishes.audio_format, wishes.events) == ("pcm", True)
-    assert Wishes.read({}) == Wishes()
+    parameters = CallParameters.read(
+        {"seed": "5", "temperature": "0", "format": "pcm", "events": "full", "unknown": "x"}
+    )
+    assert (parameters.options.seed, parameters.options.temperature) == (5, 0.0)
+    assert (parameters.audio_format, parameters.events) == ("pcm", True)
+    assert CallParameters.read({}) == CallParameters()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_our_own_words():
 )
 def test_wishes_that_make_no_sense(query, told):
     with pytest.raises(UsageError, match=told):
-        Wishes.read(query)
+        CallParameters.read(query)
 
 
 @pytest.mark.parametrize("wrong", [{"queue": -1}, {"idle_timeout": float("nan")}, {"session_limit": float("inf")}])

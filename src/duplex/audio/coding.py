@@ -30,6 +30,13 @@ class Coding(Protocol):
         """Return what begins the agent's audio, perhaps nothing."""
         ...
 
+    def read_header(self, data: bytes) -> Float32:
+        """Take bytes that nobody hears, for the headers in them; return no sound, float32 ``[0]``.
+
+        :raises AudioError: if they are not in this format
+        """
+        ...
+
     def decode(self, data: bytes) -> Float32:
         """Return the sound that bytes complete, float32 ``[samples]``, perhaps none.
 
@@ -64,6 +71,10 @@ class _Opus:
     def header(self) -> bytes:
         return self._writer.header()
 
+    def read_header(self, data: bytes) -> Float32:
+        self._reader.read_header(data)
+        return np.zeros(0, np.float32)
+
     def decode(self, data: bytes) -> Float32:
         return self._reader.feed(data)
 
@@ -78,6 +89,9 @@ class _Pcm:
 
     def header(self) -> bytes:
         return b""
+
+    def read_header(self, data: bytes) -> Float32:  # noqa: ARG002 -- samples have none
+        return np.zeros(0, np.float32)
 
     def decode(self, data: bytes) -> Float32:
         if len(data) % _LITTLE_INT16.itemsize:

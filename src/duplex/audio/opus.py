@@ -28,6 +28,12 @@ BITRATE = 32_000
 _HEAD = struct.Struct("<8sBBHIhB")
 """``OpusHead``, version, channels, pre-skip, the input's rate, gain, channel mapping."""
 _CHANNELS = (1, 2)
+_HEADERS = 2
+_CAPTURE = b"OggS"
+_OTHERS = {b"\x1a\x45\xdf\xa3": "WebM or Matroska", b"RIFF": "WAV", b"fLaC": "FLAC", b"ID3": "MP3", b"\0\0\0": "MP4"}
+"""What other formats begin with."""
+_MOST_UNKNOWN = 1 << 14
+"""Bytes in which an Ogg stream must have begun."""
 
 
 class OpusReader:
@@ -46,6 +52,19 @@ class OpusReader:
         self._most = most
         self._ogg = OggReader()
         self._headers = 0
+        self._unknown = 0
+        """Bytes that came before the stream began."""
+
+    def read_header(self, data: bytes) -> None:
+        """Take bytes whose sound nobody hears: the stream's headers are read, and nothing after them is looked at.
+
+        :raises AudioError: if they are not Opus, or of a kind that cannot be decoded
+        """
+        if self._headers < _HEADERS:
+            self._check_beginning(data)
+            for packet in self._ogg.feed(data):
+                if packet.begins or self._headers == 1:
+                    self._decoded(packet)
 
     def feed(self, data: bytes) -> Float32:
         """Take bytes of any length; return the sound that they complete, float32 ``[samples]``, perhaps none.
@@ -54,6 +73,7 @@ class OpusReader:
         """
         sound: list[Float32] = []
         samples = 0
+        self._check_beginning(data)
         for packet in self._ogg.feed(data):
             sound.append(self._decoded(packet))
             samples += sound[-1].size
@@ -74,6 +94,17 @@ class OpusReader:
             self.damaged += 1
             return nothing
         return pcm
+
+    def _check_beginning(self, data: bytes) -> None:
+        """Tell what is no Ogg from its first bytes, which are skipped otherwise, as noise between two pages is."""
+        if self._headers:
+            return
+        kind = next((name for magic, name in _OTHERS.items() if data.startswith(magic)), None)
+        if kind and not self._unknown:
+            raise AudioError(f"this is {kind}, not Ogg; encode the sound with Opus (audio/ogg; codecs=opus)")
+        self._unknown += len(data)
+        if self._unknown > _MOST_UNKNOWN and _CAPTURE not in data:
+            raise AudioError("no Ogg stream begins here; encode the sound with Opus (audio/ogg; codecs=opus)")
 
     def _begin(self, head: bytes) -> None:
         if not head.startswith(b"OpusHead") or len(head) < _HEAD.size:

@@ -17,8 +17,8 @@ from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, CapacityError, ConsumerTooSlow
 from duplex.events import AgentText, Event, Lag
 from duplex.server.admission import Refusal
-from duplex.server.call_parameters import Wishes
-from duplex.server.caller_transport import CallerLine
+from duplex.server.call_parameters import CallParameters
+from duplex.server.caller_transport import CallerTransport
 from duplex.server.logs import fields
 from duplex.server.service import Service
 from duplex.transports import wire
@@ -73,18 +73,18 @@ _ENDINGS: Mapping[Refusal, Ending] = {
 class Call:
     """A caller on a websocket that has been accepted."""
 
-    def __init__(self, service: Service, websocket: WebSocket, wishes: Wishes) -> None:
+    def __init__(self, service: Service, websocket: WebSocket, parameters: CallParameters) -> None:
         self._service = service
         self._websocket = websocket
-        self._wishes = wishes
+        self._parameters = parameters
         self._ending: tuple[Ending, str] | None = None
         self._scope = anyio.CancelScope()
         self._began = anyio.current_time()
         self._sending = anyio.Lock(fast_acquire=True)
         self._recording = service.recording()
-        self._line = CallerLine(
+        self._caller = CallerTransport(
             self._send,
-            coding(wishes.audio_format, service.model.spec.sample_rate),
+            coding(parameters.audio_format, service.model.spec.sample_rate),
             sample_rate=service.model.spec.sample_rate,
             metrics=service.metrics,
             coders=service.coders,
@@ -165,15 +165,15 @@ class Call:
     async def _take(self, data: bytes) -> None:
         message = wire.parse(data)
         if message is not None and message.kind is wire.Kind.AUDIO:
-            await self._line.hear(message.payload)
+            await self._caller.hear(message.payload)
             return
-        self._line.keep_pace()
+        self._caller.keep_pace()
         if message is None:
             return
         if message.kind is wire.Kind.PING:
             await self._send(wire.ping())  # who asks can tell how long it takes
         elif message.kind is wire.Kind.METADATA and _asks_to_finish(message.payload):
-            self._line.hang_up()
+            self._caller.hang_up()
 
     async def _wait(self, caller: int) -> bool:
         """Wait for a place, telling the caller how many are before; return whether there is one."""
@@ -205,16 +205,16 @@ class Call:
         due = anyio.current_time() + idle
         while due > anyio.current_time():
             await anyio.sleep_until(due)
-            due = max(due, self._line.heard_at + idle)
+            due = max(due, self._caller.heard_at + idle)
         self._end(Ending.IDLE)
 
     async def _converse(self) -> None:
-        service, wishes = self._service, self._wishes
+        service, parameters = self._service, self._parameters
         with anyio.move_on_after(service.settings.session_limit or None) as limit:
             async with Conversation(
                 service.model,
-                self._line,
-                options=wishes.options,
+                self._caller,
+                options=parameters.options,
                 wait=SEAT_WAIT,
                 recorder=self._recording,
                 audio_events=False,
@@ -233,7 +233,7 @@ class Call:
             self._service.metrics.dropped.labels(event.side).inc(event.dropped)
         if self._recording is not None:
             self._recording.tell(event)
-        if self._wishes.events:
+        if self._parameters.events:
             await self._send(wire.metadata(event.as_dict()))
 
     async def _send(self, message: bytes) -> None:

@@ -9,11 +9,11 @@ from duplex.audio.coding import AudioFormat
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
 
-__all__ = ["Wishes"]
+__all__ = ["CallParameters"]
 
 
 @attrs.frozen(kw_only=True)
-class Wishes:
+class CallParameters:
     """What a caller asks for in the address."""
 
     options: SessionOptions = attrs.field(factory=SessionOptions)
@@ -21,7 +21,7 @@ class Wishes:
     events: bool = False
 
     @classmethod
-    def read(cls, query: Mapping[str, str]) -> "Wishes":
+    def read(cls, query: Mapping[str, str]) -> "CallParameters":
         """Read a query: our own words and those of the original's page; what is unknown is ignored.
 
         :raises UsageError: if a value makes no sense

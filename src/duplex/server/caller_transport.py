@@ -3,8 +3,10 @@
 Coding runs in threads. What arrives before the conversation starts is read for its headers and not heard.
 """
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -16,22 +18,21 @@ from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
 from duplex.errors import AudioError
 from duplex.server.metrics import Metrics
+from duplex.server.pace import FRAME_SECONDS, LeakyBucket
 from duplex.transports import wire
 
-__all__ = ["CallerLine"]
+__all__ = ["CallerTransport"]
 
 Float32 = NDArray[np.float32]
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-class CallerLine:
+class CallerTransport:
     """The transport of one caller, whose audio is at the model's rate. ``send`` sends one websocket message."""
 
-    AHEAD_SECONDS = 10.0
-    """How far a caller may be ahead of the clock."""
-    LEAST_SECONDS = 0.001
-    """For how much sound a message counts at least: many that say nothing are work too."""
+    CODING_SHARE = 0.05
+    """Of a core, that decoding one caller's audio may take; what takes longer counts for more sound than it has."""
 
     def __init__(
         self,
@@ -50,12 +51,10 @@ class CallerLine:
         self._heard: deque[Float32] = deque()
         self._news = Notifier()
         self._began = False
-        self._since = anyio.current_time()
-        self._seconds = 0.0
-        """Of what has come since then."""
-        self.heard_at: float = self._since
+        self.heard_at: float = anyio.current_time()
         """When audio last came."""
         self._ended = False
+        self._pace = LeakyBucket(self.heard_at)
 
     @property
     def realtime(self) -> bool:
@@ -68,23 +67,24 @@ class CallerLine:
         :raises AudioError: if it cannot be decoded, or more comes than a clock allows
         """
         damaged = self._coding.damaged
-        pcm = await self._coded("decode", self._coding.decode, payload)
+        decode = self._coding.decode if self._began else self._coding.read_header
+        pcm, spent = await self._coded("decode", partial(_timed, decode), payload)
         self._metrics.damaged.inc(self._coding.damaged - damaged)
-        self.keep_pace(pcm.size / self._rate)
+        # What nobody hears yet is not decoded: of it the bytes count, as if they were samples.
+        samples = pcm.size if self._began else len(payload) // 2
+        self.keep_pace(max(samples / self._rate, spent / self.CODING_SHARE))
         if not pcm.size:
             return
         self.heard_at = anyio.current_time()
-        if self._began:
-            self._heard.append(pcm)
-            self._news.notify_all()
+        self._heard.append(pcm)
+        self._news.notify_all()
 
     def keep_pace(self, seconds: float = 0.0) -> None:
         """Count a message.
 
         :raises AudioError: if more comes than a clock allows
         """
-        self._seconds += max(seconds, self.LEAST_SECONDS)
-        if self._seconds - (anyio.current_time() - self._since) > self.AHEAD_SECONDS:
+        if not self._pace.pour(max(seconds, FRAME_SECONDS), anyio.current_time()):
             raise AudioError("audio comes faster than it is spoken; send it at the pace of a clock")
 
     def hang_up(self) -> None:
@@ -94,8 +94,9 @@ class CallerLine:
 
     async def start(self, sample_rate: int) -> None:  # noqa: ARG002 -- the coding has the model's rate already
         """Tell the caller that the conversation begins; from now on the line is heard."""
-        self._began, self._seconds = True, 0.0
-        self._since = self.heard_at = anyio.current_time()
+        self._began = True
+        self.heard_at = anyio.current_time()
+        self._pace = LeakyBucket(self.heard_at)
         await self._send(wire.handshake())
         header = self._coding.header()
         if header:
@@ -128,3 +129,10 @@ class CallerLine:
         """Code in a thread; the time counts the wait for it."""
         with self._metrics.timed(stage):
             return await self._coders.run(code, given)
+
+
+def _timed(decode: Callable[[bytes], Float32], payload: bytes) -> tuple[Float32, float]:
+    """Return the decoded audio, float32 ``[samples]``, and the seconds of this thread that it took."""
+    began = time.thread_time()
+    pcm = decode(payload)
+    return pcm, time.thread_time() - began

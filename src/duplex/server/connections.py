@@ -19,8 +19,8 @@ REQUEST_SECONDS = 30.0
 """That a connection may take for its first answer, and from each answer to the next."""
 CLOSE_SECONDS = 12.0
 """That a websocket may take to close; uvicorn waits 10 for the other side's goodbye."""
-GOODBYE_SECONDS = 2.0
-"""That one who was cut off may take to read why."""
+QUIET_SECONDS = 0.2
+"""Without a byte, after which one who was cut off is taken to have read why."""
 MOST_UNSENT = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
 PIECE = 1 << 12
@@ -78,6 +78,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._pace = LeakyBucket(self.loop.time())
         self._cut_off = False
         self._discarded = 0
+        self._quiet: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -133,8 +134,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def _unlimit(self) -> None:
-        if self._end is not None:
-            self._end.cancel()
+        for timer in (self._end, self._quiet):
+            if timer is not None:
+                timer.cancel()
 
     def _refuse(self) -> None:
         """Answer a request that asks for a websocket and is no handshake (a POST, or one with a body)."""
@@ -151,13 +153,18 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.conn.fail(1008, "more comes than anybody can say; send at the pace of a clock")
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
-        # With something unread, closing would reset the connection, and the reason would be lost: so it is read for a
-        # moment, and thrown away.
+        # With something unread, closing would reset the connection, and the reason would be lost: so what still comes
+        # is read and thrown away, until no more comes for a moment.
         self.transport.resume_reading()
-        self._end = self.loop.call_later(GOODBYE_SECONDS, self.transport.abort)
+        # (With this timer uvicorn does not close when the call ends.)
+        self.close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        self._quiet = self.loop.call_later(QUIET_SECONDS, self.transport.close)
 
     def _discard(self, size: int) -> None:
         """Throw away what comes after the end; of a flood not much."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = self.loop.call_later(QUIET_SECONDS, self.transport.close)
         self._discarded += size
         if self._discarded > MOST_DISCARDED:
             self.transport.abort()

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 from duplex.engine.model import Model
 from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.errors import ServerError, UsageError
-from duplex.server.application import app
+from duplex.server.asgi import application
 from duplex.server.connections import MOST_UNSENT, HttpConnection, WebSocketConnection
 from duplex.server.service import Service
 from duplex.server.settings import Settings, is_loopback, not_negative
@@ -84,10 +84,10 @@ async def serve(
     """
     where, rules = listening or Listening(), settings or Settings()
     where.check(rules)
-    application = app(model, rules)
-    service: Service = application.state.service
+    served = application(model, rules)
+    service: Service = served.state.service
     asked = ThreadsafeNotifier()
-    server = _Server(_config(application, where), asked.notify, started or _nobody)
+    server = _Server(_config(served, where), asked.notify, started or _nobody)
     # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
     with contextlib.closing(_bound(where)) as bound, threadpool_limits(1, user_api="blas"):
         async with anyio.create_task_group() as tasks:
@@ -136,10 +136,10 @@ def _nobody(_: int) -> None:
     """Is told the port where nobody asked for it."""
 
 
-def _config(application: Starlette, where: Listening) -> uvicorn.Config:
+def _config(served: Starlette, where: Listening) -> uvicorn.Config:
     try:
         config = uvicorn.Config(
-            application,
+            served,
             ws=WebSocketConnection,
             ws_max_size=LARGEST_MESSAGE,
             ws_per_message_deflate=False,

@@ -17,11 +17,11 @@ from duplex.engine.model import Model
 from duplex.errors import UsageError
 from duplex.server.auth import origin_allowed
 from duplex.server.call import Call
-from duplex.server.call_parameters import Wishes
+from duplex.server.call_parameters import CallParameters
 from duplex.server.service import Service
 from duplex.server.settings import Settings
 
-__all__ = ["app"]
+__all__ = ["application"]
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
@@ -34,11 +34,11 @@ SECURITY_HEADERS = {
 }
 
 
-def app(model: Model, settings: Settings | None = None) -> Starlette:
+def application(model: Model, settings: Settings | None = None) -> Starlette:
     """Return an ASGI application that holds conversations on a model; mount it anywhere, or run it with uvicorn.
 
-    ``app(...).state.service`` is what its calls share: ``drain`` it before the process ends. The model stays the
-    caller's to close.
+    ``application(...).state.service`` is what its calls share: ``drain`` it before the process ends. The model stays
+    the caller's to close.
 
     :raises UsageError: if a token is too short
     """
@@ -71,12 +71,12 @@ async def _chat(websocket: WebSocket) -> None:
         await _deny(websocket, 401, "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)")
         return
     try:
-        wishes = Wishes.read(websocket.query_params)
+        parameters = CallParameters.read(websocket.query_params)
     except UsageError as error:
         await _deny(websocket, 400, str(error))
         return
     await websocket.accept()
-    await Call(service, websocket, wishes).run()
+    await Call(service, websocket, parameters).run()
 
 
 async def _websocket_wanted(_: Request) -> Response:
