@@ -102,7 +102,7 @@ def test_products_of_few_rows(rows, kind, norm, after):
         norms = norms.to(DEVICE).requires_grad_(requires_grad=False)
         for parameter in norms.parameters():
             parameter.normal_(1, 0.3)
-    around = Fusion(
+    fusion = Fusion(
         norm=norms,
         activation=after if after in ("gate", "gelu") else None,
         scale=random(60) if after == "scale" else None,
@@ -110,7 +110,7 @@ def test_products_of_few_rows(rows, kind, norm, after):
     )
     bias = random(60) if after == "bias" else None
     product = functional.linear(x if norms is None else norms(x), wide(weight), bias)
-    torch.testing.assert_close(gemv.product(x, weight, bias, around), around.finish(product), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gemv.product(x, weight, bias, fusion), fusion.epilogue(product), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -123,14 +123,14 @@ def test_products_and_what_is_around_them(rows, kind, dtype, after, monkeypatch)
     weight, x = weight_of(kind, 64, 192), random(rows, 192).to(dtype)
     weight = weight.to(dtype) if isinstance(weight, torch.Tensor) else weight
     norm = RmsNorm(192).to(DEVICE, dtype).requires_grad_(requires_grad=False)
-    around = Fusion(
+    fusion = Fusion(
         norm=norm,
         activation="gate" if after == "gate" else None,
         scale=random(64).to(dtype) if after == "scale" else None,
         onto=None if after == "gate" else random(rows, 64).to(dtype),
     )
-    again = around if around.onto is None else attrs.evolve(around, onto=around.onto.clone())  # which is used up
-    wanted = linear(x, wide(weight).to(dtype), fusion=around)
+    again = fusion if fusion.onto is None else attrs.evolve(fusion, onto=fusion.onto.clone())  # which is used up
+    wanted = linear(x, wide(weight).to(dtype), fusion=fusion)
     monkeypatch.setattr(kernels, "apply_to", lambda _: True)
     tolerance = 1e-4 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(linear(x, weight, fusion=again), wanted, rtol=tolerance, atol=tolerance)
