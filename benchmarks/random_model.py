@@ -75,9 +75,9 @@ def write(
     out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator, gain: float, branches: float
 ) -> None:
     """Write the two configurations and the two weights files."""
-    language_model = LanguageModel(LanguageModelConfig.from_mapping(config, where="language model"))
+    language_model = LanguageModel(LanguageModelConfig.from_dict(config, where="language model"))
     randomize(language_model, generator, gain, branches)
-    mimi = Mimi(MimiConfig.from_mapping(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
+    mimi = Mimi(MimiConfig.from_dict(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
     randomize(mimi, generator, gain=1.2)
     set_level(mimi, generator)
     names = {

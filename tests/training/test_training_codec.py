@@ -43,7 +43,7 @@ def rms(x):
 
 @pytest.mark.parametrize(("shape", "seed"), [(TINY, 0), (TINY, 1), (SHAPE, 0), (SHAPE, 1), (SHAPE, 2)])
 def test_a_signal_keeps_its_size_through_all_layers(shape, seed):
-    mimi = Mimi(MimiConfig.from_mapping(shape, where="here"), 2)
+    mimi = Mimi(MimiConfig.from_dict(shape, where="here"), 2)
     initialize(mimi, seed)
     sizes = {}
     for name, module in mimi.named_modules():
@@ -61,7 +61,7 @@ def test_a_signal_keeps_its_size_through_all_layers(shape, seed):
 
 
 def test_first_weights_depend_on_the_seed_alone():
-    first, again, other = (TrainedMimi(MimiConfig.from_mapping(SHAPE, where="here"), s, WIDTH) for s in SEEDS)
+    first, again, other = (TrainedMimi(MimiConfig.from_dict(SHAPE, where="here"), s, WIDTH) for s in SEEDS)
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert not torch.equal(
@@ -231,7 +231,7 @@ def test_seeded_codebooks_fit_better_than_chance(count):
 @pytest.fixture(scope="module")
 def trained():
     """A codec whose codebooks have moved."""
-    model = TrainedMimi(MimiConfig.from_mapping(SHAPE, where="here"), QUICK, WIDTH)
+    model = TrainedMimi(MimiConfig.from_dict(SHAPE, where="here"), QUICK, WIDTH)
     model.seed_codebooks(model.latents(speech(8, 40)), seed=0)
     for _ in range(3):
         model(speech(), None, torch.zeros(2, dtype=torch.bool), sounding=True)

@@ -41,7 +41,7 @@ SMALL = TINY_LANGUAGE_MODEL | {
     "depformer_num_heads": 2,
     "depformer_num_layers": 2,
 }
-CONFIG = LanguageModelConfig.from_mapping(SMALL, where="here")
+CONFIG = LanguageModelConfig.from_dict(SMALL, where="here")
 QUICK = LanguageModelSettings(steps=6, batch=2, frames=16, warmup=2)
 
 

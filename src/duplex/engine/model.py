@@ -15,7 +15,7 @@ from duplex.backends.selection import Backend, choose
 from duplex.backends.shared.memory import Memory
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.config import LanguageModelConfig
-from duplex.checkpoints.layout import DEFAULTS
+from duplex.checkpoints.layout import DEFAULT_OPTIONS
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
 from duplex.engine.detecting import Detecting
@@ -52,7 +52,7 @@ class Model:
         self.name = name
         self.revision = revision
         self.fingerprint = fingerprint
-        self.defaults = defaults or DEFAULTS
+        self.defaults = defaults or DEFAULT_OPTIONS
         self.tokenizer = tokenizer
         self.engine = Engine(frame_model)
         self.frame_model = frame_model
@@ -141,7 +141,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         (found.language_model, found.weights, found.mimi_weights, found.tokenizer),
     )
     tokenizer = Tokenizer.load(pieces)
-    tokenizer.check_vocabulary(config.text_card)
+    tokenizer.check_vocab_size(config.text_card)
     frame_model = _backend(backend, device, tell=True).load_model(
         config,
         found.mimi,
@@ -195,7 +195,7 @@ def load_codec(
 
 
 def predict_memory(
-    described: checkpoint.Description,
+    described: checkpoint.CheckpointInfo,
     *,
     backend: Backend = "auto",
     device: str = "auto",

@@ -1,9 +1,8 @@
-"""The network of Silero VAD, version 6 (MIT licence), which tells whether 512 samples at 16 kHz are speech.
+"""The network of Silero VAD, version 6 (MIT licence): the probability that 512 samples at 16 kHz contain speech.
 
-The published weights, which are in this package as ``silero_vad_16k.safetensors`` (from the package ``silero-vad``, which
-would bring PyTorch along), run in numpy: a window costs less than a tenth of a
-millisecond, and no two conversations share anything but weights. Architecture and sizes are those of the package's
-TorchScript model, with which the tests compare.
+It runs in numpy, in less than a tenth of a millisecond a window, on the published weights: this package has a copy,
+``silero_vad_16k.safetensors``, because the package ``silero-vad`` depends on PyTorch. The architecture is that of the
+package's TorchScript model, against which the tests compare.
 """
 
 from collections.abc import Mapping, Sequence

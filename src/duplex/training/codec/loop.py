@@ -63,7 +63,7 @@ def train_codec(
     chosen = settings or CodecSettings()
     # The codebooks of a codec to start from stay; without one there is nothing to read yet.
     chosen = attrs.evolve(chosen, reading_steps=0) if start_from is None else attrs.evolve(chosen, plain_steps=0)
-    shape = MimiConfig.from_mapping(config, where="the codec's configuration")
+    shape = MimiConfig.from_dict(config, where="the codec's configuration")
     place = Place.choose(device)
     corpus = Corpus.open(data, shape.sample_rate)
     crops = Crops(corpus, chosen, shape.frame_size)
@@ -181,6 +181,6 @@ def _read_codec(folder: Path, wanted: MimiConfig) -> Mimi:
     :raises WeightsError: if its weights cannot be read
     """
     path = folder / MIMI_CONFIG
-    if MimiConfig.from_mapping(read_json(path, str(path)), where=str(path)) != wanted:
+    if MimiConfig.from_dict(read_json(path, str(path)), where=str(path)) != wanted:
         raise ConfigError(f"{folder} holds a codec of another configuration; give that one with --config")
     return read_mimi(wanted, folder / MIMI_WEIGHTS, wanted.quantizer.n_q, torch.device("cpu"))

@@ -36,7 +36,7 @@ class TrainedMimi(nn.Module):
         self.mel = MelLoss(config.sample_rate)
         self.generator = torch.Generator().manual_seed(settings.seed)
         """Draws what happens by chance within a step; whoever wants a step again seeds it."""
-        described = self.mel.described(config.seanet.hop)
+        described = self.mel.described(config.seanet.hop_length)
         self.heard_head = self._head(described)
         self.told_head = self._head(described)
         self.first_head = self._head(teacher_width) if teacher_width else None

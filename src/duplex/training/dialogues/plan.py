@@ -105,7 +105,7 @@ class DialogueOrder:
             tokenizer=fingerprint(path),
             codebooks=codec.spec.codebooks,
             vocabulary=codec.spec.vocabulary,
-            text_vocabulary=tokenizer.vocabulary,
+            text_vocabulary=tokenizer.vocab_size,
             frame_rate=codec.spec.frame_rate,
             marks=marks,
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from duplex.backends.torch.language_model import LanguageModel, read_language_model
 from duplex.checkpoints.checkpoint import Checkpoint, resolve
 from duplex.checkpoints.config import LanguageModelConfig
-from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, Layout
+from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, CheckpointLayout
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.errors import ConfigError, CorpusError
 from duplex.training.devices import Place
@@ -57,8 +57,8 @@ def train_language_model(
     :raises OutputError: if something cannot be written; the last checkpoint stays
     """
     chosen = settings or LanguageModelSettings()
-    config = {key: value for key, value in config.items() if key not in Layout.OWN_KEYS}
-    shape = LanguageModelConfig.from_mapping(config, where="the language model's configuration")
+    config = {key: value for key, value in config.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
+    shape = LanguageModelConfig.from_dict(config, where="the language model's configuration")
     place = Place.choose(device)
     stretches = Stretches(data, shape, chosen)
     files = _other_files(data, stretches, resolve(codec, parts=("codec",)))
@@ -156,7 +156,7 @@ def _other_files(data: Path, stretches: Stretches, codec: Checkpoint) -> dict[st
     :raises CorpusError: if the tokenizer or the codec is not that of the dialogues
     """
     tokenizer = data / TOKENIZER
-    Tokenizer.load(tokenizer).check_vocabulary(stretches.origin.text_vocabulary)
+    Tokenizer.load(tokenizer).check_vocab_size(stretches.origin.text_vocabulary)
     if fingerprint(tokenizer) != stretches.origin.tokenizer:
         raise CorpusError(f"{tokenizer} is not the tokenizer that the dialogues were made with; make them anew")
     if codec.mimi_weights is None or codec_fingerprint(codec) != stretches.origin.codec:
