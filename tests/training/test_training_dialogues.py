@@ -17,15 +17,14 @@ from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.errors import CorpusError, MissingDependencyError, UsageError
 from duplex.frame_model import UNGENERATED
 from duplex.training.data.synthesizers import SAMPLE_RATE
-from duplex.training.data.voices import CAST, UNSEEN, Voice
+from duplex.training.data.voices import HELD_OUT_VOICES, TRAINING_VOICES, Voice
+from duplex.training.dialogues.caching_encoder import CachingEncoder
 from duplex.training.dialogues.dialogue import Dialogue, Word
 from duplex.training.dialogues.facts import NAMES, NUMBERS
-from duplex.training.dialogues.hearing import heard
-from duplex.training.dialogues.performance import perform
+from duplex.training.dialogues.microphone import microphone_signal
 from duplex.training.dialogues.phrasings import PHRASINGS
-from duplex.training.dialogues.plan import TOKENIZER, Performed, dialogues_of_recordings, plan_dialogues
+from duplex.training.dialogues.plan import TOKENIZER, SimulatedDialogues, plan_dialogues, plan_recorded_dialogues
 from duplex.training.dialogues.recorded import read_dialogue
-from duplex.training.dialogues.repeats import RepeatEncoder
 from duplex.training.dialogues.scenes import (
     AGENT_BACKCHANNELS,
     SCENES,
@@ -33,18 +32,19 @@ from duplex.training.dialogues.scenes import (
     Script,
     interruption,
     introduction,
+    long_turn,
     question_and_answer,
-    story,
 )
-from duplex.training.dialogues.shards import Origin, fingerprint, read_dialogues, write_dialogues
-from duplex.training.dialogues.speech import said, trimmed
-from duplex.training.dialogues.stage import Channel, Stage
-from duplex.training.dialogues.tokens import DialogueTokens, TextMarks, aligned, tokenize
-from duplex.training.dialogues.topics import TOPICS, Memory, ask
-from duplex.training.dialogues.vocabulary import make_tokenizer
+from duplex.training.dialogues.shards import Provenance, fingerprint, read_dialogues, write_dialogues
+from duplex.training.dialogues.simulation import simulate_dialogue
+from duplex.training.dialogues.speech import speak_words, trim_silence
+from duplex.training.dialogues.timeline import Channel, DialogueTimeline
+from duplex.training.dialogues.tokenizer_training import train_tokenizer
+from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens, align_words, tokenize
+from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
 from training_support import harmonics
 
-MARKS = TextMarks()
+MARKS = SpecialTokens()
 SPEAKER = Voice(name="m3", engine="espeak", variants=("en-us+m3",))
 FRAME = 0.08
 
@@ -70,7 +70,7 @@ def test_phrasings_for_testing_are_in_no_training():
 def test_answers_have_their_keys(topic, use):
     rng = rng_of()
     for _ in range(60):
-        found = ask(topic, use, rng, Memory(name="Anna" if rng.random() < 0.5 else None))
+        found = draw_exchange(topic, use, rng, Memory(name="Anna" if rng.random() < 0.5 else None))
         words = re.sub(r"[^a-z ]", "", found.answer.lower())
         assert any(f" {key} " in f" {words} " for key in found.keys), found
         assert not found.exact or words == found.keys[0]
@@ -85,14 +85,15 @@ def test_sums_are_right():
     for topic, sign in (("add", 1), ("subtract", -1)):
         for _ in range(100):
             first, second, total = re.findall(
-                "|".join(sorted(NUMBERS, key=len, reverse=True)), ask(topic, "training", rng, Memory()).answer.lower()
+                "|".join(sorted(NUMBERS, key=len, reverse=True)),
+                draw_exchange(topic, "training", rng, Memory()).answer.lower(),
             )
             assert NUMBERS.index(first) + sign * NUMBERS.index(second) == NUMBERS.index(total)
 
 
 def test_days_follow_each_other():
     rng = rng_of()
-    found = {ask("after", "training", rng, Memory()).answer for _ in range(300)}
+    found = {draw_exchange("after", "training", rng, Memory()).answer for _ in range(300)}
     assert "Monday comes after Sunday." in found
     assert "January comes after December." in found
     assert len(found) == 19
@@ -100,18 +101,18 @@ def test_days_follow_each_other():
 
 def test_names_are_remembered():
     rng, memory = rng_of(), Memory()
-    assert "not told me" in ask("ask name", "training", rng, memory).answer
-    told = ask("tell name", "training", rng, memory)
+    assert "not told me" in draw_exchange("ask name", "training", rng, memory).answer
+    told = draw_exchange("tell name", "training", rng, memory)
     assert memory.name in NAMES
     assert memory.name in told.question
-    assert ask("ask name", "testing", rng, memory).answer == f"Your name is {memory.name}."
+    assert draw_exchange("ask name", "testing", rng, memory).answer == f"Your name is {memory.name}."
 
 
 # Speech and its words
 
 
 def test_words_have_their_places():
-    pcm, words = said(SPEAKER, "What is, of all, the capital?", rng_of())
+    pcm, words = speak_words(SPEAKER, "What is, of all, the capital?", rng_of())
     assert [word.text for word in words] == ["What", "is,", "of", "all,", "the", "capital?"]
     assert words[0].start == 0
     assert words[-1].end == pytest.approx(len(pcm) / SAMPLE_RATE)
@@ -124,9 +125,9 @@ def test_words_have_their_places():
 def test_silence_is_trimmed():
     speech = SPEAKER.speak("Hello there.", rng_of())
     padded = np.pad(speech, (SAMPLE_RATE, SAMPLE_RATE // 2))
-    assert 0.5 * len(speech) < len(trimmed(padded)) <= len(speech) + SAMPLE_RATE // 20
+    assert 0.5 * len(speech) < len(trim_silence(padded)) <= len(speech) + SAMPLE_RATE // 20
     silence = np.zeros(100, np.float32)
-    assert np.array_equal(trimmed(silence), silence)
+    assert np.array_equal(trim_silence(silence), silence)
 
 
 # The stage
@@ -161,13 +162,13 @@ def test_who_is_cut_falls_silent():
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_scenes_go_forward_and_end_in_silence(scene):
-    stage = Stage(SPEAKER, rng_of())
-    script = Script(stage, "training")
+    timeline = DialogueTimeline(SPEAKER, rng_of())
+    script = Script(timeline, "training")
     for _ in range(4):
-        before = stage.now
+        before = timeline.now
         scene(script)
-        assert stage.now > before
-        assert max(stage.user.end, stage.agent.end) <= stage.now + 1e-3
+        assert timeline.now > before
+        assert max(timeline.user.end, timeline.agent.end) <= timeline.now + 1e-3
 
 
 def spans(channel):
@@ -176,18 +177,18 @@ def spans(channel):
 
 def test_answers_come_soon_and_not_too_soon():
     for seed in range(12):
-        stage = Stage(SPEAKER, rng_of(seed))
-        question_and_answer(Script(stage, "training"))
-        asked, answered = spans(stage.user)[-1][1], spans(stage.agent)[0][0]
+        timeline = DialogueTimeline(SPEAKER, rng_of(seed))
+        question_and_answer(Script(timeline, "training"))
+        asked, answered = spans(timeline.user)[-1][1], spans(timeline.agent)[0][0]
         assert 0.25 < answered - asked < 0.55
 
 
 def test_an_interruption_is_yielded_to():
     cut = 0
     for seed in range(12):
-        stage = Stage(SPEAKER, rng_of(seed))
-        interruption(Script(stage, "training"))
-        user, agent = spans(stage.user), spans(stage.agent)
+        timeline = DialogueTimeline(SPEAKER, rng_of(seed))
+        interruption(Script(timeline, "training"))
+        user, agent = spans(timeline.user), spans(timeline.agent)
         onsets = [two[0] for one, two in itertools.pairwise(user) if two[0] - one[1] > 0.5]
         overlapped = [start for start in onsets if any(first < start < last for first, last in agent)]
         for start in overlapped:
@@ -198,16 +199,16 @@ def test_an_interruption_is_yielded_to():
 
 
 def test_names_are_asked_for_soon_after_they_are_told():
-    stage = Stage(SPEAKER, rng_of())
-    script = Script(stage, "training")
+    timeline = DialogueTimeline(SPEAKER, rng_of())
+    script = Script(timeline, "training")
     introduction(script)
-    assert [word.text for word in stage.agent.words[-4:]] == ["Your", "name", "is", f"{script.memory.name}."]
+    assert [word.text for word in timeline.agent.words[-4:]] == ["Your", "name", "is", f"{script.memory.name}."]
 
 
 def test_long_turns_are_accompanied():
-    stage = Stage(SPEAKER, rng_of())
-    story(Script(stage, "training"))
-    told = [word.text for word in stage.agent.words]
+    timeline = DialogueTimeline(SPEAKER, rng_of())
+    long_turn(Script(timeline, "training"))
+    told = [word.text for word in timeline.agent.words]
     assert sum(word in AGENT_BACKCHANNELS for word in told) >= 2
 
 
@@ -221,7 +222,7 @@ def test_what_is_heard_besides_the_user():
     agent[3 * RATE : 4 * RATE] = 0.1 * np.sin(np.arange(RATE) / 15)
     levels = []
     for _ in range(60):
-        sound = heard(user, agent, [(5.0, 10.0)], SPEAKER, rng)
+        sound = microphone_signal(user, agent, [(5.0, 10.0)], SPEAKER, rng)
         assert (sound.dtype, sound.shape) == (np.float32, user.shape)
         assert np.abs(sound).max() <= 1
         spans = ((1, 2), (3, 4), (5, 10))
@@ -233,8 +234,8 @@ def test_what_is_heard_besides_the_user():
 
 
 def test_a_dialogue():
-    made = perform("one", (SPEAKER,), 25.0, rng_of(), "training")
-    again = perform("one", (SPEAKER,), 25.0, rng_of(), "training")
+    made = simulate_dialogue("one", (SPEAKER,), 25.0, rng_of(), "training")
+    again = simulate_dialogue("one", (SPEAKER,), 25.0, rng_of(), "training")
     assert np.array_equal(made.user, again.user)
     assert made.agent_words == again.agent_words
     assert 25 < made.seconds < 60
@@ -266,14 +267,14 @@ def test_dialogues_that_make_no_sense(changes, words):
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / TOKENIZER
-    path.write_bytes(make_tokenizer(0, MARKS))
+    path.write_bytes(train_tokenizer(0, MARKS))
     return Tokenizer.load(path)
 
 
 def test_the_tokenizer_knows_the_agents_words(tokenizer):
-    assert make_tokenizer(0, MARKS) == make_tokenizer(0, MARKS)
+    assert train_tokenizer(0, MARKS) == train_tokenizer(0, MARKS)
     rng = rng_of(9)
-    answers = [ask(topic, "testing", rng, Memory()).answer for topic in TOPICS for _ in range(40)]
+    answers = [draw_exchange(topic, "testing", rng, Memory()).answer for topic in TOPICS for _ in range(40)]
     pieces = [len(tokenizer.encode(word.strip(".,!?"))) for text in answers for word in text.split()]
     assert np.mean(pieces) < 1.1
     for text in answers:
@@ -284,7 +285,7 @@ def test_the_tokenizer_knows_the_agents_words(tokenizer):
 
 def test_words_stand_where_they_are_said(tokenizer):
     words = (Word("Five", 0.17, 0.3), Word("plus", 0.18, 0.5), Word("two.", 1.0, 1.2))
-    stream = aligned(words, 16, FRAME, tokenizer, MARKS)
+    stream = align_words(words, 16, FRAME, tokenizer, MARKS)
     five, plus, two, mark = (tokenizer.encode(text) for text in ("Five", "plus", "two", "."))
     assert len(five) == len(plus) == len(two) == 1
     wanted = np.full(16, MARKS.padding)
@@ -296,15 +297,15 @@ def test_words_stand_where_they_are_said(tokenizer):
 
 
 def test_words_at_the_edges(tokenizer):
-    first = aligned((Word("Five", 0.0, 0.1),), 3, FRAME, tokenizer, MARKS)
+    first = align_words((Word("Five", 0.0, 0.1),), 3, FRAME, tokenizer, MARKS)
     assert first.tolist() == [*tokenizer.encode("Five"), MARKS.padding, MARKS.padding]
-    last = aligned((Word("two.", 0.17, 0.2), Word("more", 0.19, 0.2)), 3, FRAME, tokenizer, MARKS)
+    last = align_words((Word("two.", 0.17, 0.2), Word("more", 0.19, 0.2)), 3, FRAME, tokenizer, MARKS)
     assert last.tolist() == [MARKS.padding, MARKS.end_of_padding, tokenizer.encode("two")[0]]
 
 
 def test_tokens_of_a_dialogue(tokenizer):
     codec = duplex.load_codec("tiny")
-    speech, words = said(SPEAKER, "Hello there.", rng_of())
+    speech, words = speak_words(SPEAKER, "Hello there.", rng_of())
     silence = np.zeros_like(speech)
     made = Dialogue(name="x", sample_rate=RATE, user=silence, agent=speech, agent_words=tuple(words))
     tokens = tokenize(made, codec, codec.encode, tokenizer, MARKS)
@@ -337,7 +338,7 @@ def test_what_is_said_again_is_encoded_once():
     channel = np.zeros(20 * RATE, np.float32)
     for at, sound in ((3.2, phrase), (8.0, other), (14.4, phrase)):
         channel[round(at * RATE) : round(at * RATE) + len(sound)] = sound
-    encode = RepeatEncoder(Counting())
+    encode = CachingEncoder(Counting())
     encoded.clear()
     assert (encode(channel) == codec.encode(channel)).mean() > 0.97
     assert len(encoded) == 2, "two different things were said"
@@ -345,7 +346,9 @@ def test_what_is_said_again_is_encoded_once():
     assert np.array_equal(encode(without_silence), codec.encode(without_silence))
 
 
-ORIGIN = Origin(codec="c", tokenizer="t", codebooks=2, vocabulary=8, text_vocabulary=10, frame_rate=12.5, marks=MARKS)
+PROVENANCE = Provenance(
+    codec="c", tokenizer="t", codebooks=2, vocabulary=8, text_vocabulary=10, frame_rate=12.5, marks=MARKS
+)
 
 
 def some_tokens(frames, seed=0):
@@ -356,9 +359,9 @@ def some_tokens(frames, seed=0):
 
 def test_shards_come_back(tmp_path):
     path, written = tmp_path / "a.safetensors", [some_tokens(5), some_tokens(9, seed=1)]
-    write_dialogues(path, written, ORIGIN)
-    read, origin = read_dialogues(path)
-    assert origin == ORIGIN
+    write_dialogues(path, written, PROVENANCE)
+    read, provenance = read_dialogues(path)
+    assert provenance == PROVENANCE
     assert [tokens.shape for tokens in read] == [(6, 5), (6, 9)]
     for tokens, was in zip(read, written, strict=True):
         assert np.array_equal(tokens, np.vstack([was.text, was.agent, was.user, was.user_text]))
@@ -370,21 +373,23 @@ def test_shards_that_are_none(tmp_path):
         path.write_bytes(content)
         with pytest.raises(CorpusError, match=r"not a readable file of dialogues .*duplex train dialogues"):
             read_dialogues(path)
-    write_dialogues(path, [some_tokens(5)], attrs.evolve(ORIGIN, codebooks=3))
+    write_dialogues(path, [some_tokens(5)], attrs.evolve(PROVENANCE, codebooks=3))
     with pytest.raises(CorpusError, match=r"holds int16 \[6, 5\], not int16 of 8 rows"):
         read_dialogues(path)
 
 
 def test_orders(tmp_path):
-    orders = plan_dialogues(tmp_path / "data", scale=0.02)
-    assert len(orders) == 3
-    assert len({order.path for order in orders}) == len({order.seed for order in orders}) == 3
+    jobs = plan_dialogues(tmp_path / "data", scale=0.02)
+    assert len(jobs) == 3
+    assert len({job.path for job in jobs}) == len({job.seed for job in jobs}) == 3
     assert (tmp_path / "data" / TOKENIZER).exists()
-    assert plan_dialogues(tmp_path / "data", scale=0.02) == orders
-    assert plan_dialogues(tmp_path / "data", scale=0.02, seed=1) != orders
-    unseen = {voice.name for voice in UNSEEN}
-    assert not {voice.name for order in orders for voice in order.source.cast} & unseen
-    assert {voice.name for voice in orders[0].source.cast} == {voice.name for voice in CAST if voice.role == "user"}
+    assert plan_dialogues(tmp_path / "data", scale=0.02) == jobs
+    assert plan_dialogues(tmp_path / "data", scale=0.02, seed=1) != jobs
+    unseen = {voice.name for voice in HELD_OUT_VOICES}
+    assert not {voice.name for job in jobs for voice in job.source.voices} & unseen
+    assert {voice.name for voice in jobs[0].source.voices} == {
+        voice.name for voice in TRAINING_VOICES if voice.role == "user"
+    }
     for scale in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="give a number above 0"):
             plan_dialogues(tmp_path / "data", scale=scale)
@@ -399,26 +404,26 @@ def test_the_tokenizer_of_a_model(tmp_path):
 
 
 def test_an_order_is_made(tmp_path):
-    order = plan_dialogues(tmp_path, scale=1e-4)[0]
-    order = attrs.evolve(order, source=Performed(cast=(SPEAKER,)), seconds=5.0)
-    order.make()
-    dialogues, origin = read_dialogues(order.path)
+    job = plan_dialogues(tmp_path, scale=1e-4)[0]
+    job = attrs.evolve(job, source=SimulatedDialogues(voices=(SPEAKER,)), seconds=5.0)
+    job.make()
+    dialogues, provenance = read_dialogues(job.path)
     assert len(dialogues) == 1
-    assert origin.tokenizer == fingerprint(tmp_path / TOKENIZER)
-    assert origin.codebooks == 8
+    assert provenance.tokenizer == fingerprint(tmp_path / TOKENIZER)
+    assert provenance.codebooks == 8
     assert dialogues[0].shape[0] == 18
-    first = order.path.read_bytes()
-    order.make()
-    assert order.path.read_bytes() == first
+    first = job.path.read_bytes()
+    job.make()
+    assert job.path.read_bytes() == first
 
 
 def test_what_orders_need(tmp_path, monkeypatch):
     from duplex.training.data import build  # noqa: PLC0415
 
-    orders = plan_dialogues(tmp_path / "data", scale=1e-4)
+    jobs = plan_dialogues(tmp_path / "data", scale=1e-4)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError, match="apt-get install"):
-        build(orders)
+        build(jobs)
 
 
 # Recorded dialogues
@@ -441,9 +446,9 @@ def test_recorded_dialogues(tmp_path, tokenizer):
     made = read_dialogue(path)
     assert made.agent_words == (Word("Hello", 0.5, 0.9),)
     assert level_dbfs(made.user) == pytest.approx(level_dbfs(made.agent) + 6, abs=0.1)
-    (order,) = dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
-    order.make()
-    (tokens,), _ = read_dialogues(order.path)
+    (job,) = plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out")
+    job.make()
+    (tokens,), _ = read_dialogues(job.path)
     assert tokens.shape == (18, 25)
     assert tokens[0, 6] == tokenizer.encode("Hello")[0]
     assert set(tokens[-1]) == {UNGENERATED}  # nobody has written down what the user says
@@ -464,7 +469,7 @@ def test_recorded_dialogues(tmp_path, tokenizer):
 def test_recorded_dialogues_that_cannot_be_learnt_from(tmp_path, chunks, words):
     some_recording(tmp_path / "talks", chunks)
     with pytest.raises(CorpusError, match=words):
-        dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
+        plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -478,10 +483,10 @@ def test_a_recording_of_one_channel(tmp_path):
 
 def test_a_tokenizer_too_large_for_a_shard(tmp_path):
     with pytest.raises(CorpusError, match="choose a tokenizer with fewer pieces"):
-        write_dialogues(tmp_path / "a.safetensors", [some_tokens(5)], attrs.evolve(ORIGIN, text_vocabulary=40000))
+        write_dialogues(tmp_path / "a.safetensors", [some_tokens(5)], attrs.evolve(PROVENANCE, text_vocabulary=40000))
 
 
 def test_no_recorded_dialogues(tmp_path):
     (tmp_path / "talks").mkdir()
     with pytest.raises(CorpusError, match="has no recordings"):
-        dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
+        plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out")

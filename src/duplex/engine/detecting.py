@@ -72,7 +72,7 @@ class Detecting:
 
 def _ask_together(asked: Sequence[tuple[SileroVoiceActivity, _Question]]) -> None:
     try:
-        answers = SileroVoiceActivity.hear_together([(voice, question.frame) for voice, question in asked])
+        answers = SileroVoiceActivity.hear_batch([(voice, question.frame) for voice, question in asked])
     except Exception as error:  # noqa: BLE001 -- as above
         for _, question in asked:
             question.error = copy.copy(error)  # each is raised in a place of its own
