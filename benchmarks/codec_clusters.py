@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec_speech import FRAME
-from duplex.training.codec.losses import MelLoss
+from duplex.training.codec.losses import MultiScaleMelLoss
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.teacher import Teacher
 
@@ -59,7 +59,7 @@ class Clusters:
 
 def mel_features(sounds: Sequence[Float32]) -> list[Float32]:
     """Return four log mel spectra of each frame, ``[frames, 320]``."""
-    mel = MelLoss(SAMPLE_RATE)
+    mel = MultiScaleMelLoss(SAMPLE_RATE)
     rows: list[Float32] = []
     for pcm in sounds:
         frames, size = len(pcm) // FRAME, FRAME // WINDOW[1]

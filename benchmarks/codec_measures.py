@@ -14,7 +14,7 @@ from codec_speech import PADDING, Listener, resampled
 from codec_words import count_errors
 from duplex.audio.pcm import level_dbfs
 from duplex.backends.torch.codec import TorchCodec
-from duplex.training.codec.losses import MelLoss
+from duplex.training.codec.losses import MultiScaleMelLoss
 from duplex.training.data.synthesizers import SAMPLE_RATE
 
 __all__ = ["clipping", "codebook_use", "generations", "silence", "sound", "speed", "words"]
@@ -26,7 +26,7 @@ FRAMES_TIMED = 300
 WARM_UP = 20
 PEAK = 0.98
 NOISE_DBFS = -70.0
-_MEL = MelLoss(SAMPLE_RATE)
+_MEL = MultiScaleMelLoss(SAMPLE_RATE)
 
 
 def words(heard: Heard, listener: Listener) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from codec_speech import Recording
 from duplex.audio.pcm import to_int16
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.state import Call, SlotState, bind
-from duplex.training.codec.quantizing import plain
+from duplex.training.codec.vector_quantization import bypass
 
 __all__ = ["OPUS_BITRATE", "PATHS", "Heard", "entries", "hear", "load_codec", "opus", "unquantized"]
 
@@ -76,7 +76,7 @@ def unquantized(codec: TorchCodec, pcm: Float32) -> Float32:
         piece = torch.from_numpy(pcm[start : start + codec.FRAMES_PER_CALL * size]).to(codec.device)
         filled += len(piece) // size
         latent = mimi.encode_latents(piece[None], Call(state, filled=filled))
-        latent = plain(mimi.quantizer.rvq_first, latent) + plain(mimi.quantizer.rvq_rest, latent)
+        latent = bypass(mimi.quantizer.rvq_first, latent) + bypass(mimi.quantizer.rvq_rest, latent)
         made.append(mimi.decode_latents(latent, Call(state, filled=filled))[0].cpu().numpy())
     return np.concatenate(made)
 

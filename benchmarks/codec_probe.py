@@ -23,7 +23,7 @@ from codec_speech import in_frames, progress
 from duplex.backends.torch.codec import TorchCodec
 from duplex.training.data.sentences import sentence
 from duplex.training.data.synthesizers import SAMPLE_RATE, Hibari
-from duplex.training.data.voices import CAST
+from duplex.training.data.voices import TRAINING_VOICES
 
 __all__ = ["probe"]
 
@@ -117,7 +117,7 @@ def probe(codec: TorchCodec, voices: Sequence[Heard], minutes: float) -> dict[st
 
 def made(seconds: float) -> tuple[list[str], list[Float32]]:
     """Return sentences of the training's kind, and the sound of each in a voice of the training, in whole frames."""
-    voices = {voice.name: voice for voice in CAST}
+    voices = {voice.name: voice for voice in TRAINING_VOICES}
     texts: list[str] = []
     sounds: list[Float32] = []
     for name, share in SHARES.items():

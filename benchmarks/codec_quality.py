@@ -26,7 +26,7 @@ from codec_probe import probe
 from codec_speech import Listener, human, progress, sentences, spoken
 from codec_tables import tables
 from duplex.backends.torch.codec import TorchCodec
-from duplex.training.data.voices import AGENT, UNSEEN
+from duplex.training.data.voices import AGENT_VOICE, HELD_OUT_VOICES
 
 HUMAN = "human"
 HUMAN_RECORDINGS = 25
@@ -48,9 +48,9 @@ def parse() -> argparse.Namespace:
 def hear_all(codec: TorchCodec, listener: Listener, count: int) -> list[Heard]:
     """Send every voice along all paths: the agent first, humans last."""
     voices: list[Heard] = []
-    for voice in (AGENT, *UNSEEN):
+    for voice in (AGENT_VOICE, *HELD_OUT_VOICES):
         progress(f"speech: {voice.name}")
-        texts = sentences(count if voice is AGENT else -(-count // 2))
+        texts = sentences(count if voice is AGENT_VOICE else -(-count // 2))
         voices.append(hear(codec, voice.name, spoken(voice, texts)))
     progress(f"speech: {HUMAN}")
     recordings = human(listener, min(HUMAN_RECORDINGS, count))

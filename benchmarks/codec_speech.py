@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from duplex.audio.pcm import Resampler, as_mono_float32
 from duplex.training.data.synthesizers import SAMPLE_RATE
-from duplex.training.data.voices import Voice, levelled
+from duplex.training.data.voices import Voice, normalize_level
 
 __all__ = [
     "FRAME",
@@ -81,7 +81,7 @@ def human(listener: "Listener", count: int) -> list[Recording]:
     lengths = {path: _seconds(path) for path in sorted(PROMPTS.glob("en*/**/*.wav")) if path.parent.name != "silence"}
     paths = [path for path, seconds in lengths.items() if SHORTEST <= seconds <= LONGEST]
     chosen = [paths[index * len(paths) // count] for index in range(min(count, len(paths)))]
-    sounds = [_padded(levelled(_read(path))) for path in chosen]
+    sounds = [_padded(normalize_level(_read(path))) for path in chosen]
     texts = listener.texts(sounds)
     return [Recording(text, pcm) for text, pcm in zip(texts, sounds, strict=True) if text.strip()]
 

@@ -11,7 +11,7 @@ from codec_words import count_errors, normalized
 from conversation_calls import FRAME, RATE, Call, Interrupting
 from conversation_questions import Question
 from duplex.training.dialogues.facts import NAMES
-from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, ask
+from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, draw_exchange
 
 __all__ = ["answers", "floor", "interruptions", "is_right", "share", "silent_after", "silent_throughout"]
 
@@ -129,7 +129,7 @@ def _every_answer() -> frozenset[str]:
     """Return all that the agent may say in answer to something."""
     rng = np.random.default_rng(0)
     return frozenset(
-        normalized(ask(topic, "testing", rng, Memory(name=name)).answer)
+        normalized(draw_exchange(topic, "testing", rng, Memory(name=name)).answer)
         for topic in TOPICS
         for name in (None, *NAMES)
         for _ in range(DRAWS)

@@ -24,7 +24,7 @@ from codec_speech import Listener, progress
 from conversation_calls import RATE, Echoing, Interrupting, Speaking, make_calls
 from conversation_measures import answers, floor, interruptions, is_right, share, silent_after, silent_throughout
 from conversation_questions import clips, long_answers, questions, walk
-from duplex.training.data.voices import UNSEEN
+from duplex.training.data.voices import HELD_OUT_VOICES
 
 SESSIONS = 16
 ECHO_DB = -20.0
@@ -97,7 +97,7 @@ async def _echoes(model: duplex.Model, count: int) -> dict[str, Any]:
 
 async def _walk(model: duplex.Model) -> dict[str, Any]:
     """Hold one long conversation."""
-    asked = walk(WALK, UNSEEN[0])
+    asked = walk(WALK, HELD_OUT_VOICES[0])
     caller = Speaking(np.concatenate([question.pcm for question in asked]))
     (call,) = await make_calls(model, [caller], 1)
     bounds = np.cumsum([0.0, *(len(question.pcm) / RATE for question in asked)])

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversation_calls import RATE
-from duplex.training.data.surroundings import music, noise
-from duplex.training.data.voices import UNSEEN, Voice
-from duplex.training.dialogues.speech import said
-from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, ask
+from duplex.training.data.augmentation import music, noise
+from duplex.training.data.voices import HELD_OUT_VOICES, Voice
+from duplex.training.dialogues.speech import speak_words
+from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, draw_exchange
 
 __all__ = ["Question", "clips", "long_answers", "questions", "walk"]
 
@@ -37,11 +37,11 @@ def questions(count: int, seed: int = 0) -> list[Question]:
     """Return questions of all topics in turn, by all voices in turn; in a third, users pause to think if they can."""
     rng = np.random.default_rng(seed)
     topics = [topic for topic in TOPICS if topic != "ask name"]
-    count_of_voices = len(UNSEEN)
+    count_of_voices = len(HELD_OUT_VOICES)
     return [
         _spoken(
-            ask(topics[index % len(topics)], "testing", rng, Memory()),
-            UNSEEN[index % count_of_voices],
+            draw_exchange(topics[index % len(topics)], "testing", rng, Memory()),
+            HELD_OUT_VOICES[index % count_of_voices],
             rng,
             pauses=index // count_of_voices % 3 == 0,
         )
@@ -53,7 +53,11 @@ def long_answers(count: int, seed: int = 1) -> list[Question]:
     """Return questions whose answers leave time to interrupt."""
     rng = np.random.default_rng(seed)
     return [
-        _spoken(ask(LONG[index % len(LONG)], "testing", rng, Memory()), UNSEEN[index % len(UNSEEN)], rng)
+        _spoken(
+            draw_exchange(LONG[index % len(LONG)], "testing", rng, Memory()),
+            HELD_OUT_VOICES[index % len(HELD_OUT_VOICES)],
+            rng,
+        )
         for index in range(count)
     ]
 
@@ -63,7 +67,7 @@ def walk(count: int, voice: Voice, seed: int = 2) -> list[Question]:
     rng, memory = np.random.default_rng(seed), Memory()
     topics = list(TOPICS)
     return [
-        _spoken(ask(topics[index % len(topics)], "testing", rng, memory), voice, rng, silence=LEISURE)
+        _spoken(draw_exchange(topics[index % len(topics)], "testing", rng, memory), voice, rng, silence=LEISURE)
         for index in range(count)
     ]
 
@@ -83,8 +87,8 @@ def _spoken(
 ) -> Question:
     parts = exchange.question.split("|") if pauses else [exchange.question.replace("|", "")]
     own = np.random.default_rng(zlib.crc32(f"{voice.name} {exchange.question} {rng.integers(2**31)}".encode()))
-    speaker = voice.settled(own)
-    sounds = [said(speaker, " ".join(part.split()), own)[0] for part in parts]
+    speaker = voice.sample_speaker(own)
+    sounds = [speak_words(speaker, " ".join(part.split()), own)[0] for part in parts]
     between = np.zeros(round(THINKING * RATE), np.float32)
     speech = np.concatenate([piece for sound in sounds for piece in (sound, between)][:-1])
     pcm = np.concatenate(

@@ -21,7 +21,7 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
-from duplex.training import TINY
+from duplex.training import TINY_CODEC
 from duplex.training.language_model.settings import TINY_LANGUAGE_MODEL
 
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
@@ -43,7 +43,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 """What differs from the built-in model."""
-CODECS: dict[str, dict[str, Any]] = {"tiny": TINY, "published": {"quantizer": {"n_q": 32, "bins": 2048}}}
+CODECS: dict[str, dict[str, Any]] = {"tiny": TINY_CODEC, "published": {"quantizer": {"n_q": 32, "bins": 2048}}}
 WORDS = """the a of to and in is you that it he was for on are as with his they at be this have from or one had by but
 not what all were we when your can said there use an each which she do how their if will up other about out
 many then them these so some her would make like him into time has look two more write go see number no way
@@ -75,9 +75,9 @@ def write(
     out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator, gain: float, branches: float
 ) -> None:
     """Write the two configurations and the two weights files."""
-    language_model = LanguageModel(LanguageModelConfig.from_mapping(config, where="language model"))
+    language_model = LanguageModel(LanguageModelConfig.from_dict(config, where="language model"))
     randomize(language_model, generator, gain, branches)
-    mimi = Mimi(MimiConfig.from_mapping(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
+    mimi = Mimi(MimiConfig.from_dict(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
     randomize(mimi, generator, gain=1.2)
     set_level(mimi, generator)
     names = {
@@ -91,7 +91,7 @@ def write(
     (out / "config.json").write_text(json.dumps(config | names, indent=1) + "\n")
     (out / "mimi_config.json").write_text(json.dumps(codec, indent=1) + "\n")
     save(language_model, out / "model.safetensors", torch.bfloat16)
-    save(mimi, out / MIMI_NAME, torch.bfloat16 if codec is TINY else torch.float32)  # as they are published
+    save(mimi, out / MIMI_NAME, torch.bfloat16 if codec is TINY_CODEC else torch.float32)  # as they are published
 
 
 def train_tokenizer(path: Path, vocabulary: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 import duplex
 from duplex.checkpoints import checkpoint
-from duplex.training.data.surroundings import music, noise
+from duplex.training.data.augmentation import music, noise
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RATE = 24000

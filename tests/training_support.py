@@ -7,7 +7,7 @@ import torch
 from cli_support import RATE
 from duplex.training import CodecSettings, train_codec, trainer
 from duplex.training.codec import loop
-from duplex.training.codec.trained_mimi import TrainedMimi
+from duplex.training.codec.training_module import MimiTrainingModule
 from duplex.training.data.corpus import Shard, Utterance, write_shard
 from duplex.training.run_folder import RunFolder
 
@@ -89,8 +89,8 @@ def checkpoint(out):
 
 
 def in_step(number, action):
-    """Return a ``TrainedMimi.forward`` that calls ``action`` in the middle of a training step, 1 the first."""
-    compute, calls = TrainedMimi.forward, []
+    """Return a ``MimiTrainingModule.forward`` that calls ``action`` in the middle of a training step, 1 the first."""
+    compute, calls = MimiTrainingModule.forward, []
 
     def forward(self, *given, **options):
         if self.training:

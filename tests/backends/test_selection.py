@@ -12,8 +12,8 @@ import pytest
 import duplex
 from duplex.backends import mlx
 from duplex.backends.selection import select_backend
-from duplex.checkpoints.layout import Layout
-from duplex.checkpoints.sources import open_source
+from duplex.checkpoints.layout import CheckpointLayout
+from duplex.checkpoints.sources import resolve_source
 from duplex.errors import MissingDependencyError, UsageError
 
 
@@ -97,7 +97,7 @@ def test_quantized_repositories_of_old(tmp_path, small):
     """Without a config.json, and with none but quantized weights."""
     for name in ("model.q4.safetensors", "model.q8.safetensors", "model.safetensors"):
         shutil.copy(small.folder / "model.safetensors", tmp_path / name)
-        _, source = open_source(str(tmp_path), None, progress=False)
-        layout = Layout.read(source, codec_only=False)
+        _, source = resolve_source(str(tmp_path), None, progress=False)
+        layout = CheckpointLayout.read(source, codec_only=False)
         assert layout.weights == name
         assert layout.language_model.dim == 4096

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from cli_support import DELAY2, SMALL, run, spawn
-from duplex.bench import Machine, Times, this_machine
-from duplex.bench.cold_start import start_cold
+from duplex.bench import Machine, Percentiles, this_machine
+from duplex.bench.cold_start import measure_cold_start
 from duplex.errors import DuplexError
 
 QUICK = ("--frames", 3, "--model", SMALL)
@@ -20,7 +20,7 @@ def measured(*arguments):
 
 
 def test_percentiles():
-    times = Times.of([0.001 * number for number in range(1, 101)])
+    times = Percentiles.of([0.001 * number for number in range(1, 101)])
     assert (times.median, times.p95, times.p99) == pytest.approx((50.5, 95.05, 99.01))
     assert times.as_json() == {"median": times.median, "p95": times.p95, "p99": times.p99}
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_loaded_is_told_as_everywhere():
 
 def test_a_process_that_fails():
     with pytest.raises(DuplexError, match=r"starts cold failed: .*nowhere"):
-        start_cold({"name": "./nowhere", "backend": "auto", "device": "auto"})
+        measure_cold_start({"name": "./nowhere", "backend": "auto", "device": "auto"})
 
 
 def test_in_a_process_of_its_own():

@@ -6,8 +6,6 @@ import shutil
 import attrs
 import numpy as np
 import pytest
-from safetensors.numpy import save, save_file
-
 from checkpoint_support import (  # noqa: F401
     MIMI,
     MIMI_CONFIG,
@@ -20,6 +18,8 @@ from checkpoint_support import (  # noqa: F401
     weights,
     write,
 )
+from safetensors.numpy import save, save_file
+
 from duplex.checkpoints.checkpoint import describe, read_header, resolve
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.errors import CheckpointNotFoundError, ConfigError, UsageError, WeightsError

@@ -5,8 +5,6 @@ import subprocess
 import sys
 
 import pytest
-
-import duplex.checkpoints.sources
 from checkpoint_support import (  # noqa: F401
     MIMI,
     MIMI_CONFIG,
@@ -19,6 +17,8 @@ from checkpoint_support import (  # noqa: F401
     weights,
     write,
 )
+
+import duplex.checkpoints.sources
 from duplex.checkpoints.checkpoint import builtin_names, describe, resolve
 from duplex.errors import CheckpointError, CheckpointNotFoundError, UsageError
 

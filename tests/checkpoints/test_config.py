@@ -3,18 +3,18 @@
 import attrs
 import pytest
 
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig, gated_width
+from duplex.checkpoints.config import LanguageModelConfig, MimiConfig, gated_hidden_dim
 from duplex.errors import ConfigError
 
 SMALL = {"dim": 64, "num_heads": 4, "n_q": 4, "dep_q": 2, "card": 16, "text_card": 40, "delays": [0, 0, 1, 0, 1]}
 
 
 def model(**changes):
-    return LanguageModelConfig.from_mapping(SMALL | changes, where="config.json")
+    return LanguageModelConfig.from_dict(SMALL | changes, where="config.json")
 
 
 def mimi(**changes):
-    return MimiConfig.from_mapping(changes, where="mimi.json")
+    return MimiConfig.from_dict(changes, where="mimi.json")
 
 
 def test_defaults_are_moshi_7b():
@@ -28,13 +28,13 @@ def test_defaults_are_moshi_7b():
 def test_defaults_are_the_published_mimi():
     config = MimiConfig()
     assert (config.sample_rate, config.frame_size, config.positions_per_frame) == (24000, 1920, 2)
-    assert (config.quantizer.n_q, config.quantizer.bins, config.seanet.hop) == (32, 2048, 960)
+    assert (config.quantizer.n_q, config.quantizer.bins, config.seanet.hop_length) == (32, 2048, 960)
     config.check("mimi.json")
 
 
 def test_gated_width_by_the_published_rule():
-    assert gated_width(132, 32) == 88
-    assert gated_width(4 * 1024, 1024) == 2688
+    assert gated_hidden_dim(132, 32) == 88
+    assert gated_hidden_dim(4 * 1024, 1024) == 2688
 
 
 @pytest.mark.parametrize(("dep_q", "n_q", "agent", "user"), [(2, 4, 2, 2), (0, 4, 0, 4), (4, 4, 2, 2), (1, 4, 1, 3)])

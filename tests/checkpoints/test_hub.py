@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from hub_support import API, FILE, FIRST, REPOSITORY, Handler, Hub, Server, fails, go_offline, hub, use_endpoint  # noqa: F401
 from safetensors.numpy import save
 from test_checkpoint import LEGACY_TOKENIZER, MIMI, MIMI_CONFIG, TOKENIZER, checkpoint_files, weights, write
 
@@ -10,7 +11,6 @@ import duplex.checkpoints.hub_client
 from duplex.checkpoints.checkpoint import resolve
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.errors import CheckpointNotFoundError, UsageError
-from hub_support import API, FILE, FIRST, REPOSITORY, Handler, Hub, Server, fails, go_offline, hub, use_endpoint  # noqa: F401
 
 SECOND = "2" * 40
 

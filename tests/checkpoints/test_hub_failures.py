@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_support import API, FILE, FIRST, REPOSITORY, Handler, Hub, Server, fails, go_offline, hub, use_endpoint  # noqa: F401
 from huggingface_hub import constants
 from safetensors.numpy import save
 from test_checkpoint import OTHER_KEYS, checkpoint_files, weights
@@ -15,7 +16,6 @@ from test_checkpoint import OTHER_KEYS, checkpoint_files, weights
 import duplex.checkpoints.hub_client
 from duplex.checkpoints.checkpoint import describe, resolve
 from duplex.errors import CheckpointNotFoundError, ConfigError, HubError, WeightsError
-from hub_support import API, FILE, FIRST, REPOSITORY, Handler, Hub, Server, fails, go_offline, hub, use_endpoint  # noqa: F401
 
 
 def closed_port():
@@ -66,7 +66,7 @@ def test_a_hub_that_never_answers(hub):
 
 
 def test_a_hub_that_stops_answering(hub, monkeypatch):
-    monkeypatch.setattr(duplex.checkpoints.hub_client, "FLOWING", 3)
+    monkeypatch.setattr(duplex.checkpoints.hub_client, "STALL_FACTOR", 3)
     hub.silent = (f"/{REPOSITORY}/resolve/",)
     fails(HubError, "sent nothing new.*HF_HUB_DOWNLOAD_TIMEOUT")
     hub.silent = ()  # for the call that was given up, which tries again
@@ -132,7 +132,7 @@ def test_a_download_that_breaks_off_is_resumed(hub, monkeypatch):
 
 
 def test_a_download_that_breaks_off_for_good(hub, monkeypatch):
-    monkeypatch.setattr(duplex.checkpoints.hub_client, "FLOWING", 5)
+    monkeypatch.setattr(duplex.checkpoints.hub_client, "STALL_FACTOR", 5)
     hub.cut, hub.ranges = 90_000, False
     message = fails(HubError, "sent nothing new|broke off")
     assert "try again later" in message or "OFFLINE" in message
@@ -190,8 +190,8 @@ def test_the_environment_is_honoured(hub, tmp_path):
 
 
 def test_interrupted_calls_leave_no_bars_running(hub):
-    watch = duplex.checkpoints.hub_client.Watch()
-    bar = watch.bar_class(visible=False)(total=3)
+    watch = duplex.checkpoints.hub_client.Watchdog()
+    bar = watch.progress_bar_class(visible=False)(total=3)
     with contextlib.closing(bar):
         bar.update(1)
         assert watch.run(lambda: 7) == 7

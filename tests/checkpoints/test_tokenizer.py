@@ -6,7 +6,7 @@ import itertools
 import pytest
 import sentencepiece
 
-from duplex.checkpoints.tokenizer import PieceDecoder, PieceKind, Tokenizer
+from duplex.checkpoints.tokenizer import PieceKind, StreamingDetokenizer, Tokenizer
 from duplex.errors import CheckpointError
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over"]
@@ -42,13 +42,13 @@ def tokenizer(path):
 
 @pytest.fixture
 def decoder(tokenizer):
-    return PieceDecoder(tokenizer, PADDING, END)
+    return StreamingDetokenizer(tokenizer, PADDING, END)
 
 
 def byte(tokenizer, value):
     """The token of a byte-fallback piece."""
     spelling = f"<0x{value:02X}>"
-    return next(token for token in range(tokenizer.vocabulary) if tokenizer.piece(token) == spelling)
+    return next(token for token in range(tokenizer.vocab_size) if tokenizer.piece(token) == spelling)
 
 
 def feed(decoder, tokens):
@@ -59,7 +59,7 @@ def test_kinds(tokenizer):
     assert [tokenizer.kind(token) for token in range(4)] == [PieceKind.UNKNOWN] + [PieceKind.CONTROL] * 3
     assert tokenizer.kind(byte(tokenizer, 0xE2)) is PieceKind.BYTE
     assert tokenizer.kind(tokenizer.encode("quick")[0]) is PieceKind.TEXT
-    for outside in (-2, -1, tokenizer.vocabulary, 10**9):
+    for outside in (-2, -1, tokenizer.vocab_size, 10**9):
         assert tokenizer.kind(outside) is PieceKind.UNUSED
         assert tokenizer.piece(outside) == ""
 
@@ -70,7 +70,7 @@ def test_text_comes_back_with_its_spaces(tokenizer, decoder):
 
 
 def test_nothing_to_say(tokenizer, decoder):
-    assert feed(decoder, [PADDING, END, 1, 2, -1, -2, tokenizer.vocabulary, 10**9]) == [""] * 8
+    assert feed(decoder, [PADDING, END, 1, 2, -1, -2, tokenizer.vocab_size, 10**9]) == [""] * 8
 
 
 def test_a_character_comes_when_it_is_whole(tokenizer, decoder):
@@ -106,7 +106,7 @@ def test_what_is_left_at_the_end(tokenizer, decoder):
 def test_state_goes_on_elsewhere(tokenizer, decoder):
     tokens = [byte(tokenizer, value) for value in "😀".encode()]
     for cut in range(4):
-        first, second = PieceDecoder(tokenizer, PADDING, END), PieceDecoder(tokenizer, PADDING, END)
+        first, second = StreamingDetokenizer(tokenizer, PADDING, END), StreamingDetokenizer(tokenizer, PADDING, END)
         feed(first, tokens[:cut])
         state = first.state()
         assert state == "😀".encode()[:cut]
@@ -118,9 +118,9 @@ def test_state_goes_on_elsewhere(tokenizer, decoder):
 
 
 def test_vocabulary_must_cover_the_model(tokenizer):
-    tokenizer.check_vocabulary(tokenizer.vocabulary)
+    tokenizer.check_vocab_size(tokenizer.vocab_size)
     with pytest.raises(CheckpointError, match=r"'text_card' is 32000.*'tokenizer_name'"):
-        tokenizer.check_vocabulary(32000)
+        tokenizer.check_vocab_size(32000)
 
 
 def test_missing(tmp_path):

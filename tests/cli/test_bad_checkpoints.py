@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_input_support import process
 from safetensors.numpy import load_file, save_file
 
-from bad_input_support import process
 from cli_support import (
     SMALL,
     files_below,

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from bad_input_support import process
 from safetensors.numpy import save_file
 
-from bad_input_support import process
 from cli_support import (
     COMMAND,
     SMALL,

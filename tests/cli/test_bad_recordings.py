@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-
 from bad_input_support import folder, process
+
 from cli_support import (
     SMALL,
     files_below,

@@ -6,7 +6,7 @@ import pytest
 
 from duplex import events
 from duplex.audio.pcm import SILENCE_DBFS, level_dbfs
-from duplex.checkpoints.tokenizer import PieceDecoder
+from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.conversation.session import EventQueue, Session
 from duplex.errors import ConsumerTooSlow, StateError
 from duplex.frame_model import Frame
@@ -18,7 +18,7 @@ PADDING, WORD, ENDING = 3, 8, 9
 
 def session(**options):
     spec = FakeFrameModel(**options).spec
-    decoder = PieceDecoder(FakeTokenizer(32), spec.text_padding, spec.text_end_of_padding)
+    decoder = StreamingDetokenizer(FakeTokenizer(32), spec.text_padding, spec.text_end_of_padding)
     return Session(spec, decoder, LevelVoiceActivity(spec.sample_rate))
 
 

@@ -46,7 +46,7 @@ def test_together_is_as_alone():
             together[ahead].hear(each)
             alone[ahead].hear(each)
     for index in range(5, 12):
-        found = SileroVoiceActivity.hear_together([(together[n], talks[n][index]) for n in range(5)])
+        found = SileroVoiceActivity.hear_batch([(together[n], talks[n][index]) for n in range(5)])
         for n in range(5):
             np.testing.assert_allclose(found[n], alone[n].hear(talks[n][index]), atol=1e-6)
     assert len({len(each) for each in found}) == 2

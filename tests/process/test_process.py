@@ -5,13 +5,13 @@ from pathlib import PurePath
 
 import numpy as np
 import pytest
+from process_support import anyio_backend, model, touch  # noqa: F401
 
 import duplex
 from cli_support import FRAME, RATE, SMALL, files_below, noise, read_wav, tokens_of, write_wav
 from duplex.errors import UsageError
 from duplex.process import find_recordings, process
 from duplex.results.files import RESULT_FILES
-from process_support import anyio_backend, model, touch  # noqa: F401
 
 pytestmark = pytest.mark.anyio
 

@@ -8,6 +8,7 @@ import anyio
 import attrs
 import numpy as np
 import pytest
+from process_support import anyio_backend, model, touch  # noqa: F401
 
 import duplex
 from cli_support import FRAME, RATE, SMALL, files_below, noise, read_wav, tokens_of, write_float_wav, write_wav
@@ -18,7 +19,6 @@ from duplex.errors import AudioFileError, OutputError
 from duplex.frame_model import ZERO, Frame, ModelSpec, StepResult
 from duplex.process import Plan, Recipe, find_recordings, process
 from duplex.results.files import RESULT_FILES, ResultWriter
-from process_support import anyio_backend, model, touch  # noqa: F401
 
 pytestmark = pytest.mark.anyio
 

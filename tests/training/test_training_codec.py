@@ -18,12 +18,12 @@ from duplex.backends.torch.quantizer import ResidualQuantizer
 from duplex.backends.torch.state import Call
 from duplex.checkpoints.config import MimiConfig, QuantizerConfig
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
-from duplex.training import TINY, CodecSettings
-from duplex.training.codec.initial import initialize, plain_weights
-from duplex.training.codec.losses import WINDOWS, MelLoss, mel_filters
-from duplex.training.codec.quantizing import plain, quantized, seed_codebooks
-from duplex.training.codec.release import release
-from duplex.training.codec.trained_mimi import TrainedMimi
+from duplex.training import TINY_CODEC, CodecSettings
+from duplex.training.codec.export import export_codec
+from duplex.training.codec.initialization import initialize, plain_weights
+from duplex.training.codec.losses import WINDOWS, MultiScaleMelLoss, mel_filters
+from duplex.training.codec.training_module import MimiTrainingModule
+from duplex.training.codec.vector_quantization import bypass, initialize_codebooks, quantize
 from training_support import FRAME, QUICK, SHAPE, WIDTH, harmonics
 
 
@@ -41,9 +41,9 @@ def rms(x):
 # Weights to start from
 
 
-@pytest.mark.parametrize(("shape", "seed"), [(TINY, 0), (TINY, 1), (SHAPE, 0), (SHAPE, 1), (SHAPE, 2)])
+@pytest.mark.parametrize(("shape", "seed"), [(TINY_CODEC, 0), (TINY_CODEC, 1), (SHAPE, 0), (SHAPE, 1), (SHAPE, 2)])
 def test_a_signal_keeps_its_size_through_all_layers(shape, seed):
-    mimi = Mimi(MimiConfig.from_mapping(shape, where="here"), 2)
+    mimi = Mimi(MimiConfig.from_dict(shape, where="here"), 2)
     initialize(mimi, seed)
     sizes = {}
     for name, module in mimi.named_modules():
@@ -52,7 +52,7 @@ def test_a_signal_keeps_its_size_through_all_layers(shape, seed):
     pcm = speech()
     with torch.no_grad():
         latent = mimi.encode_latents(pcm, Call())
-        mimi.decode_latents(sum(plain(half, latent) for half in mimi.quantizer.children()), Call())
+        mimi.decode_latents(sum(bypass(half, latent) for half in mimi.quantizer.children()), Call())
     last = list(sizes)[-1]
     assert last.startswith("decoder.model.")
     assert 1 / 4 < sizes.pop(last) / rms(pcm) < 4
@@ -61,7 +61,7 @@ def test_a_signal_keeps_its_size_through_all_layers(shape, seed):
 
 
 def test_first_weights_depend_on_the_seed_alone():
-    first, again, other = (TrainedMimi(MimiConfig.from_mapping(SHAPE, where="here"), s, WIDTH) for s in SEEDS)
+    first, again, other = (MimiTrainingModule(MimiConfig.from_dict(SHAPE, where="here"), s, WIDTH) for s in SEEDS)
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert not torch.equal(
@@ -76,7 +76,7 @@ SEEDS = [CodecSettings(seed=0), CodecSettings(seed=0), CodecSettings(seed=1)]
 
 @pytest.fixture(scope="module")
 def mel():
-    return MelLoss(RATE)
+    return MultiScaleMelLoss(RATE)
 
 
 def test_the_loss_grows_with_the_distortion(mel):
@@ -152,12 +152,12 @@ def latents(batch=2, frames=50, seed=1):
 
 def error_of(made, latent):
     with torch.no_grad():
-        return float((made.decode(made.encode(latent)) - plain(made, latent)).square().mean())
+        return float((made.decode(made.encode(latent)) - bypass(made, latent)).square().mean())
 
 
 def test_what_is_quantized_is_what_the_codec_would_decode():
     made, latent = quantizer(), latents()
-    sound, commitment = quantized(made, latent, learn=None)
+    sound, commitment = quantize(made, latent, learn=None)
     torch.testing.assert_close(sound, made.decode(made.encode(latent)))
     assert commitment > 0
 
@@ -166,17 +166,17 @@ def test_gradients_pass_as_if_nothing_were_quantized():
     made, latent = quantizer(), latents().requires_grad_()
     weights = torch.randn(2, 50, 6, generator=torch.Generator().manual_seed(2))
     wanted = [latent, made.input_proj.weight]
-    through = torch.autograd.grad((quantized(made, latent, learn=None)[0] * weights).sum(), wanted)
-    past = torch.autograd.grad((plain(made, latent) * weights).sum(), wanted)
+    through = torch.autograd.grad((quantize(made, latent, learn=None)[0] * weights).sum(), wanted)
+    past = torch.autograd.grad((bypass(made, latent) * weights).sum(), wanted)
     torch.testing.assert_close(through, past)
 
 
 def test_the_commitment_draws_latents_to_their_entries():
     made, latent = quantizer(), latents().requires_grad_()
-    before = quantized(made, latent, learn=None)[1]
+    before = quantize(made, latent, learn=None)[1]
     (gradient,) = torch.autograd.grad(before, latent)
     assert gradient.abs().max() > 0
-    assert quantized(made, latent - 10 * gradient, learn=None)[1] < before
+    assert quantize(made, latent - 10 * gradient, learn=None)[1] < before
     assert not any(parameter.requires_grad for codebook in made.codebooks for parameter in codebook.buffers())
 
 
@@ -188,10 +188,10 @@ def test_entries_move_to_what_chooses_them_and_only_when_they_learn():
     codebook.embedding_sum.copy_(torch.tensor([[0.2], [-0.3]]).expand(2, 6))
     codebook.prepare()
     entries = codebook.entries.clone()
-    quantized(made, latent, learn=None)
+    quantize(made, latent, learn=None)
     assert torch.equal(codebook.entries, entries)
     for _ in range(100):
-        quantized(made, latent, learn=CHANCE)
+        quantize(made, latent, learn=CHANCE)
     torch.testing.assert_close(codebook.entries, torch.tensor([[1.0], [-1.0]]).expand(2, 6), atol=0.05, rtol=0)
 
 
@@ -202,7 +202,7 @@ def test_entries_that_nobody_chooses_start_again():
         codebook.prepare()
     before = error_of(made, latent)
     for _ in range(150):
-        quantized(made, latent, learn=CHANCE)
+        quantize(made, latent, learn=CHANCE)
     assert all(codebook.entries.abs().max() < 20 for codebook in made.codebooks)
     assert error_of(made, latent) < 0.2 * before
     chosen = {int(code) for code in made.encode(latent)[:, 0].flatten()}
@@ -214,13 +214,13 @@ def test_seeded_codebooks_fit_better_than_chance(count):
     made, latent = quantizer(), latents(batch=8)
     before = error_of(made, latent)
     vectors = latent.flatten(0, 1)[:count]
-    seed_codebooks(made, vectors, torch.Generator().manual_seed(0))
+    initialize_codebooks(made, vectors, torch.Generator().manual_seed(0))
     first = [codebook.entries.clone() for codebook in made.codebooks]
     assert error_of(made, latent[:1] if count == 400 else vectors[None]) < 0.1 * before
-    seed_codebooks(made, vectors, torch.Generator().manual_seed(0))
+    initialize_codebooks(made, vectors, torch.Generator().manual_seed(0))
     assert all(torch.equal(codebook.entries, was) for codebook, was in zip(made.codebooks, first, strict=True))
     with torch.no_grad():  # each codebook says more
-        codes, wanted = made.encode(vectors[None]), plain(made, vectors[None])
+        codes, wanted = made.encode(vectors[None]), bypass(made, vectors[None])
         errors = [float((made.decode(codes[:, :n]) - wanted).square().mean()) for n in (1, 2, 3)]
     assert errors == sorted(errors, reverse=True)
 
@@ -231,15 +231,15 @@ def test_seeded_codebooks_fit_better_than_chance(count):
 @pytest.fixture(scope="module")
 def trained():
     """A codec whose codebooks have moved."""
-    model = TrainedMimi(MimiConfig.from_mapping(SHAPE, where="here"), QUICK, WIDTH)
-    model.seed_codebooks(model.latents(speech(8, 40)), seed=0)
+    model = MimiTrainingModule(MimiConfig.from_dict(SHAPE, where="here"), QUICK, WIDTH)
+    model.initialize_codebooks(model.latents(speech(8, 40)), seed=0)
     for _ in range(3):
-        model(speech(), None, torch.zeros(2, dtype=torch.bool), sounding=True)
+        model(speech(), None, torch.zeros(2, dtype=torch.bool), with_audio=True)
     return model.eval()
 
 
 def test_a_release_computes_what_was_trained(trained, tmp_path):
-    release(trained.mimi, SHAPE, tmp_path, torch.float32)
+    export_codec(trained.mimi, SHAPE, tmp_path, torch.float32)
     codec, pcm = duplex.load_codec(str(tmp_path), device="cpu"), speech(1, 20)
     with torch.no_grad():
         codes = trained.mimi.encode(pcm, Call())
@@ -250,7 +250,7 @@ def test_a_release_computes_what_was_trained(trained, tmp_path):
 
 
 def test_a_release_is_rounded_once(trained, tmp_path):
-    release(trained.mimi, SHAPE, tmp_path)
+    export_codec(trained.mimi, SHAPE, tmp_path)
     assert json.loads((tmp_path / MIMI_CONFIG).read_text()) == SHAPE
     assert files_below(tmp_path) == sorted([MIMI_CONFIG, MIMI_WEIGHTS])
     first, again = (duplex.load_codec(str(tmp_path), device="cpu") for _ in range(2))
@@ -268,7 +268,7 @@ def test_a_release_is_rounded_once(trained, tmp_path):
 
 def test_a_release_has_the_published_names(trained, tmp_path):
     """All of them: the original's loader insists."""
-    release(trained.mimi, SHAPE, tmp_path)
+    export_codec(trained.mimi, SHAPE, tmp_path)
     made, published = load_file(tmp_path / MIMI_WEIGHTS), load_file(REFERENCE / "small" / MIMI_WEIGHTS)
     names = [{re.sub(r"layers\.\d+", "layers.N", name) for name in tensors} for tensors in (made, published)]
     assert names[0] == names[1]

@@ -14,9 +14,9 @@ from cli_support import RATE, files_below
 from duplex.errors import CorpusError, MissingDependencyError, OutputError, UsageError
 from duplex.training.data.build import build
 from duplex.training.data.corpus import Corpus, read_shard, write_shard
-from duplex.training.data.plan import SpeechOrder, plan
-from duplex.training.data.sound import Noise, Spoken
-from duplex.training.data.voices import CAST, Voice
+from duplex.training.data.plan import SpeechJob, plan
+from duplex.training.data.sources import NoiseSource, SpokenSource
+from duplex.training.data.voices import TRAINING_VOICES, Voice
 from training_support import WIDTH, harmonics, some_corpus, some_shard
 
 SPEAKER = Voice(name="m3", engine="espeak", variants=("en-us+m3",))
@@ -139,28 +139,28 @@ def test_no_corpus(tmp_path):
 
 
 def test_the_plan_has_the_minutes_of_every_voice(tmp_path):
-    orders = plan(tmp_path)
-    assert len({order.path for order in orders}) == len({order.seed for order in orders}) == len(orders)
-    assert all(order.path.parent == tmp_path and 0 < order.seconds <= 300 for order in orders)
+    jobs = plan(tmp_path)
+    assert len({job.path for job in jobs}) == len({job.seed for job in jobs}) == len(jobs)
+    assert all(job.path.parent == tmp_path and 0 < job.seconds <= 300 for job in jobs)
     minutes = collections.Counter()
-    for order in orders:
-        minutes[order.source.voice] += order.seconds / 60
-    for voice in CAST:
+    for job in jobs:
+        minutes[job.source.voice] += job.seconds / 60
+    for voice in TRAINING_VOICES:
         assert minutes[voice.name] == voice.minutes
-    assert minutes["noise"] == pytest.approx(0.03 * sum(voice.minutes for voice in CAST), abs=2.5)
-    assert orders[0].path.name == "heart-0000.safetensors"
+    assert minutes["noise"] == pytest.approx(0.03 * sum(voice.minutes for voice in TRAINING_VOICES), abs=2.5)
+    assert jobs[0].path.name == "heart-0000.safetensors"
     assert not any(tmp_path.iterdir())
 
 
 def test_scale_and_seed(tmp_path):
     small, whole = plan(tmp_path, scale=0.01), plan(tmp_path)
-    assert [order.source.voice for order in small] == [*(voice.name for voice in CAST), "noise"]
-    assert small[0].seconds == pytest.approx(CAST[0].minutes * 0.6)
-    assert {order.path for order in small} <= {order.path for order in whole}
+    assert [job.source.voice for job in small] == [*(voice.name for voice in TRAINING_VOICES), "noise"]
+    assert small[0].seconds == pytest.approx(TRAINING_VOICES[0].minutes * 0.6)
+    assert {job.path for job in small} <= {job.path for job in whole}
     assert len(plan(tmp_path, scale=2)) == pytest.approx(2 * len(whole), abs=2)
     other = plan(tmp_path, seed=1)
-    assert [order.path for order in other] == [order.path for order in whole]
-    assert not {order.seed for order in other} & {order.seed for order in whole}
+    assert [job.path for job in other] == [job.path for job in whole]
+    assert not {job.seed for job in other} & {job.seed for job in whole}
     assert plan(tmp_path) == whole
 
 
@@ -174,13 +174,13 @@ def test_a_scale_that_cannot_be(tmp_path, scale):
 
 
 def noise_order(folder, index=0, seed=7, seconds=10.0):
-    return SpeechOrder(path=folder / f"noise-{index:04}.safetensors", source=Noise(), seconds=seconds, seed=seed)
+    return SpeechJob(path=folder / f"noise-{index:04}.safetensors", source=NoiseSource(), seconds=seconds, seed=seed)
 
 
-@pytest.mark.parametrize("source", [Noise(), Spoken(SPEAKER)], ids=["noise", "espeak"])
+@pytest.mark.parametrize("source", [NoiseSource(), SpokenSource(SPEAKER)], ids=["noise", "espeak"])
 def test_a_shard_depends_on_its_order_alone(tmp_path, source):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        SpeechOrder(path=tmp_path / f"{name}.safetensors", source=source, seconds=3.0, seed=seed).make()
+        SpeechJob(path=tmp_path / f"{name}.safetensors", source=source, seconds=3.0, seed=seed).make()
     first, again, other = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
     assert first == again
     assert first != other
@@ -190,27 +190,27 @@ def test_a_shard_depends_on_its_order_alone(tmp_path, source):
 
 
 def test_a_build_makes_what_is_missing_and_nothing_else(tmp_path):
-    orders, told = [noise_order(tmp_path / "data", index) for index in range(3)], []
+    jobs, told = [noise_order(tmp_path / "data", index) for index in range(3)], []
     (tmp_path / "data").mkdir()
-    write_shard(orders[0].path, some_shard())
-    before = orders[0].path.read_bytes()
-    assert build(orders, workers=1, progress=lambda *counts: told.append(counts)) == 2
+    write_shard(jobs[0].path, some_shard())
+    before = jobs[0].path.read_bytes()
+    assert build(jobs, workers=1, progress=lambda *counts: told.append(counts)) == 2
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert orders[0].path.read_bytes() == before
-    assert orders[1].path.read_bytes() == orders[2].path.read_bytes()  # as they were ordered alike
+    assert jobs[0].path.read_bytes() == before
+    assert jobs[1].path.read_bytes() == jobs[2].path.read_bytes()  # as they were ordered alike
     assert files_below(tmp_path) == [f"data/noise-000{index}.safetensors" for index in range(3)]
 
-    times = [order.path.stat().st_mtime_ns for order in orders]
-    assert build(orders, progress=lambda *counts: told.append(counts)) == 0
+    times = [job.path.stat().st_mtime_ns for job in jobs]
+    assert build(jobs, progress=lambda *counts: told.append(counts)) == 0
     assert told[3:] == [(3, 3)]
-    assert [order.path.stat().st_mtime_ns for order in orders] == times
+    assert [job.path.stat().st_mtime_ns for job in jobs] == times
 
 
 def test_a_build_says_what_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    order = SpeechOrder(path=tmp_path / "data" / "a.safetensors", source=Spoken(SPEAKER), seconds=3.0, seed=0)
+    job = SpeechJob(path=tmp_path / "data" / "a.safetensors", source=SpokenSource(SPEAKER), seconds=3.0, seed=0)
     with pytest.raises(MissingDependencyError, match=r"apt-get install espeak-ng$"):
-        build([order])
+        build([job])
     assert not files_below(tmp_path)
 
 
@@ -221,9 +221,9 @@ def test_a_disk_without_room(tmp_path, monkeypatch):
         build(plan(tmp_path / "data"))
     assert not files_below(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 0))
-    order = noise_order(tmp_path)
-    write_shard(order.path, some_shard())
-    assert build([order]) == 0  # what is there needs no room
+    job = noise_order(tmp_path)
+    write_shard(job.path, some_shard())
+    assert build([job]) == 0  # what is there needs no room
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

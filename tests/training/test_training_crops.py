@@ -7,7 +7,7 @@ import pytest
 from cli_support import RATE
 from duplex.errors import CorpusError, UsageError
 from duplex.training import CodecSettings
-from duplex.training.codec.crops import Crops
+from duplex.training.codec.crops import CropSampler
 from duplex.training.data.corpus import Corpus, write_shard
 from training_support import FRAME, QUICK, some_corpus, some_shard
 
@@ -36,16 +36,16 @@ def settings(**changes):
 
 def test_crops_depend_on_the_seed_the_step_and_the_process(tmp_path):
     corpus = Corpus.open(some_corpus(tmp_path / "data"), RATE)
-    crops, again = (Crops(corpus, settings(), FRAME) for _ in range(2))
+    crops, again = (CropSampler(corpus, settings(), FRAME) for _ in range(2))
     pcm, teacher = crops.batch(3)
     assert pcm.shape == (50, 2 * FRAME)
     assert teacher.shape == (50, 2, 8)
     assert pcm.dtype == teacher.dtype == np.float32
     again.batch(2)  # what was drawn before does not matter
     assert all(np.array_equal(*pair) for pair in zip((pcm, teacher), again.batch(3), strict=True))
-    others = [crops.batch(4), crops.batch(3, rank=1), Crops(corpus, settings(seed=1), FRAME).batch(3)]
+    others = [crops.batch(4), crops.batch(3, rank=1), CropSampler(corpus, settings(seed=1), FRAME).batch(3)]
     assert not any(np.array_equal(pcm, other) for other, _ in others)
-    assert np.array_equal(crops.validation(0)[0], Crops(corpus, settings(seed=1), FRAME).validation(0)[0])
+    assert np.array_equal(crops.validation(0)[0], CropSampler(corpus, settings(seed=1), FRAME).validation(0)[0])
     assert not np.array_equal(crops.validation(0)[0], crops.validation(1)[0])
 
 
@@ -54,31 +54,31 @@ def test_what_is_for_validation_is_never_trained_on(tmp_path):
     names = ["heart-0", "heart-1", "slt-0", "slt-1", "slt-2", "awb-0"]
     kept = {"heart-1", "slt-2"}
     corpus = corpus_of(tmp_path / "data", {name: constant(-3000 if name in kept else 3000) for name in names})
-    crops = Crops(corpus, settings(), FRAME)
+    crops = CropSampler(corpus, settings(), FRAME)
     assert all((crops.batch(step)[0] > 0).all() for step in range(20))
     assert all((crops.validation(index)[0] < 0).all() for index in range(20))
 
 
 def test_a_shard_that_is_too_short_is_not_drawn_from(tmp_path):
     sounds = {"heart-0": constant(3000), "slt-0": constant(3000), "slt-1": constant(-3000, frames=5)}
-    crops = Crops(corpus_of(tmp_path / "data", sounds), settings(crop_frames=6), FRAME)
+    crops = CropSampler(corpus_of(tmp_path / "data", sounds), settings(crop_frames=6), FRAME)
     assert (crops.batch(0)[0] > 0).all()
     with pytest.raises(CorpusError, match="has no shard of 61 frames"):
-        Crops(corpus_of(tmp_path / "data", {}), settings(crop_frames=61), FRAME)
+        CropSampler(corpus_of(tmp_path / "data", {}), settings(crop_frames=61), FRAME)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_agent_has_its_share(tmp_path, share):
     """However long the shards are: the agent's have another sign."""
     sounds = {"heart-0": constant(3000, 500), "slt-0": constant(-3000, 20), "awb-0": constant(-3000)}
-    crops = Crops(corpus_of(tmp_path / "data", sounds), settings(agent_share=share), FRAME)
+    crops = CropSampler(corpus_of(tmp_path / "data", sounds), settings(agent_share=share), FRAME)
     drawn = np.concatenate([crops.batch(step)[0][:, 0] > 0 for step in range(20)])
     assert drawn.mean() == pytest.approx(share, abs=0.05)
 
 
 def test_shards_are_drawn_from_by_their_length(tmp_path):
     sounds = {"slt-0": constant(3000, 90), "awb-0": constant(-3000, 30)}
-    crops = Crops(corpus_of(tmp_path / "data", sounds), settings(), FRAME)  # no agent: users stand in
+    crops = CropSampler(corpus_of(tmp_path / "data", sounds), settings(), FRAME)  # no agent: users stand in
     drawn = np.concatenate([crops.batch(step)[0][:, 0] > 0 for step in range(20)])
     assert drawn.mean() == pytest.approx(0.75, abs=0.05)
 
@@ -87,13 +87,13 @@ def test_levels_differ_within_full_scale(tmp_path):
     loud = constant(20000)
     loud[::2] = -32768
     sounds = {"heart-0": constant(3000), "slt-0": constant(-3000)}
-    quiet = Crops(corpus_of(tmp_path / "quiet", sounds), settings(), FRAME)
+    quiet = CropSampler(corpus_of(tmp_path / "quiet", sounds), settings(), FRAME)
     first = np.concatenate([quiet.batch(step)[0][:, 0] for step in range(20)]) / (3000 / 2**15)
     decibels = {"agent": 20 * np.log10(first[first > 0]), "user": 20 * np.log10(-first[first < 0])}
     for role, lowest, highest in (("agent", -3, 3), ("user", -15, 9)):
         assert lowest - 0.01 < decibels[role].min() < lowest + 1
         assert highest - 1 < decibels[role].max() < highest + 0.01
-    drawn = Crops(corpus_of(tmp_path / "loud", {"slt-0": loud}), settings(), FRAME).batch(0)[0]
+    drawn = CropSampler(corpus_of(tmp_path / "loud", {"slt-0": loud}), settings(), FRAME).batch(0)[0]
     assert np.abs(drawn).max(axis=1).max() == pytest.approx(0.98, abs=1e-5)
     assert (np.ptp(drawn.reshape(50, -1, 2), axis=1) == 0).all()  # made softer, not clipped
 
@@ -102,7 +102,7 @@ def test_what_the_teacher_says_is_of_the_same_place(tmp_path):
     """Every frame is as loud as its number, so that a crop tells where it is from, at whatever level."""
     pcm = np.repeat(np.arange(1, 801), FRAME).astype(np.int16) * 30
     corpus = corpus_of(tmp_path / "data", {"slt-0": pcm}, taught=True)
-    crops = Crops(corpus, settings(), FRAME)
+    crops = CropSampler(corpus, settings(), FRAME)
     sound, told = crops.batch(0)
     levels = sound[:, ::FRAME].astype(np.float64)
     places = np.rint(1 / (levels[:, 1] / levels[:, 0] - 1)).astype(int) - 1
@@ -116,7 +116,7 @@ def test_what_the_teacher_says_is_of_the_same_place(tmp_path):
 
 def test_features_are_centred_and_scaled(tmp_path):
     corpus = Corpus.open(some_corpus(tmp_path / "data", seconds=8.0), RATE)
-    told = np.concatenate([Crops(corpus, settings(), FRAME).batch(step)[1].reshape(-1, 8) for step in range(20)])
+    told = np.concatenate([CropSampler(corpus, settings(), FRAME).batch(step)[1].reshape(-1, 8) for step in range(20)])
     assert np.abs(told.mean(axis=0)).max() < 0.3
     assert 0.5 < told.std(axis=0).min() <= told.std(axis=0).max() < 2
 

@@ -8,12 +8,12 @@ import pytest
 
 from duplex.audio.pcm import Resampler, level_dbfs
 from duplex.errors import MissingDependencyError
+from duplex.training.data.augmentation import augment, noise
 from duplex.training.data.sentences import BARE, PARTS, TEMPLATES, sentence
-from duplex.training.data.sound import Noise, Spoken
-from duplex.training.data.surroundings import noise, placed
+from duplex.training.data.sources import NoiseSource, SpokenSource
 from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS, Espeak, Flite, Hibari, Kokoro, Piper
 from duplex.training.data.teacher import Teacher
-from duplex.training.data.voices import AGENT, CAST, UNSEEN, Voice, levelled
+from duplex.training.data.voices import AGENT_VOICE, HELD_OUT_VOICES, TRAINING_VOICES, Voice, normalize_level
 from duplex.training.data.words import WORDS
 from training_support import harmonics
 
@@ -84,21 +84,23 @@ def parts_of(voice):
 
 
 def test_unseen_voices_are_in_no_training_data():
-    seen, unseen = ({part for voice in voices for part in parts_of(voice)} for voices in (CAST, UNSEEN))
-    assert len(unseen) == len(UNSEEN)
+    seen, unseen = (
+        {part for voice in voices for part in parts_of(voice)} for voices in (TRAINING_VOICES, HELD_OUT_VOICES)
+    )
+    assert len(unseen) == len(HELD_OUT_VOICES)
     assert ("kokoro", "jf_gongitsune") in unseen
     assert ("kokoro", "jm_kumo") in seen
     assert not seen & unseen
-    assert not {voice.name for voice in CAST} & {voice.name for voice in UNSEEN}
+    assert not {voice.name for voice in TRAINING_VOICES} & {voice.name for voice in HELD_OUT_VOICES}
 
 
 def test_the_cast():
-    assert [voice for voice in CAST if voice.role == "agent"] == [AGENT]
-    assert len({voice.name for voice in CAST}) == len(CAST)
-    assert all(voice.engine in SYNTHESIZERS for voice in (*CAST, *UNSEEN))
-    assert all(voice.minutes > 0 for voice in CAST)
-    assert 0.3 < AGENT.minutes / sum(voice.minutes for voice in CAST) < 0.6
-    mixtures = [variant for variant in CAST[1].variants if ":" in variant]
+    assert [voice for voice in TRAINING_VOICES if voice.role == "agent"] == [AGENT_VOICE]
+    assert len({voice.name for voice in TRAINING_VOICES}) == len(TRAINING_VOICES)
+    assert all(voice.engine in SYNTHESIZERS for voice in (*TRAINING_VOICES, *HELD_OUT_VOICES))
+    assert all(voice.minutes > 0 for voice in TRAINING_VOICES)
+    assert 0.3 < AGENT_VOICE.minutes / sum(voice.minutes for voice in TRAINING_VOICES) < 0.6
+    mixtures = [variant for variant in TRAINING_VOICES[1].variants if ":" in variant]
     assert len(mixtures) == len(set(mixtures)) == 12  # six pairs in two shares each
 
 
@@ -108,7 +110,7 @@ def test_the_cast():
 @pytest.mark.parametrize(
     "voice",
     [
-        AGENT,
+        AGENT_VOICE,
         voice_of("kokoro", "jf_alpha+jm_kumo:0.35"),
         voice_of("piper", "joe"),
         voice_of("flite", "slt"),
@@ -208,9 +210,9 @@ def test_a_teacher_that_is_missing(module, monkeypatch):
 
 def test_levels():
     quiet = harmonics(0.5) / 50
-    assert level_dbfs(levelled(quiet)) == pytest.approx(-24, abs=0.01)
+    assert level_dbfs(normalize_level(quiet)) == pytest.approx(-24, abs=0.01)
     for silence in (np.zeros(0, np.float32), np.zeros(100, np.float32)):
-        assert np.array_equal(levelled(silence), silence)
+        assert np.array_equal(normalize_level(silence), silence)
 
 
 # Rooms and noise
@@ -226,7 +228,7 @@ def test_noise_has_its_level_and_depends_on_the_seed_alone(seed):
 
 def test_some_speech_is_heard_with_rooms_and_noise():
     speech, rng = harmonics(1.0), np.random.default_rng(0)
-    heard = [placed(speech, SAMPLE_RATE, rng) for _ in range(300)]
+    heard = [augment(speech, SAMPLE_RATE, rng) for _ in range(300)]
     assert all(pcm.shape == speech.shape and pcm.dtype == np.float32 and np.isfinite(pcm).all() for pcm in heard)
     untouched = np.mean([np.array_equal(pcm, speech) for pcm in heard])
     assert 0.5 < untouched < 0.7
@@ -236,23 +238,23 @@ def test_some_speech_is_heard_with_rooms_and_noise():
 
 def test_a_user_is_heard_in_surroundings_and_the_agent_is_not():
     for role, same in (("agent", True), ("user", False)):
-        sound = Spoken(voice_of("espeak", "en-us+m3", role=role)).make(40.0, np.random.default_rng(0))
-        assert np.array_equal(sound.heard, sound.meant) == same
-        assert sound.heard.shape == sound.meant.shape
-        assert 40 <= len(sound.heard) / SAMPLE_RATE < 50
+        sound = SpokenSource(voice_of("espeak", "en-us+m3", role=role)).make(40.0, np.random.default_rng(0))
+        assert np.array_equal(sound.noisy, sound.clean) == same
+        assert sound.noisy.shape == sound.clean.shape
+        assert 40 <= len(sound.noisy) / SAMPLE_RATE < 50
         end = 0
         for utterance in sound.utterances:
-            assert end <= utterance.start < utterance.end <= len(sound.heard)
-            assert level_dbfs(sound.meant[utterance.start : utterance.end]) == pytest.approx(-24, abs=0.01)
-            assert not sound.meant[end : utterance.start].any()
+            assert end <= utterance.start < utterance.end <= len(sound.noisy)
+            assert level_dbfs(sound.clean[utterance.start : utterance.end]) == pytest.approx(-24, abs=0.01)
+            assert not sound.clean[end : utterance.start].any()
             end = utterance.end
 
 
 def test_nothing_is_meant_by_noise():
-    sound = Noise().make(25.0, np.random.default_rng(0))
-    assert not sound.meant.any()
-    assert len(sound.heard) == len(sound.meant) == 20 * SAMPLE_RATE
-    assert -56 < level_dbfs(sound.heard) < -19
+    sound = NoiseSource().make(25.0, np.random.default_rng(0))
+    assert not sound.clean.any()
+    assert len(sound.noisy) == len(sound.clean) == 20 * SAMPLE_RATE
+    assert -56 < level_dbfs(sound.noisy) < -19
 
 
 # The teacher

@@ -5,16 +5,15 @@ import re
 
 import numpy as np
 import pytest
+from dialogues_support import FRAME, SPEAKER, rng_of
 
 from cli_support import RATE
-from dialogues_support import FRAME, SPEAKER, rng_of
 from duplex.audio.pcm import level_dbfs
 from duplex.errors import CorpusError
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.dialogues.dialogue import Dialogue, Word
 from duplex.training.dialogues.facts import NAMES, NUMBERS
-from duplex.training.dialogues.hearing import heard
-from duplex.training.dialogues.performance import perform
+from duplex.training.dialogues.microphone import microphone_signal
 from duplex.training.dialogues.phrasings import PHRASINGS
 from duplex.training.dialogues.scenes import (
     AGENT_BACKCHANNELS,
@@ -23,12 +22,13 @@ from duplex.training.dialogues.scenes import (
     Script,
     interruption,
     introduction,
+    long_turn,
     question_and_answer,
-    story,
 )
-from duplex.training.dialogues.speech import said, trimmed
-from duplex.training.dialogues.stage import Channel, Stage
-from duplex.training.dialogues.topics import TOPICS, Memory, ask
+from duplex.training.dialogues.simulation import simulate_dialogue
+from duplex.training.dialogues.speech import speak_words, trim_silence
+from duplex.training.dialogues.timeline import Channel, DialogueTimeline
+from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
 
 
 def test_phrasings_for_testing_are_in_no_training():
@@ -45,7 +45,7 @@ def test_phrasings_for_testing_are_in_no_training():
 def test_answers_have_their_keys(topic, use):
     rng = rng_of()
     for _ in range(60):
-        found = ask(topic, use, rng, Memory(name="Anna" if rng.random() < 0.5 else None))
+        found = draw_exchange(topic, use, rng, Memory(name="Anna" if rng.random() < 0.5 else None))
         words = re.sub(r"[^a-z ]", "", found.answer.lower())
         assert any(f" {key} " in f" {words} " for key in found.keys), found
         assert not found.exact or words == found.keys[0]
@@ -60,14 +60,15 @@ def test_sums_are_right():
     for topic, sign in (("add", 1), ("subtract", -1)):
         for _ in range(100):
             first, second, total = re.findall(
-                "|".join(sorted(NUMBERS, key=len, reverse=True)), ask(topic, "training", rng, Memory()).answer.lower()
+                "|".join(sorted(NUMBERS, key=len, reverse=True)),
+                draw_exchange(topic, "training", rng, Memory()).answer.lower(),
             )
             assert NUMBERS.index(first) + sign * NUMBERS.index(second) == NUMBERS.index(total)
 
 
 def test_days_follow_each_other():
     rng = rng_of()
-    found = {ask("after", "training", rng, Memory()).answer for _ in range(300)}
+    found = {draw_exchange("after", "training", rng, Memory()).answer for _ in range(300)}
     assert "Monday comes after Sunday." in found
     assert "January comes after December." in found
     assert len(found) == 19
@@ -75,15 +76,15 @@ def test_days_follow_each_other():
 
 def test_names_are_remembered():
     rng, memory = rng_of(), Memory()
-    assert "not told me" in ask("ask name", "training", rng, memory).answer
-    told = ask("tell name", "training", rng, memory)
+    assert "not told me" in draw_exchange("ask name", "training", rng, memory).answer
+    told = draw_exchange("tell name", "training", rng, memory)
     assert memory.name in NAMES
     assert memory.name in told.question
-    assert ask("ask name", "testing", rng, memory).answer == f"Your name is {memory.name}."
+    assert draw_exchange("ask name", "testing", rng, memory).answer == f"Your name is {memory.name}."
 
 
 def test_words_have_their_places():
-    pcm, words = said(SPEAKER, "What is, of all, the capital?", rng_of())
+    pcm, words = speak_words(SPEAKER, "What is, of all, the capital?", rng_of())
     assert [word.text for word in words] == ["What", "is,", "of", "all,", "the", "capital?"]
     assert words[0].start == 0
     assert words[-1].end == pytest.approx(len(pcm) / SAMPLE_RATE)
@@ -96,9 +97,9 @@ def test_words_have_their_places():
 def test_silence_is_trimmed():
     speech = SPEAKER.speak("Hello there.", rng_of())
     padded = np.pad(speech, (SAMPLE_RATE, SAMPLE_RATE // 2))
-    assert 0.5 * len(speech) < len(trimmed(padded)) <= len(speech) + SAMPLE_RATE // 20
+    assert 0.5 * len(speech) < len(trim_silence(padded)) <= len(speech) + SAMPLE_RATE // 20
     silence = np.zeros(100, np.float32)
-    assert np.array_equal(trimmed(silence), silence)
+    assert np.array_equal(trim_silence(silence), silence)
 
 
 def test_a_channel_adds_up():
@@ -130,13 +131,13 @@ def test_who_is_cut_falls_silent():
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_scenes_go_forward_and_end_in_silence(scene):
-    stage = Stage(SPEAKER, rng_of())
-    script = Script(stage, "training")
+    timeline = DialogueTimeline(SPEAKER, rng_of())
+    script = Script(timeline, "training")
     for _ in range(4):
-        before = stage.now
+        before = timeline.now
         scene(script)
-        assert stage.now > before
-        assert max(stage.user.end, stage.agent.end) <= stage.now + 1e-3
+        assert timeline.now > before
+        assert max(timeline.user.end, timeline.agent.end) <= timeline.now + 1e-3
 
 
 def spans(channel):
@@ -145,18 +146,18 @@ def spans(channel):
 
 def test_answers_come_soon_and_not_too_soon():
     for seed in range(12):
-        stage = Stage(SPEAKER, rng_of(seed))
-        question_and_answer(Script(stage, "training"))
-        asked, answered = spans(stage.user)[-1][1], spans(stage.agent)[0][0]
+        timeline = DialogueTimeline(SPEAKER, rng_of(seed))
+        question_and_answer(Script(timeline, "training"))
+        asked, answered = spans(timeline.user)[-1][1], spans(timeline.agent)[0][0]
         assert 0.25 < answered - asked < 0.55
 
 
 def test_an_interruption_is_yielded_to():
     cut = 0
     for seed in range(12):
-        stage = Stage(SPEAKER, rng_of(seed))
-        interruption(Script(stage, "training"))
-        user, agent = spans(stage.user), spans(stage.agent)
+        timeline = DialogueTimeline(SPEAKER, rng_of(seed))
+        interruption(Script(timeline, "training"))
+        user, agent = spans(timeline.user), spans(timeline.agent)
         onsets = [two[0] for one, two in itertools.pairwise(user) if two[0] - one[1] > 0.5]
         overlapped = [start for start in onsets if any(first < start < last for first, last in agent)]
         for start in overlapped:
@@ -167,16 +168,16 @@ def test_an_interruption_is_yielded_to():
 
 
 def test_names_are_asked_for_soon_after_they_are_told():
-    stage = Stage(SPEAKER, rng_of())
-    script = Script(stage, "training")
+    timeline = DialogueTimeline(SPEAKER, rng_of())
+    script = Script(timeline, "training")
     introduction(script)
-    assert [word.text for word in stage.agent.words[-4:]] == ["Your", "name", "is", f"{script.memory.name}."]
+    assert [word.text for word in timeline.agent.words[-4:]] == ["Your", "name", "is", f"{script.memory.name}."]
 
 
 def test_long_turns_are_accompanied():
-    stage = Stage(SPEAKER, rng_of())
-    story(Script(stage, "training"))
-    told = [word.text for word in stage.agent.words]
+    timeline = DialogueTimeline(SPEAKER, rng_of())
+    long_turn(Script(timeline, "training"))
+    told = [word.text for word in timeline.agent.words]
     assert sum(word in AGENT_BACKCHANNELS for word in told) >= 2
 
 
@@ -187,7 +188,7 @@ def test_what_is_heard_besides_the_user():
     agent[3 * RATE : 4 * RATE] = 0.1 * np.sin(np.arange(RATE) / 15)
     levels = []
     for _ in range(60):
-        sound = heard(user, agent, [(5.0, 10.0)], SPEAKER, rng)
+        sound = microphone_signal(user, agent, [(5.0, 10.0)], SPEAKER, rng)
         assert (sound.dtype, sound.shape) == (np.float32, user.shape)
         assert np.abs(sound).max() <= 1
         spans = ((1, 2), (3, 4), (5, 10))
@@ -199,8 +200,8 @@ def test_what_is_heard_besides_the_user():
 
 
 def test_a_dialogue():
-    made = perform("one", (SPEAKER,), 25.0, rng_of(), "training")
-    again = perform("one", (SPEAKER,), 25.0, rng_of(), "training")
+    made = simulate_dialogue("one", (SPEAKER,), 25.0, rng_of(), "training")
+    again = simulate_dialogue("one", (SPEAKER,), 25.0, rng_of(), "training")
     assert np.array_equal(made.user, again.user)
     assert made.agent_words == again.agent_words
     assert 25 < made.seconds < 60

@@ -17,7 +17,7 @@ import torch
 
 from cli_support import files_below
 from duplex.errors import ConfigError, CorpusError, MissingDependencyError, OutputError, TrainingError, UsageError
-from duplex.training.codec.losses import MelLoss
+from duplex.training.codec.losses import MultiScaleMelLoss
 from training_support import QUICK, SHAPE, checkpoint, shorten, some_corpus, train
 
 SHORT = attrs.evolve(QUICK, steps=6)
@@ -166,9 +166,11 @@ def test_files_that_may_not_grow(data, out):
 
 
 def test_losses_that_are_not_finite(data, out, monkeypatch):
-    compute = MelLoss.forward
+    compute = MultiScaleMelLoss.forward
     with monkeypatch.context() as patch:
-        patch.setattr(MelLoss, "forward", lambda *given: compute(*given) * (np.nan if given[1].requires_grad else 1))
+        patch.setattr(
+            MultiScaleMelLoss, "forward", lambda *given: compute(*given) * (np.nan if given[1].requires_grad else 1)
+        )
         with pytest.raises(TrainingError, match=r"no longer finite at step 6; .*--learning-rate"):
             train(data, out, save_every=0)
     saved = checkpoint(out)

@@ -21,16 +21,16 @@ from duplex.frame_model import ZERO
 from duplex.options import SessionOptions
 from duplex.training import trainer
 from duplex.training.dialogues.plan import TOKENIZER
-from duplex.training.dialogues.shards import Origin, codec_fingerprint, fingerprint, write_dialogues
-from duplex.training.dialogues.tokens import DialogueTokens, TextMarks
-from duplex.training.dialogues.vocabulary import make_tokenizer
+from duplex.training.dialogues.shards import Provenance, codec_fingerprint, fingerprint, write_dialogues
+from duplex.training.dialogues.tokenizer_training import train_tokenizer
+from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens
 from duplex.training.language_model import TINY_LANGUAGE_MODEL, LanguageModelSettings, train_language_model
-from duplex.training.language_model.stretches import Stretches
-from duplex.training.language_model.trained_model import TrainedLanguageModel
+from duplex.training.language_model.segments import SegmentSampler
+from duplex.training.language_model.training_module import LanguageModelTrainingModule
 from duplex.training.run_folder import RunFolder
 from training_support import checkpoint
 
-MARKS = TextMarks()
+MARKS = SpecialTokens()
 SMALL = TINY_LANGUAGE_MODEL | {
     "dim": 32,
     "num_heads": 2,
@@ -41,7 +41,7 @@ SMALL = TINY_LANGUAGE_MODEL | {
     "depformer_num_heads": 2,
     "depformer_num_layers": 2,
 }
-CONFIG = LanguageModelConfig.from_mapping(SMALL, where="here")
+CONFIG = LanguageModelConfig.from_dict(SMALL, where="here")
 QUICK = LanguageModelSettings(steps=6, batch=2, frames=16, warmup=2)
 
 
@@ -61,8 +61,8 @@ def codec():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, codec):
     folder = tmp_path_factory.mktemp("dialogues")
-    (folder / TOKENIZER).write_bytes(make_tokenizer(0, MARKS))
-    origin = Origin(
+    (folder / TOKENIZER).write_bytes(train_tokenizer(0, MARKS))
+    provenance = Provenance(
         codec=codec_fingerprint(codec),
         tokenizer=fingerprint(folder / TOKENIZER),
         codebooks=8,
@@ -73,7 +73,7 @@ def data(tmp_path_factory, codec):
     )
     for index in range(2):
         dialogues = [some_dialogue(40 + seed, seed + 10 * index) for seed in range(8)]
-        write_dialogues(folder / f"dialogues-{index:04}.safetensors", dialogues, origin)
+        write_dialogues(folder / f"dialogues-{index:04}.safetensors", dialogues, provenance)
     return folder
 
 
@@ -89,7 +89,7 @@ def train(data, out, settings=QUICK, **options):
 
 
 def model_of(settings=QUICK):
-    model = TrainedLanguageModel(CONFIG, settings)
+    model = LanguageModelTrainingModule(CONFIG, settings)
     model.model.prepare()
     return model
 
@@ -97,9 +97,9 @@ def model_of(settings=QUICK):
 def relabelled(data, folder, **changes):
     """Copy dialogues as if they had been made with something else."""
     folder.mkdir()
-    origin = attrs.evolve(Stretches(data, CONFIG, QUICK).origin, **changes)
+    provenance = attrs.evolve(SegmentSampler(data, CONFIG, QUICK).provenance, **changes)
     for path in data.glob("*.safetensors"):
-        write_dialogues(folder / path.name, [some_dialogue(30)], origin)
+        write_dialogues(folder / path.name, [some_dialogue(30)], provenance)
     return folder
 
 
@@ -167,19 +167,19 @@ def test_first_losses_are_those_of_chance():
 def test_some_of_the_users_codes_are_not_heard():
     settings = attrs.evolve(QUICK, coarse_share=0.5, unheard_share=0.2, missed_share=0.0, unaided_share=0.0)
     model, tokens = model_of(settings), torch.ones(400, 17, 10).long()
-    heard = model._heard(tokens, unaided=False)
+    heard = model._mask_inputs(tokens, unaided=False)
     assert torch.equal(heard[:, :9], tokens[:, :9])  # text and agent are what they are
     left_out = (heard[:, 9:] == ZERO).float()
     assert set(heard.unique().tolist()) == {ZERO, 1}
     assert left_out[:, 0].mean() == pytest.approx(0.2, abs=0.02)  # the first codebook is never left out as a whole
     assert left_out[:, 7].mean() == pytest.approx(0.5 * 7 / 8 + (1 - 0.5 * 7 / 8) * 0.2, abs=0.05)
-    assert torch.equal(model.eval()._heard(tokens, unaided=False), tokens)
+    assert torch.equal(model.eval()._mask_inputs(tokens, unaided=False), tokens)
 
 
 @torch.no_grad()
 def test_some_frames_of_the_user_are_missed():
     settings = attrs.evolve(QUICK, coarse_share=0.0, unheard_share=0.0, missed_share=0.1)
-    left_out = (model_of(settings)._heard(torch.ones(400, 17, 10).long(), unaided=False)[:, 9:] == ZERO).float()
+    left_out = (model_of(settings)._mask_inputs(torch.ones(400, 17, 10).long(), unaided=False)[:, 9:] == ZERO).float()
     assert left_out.mean() == pytest.approx(0.1, abs=0.03)
     assert torch.equal(left_out.amin(dim=1), left_out.amax(dim=1))  # all codes of a frame, or none
 
@@ -187,14 +187,14 @@ def test_some_frames_of_the_user_are_missed():
 @torch.no_grad()
 def test_its_own_voice_is_not_heard_in_some_stretches():
     model, tokens = model_of(attrs.evolve(QUICK, unaided_share=0.6)), torch.ones(400, 17, 10).long()
-    agent = model._heard(tokens, unaided=False)[:, 1:9]
+    agent = model._mask_inputs(tokens, unaided=False)[:, 1:9]
     unheard = (agent == ZERO).flatten(1).all(dim=1)
     assert torch.equal(unheard, (agent == ZERO).flatten(1).any(dim=1))
     assert unheard.float().mean() == pytest.approx(0.6, abs=0.08)
     never = model_of(attrs.evolve(QUICK, unaided_share=1.0)).model
     assert not any(embedding.weight.any() for embedding in never.emb[:8])
     assert all(embedding.weight.any() for embedding in never.emb[8:])
-    unaided = model.eval()._heard(tokens, unaided=True)
+    unaided = model.eval()._mask_inputs(tokens, unaided=True)
     assert torch.equal(unaided[:, 1:9], torch.full_like(agent, ZERO))
     assert torch.equal(unaided[:, 9:], tokens[:, 9:])
 
@@ -202,8 +202,8 @@ def test_its_own_voice_is_not_heard_in_some_stretches():
 @torch.no_grad()
 def test_some_frames_teach_the_codes():
     model = model_of(attrs.evolve(QUICK, depth_share=0.25))
-    assert len(set(model._chosen(40).tolist())) == 10
-    assert model.eval()._chosen(40).tolist() == list(range(40))
+    assert len(set(model._sample_frames(40).tolist())) == 10
+    assert model.eval()._sample_frames(40).tolist() == list(range(40))
 
 
 # Runs
@@ -237,7 +237,7 @@ def test_a_run_goes_on(data, tmp_path):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     train(data, whole)
     torch.manual_seed(99)
-    compute, steps = TrainedLanguageModel.forward, []
+    compute, steps = LanguageModelTrainingModule.forward, []
 
     def interrupted(self, tokens, **choices):
         if self.training:
@@ -247,7 +247,7 @@ def test_a_run_goes_on(data, tmp_path):
         return compute(self, tokens, **choices)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainedLanguageModel, "forward", interrupted)
+        patch.setattr(LanguageModelTrainingModule, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(data, halves)
     assert checkpoint(halves)["step"] == 3
@@ -262,13 +262,13 @@ def test_a_run_goes_on(data, tmp_path):
 
 
 def test_stretches_depend_on_the_step(data):
-    stretches = Stretches(data, CONFIG, QUICK)
+    stretches = SegmentSampler(data, CONFIG, QUICK)
     assert stretches.batch(0).shape == (2, 18, 16)
     assert np.array_equal(stretches.batch(3), stretches.batch(3))
     assert not np.array_equal(stretches.batch(3), stretches.batch(4))
     assert not np.array_equal(stretches.batch(3), stretches.batch(3, rank=1))
     assert stretches.seconds == pytest.approx(16 * 0.08)
-    long = Stretches(data, CONFIG, attrs.evolve(QUICK, frames=200))
+    long = SegmentSampler(data, CONFIG, attrs.evolve(QUICK, frames=200))
     assert long.batch(0).shape == (2, 18, 200)
 
 
@@ -292,8 +292,8 @@ def test_dialogues_of_another_kind(data, tmp_path):
     mixed.mkdir()
     for path in data.iterdir():
         (mixed / path.name).write_bytes(path.read_bytes())
-    _, origin = (stretches := Stretches(data, CONFIG, QUICK)), stretches.origin
-    write_dialogues(mixed / "z.safetensors", [some_dialogue(20)], attrs.evolve(origin, codec="another"))
+    _, provenance = (stretches := SegmentSampler(data, CONFIG, QUICK)), stretches.provenance
+    write_dialogues(mixed / "z.safetensors", [some_dialogue(20)], attrs.evolve(provenance, codec="another"))
     with pytest.raises(CorpusError, match=r"z\.safetensors was made with another codec or tokenizer than"):
         train(mixed, tmp_path / "run")
 
@@ -303,7 +303,7 @@ def test_another_tokenizer_or_codec(data, tmp_path):
     other.mkdir()
     for path in data.iterdir():
         (other / path.name).write_bytes(path.read_bytes())
-    (other / TOKENIZER).write_bytes(make_tokenizer(1, MARKS))
+    (other / TOKENIZER).write_bytes(train_tokenizer(1, MARKS))
     with pytest.raises(CorpusError, match="is not the tokenizer that the dialogues were made with"):
         train(other, tmp_path / "run")
     third = relabelled(data, tmp_path / "third", codec="another")
@@ -330,7 +330,7 @@ def test_a_model_to_start_from_that_does_not_fit(data, tmp_path):
     with pytest.raises(CheckpointError, match="nowhere"):
         train(data, tmp_path / "run", attrs.evolve(QUICK, start_from="nowhere"))
     anew = tmp_path / TOKENIZER
-    anew.write_bytes(make_tokenizer(1, MARKS))
+    anew.write_bytes(train_tokenizer(1, MARKS))
     other = relabelled(data, tmp_path / "other", tokenizer=fingerprint(anew))
     (other / TOKENIZER).write_bytes(anew.read_bytes())
     with pytest.raises(CorpusError, match=r"another tokenizer than that of .*--tokenizer"):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from cli_support import files_below, read_wav
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.errors import CheckpointError, ConfigError
-from duplex.training.codec.trained_mimi import TrainedMimi
+from duplex.training.codec.training_module import MimiTrainingModule
 from duplex.training.run_folder import RunFolder
 from training_support import FRAME, QUICK, SHAPE, checkpoint, in_step, shorten, some_corpus, train
 
@@ -135,7 +135,7 @@ def interrupt(*_):
 def test_a_signal_waits_for_the_end_of_the_step(data, whole, tmp_path, monkeypatch, number, step):
     out, before = tmp_path / "run", signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(TrainedMimi, "forward", in_step(step, signalled(number)))
+        patch.setattr(MimiTrainingModule, "forward", in_step(step, signalled(number)))
         with pytest.raises(KeyboardInterrupt):
             train(data, out)
     assert checkpoint(out)["step"] == step
@@ -152,7 +152,7 @@ def test_a_second_signal_does_not_wait(data, tmp_path, monkeypatch):
         signalled(signal.SIGINT)()
         signalled(signal.SIGINT)()
 
-    monkeypatch.setattr(TrainedMimi, "forward", in_step(5, twice))
+    monkeypatch.setattr(MimiTrainingModule, "forward", in_step(5, twice))
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
@@ -168,7 +168,7 @@ def test_a_run_that_died_goes_on_at_its_last_checkpoint(data, whole, tmp_path, m
 
     with monkeypatch.context() as patch:
         if where == "step":
-            patch.setattr(TrainedMimi, "forward", in_step(9, interrupt))
+            patch.setattr(MimiTrainingModule, "forward", in_step(9, interrupt))
         with pytest.raises(KeyboardInterrupt):
             train(data, out, save_every=0, progress=die if where == "progress" else None)
     assert checkpoint(out)["step"] == 8

@@ -13,7 +13,7 @@ from duplex.audio.pcm import to_int16
 from duplex.errors import AudioFileError, CorpusError
 from duplex.training.data import recordings as recordings_module
 from duplex.training.data.corpus import Corpus, read_shard, write_shard
-from duplex.training.data.recordings import orders_of_recordings
+from duplex.training.data.recordings import plan_recordings
 from training_support import some_shard
 
 
@@ -21,14 +21,14 @@ def test_recordings(tmp_path):
     write_wav(tmp_path / "in" / "a.wav", noise(2.0))
     write_wav(tmp_path / "in" / "deep" / "a.WAV", noise(3.0, channels=2, seed=1))
     (tmp_path / "in" / "notes.txt").write_text("mine")
-    orders = orders_of_recordings(tmp_path / "in", tmp_path / "out", role="agent")
-    assert [order.seconds for order in orders] == [2, 3]
-    assert len({order.path for order in orders}) == 2
-    assert all(order.path.parent == tmp_path / "out" and order.path.name.startswith("a-") for order in orders)
-    assert {order.source.role for order in orders} == {"agent"}
-    sound = orders[0].source.make(2.0, np.random.default_rng(0))
-    assert np.array_equal(sound.heard, sound.meant)
-    np.testing.assert_allclose(sound.heard, noise(2.0)[:, 0], atol=1e-4)
+    jobs = plan_recordings(tmp_path / "in", tmp_path / "out", role="agent")
+    assert [job.seconds for job in jobs] == [2, 3]
+    assert len({job.path for job in jobs}) == 2
+    assert all(job.path.parent == tmp_path / "out" and job.path.name.startswith("a-") for job in jobs)
+    assert {job.source.role for job in jobs} == {"agent"}
+    sound = jobs[0].source.make(2.0, np.random.default_rng(0))
+    assert np.array_equal(sound.noisy, sound.clean)
+    np.testing.assert_allclose(sound.noisy, noise(2.0)[:, 0], atol=1e-4)
     assert not (tmp_path / "out").exists()
 
 
@@ -36,9 +36,9 @@ def test_recordings(tmp_path):
 def test_a_long_recording_is_cut_without_a_gap(tmp_path, monkeypatch, seconds):
     monkeypatch.setattr(recordings_module, "SHARD_SECONDS", 2)
     write_wav(tmp_path / "in" / "a.wav", noise(seconds))
-    orders = orders_of_recordings(tmp_path / "in", tmp_path)
-    assert len({order.path for order in orders}) == len(orders) >= 3
-    pieces = [order.source.make(order.seconds, np.random.default_rng(0)).heard for order in orders]
+    jobs = plan_recordings(tmp_path / "in", tmp_path)
+    assert len({job.path for job in jobs}) == len(jobs) >= 3
+    pieces = [job.source.make(job.seconds, np.random.default_rng(0)).noisy for job in jobs]
     joined = np.concatenate(pieces)
     assert len(joined) == round(seconds * RATE)
     np.testing.assert_allclose(joined, noise(seconds)[:, 0], atol=1e-4)
@@ -50,9 +50,9 @@ def test_a_pause_in_a_recording_makes_no_shard_that_is_refused(tmp_path, monkeyp
     pcm = noise(6.5)
     pcm[silent] = 0
     write_wav(tmp_path / "in" / "a.wav", pcm)
-    for order in orders_of_recordings(tmp_path / "in", tmp_path):
-        sound = order.source.make(order.seconds, np.random.default_rng(0))
-        write_shard(order.path, some_shard(pcm=to_int16(sound.heard), taught=False))
+    for job in plan_recordings(tmp_path / "in", tmp_path):
+        sound = job.source.make(job.seconds, np.random.default_rng(0))
+        write_shard(job.path, some_shard(pcm=to_int16(sound.noisy), taught=False))
     Corpus.open(tmp_path, RATE)
 
 
@@ -60,10 +60,10 @@ def test_recordings_of_other_rates_are_converted_if_that_is_wanted(tmp_path):
     tone = np.sin(2 * np.pi * 440 * np.arange(3 * 48000) / 48000).astype(np.float32) / 4
     write_wav(tmp_path / "in" / "a.wav", tone, 48000)
     write_wav(tmp_path / "in" / "b.wav", tone, 16000)
-    orders = orders_of_recordings(tmp_path / "in", tmp_path, resample=True)
-    assert [order.seconds for order in orders] == pytest.approx([3, 9], abs=0.001)
-    for order, pitch in zip(orders, (440, 440 / 3), strict=True):
-        heard = order.source.make(2.0, np.random.default_rng(0)).heard
+    jobs = plan_recordings(tmp_path / "in", tmp_path, resample=True)
+    assert [job.seconds for job in jobs] == pytest.approx([3, 9], abs=0.001)
+    for job, pitch in zip(jobs, (440, 440 / 3), strict=True):
+        heard = job.source.make(2.0, np.random.default_rng(0)).noisy
         assert len(heard) == 2 * RATE
         assert np.argmax(np.abs(np.fft.rfft(heard))) / 2 == pytest.approx(pitch, abs=0.5)
 
@@ -114,7 +114,7 @@ def test_a_bad_recording(tmp_path, make, kind, words):
     write_wav(tmp_path / "a.wav", noise(2.0))
     make(tmp_path / "b.wav")
     with pytest.raises(kind, match=words) as caught:
-        orders_of_recordings(tmp_path, tmp_path / "out")
+        plan_recordings(tmp_path, tmp_path / "out")
     assert str(tmp_path / "b.wav") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -122,14 +122,14 @@ def test_a_bad_recording(tmp_path, make, kind, words):
 def test_recordings_of_one_other_rate(tmp_path):
     write_wav(tmp_path / "a.wav", noise(2.0), 16000)
     with pytest.raises(CorpusError, match=r"a sample rate of 16000 Hz; .* to 24000 Hz, .*--resample"):
-        orders_of_recordings(tmp_path, tmp_path / "out")
+        plan_recordings(tmp_path, tmp_path / "out")
 
 
 def test_no_recordings(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for folder, words in ((tmp_path / "none", "is not a folder"), (tmp_path, r"has no recordings \(.*\.wav")):
         with pytest.raises(CorpusError, match=words):
-            orders_of_recordings(folder, tmp_path / "out")
+            plan_recordings(folder, tmp_path / "out")
 
 
 def test_a_name_that_is_no_text(tmp_path):
@@ -139,11 +139,11 @@ def test_a_name_that_is_no_text(tmp_path):
         shutil.copy(write_wav(tmp_path / "a" / "a.wav", noise(2.0)), path)
     except OSError:
         pytest.skip("names are text on this system")
-    _, order = orders_of_recordings(tmp_path, tmp_path / "out")
-    assert order.seconds == 2
-    assert len(order.source.make(2.0, np.random.default_rng(0)).heard) == 2 * RATE
-    write_shard(tmp_path / "a.safetensors", attrs.evolve(some_shard(), voice=order.source.voice))
-    assert read_shard(tmp_path / "a.safetensors").voice == order.source.voice
+    _, job = plan_recordings(tmp_path, tmp_path / "out")
+    assert job.seconds == 2
+    assert len(job.source.make(2.0, np.random.default_rng(0)).noisy) == 2 * RATE
+    write_shard(tmp_path / "a.safetensors", attrs.evolve(some_shard(), voice=job.source.voice))
+    assert read_shard(tmp_path / "a.safetensors").voice == job.source.voice
 
 
 def test_a_title_in_an_old_encoding(tmp_path):
@@ -155,5 +155,5 @@ def test_a_title_in_an_old_encoding(tmp_path):
         frame.sample_rate = RATE
         output.mux(stream.encode(frame))
     path.write_bytes(path.read_bytes().replace(b"Caf?", b"Caf\xe9"))
-    (order,) = orders_of_recordings(tmp_path, tmp_path / "out")
-    assert order.seconds == 2
+    (job,) = plan_recordings(tmp_path, tmp_path / "out")
+    assert job.seconds == 2

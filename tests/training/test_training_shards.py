@@ -5,42 +5,42 @@ import json
 import attrs
 import numpy as np
 import pytest
+from dialogues_support import FRAME, SPEAKER, rng_of
 
 import duplex
 from cli_support import RATE
-from dialogues_support import FRAME, SPEAKER, rng_of
 from duplex.audio.pcm import level_dbfs
 from duplex.audio.wav import WavWriter
 from duplex.checkpoints.checkpoint import resolve
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.errors import CorpusError, MissingDependencyError, UsageError
 from duplex.frame_model import UNGENERATED
-from duplex.training.data.voices import CAST, UNSEEN
+from duplex.training.data.voices import HELD_OUT_VOICES, TRAINING_VOICES
+from duplex.training.dialogues.caching_encoder import CachingEncoder
 from duplex.training.dialogues.dialogue import Dialogue, Word
-from duplex.training.dialogues.plan import TOKENIZER, Performed, dialogues_of_recordings, plan_dialogues
+from duplex.training.dialogues.plan import TOKENIZER, SimulatedDialogues, plan_dialogues, plan_recorded_dialogues
 from duplex.training.dialogues.recorded import read_dialogue
-from duplex.training.dialogues.repeats import RepeatEncoder
-from duplex.training.dialogues.shards import Origin, fingerprint, read_dialogues, write_dialogues
-from duplex.training.dialogues.speech import said
-from duplex.training.dialogues.tokens import DialogueTokens, TextMarks, aligned, tokenize
-from duplex.training.dialogues.topics import TOPICS, Memory, ask
-from duplex.training.dialogues.vocabulary import make_tokenizer
+from duplex.training.dialogues.shards import Provenance, fingerprint, read_dialogues, write_dialogues
+from duplex.training.dialogues.speech import speak_words
+from duplex.training.dialogues.tokenizer_training import train_tokenizer
+from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens, align_words, tokenize
+from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
 from training_support import harmonics
 
-MARKS = TextMarks()
+MARKS = SpecialTokens()
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / TOKENIZER
-    path.write_bytes(make_tokenizer(0, MARKS))
+    path.write_bytes(train_tokenizer(0, MARKS))
     return Tokenizer.load(path)
 
 
 def test_the_tokenizer_knows_the_agents_words(tokenizer):
-    assert make_tokenizer(0, MARKS) == make_tokenizer(0, MARKS)
+    assert train_tokenizer(0, MARKS) == train_tokenizer(0, MARKS)
     rng = rng_of(9)
-    answers = [ask(topic, "testing", rng, Memory()).answer for topic in TOPICS for _ in range(40)]
+    answers = [draw_exchange(topic, "testing", rng, Memory()).answer for topic in TOPICS for _ in range(40)]
     pieces = [len(tokenizer.encode(word.strip(".,!?"))) for text in answers for word in text.split()]
     assert np.mean(pieces) < 1.1
     for text in answers:
@@ -51,7 +51,7 @@ def test_the_tokenizer_knows_the_agents_words(tokenizer):
 
 def test_words_stand_where_they_are_said(tokenizer):
     words = (Word("Five", 0.17, 0.3), Word("plus", 0.18, 0.5), Word("two.", 1.0, 1.2))
-    stream = aligned(words, 16, FRAME, tokenizer, MARKS)
+    stream = align_words(words, 16, FRAME, tokenizer, MARKS)
     five, plus, two, mark = (tokenizer.encode(text) for text in ("Five", "plus", "two", "."))
     assert len(five) == len(plus) == len(two) == 1
     wanted = np.full(16, MARKS.padding)
@@ -63,15 +63,15 @@ def test_words_stand_where_they_are_said(tokenizer):
 
 
 def test_words_at_the_edges(tokenizer):
-    first = aligned((Word("Five", 0.0, 0.1),), 3, FRAME, tokenizer, MARKS)
+    first = align_words((Word("Five", 0.0, 0.1),), 3, FRAME, tokenizer, MARKS)
     assert first.tolist() == [*tokenizer.encode("Five"), MARKS.padding, MARKS.padding]
-    last = aligned((Word("two.", 0.17, 0.2), Word("more", 0.19, 0.2)), 3, FRAME, tokenizer, MARKS)
+    last = align_words((Word("two.", 0.17, 0.2), Word("more", 0.19, 0.2)), 3, FRAME, tokenizer, MARKS)
     assert last.tolist() == [MARKS.padding, MARKS.end_of_padding, tokenizer.encode("two")[0]]
 
 
 def test_tokens_of_a_dialogue(tokenizer):
     codec = duplex.load_codec("tiny")
-    speech, words = said(SPEAKER, "Hello there.", rng_of())
+    speech, words = speak_words(SPEAKER, "Hello there.", rng_of())
     silence = np.zeros_like(speech)
     made = Dialogue(name="x", sample_rate=RATE, user=silence, agent=speech, agent_words=tuple(words))
     tokens = tokenize(made, codec, codec.encode, tokenizer, MARKS)
@@ -101,7 +101,7 @@ def test_what_is_said_again_is_encoded_once():
     channel = np.zeros(20 * RATE, np.float32)
     for at, sound in ((3.2, phrase), (8.0, other), (14.4, phrase)):
         channel[round(at * RATE) : round(at * RATE) + len(sound)] = sound
-    encode = RepeatEncoder(Counting())
+    encode = CachingEncoder(Counting())
     encoded.clear()
     assert (encode(channel) == codec.encode(channel)).mean() > 0.97
     assert len(encoded) == 2, "two different things were said"
@@ -109,7 +109,9 @@ def test_what_is_said_again_is_encoded_once():
     assert np.array_equal(encode(without_silence), codec.encode(without_silence))
 
 
-ORIGIN = Origin(codec="c", tokenizer="t", codebooks=2, vocabulary=8, text_vocabulary=10, frame_rate=12.5, marks=MARKS)
+PROVENANCE = Provenance(
+    codec="c", tokenizer="t", codebooks=2, vocabulary=8, text_vocabulary=10, frame_rate=12.5, marks=MARKS
+)
 
 
 def some_tokens(frames, seed=0):
@@ -120,9 +122,9 @@ def some_tokens(frames, seed=0):
 
 def test_shards_come_back(tmp_path):
     path, written = tmp_path / "a.safetensors", [some_tokens(5), some_tokens(9, seed=1)]
-    write_dialogues(path, written, ORIGIN)
-    read, origin = read_dialogues(path)
-    assert origin == ORIGIN
+    write_dialogues(path, written, PROVENANCE)
+    read, provenance = read_dialogues(path)
+    assert provenance == PROVENANCE
     assert [tokens.shape for tokens in read] == [(6, 5), (6, 9)]
     for tokens, was in zip(read, written, strict=True):
         assert np.array_equal(tokens, np.vstack([was.text, was.agent, was.user, was.user_text]))
@@ -134,21 +136,23 @@ def test_shards_that_are_none(tmp_path):
         path.write_bytes(content)
         with pytest.raises(CorpusError, match=r"not a readable file of dialogues .*duplex train dialogues"):
             read_dialogues(path)
-    write_dialogues(path, [some_tokens(5)], attrs.evolve(ORIGIN, codebooks=3))
+    write_dialogues(path, [some_tokens(5)], attrs.evolve(PROVENANCE, codebooks=3))
     with pytest.raises(CorpusError, match=r"holds int16 \[6, 5\], not int16 of 8 rows"):
         read_dialogues(path)
 
 
 def test_orders(tmp_path):
-    orders = plan_dialogues(tmp_path / "data", scale=0.02)
-    assert len(orders) == 3
-    assert len({order.path for order in orders}) == len({order.seed for order in orders}) == 3
+    jobs = plan_dialogues(tmp_path / "data", scale=0.02)
+    assert len(jobs) == 3
+    assert len({job.path for job in jobs}) == len({job.seed for job in jobs}) == 3
     assert (tmp_path / "data" / TOKENIZER).exists()
-    assert plan_dialogues(tmp_path / "data", scale=0.02) == orders
-    assert plan_dialogues(tmp_path / "data", scale=0.02, seed=1) != orders
-    unseen = {voice.name for voice in UNSEEN}
-    assert not {voice.name for order in orders for voice in order.source.cast} & unseen
-    assert {voice.name for voice in orders[0].source.cast} == {voice.name for voice in CAST if voice.role == "user"}
+    assert plan_dialogues(tmp_path / "data", scale=0.02) == jobs
+    assert plan_dialogues(tmp_path / "data", scale=0.02, seed=1) != jobs
+    unseen = {voice.name for voice in HELD_OUT_VOICES}
+    assert not {voice.name for job in jobs for voice in job.source.voices} & unseen
+    assert {voice.name for voice in jobs[0].source.voices} == {
+        voice.name for voice in TRAINING_VOICES if voice.role == "user"
+    }
     for scale in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="give a number above 0"):
             plan_dialogues(tmp_path / "data", scale=scale)
@@ -163,26 +167,26 @@ def test_the_tokenizer_of_a_model(tmp_path):
 
 
 def test_an_order_is_made(tmp_path):
-    order = plan_dialogues(tmp_path, scale=1e-4)[0]
-    order = attrs.evolve(order, source=Performed(cast=(SPEAKER,)), seconds=5.0)
-    order.make()
-    dialogues, origin = read_dialogues(order.path)
+    job = plan_dialogues(tmp_path, scale=1e-4)[0]
+    job = attrs.evolve(job, source=SimulatedDialogues(voices=(SPEAKER,)), seconds=5.0)
+    job.make()
+    dialogues, provenance = read_dialogues(job.path)
     assert len(dialogues) == 1
-    assert origin.tokenizer == fingerprint(tmp_path / TOKENIZER)
-    assert origin.codebooks == 8
+    assert provenance.tokenizer == fingerprint(tmp_path / TOKENIZER)
+    assert provenance.codebooks == 8
     assert dialogues[0].shape[0] == 18
-    first = order.path.read_bytes()
-    order.make()
-    assert order.path.read_bytes() == first
+    first = job.path.read_bytes()
+    job.make()
+    assert job.path.read_bytes() == first
 
 
 def test_what_orders_need(tmp_path, monkeypatch):
     from duplex.training.data import build  # noqa: PLC0415
 
-    orders = plan_dialogues(tmp_path / "data", scale=1e-4)
+    jobs = plan_dialogues(tmp_path / "data", scale=1e-4)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError, match="apt-get install"):
-        build(orders)
+        build(jobs)
 
 
 def some_recording(folder, chunks, name="talk"):
@@ -202,9 +206,9 @@ def test_recorded_dialogues(tmp_path, tokenizer):
     made = read_dialogue(path)
     assert made.agent_words == (Word("Hello", 0.5, 0.9),)
     assert level_dbfs(made.user) == pytest.approx(level_dbfs(made.agent) + 6, abs=0.1)
-    (order,) = dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
-    order.make()
-    (tokens,), _ = read_dialogues(order.path)
+    (job,) = plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out")
+    job.make()
+    (tokens,), _ = read_dialogues(job.path)
     assert tokens.shape == (18, 25)
     assert tokens[0, 6] == tokenizer.encode("Hello")[0]
     assert set(tokens[-1]) == {UNGENERATED}  # nobody has written down what the user says
@@ -225,7 +229,7 @@ def test_recorded_dialogues(tmp_path, tokenizer):
 def test_recorded_dialogues_that_cannot_be_learnt_from(tmp_path, chunks, words):
     some_recording(tmp_path / "talks", chunks)
     with pytest.raises(CorpusError, match=words):
-        dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
+        plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -239,10 +243,10 @@ def test_a_recording_of_one_channel(tmp_path):
 
 def test_a_tokenizer_too_large_for_a_shard(tmp_path):
     with pytest.raises(CorpusError, match="choose a tokenizer with fewer pieces"):
-        write_dialogues(tmp_path / "a.safetensors", [some_tokens(5)], attrs.evolve(ORIGIN, text_vocabulary=40000))
+        write_dialogues(tmp_path / "a.safetensors", [some_tokens(5)], attrs.evolve(PROVENANCE, text_vocabulary=40000))
 
 
 def test_no_recorded_dialogues(tmp_path):
     (tmp_path / "talks").mkdir()
     with pytest.raises(CorpusError, match="has no recordings"):
-        dialogues_of_recordings(tmp_path / "talks", tmp_path / "out")
+        plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out")

@@ -10,11 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from recordings_support import RATE, encode, read, receive_all, tones, write_wav
 
 from duplex.audio import decoding
 from duplex.errors import AudioFileError
 from duplex.transports import AUDIO_SUFFIXES, FileTransport, probe_duration
-from recordings_support import RATE, encode, read, receive_all, tones, write_wav
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,10 @@ import anyio
 import av
 import numpy as np
 import pytest
+from recordings_support import RATE, read, receive_all, tones, write_wav
 
 from duplex.errors import AudioError, ClosedError, OutputError, UsageError
 from duplex.transports import FileTransport
-from recordings_support import RATE, read, receive_all, tones, write_wav
 
 pytestmark = pytest.mark.anyio
 

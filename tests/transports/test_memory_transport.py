@@ -3,10 +3,10 @@
 import anyio
 import numpy as np
 import pytest
+from recordings_support import RATE, receive_all
 
 from duplex.errors import AudioError, ClosedError, UsageError
 from duplex.transports import MemoryTransport
-from recordings_support import RATE, receive_all
 
 pytestmark = pytest.mark.anyio
 

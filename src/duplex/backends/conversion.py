@@ -14,7 +14,7 @@ from duplex.backends import mlx
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.checkpoints.layout import read_json
-from duplex.checkpoints.sources import CONFIG, open_source
+from duplex.checkpoints.sources import CONFIG, resolve_source
 from duplex.checkpoints.weight_names import WeightsLayout
 from duplex.errors import ConfigError, OutputError, UsageError
 
@@ -88,7 +88,7 @@ def _write_weights(
 
 def _configuration(name: str, revision: str | None, found: checkpoint.Checkpoint) -> dict[str, Any]:
     """Return the checkpoint's own ``config.json``, or what it would be for one that was published without."""
-    _, source = open_source(name, revision, progress=False)
+    _, source = resolve_source(name, revision, progress=False)
     if source.has(CONFIG):
         return read_json(source.fetch(CONFIG), f"{source.origin}: {CONFIG}")
     if found.language_model is None:

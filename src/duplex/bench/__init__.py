@@ -1,6 +1,6 @@
-"""What a machine makes of a model: times by stage, memory, sessions in real time, latency, and the original beside it.
+"""Benchmarks of a model on this machine: time per stage, memory, real-time sessions, latency, and the original package.
 
-``duplex bench`` prints it.
+``duplex bench`` prints the results.
 """
 
 import lazy_loader as _lazy

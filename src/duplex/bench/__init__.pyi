@@ -1,7 +1,7 @@
 from .codec import CodecTimes as CodecTimes
 from .codec import time_codec as time_codec
 from .cold_start import ColdStart as ColdStart
-from .cold_start import start_cold as start_cold
+from .cold_start import measure_cold_start as measure_cold_start
 from .frame import (
     FrameTimes as FrameTimes,
 )
@@ -20,8 +20,8 @@ from .machine import Machine as Machine
 from .machine import this_machine as this_machine
 from .original import OriginalTimes as OriginalTimes
 from .original import time_original as time_original
-from .plot import draw_times as draw_times
-from .report import Report as Report
-from .run import Wanted as Wanted
-from .run import measure as measure
-from .times import Times as Times
+from .plot import plot_times as plot_times
+from .report import BenchmarkReport as BenchmarkReport
+from .run import BenchmarkOptions as BenchmarkOptions
+from .run import run_benchmark as run_benchmark
+from .timing import Percentiles as Percentiles

@@ -1,9 +1,9 @@
-"""The codec, a frame at a time, as a live conversation uses it."""
+"""Benchmark of the codec, frame by frame, as in a live conversation."""
 
 import attrs
 import numpy as np
 
-from duplex.bench.times import Times, timed
+from duplex.bench.timing import Percentiles, time_call
 from duplex.codec import Codec
 
 __all__ = ["CodecTimes", "time_codec"]
@@ -13,11 +13,11 @@ WARM_UP = 5
 
 @attrs.frozen
 class CodecTimes:
-    """Of a frame in each direction."""
+    """Times of a frame in each direction."""
 
-    encode: Times
-    decode: Times
-    both: Times
+    encode: Percentiles
+    decode: Percentiles
+    both: Percentiles
 
     def as_json(self) -> dict[str, dict[str, float]]:
         """Return ``{"encode_ms": ..., "decode_ms": ...}``."""
@@ -25,7 +25,7 @@ class CodecTimes:
 
 
 def time_codec(codec: Codec, frames: int) -> CodecTimes:
-    """Time so many frames of noise through a codec, numpy to numpy, one stream."""
+    """Time ``frames`` frames of noise through one stream of a codec, from numpy to numpy."""
     spec, stream = codec.spec, codec.stream()
     pcm = noise(frames + WARM_UP, spec.frame_size)
     encode: list[float] = []
@@ -36,13 +36,13 @@ def time_codec(codec: Codec, frames: int) -> CodecTimes:
         def listen(frame: np.ndarray = frame, codes: np.ndarray = codes) -> None:
             codes[:] = stream.encode(frame)
 
-        encode.append(timed(listen))
-        decode.append(timed(lambda codes=codes: stream.decode(codes)))
+        encode.append(time_call(listen))
+        decode.append(time_call(lambda codes=codes: stream.decode(codes)))
     encode, decode = encode[WARM_UP:], decode[WARM_UP:]
     both = [sum(frame) for frame in zip(encode, decode, strict=True)]
-    return CodecTimes(Times.of(encode), Times.of(decode), Times.of(both))
+    return CodecTimes(Percentiles.of(encode), Percentiles.of(decode), Percentiles.of(both))
 
 
 def noise(*shape: int) -> np.ndarray:
-    """Return the same noise every time, as loud as speech: float32 of a shape."""
+    """Return reproducible noise at the level of speech, float32."""
     return (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)

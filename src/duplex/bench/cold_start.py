@@ -1,4 +1,4 @@
-"""From the start of a process to its first frame of audio, and the memory that the model then takes."""
+"""Benchmark of a cold start: time from process start to the first audio, and the model's memory."""
 
 import json
 import subprocess
@@ -11,14 +11,14 @@ import attrs
 from duplex.bench import first_audio
 from duplex.errors import DuplexError
 
-__all__ = ["ColdStart", "start_cold"]
+__all__ = ["ColdStart", "measure_cold_start"]
 
 MAIN = f"from {first_audio.__name__} import main; main()"
 
 
 @attrs.frozen(kw_only=True)
 class ColdStart:
-    """Seconds, and the bytes that the model takes: of the device, or those that a CPU's process grew by."""
+    """Times in seconds, and the model's memory in bytes: on the device, or the growth of the process on a CPU."""
 
     total: float
     imports: float
@@ -37,10 +37,10 @@ class ColdStart:
         }
 
 
-def start_cold(choice: dict[str, Any]) -> ColdStart:
-    """Start a process that loads a model, by :func:`duplex.load`'s arguments, and speaks.
+def measure_cold_start(choice: dict[str, Any]) -> ColdStart:
+    """Start a process that loads a model, with :func:`duplex.load`'s arguments, and generates its first audio.
 
-    :raises DuplexError: with what the process said, if it fails
+    :raises DuplexError: with the last line of the process's stderr, if it fails
     """
     command = [sys.executable, "-c", MAIN, json.dumps(choice)]
     began = time.perf_counter()
@@ -49,11 +49,11 @@ def start_cold(choice: dict[str, Any]) -> ColdStart:
     if ended.returncode:
         last = ended.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise DuplexError(f"the process that starts cold failed: {last[0]}")
-    told = json.loads(ended.stdout.splitlines()[-1])
+    result = json.loads(ended.stdout.splitlines()[-1])
     return ColdStart(
         total=round(total, 3),
-        imports=told["import_s"],
-        loading=told["load_s"],
-        first_frame=told["first_frame_s"],
-        memory=told["memory_bytes"],
+        imports=result["import_s"],
+        loading=result["load_s"],
+        first_frame=result["first_frame_s"],
+        memory=result["memory_bytes"],
     )

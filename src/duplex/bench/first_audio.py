@@ -1,6 +1,6 @@
-"""A process of its own that loads a model and speaks a frame: how long it takes from a cold start, and in what memory.
+"""The process of the cold start benchmark: loads a model, generates its first audio, and measures time and memory.
 
-The command line's argument is what :func:`duplex.load` takes, as JSON; so is what it prints.
+Its argument is a JSON object of :func:`duplex.load`'s arguments; it prints the measurements as JSON.
 """
 
 import json
@@ -13,18 +13,18 @@ from typing import Any
 import attrs
 import numpy as np
 
-__all__ = ["main", "speak_first"]
+__all__ = ["main", "measure_first_audio"]
 
 
-def speak_first(choice: dict[str, Any]) -> dict[str, Any]:
-    """Load a model and step its first slot until audio comes out; return seconds of each, and bytes."""
+def measure_first_audio(choice: dict[str, Any]) -> dict[str, Any]:
+    """Load a model and step its first slot until there is audio; return the seconds of each part, and bytes."""
     began = time.perf_counter()
     from duplex.backends.selection import select_backend  # noqa: PLC0415 -- what is measured
     from duplex.engine.model import load  # noqa: PLC0415
 
     import_module(f"duplex.backends.{select_backend(choice['backend'], choice['device']).backend}.model")
     torch: Any = import_module("torch")
-    imported, before = time.perf_counter(), resident()
+    imported, before = time.perf_counter(), resident_memory()
     with load(**choice) as model:
         loaded = time.perf_counter()
         frame_model, spec = model.frame_model, model.spec
@@ -33,7 +33,7 @@ def speak_first(choice: dict[str, Any]) -> dict[str, Any]:
         pcm = np.zeros((spec.capacity, spec.frame_size), np.float32)
         while not frame_model.step(pcm, active).valid[0]:
             pass
-        spoken, after = time.perf_counter(), resident()
+        spoken, after = time.perf_counter(), resident_memory()
     on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     grown = None if before is None or after is None else after - before
     return {
@@ -44,10 +44,10 @@ def speak_first(choice: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def resident() -> int | None:
-    """Return the bytes that this process holds, in memory of its own and in pages of weights; ``None``: not known.
+def resident_memory() -> int | None:
+    """Return the resident bytes of this process, anonymous memory and mapped weights, or ``None`` if unknown.
 
-    Pages of libraries are left out: which of them have been touched is not the model's doing.
+    Pages of libraries are excluded, because they do not depend on the model.
     """
     facts = Path("/proc/self/smaps")
     if not facts.exists():
@@ -57,11 +57,11 @@ def resident() -> int | None:
         name, _, value = line.partition(":")
         if name == ("Rss" if weights else "Anonymous"):
             total += 1024 * int(value.split()[0])
-        elif " " in name:  # a new part of memory, and whose it is
+        elif " " in name:  # a new mapping, with its file
             weights = line.endswith(".safetensors")
     return total
 
 
 def main() -> None:
-    """Do so with the command line's argument."""
-    sys.stdout.write(json.dumps(speak_first(json.loads(sys.argv[1]))))
+    """Measure with the arguments from the command line, and print the result."""
+    sys.stdout.write(json.dumps(measure_first_audio(json.loads(sys.argv[1]))))

@@ -1,7 +1,7 @@
-"""From the first sample of a user's frame, where it comes in, to the first sample of the answer, where it goes out.
+"""Benchmark of latency: from the first sample of a user's frame to the first sample of the model's response to it.
 
-A frame of 80 ms lasts that long before anything can be done with it; what the model itself looks ahead or holds back
-comes besides, and is the same everywhere: the paper's 160 ms are a frame and a delay of one frame (section 3.4).
+A frame can only be processed once it is complete, after 80 ms. The model's own delay is added and is the same on every
+machine: the paper's theoretical 160 ms are a frame and a delay of one frame (section 3.4).
 """
 
 import time
@@ -13,7 +13,7 @@ import anyio
 import attrs
 
 from duplex.bench.codec import noise
-from duplex.bench.times import Times
+from duplex.bench.timing import Percentiles
 from duplex.conversation.dialogue import Dialogue
 from duplex.conversation.local import Conversation
 from duplex.engine.model import Model
@@ -26,24 +26,24 @@ __all__ = ["LatencyTimes", "measure_latency"]
 
 Way = Literal["memory", "websocket"]
 PIECES = 4
-"""Pieces that a frame comes in, as from a sound card: 20 ms each."""
+"""Chunks per frame, as from a sound card: 20 ms each."""
 WARM_UP = 12
 
 
 @attrs.frozen(kw_only=True)
 class LatencyTimes:
-    """``frame`` is the frame's own length, ``incoming`` the way to the model, ``outgoing`` that from it."""
+    """Latency and its parts: the duration of a frame, the way to the model, the step, and the way back."""
 
     way: Way
-    total: Times
+    total: Percentiles
     frame_ms: float
-    incoming: Times
-    step: Times
-    outgoing: Times
+    incoming: Percentiles
+    step: Percentiles
+    outgoing: Percentiles
     theoretical_ms: float
-    """A frame and the largest delay among the agent's streams: what a model of no cost would have."""
+    """The latency without computation: a frame, and the largest delay of the agent's streams."""
     lags: int
-    """How often real time was lost while it was measured."""
+    """The number of ``Lag`` events during the measurement."""
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
@@ -60,36 +60,36 @@ class LatencyTimes:
 
 
 @attrs.define
-class _Clock:
-    """When each frame began and was whole, was stepped, and was answered; seconds."""
+class _Timestamps:
+    """The times at which each frame started and ended, was stepped, and its response was received; in seconds."""
 
-    begun: list[float] = attrs.Factory(list[float])
-    whole: list[float] = attrs.Factory(list[float])
-    started: list[float] = attrs.Factory(list[float])
-    stepped_at: list[float] = attrs.Factory(list[float])
-    answered: list[float] = attrs.Factory(list[float])
+    frame_starts: list[float] = attrs.Factory(list[float])
+    frame_ends: list[float] = attrs.Factory(list[float])
+    step_starts: list[float] = attrs.Factory(list[float])
+    step_ends: list[float] = attrs.Factory(list[float])
+    audio_times: list[float] = attrs.Factory(list[float])
 
     def stepped(self, seconds: float, waited: Sequence[float]) -> None:  # noqa: ARG002 -- an engine's observer
-        """Take one step of the engine, which is over now."""
-        self.stepped_at.append(time.perf_counter())
-        self.started.append(self.stepped_at[-1] - seconds)
+        """Record a step of the engine that has just ended."""
+        self.step_ends.append(time.perf_counter())
+        self.step_starts.append(self.step_ends[-1] - seconds)
 
 
 async def measure_latency(model: Model, frames: int, way: Way = "memory") -> LatencyTimes:
-    """Hold one conversation in real time, over so many frames, and measure each of them.
+    """Run one conversation in real time over ``frames`` frames, and measure the latency of each.
 
-    :raises UsageError: if the model has no voice
+    :raises UsageError: if the model generates no audio
     :raises MissingDependencyError: for a websocket, if the server's extra is not installed
     """
-    clock, lags = _Clock(), 0
+    timestamps, lags = _Timestamps(), 0
     transport = MemoryTransport(sample_rate=model.spec.sample_rate, realtime=True)
     async with _dialogue(model, transport, way) as dialogue, anyio.create_task_group() as tasks:
-        tasks.start_soon(_decode, transport, model.spec, frames + WARM_UP, clock)
-        tasks.start_soon(_hear, transport, clock)
-        with model.engine.observed(clock):
+        tasks.start_soon(_feed_noise, transport, model.spec, frames + WARM_UP, timestamps)
+        tasks.start_soon(_receive_audio, transport, timestamps)
+        with model.engine.observed(timestamps):
             async for event in dialogue:
                 lags += isinstance(event, Lag)
-    return _summed_up(clock, model.spec, way, lags)
+    return _latency_times(timestamps, model.spec, way, lags)
 
 
 @asynccontextmanager
@@ -114,43 +114,43 @@ async def _dialogue(model: Model, transport: MemoryTransport, way: Way) -> Async
         tasks.cancel_scope.cancel()
 
 
-async def _decode(transport: MemoryTransport, spec: ModelSpec, frames: int, clock: _Clock) -> None:
-    """Give noise, piece by piece, each when its last sample would have been recorded."""
+async def _feed_noise(transport: MemoryTransport, spec: ModelSpec, frames: int, timestamps: _Timestamps) -> None:
+    """Feed noise in chunks, each at the time at which its last sample would have been recorded."""
     began = time.perf_counter()
     size = spec.frame_size // PIECES
     for number, frame in enumerate(noise(frames, spec.frame_size)):
-        clock.begun.append(began + number * spec.frame_duration)
+        timestamps.frame_starts.append(began + number * spec.frame_duration)
         for piece in range(PIECES):
-            due = clock.begun[-1] + (piece + 1) * spec.frame_duration / PIECES
+            due = timestamps.frame_starts[-1] + (piece + 1) * spec.frame_duration / PIECES
             await anyio.sleep(max(0.0, due - time.perf_counter()))
             end = spec.frame_size if piece == PIECES - 1 else (piece + 1) * size
             await transport.feed(frame[piece * size : end])
-        clock.whole.append(time.perf_counter())
+        timestamps.frame_ends.append(time.perf_counter())
     await transport.end()
 
 
-async def _hear(transport: MemoryTransport, clock: _Clock) -> None:
+async def _receive_audio(transport: MemoryTransport, timestamps: _Timestamps) -> None:
     while True:
         try:
             await transport.hear()
         except (anyio.EndOfStream, ClosedError):
             return
-        clock.answered.append(time.perf_counter())
+        timestamps.audio_times.append(time.perf_counter())
 
 
-def _summed_up(clock: _Clock, spec: ModelSpec, way: Way, lags: int) -> LatencyTimes:
-    """Pair each answer with the frame whose step it came out of."""
+def _latency_times(timestamps: _Timestamps, spec: ModelSpec, way: Way, lags: int) -> LatencyTimes:
+    """Match each response with the frame of the step that generated it."""
     behind = spec.latency_frames
-    answers = dict(enumerate(clock.answered, behind))
-    numbers = [number for number in range(WARM_UP, len(clock.begun)) if number in answers]
+    answers = dict(enumerate(timestamps.audio_times, behind))
+    numbers = [number for number in range(WARM_UP, len(timestamps.frame_starts)) if number in answers]
     delays = spec.delays[1 : 1 + spec.agent_streams]
     return LatencyTimes(
         way=way,
-        total=Times.of([answers[number] - clock.begun[number] for number in numbers]),
+        total=Percentiles.of([answers[number] - timestamps.frame_starts[number] for number in numbers]),
         frame_ms=1e3 * spec.frame_duration,
-        incoming=Times.of([clock.started[number] - clock.whole[number] for number in numbers]),
-        step=Times.of([clock.stepped_at[number] - clock.started[number] for number in numbers]),
-        outgoing=Times.of([answers[number] - clock.stepped_at[number] for number in numbers]),
+        incoming=Percentiles.of([timestamps.step_starts[number] - timestamps.frame_ends[number] for number in numbers]),
+        step=Percentiles.of([timestamps.step_ends[number] - timestamps.step_starts[number] for number in numbers]),
+        outgoing=Percentiles.of([answers[number] - timestamps.step_ends[number] for number in numbers]),
         theoretical_ms=1e3 * spec.frame_duration * (1 + max(delays, default=0)),
         lags=lags,
     )

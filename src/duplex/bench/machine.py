@@ -1,4 +1,4 @@
-"""What was measured on: without it, no figure says anything."""
+"""The machine that a benchmark ran on, without which its figures mean nothing."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ PACKAGES = ("torch", "mlx", "numpy", "triton")
 
 @attrs.frozen(kw_only=True)
 class Machine:
-    """A machine, what is installed on it, and when it was looked at (UTC)."""
+    """A machine's hardware, installed versions, and the time of the inspection (UTC)."""
 
     processor: str
     cores: int

@@ -1,4 +1,4 @@
-"""The original package beside ours, in one run: on the same weights, frame by frame, in turns."""
+"""Benchmark of the original ``moshi`` package on the same weights and machine, for comparison."""
 
 import json
 import os
@@ -8,42 +8,42 @@ from typing import Any
 
 import attrs
 
-from duplex.bench import original_peer
-from duplex.bench.times import Times
+from duplex.bench import original_worker
+from duplex.bench.timing import Percentiles
 from duplex.checkpoints.checkpoint import Checkpoint
 from duplex.errors import DuplexError, UsageError
 from duplex.options import SessionOptions
 
 __all__ = ["OriginalTimes", "time_original"]
 
-LONGEST = 300
-"""Characters of what it said."""
+LONGEST_ERROR = 300
+"""Characters of its error message."""
 
 
 @attrs.frozen(kw_only=True)
 class OriginalTimes:
-    """What the original takes for a frame; ``step`` is that of the language model, ``None`` for the codec alone."""
+    """The original's times for a frame; ``step`` is that of the language model, ``None`` for the codec alone."""
 
     version: str
     torch: str
-    encode: Times
-    step: Times | None
-    decode: Times
-    total: Times
+    encode: Percentiles
+    step: Percentiles | None
+    decode: Percentiles
+    total: Percentiles
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
         stages = {"encode_ms": self.encode, "step_ms": self.step, "decode_ms": self.decode, "total_ms": self.total}
-        told = {name: times.as_json() for name, times in stages.items() if times is not None}
-        return {"version": self.version, "torch": self.torch, **told}
+        result = {name: times.as_json() for name, times in stages.items() if times is not None}
+        return {"version": self.version, "torch": self.torch, **result}
 
 
 def time_original(
     python: Path, checkpoint: Checkpoint, *, frames: int, device: str, dtype: str, codec_only: bool
 ) -> OriginalTimes:
-    """Time the package ``moshi`` as another environment's ``python`` has it; CPU or CUDA, one session.
+    """Time the package ``moshi`` in the environment of ``python``, on CPU or CUDA, with one session.
 
-    :raises UsageError: if it cannot be run there
+    :raises UsageError: if that interpreter cannot be run
     """
     given: dict[str, Any] = {
         "weights": None,
@@ -61,7 +61,7 @@ def time_original(
         given["sampling"] = _sampling(checkpoint.defaults)
     try:
         ended = subprocess.run(  # noqa: S603 -- the interpreter that the user gave
-            [str(python), original_peer.__file__, json.dumps(given)],
+            [str(python), original_worker.__file__, json.dumps(given)],
             capture_output=True,
             text=True,
             check=False,
@@ -71,25 +71,27 @@ def time_original(
         raise UsageError(f"{python} cannot be run ({error.strerror}); give the python of an environment") from None
     if ended.returncode:
         last = ended.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise DuplexError(f"the original package failed in {python}: {last[0][:LONGEST]}; is `moshi` installed there?")
+        raise DuplexError(
+            f"the original package failed in {python}: {last[0][:LONGEST_ERROR]}; is `moshi` installed there?"
+        )
     return _times(json.loads(ended.stdout.splitlines()[-1]), spoken=given["weights"] is not None)
 
 
 def _sampling(options: SessionOptions) -> dict[str, Any]:
-    """Return options by the original's names."""
+    """Return the sampling options by the original's names."""
     if options.greedy or not options.temperature:
         return {"use_sampling": False}
     names = {"temperature": "temp", "text_temperature": "temp_text", "top_k": "top_k", "text_top_k": "top_k_text"}
     return {theirs: getattr(options, ours) for ours, theirs in names.items()}
 
 
-def _times(told: dict[str, Any], *, spoken: bool) -> OriginalTimes:
-    encode, step, decode = (told["seconds"][name] for name in ("encode", "step", "decode"))
+def _times(result: dict[str, Any], *, spoken: bool) -> OriginalTimes:
+    encode, step, decode = (result["seconds"][name] for name in ("encode", "step", "decode"))
     return OriginalTimes(
-        version=told["version"],
-        torch=told["torch"],
-        encode=Times.of(encode),
-        step=Times.of(step) if spoken else None,
-        decode=Times.of(decode),
-        total=Times.of([sum(frame) for frame in zip(encode, step, decode, strict=True)]),
+        version=result["version"],
+        torch=result["torch"],
+        encode=Percentiles.of(encode),
+        step=Percentiles.of(step) if spoken else None,
+        decode=Percentiles.of(decode),
+        total=Percentiles.of([sum(frame) for frame in zip(encode, step, decode, strict=True)]),
     )

@@ -1,4 +1,4 @@
-"""A picture of frame times: against sessions, and against what lies behind them."""
+"""Plots of frame times against sessions and against context."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ from duplex.atomic import atomic_path
 from duplex.bench.frame import FrameTimes
 from duplex.results.plotting import new_figure
 
-__all__ = ["draw_times"]
+__all__ = ["plot_times"]
 
 WIDTH, HEIGHT = 9.0, 3.6
 SERIES = (("p99", "99 %", ":"), ("p95", "95 %", "--"), ("median", "median", "-"))
 
 
-def draw_times(sessions: Sequence[FrameTimes], contexts: Sequence[FrameTimes], path: Path, title: str) -> None:
-    """Draw what :func:`~duplex.bench.time_sessions` and :func:`~duplex.bench.time_contexts` found, into a picture.
+def plot_times(sessions: Sequence[FrameTimes], contexts: Sequence[FrameTimes], path: Path, title: str) -> None:
+    """Plot the results of :func:`~duplex.bench.time_sessions` and :func:`~duplex.bench.time_contexts` to a file.
 
     :raises MissingDependencyError: if matplotlib is not installed
     :raises OutputError: if the file cannot be written

@@ -1,4 +1,4 @@
-"""All that was measured in one run."""
+"""The report of one benchmark run."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from duplex.bench.latency import LatencyTimes
 from duplex.bench.machine import Machine
 from duplex.bench.original import OriginalTimes
 
-__all__ = ["Report"]
+__all__ = ["BenchmarkReport"]
 
 
 @attrs.define(kw_only=True)
-class Report:
-    """What was asked for; the rest is ``None`` or empty. ``model`` says which, and how it was loaded."""
+class BenchmarkReport:
+    """The measurements that were requested; the rest is ``None`` or empty. ``model`` has the arguments of loading."""
 
     machine: Machine
     model: dict[str, Any]
@@ -32,12 +32,12 @@ class Report:
 
     @property
     def real_time_sessions(self) -> int:
-        """The largest number of sessions that was timed and kept real time's pace."""
+        """The largest number of sessions that was timed and ran in real time."""
         return max((times.sessions for times in self.sessions if times.real_time), default=0)
 
     @property
     def against_original(self) -> float | None:
-        """Our time for each session's frame, or for the codec alone, as a part of the original's."""
+        """Our time per session and frame, or of the codec alone, relative to the original's."""
         if self.original is None:
             return None
         if self.frame is not None:
@@ -45,20 +45,20 @@ class Report:
         return None if self.mimi is None else self.mimi.both.median / self.original.total.median
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain values; what was not measured is left out."""
-        told: dict[str, Any] = {"machine": self.machine.as_json(), "model": self.model}
+        """Return the report as plain values, without what was not measured."""
+        result: dict[str, Any] = {"machine": self.machine.as_json(), "model": self.model}
         for name in ("mimi", "frame", "cold_start", "original"):
             part: Any = getattr(self, name)
             if part is not None:
-                told[name] = part.as_json()
+                result[name] = part.as_json()
         if self.memory is not None:
-            told["predicted_memory_bytes"] = self.memory.total
+            result["predicted_memory_bytes"] = self.memory.total
         for name in ("sessions", "contexts", "latency"):
             parts: list[Any] = getattr(self, name)
             if parts:
-                told[name] = [part.as_json() for part in parts]
+                result[name] = [part.as_json() for part in parts]
         if self.against_original is not None:
-            told["against_original"] = round(self.against_original, 3)
+            result["against_original"] = round(self.against_original, 3)
         if self.sessions:
-            told["real_time_sessions"] = self.real_time_sessions
-        return told
+            result["real_time_sessions"] = self.real_time_sessions
+        return result

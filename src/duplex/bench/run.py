@@ -1,4 +1,4 @@
-"""One run of measurements, into a report."""
+"""A benchmark run, from options to a report."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,30 +8,30 @@ import anyio
 import attrs
 
 from duplex.bench.codec import time_codec
-from duplex.bench.cold_start import start_cold
+from duplex.bench.cold_start import measure_cold_start
 from duplex.bench.frame import time_contexts, time_frame, time_sessions
 from duplex.bench.latency import measure_latency
 from duplex.bench.machine import this_machine
 from duplex.bench.original import time_original
-from duplex.bench.report import Report
+from duplex.bench.report import BenchmarkReport
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.layout import Part
 from duplex.engine.model import Model, load, load_codec, predict_memory
 from duplex.errors import MissingDependencyError, UsageError
 
-__all__ = ["Wanted", "measure"]
+__all__ = ["BenchmarkOptions", "run_benchmark"]
 
 Stage = Literal["all", "mimi", "frame"]
 
 
 @attrs.frozen(kw_only=True)
-class Wanted:
-    """What is to be measured.
+class BenchmarkOptions:
+    """What to measure.
 
-    ``context`` frames lie behind each session. ``sweep`` times more and more sessions, and one with more and more
-    behind it; ``original`` is the python of an environment with the original package.
+    Each session starts with ``context`` frames of context. ``sweep`` also measures increasing numbers of sessions and
+    increasing context; ``original`` is the interpreter of an environment with the original package.
 
-    :raises UsageError: if parts of it do not go together
+    :raises UsageError: if options exclude each other
     """
 
     stage: Stage = "all"
@@ -46,48 +46,54 @@ class Wanted:
             raise UsageError("sweep and latency need the whole model, not its codec alone; choose another stage")
 
 
-def measure(choice: dict[str, Any], wanted: Wanted, *, progress: Callable[[str], None] = lambda _: None) -> Report:
-    """Measure a model that is loaded by ``choice``, :func:`duplex.load`'s arguments.
+def run_benchmark(
+    choice: dict[str, Any], benchmark: BenchmarkOptions, *, progress: Callable[[str], None] = lambda _: None
+) -> BenchmarkReport:
+    """Measure the model that :func:`duplex.load` loads with the arguments ``choice``.
 
-    ``progress`` is told what is being measured.
+    ``progress`` is called with the name of each measurement.
 
     :raises CheckpointError: as :func:`duplex.load` does
     """
-    report = Report(machine=this_machine(), model=choice)
-    if wanted.stage == "mimi":
+    report = BenchmarkReport(machine=this_machine(), model=choice)
+    if benchmark.stage == "mimi":
         progress("the codec")
         place = {key: choice[key] for key in ("name", "backend", "device", "quantize", "revision")}
-        report.mimi = time_codec(load_codec(**place), wanted.frames)
+        report.mimi = time_codec(load_codec(**place), benchmark.frames)
     else:
         described = checkpoint.describe(choice["name"], choice["revision"])
         kept = {key: value for key, value in choice.items() if key not in {"name", "revision", "deterministic"}}
         report.memory = predict_memory(described, **kept)
         progress("loading")
         with load(**choice) as model:
-            _time(report, model, wanted, progress)
-        progress("a cold start")  # last: what cannot be loaded has been told by its own error
-        report.cold_start = start_cold(choice)
-    if wanted.original is not None:
+            _measure_model(report, model, benchmark, progress)
+        progress("a cold start")  # last, so that a model that cannot be loaded fails with its own error
+        report.cold_start = measure_cold_start(choice)
+    if benchmark.original is not None:
         progress("the original")
-        _time_original(report, choice, wanted.original, wanted)
+        _measure_original(report, choice, benchmark.original, benchmark)
     return report
 
 
-def _time(report: Report, model: Model, wanted: Wanted, progress: Callable[[str], None]) -> None:
-    """Time a loaded model."""
-    frame_model, frames, context = model.frame_model, wanted.frames, wanted.context
+def _measure_model(
+    report: BenchmarkReport, model: Model, benchmark: BenchmarkOptions, progress: Callable[[str], None]
+) -> None:
+    """Measure a loaded model."""
+    frame_model, frames, context = model.frame_model, benchmark.frames, benchmark.context
     options = attrs.evolve(model.defaults, seed=0)
-    if wanted.stage == "all":
+    if benchmark.stage == "all":
         progress("the codec")
         report.mimi = time_codec(model.codec, frames)
     progress("whole frames")
     report.frame = time_frame(frame_model, options, sessions=model.sessions, context=context, frames=frames)
-    if wanted.sweep:
+    if benchmark.sweep:
         progress("more and more sessions")
-        report.sessions = time_sessions(frame_model, options, _ladder(model.sessions), context=context, frames=frames)
+        report.sessions = time_sessions(
+            frame_model, options, _session_counts(model.sessions), context=context, frames=frames
+        )
         progress("more and more context")
         report.contexts = time_contexts(frame_model, options, frames=frames)
-    if wanted.latency:
+    if benchmark.latency:
         progress("latency")
         report.latency.append(anyio.run(measure_latency, model, frames))
         try:
@@ -96,7 +102,7 @@ def _time(report: Report, model: Model, wanted: Wanted, progress: Callable[[str]
             progress("no server is installed, so none is measured")
 
 
-def _ladder(sessions: int) -> Iterator[int]:
+def _session_counts(sessions: int) -> Iterator[int]:
     """Yield 1, 2, 4, ... and ``sessions``."""
     few = 1
     while few < sessions:
@@ -105,14 +111,16 @@ def _ladder(sessions: int) -> Iterator[int]:
     yield sessions
 
 
-def _time_original(report: Report, choice: dict[str, Any], python: Path, wanted: Wanted) -> None:
-    codec_only = wanted.stage == "mimi"
+def _measure_original(
+    report: BenchmarkReport, choice: dict[str, Any], python: Path, benchmark: BenchmarkOptions
+) -> None:
+    codec_only = benchmark.stage == "mimi"
     parts: tuple[Part, ...] = ("codec",) if codec_only else ("model", "codec")
     on_gpu = choice["device"].startswith("cuda") or (choice["device"] == "auto" and report.machine.gpu is not None)
     report.original = time_original(
         python,
         checkpoint.resolve(choice["name"], revision=choice["revision"], parts=parts),
-        frames=wanted.frames,
+        frames=benchmark.frames,
         device="cuda" if on_gpu else "cpu",
         dtype=choice["dtype"] if choice["dtype"] != "auto" else "bfloat16" if on_gpu else "float32",
         codec_only=codec_only,

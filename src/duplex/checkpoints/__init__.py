@@ -1,1 +1,1 @@
-"""From a name to the files of a checkpoint: where they are, how they are laid out, and what they say."""
+"""Checkpoints: from a name to files, configuration, tokenizer and weights' headers."""

@@ -1,8 +1,8 @@
-"""From a name to a checkpoint's files: a built-in model, a folder, or a repository of the hub.
+"""From a name to a checkpoint: a built-in model, a local folder, or a hub repository.
 
-``resolve`` finds (and downloads) what is to be loaded and checks that it belongs together; no tensor is read.
-``describe`` tells what a checkpoint is, and downloads nothing big. Weights are safetensors files only: unlike pickles
-they cannot run code.
+``resolve`` locates and downloads the files and checks that they belong together; no tensor is read. ``describe``
+returns what a checkpoint is and downloads only small files. Weights are safetensors files only: unlike pickles they
+cannot run code.
 """
 
 import hashlib
@@ -16,25 +16,34 @@ import attrs
 
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.checkpoints.hub import HubRepository
-from duplex.checkpoints.layout import MIMI_WEIGHTS, WEIGHTS, Layout, Part
-from duplex.checkpoints.sources import CONFIG, Kind, Source, builtin_names, open_source
+from duplex.checkpoints.layout import MIMI_WEIGHTS, WEIGHTS, CheckpointLayout, Part
+from duplex.checkpoints.sources import CONFIG, CheckpointSource, SourceKind, builtin_names, resolve_source
 from duplex.checkpoints.tokenizer import Tokenizer
-from duplex.checkpoints.weights_file import Header, TensorInfo, digest, read_header
+from duplex.checkpoints.weights_file import Header, TensorInfo, fingerprint_chunks, read_header
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
 
-__all__ = ["Checkpoint", "Description", "Header", "TensorInfo", "builtin_names", "describe", "read_header", "resolve"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointInfo",
+    "Header",
+    "TensorInfo",
+    "builtin_names",
+    "describe",
+    "read_header",
+    "resolve",
+]
 
-NOTE = "notes.txt"
-"""A line or two beside the configuration, for people; optional."""
+NOTES_FILE = "notes.txt"
+"""An optional line or two for people, beside the configuration."""
 
 
 @attrs.frozen(kw_only=True)
 class Checkpoint:
-    """A checkpoint whose files are on this machine. What was not asked for is ``None``.
+    """A checkpoint whose files are on this machine. Parts that were not requested are ``None``.
 
-    ``name`` is as asked, ``revision`` the hub's commit. ``defaults`` has no ``None`` in it.
+    ``name`` is as given, ``revision`` the hub's commit. In ``defaults`` every option has a value.
     """
 
     name: str
@@ -50,33 +59,33 @@ class Checkpoint:
 
     @property
     def codebooks(self) -> int:
-        """The codec's active codebooks: those that the language model uses, or all without one."""
+        """Number of the codec's active codebooks: those that the language model uses, or all without one."""
         return _codebooks(self.language_model, self.mimi)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 that tells checkpoints apart, also such of one shape. Reads samples of the weights.
+        """Hexadecimal SHA-256 of the configurations and of samples of the weights: identifies a checkpoint.
 
-        :raises WeightsError: if a weights file cannot be read any more
+        :raises WeightsError: if a weights file can no longer be read
         """
         configs = [None if part is None else attrs.asdict(part) for part in (self.language_model, self.mimi)]
         total = hashlib.sha256(json.dumps(configs, sort_keys=True).encode())
         for path in (self.weights, self.mimi_weights):
             if path is not None:
-                for piece in digest(path):
+                for piece in fingerprint_chunks(path):
                     total.update(piece)
         return total.hexdigest()
 
 
 @attrs.frozen(kw_only=True)
-class Description:
-    """What a checkpoint is, for ``duplex info``: ``kind`` says where it comes from.
+class CheckpointInfo:
+    """What ``duplex info`` shows of a checkpoint. ``kind`` is the kind of its source.
 
-    ``weights`` and ``mimi_weights`` are headers: numbers and bytes by type. ``language_model`` is ``None`` for a codec.
+    ``weights`` and ``mimi_weights`` are the headers of the files. ``language_model`` is ``None`` for a codec alone.
     """
 
     name: str
-    kind: Kind
+    kind: SourceKind
     revision: str | None
     model_type: str
     language_model: LanguageModelConfig | None
@@ -88,7 +97,7 @@ class Description:
     note: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return the description as plain values, to print or to write as JSON."""
+        """Return the information as plain values, to print or to write as JSON."""
         quantizer = self.mimi.quantizer
         used = CodecSpec(
             sample_rate=self.mimi.sample_rate,
@@ -106,7 +115,7 @@ class Description:
             "bits_per_second": used.bitrate,
             "dimension": self.mimi.seanet.dimension,
             "transformer_layers": self.mimi.transformer.num_layers,
-            "weights": _numbers(self.mimi_weights),
+            "weights": _weights_summary(self.mimi_weights),
         }
         whole = {"name": self.name, "kind": self.kind, "revision": self.revision, "model_type": self.model_type}
         return {**whole, "model": self._model(), "codec": codec, "note": self.note}
@@ -133,7 +142,7 @@ class Description:
             "audio_vocabulary": config.card,
             "tokenizer_pieces": self.tokenizer_pieces,
             "sampling": sampling,
-            "weights": _numbers(self.weights),
+            "weights": _weights_summary(self.weights),
         }
 
 
@@ -144,29 +153,29 @@ def resolve(
     parts: Collection[Part] = ("model", "codec"),
     progress: bool = True,
 ) -> Checkpoint:
-    """Find a checkpoint's files by a built-in name, a folder, or ``owner/name`` on the hub; download what is missing.
+    """Locate a checkpoint's files by a built-in name, a folder, or ``owner/name`` on the hub; download what is missing.
 
-    ``revision`` is a branch, tag or commit of the repository. ``parts`` says what is to be loaded: with ``"codec"``
-    alone, Mimi's files are enough, of whatever relative. ``progress`` shows the hub client's progress bars.
+    ``revision`` is a branch, tag or commit of the repository. ``parts`` selects what is to be loaded: ``"codec"`` alone
+    needs Mimi's files only, whatever the language model. ``progress`` shows the hub client's progress bars.
 
-    :raises UsageError: if ``parts`` or ``revision`` make no sense
+    :raises UsageError: if ``parts`` or ``revision`` is invalid
     :raises CheckpointNotFoundError: if there is no such name, repository, revision or file
-    :raises HubError: if the hub is out of reach, refuses access or is too slow
-    :raises ConfigError: if a configuration is not one that this version runs
-    :raises WeightsError: if a weights file is damaged, cut short or not safetensors
+    :raises HubError: if the hub is unreachable, refuses access or is too slow
+    :raises ConfigError: if a configuration is invalid or unsupported by this version
+    :raises WeightsError: if a weights file is damaged, truncated or not safetensors
     """
     if not parts or set(parts) - {"model", "codec"}:
         raise UsageError(f"parts is {parts!r}; give 'model', 'codec' or both")
-    _, source = open_source(name, revision, progress=progress)
-    layout = Layout.read(source, codec_only="model" not in parts)
-    mimi = layout.read_mimi(source, progress=progress)
-    places = layout.places(source, parts, progress=progress)
+    _, source = resolve_source(name, revision, progress=progress)
+    layout = CheckpointLayout.read(source, codec_only="model" not in parts)
+    mimi = layout.read_mimi_config(source, progress=progress)
+    places = layout.locate_files(source, parts, progress=progress)
     paths = {key: place.fetch(file) for key, (place, file) in places.items()}
     for key in ("moshi_name", "mimi_name"):
         if key in paths:
             read_header(paths[key])
     for place in (source, *(place for place, _ in places.values())):
-        place.remember()
+        place.record_revision()
     return Checkpoint(
         name=str(name),
         revision=source.commit if isinstance(source, HubRepository) else None,
@@ -177,38 +186,38 @@ def resolve(
         tokenizer=paths.get("tokenizer_name"),
         defaults=layout.defaults,
         model_type=layout.model_type,
-        note=_note(source),
+        note=_read_note(source),
     )
 
 
-def describe(name: str, revision: str | None = None) -> Description:
-    """Tell what a checkpoint is, from its configuration and its weights' headers; nothing big is downloaded.
+def describe(name: str, revision: str | None = None) -> CheckpointInfo:
+    """Return what a checkpoint is, from its configuration and its weights' headers, without downloading the weights.
 
-    A folder or repository with nothing but Mimi in it is described as a codec.
+    A folder or repository that contains only Mimi is described as a codec.
 
     :raises CheckpointError: as :func:`resolve` does
     """
-    kind, source = open_source(name, revision, progress=False)
+    kind, source = resolve_source(name, revision, progress=False)
     mimi_alone = not source.has(CONFIG) and not source.has(WEIGHTS) and source.has(MIMI_WEIGHTS)
-    layout = Layout.read(source, codec_only=mimi_alone)
-    mimi = layout.read_mimi(source, progress=False)
-    places = layout.places(source, ("codec",) if mimi_alone else ("model", "codec"), progress=False)
+    layout = CheckpointLayout.read(source, codec_only=mimi_alone)
+    mimi = layout.read_mimi_config(source, progress=False)
+    places = layout.locate_files(source, ("codec",) if mimi_alone else ("model", "codec"), progress=False)
     tokenizer = None
     if "tokenizer_name" in places:
         place, file = places["tokenizer_name"]
         tokenizer = Tokenizer.load(place.fetch(file))
-    return Description(
+    return CheckpointInfo(
         name=str(name),
         kind=kind,
         revision=source.commit if isinstance(source, HubRepository) else None,
         model_type="mimi" if mimi_alone else layout.model_type,
         language_model=layout.language_model,
         mimi=mimi,
-        weights=None if mimi_alone else _header(*places["moshi_name"]),
-        mimi_weights=_header(*places["mimi_name"]),
-        tokenizer_pieces=None if tokenizer is None else tokenizer.vocabulary,
+        weights=None if mimi_alone else _read_header(*places["moshi_name"]),
+        mimi_weights=_read_header(*places["mimi_name"]),
+        tokenizer_pieces=None if tokenizer is None else tokenizer.vocab_size,
         defaults=None if mimi_alone else layout.defaults,
-        note=_note(source),
+        note=_read_note(source),
     )
 
 
@@ -216,21 +225,21 @@ def _codebooks(model: LanguageModelConfig | None, mimi: MimiConfig) -> int:
     return mimi.quantizer.n_q if model is None else model.codebooks
 
 
-def _header(place: Source, file: str) -> Header:
-    """Read a weights file's header, from afar if it is not on this machine."""
+def _read_header(place: CheckpointSource, file: str) -> Header:
+    """Read a weights file's header, over the network if the file is not in the cache."""
     if isinstance(place, HubRepository):
         cached = place.cached(file)
-        return place.header(file) if cached is None else read_header(cached)
+        return place.read_header(file) if cached is None else read_header(cached)
     return read_header(place.fetch(file))
 
 
-def _note(source: Source) -> str:
-    if not source.has(NOTE):
+def _read_note(source: CheckpointSource) -> str:
+    if not source.has(NOTES_FILE):
         return ""
-    return source.fetch(NOTE).read_text(encoding="utf-8", errors="replace").strip()
+    return source.fetch(NOTES_FILE).read_text(encoding="utf-8", errors="replace").strip()
 
 
-def _numbers(header: Header) -> dict[str, Any]:
+def _weights_summary(header: Header) -> dict[str, Any]:
     return {
         "tensors": len(header),
         "parameters": header.elements,

@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub, through ``huggingface_hub``: its cache, its settings, its progress bars.
+"""Repositories of the Hugging Face hub, through ``huggingface_hub``, with its cache, settings and progress bars.
 
 The environment variables are ``huggingface_hub``'s own:
 
@@ -8,8 +8,8 @@ The environment variables are ``huggingface_hub``'s own:
 - ``HF_HUB_DOWNLOAD_TIMEOUT`` (10) seconds for a download to go on; it is resumed a few times, and fails for good when
   nothing came for three times as long at its start, twelve times once data was flowing
 
-One request tells a repository's commit and files; everything afterwards belongs to that commit. When the hub is out of
-reach, what the cache holds is used instead.
+One request resolves a revision to a commit and its files; everything afterwards uses that commit. While the hub is
+unreachable, the cache is used instead.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from duplex.checkpoints.hub_client import Watch, client, settings, translated
+from duplex.checkpoints.hub_client import Watchdog, hub_constants, import_hub, translate_error
 from duplex.checkpoints.weights_file import Header, TensorInfo
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError
 
@@ -37,17 +37,17 @@ LONGEST_NAME = 96
 
 
 @attrs.frozen
-class _Listing:
-    """What the hub says of a repository: its commit, and its files with their sizes in bytes where known."""
+class _RepositoryInfo:
+    """The commit of a revision, and its files with their sizes in bytes where known."""
 
     commit: str
     files: dict[str, int | None]
 
 
 class HubRepository:
-    """One revision of ``owner/name``: a branch, a tag or a commit; the default branch without any.
+    """One revision of the repository ``owner/name``: a branch, tag or commit, by default the default branch.
 
-    :raises CheckpointNotFoundError: if the name or the revision cannot be one
+    :raises CheckpointNotFoundError: if the name or the revision is malformed
     """
 
     def __init__(self, name: str, revision: str | None = None, *, progress: bool = True) -> None:
@@ -68,67 +68,67 @@ class HubRepository:
 
     @cached_property
     def commit(self) -> str | None:
-        """The commit's hash: as given, as the hub says, or the last one in the cache; ``None`` if nothing tells it."""
+        """The commit's hash: as given, from the hub, or the last one in the cache; ``None`` if it is unknown."""
         if self._revision is not None and COMMIT.fullmatch(self._revision):
             return self._revision
-        if isinstance(self._answer, _Listing):
-            return self._answer.commit
+        if isinstance(self._info_or_error, _RepositoryInfo):
+            return self._info_or_error.commit
         with contextlib.suppress(OSError):
-            return self._note.read_text().strip() or None
+            return self._ref_file.read_text().strip() or None
         return None
 
     def cached(self, file: str) -> Path | None:
-        """Return a file if the cache has it."""
+        """Return the path of a file in the cache, or ``None``."""
         if self.commit is None:
             return None
         path = self._folder / "snapshots" / self.commit / PurePosixPath(file)
         return path if path.is_file() else None
 
     def has(self, file: str) -> bool:
-        """Tell whether the repository holds a file; while the hub is out of reach, whether the cache does.
+        """Return whether the repository has a file; while the hub is unreachable, whether the cache has it.
 
-        :raises HubError: if the hub is out of reach and nothing of this revision is cached
+        :raises HubError: if the hub is unreachable and nothing of this revision is cached
         :raises CheckpointNotFoundError: if there is no such repository or revision
         """
         if self.cached(file) is not None:
             return True
-        if isinstance(self._answer, _Listing):
-            return file in self._answer.files
+        if isinstance(self._info_or_error, _RepositoryInfo):
+            return file in self._info_or_error.files
         if self.commit is None or not (self._folder / "snapshots" / self.commit).is_dir():
-            raise self._answer
+            raise self._info_or_error
         return False
 
     def size(self, file: str) -> int | None:
-        """Return a file's size in bytes, where the hub tells it."""
-        return self._answer.files.get(file) if isinstance(self._answer, _Listing) else None
+        """Return a file's size in bytes, if the hub reports it."""
+        return self._info_or_error.files.get(file) if isinstance(self._info_or_error, _RepositoryInfo) else None
 
     def fetch(self, file: str) -> Path:
-        """Return a file of the repository, downloaded if the cache has not got it.
+        """Return the local path of a file, downloading it if it is not in the cache.
 
-        :raises HubError: if the hub is out of reach, refuses access or is too slow
+        :raises HubError: if the hub is unreachable, refuses access or is too slow
         :raises CheckpointNotFoundError: if there is no such repository, revision or file
         """
         cached = self.cached(file)
         if cached is not None:
             return cached
-        listing = self._require(file)
-        watch = Watch(self._folder / "blobs")
+        listing = self._require_file(file)
+        watch = Watchdog(self._folder / "blobs")
 
         def download() -> Path:
-            bar = watch.bar_class(visible=self._progress)
-            path: str = client().hf_hub_download(self.name, file, revision=listing.commit, tqdm_class=bar)
+            bar = watch.progress_bar_class(visible=self._progress)
+            path: str = import_hub().hf_hub_download(self.name, file, revision=listing.commit, tqdm_class=bar)
             return Path(path)
 
-        return self._ask(download, watch, file)
+        return self._call_hub(download, watch, file)
 
-    def header(self, file: str) -> Header:
+    def read_header(self, file: str) -> Header:
         """Read a safetensors file's header without downloading the file.
 
         :raises HubError: if the hub is out of reach, refuses access or is too slow
         :raises CheckpointNotFoundError: if there is no such file
         :raises WeightsError: if the file is not safetensors
         """
-        listing = self._require(file)
+        listing = self._require_file(file)
 
         def read() -> Header:
             found = self._api.parse_safetensors_file_metadata(self.name, file, revision=listing.commit)
@@ -139,54 +139,54 @@ class HubRepository:
             tensors = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in found.tensors.items()}
             return Header(tensors, found.metadata, sizes)
 
-        return self._ask(read, Watch(), file)
+        return self._call_hub(read, Watchdog(), file)
 
-    def remember(self) -> None:
-        """Note in the cache that the revision's name stands for this commit, for when the hub is out of reach.
+    def record_revision(self) -> None:
+        """Record in the cache which commit the revision's name refers to, for when the hub is unreachable.
 
-        Files are downloaded by commit, so that all are of one, and the hub's client notes names only when it is asked
-        by name. To be called when all files are there.
+        Files are downloaded by commit, so that all are of the same one, and the hub's client records names only when
+        it downloads by name. To be called once all files are downloaded.
         """
-        if isinstance(self._answer, _Listing) and self._revision != self._answer.commit:
+        if isinstance(self._info_or_error, _RepositoryInfo) and self._revision != self._info_or_error.commit:
             with contextlib.suppress(OSError):  # a cache that cannot be written is still a cache
-                self._note.parent.mkdir(parents=True, exist_ok=True)
-                self._note.write_text(self._answer.commit)
+                self._ref_file.parent.mkdir(parents=True, exist_ok=True)
+                self._ref_file.write_text(self._info_or_error.commit)
 
     @property
     def _api(self) -> Any:
-        return client().HfApi(endpoint=settings().ENDPOINT)
+        return import_hub().HfApi(endpoint=hub_constants().ENDPOINT)
 
     @cached_property
     def _folder(self) -> Path:
-        """The repository's folder in the cache, laid out as the hub's documentation describes."""
-        return Path(settings().HF_HUB_CACHE).expanduser() / f"models--{self.name.replace('/', '--')}"
+        """The repository's folder in the cache, in the hub's documented layout."""
+        return Path(hub_constants().HF_HUB_CACHE).expanduser() / f"models--{self.name.replace('/', '--')}"
 
     @property
-    def _note(self) -> Path:
-        """The file that says which commit the revision's name stands for."""
+    def _ref_file(self) -> Path:
+        """The cache's file with the commit that the revision's name refers to."""
         return self._folder / "refs" / (self._revision or "main")
 
     @cached_property
-    def _answer(self) -> _Listing | CheckpointError:
-        """What the hub says; or, if it will not, the error that says why."""
+    def _info_or_error(self) -> _RepositoryInfo | CheckpointError:
+        """The hub's answer, or the error that explains why there is none."""
 
-        def ask() -> _Listing:
-            timeout: float = settings().HF_HUB_ETAG_TIMEOUT
+        def ask() -> _RepositoryInfo:
+            timeout: float = hub_constants().HF_HUB_ETAG_TIMEOUT
             info = self._api.model_info(self.name, revision=self._revision, timeout=timeout, files_metadata=True)
             if not info.sha:
                 raise ValueError("the answer names no commit")
             files: list[Any] = info.siblings or []
-            return _Listing(info.sha, {file.rfilename: file.size for file in files})
+            return _RepositoryInfo(info.sha, {file.rfilename: file.size for file in files})
 
         try:
-            return self._ask(ask, Watch(), None)
+            return self._call_hub(ask, Watchdog(), None)
         except CheckpointError as error:
             log.info("%s; looking into the cache", error)
             return error
 
-    def _require(self, file: str) -> _Listing:
-        """Return the listing, once it is sure that the file is in it."""
-        answer = self._answer
+    def _require_file(self, file: str) -> _RepositoryInfo:
+        """Return the repository's information, after checking that it has the file."""
+        answer = self._info_or_error
         if isinstance(answer, CheckpointNotFoundError):
             raise answer
         if isinstance(answer, CheckpointError):
@@ -195,12 +195,12 @@ class HubRepository:
             raise CheckpointNotFoundError(f"{self.origin}: the repository has no file '{file}'; look at its file list")
         return answer
 
-    def _ask(self, call: Callable[[], T], watch: Watch, file: str | None) -> T:
-        """Make a call to the hub that ends, and fails only with this package's errors."""
+    def _call_hub(self, call: Callable[[], T], watch: Watchdog, file: str | None) -> T:
+        """Make a call to the hub under the watchdog, translating its errors to this package's."""
         try:
             return watch.run(call)
         except CheckpointError:
             raise
         except Exception as error:
             # The hub's client lets through whatever its HTTP library raises.
-            raise translated(error, self.origin, file) from error
+            raise translate_error(error, self.origin, file) from error

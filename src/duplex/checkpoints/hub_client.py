@@ -1,4 +1,4 @@
-"""Calls to the hub's client that end in time, and its errors in this package's words."""
+"""Calls to ``huggingface_hub`` with a limit on stalled downloads, and its errors translated to this package's."""
 
 import concurrent.futures
 import contextlib
@@ -11,34 +11,35 @@ from typing import Any, TypeVar
 
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError, WeightsError
 
-__all__ = ["Watch", "client", "settings", "translated"]
+__all__ = ["Watchdog", "hub_constants", "import_hub", "translate_error"]
 
 T = TypeVar("T")
 
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 OR_CACHED = "or set HF_HUB_OFFLINE=1 to use what is cached"
-STARTING = 3
-FLOWING = 12
-"""How many of ``HF_HUB_DOWNLOAD_TIMEOUT`` may pass with nothing new. Flowing data is seen in blocks of 10 MB only."""
-GLANCE = 0.05
-"""Seconds between looks at a running call."""
+STALL_FACTOR_BEFORE_DATA = 3
+STALL_FACTOR = 12
+"""Multiples of ``HF_HUB_DOWNLOAD_TIMEOUT`` that may pass without progress. Once data flows, progress is reported in
+blocks of 10 MB only."""
+POLL_INTERVAL = 0.05
+"""Seconds between checks of a running call."""
 
 
-def client() -> Any:
+def import_hub() -> Any:
     """Return ``huggingface_hub``, which takes longer to import than ``import duplex`` may."""
     return importlib.import_module("huggingface_hub")
 
 
-def settings() -> Any:
-    """Return the hub client's settings, as the environment variables made them."""
+def hub_constants() -> Any:
+    """Return ``huggingface_hub.constants``: its settings, as read from the environment variables."""
     return importlib.import_module("huggingface_hub.constants")
 
 
-class Watch:
-    """Makes a call that may hang in a thread of its own, and gives up on it when nothing has come for too long.
+class Watchdog:
+    """Runs a call in a thread of its own, and abandons it when a download has stalled for too long.
 
-    The hub's client goes on retrying for minutes, and for ever with a server that cuts every answer short. A call
-    that is given up ends by itself, at its next progress or its last retry. ``folder`` is where partial downloads lie.
+    The hub's client retries for minutes, and for ever with a server that truncates every answer. An abandoned call
+    ends by itself, at its next progress or its last retry. ``folder`` is where partial downloads are written.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -48,22 +49,24 @@ class Watch:
         self._abandoned = False
 
     def run(self, call: Callable[[], T]) -> T:
-        """Return or raise what the call does.
+        """Return what the call returns, and raise what it raises.
 
-        :raises HubError: if nothing has come for too long
+        :raises HubError: if there was no progress for too long
         """
-        constants = settings()
+        constants = hub_constants()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        threading.Thread(target=_settle, args=(future, call), name="duplex-hub", daemon=True).start()
+        threading.Thread(target=_run_into_future, args=(future, call), name="duplex-hub", daemon=True).start()
         furthest, since = 0, time.monotonic()
         try:
-            while not concurrent.futures.wait([future], timeout=GLANCE).done:
+            while not concurrent.futures.wait([future], timeout=POLL_INTERVAL).done:
                 # Another process may be downloading the same file: this one waits for its lock meanwhile.
                 partial = self._partial_bytes()
                 reached = max(self._received, partial)
                 if reached > furthest:
                     furthest, since = reached, time.monotonic()
-                patience = constants.HF_HUB_DOWNLOAD_TIMEOUT * (FLOWING if self._flowing or partial else STARTING)
+                patience = constants.HF_HUB_DOWNLOAD_TIMEOUT * (
+                    STALL_FACTOR if self._flowing or partial else STALL_FACTOR_BEFORE_DATA
+                )
                 if time.monotonic() - since > patience:
                     raise HubError(
                         f"{constants.ENDPOINT} sent nothing new for {patience:g} s; try again later, "
@@ -73,8 +76,8 @@ class Watch:
         finally:
             self._abandoned = True
 
-    def bar_class(self, *, visible: bool) -> Any:
-        """Return a class of progress bars that tells this watch what has come, and stops a call that was given up."""
+    def progress_bar_class(self, *, visible: bool) -> Any:
+        """Return a ``tqdm`` class that reports progress to this watchdog, and stops a call that was abandoned."""
         base: Any = importlib.import_module("huggingface_hub.utils").tqdm
 
         def start(bar: Any, *args: Any, **kwargs: Any) -> None:
@@ -96,17 +99,17 @@ class Watch:
         return 0
 
 
-def _settle(future: "concurrent.futures.Future[T]", call: Callable[[], T]) -> None:
+def _run_into_future(future: "concurrent.futures.Future[T]", call: Callable[[], T]) -> None:
     try:
         future.set_result(call())
     except BaseException as error:  # noqa: BLE001 -- it is raised again in the thread that waits
         future.set_exception(error)
 
 
-def translated(error: Exception, origin: str, file: str | None) -> CheckpointError:
-    """Return this package's error for one of the hub client's; ``origin`` and ``file`` are what was asked for."""
+def translate_error(error: Exception, origin: str, file: str | None) -> CheckpointError:
+    """Return this package's error for one of the hub client's; ``origin`` and ``file`` are what was requested."""
     errors = importlib.import_module("huggingface_hub.errors")
-    hub = settings().ENDPOINT
+    hub = hub_constants().ENDPOINT
     named = f"{origin}: {file}" if file else origin
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # the client says "not cached" for whatever went wrong on the way
@@ -127,13 +130,13 @@ def translated(error: Exception, origin: str, file: str | None) -> CheckpointErr
 
 
 def _status(error: Exception) -> int | None:
-    """Return the HTTP status that an error came with."""
+    """Return the HTTP status code of an error, if it has one."""
     response: Any = getattr(error, "response", None)
     return getattr(response, "status_code", None)
 
 
 def _cause(error: Exception, hub: str) -> str:
-    """Say why the hub could not be used, and what to do, in one line."""
+    """Return in one line why the request failed, and what to do."""
     # The client's HTTP library differs between its versions: its errors are known by their names.
     kinds = {kind.__name__ for kind in type(error).__mro__}
     reason = " ".join(str(error).split())[:200]

@@ -1,4 +1,4 @@
-"""How a checkpoint is laid out: what ``config.json`` says besides the language model, and which files belong to it.
+"""The layout of a checkpoint: which files belong to it, and what ``config.json`` says besides the language model.
 
 A checkpoint without a ``config.json`` is Moshi 7B under the first published names.
 """
@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Literal, cast
 import attrs
 
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
-from duplex.checkpoints.sources import CONFIG, Source, locate
+from duplex.checkpoints.sources import CONFIG, CheckpointSource, locate
 from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from duplex.options import SessionOptions
 
-__all__ = ["Layout", "Part"]
+__all__ = ["CheckpointLayout", "Part"]
 
 Part = Literal["model", "codec"]
 MODEL_TYPE = "moshi"
@@ -25,18 +25,18 @@ WEIGHTS_QUANTIZED = ("model.q8.safetensors", "model.q4.safetensors")
 MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
-DEFAULTS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
+DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
 GENERATION_KEYS = {"temp": "temperature", "temp_text": "text_temperature", "top_k": "top_k", "top_k_text": "text_top_k"}
 
 
 @attrs.frozen(kw_only=True)
-class Layout:
-    """What ``config.json`` says: the language model's configuration, and the files that belong to it.
+class CheckpointLayout:
+    """The contents of ``config.json``: the language model's configuration, file names, and sampling defaults.
 
-    ``language_model`` is ``None`` where only the codec was asked for and this version does not run the rest.
+    ``language_model`` is ``None`` if only the codec was requested and this version does not support the model.
     """
 
-    OWN_KEYS: ClassVar[frozenset[str]] = frozenset(
+    NON_MODEL_KEYS: ClassVar[frozenset[str]] = frozenset(
         {
             "moshi_name",
             "mimi_name",
@@ -57,14 +57,14 @@ class Layout:
     mimi_weights: str = MIMI_WEIGHTS
     mimi_config: str | None = None
     tokenizer: str = TOKENIZER
-    defaults: SessionOptions = DEFAULTS
+    defaults: SessionOptions = DEFAULT_OPTIONS
 
     @classmethod
-    def read(cls, source: Source, *, codec_only: bool) -> "Layout":
-        """Read a checkpoint's ``config.json``, or take the published defaults where there is none.
+    def read(cls, source: CheckpointSource, *, codec_only: bool) -> "CheckpointLayout":
+        """Read a checkpoint's ``config.json``; without one, Moshi 7B's defaults apply.
 
-        :raises ConfigError: if it is not valid, or of a kind that this version does not run
-        :raises CheckpointError: if it cannot be had
+        :raises ConfigError: if it is invalid, or of a kind that this version does not support
+        :raises CheckpointError: if it cannot be read or downloaded
         """
         if not source.has(CONFIG):
             return cls(
@@ -78,25 +78,25 @@ class Layout:
         return cls(
             language_model=_codec_only_model(mapping, where) if codec_only else _language_model(mapping, where),
             model_type=str(mapping.get("model_type") or MODEL_TYPE),
-            weights=_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
-            mimi_weights=_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
-            mimi_config=_name(mapping, "mimi_config_name", where, ".json"),
-            tokenizer=_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
-            defaults=_defaults(mapping.get("lm_gen_config"), where),
+            weights=_file_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
+            mimi_weights=_file_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
+            mimi_config=_file_name(mapping, "mimi_config_name", where, ".json"),
+            tokenizer=_file_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
+            defaults=_default_options(mapping.get("lm_gen_config"), where),
         )
 
-    def read_mimi(self, source: Source, *, progress: bool) -> MimiConfig:
-        """Read the codec's configuration; without a file of its own it is the published codec's.
+    def read_mimi_config(self, source: CheckpointSource, *, progress: bool) -> MimiConfig:
+        """Read the codec's configuration; without a file of its own, the published Mimi's applies.
 
-        :raises CheckpointError: if it is not valid, or does not fit the language model
+        :raises CheckpointError: if it is invalid, or does not fit the language model
         """
         config = MimiConfig()
         if self.mimi_config is not None:
             place, file = locate(self.mimi_config, source, key="mimi_config_name", progress=progress)
             where = f"{place.origin}: {file}"
-            config = MimiConfig.from_mapping(read_json(place.fetch(file), where), where=where)
+            config = MimiConfig.from_dict(read_json(place.fetch(file), where), where=where)
             if place is not source:
-                place.remember()
+                place.record_revision()
         model, quantizer = self.language_model, config.quantizer
         if model is not None and model.codebooks > quantizer.n_q:
             raise ConfigError(
@@ -110,11 +110,13 @@ class Layout:
             )
         return config
 
-    def places(self, source: Source, parts: Collection[Part], *, progress: bool) -> dict[str, tuple[Source, str]]:
-        """Return where the files of the parts are, by the key that names them: small files first, all of them there.
+    def locate_files(
+        self, source: CheckpointSource, parts: Collection[Part], *, progress: bool
+    ) -> dict[str, tuple[CheckpointSource, str]]:
+        """Return the source and name of each file of ``parts``, by its key in ``config.json``, small files first.
 
         :raises CheckpointNotFoundError: naming the file that is missing
-        :raises ConfigError: if a name leads out of the checkpoint
+        :raises ConfigError: if a name points outside the checkpoint
         """
         names: dict[str, str] = {}
         if "model" in parts:
@@ -122,18 +124,18 @@ class Layout:
         if "codec" in parts:
             names["mimi_name"] = self.mimi_weights
         configured = source.has(CONFIG)
-        places: dict[str, tuple[Source, str]] = {}
+        places: dict[str, tuple[CheckpointSource, str]] = {}
         # The weights are looked for first: a folder without them is hardly a checkpoint at all.
         for key in sorted(names):
             place, file = locate(names[key], source, key=key, progress=progress)
             if not place.has(file):
-                raise CheckpointNotFoundError(f"{place.origin}: {_missing(key, file, configured=configured)}")
+                raise CheckpointNotFoundError(f"{place.origin}: {_missing_file(key, file, configured=configured)}")
             places[key] = place, file
         return {key: places[key] for key in ("tokenizer_name", "mimi_name", "moshi_name") if key in places}
 
 
-def _missing(key: str, file: str, *, configured: bool) -> str:
-    """Say which file is missing, what it is, and what to do."""
+def _missing_file(key: str, file: str, *, configured: bool) -> str:
+    """Return a message that says which file is missing, what it is, and what to do."""
     what = {"tokenizer_name": "the tokenizer", "mimi_name": "Mimi's weights", "moshi_name": "the model's weights"}[key]
     if configured:
         return f"{what} '{file}' is missing; download or copy it there, or correct '{key}' in config.json"
@@ -158,7 +160,7 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
 
 
 def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig:
-    """Read the language model's keys, once it is sure that this version runs this kind of model."""
+    """Validate the language model's keys, after checking that this version supports this kind of model."""
     kind = mapping.get("model_type") or MODEL_TYPE
     if kind != MODEL_TYPE:
         raise ConfigError(f"{where}: 'model_type' is {kind!r}; this version runs dialogue models, '{MODEL_TYPE}'")
@@ -171,20 +173,20 @@ def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConf
             raise ConfigError(
                 f"{where}: '{key}' is set, but this version does not run {what}; choose another checkpoint"
             )
-    own = {key: value for key, value in mapping.items() if key not in Layout.OWN_KEYS}
-    return LanguageModelConfig.from_mapping(own, where=where)
+    own = {key: value for key, value in mapping.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
+    return LanguageModelConfig.from_dict(own, where=where)
 
 
 def _codec_only_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig | None:
-    """Read the language model's keys if this version runs it: Mimi alone works in every relative's checkpoint."""
+    """Validate the language model's keys, or return ``None``: the codec of an unsupported model can be used alone."""
     try:
         return _language_model(mapping, where)
     except ConfigError:
         return None
 
 
-def _name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> str | None:
-    """Return a file name from the configuration, or ``None`` where it has none."""
+def _file_name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> str | None:
+    """Return a file name from the configuration, or ``None`` if it is absent."""
     name = mapping.get(key)
     if name is None:
         return None
@@ -195,8 +197,8 @@ def _name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> str 
     return name
 
 
-def _defaults(generation: Any, where: str) -> SessionOptions:
-    """Return the sampling defaults that ``lm_gen_config`` gives."""
+def _default_options(generation: Any, where: str) -> SessionOptions:
+    """Return the sampling defaults from ``lm_gen_config``."""
     settings = cast("dict[str, Any]", generation or {})
     if not isinstance(generation, dict | None):
         raise ConfigError(f"{where}: 'lm_gen_config' is {generation!r}, but an object is wanted")
@@ -220,6 +222,6 @@ def _defaults(generation: Any, where: str) -> SessionOptions:
                 raise ConfigError(f"{where}: 'lm_gen_config': '{key}' is {value!r}, but a number from 0 up is wanted")
             values[GENERATION_KEYS[key]] = value
     try:
-        return SessionOptions(**values).with_defaults(DEFAULTS)
+        return SessionOptions(**values).with_defaults(DEFAULT_OPTIONS)
     except ValueError as error:
         raise ConfigError(f"{where}: 'lm_gen_config': {error}") from None

@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are: in the package, in a folder, or in a repository of the hub.
+"""Sources of a checkpoint's files: the package, a local folder, or a hub repository.
 
 A name in ``config.json`` may be a file of the same checkpoint, ``hf://owner/name/file`` or ``file://path``.
 """
@@ -12,14 +12,14 @@ import attrs
 from duplex.checkpoints.hub import REPOSITORY, HubRepository
 from duplex.errors import CheckpointNotFoundError, ConfigError, UsageError
 
-__all__ = ["CONFIG", "FolderSource", "Kind", "Source", "builtin_names", "locate", "open_source"]
+__all__ = ["CONFIG", "CheckpointSource", "LocalFolder", "SourceKind", "builtin_names", "locate", "resolve_source"]
 
 CONFIG = "config.json"
-Kind = Literal["built in", "folder", "hub"]
+SourceKind = Literal["built in", "folder", "hub"]
 
 
-class Source(Protocol):
-    """Where a checkpoint's own files are."""
+class CheckpointSource(Protocol):
+    """A place that a checkpoint's files are read from."""
 
     @property
     def origin(self) -> str:
@@ -27,24 +27,24 @@ class Source(Protocol):
         ...
 
     def has(self, file: str) -> bool:
-        """Tell whether there is such a file."""
+        """Return whether the file exists."""
         ...
 
     def fetch(self, file: str) -> Path:
-        """Return a file, downloaded if need be.
+        """Return the local path of a file, downloading it if needed.
 
-        :raises CheckpointError: if there is no such file, or it cannot be had
+        :raises CheckpointError: if it does not exist or cannot be downloaded
         """
         ...
 
-    def remember(self) -> None:
-        """Take note that all files that were wanted are on this machine."""
+    def record_revision(self) -> None:
+        """Record in the download cache which commit was used; called once all files are on this machine."""
         ...
 
 
 @attrs.frozen
-class FolderSource:
-    """A checkpoint in a folder of this machine."""
+class LocalFolder:
+    """A checkpoint in a local folder."""
 
     folder: Path
 
@@ -54,30 +54,30 @@ class FolderSource:
         return str(self.folder)
 
     def has(self, file: str) -> bool:
-        """Tell whether the folder holds a file."""
+        """Return whether the file exists."""
         return (self.folder / PurePosixPath(file)).is_file()
 
     def fetch(self, file: str) -> Path:
-        """Return a file of the folder.
+        """Return the path of a file.
 
-        :raises CheckpointNotFoundError: if there is none of that name
+        :raises CheckpointNotFoundError: if it does not exist
         """
         if not self.has(file):
             raise CheckpointNotFoundError(f"{self.origin}: the file '{file}' is missing; download or copy it there")
         return self.folder / PurePosixPath(file)
 
-    def remember(self) -> None:
-        """Do nothing: a folder is where it is."""
+    def record_revision(self) -> None:
+        """Do nothing: a folder has no revisions."""
 
 
-def locate(name: str, source: Source, *, key: str, progress: bool) -> tuple[Source, str]:
-    """Return where the file of a name in ``config.json`` is, and its name there. ``key`` is for messages.
+def locate(name: str, source: CheckpointSource, *, key: str, progress: bool) -> tuple[CheckpointSource, str]:
+    """Return the source that a file name in ``config.json`` refers to, and the name there. ``key`` is for messages.
 
-    :raises ConfigError: if the name leads out of the checkpoint other than by ``hf://`` or ``file://``
+    :raises ConfigError: if the name points outside the checkpoint other than by ``hf://`` or ``file://``
     """
     if name.startswith("file://"):
         path = Path(name.removeprefix("file://"))
-        return FolderSource(path.parent), path.name
+        return LocalFolder(path.parent), path.name
     if name.startswith("hf://"):
         owner, _, rest = name.removeprefix("hf://").partition("/")
         repository, _, file = rest.partition("/")
@@ -92,7 +92,7 @@ def locate(name: str, source: Source, *, key: str, progress: bool) -> tuple[Sour
 
 
 def builtin_names() -> list[str]:
-    """Return the names of the models that come with this package."""
+    """Return the names of the checkpoints that come with this package."""
     with contextlib.suppress(OSError):
         return sorted(folder.name for folder in _builtin_folder().iterdir() if (folder / CONFIG).is_file())
     return []
@@ -104,8 +104,10 @@ def _builtin_folder() -> Path:
     return Path(str(files("duplex"))) / "models"
 
 
-def open_source(name: str, revision: str | None, *, progress: bool) -> tuple[Kind, FolderSource | HubRepository]:
-    """Return what a checkpoint's name is, and where its files are.
+def resolve_source(
+    name: str, revision: str | None, *, progress: bool
+) -> tuple[SourceKind, LocalFolder | HubRepository]:
+    """Return the kind of source that a checkpoint's name refers to, and the source.
 
     A built-in name comes before a folder of the same name (which ``./name`` reaches), and a folder before the hub.
 
@@ -114,14 +116,14 @@ def open_source(name: str, revision: str | None, *, progress: bool) -> tuple[Kin
     """
     name = str(name)
     builtin = name in builtin_names()
-    folder = _builtin_folder() / name if builtin else _expanded(name)
-    if builtin or (name.strip() and _is(folder, "is_dir")):
+    folder = _builtin_folder() / name if builtin else _expand_user(name)
+    if builtin or (name.strip() and _check_path(folder, "is_dir")):
         if revision is not None:
             raise UsageError(
                 f"revision is '{revision}', but '{name}' is a folder; only hub repositories have revisions"
             )
-        return ("built in" if builtin else "folder"), FolderSource(folder)
-    if name.strip() and _is(folder, "is_file"):
+        return ("built in" if builtin else "folder"), LocalFolder(folder)
+    if name.strip() and _check_path(folder, "is_file"):
         raise CheckpointNotFoundError(f"'{name}' is a file; give the folder of the checkpoint that it is in")
     if REPOSITORY.fullmatch(name):
         return "hub", HubRepository(name, revision, progress=progress)
@@ -131,14 +133,14 @@ def open_source(name: str, revision: str | None, *, progress: bool) -> tuple[Kin
     )
 
 
-def _expanded(name: str) -> Path:
+def _expand_user(name: str) -> Path:
     with contextlib.suppress(RuntimeError):  # "~somebody", who is not known here
         return Path(name).expanduser()
     return Path(name)
 
 
-def _is(path: Path, kind: Literal["is_dir", "is_file"]) -> bool:
-    """Look at a path that may be no path at all."""
+def _check_path(path: Path, kind: Literal["is_dir", "is_file"]) -> bool:
+    """Return ``path.is_dir()`` or ``path.is_file()``, and false for strings that are not valid paths."""
     with contextlib.suppress(OSError, ValueError):
         found: bool = getattr(path, kind)()
         return found

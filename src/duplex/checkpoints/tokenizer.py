@@ -1,8 +1,8 @@
-"""The text tokenizer, and pieces turned back into text one token at a time.
+"""The text tokenizer, and streaming detokenization one token at a time.
 
-The model speaks in pieces: one token a frame, most of them padding. A piece that begins with a space begins a word.
-What the tokenizer has no piece for comes as *byte-fallback* pieces, one UTF-8 byte each, which have to be gathered
-until a character is whole.
+The model generates one text token per frame, most of them padding. A piece that begins with a space begins a word.
+Characters outside the vocabulary come as *byte-fallback* pieces, one UTF-8 byte each, which are buffered until the
+character is complete.
 """
 
 import codecs
@@ -15,14 +15,14 @@ from duplex.errors import CheckpointError
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-__all__ = ["PieceDecoder", "PieceKind", "Tokenizer"]
+__all__ = ["PieceKind", "StreamingDetokenizer", "Tokenizer"]
 
 SPACE = "\u2581"
-"""The mark that sentencepiece writes for a space."""
+"""The character that sentencepiece writes for a space."""
 
 
 class PieceKind(enum.Enum):
-    """What a token of the tokenizer stands for."""
+    """The kind of a token, as sentencepiece defines it."""
 
     TEXT = "text"
     BYTE = "byte"
@@ -32,7 +32,7 @@ class PieceKind(enum.Enum):
 
 
 class Tokenizer:
-    """A checkpoint's sentencepiece model. Immutable; may be shared by conversations and threads."""
+    """A checkpoint's sentencepiece model. Immutable; may be shared between conversations and threads."""
 
     def __init__(self, processor: "SentencePieceProcessor", path: Path) -> None:
         tokens = list(range(processor.vocab_size()))
@@ -52,9 +52,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Read a sentencepiece model.
+        """Load a sentencepiece model.
 
-        :raises CheckpointError: if the file is missing, cannot be read, or is no sentencepiece model
+        :raises CheckpointError: if the file is missing, cannot be read, or is not a sentencepiece model
         """
         from sentencepiece import SentencePieceProcessor  # noqa: PLC0415 -- takes 50 ms, which `import duplex` spares
 
@@ -78,39 +78,39 @@ class Tokenizer:
         return cls(processor, path)
 
     @property
-    def vocabulary(self) -> int:
-        """How many tokens there are, from 0."""
+    def vocab_size(self) -> int:
+        """The number of tokens."""
         return len(self._pieces)
 
     def piece(self, token: int) -> str:
-        """Return a token's piece as the tokenizer spells it, or "" outside the vocabulary."""
+        """Return a token's piece as sentencepiece writes it, or "" outside the vocabulary."""
         return self._pieces[token] if 0 <= token < len(self._pieces) else ""
 
     def kind(self, token: int) -> PieceKind:
-        """Return what a token stands for; outside the vocabulary that is unused."""
+        """Return a token's kind; tokens outside the vocabulary are unused."""
         return self._kinds[token] if 0 <= token < len(self._kinds) else PieceKind.UNUSED
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text, without begin and end marks."""
+        """Return the tokens of a text, without begin- and end-of-sequence tokens."""
         tokens: list[int] = self._processor.encode(text, out_type=int)
         return tokens
 
-    def check_vocabulary(self, text_card: int) -> None:
-        """Check that every token a model can choose, from 0 to ``text_card - 1``, has a piece.
+    def check_vocab_size(self, text_card: int) -> None:
+        """Check that every token a model can sample, from 0 to ``text_card - 1``, has a piece.
 
         :raises CheckpointError: if the tokenizer is too small for the model
         """
-        if text_card > self.vocabulary:
+        if text_card > self.vocab_size:
             raise CheckpointError(
-                f"{self._path}: the tokenizer has {self.vocabulary} pieces, but 'text_card' is {text_card}; "
+                f"{self._path}: the tokenizer has {self.vocab_size} pieces, but 'text_card' is {text_card}; "
                 "they do not belong together: check 'tokenizer_name' in config.json"
             )
 
 
-class PieceDecoder:
-    """One conversation's text, from one token at a time. Its state is the bytes of an unfinished character, 3 at most.
+class StreamingDetokenizer:
+    """Turns one conversation's tokens into text, one at a time. Its state: at most 3 bytes of an incomplete character.
 
-    Padding does not end an unfinished character: only a piece that cannot go on with it does, and U+FFFD stands in.
+    Padding does not end an incomplete character; a piece that cannot continue it does, and U+FFFD replaces it.
     """
 
     def __init__(self, tokenizer: Tokenizer, padding: int, end_of_padding: int) -> None:
@@ -121,7 +121,7 @@ class PieceDecoder:
     def feed(self, token: int) -> str:
         """Return the text that a token completes, often "".
 
-        Padding, end-of-padding, control and unknown pieces, and tokens that the tokenizer does not have, give "".
+        Padding, end-of-padding, control and unknown pieces, and tokens outside the vocabulary, give "".
         """
         if token in self._silent:
             return ""
@@ -133,20 +133,20 @@ class PieceDecoder:
         return ""
 
     def finish(self) -> str:
-        """Return U+FFFD for a character that was left unfinished, else "", and start afresh."""
+        """Return U+FFFD for an incomplete character, else "", and reset."""
         rest = self._utf8.decode(b"", final=True)
         self._utf8.reset()
         return rest
 
     def state(self) -> bytes:
-        """Return the bytes of the unfinished character, for :meth:`restore`."""
+        """Return the bytes of the incomplete character, for :meth:`restore`."""
         return self._utf8.getstate()[0]
 
     def restore(self, state: bytes) -> None:
-        """Go on where :meth:`state` was taken."""
+        """Continue from a state that :meth:`state` returned."""
         self._utf8.setstate((bytes(state), 0))
 
 
 def _byte(piece: str) -> int:
-    """Return the byte that a byte-fallback piece, spelt ``<0xE2>``, stands for."""
+    """Return the byte of a byte-fallback piece, such as ``<0xE2>``."""
     return int(piece[3:-1], 16)

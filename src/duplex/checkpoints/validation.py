@@ -1,4 +1,4 @@
-"""Reading configurations strictly: fields that check themselves, and sections that know all their keys."""
+"""Strict validation of configurations: attrs fields with validators, and classes that reject unknown keys."""
 
 import math
 from collections.abc import Mapping
@@ -8,23 +8,23 @@ import attrs
 
 from duplex.errors import ConfigError
 
-__all__ = ["COUNTS", "Section", "count", "number", "only", "typed"]
+__all__ = ["TO_INT_TUPLE", "StrictConfig", "positive_int", "positive_number", "strict_type", "supported"]
 
 
-def count(default: Any = attrs.NOTHING) -> Any:
+def positive_int(default: Any = attrs.NOTHING) -> Any:
     """Return a field for a positive integer."""
-    return attrs.field(default=default, validator=[typed(int), attrs.validators.ge(1)])
+    return attrs.field(default=default, validator=[strict_type(int), attrs.validators.ge(1)])
 
 
-def number(default: Any = attrs.NOTHING) -> Any:
+def positive_number(default: Any = attrs.NOTHING) -> Any:
     """Return a field for a positive number."""
     return attrs.field(
-        default=default, validator=[typed((int, float)), attrs.validators.gt(0), attrs.validators.lt(math.inf)]
+        default=default, validator=[strict_type((int, float)), attrs.validators.gt(0), attrs.validators.lt(math.inf)]
     )
 
 
-def only(*values: Any) -> Any:
-    """Return a field for which this package runs just these values; the first is the default."""
+def supported(*values: Any) -> Any:
+    """Return a field that accepts only the values this package supports; the first is the default."""
 
     def check(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
         if value not in values:
@@ -34,8 +34,8 @@ def only(*values: Any) -> Any:
     return attrs.field(default=values[0], validator=check)
 
 
-def typed(kinds: type | tuple[type, ...]) -> Any:
-    """Return a check that a value is a number of these types."""
+def strict_type(kinds: type | tuple[type, ...]) -> Any:
+    """Return an attrs validator for numbers of these types, without conversion: ``True`` and ``"64"`` are errors."""
 
     def check(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, kinds):
@@ -44,32 +44,32 @@ def typed(kinds: type | tuple[type, ...]) -> Any:
     return check
 
 
-def _check_counts(value: Any, field: "attrs.Attribute[Any]") -> tuple[int, ...]:
+def _to_int_tuple(value: Any, field: "attrs.Attribute[Any]") -> tuple[int, ...]:
     items: list[Any] = list(value) if isinstance(value, list | tuple) else [None]  # pyright: ignore[reportUnknownArgumentType]
     if not all(type(item) is int and item >= 0 for item in items):
         raise ConfigError(f"'{field.name}' is {value!r}, but a list of whole numbers is wanted")
     return tuple(items)
 
 
-COUNTS: Any = attrs.Converter(_check_counts, takes_field=True)
-"""Converts a list of whole numbers to a tuple."""
+TO_INT_TUPLE: Any = attrs.Converter(_to_int_tuple, takes_field=True)
+"""An attrs converter from a list of non-negative integers to a tuple."""
 
 
 @attrs.frozen(kw_only=True)
-class Section:
-    """A part of a configuration, read strictly."""
+class StrictConfig:
+    """A configuration, or a nested part of one, in which unknown, missing and unsupported keys are errors."""
 
-    IGNORED: ClassVar[frozenset[str]] = frozenset()
-    """Keys that have no effect on what this package runs."""
+    IGNORED_KEYS: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are accepted and dropped, because they have no effect on what this package runs."""
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], *, where: str) -> Self:
-        """Read a section; ``where`` names the file or key it came from, for messages.
+    def from_dict(cls, mapping: Mapping[str, Any], *, where: str) -> Self:
+        """Validate ``mapping``; ``where`` names the file or key it comes from in messages.
 
-        :raises ConfigError: naming a key that is unknown, missing, or has a value that cannot be run
+        :raises ConfigError: naming a key that is unknown, missing, or has an invalid or unsupported value
         """
         known = {field.name for field in attrs.fields(cls)}
-        unknown = sorted(set(mapping) - known - cls.IGNORED)
+        unknown = sorted(set(mapping) - known - cls.IGNORED_KEYS)
         if unknown:
             raise ConfigError(
                 f"{where}: unknown key '{unknown[0]}'; this version does not know this kind of model, a newer one may"

@@ -12,7 +12,7 @@ from duplex.cli.text import plain, print_json, size
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
-    from duplex.bench import Report, Times
+    from duplex.bench import BenchmarkReport, Percentiles
 
 __all__ = ["bench"]
 
@@ -44,7 +44,7 @@ def bench(choice: Choice, plot: Path | None, as_json: bool, **wanted: Any) -> No
         raise UsageError("--plot draws what --sweep measures; give both")
     from rich.console import Console  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
-    from duplex.bench import Wanted, draw_times, measure  # noqa: PLC0415
+    from duplex.bench import BenchmarkOptions, plot_times, run_benchmark  # noqa: PLC0415
     from duplex.results.plotting import require_matplotlib  # noqa: PLC0415
 
     if plot is not None:
@@ -52,16 +52,18 @@ def bench(choice: Choice, plot: Path | None, as_json: bool, **wanted: Any) -> No
     chosen = attrs.asdict(choice) | {"sessions": choice.sessions or 1}
     chosen["name"] = chosen.pop("model")
     with Console(stderr=True).status("") as status:
-        report = measure(chosen, Wanted(**wanted), progress=lambda what: status.update(f"measuring: {what}"))
+        report = run_benchmark(
+            chosen, BenchmarkOptions(**wanted), progress=lambda what: status.update(f"measuring: {what}")
+        )
     if plot is not None:
-        draw_times(report.sessions, report.contexts, plot, f"{choice.model} on {report.machine.processor}")
+        plot_times(report.sessions, report.contexts, plot, f"{choice.model} on {report.machine.processor}")
     if as_json:
         print_json(report.as_json())
     else:
         _print(report)
 
 
-def _print(report: "Report") -> None:
+def _print(report: "BenchmarkReport") -> None:
     click.echo(plain(str(report.machine)))
     click.echo(plain("model: " + ", ".join(f"{key} {value}" for key, value in report.model.items() if value)))
     rows = list(_rows(report))
@@ -72,7 +74,7 @@ def _print(report: "Report") -> None:
     click.echo("".join(f"\n{line}" for line in _lines(report)))
 
 
-def _rows(report: "Report") -> Iterator[tuple[str, "Times"]]:
+def _rows(report: "BenchmarkReport") -> Iterator[tuple[str, "Percentiles"]]:
     """Yield what is times."""
     if report.mimi is not None:
         yield "codec: encode", report.mimi.encode
@@ -99,7 +101,7 @@ def _rows(report: "Report") -> Iterator[tuple[str, "Times"]]:
         yield "  way out", latency.outgoing
 
 
-def _lines(report: "Report") -> Iterator[str]:
+def _lines(report: "BenchmarkReport") -> Iterator[str]:
     """Yield what is told in words."""
     if report.against_original is not None:
         yield f"duplex takes {report.against_original:.2f} of the original's time for each session"

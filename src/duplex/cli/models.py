@@ -13,7 +13,7 @@ from duplex.errors import UsageError
 
 if TYPE_CHECKING:
     from duplex.backends.shared.memory import Memory
-    from duplex.checkpoints.checkpoint import Description
+    from duplex.checkpoints.checkpoint import CheckpointInfo
     from duplex.options import Backend
 
 __all__ = ["info", "models"]
@@ -111,7 +111,7 @@ def info(name: str, revision: str | None, sessions: int, backend: Any, device: s
     _print_table([*_rows_of(described), *_memory_rows(memories)])
 
 
-def _memories(description: "Description", *, backend: "Backend", device: str, sessions: int) -> "Iterator[Memory]":
+def _memories(description: "CheckpointInfo", *, backend: "Backend", device: str, sessions: int) -> "Iterator[Memory]":
     """Yield what the model takes in each kind of numbers; one that is not available here is left out."""
     from duplex.engine.model import predict_memory  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from duplex.cli.progress import TrainingBar
 from duplex.cli.text import plain
 
 if TYPE_CHECKING:
-    from duplex.training import Report
+    from duplex.training import TrainingProgress
 
 __all__ = ["train"]
 
@@ -66,16 +66,16 @@ def data(
       duplex train data --out corpus --scale 0.01
       duplex train data --out corpus --recordings my-speech
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.training.data import build, orders_of_recordings, plan  # noqa: PLC0415 -- --help need not wait
+    from duplex.training.data import build, plan, plan_recordings  # noqa: PLC0415 -- --help need not wait
 
-    orders = (
+    jobs = (
         plan(out, scale=scale, seed=seed)
         if recordings is None
-        else orders_of_recordings(recordings, out, role=role, resample=resample)
+        else plan_recordings(recordings, out, role=role, resample=resample)
     )
     with TrainingBar("shards") as bar:
-        made = build(orders, workers=workers, progress=bar.update)
-    click.echo(plain(f"{out}: {len(orders)} shards, {made} of them made now"))
+        made = build(jobs, workers=workers, progress=bar.update)
+    click.echo(plain(f"{out}: {len(jobs)} shards, {made} of them made now"))
 
 
 @train.command(short_help="Train a codec.")
@@ -113,9 +113,9 @@ def codec(
       torchrun --nproc-per-node 4 -m duplex train codec --data corpus --out run
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
-    from duplex.training import TINY, CodecSettings, train_codec  # noqa: PLC0415
+    from duplex.training import TINY_CODEC, CodecSettings, train_codec  # noqa: PLC0415
 
-    shape = TINY if config is None else read_json(config, str(config))
+    shape = TINY_CODEC if config is None else read_json(config, str(config))
     chosen = CodecSettings(**{name: value for name, value in settings.items() if value is not None})
     with TrainingBar("steps") as bar:
         trained = train_codec(
@@ -158,16 +158,16 @@ def dialogues(
       duplex train dialogues --out dialogues --recordings my-talks
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.training.data import build  # noqa: PLC0415 -- --help need not wait
-    from duplex.training.dialogues import dialogues_of_recordings, plan_dialogues  # noqa: PLC0415
+    from duplex.training.dialogues import plan_dialogues, plan_recorded_dialogues  # noqa: PLC0415
 
-    orders = (
+    jobs = (
         plan_dialogues(out, codec=codec, tokenizer=tokenizer, scale=scale, seed=seed)
         if recordings is None
-        else dialogues_of_recordings(recordings, out, codec=codec, tokenizer=tokenizer, seed=seed)
+        else plan_recorded_dialogues(recordings, out, codec=codec, tokenizer=tokenizer, seed=seed)
     )
     with TrainingBar("shards") as bar:
-        made = build(orders, workers=workers, progress=bar.update)
-    click.echo(plain(f"{out}: {len(orders)} shards, {made} of them made now"))
+        made = build(jobs, workers=workers, progress=bar.update)
+    click.echo(plain(f"{out}: {len(jobs)} shards, {made} of them made now"))
 
 
 @train.command(short_help="Train a language model.")
@@ -212,8 +212,8 @@ def lm(data: Path, out: Path, codec: str, config: Path | None, device: str, **se
     click.echo(plain(f"{out} -> {trained}"))
 
 
-def _telling(bar: TrainingBar) -> "Callable[[Report], None]":
-    def progress(report: "Report") -> None:
+def _telling(bar: TrainingBar) -> "Callable[[TrainingProgress], None]":
+    def progress(report: "TrainingProgress") -> None:
         losses = report.losses
         bar.update(report.step, report.steps, f"loss {losses['total']:.3f}, {report.speed:.0f} x real time")
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import anyio
 import attrs
 
-from duplex.checkpoints.tokenizer import PieceDecoder
+from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.conversation.dialogue import Dialogue, Task, check_transport
 from duplex.conversation.listening import Listener
 from duplex.conversation.saved import SavedConversation
@@ -87,7 +87,7 @@ class Conversation(Dialogue):
         spec = model.spec
         self.model = model
         self._saved = None if state is None else SavedConversation.from_bytes(state)
-        decoder = PieceDecoder(model.tokenizer, spec.text_padding, spec.text_end_of_padding)
+        decoder = StreamingDetokenizer(model.tokenizer, spec.text_padding, spec.text_end_of_padding)
         self._session = Session(spec, decoder, model.voice_activity(spec.sample_rate), audio_events=audio_events)
         self.session_id: str = secrets.token_hex(8)
         first = 0

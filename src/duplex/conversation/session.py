@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex import events
-from duplex.checkpoints.tokenizer import PieceDecoder
+from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.conversation.turns import AgentTurns, UserTurns
 from duplex.errors import ConsumerTooSlow, StateError
 from duplex.frame_model import Frame, ModelSpec
@@ -35,7 +35,7 @@ class Session:
     """
 
     def __init__(
-        self, spec: ModelSpec, decoder: PieceDecoder, voice: VoiceActivity, *, audio_events: bool = True
+        self, spec: ModelSpec, decoder: StreamingDetokenizer, voice: VoiceActivity, *, audio_events: bool = True
     ) -> None:
         self._spec = spec
         self._audio_events = audio_events

@@ -72,7 +72,7 @@ class DetectorWorker:
 
 def _run_batch(batch: Sequence[tuple[SileroVoiceActivity, _Request]]) -> None:
     try:
-        results = SileroVoiceActivity.hear_together([(voice, request.frame) for voice, request in batch])
+        results = SileroVoiceActivity.hear_batch([(voice, request.frame) for voice, request in batch])
     except Exception as error:  # noqa: BLE001 -- as above
         for _, request in batch:
             request.error = copy.copy(error)  # each caller raises its own

@@ -16,7 +16,7 @@ from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.config import LanguageModelConfig
-from duplex.checkpoints.layout import DEFAULTS
+from duplex.checkpoints.layout import DEFAULT_OPTIONS
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
@@ -62,7 +62,7 @@ class Model:
         """``"float32"`` or ``"bfloat16"``: what the weights are computed with, also if they are stored quantized."""
         self.revision = revision
         self.fingerprint = fingerprint
-        self.defaults: SessionOptions = defaults or DEFAULTS
+        self.defaults: SessionOptions = defaults or DEFAULT_OPTIONS
         self.tokenizer = tokenizer
         self.engine: Engine = Engine(frame_model)
         self.frame_model = frame_model
@@ -156,7 +156,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         (found.language_model, found.weights, found.mimi_weights, found.tokenizer),
     )
     tokenizer = Tokenizer.load(pieces)
-    tokenizer.check_vocabulary(config.text_card)
+    tokenizer.check_vocab_size(config.text_card)
     loader = _backend(backend, device, tell=True)
     frame_model = loader.load_model(
         config,
@@ -213,7 +213,7 @@ def load_codec(
 
 
 def predict_memory(
-    described: checkpoint.Description,
+    described: checkpoint.CheckpointInfo,
     *,
     backend: Backend = "auto",
     device: str = "auto",

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from duplex.atomic import abandon, atomic_write_bytes, begin, complete, make_folder, output_error
 from duplex.audio.wav import WavWriter
-from duplex.checkpoints.tokenizer import PieceDecoder, Tokenizer
+from duplex.checkpoints.tokenizer import StreamingDetokenizer, Tokenizer
 from duplex.conversation.transcript import Transcript
 from duplex.events import AgentAudio, Event
 from duplex.frame_model import ZERO, Frame, ModelSpec
@@ -76,7 +76,7 @@ class ResultWriter:
         """Time steps so far, those that were skipped included."""
         self._written = 0
         self._spec = spec
-        self._decoder = PieceDecoder(tokenizer, spec.text_padding, spec.text_end_of_padding)
+        self._decoder = StreamingDetokenizer(tokenizer, spec.text_padding, spec.text_end_of_padding)
         self._transcript = Transcript(spec.text_padding, spec.text_end_of_padding, spec.frame_duration)
         self._tokens = array("i")
         self._gathered: list[Frame] = []

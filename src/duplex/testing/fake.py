@@ -25,11 +25,11 @@ class FakeTokenizer:
     FIRST = 4
 
     def __init__(self, vocabulary: int) -> None:
-        self.vocabulary = vocabulary
+        self.vocab_size = vocabulary
 
     def kind(self, token: int) -> PieceKind:
         """Return what a token stands for."""
-        return PieceKind.TEXT if self.FIRST <= token < self.vocabulary else PieceKind.CONTROL
+        return PieceKind.TEXT if self.FIRST <= token < self.vocab_size else PieceKind.CONTROL
 
     def piece(self, token: int) -> str:
         """Return a token's piece."""
@@ -37,9 +37,9 @@ class FakeTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return one token for each word, chosen by its letters."""
-        return [self.FIRST + 2 * (sum(word.encode()) % ((self.vocabulary - 4) // 2)) for word in text.split()]
+        return [self.FIRST + 2 * (sum(word.encode()) % ((self.vocab_size - 4) // 2)) for word in text.split()]
 
-    def check_vocabulary(self, text_card: int) -> None:
+    def check_vocab_size(self, text_card: int) -> None:
         """Accept every model."""
 
 

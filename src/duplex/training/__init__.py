@@ -1,4 +1,4 @@
-"""Training: the speech that a model learns from, and the codec that is made of it.
+"""Training: synthetic speech and dialogues, the codec, and the language model.
 
     from pathlib import Path
     from duplex.training import train_codec
@@ -7,7 +7,7 @@
     build(plan(Path("corpus")))
     train_codec(Path("corpus"), Path("run"))
 
-What is written is a checkpoint in the published layout, made of the very modules that the torch backend runs.
+The modules are those that the torch backend runs, and the result is a checkpoint in the published layout.
 """
 
 import lazy_loader as _lazy

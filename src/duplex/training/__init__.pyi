@@ -1,4 +1,4 @@
 from .codec.loop import train_codec as train_codec
-from .codec.settings import TINY as TINY
+from .codec.settings import TINY_CODEC as TINY_CODEC
 from .codec.settings import CodecSettings as CodecSettings
-from .trainer import Report as Report
+from .trainer import TrainingProgress as TrainingProgress

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait until a step is over, so that what is saved is never half of one."""
+"""SIGINT and SIGTERM deferred to the end of a training step, so that no partial step is ever saved."""
 
 import contextlib
 import signal
@@ -6,16 +6,16 @@ import threading
 from collections.abc import Callable, Generator
 from types import FrameType
 
-__all__ = ["interrupts_between_steps"]
+__all__ = ["defer_interrupts"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def interrupts_between_steps() -> Generator[Callable[[], bool], None, None]:
-    """Give a function that tells whether somebody has asked to stop; a second Ctrl-C stops at once.
+def defer_interrupts() -> Generator[Callable[[], bool], None, None]:
+    """Yield a function that returns whether a signal was received; a second one interrupts at once.
 
-    Only a program's main thread gets signals; elsewhere nobody asks.
+    Only a program's main thread receives signals; in other threads the function always returns ``False``.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():

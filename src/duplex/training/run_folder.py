@@ -1,13 +1,13 @@
-"""A training run on disk: what it is, where it stands, and how its losses went.
+"""A training run on disk: its settings, its checkpoint, and the history of its losses.
 
 ::
 
-    run.json           what was chosen; a run goes on only with the same choices
-    checkpoint.pt      everything that is needed to go on, replaced whole
-    losses.csv         a row of mean losses at intervals
-    losses.png         the same as curves
-    samples/           sound: what went in, then what came out
-    codec/             the codec as it would be released, in the published layout
+    run.json           settings; a run is resumed only with the same ones
+    checkpoint.pt      everything that is needed to resume, replaced atomically
+    losses.csv         mean losses at intervals
+    losses.png         the same, plotted
+    samples/           audio: the input, then the reconstruction
+    codec/             the exported codec, in the published layout
 """
 
 import csv
@@ -33,10 +33,10 @@ PLOT = "losses.png"
 
 
 class RunFolder:
-    """The folder of one run, new or to go on with.
+    """The folder of one run, new or to be resumed.
 
-    :raises TrainingError: if the folder holds a run with other choices, naming the first that differs
-    :raises OutputError: if the folder cannot be made
+    :raises TrainingError: if the folder has a run with other settings, naming the first that differs
+    :raises OutputError: if the folder cannot be created
     :raises MissingDependencyError: if matplotlib is not installed
     """
 
@@ -52,7 +52,7 @@ class RunFolder:
             atomic_write_text(path / RUN, json.dumps(wanted, indent=1) + "\n")
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the last checkpoint, or ``None`` for a new run; the log goes back to where it was then.
+        """Return the last checkpoint, or ``None`` for a new run; the log is truncated to its step.
 
         :raises TrainingError: if the checkpoint cannot be read
         """
@@ -69,7 +69,7 @@ class RunFolder:
         return saved
 
     def _read_log(self, step: int) -> list[dict[str, float]]:
-        """Return the log's rows up to a step."""
+        """Return the rows of the log up to a step."""
         path = self.path / LOSSES
         if not path.exists():
             return []
@@ -81,11 +81,11 @@ class RunFolder:
             raise TrainingError(f"{path} cannot be read ({error}); remove it to go on without") from error
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint, and the log with it.
+        """Replace the checkpoint and the log.
 
-        :raises OutputError: if the disk refuses; the last checkpoint stays
+        :raises OutputError: if writing fails; the previous checkpoint is kept
         """
-        # Through memory: writing to a full disk itself, torch raises errors that do not say so.
+        # Through memory: on a full disk, torch itself raises errors that do not say so.
         packed = io.BytesIO()
         torch.save(dict(state), packed)
         atomic_write_bytes(self.path / CHECKPOINT, packed.getvalue())
@@ -101,7 +101,7 @@ class RunFolder:
         self._rows.append({"step": step, **losses})
 
     def plot(self) -> None:
-        """Draw the log as curves, one panel a loss."""
+        """Plot the log, one panel per loss."""
         columns = [name for name in dict.fromkeys(name for row in self._rows for name in row) if name != "step"]
         if not columns:
             return
@@ -140,7 +140,7 @@ def _compare(path: Path, had: Mapping[str, Any], wanted: Mapping[str, Any]) -> N
 
 
 def _flat(choices: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield single choices under dotted names."""
+    """Yield nested settings under dotted names."""
     for key, value in choices.items():
         if isinstance(value, Mapping):
             yield from _flat(cast("Mapping[str, Any]", value), f"{prefix}{key}.")

@@ -1,1 +1,1 @@
-"""Detection of the speech of users: the protocol of a detector, and Silero."""
+"""Voice activity detection: the protocol of a detector, and Silero VAD."""

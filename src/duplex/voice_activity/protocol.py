@@ -1,7 +1,8 @@
-"""The protocol of a detector of speech, and what is made of a frame's sound.
+"""The protocol of voice activity detectors, and their result for a frame.
 
-A detector hears every frame of a conversation and gives a probability for each window that the frame completed. A model
-with a voice-activity head of its own can stand in for it: :class:`~duplex.frame_model.Frame` carries its tokens too.
+A detector gets every frame of a conversation and returns a probability of speech for each window that the frame
+completes. A model with a voice activity head of its own can implement it too: :class:`~duplex.frame_model.Frame` has
+the tokens as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,33 +22,33 @@ Float32 = NDArray[np.float32]
 
 @attrs.frozen
 class FrameActivity:
-    """The user's probabilities of speech in a frame, 0 to 1, one for each window, and the agent's level in dBFS."""
+    """The user's speech probabilities in a frame, 0 to 1, one per window, and the agent's level in dBFS."""
 
     probabilities: Sequence[float]
     agent_level: float = SILENCE_DBFS
 
 
 class VoiceActivity(Protocol):
-    """A detector of the user's speech in one conversation.
+    """A voice activity detector of the user in one conversation.
 
-    ``hear`` is called in another thread than the rest, never at the same time.
+    ``hear`` is called in another thread than the other methods, never concurrently with them.
     """
 
     @property
     def window(self) -> float:
-        """Seconds of audio for each probability."""
+        """The duration of a window in seconds."""
         ...
 
     def hear(self, frame: Frame) -> Sequence[float]:
-        """Return a probability, 0 to 1, for each window that this frame completes, in order."""
+        """Return the probability of speech, 0 to 1, in each window that this frame completes, in order."""
         ...
 
     def state(self) -> Mapping[str, Float32]:
-        """Return what the detector remembers, for :meth:`restore`."""
+        """Return the streaming state, for :meth:`restore`."""
         ...
 
     def restore(self, state: Mapping[str, Float32]) -> None:
-        """Go on where :meth:`state` was taken.
+        """Continue from a state that :meth:`state` returned.
 
         :raises StateError: if it is damaged
         """

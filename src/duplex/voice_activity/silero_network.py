@@ -1,8 +1,8 @@
-"""The network of Silero VAD, version 6 (MIT licence), which tells whether 512 samples at 16 kHz are speech.
+"""The network of Silero VAD, version 6 (MIT licence): the probability that 512 samples at 16 kHz contain speech.
 
-The published weights lie beside this module (the package ``silero-vad`` would bring PyTorch along) and run in numpy: a
-window costs less than a tenth of a millisecond, and no two conversations share anything but weights. Architecture and
-sizes are those of the package's TorchScript model, with which the tests compare.
+It runs in numpy, in less than a tenth of a millisecond a window, on the published weights: this package has a copy,
+``silero_vad_16k.safetensors``, because the package ``silero-vad`` depends on PyTorch. The architecture is that of the
+package's TorchScript model, against which the tests compare.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,51 +12,51 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONTEXT", "RATE", "WINDOW", "SileroNetwork", "published"]
+__all__ = ["CONTEXT", "RATE", "WINDOW", "SileroNetwork", "load_published"]
 
 Float32 = NDArray[np.float32]
 RATE = 16000
 WINDOW = 512
-"""Samples that a probability is for."""
+"""Samples per window, for which there is one probability."""
 CONTEXT = 64
-"""Samples before them that are heard too; as many of their end are heard once more, backwards."""
+"""Samples of left context, and of reflection padding on the right."""
 STRIDE = 128
 WEIGHTS = Path(__file__).with_name("silero_vad_16k.safetensors")
 
 
 class SileroNetwork:
-    """The network, on many windows side by side, up to what remembers. ``weights`` are by their published names."""
+    """The network, batched over windows up to the LSTM. ``weights`` have their published names."""
 
     def __init__(self, weights: Mapping[str, Float32]) -> None:
-        self._weights = _arranged(weights)
+        self._weights = _prepare_weights(weights)
         self.width: int = self._weights["lstm.weight_hh"].shape[0]
 
-    def probabilities(self, windows: Float32, counts: Sequence[int], memories: Float32) -> list[float]:
-        """Return a probability for each of the windows, float32 ``[sum(counts), 640]``, the detectors' one by one.
+    def probabilities(self, windows: Float32, counts: Sequence[int], lstm_states: Float32) -> list[float]:
+        """Return a probability for each of the windows, float32 ``[sum(counts), 640]``, detector after detector.
 
-        ``memories``, float32 ``[detectors, 2, 128]``, hidden and cell states, are brought up to date.
+        ``lstm_states``, float32 ``[detectors, 2, 128]``, the hidden and cell states, are updated in place.
         """
         weights = self._weights
-        x = _magnitudes(windows.reshape(len(windows), -1, STRIDE), weights["stft_conv.weight"])
+        x = _stft_magnitudes(windows.reshape(len(windows), -1, STRIDE), weights["stft_conv.weight"])
         for name, stride in (("conv1", 1), ("conv2", 2), ("conv3", 2), ("conv4", 1)):
-            x = _convolve(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride)
-        heard = x[:, 0] @ weights["lstm.weight_ih"] + weights["lstm.bias"]
-        remembered = np.empty((len(windows), self.width), np.float32)
+            x = _conv1d_relu(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride)
+        gate_inputs = x[:, 0] @ weights["lstm.weight_ih"] + weights["lstm.bias"]
+        hidden = np.empty((len(windows), self.width), np.float32)
         lengths = np.array(counts)
         first = np.cumsum(lengths) - lengths
         for index in range(max(counts)):
-            going = np.flatnonzero(lengths > index)
-            rows = first[going] + index
-            memories[going] = _remember(heard[rows], memories[going], weights["lstm.weight_hh"])
-            remembered[rows] = memories[going, 0]
-        output = np.maximum(remembered, 0) @ weights["final_conv.weight"] + weights["final_conv.bias"]
+            active = np.flatnonzero(lengths > index)
+            rows = first[active] + index
+            lstm_states[active] = _lstm_step(gate_inputs[rows], lstm_states[active], weights["lstm.weight_hh"])
+            hidden[rows] = lstm_states[active, 0]
+        output = np.maximum(hidden, 0) @ weights["final_conv.weight"] + weights["final_conv.bias"]
         return _sigmoid(output[:, 0]).tolist()
 
 
-def _magnitudes(blocks: Float32, basis: Float32) -> Float32:
-    """Return the short-time spectra ``[windows, positions, bins]`` of ``[windows, positions + 1, half a length]``.
+def _stft_magnitudes(blocks: Float32, basis: Float32) -> Float32:
+    """Return STFT magnitudes ``[windows, positions, bins]`` of samples in blocks ``[windows, positions + 1, stride]``.
 
-    ``basis`` is ``[length, 2 * bins]``, cosines first.
+    ``basis`` is ``[2 * stride, 2 * bins]``, cosines first.
     """
     spectrum = np.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=2) @ basis
     bins = spectrum.shape[-1] // 2
@@ -64,8 +64,8 @@ def _magnitudes(blocks: Float32, basis: Float32) -> Float32:
     return np.sqrt(spectrum[..., :bins] + spectrum[..., bins:])
 
 
-def _convolve(x: Float32, weight: Float32, bias: Float32, stride: int) -> Float32:
-    """Convolve ``[windows, positions, channels]`` with ``[3 * channels, out]``, padded by one, and rectify."""
+def _conv1d_relu(x: Float32, weight: Float32, bias: Float32, stride: int) -> Float32:
+    """Return the ReLU of ``[windows, positions, channels]``, padded by one, convolved with ``[3 * channels, out]``."""
     padded = np.zeros((len(x), x.shape[1] + 2, x.shape[2]), np.float32)
     padded[:, 1:-1] = x
     stacked = np.concatenate([padded[:, :-2:stride], padded[:, 1:-1:stride], padded[:, 2::stride]], axis=2)
@@ -74,15 +74,15 @@ def _convolve(x: Float32, weight: Float32, bias: Float32, stride: int) -> Float3
     return np.maximum(made, 0, out=made)
 
 
-def _remember(heard: Float32, memories: Float32, weight: Float32) -> Float32:
+def _lstm_step(gate_inputs: Float32, lstm_states: Float32, weight: Float32) -> Float32:
     """Return the next hidden and cell states ``[detectors, 2, 128]`` of the LSTM.
 
-    ``heard`` is the windows' part of its gates, ``[detectors, 512]``.
+    ``gate_inputs`` is the projected input, ``[detectors, 512]``.
     """
-    gates = (memories[:, 0] @ weight + heard).reshape(len(heard), 4, -1)
+    gates = (lstm_states[:, 0] @ weight + gate_inputs).reshape(len(gate_inputs), 4, -1)
     gate = _sigmoid(gates)
-    new = np.empty_like(memories)
-    new[:, 1] = gate[:, 1] * memories[:, 1] + gate[:, 0] * np.tanh(gates[:, 2])
+    new = np.empty_like(lstm_states)
+    new[:, 1] = gate[:, 1] * lstm_states[:, 1] + gate[:, 0] * np.tanh(gates[:, 2])
     new[:, 0] = gate[:, 3] * np.tanh(new[:, 1])
     return new
 
@@ -93,22 +93,22 @@ def _sigmoid(x: Float32) -> Float32:
 
 
 @cache
-def published() -> SileroNetwork:
-    """Load the published network, once."""
+def load_published() -> SileroNetwork:
+    """Return the published network, loaded once."""
     from safetensors.numpy import load_file  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
 
     return SileroNetwork(load_file(WEIGHTS))
 
 
-def _arranged(published: Mapping[str, Float32]) -> dict[str, Float32]:
-    """Return the weights, each arranged for products with row vectors."""
-    arranged = {name: tensor for name, tensor in published.items() if name.endswith("bias")}
+def _prepare_weights(load_published: Mapping[str, Float32]) -> dict[str, Float32]:
+    """Return the weights, transposed for products with row vectors."""
+    arranged = {name: tensor for name, tensor in load_published.items() if name.endswith("bias")}
     for name in ("conv1", "conv2", "conv3", "conv4"):
-        weight = published[f"{name}.weight"]
+        weight = load_published[f"{name}.weight"]
         arranged[f"{name}.weight"] = np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(-1, len(weight)))
-    arranged["stft_conv.weight"] = np.ascontiguousarray(published["stft_conv.weight"][:, 0].T)
-    arranged["final_conv.weight"] = np.ascontiguousarray(published["final_conv.weight"][:, :, 0].T)
+    arranged["stft_conv.weight"] = np.ascontiguousarray(load_published["stft_conv.weight"][:, 0].T)
+    arranged["final_conv.weight"] = np.ascontiguousarray(load_published["final_conv.weight"][:, :, 0].T)
     for name in ("weight_ih", "weight_hh"):
-        arranged[f"lstm.{name}"] = np.ascontiguousarray(published[f"lstm_cell.{name}"].T)
-    arranged["lstm.bias"] = published["lstm_cell.bias_ih"] + published["lstm_cell.bias_hh"]
+        arranged[f"lstm.{name}"] = np.ascontiguousarray(load_published[f"lstm_cell.{name}"].T)
+    arranged["lstm.bias"] = load_published["lstm_cell.bias_ih"] + load_published["lstm_cell.bias_hh"]
     return arranged

@@ -10,7 +10,7 @@ from duplex.backends.mlx.linear import Packing
 from duplex.backends.mlx.stored import Stored
 from duplex.backends.mlx.weights import quantized
 from duplex.checkpoints.config import LanguageModelConfig
-from duplex.checkpoints.weight_names import Piece, WeightsLayout, check_names, layout_of, mlx_pieces
+from duplex.checkpoints.weight_names import TensorBlock, WeightsLayout, check_names, detect_layout, mlx_tensor_blocks
 from duplex.errors import UsageError
 
 __all__ = ["convert_weights"]
@@ -29,10 +29,10 @@ def convert_weights(
     :raises UsageError: if it is quantized already, or cannot be quantized as asked
     """
     stored = Stored(source)
-    pieces = mlx_pieces(config)
+    pieces = mlx_tensor_blocks(config)
     if any(name.endswith(".scales") for name in stored.names):
         raise UsageError(f"{source} is quantized already; convert the original weights")
-    found = layout_of(stored.names)
+    found = detect_layout(stored.names)
     wanted = set(pieces) if found == "mlx" else {piece.name for piece in pieces.values()}
     check_names(source, stored.names, wanted)
     if layout == "mlx":
@@ -43,7 +43,7 @@ def convert_weights(
 
 
 def _to_mlx(
-    stored: Stored, pieces: dict[str, Piece], found: WeightsLayout, packing: Packing | None
+    stored: Stored, pieces: dict[str, TensorBlock], found: WeightsLayout, packing: Packing | None
 ) -> dict[str, mx.array]:
     written: dict[str, mx.array] = {}
     whole: dict[str, mx.array] = {}
@@ -54,7 +54,7 @@ def _to_mlx(
         source = name if found == "mlx" else piece.name
         if source not in whole:
             whole[source] = _half(stored, source)
-        part = _part(whole[source], name, piece if found == "torch" else Piece(name))
+        part = _part(whole[source], name, piece if found == "torch" else TensorBlock(name))
         left[piece.name] -= 1
         if found == "mlx" or not left[piece.name]:
             del whole[source]
@@ -74,7 +74,7 @@ def _to_mlx(
 
 
 def _to_torch(
-    stored: Stored, pieces: dict[str, Piece], found: WeightsLayout, *, eight_bit: bool
+    stored: Stored, pieces: dict[str, TensorBlock], found: WeightsLayout, *, eight_bit: bool
 ) -> dict[str, mx.array]:
     parts: dict[str, list[str]] = defaultdict(list)
     for name, piece in pieces.items():
@@ -117,7 +117,7 @@ def _half(stored: Stored, name: str) -> mx.array:
     return stored.read(name).astype(mx.bfloat16)
 
 
-def _part(whole: mx.array, name: str, piece: Piece) -> mx.array:
+def _part(whole: mx.array, name: str, piece: TensorBlock) -> mx.array:
     if _is_norm(name):
         return whole[0, 0] if whole.ndim > 1 else whole
     rows = whole.shape[0] // piece.of

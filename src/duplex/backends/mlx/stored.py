@@ -6,7 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from duplex.checkpoints.weight_names import WHOLE, layout_of, spelled
+from duplex.checkpoints.weight_names import UNSPLIT, canonical_name, detect_layout
 from duplex.checkpoints.weights_file import read_header
 from duplex.errors import WeightsError
 
@@ -30,16 +30,16 @@ class Stored:
             self._arrays: dict[str, mx.array] = _load(path)
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"{path} is not a readable safetensors file ({error}); download it again") from error
-        torch = layout_of(self._header) == "torch"
+        torch = detect_layout(self._header) == "torch"
         self._parts: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for name in sorted(self._header):
             if not name.endswith(_SCALES) or name.removesuffix(_SCALES) not in self._header:
-                canonical, index = spelled(name) if torch else (name, WHOLE)
+                canonical, index = canonical_name(name) if torch else (name, UNSPLIT)
                 self._parts[canonical].append((index, name))
         for parts in self._parts.values():
             parts.sort()
             indices = [index for index, _ in parts]
-            if len(parts) > 1 and (WHOLE in indices or len(set(indices)) < len(parts)):
+            if len(parts) > 1 and (UNSPLIT in indices or len(set(indices)) < len(parts)):
                 raise WeightsError(
                     f"{path} has the same tensor as '{parts[0][1]}' and as '{parts[1][1]}'; download it again"
                 )

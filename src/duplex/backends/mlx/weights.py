@@ -16,7 +16,7 @@ from duplex.backends.mlx.linear import Linear, Matrix, Packing
 from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.stored import Stored
 from duplex.checkpoints.config import LanguageModelConfig
-from duplex.checkpoints.weight_names import Piece, check_names, layout_of, mlx_pieces
+from duplex.checkpoints.weight_names import TensorBlock, check_names, detect_layout, mlx_tensor_blocks
 from duplex.errors import UsageError, WeightsError
 
 __all__ = ["PACKINGS", "load_language_model_weights", "load_mimi_weights", "quantized"]
@@ -49,14 +49,14 @@ def load_language_model_weights(
     :raises UsageError: if it cannot be quantized as asked
     """
     stored = Stored(path)
-    if layout_of(stored.names) == "torch":
-        _load_torch_layout(model, mlx_pieces(config), stored, dtype, packing)
+    if detect_layout(stored.names) == "torch":
+        _load_torch_layout(model, mlx_tensor_blocks(config), stored, dtype, packing)
         return
     found = _packing_of(model, stored)
     if found is not None and packing not in (None, found):
         raise UsageError(f"{path} is quantized to {found.bits} bit already; leave `quantize` out")
     if found is None and packing is not None:
-        pieces = {name: Piece(name) for name, _ in parameters(model)}
+        pieces = {name: TensorBlock(name) for name, _ in parameters(model)}
         _load_torch_layout(model, pieces, stored, dtype, packing)
         return
     if found is not None:
@@ -77,7 +77,7 @@ def quantized(weight: mx.array, packing: Packing) -> tuple[mx.array, mx.array, m
 
 
 def _load_torch_layout(
-    model: Module, pieces: dict[str, Piece], stored: Stored, dtype: mx.Dtype, packing: Packing | None
+    model: Module, pieces: dict[str, TensorBlock], stored: Stored, dtype: mx.Dtype, packing: Packing | None
 ) -> None:
     shapes = {name: array.shape for name, array in parameters(model)}
     check_names(stored.path, stored.names, {piece.name for piece in pieces.values()})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.quantize import Kind, Quantized, quantizable
-from duplex.checkpoints.weight_names import WHOLE, check_names, layout_of, spelled
+from duplex.checkpoints.weight_names import UNSPLIT, canonical_name, check_names, detect_layout
 from duplex.errors import WeightsError
 
 __all__ = ["load_weights"]
@@ -77,12 +77,12 @@ class _Stored:
         for name in sorted(self._names):
             # Scales belong to a tensor; without one they are a tensor that nobody knows.
             if not name.endswith(_SCALES) or name.removesuffix(_SCALES) not in self._names:
-                canonical, index = spelled(name)
+                canonical, index = canonical_name(name)
                 self._parts[canonical].append((index, name))
         for parts in self._parts.values():
             parts.sort()
             indices = [index for index, _ in parts]
-            if len(parts) > 1 and (WHOLE in indices or len(set(indices)) < len(parts)):
+            if len(parts) > 1 and (UNSPLIT in indices or len(set(indices)) < len(parts)):
                 raise WeightsError(
                     f"{path} has the same tensor as '{parts[0][1]}' and as '{parts[1][1]}'; download it again"
                 )
@@ -92,7 +92,7 @@ class _Stored:
 
         :raises WeightsError: naming a tensor that is missing or unknown, or if the file is of MLX's layout
         """
-        if layout_of(self._names) == "mlx":
+        if detect_layout(self._names) == "mlx":
             raise WeightsError(
                 f"{self._path} is in MLX's layout, which PyTorch does not run; use backend='mlx', or write the other "
                 f"layout with `duplex convert SRC DST --layout torch`"

@@ -1,1 +1,1 @@
-"""The codec's training: its losses, its quantizer, and the loop around them."""
+"""Training of the codec: data, losses, vector quantization, the training loop, and export."""

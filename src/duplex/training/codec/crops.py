@@ -1,4 +1,4 @@
-"""Crops of a corpus to train on. The crops of a step depend on the seed and the step alone, so a run can go on."""
+"""Random crops of a corpus. The crops of a step depend on the seed and the step alone, so that a run can be resumed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,17 +7,17 @@ from duplex.errors import CorpusError
 from duplex.training.codec.settings import CodecSettings
 from duplex.training.data.corpus import Corpus, Shard
 
-__all__ = ["Crops"]
+__all__ = ["CropSampler"]
 
 Float32 = NDArray[np.float32]
 TEACHER_WINDOW = 375
-"""Frames that the teacher sees at a time."""
+"""Frames in one window of the teacher."""
 VALIDATION_SEED = 2**32 - 1
 LOUDEST = 0.98
 
 
-class Crops:
-    """Random crops, the last shard of every voice that has several kept apart for validation.
+class CropSampler:
+    """Samples crops for training and validation; the last shard of every voice with several is for validation.
 
     :raises CorpusError: if no shard is as long as a crop
     """
@@ -40,14 +40,14 @@ class Crops:
         self._means, self._scale = _statistics(self._training.shards) if corpus.teacher_width else (None, None)
 
     def batch(self, step: int, rank: int = 0) -> tuple[Float32, Float32 | None]:
-        """Return the crops of a step, float32 ``[batch, samples]``, and the teacher's ``[batch, frames, width]``."""
-        return self._drawn(self._training, np.random.default_rng((self._settings.seed, rank, step)))
+        """Return a step's crops, float32 ``[batch, samples]``, and teacher features ``[batch, frames, width]``."""
+        return self._sample(self._training, np.random.default_rng((self._settings.seed, rank, step)))
 
     def validation(self, index: int) -> tuple[Float32, Float32 | None]:
-        """Return crops that are never trained on; the same ones for each index."""
-        return self._drawn(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
+        """Return a batch of the validation set, the same one for each index."""
+        return self._sample(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
 
-    def _drawn(self, pools: "_Pools", rng: np.random.Generator) -> tuple[Float32, Float32 | None]:
+    def _sample(self, pools: "_Pools", rng: np.random.Generator) -> tuple[Float32, Float32 | None]:
         sounds: list[Float32] = []
         features: list[Float32] = []
         for _ in range(self._settings.batch):
@@ -60,13 +60,13 @@ class Crops:
             sounds.append(_at_other_level(piece, shard.role, rng))
             if shard.targets is not None and self._means is not None and self._scale is not None:
                 place = np.arange(start, start + frames)
-                told = shard.targets[place] - self._means[place % TEACHER_WINDOW]
-                features.append((told / self._scale).astype(np.float32))
+                centred = shard.targets[place] - self._means[place % TEACHER_WINDOW]
+                features.append((centred / self._scale).astype(np.float32))
         return np.stack(sounds), np.stack(features) if features else None
 
 
 class _Pools:
-    """Shards by role, drawn from by their length."""
+    """Shards by role, sampled in proportion to their length."""
 
     def __init__(self, shards: list[Shard]) -> None:
         self.shards = shards
@@ -83,7 +83,7 @@ class _Pools:
 
 
 def _at_other_level(pcm: Float32, role: str, rng: np.random.Generator) -> Float32:
-    """Return a crop louder or softer, and not beyond full scale: users differ more than the agent."""
+    """Return a crop with a random gain, not beyond full scale; users vary more than the agent."""
     decibels = rng.uniform(-3, 3) if role == "agent" else rng.uniform(-15, 9)
     peak = float(np.abs(pcm).max(initial=1e-6))
     return pcm * np.float32(min(10 ** (decibels / 20), LOUDEST / peak))
@@ -97,9 +97,10 @@ def _last_of_each_voice(shards: tuple[Shard, ...]) -> set[int]:
 
 
 def _statistics(shards: list[Shard]) -> tuple[Float32, Float32]:
-    """Return the features' means at each place in the teacher's window, and their deviations.
+    """Return the features' mean at each position of the teacher's window, and their standard deviation.
 
-    The teacher adds its positions to what it hears; without their mean, what is left is about the sound.
+    The teacher's features contain its positional embedding; without the positions' means, what is left is about the
+    sound.
     """
     width = next(shard.targets.shape[1] for shard in shards if shard.targets is not None)
     sums, squares = np.zeros((TEACHER_WINDOW, width)), np.zeros((TEACHER_WINDOW, width))

@@ -1,4 +1,4 @@
-"""How far a codec's sound is from what went in: logarithmic mel spectrograms at several window lengths.
+"""The reconstruction loss: distance of log mel spectrograms at several window lengths.
 
 The filter bank is the usual one: triangles that overlap by half, evenly spaced on the mel scale.
 """
@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["MelLoss"]
+__all__ = ["MultiScaleMelLoss"]
 
 WINDOWS = ((2048, 96), (1024, 80), (512, 56), (256, 28), (128, 14))
-"""Samples of a window, and mel bands."""
+"""Window length in samples, and number of mel bands."""
 DESCRIPTION = (1024, 80)
 DESCRIPTION_HOP = 240
 FLOOR = 2e-3
@@ -24,7 +24,7 @@ the magnitude, would go to making silence more silent.
 """
 
 
-class MelLoss(nn.Module):
+class MultiScaleMelLoss(nn.Module):
     """Mean absolute difference of natural log mel magnitudes, averaged over the window lengths."""
 
     def __init__(self, sample_rate: int) -> None:
@@ -36,7 +36,7 @@ class MelLoss(nn.Module):
             self.register_buffer(f"window_{size}", window / window.square().sum().sqrt(), persistent=False)
 
     def forward(self, made: Tensor, wanted: Tensor) -> Tensor:
-        """Compare audio, float32 ``[batch, samples]`` both."""
+        """Return the loss of audio against its target, float32 ``[batch, samples]`` both."""
         total = made.new_zeros(())
         for size, _ in WINDOWS:
             with torch.no_grad():
@@ -44,20 +44,20 @@ class MelLoss(nn.Module):
             total = total + (self.log_mel(made, size) - target).abs().mean()
         return total / len(WINDOWS)
 
-    def described(self, hop: int) -> int:
-        """Return the numbers that describe the spectrum of ``hop`` samples: log mel magnitudes, every 10 ms or so."""
+    def spectral_target_size(self, hop: int) -> int:
+        """Return the width of :meth:`spectral_targets` for ``hop`` samples: log mel magnitudes about every 10 ms."""
         return hop // min(hop, DESCRIPTION_HOP) * DESCRIPTION[1]
 
     @torch.no_grad()
-    def description(self, audio: Tensor, positions: int) -> Tensor:
-        """Return what describes audio ``[batch, samples]`` in so many parts, ``[batch, positions, described(hop)]``."""
+    def spectral_targets(self, audio: Tensor, positions: int) -> Tensor:
+        """Return log mel magnitudes ``[batch, positions, spectral_target_size(hop)]`` of audio ``[batch, samples]``."""
         hop = audio.shape[1] // positions
-        bands, count = DESCRIPTION[1], self.described(hop) // DESCRIPTION[1]
+        bands, count = DESCRIPTION[1], self.spectral_target_size(hop) // DESCRIPTION[1]
         mel = self.log_mel(audio, DESCRIPTION[0], min(DESCRIPTION_HOP, hop))[..., : positions * count]
         return mel.view(len(audio), bands, positions, count).permute(0, 2, 3, 1).flatten(2)
 
     def log_mel(self, audio: Tensor, size: int, hop: int | None = None) -> Tensor:
-        """Return natural logarithms of mel magnitudes, ``[batch, bands, positions]``, by a window of ``size``."""
+        """Return natural log mel magnitudes, ``[batch, bands, positions]``, with a window of ``size`` samples."""
         window, filters = self.get_buffer(f"window_{size}"), self.get_buffer(f"filters_{size}")
         spectrum = torch.stft(audio, size, hop or size // 4, window=window, return_complex=True)
         real, imaginary = torch.view_as_real(spectrum).unbind(-1)
@@ -70,7 +70,7 @@ def mel_filters(sample_rate: int, window: int, bands: int) -> NDArray[np.float32
     highest = 2595 * math.log10(1 + sample_rate / 2 / 700)
     edges = 700 * (np.power(10.0, np.linspace(0.0, highest, bands + 2) / 2595) - 1)
     bins = np.linspace(0, sample_rate / 2, window // 2 + 1)
-    # No narrower than a bin: low triangles would fall between two and see nothing.
+    # No narrower than a bin: low triangles would fall between two bins and be empty.
     width = np.maximum(np.diff(edges), sample_rate / window)
     centre = edges[1:-1, None]
     rising = 1 - (centre - bins) / width[:-1, None]

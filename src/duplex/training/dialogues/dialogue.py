@@ -1,4 +1,4 @@
-"""A dialogue to train on: two channels of one length, and the words in them with their times."""
+"""A dialogue to train on: two audio channels of the same length, and word-level transcripts with times."""
 
 import math
 
@@ -15,7 +15,7 @@ Float32 = NDArray[np.float32]
 
 @attrs.frozen
 class Word:
-    """A word, and when it is said, in seconds."""
+    """A word with its start and end in seconds."""
 
     text: str
     start: float
@@ -24,9 +24,9 @@ class Word:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Dialogue:
-    """What the user's microphone hears and what the agent says, float32 ``[samples]`` both, and who says which words.
+    """The user's microphone signal and the agent's speech, float32 ``[samples]`` both, with their words.
 
-    :raises CorpusError: if the channels differ in length, or a word has no place in them
+    :raises CorpusError: if the channels differ in length, or a word is outside of them
     """
 
     name: str
@@ -35,7 +35,7 @@ class Dialogue:
     agent: Float32
     agent_words: tuple[Word, ...]
     user_words: tuple[Word, ...] | None = ()
-    """``None`` if nobody has written down what the user says."""
+    """``None`` without a transcript of the user."""
 
     def __attrs_post_init__(self) -> None:
         if len(self.user) != len(self.agent):
@@ -52,5 +52,5 @@ class Dialogue:
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """Duration in seconds."""
         return len(self.user) / self.sample_rate

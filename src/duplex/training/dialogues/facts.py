@@ -1,4 +1,4 @@
-"""What the built-in model's agent knows: the facts behind its answers, as tables."""
+"""The knowledge of the built-in model's agent: the facts behind its answers, as tables."""
 
 __all__ = ["CAPITALS", "COLOURS", "DAYS", "JOKES", "MONTHS", "NAMES", "NUMBERS", "OPPOSITES", "REPEATED"]
 
@@ -11,14 +11,14 @@ NUMBERS = _words(
     """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
     sixteen seventeen eighteen nineteen twenty"""
 )
-"""Words by the number that they stand for."""
+"""Number words, by the number."""
 DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 MONTHS = _words("January February March April May June July August September October November December")
 NAMES = _words(
     """Alice Anna Ben Clara David Emma Frank Grace Henry Jack Julia Kate Laura Leo Lucy Maria Martin Nina
     Oliver Paul Peter Robert Sarah Tom"""
 )
-"""First names that the agent can remember."""
+"""First names that users introduce themselves by."""
 CAPITALS = {
     "France": "Paris",
     "Germany": "Berlin",
@@ -111,4 +111,4 @@ REPEATED = {
     "describes": _words("red blue green happy sleepy little golden quiet funny brave"),
     "named": _words("house river cat garden apple train window flower dog tree"),
 }
-"""Words of the short phrases that the agent repeats: what describes, and what is named."""
+"""Adjectives and nouns of the short phrases that the agent repeats."""

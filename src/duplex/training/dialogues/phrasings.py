@@ -1,6 +1,6 @@
-"""How users put what they say: a topic's templates for training, and others that are kept for testing, whole.
+"""Phrasings of users' questions: templates of each topic, with separate ones for training and for testing.
 
-They are written in ``phrasings.toml``.
+They are in ``phrasings.toml``.
 """
 
 import tomllib
@@ -11,21 +11,21 @@ from typing import Literal
 import attrs
 import numpy as np
 
-__all__ = ["PHRASINGS", "Phrasings", "Use"]
+__all__ = ["PHRASINGS", "Phrasings", "Split"]
 
-Use = Literal["training", "testing"]
+Split = Literal["training", "testing"]
 
 
 @attrs.frozen
 class Phrasings:
-    """Templates of one topic's questions."""
+    """The templates of one topic's questions, by split."""
 
     training: tuple[str, ...]
     testing: tuple[str, ...]
 
-    def draw(self, use: Use, rng: np.random.Generator) -> str:
-        """Return one of those for a use."""
-        templates = self.training if use == "training" else self.testing
+    def draw(self, split: Split, rng: np.random.Generator) -> str:
+        """Return a random template of a split."""
+        templates = self.training if split == "training" else self.testing
         return templates[rng.integers(len(templates))]
 
 

@@ -1,4 +1,4 @@
-"""Which files of dialogues there shall be, and how each is made: performed, or taken from a recording."""
+"""The plan of a dialogue data set: its files, and how each is made, by simulation or from a recording."""
 
 import math
 import os
@@ -19,62 +19,62 @@ from duplex.codec import Codec
 from duplex.engine.model import load_codec
 from duplex.errors import UsageError
 from duplex.training.data.synthesizers import SYNTHESIZERS
-from duplex.training.data.voices import AGENT, CAST, Voice
+from duplex.training.data.voices import AGENT_VOICE, TRAINING_VOICES, Voice
+from duplex.training.dialogues.caching_encoder import CachingEncoder
 from duplex.training.dialogues.dialogue import Dialogue
-from duplex.training.dialogues.performance import perform
-from duplex.training.dialogues.phrasings import Use
+from duplex.training.dialogues.phrasings import Split
 from duplex.training.dialogues.recorded import RecordedDialogue, find_dialogues
-from duplex.training.dialogues.repeats import RepeatEncoder
-from duplex.training.dialogues.shards import Origin, codec_fingerprint, fingerprint, write_dialogues
-from duplex.training.dialogues.tokens import TextMarks, tokenize
-from duplex.training.dialogues.vocabulary import make_tokenizer
+from duplex.training.dialogues.shards import Provenance, codec_fingerprint, fingerprint, write_dialogues
+from duplex.training.dialogues.simulation import simulate_dialogue
+from duplex.training.dialogues.tokenizer_training import train_tokenizer
+from duplex.training.dialogues.tokens import SpecialTokens, tokenize
 
-__all__ = ["TOKENIZER", "DialogueOrder", "Performed", "dialogues_of_recordings", "plan_dialogues"]
+__all__ = ["TOKENIZER", "DialogueJob", "SimulatedDialogues", "plan_dialogues", "plan_recorded_dialogues"]
 
 TOKENIZER = "tokenizer_spm.model"
 HOURS = 24.0
 SHARD_SECONDS = 600
 DIALOGUE_SECONDS = (30.0, 80.0)
 BYTES_PER_SECOND = 500
-USERS = tuple(voice for voice in CAST if voice.role == "user")
+USER_VOICES = tuple(voice for voice in TRAINING_VOICES if voice.role == "user")
 
 
 class DialogueSource(Protocol):
-    """Makes the dialogues of one file."""
+    """Generates the dialogues of one file."""
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def requirements(self) -> tuple[str, ...]:
         """The modules and programs that must be installed."""
         ...
 
     def make(self, seconds: float, rng: np.random.Generator) -> list[Dialogue]:
-        """Return about so many seconds."""
+        """Return dialogues of about ``seconds`` seconds together."""
         ...
 
 
 @attrs.frozen(kw_only=True)
-class Performed:
-    """Dialogues of the built-in model's agent with a cast of users, in phrasings for one use."""
+class SimulatedDialogues:
+    """Simulated dialogues of the built-in model's agent with users, in the phrasings of one split."""
 
-    cast: Sequence[Voice] = USERS
-    use: Use = "training"
+    voices: Sequence[Voice] = USER_VOICES
+    split: Split = "training"
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """What the voices need."""
-        return tuple(need for voice in (AGENT, *self.cast) for need in SYNTHESIZERS[voice.engine].NEEDS)
+    def requirements(self) -> tuple[str, ...]:
+        """The requirements of the voices' synthesizers."""
+        return tuple(need for voice in (AGENT_VOICE, *self.voices) for need in SYNTHESIZERS[voice.engine].REQUIREMENTS)
 
     def make(self, seconds: float, rng: np.random.Generator) -> list[Dialogue]:
-        """Perform until the time is up."""
+        """Simulate dialogues of about ``seconds`` seconds together."""
         made: list[Dialogue] = []
         while sum(dialogue.seconds for dialogue in made) < seconds:
-            made.append(perform("performed", self.cast, rng.uniform(*DIALOGUE_SECONDS), rng, self.use))
+            made.append(simulate_dialogue("performed", self.voices, rng.uniform(*DIALOGUE_SECONDS), rng, self.split))
         return made
 
 
 @attrs.frozen(kw_only=True)
-class DialogueOrder:
-    """One file that shall be made: dialogues, turned into tokens by a codec and the tokenizer beside it."""
+class DialogueJob:
+    """A file to be made: dialogues as tokens of a codec and of the tokenizer in the same folder."""
 
     path: Path
     source: DialogueSource
@@ -84,9 +84,9 @@ class DialogueOrder:
     seed: int
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """What the source needs."""
-        return self.source.needs
+    def requirements(self) -> tuple[str, ...]:
+        """The requirements of the source."""
+        return self.source.requirements
 
     @property
     def size(self) -> float:
@@ -94,38 +94,38 @@ class DialogueOrder:
         return self.seconds * BYTES_PER_SECOND
 
     def make(self) -> None:
-        """Make the file."""
+        """Write the file."""
         torch.set_num_threads(1)  # there is a process for each core
         codec, encode_agent = _encoders(self.codec)
-        marks, path = TextMarks(), self.path.parent / TOKENIZER
+        marks, path = SpecialTokens(), self.path.parent / TOKENIZER
         tokenizer = Tokenizer.load(path)
         dialogues = self.source.make(self.seconds, np.random.default_rng(self.seed))
-        origin = Origin(
+        provenance = Provenance(
             codec=codec_fingerprint(resolve(self.codec, parts=("codec",))),
             tokenizer=fingerprint(path),
             codebooks=codec.spec.codebooks,
             vocabulary=codec.spec.vocabulary,
-            text_vocabulary=tokenizer.vocabulary,
+            text_vocabulary=tokenizer.vocab_size,
             frame_rate=codec.spec.frame_rate,
             marks=marks,
         )
         tokens = [tokenize(one, codec, encode_agent, tokenizer, marks) for one in dialogues]
-        write_dialogues(self.path, tokens, origin)
+        write_dialogues(self.path, tokens, provenance)
 
 
 @cache
-def _encoders(codec: str) -> tuple[Codec, RepeatEncoder]:
-    """Return a codec, and one that remembers what the agent has said in all files that this process makes."""
+def _encoders(codec: str) -> tuple[Codec, CachingEncoder]:
+    """Return a codec, and an encoder that caches the agent's utterances over all files that this process makes."""
     loaded = load_codec(codec)
-    return loaded, RepeatEncoder(loaded)
+    return loaded, CachingEncoder(loaded)
 
 
 def plan_dialogues(
     folder: Path, *, codec: str = "tiny", tokenizer: str | None = None, scale: float = 1.0, seed: int = 0
-) -> list[DialogueOrder]:
-    """Return the files of performed dialogues in ``folder``, and put their tokenizer there; 1 is 24 hours.
+) -> list[DialogueJob]:
+    """Return the jobs for simulated dialogues in ``folder``, and write their tokenizer; a ``scale`` of 1 is 24 hours.
 
-    The tokenizer is that of a model, as :func:`duplex.load` takes it, or else a new one of the dialogues' own words.
+    The tokenizer is that of a model, as :func:`duplex.load` takes it, or by default one trained on the dialogues.
 
     :raises UsageError: if ``scale`` is not positive, or ``folder`` has dialogues with another tokenizer
     :raises CheckpointError: if there is no such model
@@ -133,12 +133,12 @@ def plan_dialogues(
     """
     if not 0 < scale < math.inf:
         raise UsageError(f"the scale is {scale}; give a number above 0")
-    _put_tokenizer(folder, seed, tokenizer)
+    _ensure_tokenizer(folder, seed, tokenizer)
     seconds = HOURS * 3600 * scale
     return [
-        DialogueOrder(
+        DialogueJob(
             path=folder / f"dialogues-{index:04}.safetensors",
-            source=Performed(),
+            source=SimulatedDialogues(),
             codec=codec,
             seconds=min(seconds, SHARD_SECONDS),
             seed=zlib.crc32(f"{seed} dialogues {index}".encode()),
@@ -147,20 +147,20 @@ def plan_dialogues(
     ]
 
 
-def dialogues_of_recordings(
+def plan_recorded_dialogues(
     folder: Path, out: Path, *, codec: str = "tiny", tokenizer: str | None = None, seed: int = 0
-) -> list[DialogueOrder]:
-    """Return the files that a folder of recorded dialogues gives, once every one has been read through.
+) -> list[DialogueJob]:
+    """Return the jobs for a folder of recorded dialogues, after validating every one.
 
     The tokenizer is as for :func:`plan_dialogues`.
 
-    :raises CorpusError: if there are none, or one cannot be learnt from
+    :raises CorpusError: if there are none, or one is not usable
     :raises AudioFileError: if a recording is damaged
     """
     lengths = find_dialogues(folder)
-    _put_tokenizer(out, seed, tokenizer)
+    _ensure_tokenizer(out, seed, tokenizer)
     return [
-        DialogueOrder(
+        DialogueJob(
             path=out / f"{path.stem}-{zlib.crc32(os.fsencode(path.relative_to(folder))):08x}.safetensors",
             source=RecordedDialogue(path),
             codec=codec,
@@ -171,11 +171,11 @@ def dialogues_of_recordings(
     ]
 
 
-def _put_tokenizer(folder: Path, seed: int, model: str | None) -> None:
+def _ensure_tokenizer(folder: Path, seed: int, model: str | None) -> None:
     path = folder / TOKENIZER
     wanted = None if model is None else resolve(model, parts=("model",)).tokenizer
     if not path.exists():
         make_folder(folder)
-        atomic_write_bytes(path, make_tokenizer(seed, TextMarks()) if wanted is None else wanted.read_bytes())
+        atomic_write_bytes(path, train_tokenizer(seed, SpecialTokens()) if wanted is None else wanted.read_bytes())
     elif wanted is not None and fingerprint(path) != fingerprint(wanted):
         raise UsageError(f"{folder} has dialogues with another tokenizer than that of '{model}'; choose a new folder")

@@ -1,6 +1,6 @@
-"""Recorded dialogues as training data: a stereo file each, user left and agent right, beside the agent's words.
+"""Recorded dialogues as training data: stereo files, user left and agent right, with a transcript of the agent.
 
-The words stand in a file of the same name that ends in ``.json``, as ``duplex process`` writes ``transcript.json``:
+The transcript is a file of the same name that ends in ``.json``, as ``duplex process`` writes ``transcript.json``:
 ``{"chunks": [{"text": word, "timestamp": [start, end]}]}``, in seconds.
 """
 
@@ -30,21 +30,21 @@ class RecordedDialogue:
     """One recorded dialogue."""
 
     path: Path
-    needs: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
 
     def make(self, seconds: float, rng: np.random.Generator) -> list[Dialogue]:  # noqa: ARG002 -- nothing is drawn
-        """Read it.
+        """Read the dialogue.
 
-        :raises CorpusError: if its words have no times, or no place in it
+        :raises CorpusError: if words have no times, or are outside the dialogue
         :raises AudioFileError: if the recording is damaged
         """
         return [read_dialogue(self.path)]
 
 
 def find_dialogues(folder: Path) -> dict[Path, float]:
-    """Return the recorded dialogues of a folder and their seconds, once every one has been read through.
+    """Return the recorded dialogues of a folder with their durations in seconds, after validating every one.
 
-    :raises CorpusError: if there are none, or one cannot be learnt from
+    :raises CorpusError: if there are none, or one is not usable
     :raises AudioFileError: if a recording is damaged
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
@@ -54,7 +54,7 @@ def find_dialogues(folder: Path) -> dict[Path, float]:
 
 
 def read_dialogue(path: Path) -> Dialogue:
-    """Read a stereo recording and the words beside it.
+    """Read a stereo recording and its transcript.
 
     :raises CorpusError: if words are missing or have no times, or channels differ in length
     :raises AudioFileError: if the recording is damaged

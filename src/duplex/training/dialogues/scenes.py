@@ -1,19 +1,19 @@
-"""What happens in a dialogue, scene by scene: the behaviour that the agent learns is written here.
+"""The scenes of simulated dialogues: they define the conversational behaviour that the agent learns.
 
 1. An answer begins about 0.4 s after the last word of a question, and not in a pause within it.
-2. Interrupted, the agent falls silent within 0.45 s, and answers what it was interrupted with.
-3. What a listener says in between ("mm-hm") does not stop it.
-4. While a user tells something long, it says "mm-hm" itself.
-5. Noise, music, its own echo and other people's talk are no reason to speak.
+2. On an interruption, the agent stops within 0.45 s and answers the new question.
+3. A backchannel of the user ("mm-hm") does not stop it.
+4. During a long turn of the user, it gives backchannels itself.
+5. It does not react to noise, music, its own echo and bystanders.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from duplex.training.dialogues.phrasings import Phrasings, Use
-from duplex.training.dialogues.stage import Stage
-from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, ask, beside_the_point
+from duplex.training.dialogues.phrasings import Phrasings, Split
+from duplex.training.dialogues.timeline import DialogueTimeline
+from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, draw_exchange, off_topic_sentence
 
 __all__ = ["AGENT_BACKCHANNELS", "SCENES", "Script"]
 
@@ -23,9 +23,9 @@ THINKING = (0.35, 1.3)
 SHARE_OF_PAUSES = 0.4
 STOPPING = (0.26, 0.38)
 BREATH = (0.45, 0.8)
-"""Between the sentences of a long turn."""
+"""Pause between the sentences of a long turn."""
 LISTENING = (0.12, 0.3)
-"""From the end of a sentence to the agent's "mm-hm"."""
+"""From the end of a sentence to the agent's backchannel."""
 USER_BACKCHANNELS = ("Mm-hm.", "Okay.", "Yeah.", "Right.", "Uh-huh.")
 AGENT_BACKCHANNELS = ("Mm-hm.", "Okay.", "Right.")
 OPENERS = Phrasings(
@@ -53,99 +53,99 @@ WEIGHTS = {
     "ability": 1.3,
     "joke": 1.3,
 }
-"""How often a topic comes up, beside 1: more often, the more there is to tell apart, and the shorter it is put."""
+"""Sampling weights of topics, 1 for others: higher for topics with many answers or short questions."""
 
 
 class Script:
-    """Draws what is said on a stage, in phrasings for one use."""
+    """Samples what is said on a timeline, in the phrasings of one split."""
 
-    def __init__(self, stage: Stage, use: Use) -> None:
-        self.stage = stage
-        self.rng: np.random.Generator = stage.rng
-        self.use: Use = use
+    def __init__(self, timeline: DialogueTimeline, split: Split) -> None:
+        self.timeline = timeline
+        self.rng: np.random.Generator = timeline.rng
+        self.split: Split = split
         self.memory: Memory = Memory()
 
     def question(self, topics: Sequence[str] = tuple(TOPICS)) -> Exchange:
-        """Draw something that the user says, and its answer."""
+        """Sample a question of one of the topics, with its answer."""
         weights = np.array([WEIGHTS.get(topic, 1.0) for topic in topics])
         topic = topics[int(self.rng.choice(len(topics), p=weights / weights.sum()))]
-        return ask(topic, self.use, self.rng, self.memory)
+        return draw_exchange(topic, self.split, self.rng, self.memory)
 
-    def asked(self, exchange: Exchange, at: float) -> float:
-        """Have the user ask, with a pause to think now and then; return when the last word ends."""
+    def user_asks(self, exchange: Exchange, at: float) -> float:
+        """Add the user's question, sometimes with hesitations; return the end of its last word."""
         parts = exchange.question.split("|")
         if len(parts) == 1 or self.rng.random() > SHARE_OF_PAUSES:
-            return self.stage.user_says(" ".join(exchange.question.replace("|", " ").split()), at)
+            return self.timeline.user_says(" ".join(exchange.question.replace("|", " ").split()), at)
         for part in parts[:-1]:
-            at = self.stage.user_says(part.strip(), at) + self.rng.uniform(*THINKING)
-        return self.stage.user_says(parts[-1].strip(), at)
+            at = self.timeline.user_says(part.strip(), at) + self.rng.uniform(*THINKING)
+        return self.timeline.user_says(parts[-1].strip(), at)
 
-    def answered(self, exchange: Exchange, at: float) -> tuple[float, float]:
-        """Have the agent answer what ended at a time; return when it begins and ends."""
+    def agent_answers(self, exchange: Exchange, at: float) -> tuple[float, float]:
+        """Add the agent's answer to a question that ended at ``at``; return its start and end."""
         start = at + self.rng.uniform(*REACTION)
-        return start, self.stage.agent_says(exchange.answer, start)
+        return start, self.timeline.agent_says(exchange.answer, start)
 
-    def later(self) -> float:
-        """Return when the next thing begins."""
-        return self.stage.now + self.rng.uniform(*GAP)
+    def next_start(self) -> float:
+        """Return the start of the next turn."""
+        return self.timeline.now + self.rng.uniform(*GAP)
 
 
 def question_and_answer(script: Script) -> None:
-    """Perform a question and its answer."""
+    """Add a question and its answer."""
     asked = script.question()
-    _, script.stage.now = script.answered(asked, script.asked(asked, script.later()))
+    _, script.timeline.now = script.agent_answers(asked, script.user_asks(asked, script.next_start()))
 
 
 def interruption(script: Script) -> None:
-    """Perform a question, and another in the middle of the answer."""
+    """Add a question, and another in the middle of its answer."""
     first, rng = script.question(LONG), script.rng
-    start, end = script.answered(first, script.asked(first, script.later()))
+    start, end = script.agent_answers(first, script.user_asks(first, script.next_start()))
     at = rng.uniform(start + 0.3, max(start + 0.4, end - 0.3))
-    script.stage.agent_falls_silent(at + rng.uniform(*STOPPING))
+    script.timeline.interrupt_agent(at + rng.uniform(*STOPPING))
     second = script.question()
-    _, script.stage.now = script.answered(second, script.asked(second, at))
+    _, script.timeline.now = script.agent_answers(second, script.user_asks(second, at))
 
 
-def encouragement(script: Script) -> None:
-    """Perform a question, and "mm-hm" from the user in the middle of the answer."""
+def user_backchannel(script: Script) -> None:
+    """Add a question, and a backchannel of the user in the middle of its answer."""
     asked, rng = script.question(LONG), script.rng
-    start, end = script.answered(asked, script.asked(asked, script.later()))
-    said = USER_BACKCHANNELS[rng.integers(len(USER_BACKCHANNELS))]
-    script.stage.now = max(end, script.stage.user_says(said, rng.uniform(start + 0.3, end)))
+    start, end = script.agent_answers(asked, script.user_asks(asked, script.next_start()))
+    phrase = USER_BACKCHANNELS[rng.integers(len(USER_BACKCHANNELS))]
+    script.timeline.now = max(end, script.timeline.user_says(phrase, rng.uniform(start + 0.3, end)))
 
 
-def story(script: Script) -> None:
-    """Perform a long turn of the user, with "mm-hm" from the agent, and a question at its end."""
-    rng, stage = script.rng, script.stage
-    at = stage.user_says(OPENERS.draw(script.use, rng), script.later()) + rng.uniform(*BREATH)
+def long_turn(script: Script) -> None:
+    """Add a long turn of the user with backchannels of the agent, and a question at its end."""
+    rng, timeline = script.rng, script.timeline
+    at = timeline.user_says(OPENERS.draw(script.split, rng), script.next_start()) + rng.uniform(*BREATH)
     for _ in range(rng.integers(2, 4)):
-        at = stage.user_says(beside_the_point(rng), at)
-        said = AGENT_BACKCHANNELS[rng.integers(len(AGENT_BACKCHANNELS))]
-        stage.agent_says(said, at + rng.uniform(*LISTENING))
+        at = timeline.user_says(off_topic_sentence(rng), at)
+        phrase = AGENT_BACKCHANNELS[rng.integers(len(AGENT_BACKCHANNELS))]
+        timeline.agent_says(phrase, at + rng.uniform(*LISTENING))
         at += rng.uniform(*BREATH)
-    # One that is beside the point would be like what was told before, to which "mm-hm" is the answer.
+    # An off-topic question could not be told from the sentences before, which are answered by a backchannel.
     asked = script.question([topic for topic in TOPICS if topic != "unknown"])
-    _, stage.now = script.answered(asked, script.asked(asked, at))
+    _, timeline.now = script.agent_answers(asked, script.user_asks(asked, at))
 
 
 def introduction(script: Script) -> None:
-    """Perform a user's telling a name, and asking for it soon after."""
+    """Add a turn in which the user gives a name, and a question for it soon after."""
     for topics in (("tell name",), *[tuple(TOPICS)] * int(script.rng.integers(3)), ("ask name",)):
         asked = script.question([topic for topic in topics if len(topics) == 1 or "name" not in topic])
-        _, script.stage.now = script.answered(asked, script.asked(asked, script.later()))
+        _, script.timeline.now = script.agent_answers(asked, script.user_asks(asked, script.next_start()))
 
 
 def silence(script: Script) -> None:
-    """Let some time pass in which nobody says anything."""
-    script.stage.now += script.rng.uniform(2, 8)
+    """Add some seconds in which nobody speaks."""
+    script.timeline.now += script.rng.uniform(2, 8)
 
 
 SCENES: Mapping[Callable[[Script], None], float] = {
     question_and_answer: 0.56,
     interruption: 0.16,
-    encouragement: 0.07,
-    story: 0.07,
+    user_backchannel: 0.07,
+    long_turn: 0.07,
     introduction: 0.06,
     silence: 0.08,
 }
-"""Scenes and how often they come."""
+"""The scenes with their probabilities."""

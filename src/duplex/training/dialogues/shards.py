@@ -1,10 +1,10 @@
-"""Dialogues on disk, as tokens: a safetensors file of many, laid end to end.
+"""Dialogues on disk, as tokens: a safetensors file of many, concatenated.
 
 ::
 
     tokens    int16 [2 + agent + user codebooks, frames]   text, agent, user, the user's text
-    ends      int64 [dialogues]                            where each of them ends
-    metadata  "dialogues": which codec and tokenizer made them, and how the rows are shared out, as JSON
+    ends      int64 [dialogues]                            the end of each dialogue
+    metadata  "dialogues": the provenance (codec, tokenizer and layout of the rows), as JSON
 """
 
 import hashlib
@@ -22,17 +22,17 @@ from safetensors.numpy import save
 from duplex.atomic import atomic_write_bytes
 from duplex.checkpoints.checkpoint import Checkpoint
 from duplex.errors import CorpusError
-from duplex.training.dialogues.tokens import DialogueTokens, TextMarks
+from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens
 
-__all__ = ["Origin", "codec_fingerprint", "fingerprint", "read_dialogues", "write_dialogues"]
+__all__ = ["Provenance", "codec_fingerprint", "fingerprint", "read_dialogues", "write_dialogues"]
 
 LARGEST_VOCABULARY = 2**15
-MAKE = "make the dialogues anew with: duplex train dialogues"
+REBUILD_HINT = "make the dialogues anew with: duplex train dialogues"
 
 
 @attrs.frozen(kw_only=True)
-class Origin:
-    """What dialogues were made with; those of one run must agree in it."""
+class Provenance:
+    """The codec and tokenizer that made dialogues; a run needs dialogues of the same provenance."""
 
     codec: str
     """Fingerprint of the codec's weights."""
@@ -43,14 +43,14 @@ class Origin:
     """Entries of a codebook."""
     text_vocabulary: int
     frame_rate: float
-    marks: TextMarks
+    marks: SpecialTokens
 
 
 def codec_fingerprint(codec: Checkpoint) -> str:
-    """Return the SHA-256 of a codec alone, whatever model it comes with."""
-    told = json.dumps(attrs.asdict(codec.mimi), sort_keys=True)
+    """Return the SHA-256 of a codec alone, independent of the language model in its checkpoint."""
+    config = json.dumps(attrs.asdict(codec.mimi), sort_keys=True)
     weights = "" if codec.mimi_weights is None else fingerprint(codec.mimi_weights)
-    return hashlib.sha256(f"{told} {weights}".encode()).hexdigest()
+    return hashlib.sha256(f"{config} {weights}".encode()).hexdigest()
 
 
 def fingerprint(path: Path) -> str:
@@ -59,13 +59,13 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_dialogues(path: Path, dialogues: Sequence[DialogueTokens], origin: Origin) -> None:
+def write_dialogues(path: Path, dialogues: Sequence[DialogueTokens], provenance: Provenance) -> None:
     """Write a shard.
 
     :raises CorpusError: if the tokenizer has more tokens than a shard can hold
     :raises OutputError: if it cannot be written
     """
-    if max(origin.text_vocabulary, origin.vocabulary) > LARGEST_VOCABULARY:
+    if max(provenance.text_vocabulary, provenance.vocabulary) > LARGEST_VOCABULARY:
         raise CorpusError(
             f"tokens are kept as 16 bits, {LARGEST_VOCABULARY} at most; choose a tokenizer with fewer pieces"
         )
@@ -74,25 +74,25 @@ def write_dialogues(path: Path, dialogues: Sequence[DialogueTokens], origin: Ori
         "tokens": np.concatenate(rows, axis=1).astype(np.int16),
         "ends": np.cumsum([len(tokens.text) for tokens in dialogues], dtype=np.int64),
     }
-    atomic_write_bytes(path, save(tensors, metadata={"dialogues": json.dumps(attrs.asdict(origin))}))
+    atomic_write_bytes(path, save(tensors, metadata={"dialogues": json.dumps(attrs.asdict(provenance))}))
 
 
-def read_dialogues(path: Path) -> tuple[list[NDArray[np.int16]], Origin]:
-    """Return a shard's dialogues, int16 ``[rows, frames]`` each, and what they were made with.
+def read_dialogues(path: Path) -> tuple[list[NDArray[np.int16]], Provenance]:
+    """Return a shard's dialogues, int16 ``[rows, frames]`` each, and their provenance.
 
-    :raises CorpusError: if it is damaged, or something else
+    :raises CorpusError: if it is damaged or not a shard of dialogues
     """
     try:
         opened: Any = safe_open(path, framework="np")
         with opened as file:
             metadata: dict[str, str] = file.metadata() or {}
             about: dict[str, Any] = json.loads(metadata["dialogues"])
-            about["marks"] = TextMarks(**about["marks"])
-            origin = Origin(**about)
+            about["marks"] = SpecialTokens(**about["marks"])
+            provenance = Provenance(**about)
             tokens, ends = file.get_tensor("tokens"), file.get_tensor("ends")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CorpusError(f"{path} is not a readable file of dialogues ({error}); {MAKE}") from error
-    rows = 2 + 2 * origin.codebooks
+        raise CorpusError(f"{path} is not a readable file of dialogues ({error}); {REBUILD_HINT}") from error
+    rows = 2 + 2 * provenance.codebooks
     if tokens.dtype != np.int16 or tokens.ndim != 2 or tokens.shape[0] != rows or ends[-1:] != tokens.shape[1]:  # noqa: PLR2004
-        raise CorpusError(f"{path} holds {tokens.dtype} {list(tokens.shape)}, not int16 of {rows} rows; {MAKE}")
-    return np.split(tokens, ends[:-1], axis=1), origin
+        raise CorpusError(f"{path} holds {tokens.dtype} {list(tokens.shape)}, not int16 of {rows} rows; {REBUILD_HINT}")
+    return np.split(tokens, ends[:-1], axis=1), provenance

@@ -1,9 +1,9 @@
-"""Dialogues as a language model sees them: a text token and codes of both channels, frame by frame.
+"""Tokens of dialogues: a text token and the codes of both channels for each frame.
 
-Columns are time steps, undelayed, as in ``tokens.safetensors``. The text stream holds the agent's words where they are
-said: a word's pieces from the frame in which it begins, one a frame, an end-of-padding token before the first of them
-where that frame is free, padding elsewhere (section 3.4.4 of the paper). The user's words stand the same way in a
-stream of their own, which is not an input: training may read them from what the model has understood.
+Columns are time steps, undelayed, as in ``tokens.safetensors``. The text stream has the agent's words aligned with the
+audio: a word's pieces from the frame in which it begins, one per frame, an end-of-padding token before the first of
+them where that frame is free, padding elsewhere (section 3.4.4 of the paper). The user's words are aligned in the same
+way in a separate stream, which is not an input but a target of an auxiliary head.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from duplex.codec import Codec
 from duplex.frame_model import UNGENERATED
 from duplex.training.dialogues.dialogue import Dialogue, Word
 
-__all__ = ["DialogueTokens", "TextMarks", "aligned", "tokenize"]
+__all__ = ["DialogueTokens", "SpecialTokens", "align_words", "tokenize"]
 
 Int64 = NDArray[np.int64]
 Encode = Callable[[NDArray[np.float32]], Int64]
 
 
 @attrs.frozen
-class TextMarks:
-    """The tokens that stand for no word."""
+class SpecialTokens:
+    """The text tokens that represent no word."""
 
     padding: int = 3
     end_of_padding: int = 0
@@ -33,7 +33,7 @@ class TextMarks:
 
 @attrs.frozen(kw_only=True, eq=False)
 class DialogueTokens:
-    """One dialogue's tokens, int64, all of the same number of frames."""
+    """The tokens of one dialogue, int64, all with the same number of frames."""
 
     text: Int64
     """``[frames]``"""
@@ -42,30 +42,30 @@ class DialogueTokens:
     user: Int64
     """``[codebooks, frames]``"""
     user_text: Int64
-    """``[frames]``, all ``UNGENERATED`` if nobody has written it down"""
+    """``[frames]``, all ``UNGENERATED`` without a transcript of the user"""
 
 
 def tokenize(
-    dialogue: Dialogue, codec: Codec, encode_agent: Encode, tokenizer: Tokenizer, marks: TextMarks
+    dialogue: Dialogue, codec: Codec, encode_agent: Encode, tokenizer: Tokenizer, marks: SpecialTokens
 ) -> DialogueTokens:
-    """Return a dialogue's tokens; a last frame that is not whole is filled up with silence."""
+    """Return a dialogue's tokens; a partial last frame is padded with silence."""
     agent, user = encode_agent(dialogue.agent), codec.encode(dialogue.user)
     frames, frame = int(agent.shape[1]), codec.spec.frame_size / codec.spec.sample_rate
     unknown: Int64 = np.full(frames, UNGENERATED, np.int64)
     return DialogueTokens(
-        text=aligned(dialogue.agent_words, frames, frame, tokenizer, marks),
+        text=align_words(dialogue.agent_words, frames, frame, tokenizer, marks),
         agent=agent,
         user=user,
         user_text=unknown
         if dialogue.user_words is None
-        else aligned(dialogue.user_words, frames, frame, tokenizer, marks),
+        else align_words(dialogue.user_words, frames, frame, tokenizer, marks),
     )
 
 
-def aligned(words: Sequence[Word], frames: int, frame: float, tokenizer: Tokenizer, marks: TextMarks) -> Int64:
-    """Return words as a stream of tokens, int64 ``[frames]``, ``frame`` seconds each.
+def align_words(words: Sequence[Word], frames: int, frame: float, tokenizer: Tokenizer, marks: SpecialTokens) -> Int64:
+    """Return words as a stream of tokens aligned by time, int64 ``[frames]``, ``frame`` seconds each.
 
-    A word whose first frame is still taken by the one before begins in the next free one.
+    A word whose first frame is still occupied by the one before begins in the next free frame.
     """
     stream = np.full(frames, marks.padding, np.int64)
     free = 0

@@ -1,4 +1,4 @@
-"""What is talked about: what users say to the agent, and its answers."""
+"""The topics of simulated dialogues: users' questions, and the agent's answers."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,56 +18,56 @@ from duplex.training.dialogues.facts import (
     OPPOSITES,
     REPEATED,
 )
-from duplex.training.dialogues.phrasings import PHRASINGS, Use
+from duplex.training.dialogues.phrasings import PHRASINGS, Split
 
-__all__ = ["TOPICS", "Exchange", "Memory", "ask", "beside_the_point"]
+__all__ = ["TOPICS", "Exchange", "Memory", "draw_exchange", "off_topic_sentence"]
 
 UNKNOWN_ANSWER = "Sorry, I did not understand that."
 LARGEST_SUM = 20
 LARGEST_COUNT = 10
-ABOUT_TOPICS = re.compile(
+ON_TOPIC = re.compile(
     r"\b(hello|hi|good (morning|evening|afternoon)|bye|thank|my name|how are you|plus|minus|colour|capital|joke|count)",
     re.IGNORECASE,
 )
-"""What would make an answer of a sentence that is meant to be beside the point."""
+"""Matches sentences that the agent could answer, and that are therefore not off topic."""
 
 
 @attrs.frozen(kw_only=True)
 class Exchange:
-    """A question, or anything else that a user says to the agent, and the answer."""
+    """A question, or any other turn of the user, and the agent's answer."""
 
     topic: str
     question: str
-    """With ``|`` where the user may pause."""
+    """With ``|`` where the user may hesitate."""
     answer: str
     keys: tuple[str, ...]
-    """A right answer has one of these in it, whatever else it says: lower case words."""
+    """A correct answer contains one of these, in lower case, whatever else it says."""
     exact: bool = False
-    """Whether a right answer says nothing else."""
+    """Whether a correct answer contains nothing else."""
 
 
 @attrs.define
 class Memory:
-    """What the agent has been told in a conversation."""
+    """The dialogue state: what the user has told the agent in this conversation."""
 
     name: str | None = None
 
 
-def ask(topic: str, use: Use, rng: np.random.Generator, memory: Memory) -> Exchange:
-    """Draw what a user asks of a topic, and what the agent answers, given what it has been told; it is told names."""
-    drawn = TOPICS[topic](rng, memory)
-    question = PHRASINGS[topic].draw(use, rng).format_map(drawn.slots)
+def draw_exchange(topic: str, split: Split, rng: np.random.Generator, memory: Memory) -> Exchange:
+    """Sample a question of a topic and its answer, given the dialogue state, in which names are recorded."""
+    fact = TOPICS[topic](rng, memory)
+    question = PHRASINGS[topic].draw(split, rng).format_map(fact.slots)
     return Exchange(
         topic=topic,
         question=question[0].upper() + question[1:],
-        answer=drawn.answer[0].upper() + drawn.answer[1:],
-        keys=drawn.keys,
-        exact=drawn.exact,
+        answer=fact.answer[0].upper() + fact.answer[1:],
+        keys=fact.keys,
+        exact=fact.exact,
     )
 
 
 @attrs.frozen(kw_only=True)
-class Drawn:
+class Fact:
     """A fact: the answer, its keys, and what fills a phrasing's slots."""
 
     answer: str
@@ -76,42 +76,42 @@ class Drawn:
     exact: bool = False
 
 
-Draw = Callable[[np.random.Generator, Memory], Drawn]
+Draw = Callable[[np.random.Generator, Memory], Fact]
 
 
 def _always(answer: str, key: str) -> Draw:
-    return lambda _, __: Drawn(answer=answer, keys=(key,))
+    return lambda _, __: Fact(answer=answer, keys=(key,))
 
 
-def _tell_name(rng: np.random.Generator, memory: Memory) -> Drawn:
+def _tell_name(rng: np.random.Generator, memory: Memory) -> Fact:
     memory.name = NAMES[rng.integers(len(NAMES))]
-    return Drawn(slots={"name": memory.name}, answer=f"Nice to meet you, {memory.name}.", keys=(memory.name.lower(),))
+    return Fact(slots={"name": memory.name}, answer=f"Nice to meet you, {memory.name}.", keys=(memory.name.lower(),))
 
 
-def _ask_name(_: np.random.Generator, memory: Memory) -> Drawn:
+def _ask_name(_: np.random.Generator, memory: Memory) -> Fact:
     if memory.name is None:
-        return Drawn(answer="You have not told me your name.", keys=("not told me",))
-    return Drawn(answer=f"Your name is {memory.name}.", keys=(memory.name.lower(),))
+        return Fact(answer="You have not told me your name.", keys=("not told me",))
+    return Fact(answer=f"Your name is {memory.name}.", keys=(memory.name.lower(),))
 
 
 def _sum(word: str) -> Draw:
-    def draw(rng: np.random.Generator, _: Memory) -> Drawn:
+    def draw(rng: np.random.Generator, _: Memory) -> Fact:
         whole = int(rng.integers(2, LARGEST_SUM + 1))
         part = int(rng.integers(1, whole))
         first, second, result = (whole, part, whole - part) if word == "minus" else (part, whole - part, whole)
         a, b, c = (NUMBERS[number] for number in (first, second, result))
-        return Drawn(slots={"a": a, "b": b}, answer=f"{a} {word} {b} is {c}.", keys=(f"is {c}",))
+        return Fact(slots={"a": a, "b": b}, answer=f"{a} {word} {b} is {c}.", keys=(f"is {c}",))
 
     return draw
 
 
 def _neighbour(step: int, word: str) -> Draw:
-    def draw(rng: np.random.Generator, _: Memory) -> Drawn:
+    def draw(rng: np.random.Generator, _: Memory) -> Fact:
         kind, row = (("day", DAYS), ("month", MONTHS))[rng.integers(2)]
         place = int(rng.integers(len(row)))
         it, other = row[place], row[(place + step) % len(row)]
-        told = f"{other} comes {word} {it}"
-        return Drawn(slots={"it": it, "kind": kind}, answer=f"{told}.", keys=(told.lower(),))
+        statement = f"{other} comes {word} {it}"
+        return Fact(slots={"it": it, "kind": kind}, answer=f"{statement}.", keys=(statement.lower(),))
 
     return draw
 
@@ -119,38 +119,38 @@ def _neighbour(step: int, word: str) -> Draw:
 def _of(table: Mapping[str, str], answer: str) -> Draw:
     pairs = list(table.items())
 
-    def draw(rng: np.random.Generator, _: Memory) -> Drawn:
+    def draw(rng: np.random.Generator, _: Memory) -> Fact:
         it, other = pairs[rng.integers(len(pairs))]
-        return Drawn(slots={"it": it}, answer=answer.format(it=it, other=other), keys=(f"is {other.lower()}",))
+        return Fact(slots={"it": it}, answer=answer.format(it=it, other=other), keys=(f"is {other.lower()}",))
 
     return draw
 
 
-def _count(rng: np.random.Generator, _: Memory) -> Drawn:
+def _count(rng: np.random.Generator, _: Memory) -> Fact:
     numbers = NUMBERS[1 : int(rng.integers(3, LARGEST_COUNT + 1)) + 1]
-    return Drawn(slots={"n": numbers[-1]}, answer=", ".join(numbers) + ".", keys=(" ".join(numbers),), exact=True)
+    return Fact(slots={"n": numbers[-1]}, answer=", ".join(numbers) + ".", keys=(" ".join(numbers),), exact=True)
 
 
-def _repeat(rng: np.random.Generator, _: Memory) -> Drawn:
+def _repeat(rng: np.random.Generator, _: Memory) -> Fact:
     describes, named = (REPEATED[kind][rng.integers(len(REPEATED[kind]))] for kind in ("describes", "named"))
     phrase = f"the {describes} {named}"
-    return Drawn(slots={"phrase": phrase}, answer=f"{phrase}.", keys=(phrase,))
+    return Fact(slots={"phrase": phrase}, answer=f"{phrase}.", keys=(phrase,))
 
 
-def _joke(rng: np.random.Generator, _: Memory) -> Drawn:
+def _joke(rng: np.random.Generator, _: Memory) -> Fact:
     points = tuple(joke.rsplit("? ", 1)[1].rstrip(".").lower() for joke in JOKES)
-    return Drawn(answer=JOKES[rng.integers(len(JOKES))], keys=points)
+    return Fact(answer=JOKES[rng.integers(len(JOKES))], keys=points)
 
 
-def _unknown(rng: np.random.Generator, _: Memory) -> Drawn:
-    return Drawn(slots={"sentence": beside_the_point(rng)}, answer=UNKNOWN_ANSWER, keys=("did not understand",))
+def _unknown(rng: np.random.Generator, _: Memory) -> Fact:
+    return Fact(slots={"sentence": off_topic_sentence(rng)}, answer=UNKNOWN_ANSWER, keys=("did not understand",))
 
 
-def beside_the_point(rng: np.random.Generator) -> str:
-    """Return a made-up sentence that is about none of the topics."""
+def off_topic_sentence(rng: np.random.Generator) -> str:
+    """Return a random sentence that is about none of the topics."""
     while True:
         made = sentence(rng)
-        if not ABOUT_TOPICS.search(made):
+        if not ON_TOPIC.search(made):
             return made
 
 
@@ -174,4 +174,4 @@ TOPICS: Mapping[str, Draw] = {
     "joke": _joke,
     "unknown": _unknown,
 }
-"""How each topic's facts are drawn."""
+"""The sampling function of each topic."""

@@ -1,4 +1,4 @@
-"""The language model's training: the text and the agent's codes of every frame, from all that came before."""
+"""Training of the language model: next-token prediction of text and agent codes, frame by frame."""
 
 from duplex.training.language_model.loop import train_language_model
 from duplex.training.language_model.settings import TINY_LANGUAGE_MODEL, LanguageModelSettings

@@ -1,11 +1,11 @@
-"""What can be chosen about a training run of the language model, and a small model's shape."""
+"""Settings of the language model's training, and the configuration of a small model."""
 
 from typing import Any
 
 import attrs
 
-from duplex.training.checks import at_least, check_seed
-from duplex.training.schedule import warmed_cosine
+from duplex.training.schedules import cosine_with_warmup
+from duplex.training.validators import at_least, valid_seed
 
 __all__ = ["TINY_LANGUAGE_MODEL", "LanguageModelSettings"]
 
@@ -45,39 +45,40 @@ TINY_LANGUAGE_MODEL: dict[str, Any] = {
 
 @attrs.frozen(kw_only=True)
 class LanguageModelSettings:
-    """How the language model is trained. ``steps`` may be changed when a run goes on; the rest belongs to the run."""
+    """Settings of a run. Only ``steps`` may change when a run is resumed."""
 
     steps: int = attrs.field(default=8000, validator=at_least(1))
     batch: int = attrs.field(default=3, validator=at_least(1))
-    """Stretches of dialogue in a step, on each device."""
+    """Dialogue segments per step, on each device."""
     frames: int = attrs.field(default=500, validator=at_least(2))
-    """Length of a stretch: more than the context, so that the window moves in training as it does in use."""
+    """Length of a segment: more than the context, so that the attention window slides in training as in inference."""
     learning_rate: float = attrs.field(default=1.5e-3, validator=at_least(0))
     warmup: int = attrs.field(default=200, validator=at_least(0))
     padding_weight: float = attrs.field(default=0.3, validator=at_least(0))
-    """Of padding tokens in the text's loss, where words have 1."""
+    """Weight of padding tokens in the text loss, where words have 1."""
     semantic_weight: float = attrs.field(default=100.0, validator=at_least(0))
-    """Of the first codebook in the codes' loss, where the others have 1 (section 3.4 of the paper)."""
+    """Weight of the first codebook in the codes' loss, where the others have 1 (section 3.4 of the paper)."""
     user_text_weight: float = attrs.field(default=0.5, validator=at_least(0))
-    """Of what the user says, read from what the model has understood; the head that reads it is not released."""
+    """Weight of the user's words, predicted by an auxiliary head that is not exported."""
     user_text_delay: int = attrs.field(default=4, validator=at_least(0))
-    """Frames after which it is read: a word is understood once it has been heard."""
+    """Delay of that prediction in frames: a word is recognized only once it is complete."""
     coarse_share: float = attrs.field(default=0.5, validator=at_least(0))
-    """Share of the stretches in which the user's finer codebooks, from one drawn at random on, are not heard."""
+    """Share of the segments in which the user's finer codebooks, from a random one on, are dropped."""
     unheard_share: float = attrs.field(default=0.15, validator=at_least(0))
-    """Share of the user's codes that are not heard, each by itself: what is learnt shall not hang on single codes."""
+    """Dropout rate of the user's codes, each by itself, so that the model does not rely on single codes."""
     unaided_share: float = attrs.field(default=1.0, validator=at_least(0))
-    """Share of the stretches in which the agent's own codes are not heard: how a voice begins a sentence betrays how it
-    ends, and what to say shall follow from what the user said. With 1 the model never hears itself, released or not."""
+    """Share of the segments in which the agent's own codes are dropped: the beginning of a spoken sentence gives away
+    its end, but the answer has to follow from the user's words. With 1 the model never has its own audio as input, in
+    training or in inference."""
     missed_share: float = attrs.field(default=0.05, validator=at_least(0))
-    """Share of the frames in which nothing of the user is heard."""
+    """Share of the frames in which all of the user's codes are dropped."""
     depth_share: float = attrs.field(default=0.4, validator=at_least(0))
-    """Share of the frames whose codes are learnt in a step: sounds take fewer examples than what to say."""
+    """Share of the frames on which the depth transformer is trained in a step: audio needs fewer examples than text."""
     start_from: str | None = None
-    """A model of the same configuration and tokenizer whose weights are the first ones, as :func:`duplex.load` takes
-    it; ``None`` begins at random."""
-    seed: int = attrs.field(default=0, validator=check_seed)
+    """Initial weights: a model of the same configuration and tokenizer, as :func:`duplex.load` takes it; ``None``
+    initializes at random."""
+    seed: int = attrs.field(default=0, validator=valid_seed)
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the rate of a step."""
-        return warmed_cosine(self.learning_rate, step, self.warmup, self.steps)
+        """Return the learning rate of a step."""
+        return cosine_with_warmup(self.learning_rate, step, self.warmup, self.steps)

@@ -1,4 +1,4 @@
-"""From a trained language model to a whole checkpoint in the published layout."""
+"""Export of a trained language model as a complete checkpoint in the published layout."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, WEIGHTS
 from duplex.checkpoints.sources import CONFIG
 from duplex.training.dialogues.plan import TOKENIZER
 
-__all__ = ["release"]
+__all__ = ["export_language_model"]
 
 NAMES: Mapping[str, Any] = {
     "moshi_name": WEIGHTS,
@@ -25,7 +25,9 @@ NAMES: Mapping[str, Any] = {
 }
 
 
-def release(model: LanguageModel, config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> None:
+def export_language_model(
+    model: LanguageModel, config: Mapping[str, Any], files: Mapping[str, bytes], folder: Path
+) -> None:
     """Write ``config.json``, the weights in bfloat16, and ``files``: the codec's and the tokenizer's files, by name.
 
     :raises OutputError: if they cannot be written

@@ -1,4 +1,4 @@
-"""Times as a median and the two percentiles that matter to whoever listens."""
+"""Timing of calls, summarized as percentiles."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 import attrs
 import numpy as np
 
-__all__ = ["Times", "timed"]
+__all__ = ["Percentiles", "time_call"]
 
 
 @attrs.frozen
-class Times:
-    """Milliseconds: the median, and what 95 and 99 of a hundred do not pass."""
+class Percentiles:
+    """The median, the 95th and the 99th percentile, in milliseconds."""
 
     median: float
     p95: float
     p99: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Times":
-        """Sum up measured seconds, of which there is at least one."""
+    def of(cls, seconds: Sequence[float]) -> "Percentiles":
+        """Return the percentiles of a non-empty list of seconds."""
         return cls(*(round(1e3 * float(np.percentile(seconds, part)), 3) for part in (50, 95, 99)))
 
     def as_json(self) -> dict[str, float]:
@@ -27,8 +27,8 @@ class Times:
         return attrs.asdict(self)
 
 
-def timed(compute: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
+def time_call(compute: Callable[[], object]) -> float:
+    """Return the duration of a call in seconds."""
     start = time.perf_counter()
     compute()
     return time.perf_counter() - start

@@ -1,8 +1,8 @@
-"""Runs in the environment of the original `moshi` package, not in ours: times its frames on a checkpoint of ours.
+"""Times frames of the original `moshi` package, in the environment in which that is installed.
 
-    PYTHON original_peer.py '{"weights": ..., "mimi_weights": ..., "mimi_config": ..., "lm_config": ..., ...}'
+    PYTHON original_worker.py '{"weights": ..., "mimi_weights": ..., "mimi_config": ..., "lm_config": ..., ...}'
 
-Prints JSON: the seconds of each frame's stages, as a user of that package would run them.
+It prints the seconds of each frame's stages as JSON, run as a user of that package would.
 """
 
 import json

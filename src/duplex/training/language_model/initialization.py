@@ -1,4 +1,4 @@
-"""Weights to start from: what is added to the residual stream shrinks with the number of layers that add to it."""
+"""Weight initialization: residual projections are scaled down with the number of layers."""
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ EMBEDDING_SIZE = 0.1
 
 @torch.no_grad()
 def initialize(model: LanguageModel, seed: int) -> None:
-    """Give every weight of a language model a value to start from."""
+    """Initialize all weights of a language model."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Linear | Projection):
@@ -28,7 +28,7 @@ def initialize(model: LanguageModel, seed: int) -> None:
     depths = [model.transformer] if model.depth is None else [model.transformer, model.depth]
     for part in depths:
         for module in part.modules():
-            # Two of them in each layer add to the stream.
+            # Two in each layer add to the residual stream.
             if isinstance(module, Attention | StackedAttention):
                 module.out_proj.weight.mul_((2 * len(part.layers)) ** -0.5)
             elif isinstance(module, GatedFeedForward):

@@ -1,7 +1,7 @@
-"""Weights to start from, with which a signal keeps its size through all layers.
+"""Weight initialization that preserves the variance of the signal through all layers of the codec.
 
-PyTorch's own initialization shrinks a signal at every convolution; through a codec's depth the output starts at
-silence, and the logarithmic losses do not move for thousands of steps.
+PyTorch's default initialization shrinks the signal at every convolution; over the depth of a codec the output starts
+as silence, and the logarithmic losses do not move for thousands of steps.
 """
 
 import math
@@ -22,7 +22,7 @@ __all__ = ["initialize", "normalize", "plain_weights"]
 
 SPEECH_RMS = 0.06
 ELU_GAIN = 1.25
-"""What brings a unit normal signal back to its size after an ELU."""
+"""Restores unit variance of a unit normal signal after an ELU."""
 RESIDUAL_GAIN = 0.5
 DIRECTION_SIZE = 0.05
 SILENCE_SIZE = 0.1
@@ -31,7 +31,7 @@ CALIBRATION_POSITIONS = 50
 
 @torch.no_grad()
 def initialize(mimi: Mimi, seed: int) -> None:
-    """Give every weight of a codec a value to start from."""
+    """Initialize all weights of a codec."""
     generator = torch.Generator().manual_seed(seed)
     for module in mimi.modules():
         if isinstance(module, nn.Conv1d):
@@ -48,7 +48,7 @@ def initialize(mimi: Mimi, seed: int) -> None:
             _scale(module.block[-1], RESIDUAL_GAIN)
     _scale(mimi.encoder.model[0], 1 / (SPEECH_RMS * ELU_GAIN))
     for layer in mimi.encoder.modules():
-        # In digital silence a layer norm would have nothing to normalize, and gradients without measure.
+        # In digital silence a layer norm would have no variance to normalize by, and gradients would explode.
         if isinstance(layer, nn.Conv1d) and layer.bias is not None:
             layer.bias.normal_(std=SILENCE_SIZE, generator=generator)
     for half in (mimi.quantizer.rvq_first, mimi.quantizer.rvq_rest):
@@ -61,9 +61,9 @@ def initialize(mimi: Mimi, seed: int) -> None:
 
 @torch.no_grad()
 def normalize(mimi: Mimi) -> None:
-    """Have the convolutions' weights learnt as directions and lengths, so that all of them turn at like speed.
+    """Apply weight normalization to the convolutions, so that all of them learn at a similar rate.
 
-    The directions get elements of one size, whatever the layer: what an optimizer's step turns depends on it.
+    The directions' elements get the same RMS in every layer, because the angle of an optimizer's step depends on it.
     """
     for module in mimi.modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d) and module.bias is not None:
@@ -75,7 +75,7 @@ def normalize(mimi: Mimi) -> None:
 
 @torch.no_grad()
 def plain_weights(mimi: Mimi) -> dict[str, Tensor]:
-    """Return a codec's tensors by the names that they have outside training."""
+    """Return a codec's tensors without parametrizations, by the names that inference uses."""
     tensors = {name: tensor for name, tensor in mimi.state_dict().items() if ".parametrizations." not in name}
     for name, module in cast("Any", mimi).named_modules():  # torch leaves its type open
         if parametrize.is_parametrized(module, "weight"):

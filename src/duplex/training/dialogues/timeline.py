@@ -1,6 +1,6 @@
-"""Where a dialogue is performed: two channels on one time line, filled with speech as it is said.
+"""The timeline of a simulated dialogue: two channels to which utterances are added.
 
-Times are seconds from the dialogue's beginning.
+Times are in seconds from the dialogue's beginning.
 """
 
 import math
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Voice
 from duplex.training.dialogues.dialogue import Word
-from duplex.training.dialogues.speech import said, said_by_agent
+from duplex.training.dialogues.speech import speak_as_agent, speak_words
 
-__all__ = ["Channel", "Stage"]
+__all__ = ["Channel", "DialogueTimeline"]
 
 Float32 = NDArray[np.float32]
 FADE = 0.03
 FRAME = 0.08
-"""The agent acts frame by frame: what it says begins with one, and is broken off with one."""
+"""The agent acts frame by frame: its utterances begin and stop at the start of a frame."""
 
 
 class Channel:
-    """One speaker's channel."""
+    """The channel of one speaker."""
 
     def __init__(self) -> None:
         self.words: list[Word] = []
@@ -31,18 +31,18 @@ class Channel:
 
     @property
     def end(self) -> float:
-        """When the last sound in it ends."""
+        """The end of its last sound."""
         return max((start + len(pcm) for start, pcm in self._pieces), default=0) / SAMPLE_RATE
 
     def add(self, at: float, pcm: Float32, words: list[Word]) -> None:
-        """Put in sound at a time, and its words, whose times count from there."""
+        """Add audio at a time, and its words, whose times count from there."""
         self._pieces.append((round(at * SAMPLE_RATE), pcm))
         self.words += [attrs.evolve(word, start=word.start + at, end=word.end + at) for word in words]
 
     def cut(self, at: float) -> None:
-        """Fall silent at a time: what was begun fades out, what was to come is never said."""
+        """Stop at a time: audio in progress fades out, later audio and words are removed."""
         last, length = round(at * SAMPLE_RATE), round(FADE * SAMPLE_RATE)
-        self._pieces = [(start, _faded(pcm, last - start, length)) for start, pcm in self._pieces if start < last]
+        self._pieces = [(start, _fade_out(pcm, last - start, length)) for start, pcm in self._pieces if start < last]
         self.words = [attrs.evolve(word, end=min(word.end, at)) for word in self.words if word.start < at]
 
     def sound(self, seconds: float) -> Float32:
@@ -54,31 +54,31 @@ class Channel:
         return whole
 
 
-class Stage:
-    """A user and the agent."""
+class DialogueTimeline:
+    """The channels of a user and the agent, and the current time."""
 
     def __init__(self, voice: Voice, rng: np.random.Generator) -> None:
         self.user: Channel = Channel()
         self.agent: Channel = Channel()
         self.rng = rng
         self.now: float = 0.0
-        """Up to when everything has happened."""
+        """The current time: the end of the last scene."""
         self._voice = voice
 
     def user_says(self, text: str, at: float) -> float:
-        """Have the user say something; return when it ends."""
-        return _put(self.user, at, *said(self._voice, text, self.rng))
+        """Add an utterance of the user; return its end."""
+        return _add(self.user, at, *speak_words(self._voice, text, self.rng))
 
     def agent_says(self, text: str, at: float) -> float:
-        """Have the agent say something, from the next frame on; return when it ends."""
-        return _put(self.agent, _next_frame(at), *said_by_agent(text))
+        """Add an utterance of the agent from the next frame on; return its end."""
+        return _add(self.agent, _next_frame(at), *speak_as_agent(text))
 
-    def agent_falls_silent(self, at: float) -> None:
-        """Have the agent break off with the next frame."""
+    def interrupt_agent(self, at: float) -> None:
+        """Stop the agent at the next frame."""
         self.agent.cut(_next_frame(at))
 
 
-def _put(channel: Channel, at: float, pcm: Float32, words: list[Word]) -> float:
+def _add(channel: Channel, at: float, pcm: Float32, words: list[Word]) -> float:
     channel.add(at, pcm, words)
     return at + len(pcm) / SAMPLE_RATE
 
@@ -87,8 +87,8 @@ def _next_frame(at: float) -> float:
     return math.ceil(at / FRAME) * FRAME
 
 
-def _faded(pcm: Float32, length: int, fade: int) -> Float32:
-    """Return the first samples, the last of them fading out."""
+def _fade_out(pcm: Float32, length: int, fade: int) -> Float32:
+    """Return the first ``length`` samples, with a fade-out at their end."""
     if len(pcm) <= length:
         return pcm
     kept = pcm[:length].copy()

@@ -1,40 +1,40 @@
-"""What lies between a speaker and who listens: a room or a telephone, and noise."""
+"""Data augmentation: reverberation, telephone bandwidth, noise and music."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Resampler, level_dbfs
 
-__all__ = ["in_room", "music", "noise", "placed"]
+__all__ = ["add_reverberation", "augment", "music", "noise"]
 
 Float32 = NDArray[np.float32]
 TELEPHONE_RATE = 8000
 
 
-def placed(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
-    """Return speech, float32 ``[samples]``, as it arrives: in two of five cases in a room, by telephone or in noise."""
+def augment(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
+    """Return speech, float32 ``[samples]``, with random reverberation, telephone bandwidth or noise in 2 of 5 cases."""
     place = rng.random()
     if place < 0.12:  # noqa: PLR2004 -- a share
-        pcm = in_room(pcm, sample_rate, rng)
+        pcm = add_reverberation(pcm, sample_rate, rng)
     elif place < 0.25:  # noqa: PLR2004 -- a share
-        pcm = _by_telephone(pcm, sample_rate)
+        pcm = limit_to_telephone_band(pcm, sample_rate)
     if rng.random() < 0.25:  # noqa: PLR2004 -- a share
         ratio_db = rng.uniform(8, 35)
         pcm = pcm + noise(len(pcm), sample_rate, rng, level_dbfs(pcm) - ratio_db)
     return pcm
 
 
-def _by_telephone(pcm: Float32, sample_rate: int) -> Float32:
-    """Leave only what passes a sample rate of 8 kHz."""
+def limit_to_telephone_band(pcm: Float32, sample_rate: int) -> Float32:
+    """Return audio limited to the bandwidth of a sample rate of 8 kHz."""
     narrow = Resampler(sample_rate, TELEPHONE_RATE)
     wide = Resampler(TELEPHONE_RATE, sample_rate)
     band = np.concatenate([narrow.push(pcm), narrow.flush()])
-    heard = np.concatenate([wide.push(band), wide.flush()])[: len(pcm)]
-    return np.pad(heard, (0, len(pcm) - len(heard)))
+    restored = np.concatenate([wide.push(band), wide.flush()])[: len(pcm)]
+    return np.pad(restored, (0, len(pcm) - len(restored)))
 
 
 def noise(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float) -> Float32:
-    """Return noise of a random colour, or hum, or a chord, at a level in dBFS."""
+    """Return coloured noise, hum, or a chord, at a level in dBFS."""
     kind = rng.random()
     if kind < 0.7:  # noqa: PLR2004 -- a share
         slope = rng.uniform(0, 2)  # 0 is white, 1 pink, 2 brown
@@ -52,7 +52,7 @@ def noise(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float)
 
 
 def music(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float) -> Float32:
-    """Return a made-up tune over chords, with a beat now and then, at a level in dBFS."""
+    """Return a random melody over chords, in half of the cases with drums, at a level in dBFS."""
     beat = round(60 / rng.uniform(70, 150) * sample_rate)
     root, bright, drums = rng.uniform(90, 260), rng.uniform(0.3, 1.2), rng.random() < 0.5  # noqa: PLR2004 -- a share
     sound = np.zeros(samples + 4 * beat, np.float32)
@@ -60,9 +60,9 @@ def music(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float)
         if index % 4 == 0:
             third, step = rng.choice([3, 4]), rng.choice([-5, 0, 2, 5, 7])
             for interval in (0, third, 7):
-                _strike(sound, start, 4 * beat, root * 2 ** ((step + interval) / 12), sample_rate, bright / 2)
+                _add_note(sound, start, 4 * beat, root * 2 ** ((step + interval) / 12), sample_rate, bright / 2)
         note = root * 2 ** (1 + rng.choice([0, 2, 4, 5, 7, 9, 11, 12]) / 12)
-        _strike(sound, start, beat, note, sample_rate, bright)
+        _add_note(sound, start, beat, note, sample_rate, bright)
         if drums:
             length = beat // 4
             sound[start : start + length] += rng.standard_normal(length) * np.exp(-np.arange(length) / length * 6)
@@ -70,16 +70,16 @@ def music(samples: int, sample_rate: int, rng: np.random.Generator, dbfs: float)
     return sound * np.float32(10 ** ((dbfs - level_dbfs(sound)) / 20))
 
 
-def _strike(sound: Float32, start: int, length: int, hertz: float, sample_rate: int, bright: float) -> None:
-    """Add a note that dies away."""
+def _add_note(sound: Float32, start: int, length: int, hertz: float, sample_rate: int, bright: float) -> None:
+    """Add a decaying note, in place."""
     time = np.arange(length) / sample_rate
     partials = sum(np.sin(2 * np.pi * hertz * part * time) * bright ** (part - 1) / part for part in (1, 2, 3, 4))
     fades = np.minimum(1, time / 0.01) * np.exp(-3 * np.arange(length) / length)
     sound[start : start + length] += np.asarray(partials * fades, np.float32)
 
 
-def in_room(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
-    """Add a room's echoes: noise that dies away, after the direct sound."""
+def add_reverberation(pcm: Float32, sample_rate: int, rng: np.random.Generator) -> Float32:
+    """Return audio convolved with a synthetic room impulse response: the direct sound, then decaying noise."""
     seconds = rng.uniform(0.1, 0.5)
     length = round(seconds * sample_rate)
     decay = np.exp(-6.9 * np.arange(length) / length)  # 60 dB over its length

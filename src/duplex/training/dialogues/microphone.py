@@ -1,15 +1,15 @@
-"""What the user's microphone hears besides the user: a room, noise, music, other people, and the agent's own voice."""
+"""The user's microphone signal: speech in a room, with noise, music, bystanders, and the echo of the agent."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import level_dbfs
+from duplex.training.data.augmentation import add_reverberation, augment, music, noise
 from duplex.training.data.sentences import sentence
-from duplex.training.data.surroundings import in_room, music, noise, placed
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Voice
 
-__all__ = ["heard"]
+__all__ = ["microphone_signal"]
 
 Float32 = NDArray[np.float32]
 USER_DBFS = (-36.0, -18.0)
@@ -26,17 +26,16 @@ BYSTANDER_DBFS = (-60.0, -42.0)
 LOUDEST = 0.98
 
 
-def heard(
+def microphone_signal(
     user: Float32, agent: Float32, quiet: list[tuple[float, float]], bystander: Voice, rng: np.random.Generator
 ) -> Float32:
-    """Return the user's channel, float32 ``[samples]``, of what the user says and what the agent says.
+    """Return the user's channel, float32 ``[samples]``, from the clean speech of user and agent.
 
-    ``quiet`` are the stretches, in seconds, in which the user says nothing: some get noise, music, or the voice of
-    somebody else.
+    ``quiet`` lists the user's pauses, as start and end in seconds: noise, music or a bystander is added to some.
     """
     level = level_dbfs(user) if user.any() else 0.0
     gain = 10 ** ((rng.uniform(*USER_DBFS) - level) / 20)
-    sound = placed(user * np.float32(gain), SAMPLE_RATE, rng)
+    sound = augment(user * np.float32(gain), SAMPLE_RATE, rng)
     for start, end in quiet:
         if rng.random() < SHARE_OF_INTERLUDES:
             _interlude(sound, start, end, bystander, rng)
@@ -47,7 +46,7 @@ def heard(
 
 
 def _interlude(sound: Float32, start: float, end: float, bystander: Voice, rng: np.random.Generator) -> None:
-    """Put noise, music or other people's talk somewhere into a stretch."""
+    """Add noise, music or a bystander's speech at a random position of a pause, in place."""
     seconds = min(rng.uniform(*INTERLUDE_SECONDS), end - start)
     first = round((start + rng.uniform(0, end - start - seconds)) * SAMPLE_RATE)
     samples = min(round(seconds * SAMPLE_RATE), len(sound) - first)
@@ -60,16 +59,16 @@ def _interlude(sound: Float32, start: float, end: float, bystander: Voice, rng: 
 
 
 def _murmur(samples: int, bystander: Voice, rng: np.random.Generator) -> Float32:
-    """Return other people's talk: soft, in a room, and about something else."""
+    """Return a bystander's speech: quiet, reverberant, and off topic."""
     speech = np.zeros(0, np.float32)
     while len(speech) < samples:
         speech = np.concatenate([speech, bystander.speak(sentence(rng), rng)])
-    far = in_room(speech[:samples], SAMPLE_RATE, rng)
+    far = add_reverberation(speech[:samples], SAMPLE_RATE, rng)
     return far * np.float32(10 ** ((rng.uniform(*BYSTANDER_DBFS) - level_dbfs(far)) / 20))
 
 
 def _echo(agent: Float32, rng: np.random.Generator) -> Float32:
-    """Return the agent as it comes back from loudspeaker to microphone: late, dull and soft."""
+    """Return the acoustic echo of the agent: delayed, filtered and attenuated."""
     delay = round(rng.uniform(*ECHO_DELAY) * SAMPLE_RATE)
     taps = np.exp(-np.arange(ECHO_TAPS) / rng.uniform(2, 40)) * rng.standard_normal(ECHO_TAPS)
     taps[0] = 1.0

@@ -1,4 +1,4 @@
-"""Stretches of dialogue to train on. Those of a step depend on the seed and the step alone, so a run can go on."""
+"""Segments of dialogues to train on. Those of a step depend on the seed and the step alone, so that runs can resume."""
 
 from pathlib import Path
 
@@ -7,51 +7,51 @@ from numpy.typing import NDArray
 
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.errors import CorpusError
-from duplex.training.dialogues.shards import MAKE, Origin, read_dialogues
+from duplex.training.dialogues.shards import REBUILD_HINT, Provenance, read_dialogues
 from duplex.training.language_model.settings import LanguageModelSettings
 
-__all__ = ["Stretches"]
+__all__ = ["SegmentSampler"]
 
 Int16 = NDArray[np.int16]
 VALIDATION_SEED = 2**32 - 1
 SHARE_OF_BEGINNINGS = 0.25
-"""Of the stretches that begin where a dialogue does: what a model hears first in use."""
+"""Share of the segments that start at the beginning of a dialogue, as inference does."""
 KEPT_APART = 20
-"""One dialogue in so many is never trained on."""
+"""One dialogue in so many is for validation."""
 
 
-class Stretches:
-    """All dialogues of a folder, in memory (1.6 MB an hour).
+class SegmentSampler:
+    """Samples segments of all dialogues of a folder, which are kept in memory (1.6 MB an hour).
 
     :raises CorpusError: if there are none, one is damaged, they were made with different codecs or tokenizers, or do
         not fit the model
     """
 
     def __init__(self, folder: Path, config: LanguageModelConfig, settings: LanguageModelSettings) -> None:
-        self.origin: Origin
-        dialogues, self.origin = _read_all(folder)
-        _check_fit(folder, self.origin, config)
+        self.provenance: Provenance
+        dialogues, self.provenance = _read_all(folder)
+        _check_fit(folder, self.provenance, config)
         self._settings = settings
-        self.seconds: float = settings.frames / self.origin.frame_rate
-        """Length of one stretch."""
+        self.seconds: float = settings.frames / self.provenance.frame_rate
+        """Length of one segment."""
         kept = dialogues[::KEPT_APART] if len(dialogues) > 1 else dialogues
         self._validation = _Pool(kept)
         self._training = _Pool([tokens for index, tokens in enumerate(dialogues) if index % KEPT_APART] or kept)
 
     def batch(self, step: int, rank: int = 0) -> NDArray[np.int64]:
-        """Return the stretches of a step, int64 ``[batch, 2 + n_q, frames]``."""
-        return self._drawn(self._training, np.random.default_rng((self._settings.seed, rank, step)))
+        """Return the segments of a step, int64 ``[batch, 2 + n_q, frames]``."""
+        return self._sample(self._training, np.random.default_rng((self._settings.seed, rank, step)))
 
     def validation(self, index: int) -> NDArray[np.int64]:
-        """Return stretches that are never trained on; the same ones for each index."""
-        return self._drawn(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
+        """Return a batch of the validation set, the same one for each index."""
+        return self._sample(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
 
-    def _drawn(self, pool: "_Pool", rng: np.random.Generator) -> NDArray[np.int64]:
+    def _sample(self, pool: "_Pool", rng: np.random.Generator) -> NDArray[np.int64]:
         return np.stack([pool.draw(rng, self._settings.frames) for _ in range(self._settings.batch)]).astype(np.int64)
 
 
 class _Pool:
-    """Dialogues, drawn from by their length."""
+    """Dialogues, sampled in proportion to their length."""
 
     def __init__(self, dialogues: list[Int16]) -> None:
         self._dialogues = dialogues
@@ -59,7 +59,7 @@ class _Pool:
         self._shares = lengths / lengths.sum()
 
     def draw(self, rng: np.random.Generator, frames: int) -> Int16:
-        """Return so many frames from anywhere; a dialogue that is shorter goes on with the next one."""
+        """Return ``frames`` frames from a random position; a shorter dialogue is continued by the next one."""
         index = int(rng.choice(len(self._dialogues), p=self._shares))
         tokens = self._dialogues[index]
         start = int(rng.integers(max(1, tokens.shape[1] - frames + 1)))
@@ -72,35 +72,35 @@ class _Pool:
         return np.concatenate(pieces, axis=1)[:, :frames]
 
 
-def _read_all(folder: Path) -> tuple[list[Int16], Origin]:
+def _read_all(folder: Path) -> tuple[list[Int16], Provenance]:
     paths = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     if not paths:
         raise CorpusError(f"{folder} has no dialogues; make them with: duplex train dialogues --out {folder}")
     dialogues: list[Int16] = []
-    first: Origin | None = None
+    first: Provenance | None = None
     for path in paths:
-        tokens, origin = read_dialogues(path)
-        if first is not None and origin != first:
-            raise CorpusError(f"{path} was made with another codec or tokenizer than {paths[0]}; {MAKE}")
-        first = origin
+        tokens, provenance = read_dialogues(path)
+        if first is not None and provenance != first:
+            raise CorpusError(f"{path} was made with another codec or tokenizer than {paths[0]}; {REBUILD_HINT}")
+        first = provenance
         dialogues += [dialogue for dialogue in tokens if dialogue.shape[1]]
     if first is None or not dialogues:
-        raise CorpusError(f"{folder} has dialogues without a single frame; {MAKE}")
+        raise CorpusError(f"{folder} has dialogues without a single frame; {REBUILD_HINT}")
     return dialogues, first
 
 
-def _check_fit(folder: Path, origin: Origin, config: LanguageModelConfig) -> None:
-    """Check that dialogues can be what a model learns from.
+def _check_fit(folder: Path, provenance: Provenance, config: LanguageModelConfig) -> None:
+    """Check that the dialogues fit the model's configuration.
 
     :raises CorpusError: naming the key of the configuration that does not fit
     """
     for key, had, wanted in (
-        ("n_q", 2 * origin.codebooks, config.n_q),
-        ("card", origin.vocabulary, config.card),
-        ("dep_q", origin.codebooks, config.agent_streams),
-        ("text_card", origin.text_vocabulary, config.text_card),
-        ("existing_text_padding_id", origin.marks.padding, config.existing_text_padding_id),
-        ("existing_text_end_padding_id", origin.marks.end_of_padding, config.existing_text_end_padding_id),
+        ("n_q", 2 * provenance.codebooks, config.n_q),
+        ("card", provenance.vocabulary, config.card),
+        ("dep_q", provenance.codebooks, config.agent_streams),
+        ("text_card", provenance.text_vocabulary, config.text_card),
+        ("existing_text_padding_id", provenance.marks.padding, config.existing_text_padding_id),
+        ("existing_text_end_padding_id", provenance.marks.end_of_padding, config.existing_text_end_padding_id),
     ):
         if had != wanted:
             raise CorpusError(

@@ -1,4 +1,4 @@
-"""Where the sound of a shard comes from: a voice that says made-up sentences, noise, or recordings."""
+"""Audio sources of a corpus: a voice that speaks random sentences, noise, or recordings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.decoding import Decoder
+from duplex.training.data.augmentation import augment, noise
 from duplex.training.data.corpus import Utterance
 from duplex.training.data.sentences import sentence
-from duplex.training.data.surroundings import noise, placed
 from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS
 from duplex.training.data.voices import Role, Voice
 
-__all__ = ["Noise", "Recorded", "Sound", "SoundSource", "Spoken"]
+__all__ = ["NoiseSource", "RecordedSource", "Sound", "SoundSource", "SpokenSource"]
 
 Float32 = NDArray[np.float32]
 NOISE_SECONDS = 10
@@ -24,103 +24,103 @@ LONGEST_PAUSE = 2.0
 
 @attrs.frozen(kw_only=True, eq=False)
 class Sound:
-    """What a microphone hears, what is meant to be heard in it (without room and noise), and what is said."""
+    """Audio with augmentation (``noisy``) and without (``clean``), and the utterances in it."""
 
-    heard: Float32
-    meant: Float32
+    noisy: Float32
+    clean: Float32
     utterances: Sequence[Utterance] = ()
 
 
 class SoundSource(Protocol):
-    """Makes the sound of one shard, at 24 kHz."""
-
-    @property
-    def voice(self) -> str:
-        """Who speaks."""
-        ...
-
-    @property
-    def role(self) -> Role:
-        """Whose part it is in a dialogue."""
-        ...
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The modules and programs that must be installed."""
-        ...
-
-    def make(self, seconds: float, rng: np.random.Generator) -> Sound:
-        """Return about so many seconds."""
-        ...
-
-
-@attrs.frozen
-class Spoken:
-    """Sentences with pauses; a user's in rooms and noise, the agent's as it is."""
-
-    cast: Voice
+    """Generates the audio of one shard, at 24 kHz."""
 
     @property
     def voice(self) -> str:
         """The voice's name."""
-        return self.cast.name
+        ...
 
     @property
     def role(self) -> Role:
-        """The voice's part."""
-        return self.cast.role
+        """The voice's role in a dialogue."""
+        ...
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """What the voice's engine needs."""
-        return SYNTHESIZERS[self.cast.engine].NEEDS
+    def requirements(self) -> tuple[str, ...]:
+        """The modules and programs that must be installed."""
+        ...
 
     def make(self, seconds: float, rng: np.random.Generator) -> Sound:
-        """Speak until the time is up."""
-        meant: list[Float32] = []
-        heard: list[Float32] = []
+        """Return about ``seconds`` seconds of audio."""
+        ...
+
+
+@attrs.frozen
+class SpokenSource:
+    """Random sentences with pauses; a user's are augmented, the agent's are clean."""
+
+    speaker: Voice
+
+    @property
+    def voice(self) -> str:
+        """The voice's name."""
+        return self.speaker.name
+
+    @property
+    def role(self) -> Role:
+        """The voice's role."""
+        return self.speaker.role
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The requirements of the voice's synthesizer."""
+        return SYNTHESIZERS[self.speaker.engine].REQUIREMENTS
+
+    def make(self, seconds: float, rng: np.random.Generator) -> Sound:
+        """Return about ``seconds`` seconds of sentences."""
+        clean: list[Float32] = []
+        noisy: list[Float32] = []
         utterances: list[Utterance] = []
         samples = 0
         while samples < seconds * SAMPLE_RATE:
             text = sentence(rng)
-            speech = self.cast.speak(text, rng)
+            speech = self.speaker.speak(text, rng)
             pause = round(min(rng.exponential(0.25) + 0.05, LONGEST_PAUSE) * SAMPLE_RATE)
             utterances.append(Utterance(text, samples, samples + len(speech)))
             piece = np.pad(speech, (0, pause))
-            meant.append(piece)
-            heard.append(piece if self.role == "agent" else placed(piece, SAMPLE_RATE, rng))
+            clean.append(piece)
+            noisy.append(piece if self.role == "agent" else augment(piece, SAMPLE_RATE, rng))
             samples += len(piece)
-        return Sound(heard=np.concatenate(heard), meant=np.concatenate(meant), utterances=utterances)
+        return Sound(noisy=np.concatenate(noisy), clean=np.concatenate(clean), utterances=utterances)
 
 
 @attrs.frozen
-class Noise:
-    """Many kinds of noise, ten seconds each, in which nothing is meant."""
+class NoiseSource:
+    """Random noises of ten seconds each; the clean audio is silence."""
 
     voice: str = "noise"
     role: Role = "user"
-    needs: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
 
     def make(self, seconds: float, rng: np.random.Generator) -> Sound:
-        """Make noise."""
+        """Return about ``seconds`` seconds of noise."""
         count = max(1, round(seconds / NOISE_SECONDS))
         length = NOISE_SECONDS * SAMPLE_RATE
-        heard = np.concatenate([noise(length, SAMPLE_RATE, rng, rng.uniform(-55, -20)) for _ in range(count)])
-        return Sound(heard=heard, meant=np.zeros_like(heard))
+        noisy = np.concatenate([noise(length, SAMPLE_RATE, rng, rng.uniform(-55, -20)) for _ in range(count)])
+        return Sound(noisy=noisy, clean=np.zeros_like(noisy))
 
 
 @attrs.frozen
-class Recorded:
-    """A stretch of one recording, from ``start`` seconds on."""
+class RecordedSource:
+    """A part of one recording, from ``start`` seconds on."""
 
     path: Path
     voice: str
     role: Role
     start: float
-    needs: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
 
     def make(self, seconds: float, rng: np.random.Generator) -> Sound:  # noqa: ARG002 -- nothing is drawn
-        """Decode the stretch.
+        """Decode that part.
 
         :raises AudioFileError: if the recording is damaged, or holds NaN or infinity
         """
@@ -135,4 +135,4 @@ class Recorded:
         finally:
             decoder.close()
         pcm = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        return Sound(heard=pcm, meant=pcm)
+        return Sound(noisy=pcm, clean=pcm)

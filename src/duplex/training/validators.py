@@ -1,17 +1,17 @@
-"""Checks of what is chosen about a run."""
+"""attrs validators for the settings of a run."""
 
 from typing import Any
 
 from duplex.errors import UsageError
 
-__all__ = ["at_least", "check_seed"]
+__all__ = ["at_least", "valid_seed"]
 
 LARGEST_SEED = 2**31 - 1
 """The step fills the other half of 64 bits."""
 
 
 def at_least(smallest: float) -> Any:
-    """Return an attrs validator that takes numbers from ``smallest`` on."""
+    """Return an attrs validator for numbers of at least ``smallest``."""
 
     def check(_: object, attribute: Any, value: float) -> None:
         if not value >= smallest:
@@ -20,7 +20,10 @@ def at_least(smallest: float) -> Any:
     return check
 
 
-def check_seed(_: object, __: Any, seed: int) -> None:
-    """Check a seed, as an attrs validator."""
+def valid_seed(_: object, __: Any, seed: int) -> None:
+    """Validate a seed, as an attrs validator.
+
+    :raises UsageError: if it is out of range
+    """
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"the seed is {seed}; give one from 0 to {LARGEST_SEED}")

@@ -1,4 +1,4 @@
-"""The built-in model's text tokenizer: a small sentencepiece model, made of what the agent and its users say."""
+"""Training of the built-in model's text tokenizer, a small sentencepiece model, on simulated dialogues."""
 
 import io
 
@@ -7,32 +7,34 @@ import sentencepiece
 
 from duplex.training.data.sentences import sentence
 from duplex.training.dialogues.scenes import AGENT_BACKCHANNELS
-from duplex.training.dialogues.tokens import TextMarks
-from duplex.training.dialogues.topics import TOPICS, Memory, ask
+from duplex.training.dialogues.tokens import SpecialTokens
+from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
 
-__all__ = ["make_tokenizer"]
+__all__ = ["train_tokenizer"]
 
 PIECES = 900
 ASKED = 300
-"""Times that each topic is asked."""
+"""Number of questions per topic."""
 MARKS = ".,!?"
 KNOWN_NAMES = 0.5
 EMPHASIS = 300
-"""Times that every word of an answer is given by itself, so that it becomes a piece."""
+"""Number of times that each word of an answer is added by itself, so that it becomes a piece."""
 SENTENCES = 1500
 
 
-def make_tokenizer(seed: int, marks: TextMarks) -> bytes:
+def train_tokenizer(seed: int, marks: SpecialTokens) -> bytes:
     """Return a sentencepiece model, which depends on the seed alone; padding tokens are its special pieces.
 
-    Every word of an answer is one piece, so that it takes one frame; marks are pieces of their own.
+    Every word of an answer is one piece, so that it takes one frame; punctuation marks are separate pieces.
     """
     rng = np.random.default_rng(seed)
     texts: list[str] = []
     answered = set(AGENT_BACKCHANNELS)
     for topic in TOPICS:
         for _ in range(ASKED):
-            exchange = ask(topic, "training", rng, Memory(name="Anna" if rng.random() < KNOWN_NAMES else None))
+            exchange = draw_exchange(
+                topic, "training", rng, Memory(name="Anna" if rng.random() < KNOWN_NAMES else None)
+            )
             answered |= {word.strip(MARKS) for word in exchange.answer.split()}
             texts += [exchange.question.replace("|", ""), exchange.answer]
     texts += sorted(answered) * EMPHASIS

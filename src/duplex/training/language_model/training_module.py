@@ -1,7 +1,7 @@
-"""The language model as it is trained: the backend's own :class:`LanguageModel`, with its losses around it.
+"""The language model's training module: the torch backend's :class:`LanguageModel` with losses and an auxiliary head.
 
-Step s reads index s - 1 of every delayed stream and is asked for index s of text and agent, as in
-:mod:`duplex.backends.shared.delays`; a stretch of dialogue is treated as if it began there.
+Step s has index s - 1 of every delayed stream as input and index s of text and agent as target, as in
+:mod:`duplex.backends.shared.delays`; a segment is treated as if the dialogue began there.
 """
 
 import itertools
@@ -15,16 +15,16 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED, ZERO
-from duplex.training.language_model.initial import initialize
+from duplex.training.language_model.initialization import initialize
 from duplex.training.language_model.settings import LanguageModelSettings
 
-__all__ = ["TrainedLanguageModel"]
+__all__ = ["LanguageModelTrainingModule"]
 
 IGNORED = UNGENERATED
 
 
-class TrainedLanguageModel(nn.Module):
-    """A language model with its losses, and a head that reads the user's words."""
+class LanguageModelTrainingModule(nn.Module):
+    """A language model with its losses, and a head that predicts the user's words."""
 
     def __init__(
         self, config: LanguageModelConfig, settings: LanguageModelSettings, start_from: LanguageModel | None = None
@@ -33,7 +33,7 @@ class TrainedLanguageModel(nn.Module):
         self.model: LanguageModel = LanguageModel(config)
         self.settings = settings
         self.generator: torch.Generator = torch.Generator().manual_seed(settings.seed)
-        """Draws what happens by chance within a step; whoever wants a step again seeds it."""
+        """Random numbers of a step; seeding it makes a step reproducible."""
         self.user_text_head: nn.Linear = nn.Linear(config.dim, config.text_card)
         initialize(self.model, settings.seed)
         if start_from is not None:
@@ -41,26 +41,26 @@ class TrainedLanguageModel(nn.Module):
         if settings.unaided_share >= 1:
             for embedding in itertools.islice(self.model.emb, config.agent_streams):
                 for weight in embedding.parameters():
-                    nn.init.zeros_(weight)  # what is never heard in training must not be heard in use
+                    nn.init.zeros_(weight)  # inputs that never occur in training must have no effect in inference
         nn.init.zeros_(self.user_text_head.weight)
         nn.init.zeros_(self.user_text_head.bias)
 
     def forward(self, tokens: Tensor, *, unaided: bool = False) -> dict[str, Tensor]:
-        """Return the losses of stretches of dialogue, the weighted sum of all as ``total``.
+        """Return the losses on segments, with their weighted sum as ``total``.
 
-        ``tokens`` is int64 ``[batch, 2 + n_q, frames]``: text, agent, user, the user's text, undelayed. ``unaided`` are
-        all stretches if the model shall not hear its own voice.
+        ``tokens`` is int64 ``[batch, 2 + n_q, frames]``: text, agent, user, the user's text, undelayed. ``unaided``
+        drops the agent's own codes from the inputs.
         """
         model, config = self.model, self.model.config
-        delayed = self._delayed(tokens[:, :-1])
-        context = model.temporal(self._heard(_shifted(delayed, model.initial), unaided=unaided), Call())
+        delayed = self._apply_delays(tokens[:, :-1])
+        context = model.temporal(self._mask_inputs(_shift_right(delayed, model.initial), unaided=unaided), Call())
         text, agent = delayed[:, 0], delayed[:, model.agent]
         logits = model.text_linear(context)
         words = (text != IGNORED) & (text != config.existing_text_padding_id)
         right = (logits.detach().argmax(dim=-1) == text) & words
         losses = {"text": self._text_loss(logits, text), "words_wrong": 1 - right.sum() / words.sum().clamp(min=1)}
         if model.depth is not None:
-            chosen = self._chosen(text.numel()).to(text.device)
+            chosen = self._sample_frames(text.numel()).to(text.device)
             columns = agent.transpose(1, 2).flatten(0, 1)
             codes = self._code_losses(
                 model.depth, context.flatten(0, 1)[chosen], text.flatten()[chosen], columns[chosen]
@@ -76,8 +76,8 @@ class TrainedLanguageModel(nn.Module):
             weighted.append(losses["codes"])
         return losses | {"total": sum(weighted, context.new_zeros(()))}
 
-    def _delayed(self, tokens: Tensor) -> Tensor:
-        """Return ``[batch, streams, frames]`` shifted by each stream's delay; what is before a stream is ignored."""
+    def _apply_delays(self, tokens: Tensor) -> Tensor:
+        """Return tokens ``[batch, streams, frames]`` shifted by each stream's delay, padded with ``IGNORED``."""
         frames = tokens.shape[2]
         rows = [
             functional.pad(row, (delay, 0), value=IGNORED)[:, :frames]
@@ -85,19 +85,19 @@ class TrainedLanguageModel(nn.Module):
         ]
         return torch.stack(rows, dim=1)
 
-    def _heard(self, tokens: Tensor, *, unaided: bool) -> Tensor:
-        """Return what goes in, ``[batch, streams, frames]``; in training, some codes are left out."""
+    def _mask_inputs(self, tokens: Tensor, *, unaided: bool) -> Tensor:
+        """Return the inputs, ``[batch, streams, frames]``; in training, some codes are dropped."""
         text, agent, user = tokens[:, :1], tokens[:, self.model.agent], tokens[:, self.model.user]
         if self.training:
-            user = torch.where(self._left_out(user).to(user.device), ZERO, user)
+            user = torch.where(self._dropped_codes(user).to(user.device), ZERO, user)
             alone = torch.rand(len(agent), 1, 1, generator=self.generator) < self.settings.unaided_share
             agent = torch.where(alone.to(agent.device), ZERO, agent)
         elif unaided:
             agent = torch.full_like(agent, ZERO)
         return torch.cat([text, agent, user], dim=1)
 
-    def _left_out(self, user: Tensor) -> Tensor:
-        """Return which of the user's codes are not heard, bool ``[batch, codebooks, frames]``."""
+    def _dropped_codes(self, user: Tensor) -> Tensor:
+        """Return the dropout mask of the user's codes, bool ``[batch, codebooks, frames]``."""
         chance = torch.rand(user.shape, generator=self.generator)
         coarse = torch.rand(len(user), 1, 1, generator=self.generator) < self.settings.coarse_share
         finest = torch.randint(1, user.shape[1] + 1, (len(user), 1, 1), generator=self.generator)
@@ -105,14 +105,14 @@ class TrainedLanguageModel(nn.Module):
         missed = torch.rand(len(user), 1, user.shape[2], generator=self.generator) < self.settings.missed_share
         return (chance < self.settings.unheard_share) | (coarse & fine) | missed
 
-    def _chosen(self, frames: int) -> Tensor:
-        """Return the frames whose codes are asked for: all of them, or in training some."""
+    def _sample_frames(self, frames: int) -> Tensor:
+        """Return the indices of the frames for the depth transformer: all of them, or a random share in training."""
         if not self.training:
             return torch.arange(frames)
         return torch.randperm(frames, generator=self.generator)[: max(1, round(self.settings.depth_share * frames))]
 
     def _text_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """Return the cross entropy of logits ``[batch, frames, vocabulary]``, in which padding weighs less."""
+        """Return the cross entropy of logits ``[batch, frames, vocabulary]``, with less weight on padding."""
         config = self.model.config
         weights = logits.new_ones(logits.shape[-1], dtype=torch.float32)
         weights[config.existing_text_padding_id] = self.settings.padding_weight
@@ -120,7 +120,7 @@ class TrainedLanguageModel(nn.Module):
         summed = functional.cross_entropy(
             logits.float().flatten(0, 1), wanted, weights, ignore_index=IGNORED, reduction="sum"
         )
-        # Where nobody has written down what the user says, all of it is ignored.
+        # Without a transcript of the user, all targets are ignored.
         return summed / weights[wanted.clamp(min=0)].where(wanted != IGNORED, 0.0).sum().clamp(min=1.0)
 
     def _code_losses(self, depth: DepthTransformer, context: Tensor, text: Tensor, codes: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class TrainedLanguageModel(nn.Module):
         return torch.stack(losses)
 
 
-def _shifted(delayed: Tensor, initial: Tensor) -> Tensor:
-    """Return what each step reads: the step before, or the initial token where there is none."""
+def _shift_right(delayed: Tensor, initial: Tensor) -> Tensor:
+    """Return the tokens shifted right by one step, with the initial token where there is none before."""
     before = functional.pad(delayed, (1, 0), value=IGNORED)[:, :, :-1]
     return torch.where(before == IGNORED, initial[None, :, None], before)
