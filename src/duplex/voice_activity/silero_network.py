@@ -65,7 +65,7 @@ def _stft_magnitudes(blocks: Float32, basis: Float32) -> Float32:
 
 
 def _conv1d_relu(x: Float32, weight: Float32, bias: Float32, stride: int) -> Float32:
-    """Return the ReLU of a convolution, padding 1, of ``[windows, positions, channels]`` with ``[3 * channels, out]``."""
+    """Return the ReLU of a convolution of ``[windows, positions, channels]``; ``weight`` is ``[3 * channels, out]``."""
     padded = np.zeros((len(x), x.shape[1] + 2, x.shape[2]), np.float32)
     padded[:, 1:-1] = x
     stacked = np.concatenate([padded[:, :-2:stride], padded[:, 1:-1:stride], padded[:, 2::stride]], axis=2)
