@@ -9,10 +9,10 @@ BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check codec page docs constraints clean
+.PHONY: help demo serve test test-slow check codec page docs constraints clean
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Ask the built-in model a spoken question, and hold a conversation with it; its voice in files
 	$(BIN)/duplex process examples/question.wav examples/conversation.wav --out $(OUT)/demo
@@ -20,8 +20,11 @@ demo: $(VENV)/.demo ## Ask the built-in model a spoken question, and hold a conv
 	@echo
 	@echo "The agent's voice is in $(OUT)/demo/*/agent.wav, both voices in dialogue.wav; listen to them."
 
-test: check docs ## Run everything that CI runs: check, docs, all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: check docs ## Run check, docs, and every test that is not slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.dev ## Run the slow tests: trainings, kernels in an interpreter, whole references
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/ruff format --check .

@@ -14,10 +14,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 ROOT = Path(__file__).parent
+HANGS_SECONDS = 3000
+"""After which a command is taken to hang, on the slowest machine."""
+SLOW = ("docs/how-to/train-a-codec.md", "docs/how-to/train-a-language-model.md", "docs/how-to/measure.md")
+"""Documents whose commands train or measure for minutes."""
 PROGRAMS = {"duplex": [sys.executable, "-m", "duplex"], "python": [sys.executable]}
 
 
@@ -29,7 +34,7 @@ def run_commands(example: Example) -> None:
             program, *arguments = shlex.split(line.removeprefix("$ "))
             # A relative path to a module stays good: the tree under test is the one that is imported.
             done = subprocess.run(  # noqa: S603 -- the documentation's own commands
-                [*PROGRAMS[program], *arguments], capture_output=True, text=True, check=False, timeout=500
+                [*PROGRAMS[program], *arguments], capture_output=True, text=True, check=False, timeout=HANGS_SECONDS
             )
             assert done.returncode == 0, f"{line}\nexit status {done.returncode}\n{done.stdout}{done.stderr}"  # noqa: S101
 
@@ -47,6 +52,14 @@ def leave_working_directory(namespace: dict[str, Any]) -> None:
     """Go back, and remove what the document has written."""
     os.chdir(namespace["__came_from"])
     shutil.rmtree(namespace["__working_directory"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow documents; whole documents, as their blocks go on from each other."""
+    for item in items:
+        if item.path.is_relative_to(ROOT) and item.path.relative_to(ROOT).as_posix() in SLOW:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(HANGS_SECONDS))
 
 
 pytest_collect_file = Sybil(
