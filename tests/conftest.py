@@ -163,3 +163,17 @@ def models():
     for model in made:
         assert model.free == model.sessions
         model.close()
+
+
+MANY_CASES = ("test_kernels.py", "test_mlx_reference.py")
+"""Files whose cases take long (kernels run in Triton's interpreter): the first of each test is quick enough."""
+
+
+def pytest_collection_modifyitems(items):
+    seen = set()
+    for item in items:
+        if item.path.name in MANY_CASES:
+            test = item.nodeid.partition("[")[0]
+            if test in seen:
+                item.add_marker(pytest.mark.slow)
+            seen.add(test)
