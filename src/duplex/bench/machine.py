@@ -5,6 +5,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def _memory() -> int | None:
 
 
 def _gpu() -> str | None:
+    if find_spec("torch") is None:
+        return None
     import torch  # noqa: PLC0415 -- takes seconds to import
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -10,14 +10,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 import click
 
+from duplex.backends import mlx
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, plain, print_json, size
+from duplex.errors import MissingDependencyError, UsageError
 from duplex.extras import install_command
 
 __all__ = ["doctor"]
@@ -145,6 +148,8 @@ def _program(name: str) -> Check:
 
 
 def _torch() -> Check:
+    if find_spec("torch") is None:
+        return _no_torch()
     torch: Any = importlib.import_module("torch")
     cuda: str | None = torch.version.cuda
     build = "CPU build" if cuda is None else f"build for CUDA {cuda}"
@@ -155,7 +160,19 @@ def _torch() -> Check:
     return Check("torch", "ok", found)
 
 
+def _no_torch() -> Check:
+    """Return a note if MLX can run models instead; otherwise nothing can."""
+    mend = install_command("torch")
+    try:
+        mlx.require()
+    except (MissingDependencyError, UsageError):
+        return Check("torch", "broken", "not installed, and no other backend can run a model here", mend)
+    return Check("torch", "note", "not installed; models run with MLX: --backend mlx", mend)
+
+
 def _gpu() -> Check:
+    if find_spec("torch") is None:
+        return Check("gpu", "note", "not known without torch")
     torch: Any = importlib.import_module("torch")
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -172,6 +189,8 @@ def _backend() -> Check:
     from duplex.backends.selection import select_backend  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     chosen = select_backend("auto", "auto")
+    if chosen.backend == "torch" and find_spec("torch") is None:
+        return Check("backend", "note", f"torch would be used, and is not installed: {chosen.why}", chosen.mend)
     return Check("backend", "ok", f"{chosen.backend}: {chosen.why}", chosen.mend)
 
 

@@ -9,7 +9,7 @@ import click
 
 from duplex.cli.options import Option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
-from duplex.errors import UsageError
+from duplex.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from duplex.backends.shared.memory import Memory
@@ -116,7 +116,7 @@ def _memories(description: "CheckpointInfo", *, backend: "Backend", device: str,
     from duplex.engine.model import predict_memory  # noqa: PLC0415
 
     for choice in NUMBERS:
-        with contextlib.suppress(UsageError):
+        with contextlib.suppress(UsageError, MissingDependencyError):
             memory = predict_memory(description, backend=backend, device=device, sessions=sessions, **choice)
             if memory is not None:
                 yield memory

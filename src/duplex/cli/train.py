@@ -9,6 +9,7 @@ import click
 from duplex.cli.options import debug_option
 from duplex.cli.progress import TrainingBar
 from duplex.cli.text import plain
+from duplex.extras import require
 
 if TYPE_CHECKING:
     from duplex.training import TrainingProgress
@@ -113,6 +114,8 @@ def codec(
       torchrun --nproc-per-node 4 -m duplex train codec --data corpus --out run
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
+
+    require("train", "torch", purpose="training")
     from duplex.training import TINY_CODEC, CodecSettings, train_codec  # noqa: PLC0415
 
     shape = TINY_CODEC if config is None else read_json(config, str(config))
@@ -157,6 +160,7 @@ def dialogues(
       duplex train dialogues --out dialogues --scale 0.01 --codec run/codec
       duplex train dialogues --out dialogues --recordings my-talks
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    require("train", "torch", purpose="encoding dialogues")
     from duplex.training.data import build  # noqa: PLC0415 -- --help need not wait
     from duplex.training.dialogues import plan_dialogues, plan_recorded_dialogues  # noqa: PLC0415
 
@@ -197,6 +201,8 @@ def lm(data: Path, out: Path, codec: str, config: Path | None, device: str, **se
       duplex process question.wav --model talk/model --out answers
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
+
+    require("train", "torch", purpose="training")
     from duplex.training.language_model import (  # noqa: PLC0415
         TINY_LANGUAGE_MODEL,
         LanguageModelSettings,

@@ -110,9 +110,9 @@ def predict_memory(
 
     :raises UsageError: as :func:`check` does
     """
+    check(device, dtype, quantize, cache_dtype)
     from duplex.backends.torch.memory import predict  # noqa: PLC0415 -- torch takes seconds to import
 
-    check(device, dtype, quantize, cache_dtype)
     return predict(config, mimi_config, sessions=sessions, **_chosen(device, dtype, quantize, cache_dtype))
 
 
