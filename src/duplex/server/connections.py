@@ -69,6 +69,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     """A websocket: under a deadline until it is accepted, pinged from then on, and paid for by who sends."""
 
     _end: asyncio.TimerHandle | None = None
+    close_timer: asyncio.TimerHandle | None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
         """Begin."""
