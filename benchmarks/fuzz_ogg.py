@@ -14,7 +14,7 @@ import atheris
 with atheris.instrument_imports(include=["duplex.audio.ogg", "duplex.audio.opus", "duplex.transports.wire"]):
     import numpy as np
 
-    from duplex.audio.ogg import LARGEST_PACKET, OggReader, checksum
+    from duplex.audio.ogg import MAX_PACKET_BYTES, OggReader, checksum
     from duplex.audio.opus import OpusReader, OpusWriter
     from duplex.errors import AudioError
     from duplex.transports import wire
@@ -45,7 +45,7 @@ def compare(message: bytes, cut: int) -> None:
     whole, pieces = OggReader(), OggReader()
     once = [packet.data for packet in whole.feed(message)]
     twice = [packet.data for part in (message[:cut], message[cut:]) for packet in pieces.feed(part)]
-    if once != twice or any(len(packet) > LARGEST_PACKET for packet in once):
+    if once != twice or any(len(packet) > MAX_PACKET_BYTES for packet in once):
         raise RuntimeError("the cut changed the packets")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from duplex.audio import ogg
-from duplex.audio.ogg import LARGEST_PACKET, MOST_DAMAGED, OggReader, OggWriter, checksum
+from duplex.audio.ogg import MAX_DAMAGED_PACKETS, MAX_PACKET_BYTES, OggReader, OggWriter, checksum
 from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.errors import AudioError
 from duplex.transports import wire
@@ -101,7 +101,7 @@ def test_many_damaged_pages_are_an_error():
     page = bytearray(stream([b"one"]))
     page[22] ^= 1
     with pytest.raises(AudioError, match="in a row are damaged"):
-        OggReader().feed(bytes(page) * (MOST_DAMAGED + 1))
+        OggReader().feed(bytes(page) * (MAX_DAMAGED_PACKETS + 1))
 
 
 def test_the_stream_that_began_last_is_read():
@@ -122,7 +122,7 @@ def test_memory_stays_bounded():
         page[22:26] = checksum(bytes(page)).to_bytes(4, "little")
         assert reader.feed(bytes(page)) == []
     held = len(reader._buffer) + len(reader._partial or b"")
-    assert held <= 2 * LARGEST_PACKET
+    assert held <= 2 * MAX_PACKET_BYTES
     reader.feed(bytes(10_000_000))
     assert len(reader._buffer) < 10
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cli_support import RATE, run, write_wav
-from duplex.process import lanes
+from duplex.process import timeline
 from duplex.results import files
 
 SECONDS = 12.5
@@ -42,19 +42,19 @@ def test_a_picture(results):
 
 
 def test_what_is_drawn(results):
-    drawn = lanes.read_lanes(results, 0.0, None)
+    drawn = timeline.read_timeline(results, 0.0, None)
     assert drawn.speech == [("user", 1.0, 2.0), ("agent", 3.0, SECONDS)]
-    loud = {name: np.flatnonzero(peaks > 0.1) * lanes.BIN for name, peaks in drawn.peaks.items()}
-    assert loud["user"].min() == pytest.approx(1.0, abs=lanes.BIN)
-    assert loud["user"].max() == pytest.approx(2.0, abs=2 * lanes.BIN)
-    assert loud["agent"].min() == pytest.approx(3.0, abs=lanes.BIN)
-    assert len(drawn.peaks["user"]) == round(SECONDS / lanes.BIN)
+    loud = {name: np.flatnonzero(peaks > 0.1) * timeline.BIN for name, peaks in drawn.peaks.items()}
+    assert loud["user"].min() == pytest.approx(1.0, abs=timeline.BIN)
+    assert loud["user"].max() == pytest.approx(2.0, abs=2 * timeline.BIN)
+    assert loud["agent"].min() == pytest.approx(3.0, abs=timeline.BIN)
+    assert len(drawn.peaks["user"]) == round(SECONDS / timeline.BIN)
 
 
 def test_a_stretch(results, tmp_path):
-    drawn = lanes.read_lanes(results, 2.5, 4.0)
-    assert len(drawn.peaks["agent"]) == round(1.5 / lanes.BIN)
-    assert np.flatnonzero(drawn.peaks["agent"] > 0.1)[0] * lanes.BIN == pytest.approx(0.5, abs=lanes.BIN)
+    drawn = timeline.read_timeline(results, 2.5, 4.0)
+    assert len(drawn.peaks["agent"]) == round(1.5 / timeline.BIN)
+    assert np.flatnonzero(drawn.peaks["agent"] > 0.1)[0] * timeline.BIN == pytest.approx(0.5, abs=timeline.BIN)
     assert run("plot", results, "--start", "2.5", "--end", "4", "--out", tmp_path / "part.svg").status == 0
     picture = (tmp_path / "part.svg").read_text()
     assert "<svg" in picture
@@ -84,7 +84,7 @@ def test_no_results(tmp_path, results):
 
 
 def test_too_long(results, monkeypatch):
-    monkeypatch.setattr(lanes, "MOST_SECONDS", 10.0)
+    monkeypatch.setattr(timeline, "MAX_SECONDS", 10.0)
     assert "choose up to 10 s" in run("plot", results).only_error()
 
 

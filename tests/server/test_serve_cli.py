@@ -148,18 +148,18 @@ def test_a_certificate_of_its_own(tmp_path):
     folder = tmp_path / ".config" / "duplex" / "tls"
     assert (folder / certificate.KEY).stat().st_mode & 0o077 == 0, "nobody else reads the key"
     before = (folder / certificate.CERTIFICATE).read_bytes()
-    assert certificate.own_certificate(folder, "127.0.0.1")[0].read_bytes() == before
-    assert certificate.own_certificate(folder, "10.0.0.7")[0].read_bytes() != before, "another name"
+    assert certificate.self_signed_certificate(folder, "127.0.0.1")[0].read_bytes() == before
+    assert certificate.self_signed_certificate(folder, "10.0.0.7")[0].read_bytes() != before, "another name"
 
 
 @pytest.mark.parametrize("damaged", [certificate.CERTIFICATE, certificate.KEY])
 @pytest.mark.parametrize("content", [b"", b"half of it", None])
 def test_a_certificate_that_does_not_fit_its_key_is_made_anew(tmp_path, damaged, content):
     """As after a crash between the two."""
-    other = certificate.own_certificate(tmp_path / "other", "127.0.0.1")
-    made = certificate.own_certificate(tmp_path, "127.0.0.1")
+    other = certificate.self_signed_certificate(tmp_path / "other", "127.0.0.1")
+    made = certificate.self_signed_certificate(tmp_path, "127.0.0.1")
     (tmp_path / damaged).write_bytes((other[0].parent / damaged).read_bytes() if content is None else content)
-    assert certificate.own_certificate(tmp_path, "127.0.0.1") == made
+    assert certificate.self_signed_certificate(tmp_path, "127.0.0.1") == made
     ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*made)
 
 

@@ -167,9 +167,9 @@ def pings(line, count):
 def test_a_connection_is_cut_off_though_something_waits_to_be_sent_on_it(model, monkeypatch, ends):
     """Only closed, it would stay until that has been read, which is never."""
     monkeypatch.setattr(run, "PING_SECONDS", 0.5 if ends == "ping" else 60.0)
-    monkeypatch.setattr(call, "GOODBYE", 0.1)
+    monkeypatch.setattr(call, "CLOSE_TIMEOUT", 0.1)
     monkeypatch.setattr(connections, "CLOSE_SECONDS", 0.2)
-    monkeypatch.setattr(connections, "MOST_UNREAD", 1 << 30)
+    monkeypatch.setattr(connections, "MAX_UNREAD_BYTES", 1 << 30)
     monkeypatch.setattr(connections, "FRAME_SECONDS", 0.0)
     settings = Settings(idle_timeout=0, session_limit=0 if ends == "ping" else 3.0)
     with running(model, settings) as server:

@@ -16,7 +16,7 @@ from duplex.server.admission import Admission, Refusal
 from duplex.server.auth import Tickets, Tokens, origin_allowed
 from duplex.server.call_parameters import CallParameters
 from duplex.server.metrics import Metrics
-from duplex.server.recording import Recording
+from duplex.server.recording import RecordingWriter
 from duplex.server.settings import Settings, is_loopback
 from duplex.testing import FakeFrameModel
 
@@ -206,7 +206,7 @@ def writers():
 def test_a_recording_of_a_process_that_slept_for_an_hour(tmp_path, writers):
     """The hour is in the file, but neither in memory nor on the disk."""
     spec, tokens = FakeFrameModel().spec, np.zeros(2, np.int64)
-    recording = Recording(tmp_path, spec, Metrics(), writers)
+    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
     for at in (0.0, 3600.0):
         pcm = np.full(spec.frame_size, 0.25, np.float32)
         recording.record(Frame(at=at, user_pcm=pcm, agent_pcm=None, text=0, agent=tokens, user=tokens))
@@ -229,7 +229,7 @@ def frame_at(spec, at):
 
 def test_a_recording_is_nobody_else_s(tmp_path, writers):
     spec = FakeFrameModel().spec
-    recording = Recording(tmp_path, spec, Metrics(), writers)
+    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
     recording.record(frame_at(spec, 0.0))
     anyio.run(within, 0.0, recording.run)
     assert recording.path.stat().st_mode & 0o777 == 0o700
@@ -245,13 +245,15 @@ def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, writers, when
     """The folder's file system does not answer: a pipe that nobody reads stands in for the file."""
     spec, metrics = FakeFrameModel().spec, Metrics()
     monkeypatch.setattr("duplex.server.recording.LAST_SECONDS", 0.3)
-    monkeypatch.setattr("duplex.server.recording.MOST_SECONDS", 0.3 if when == "meanwhile" else 60)
-    recording = Recording(tmp_path, spec, metrics, writers)
+    monkeypatch.setattr("duplex.server.recording.MAX_SECONDS", 0.3 if when == "meanwhile" else 60)
+    recording = RecordingWriter(tmp_path, spec, metrics, writers)
     recording.path.mkdir()
     pipe = recording.path / "events.jsonl"
     if when != "never":
         os.mkfifo(pipe)
-    recording.tell(SessionStarted(sequence=0, at=0, session_id="", model="", seed=0, sample_rate=1, frame_duration=1))
+    recording.record_event(
+        SessionStarted(sequence=0, at=0, session_id="", model="", seed=0, sample_rate=1, frame_duration=1)
+    )
     anyio.run(within, 5 if when == "meanwhile" else 0.1, recording.run)
     assert metrics.registry.get_sample_value("duplex_recordings_lost_total") == (when != "never")
     recording.record(frame_at(spec, 0.0))
@@ -263,7 +265,7 @@ def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, writers, when
 
 def test_what_is_taken_out_is_written_though_the_call_ends(tmp_path, writers):
     spec = FakeFrameModel().spec
-    recording = Recording(tmp_path, spec, Metrics(), writers)
+    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
     for index in range(5):
         recording.record(frame_at(spec, spec.seconds(index)))
         anyio.run(within, 0.0, recording.run)

@@ -16,11 +16,11 @@ import attrs
 
 from duplex.errors import AudioError
 
-__all__ = ["LARGEST_PACKET", "OggReader", "OggWriter", "Packet"]
+__all__ = ["MAX_PACKET_BYTES", "OggReader", "OggWriter", "Packet"]
 
-LARGEST_PACKET = 65_025
+MAX_PACKET_BYTES = 65_025
 """Bytes; what would be longer is dropped."""
-MOST_DAMAGED = 100
+MAX_DAMAGED_PACKETS = 100
 """Pages in a row whose checksum is wrong."""
 
 _CAPTURE = b"OggS"
@@ -50,7 +50,7 @@ def checksum(page: bytes) -> int:
 
 
 class OggReader:
-    """Reads one stream's packets. Memory stays below a page and :data:`LARGEST_PACKET`."""
+    """Reads one stream's packets. Memory stays below a page and :data:`MAX_PACKET_BYTES`."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -91,8 +91,10 @@ class OggReader:
 
     def _count_damaged(self) -> None:
         self._damaged += 1
-        if self._damaged > MOST_DAMAGED:
-            raise AudioError(f"more than {MOST_DAMAGED} Ogg pages in a row are damaged; send what the encoder wrote")
+        if self._damaged > MAX_DAMAGED_PACKETS:
+            raise AudioError(
+                f"more than {MAX_DAMAGED_PACKETS} Ogg pages in a row are damaged; send what the encoder wrote"
+            )
 
     def _packets(self, page: "_Page") -> Iterator[Packet]:
         if page.flags & _BEGINS:
@@ -110,12 +112,12 @@ class OggReader:
                 self._partial += data
             if not whole:
                 break
-            if self._partial is not None and len(self._partial) <= LARGEST_PACKET:
+            if self._partial is not None and len(self._partial) <= MAX_PACKET_BYTES:
                 last = index == len(page.pieces) - 1
                 yield Packet(data=bytes(self._partial), begins=self._begins, ends=last and bool(page.flags & _ENDS))
                 self._begins = False
             self._partial = bytearray()
-        if self._partial is not None and len(self._partial) > LARGEST_PACKET:
+        if self._partial is not None and len(self._partial) > MAX_PACKET_BYTES:
             self._partial = None
 
 

@@ -39,17 +39,17 @@ _MOST_UNKNOWN = 1 << 14
 class OpusReader:
     """Decodes one Ogg Opus stream at a sample rate of 8, 12, 16, 24 or 48 kHz; two channels become their mean.
 
-    ``most`` is how many seconds of sound may come at once: 64 KiB can hold three quarters of an hour.
+    ``max_seconds`` is how many seconds of sound may come at once: 64 KiB can hold three quarters of an hour.
 
     :raises MissingDependencyError: if ``opuslib`` or libopus is not installed
     """
 
-    def __init__(self, sample_rate: int, *, most: float = math.inf) -> None:
+    def __init__(self, sample_rate: int, *, max_seconds: float = math.inf) -> None:
         self.damaged: int = 0
         """Packets that could not be decoded and were left out."""
         self._rate = sample_rate
         self._decoder = Decoder(sample_rate)
-        self._most = most
+        self._max_seconds = max_seconds
         self._ogg = OggReader()
         self._headers = 0
         self._unknown = 0
@@ -77,8 +77,8 @@ class OpusReader:
         for packet in self._ogg.feed(data):
             sound.append(self._decoded(packet))
             samples += sound[-1].size
-            if samples > self._most * self._rate:
-                raise AudioError(f"more than {self._most:g} s of sound at once; send it at the pace of a clock")
+            if samples > self._max_seconds * self._rate:
+                raise AudioError(f"more than {self._max_seconds:g} s of sound at once; send it at the pace of a clock")
         return np.concatenate(sound) if sound else np.zeros(0, np.float32)
 
     def _decoded(self, packet: Packet) -> Float32:

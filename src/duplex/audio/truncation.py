@@ -8,7 +8,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["was_cut_short"]
+__all__ = ["is_truncated"]
 
 TOLERANCE = 0.5
 """Seconds that an honest header may promise too much."""
@@ -18,7 +18,7 @@ _LAST_PAGES = 2 * 65307
 _END_OF_STREAM = 4
 
 
-def was_cut_short(path: Path, promised: float | None, heard: float) -> bool:
+def is_truncated(path: Path, promised: float | None, heard: float) -> bool:
     """Tell whether a recording that was ``heard`` for so many seconds is only the beginning of what it was.
 
     ``promised`` is the length in its headers, if they tell. A file that can no longer be read counts as whole.

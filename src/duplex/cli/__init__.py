@@ -21,7 +21,7 @@ import duplex
 from duplex.atomic import output_error
 from duplex.cli import bench, codec, convert, doctor, models, plot, process, serve, train
 from duplex.cli.options import debug_option
-from duplex.cli.text import one_line, say_error, tell
+from duplex.cli.text import one_line, print_error, report_error
 from duplex.errors import UsageError
 
 __all__ = ["cli", "main"]
@@ -100,16 +100,16 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():
             click.echo(err=True)  # after the ^C
-        say_error("interrupted; run it again to go on with what is not finished")
+        print_error("interrupted; run it again to go on with what is not finished")
         status = INTERRUPTED
     except BrokenPipeError:  # whoever read the output has read enough
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # files have errors of their own; what is left is the standard output, sent to a full disk
         full = error.errno == errno.ENOSPC
-        tell(output_error(Path("the standard output"), error) if full else error, debug=debug)
+        report_error(output_error(Path("the standard output"), error) if full else error, debug=debug)
     except Exception as error:  # noqa: BLE001 -- no traceback without --debug
-        tell(error, debug=debug)
+        report_error(error, debug=debug)
         status = WRONG_USE if isinstance(error, UsageError) else FAILED
     return status
 
@@ -121,7 +121,7 @@ def _complain(error: click.ClickException) -> int:
         return WRONG_USE
     message = one_line(error.format_message())
     if not isinstance(error, click.UsageError):
-        say_error(message)
+        print_error(message)
         return FAILED
-    say_error(f"{message} (see `{error.ctx.command_path} --help`)" if error.ctx else message)
+    print_error(f"{message} (see `{error.ctx.command_path} --help`)" if error.ctx else message)
     return WRONG_USE

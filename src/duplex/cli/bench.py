@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from duplex.cli.options import Choice, loading_options
+from duplex.cli.options import LoadOptions, loading_options
 from duplex.cli.text import plain, print_json, size
 from duplex.errors import UsageError
 
@@ -27,7 +27,7 @@ __all__ = ["bench"]
 @click.option("--plot", type=click.Path(path_type=Path), metavar="F.png|svg|pdf", help="Draw the sweep.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @loading_options
-def bench(choice: Choice, plot: Path | None, as_json: bool, **wanted: Any) -> None:
+def bench(load_options: LoadOptions, plot: Path | None, as_json: bool, **wanted: Any) -> None:
     """Measure how fast a model runs on this machine: each stage of a frame, memory, and the start.
 
     Times are in milliseconds. A frame lasts 80; a conversation keeps up if its steps take less. PYTHON is that of an
@@ -49,14 +49,14 @@ def bench(choice: Choice, plot: Path | None, as_json: bool, **wanted: Any) -> No
 
     if plot is not None:
         require_matplotlib()
-    chosen = attrs.asdict(choice) | {"sessions": choice.sessions or 1}
+    chosen = attrs.asdict(load_options) | {"sessions": load_options.sessions or 1}
     chosen["name"] = chosen.pop("model")
     with Console(stderr=True).status("") as status:
         report = run_benchmark(
             chosen, BenchmarkOptions(**wanted), progress=lambda what: status.update(f"measuring: {what}")
         )
     if plot is not None:
-        plot_times(report.sessions, report.contexts, plot, f"{choice.model} on {report.machine.processor}")
+        plot_times(report.sessions, report.contexts, plot, f"{load_options.model} on {report.machine.processor}")
     if as_json:
         print_json(report.as_json())
     else:

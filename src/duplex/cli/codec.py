@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from duplex.cli.options import Choice, codec_options, user_channel_option
+from duplex.cli.options import LoadOptions, codec_options, user_channel_option
 from duplex.cli.progress import FileBars
 from duplex.cli.text import plain
 from duplex.errors import UsageError
@@ -21,7 +21,7 @@ __all__ = ["decode", "encode"]
 @click.option("--out", type=click.Path(path_type=Path), metavar="F.safetensors", help="Default: IN's name here.")
 @user_channel_option
 @codec_options
-def encode(recording: Path, out: Path | None, user_channel: Any, choice: Choice) -> None:
+def encode(recording: Path, out: Path | None, user_channel: Any, load_options: LoadOptions) -> None:
     """Turn a recording into codes, with the model's codec alone.
 
     The file holds `codes`, int64 [codebooks, frames].
@@ -37,7 +37,7 @@ def encode(recording: Path, out: Path | None, user_channel: Any, choice: Choice)
     out = _chosen(out, f"{recording.stem}.safetensors")
     Decoder(recording, 24000, user_channel).close()  # complains before a model is loaded
     duration = probe_duration(recording)
-    codec = _load(choice)
+    codec = _load(load_options)
     with FileBars() as bars:
         frames = encode_file(
             codec,
@@ -56,7 +56,7 @@ def encode(recording: Path, out: Path | None, user_channel: Any, choice: Choice)
     "--out", type=click.Path(path_type=Path), metavar="OUT.wav", help="Default: the file's name, .decoded.wav."
 )
 @codec_options
-def decode(codes: Path, out: Path | None, choice: Choice) -> None:
+def decode(codes: Path, out: Path | None, load_options: LoadOptions) -> None:
     """Turn a file of codes into a 16-bit wav file, with the model's codec alone.
 
     \b
@@ -68,7 +68,7 @@ def decode(codes: Path, out: Path | None, choice: Choice) -> None:
 
     out = _chosen(out, f"{codes.stem}.decoded.wav")
     _, frames = read_codes_header(codes)  # complains before a model is loaded
-    codec = _load(choice)
+    codec = _load(load_options)
     with FileBars() as bars:
         decode_file(
             codec,
@@ -89,7 +89,9 @@ def _chosen(out: Path | None, name: str) -> Path:
     return Path(name)
 
 
-def _load(choice: Choice) -> "Codec":
+def _load(load_options: LoadOptions) -> "Codec":
     import duplex  # noqa: PLC0415
 
-    return duplex.load_codec(choice.model, backend=choice.backend, device=choice.device, revision=choice.revision)
+    return duplex.load_codec(
+        load_options.model, backend=load_options.backend, device=load_options.device, revision=load_options.revision
+    )

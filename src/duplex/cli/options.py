@@ -10,7 +10,7 @@ import click
 from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions
 
 __all__ = [
-    "Choice",
+    "LoadOptions",
     "Option",
     "backend_option",
     "codec_options",
@@ -33,7 +33,7 @@ class Option(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Choice:
+class LoadOptions:
     """Which model is to be loaded, and how; ``sessions`` is ``None`` if the command shall choose."""
 
     model: str
@@ -103,21 +103,21 @@ user_channel_option: Option = click.option(
 
 
 def codec_options(command: F) -> F:
-    """Add the options of what needs Mimi alone; the command gets them as ``choice``."""
-    return _gathered(command, CODEC, lambda values: {"choice": _take(Choice, values)})
+    """Add the options of what needs Mimi alone; the command gets them as ``load_options``."""
+    return _gathered(command, CODEC, lambda values: {"load_options": _take(LoadOptions, values)})
 
 
 def loading_options(command: F) -> F:
-    """Add the options of what loads a dialogue model for others to use; the command gets ``choice``."""
-    return _gathered(command, (*CODEC, *LOADING), lambda values: {"choice": _take(Choice, values)})
+    """Add the options of what loads a dialogue model for others to use; the command gets ``load_options``."""
+    return _gathered(command, (*CODEC, *LOADING), lambda values: {"load_options": _take(LoadOptions, values)})
 
 
 def dialogue_options(command: F) -> F:
-    """Add the options of what runs a dialogue model; the command gets ``choice`` and ``options``."""
+    """Add the options of what runs a dialogue model; the command gets ``load_options`` and ``options``."""
     return _gathered(
         command,
         (*CODEC, *LOADING, *SAMPLING),
-        lambda values: {"choice": _take(Choice, values), "options": _take(SessionOptions, values)},
+        lambda values: {"load_options": _take(LoadOptions, values), "options": _take(SessionOptions, values)},
     )
 
 

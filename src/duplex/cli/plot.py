@@ -26,8 +26,8 @@ def plot(results: Path, out: Path | None, start: float, end: float | None) -> No
       duplex process question.wav
       duplex plot out/question
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.process.lanes import draw_lanes  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.process.timeline import draw_timeline  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     picture = out or results / "lanes.png"
-    draw_lanes(results, picture, start=start, end=end)
+    draw_timeline(results, picture, start=start, end=end)
     click.echo(plain(str(picture)))

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
-from duplex.cli.options import Choice, dialogue_options, user_channel_option
+from duplex.cli.options import LoadOptions, dialogue_options, user_channel_option
 from duplex.cli.progress import FileBars
-from duplex.cli.text import plain, shortened, tell
+from duplex.cli.text import plain, report_error, truncate
 from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def process(
     user_channel: Any,
     tail: float,
     force: bool,
-    choice: Choice,
+    load_options: LoadOptions,
     options: SessionOptions,
 ) -> int:
     """Run recorded audio through the model, as the user's side of a dialogue.
@@ -54,48 +54,48 @@ def process(
     from duplex.process import Plan, Recipe, find_recordings  # noqa: PLC0415
 
     recordings = find_recordings(inputs, out)
-    Recipe(model=choice.model, options=options, tail=tail)  # complains of options, before anything is downloaded
+    Recipe(model=load_options.model, options=options, tail=tail)  # complains of options, before anything is downloaded
     check_choice(
-        backend=choice.backend,
-        device=choice.device,
-        dtype=choice.dtype,
-        quantize=choice.quantize,
-        cache_dtype=choice.cache_dtype,
+        backend=load_options.backend,
+        device=load_options.device,
+        dtype=load_options.dtype,
+        quantize=load_options.quantize,
+        cache_dtype=load_options.cache_dtype,
     )
-    found = checkpoint.resolve(choice.model, revision=choice.revision)
+    found = checkpoint.resolve(load_options.model, revision=load_options.revision)
     recipe = Recipe(
-        model=choice.model,
+        model=load_options.model,
         revision=found.revision,
         fingerprint=found.fingerprint,
         options=options.with_defaults(found.defaults),
         user_channel=user_channel,
         tail=tail,
-        settings=choice.settings(),
+        settings=load_options.settings(),
     )
     plan = Plan.make(recordings, out, recipe, force=force)
     report = _Report()
     for result in plan.results:
-        report.tell(result)
+        report.report(result)
     if plan.tasks:
-        _carry_out(plan, choice, found, report)
+        _carry_out(plan, load_options, found, report)
     report.summary()
     return 1 if report.counts["failed"] else 0
 
 
-def _carry_out(plan: "Plan", choice: Choice, found: "Checkpoint", report: "_Report") -> None:
+def _carry_out(plan: "Plan", load_options: LoadOptions, found: "Checkpoint", report: "_Report") -> None:
     import duplex  # noqa: PLC0415
     from duplex.process import Progress, carry_out  # noqa: PLC0415
 
     with duplex.load(
-        choice.model,
+        load_options.model,
         revision=found.revision,  # the commit: a branch may have moved since
-        backend=choice.backend,
-        device=choice.device,
-        dtype=choice.dtype,
-        quantize=choice.quantize,
-        cache_dtype=choice.cache_dtype,
-        sessions=choice.sessions or _sessions(plan, found),
-        deterministic=choice.deterministic,
+        backend=load_options.backend,
+        device=load_options.device,
+        dtype=load_options.dtype,
+        quantize=load_options.quantize,
+        cache_dtype=load_options.cache_dtype,
+        sessions=load_options.sessions or _sessions(plan, found),
+        deterministic=load_options.deterministic,
     ) as model:
         bars = FileBars()
 
@@ -103,7 +103,7 @@ def _carry_out(plan: "Plan", choice: Choice, found: "Checkpoint", report: "_Repo
             bars.update(str(news.recording.path), news.seconds, news.duration, over=news.result is not None)
             bars.update_total(news.done, news.total)
             if news.result is not None:
-                bars.after(lambda result=news.result: report.tell(result))
+                bars.after(lambda result=news.result: report.report(result))
 
         with bars:
             anyio.run(lambda: carry_out(model, plan, progress=progress))
@@ -121,14 +121,14 @@ class _Report:
     def __init__(self) -> None:
         self.counts = {"done": 0, "skipped": 0, "failed": 0}
 
-    def tell(self, result: "Result") -> None:
+    def report(self, result: "Result") -> None:
         self.counts[result.status] += 1
         if result.error is not None:
-            tell(result.error, debug=bool(click.get_current_context().find_root().obj))
+            report_error(result.error, debug=bool(click.get_current_context().find_root().obj))
             return
         finished = " (finished before)" if result.status == "skipped" else ""
         click.echo(plain(f"{result.recording.path} -> {result.folder}{finished}"))
-        click.echo(f"  agent: {shortened(plain(result.text)) or '(no words)'}")
+        click.echo(f"  agent: {truncate(plain(result.text)) or '(no words)'}")
         factor = "unknown" if result.real_time_factor is None else f"{result.real_time_factor:.2f}"
         click.echo(f"  {result.seconds:.2f} s of audio, real-time factor {factor}")
         if result.cut_short:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import click
 
-from duplex.cli.options import Choice, loading_options
+from duplex.cli.options import LoadOptions, loading_options
 from duplex.cli.text import plain
 from duplex.errors import UsageError
 
@@ -76,7 +76,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     help="Options, as TOML.",
 )
 @loading_options
-def serve(choice: Choice, log_format: Any, **given: Any) -> None:
+def serve(load_options: LoadOptions, log_format: Any, **given: Any) -> None:
     """Serve conversations on one model to browsers and programs, many at a time.
 
     The page is at the address that is printed; programs open a websocket at /api/chat, as clients of the original do.
@@ -91,29 +91,29 @@ def serve(choice: Choice, log_format: Any, **given: Any) -> None:
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     import duplex  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.server import serve as run  # noqa: PLC0415
-    from duplex.server.logs import set_up_logs  # noqa: PLC0415
+    from duplex.server.logs import configure_logging  # noqa: PLC0415
 
     settings, listening = _settings(given), _listening(given)
     listening.check(settings)
-    set_up_logs(log_format)
+    configure_logging(log_format)
     secure = listening.certificate is not None
 
     def started(port: int) -> None:
         host = f"[{listening.host}]" if ":" in listening.host else listening.host
         click.echo(
-            plain(f"duplex: {choice.model} listens at {'https' if secure else 'http'}://{host}:{port}"), err=True
+            plain(f"duplex: {load_options.model} listens at {'https' if secure else 'http'}://{host}:{port}"), err=True
         )
 
     with duplex.load(
-        choice.model,
-        revision=choice.revision,
-        backend=choice.backend,
-        device=choice.device,
-        dtype=choice.dtype,
-        quantize=choice.quantize,
-        cache_dtype=choice.cache_dtype,
-        sessions=choice.sessions or SESSIONS,
-        deterministic=choice.deterministic,
+        load_options.model,
+        revision=load_options.revision,
+        backend=load_options.backend,
+        device=load_options.device,
+        dtype=load_options.dtype,
+        quantize=load_options.quantize,
+        cache_dtype=load_options.cache_dtype,
+        sessions=load_options.sessions or SESSIONS,
+        deterministic=load_options.deterministic,
     ) as model:
         anyio.run(
             lambda: run(model, settings, listening, started=started),
@@ -164,9 +164,9 @@ def _listening(given: dict[str, Any]) -> Any:
     if (certificate is None) != (key is None):
         raise UsageError("a certificate and its key belong together; give --tls-certificate and --tls-key")
     if given["tls"] and certificate is None:
-        from duplex.server.certificate import own_certificate  # noqa: PLC0415
+        from duplex.server.certificate import self_signed_certificate  # noqa: PLC0415
 
-        certificate, key = own_certificate(CERTIFICATES.expanduser(), given["host"])
+        certificate, key = self_signed_certificate(CERTIFICATES.expanduser(), given["host"])
     return Listening(
         certificate=certificate, key=key, **{name: given[name] for name in ("host", "port", "insecure", "drain")}
     )

@@ -8,9 +8,9 @@ import click
 
 from duplex.errors import DuplexError
 
-__all__ = ["one_line", "plain", "print_json", "say_error", "shortened", "size", "tell"]
+__all__ = ["one_line", "plain", "print_error", "print_json", "report_error", "size", "truncate"]
 
-LONGEST_WORDS = 400
+MAX_WORDS_CHARACTERS = 400
 UNIT = 1000
 
 
@@ -24,17 +24,17 @@ def one_line(message: object) -> str:
     return plain(" ".join(str(message).split()))
 
 
-def shortened(text: str, longest: int = LONGEST_WORDS) -> str:
+def truncate(text: str, longest: int = MAX_WORDS_CHARACTERS) -> str:
     """Return the beginning of a long text."""
     return text if len(text) <= longest else f"{text[:longest].rstrip()} ..."
 
 
-def say_error(message: str) -> None:
+def print_error(message: str) -> None:
     """Print one line on standard error."""
     click.echo(f"duplex: error: {message}", err=True)
 
 
-def tell(error: Exception, *, debug: bool) -> None:
+def report_error(error: Exception, *, debug: bool) -> None:
     """Print an error as one line on standard error; with ``debug`` where it comes from, too.
 
     One that nobody foresaw says how to learn more.
@@ -43,9 +43,9 @@ def tell(error: Exception, *, debug: bool) -> None:
         traceback.print_exception(error)
     message = one_line(error)
     if not isinstance(error, DuplexError):
-        cause = f"{type(error).__name__}: {shortened(message)}" if message else type(error).__name__
+        cause = f"{type(error).__name__}: {truncate(message)}" if message else type(error).__name__
         message = f"unexpected {cause}; run again with --debug for details"
-    say_error(message)
+    print_error(message)
 
 
 def print_json(value: Any) -> None:

@@ -18,8 +18,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio.coding import coding
 from duplex.audio.pcm import Framer, as_mono_float32
+from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.dialogue import Dialogue, Task, check_transport
 from duplex.conversation.playback import Playback
 from duplex.conversation.session import EventQueue
@@ -102,7 +102,7 @@ class RemoteConversation(Dialogue):
         return self._receive_sessions, self._send_user_audio
 
     async def _connect(self) -> None:
-        self._coding = coding("pcm" if "format=pcm" in self._url else "opus", SAMPLE_RATE)
+        self._codec = create_wire_codec("pcm" if "format=pcm" in self._url else "opus", SAMPLE_RATE)
         self._error = ""
         from duplex.transports.websocket import WebSocket  # noqa: PLC0415 -- the extra "client" brings what it needs
 
@@ -151,7 +151,7 @@ class RemoteConversation(Dialogue):
                 case wire.Message(wire.Kind.HANDSHAKE):
                     await self._begin_session()
                 case wire.Message(wire.Kind.AUDIO, payload):
-                    for pcm in framer.push(self._coding.decode(payload)):
+                    for pcm in framer.push(self._codec.decode(payload)):
                         await self._receive_frame(pcm)
                 case wire.Message(wire.Kind.METADATA, payload):
                     self._receive_metadata(payload)
@@ -162,7 +162,7 @@ class RemoteConversation(Dialogue):
 
     async def _begin_session(self) -> None:
         """Begin to send audio: the server's session has begun."""
-        header = self._coding.header()
+        header = self._codec.header()
         if header:
             await self._send(wire.audio(header))
         self._paced_from, self._paced = anyio.current_time(), 0
@@ -242,7 +242,7 @@ class RemoteConversation(Dialogue):
             await self._begun.wait()
             await anyio.sleep_until(self._paced_from + self._paced * FRAME_SECONDS - AHEAD_SECONDS)
             self._paced += 1
-        await self._send(wire.audio(self._coding.encode(frame)))
+        await self._send(wire.audio(self._codec.encode(frame)))
 
     async def _send(self, message: bytes) -> None:
         with contextlib.suppress(anyio.BrokenResourceError):  # the task that receives reports why

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import UserChannel
-from duplex.audio.truncation import was_cut_short
+from duplex.audio.truncation import is_truncated
 from duplex.conversation.local import Conversation
 from duplex.engine.model import Model
 from duplex.options import SessionOptions
@@ -184,7 +184,7 @@ async def _process_one(model: Model, task: Task, recipe: Recipe, tracker: _Track
                     tracker.heard(task, writer.frames * duration)
         seconds = writer.frames * duration
         factor = (time.perf_counter() - started) / seconds
-        cut = await anyio.to_thread.run_sync(was_cut_short, path, task.duration, seconds)
+        cut = await anyio.to_thread.run_sync(is_truncated, path, task.duration, seconds)
         run = run_record(task.recording, recipe, sha256=sha256, seconds=seconds, real_time_factor=factor, cut_short=cut)
         await anyio.to_thread.run_sync(writer.commit, run)
         return Result(

@@ -1,6 +1,6 @@
 """One call, from its first message to its last: the queue, the conversation, and a clear end.
 
-A call ends for one reason, an :class:`Ending`: the one that comes first.
+A call ends for one reason, an :class:`CloseReason`: the one that comes first.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, cast
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from duplex.audio.coding import coding
+from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, CapacityError, ConsumerTooSlow
 from duplex.events import AgentText, Event, Lag
@@ -23,19 +23,19 @@ from duplex.server.logs import fields
 from duplex.server.service import Service
 from duplex.transports import wire
 
-__all__ = ["Call", "Ending"]
+__all__ = ["Call", "CloseReason"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
 KEEPALIVE = 5.0
 """Seconds between messages to a caller who waits: the original's page hangs up after ten without."""
-GOODBYE = 5.0
+CLOSE_TIMEOUT = 5.0
 """Seconds that the last messages may take."""
 SEAT_WAIT = 10.0
 """Seconds to wait for a place of the model, which others may use besides this server."""
 
 
-class Ending(Enum):
+class CloseReason(Enum):
     """Why a call ended: the websocket's close code, and what the caller is told."""
 
     FINISHED = 1000, "the conversation is over"
@@ -62,11 +62,11 @@ class Ending(Enum):
         return self.value[1]
 
 
-_ENDINGS: Mapping[Refusal, Ending] = {
-    Refusal.FULL: Ending.FULL,
-    Refusal.TOO_MANY: Ending.TOO_MANY,
-    Refusal.DRAINING: Ending.DRAINING,
-    Refusal.WAITED: Ending.WAITED,
+_CLOSE_REASONS: Mapping[Refusal, CloseReason] = {
+    Refusal.FULL: CloseReason.FULL,
+    Refusal.TOO_MANY: CloseReason.TOO_MANY,
+    Refusal.DRAINING: CloseReason.DRAINING,
+    Refusal.WAITED: CloseReason.WAITED,
 }
 
 
@@ -77,14 +77,14 @@ class Call:
         self._service = service
         self._websocket = websocket
         self._parameters = parameters
-        self._ending: tuple[Ending, str] | None = None
+        self._ending: tuple[CloseReason, str] | None = None
         self._scope = anyio.CancelScope()
         self._began = anyio.current_time()
         self._sending = anyio.Lock(fast_acquire=True)
         self._recording = service.recording()
         self._caller = CallerTransport(
             self._send,
-            coding(parameters.audio_format, service.model.spec.sample_rate),
+            create_wire_codec(parameters.audio_format, service.model.spec.sample_rate),
             sample_rate=service.model.spec.sample_rate,
             metrics=service.metrics,
             coders=service.coders,
@@ -106,11 +106,11 @@ class Call:
                 self._service.leave(self)
         await self._say_goodbye()
 
-    def break_off(self) -> None:
+    def shut_down(self) -> None:
         """End the call because the server stops."""
-        self._end(Ending.DRAINING)
+        self._end(CloseReason.DRAINING)
 
-    def _end(self, ending: Ending, text: str = "") -> None:
+    def _end(self, ending: CloseReason, text: str = "") -> None:
         """End the call, unless it has been ended; whatever it waits for is cancelled."""
         if self._ending is None:
             self._ending = ending, text or ending.text
@@ -128,15 +128,15 @@ class Call:
                     tasks.start_soon(self._watch, self._service.settings.idle_timeout)
                 await self._converse()
             except ConsumerTooSlow:
-                self._end(Ending.TOO_SLOW)
+                self._end(CloseReason.TOO_SLOW)
             except CapacityError:  # somebody beside this server uses the model
                 self._send_away(Refusal.WAITED)
             except WebSocketDisconnect:
-                self._end(Ending.HUNG_UP)
+                self._end(CloseReason.HUNG_UP)
             except Exception:  # the caller is told, and whoever runs the server
                 log.exception("a conversation failed")
-                self._end(Ending.FAILED)
-            self._end(Ending.FINISHED)
+                self._end(CloseReason.FAILED)
+            self._end(CloseReason.FINISHED)
 
     async def _listen(self) -> None:
         """Take what the caller sends; what ends it ends the call."""
@@ -144,23 +144,23 @@ class Call:
             self._end(*await self._heard_out())
         except Exception:  # as in the conversation
             log.exception("what a caller sent could not be taken")
-            self._end(Ending.FAILED)
+            self._end(CloseReason.FAILED)
 
-    async def _heard_out(self) -> tuple[Ending, str]:
+    async def _heard_out(self) -> tuple[CloseReason, str]:
         """Take what the caller sends until something ends it."""
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
-                return Ending.HUNG_UP, ""
+                return CloseReason.HUNG_UP, ""
             data = message.get("bytes")
             if data is None:
-                return Ending.NOT_BINARY, ""
+                return CloseReason.NOT_BINARY, ""
             try:
                 await self._take(data)
             except AudioError as error:
-                return Ending.BAD_AUDIO, str(error)
+                return CloseReason.BAD_AUDIO, str(error)
             except WebSocketDisconnect:
-                return Ending.HUNG_UP, ""
+                return CloseReason.HUNG_UP, ""
 
     async def _take(self, data: bytes) -> None:
         message = wire.parse(data)
@@ -198,7 +198,7 @@ class Call:
     def _send_away(self, refusal: Refusal) -> None:
         """End the call of one who does not get a place."""
         self._service.metrics.refused.labels(refusal.value).inc()
-        self._end(_ENDINGS[refusal])
+        self._end(_CLOSE_REASONS[refusal])
 
     async def _watch(self, idle: float) -> None:
         """End the call when no audio has come for so long, in the queue aside."""
@@ -206,7 +206,7 @@ class Call:
         while due > anyio.current_time():
             await anyio.sleep_until(due)
             due = max(due, self._caller.heard_at + idle)
-        self._end(Ending.IDLE)
+        self._end(CloseReason.IDLE)
 
     async def _converse(self) -> None:
         service, parameters = self._service, self._parameters
@@ -222,7 +222,7 @@ class Call:
                 async for event in conversation:
                     await self._tell(event)
         if limit.cancelled_caught:
-            self._end(Ending.TOO_LONG)
+            self._end(CloseReason.TOO_LONG)
 
     async def _tell(self, event: Event) -> None:
         """Tell the caller of an event."""
@@ -232,7 +232,7 @@ class Call:
             self._service.metrics.lag.labels(event.side).inc()
             self._service.metrics.dropped.labels(event.side).inc(event.dropped)
         if self._recording is not None:
-            self._recording.tell(event)
+            self._recording.record_event(event)
         if self._parameters.events:
             await self._send(wire.metadata(event.as_dict()))
 
@@ -246,15 +246,15 @@ class Call:
                 raise WebSocketDisconnect from None
 
     async def _say_goodbye(self) -> None:
-        ending, text = self._ending or (Ending.FAILED, Ending.FAILED.text)
+        ending, text = self._ending or (CloseReason.FAILED, CloseReason.FAILED.text)
         reason = ending.name.lower()
         self._service.metrics.ended.labels(reason).inc()
         log.info("call ended", extra=fields(reason=reason, seconds=round(anyio.current_time() - self._began, 1)))
-        if ending is Ending.HUNG_UP:
+        if ending is CloseReason.HUNG_UP:
             return
-        with anyio.move_on_after(GOODBYE, shield=True):
+        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             try:
-                if ending is not Ending.FINISHED:
+                if ending is not CloseReason.FINISHED:
                     await self._websocket.send_bytes(wire.error(text))
                 await self._websocket.close(ending.code, ending.text)
             except (WebSocketDisconnect, RuntimeError):

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from duplex.audio.coding import AudioFormat
+from duplex.audio.wire_codecs import AudioFormat
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
 

@@ -13,7 +13,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio.coding import Coding
+from duplex.audio.wire_codecs import WireCodec
 from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
 from duplex.errors import AudioError
@@ -37,14 +37,14 @@ class CallerTransport:
     def __init__(
         self,
         send: Callable[[bytes], Awaitable[None]],
-        coding: Coding,
+        codec: WireCodec,
         *,
         sample_rate: int,
         metrics: Metrics,
         coders: Workers,
     ) -> None:
         self._send = send
-        self._coding = coding
+        self._codec = codec
         self._rate = sample_rate
         self._metrics = metrics
         self._coders = coders
@@ -66,10 +66,10 @@ class CallerTransport:
 
         :raises AudioError: if it cannot be decoded, or more comes than a clock allows
         """
-        damaged = self._coding.damaged
-        decode = self._coding.decode if self._began else self._coding.read_header
+        damaged = self._codec.damaged
+        decode = self._codec.decode if self._began else self._codec.read_header
         pcm, spent = await self._coded("decode", partial(_timed, decode), payload)
-        self._metrics.damaged.inc(self._coding.damaged - damaged)
+        self._metrics.damaged.inc(self._codec.damaged - damaged)
         # What nobody hears yet is not decoded: of it the bytes count, as if they were samples.
         samples = pcm.size if self._began else len(payload) // 2
         self.keep_pace(max(samples / self._rate, spent / self.CODING_SHARE))
@@ -92,13 +92,13 @@ class CallerTransport:
         self._ended = True
         self._news.notify_all()
 
-    async def start(self, sample_rate: int) -> None:  # noqa: ARG002 -- the coding has the model's rate already
+    async def start(self, sample_rate: int) -> None:  # noqa: ARG002 -- the codec has the model's rate already
         """Tell the caller that the conversation begins; from now on the line is heard."""
         self._began = True
         self.heard_at = anyio.current_time()
         self._pace = LeakyBucket(self.heard_at)
         await self._send(wire.handshake())
-        header = self._coding.header()
+        header = self._codec.header()
         if header:
             await self._send(wire.audio(header))
 
@@ -115,7 +115,7 @@ class CallerTransport:
 
     async def send(self, pcm: Float32) -> None:
         """Send a frame of the agent's audio."""
-        await self._send(wire.audio(await self._coded("encode", self._coding.encode, pcm)))
+        await self._send(wire.audio(await self._coded("encode", self._codec.encode, pcm)))
 
     async def finish(self) -> None:
         """All has been sent."""

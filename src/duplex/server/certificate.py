@@ -14,7 +14,7 @@ from duplex.extras import require
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["own_certificate"]
+__all__ = ["self_signed_certificate"]
 
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 DAYS = 397
@@ -23,7 +23,7 @@ RENEWAL_DAYS = 30
 _EVERYWHERE = {"", "0.0.0.0", "::"}  # noqa: S104 -- no name that a client could ask for
 
 
-def own_certificate(folder: Path, host: str) -> tuple[Path, Path]:
+def self_signed_certificate(folder: Path, host: str) -> tuple[Path, Path]:
     """Return the paths of a self-signed certificate and its key, made now or before.
 
     It is kept, so that whoever has accepted it once is not asked again until it runs out.

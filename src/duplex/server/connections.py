@@ -13,7 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from duplex.server.pace import FRAME_SECONDS, LeakyBucket
 
-__all__ = ["MOST_UNSENT", "HttpConnection", "WebSocketConnection"]
+__all__ = ["MAX_UNSENT_BYTES", "HttpConnection", "WebSocketConnection"]
 
 REQUEST_SECONDS = 30.0
 """That a connection may take for its first answer, and from each answer to the next."""
@@ -21,13 +21,13 @@ CLOSE_SECONDS = 12.0
 """That a websocket may take to close; uvicorn waits 10 for the other side's goodbye."""
 QUIET_SECONDS = 0.2
 """Without a byte, after which one who was cut off is taken to have read why."""
-MOST_UNSENT = 1 << 13
+MAX_UNSENT_BYTES = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
 PIECE = 1 << 12
 """Bytes that are parsed before they are counted: some hundred frames, a few milliseconds."""
-MOST_UNREAD = 1 << 20
+MAX_UNREAD_BYTES = 1 << 20
 """Bytes that may wait to be sent to one who keeps sending pings."""
-MOST_DISCARDED = 1 << 24
+MAX_DISCARDED_BYTES = 1 << 24
 """Bytes that one who is cut off may still send: they are read, so that the reason arrives, and thrown away."""
 
 
@@ -74,7 +74,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
         """Begin."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=MOST_UNSENT)
+        transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
         self._end = self.loop.call_later(REQUEST_SECONDS, transport.abort)
         self._pace = LeakyBucket(self.loop.time())
         self._cut_off = False
@@ -107,7 +107,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         """Answer a ping; nothing else holds back who sends them and does not read."""
         super().handle_ping()
-        if self.transport.get_write_buffer_size() > MOST_UNREAD:
+        if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.transport.abort()
 
     def start_keepalive(self) -> None:
@@ -167,5 +167,5 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self._quiet.cancel()
             self._quiet = self.loop.call_later(QUIET_SECONDS, self.transport.close)
         self._discarded += size
-        if self._discarded > MOST_DISCARDED:
+        if self._discarded > MAX_DISCARDED_BYTES:
             self.transport.abort()

@@ -5,13 +5,13 @@ import logging
 import time
 from typing import Literal
 
-__all__ = ["LogFormat", "fields", "set_up_logs"]
+__all__ = ["LogFormat", "configure_logging", "fields"]
 
 LogFormat = Literal["text", "json"]
 _FIELDS = "fields"
 
 
-def set_up_logs(log_format: LogFormat, *, verbose: bool = False) -> None:
+def configure_logging(log_format: LogFormat, *, verbose: bool = False) -> None:
     """Send logs to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if log_format == "json" else _Text())

@@ -25,13 +25,13 @@ from duplex.events import Event
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
 
-__all__ = ["Recording"]
+__all__ = ["RecordingWriter"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN = 1.0
 """Between two writes: what a crash may cost."""
-MOST_SECONDS = 60.0
+MAX_SECONDS = 60.0
 """That a disk may take to answer; what is said meanwhile waits in memory."""
 LAST_SECONDS = 10.0
 """That the last write may take."""
@@ -39,12 +39,12 @@ _CHANNELS = 2
 _SAMPLE_BYTES = 2
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 _AFTER_RIFF = _HEADER.size - 8
-_MOST_BYTES = 2**32 - 2**20
+_MAX_WAV_BYTES = 2**32 - 2**20
 """A wav file counts its bytes in 32 bits; 12 hours."""
 
 
-class Recording:
-    """The recorder of one conversation. :meth:`record` and :meth:`tell` only remember; :meth:`run` has it written.
+class RecordingWriter:
+    """Writes one conversation to a folder. :meth:`record` and :meth:`record_event` only queue; :meth:`run` writes.
 
     ``writers`` is the one thread that writes all recordings.
     """
@@ -67,7 +67,7 @@ class Recording:
         if self._lost is None:
             self._frames.append(frame)
 
-    def tell(self, event: Event) -> None:
+    def record_event(self, event: Event) -> None:
         """Take an event."""
         if self._lost is None:
             self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
@@ -76,7 +76,7 @@ class Recording:
         """Write every second, until cancelled; then write the rest."""
         try:
             while self._lost is None:
-                await self._flush(MOST_SECONDS)
+                await self._flush(MAX_SECONDS)
                 await anyio.sleep(SECONDS_BETWEEN)
         finally:
             if self._lost is None:
@@ -118,7 +118,7 @@ class Recording:
             for frame in frames:
                 sound = self._stereo(frame)
                 start = _HEADER.size + round(frame.at * self._spec.sample_rate) * _CHANNELS * _SAMPLE_BYTES
-                if start + len(sound) > _MOST_BYTES:
+                if start + len(sound) > _MAX_WAV_BYTES:
                     raise OSError(f"{path} is as long as a wav file can be")
                 file.seek(start)  # what is left out reads as zeros, however long
                 file.write(sound)

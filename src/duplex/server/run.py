@@ -22,17 +22,17 @@ from duplex.engine.model import Model
 from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.errors import ServerError, UsageError
 from duplex.server.asgi import application
-from duplex.server.connections import MOST_UNSENT, HttpConnection, WebSocketConnection
+from duplex.server.connections import MAX_UNSENT_BYTES, HttpConnection, WebSocketConnection
 from duplex.server.service import Service
 from duplex.server.settings import Settings, is_loopback, not_negative
 
 __all__ = ["Listening", "serve"]
 
-LARGEST_MESSAGE = 1 << 16
+MAX_MESSAGE_BYTES = 1 << 16
 """Bytes of a websocket message: some seconds of Opus, a second of samples."""
 PING_SECONDS = 20.0
 """Between pings, and to answer one: who does not is gone, or does not read."""
-LARGEST_HEADERS = 1 << 14
+MAX_HEADER_BYTES = 1 << 14
 KEEP_ALIVE_SECONDS = 5
 GRACE_SECONDS = 10
 """That connections may take to close once everything has been said."""
@@ -141,11 +141,11 @@ def _config(served: Starlette, where: Listening) -> uvicorn.Config:
         config = uvicorn.Config(
             served,
             ws=WebSocketConnection,
-            ws_max_size=LARGEST_MESSAGE,
+            ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,
-            h11_max_incomplete_event_size=LARGEST_HEADERS,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             http=HttpConnection,
             lifespan="off",
             access_log=False,
@@ -178,7 +178,7 @@ def _bound(where: Listening) -> socket.socket:
             f"{where.host}:{where.port} cannot be listened on ({reason}); choose another --host or --port"
         ) from None
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows; a connection has it from here
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
     # asyncio sends small messages at once on sockets that say they are TCP, and only on those. On the others a message
     # waits until the caller acknowledges the one before it, which it does with its next message, a frame later.
     return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())

@@ -12,16 +12,16 @@ from duplex.engine.workers import Workers
 from duplex.server.admission import Admission
 from duplex.server.auth import Tickets, Tokens
 from duplex.server.metrics import Metrics
-from duplex.server.recording import Recording
+from duplex.server.recording import RecordingWriter
 from duplex.server.settings import Settings
 
-__all__ = ["OpenCall", "Service"]
+__all__ = ["ActiveCall", "Service"]
 
 
-class OpenCall(Protocol):
+class ActiveCall(Protocol):
     """A call that is going on."""
 
-    def break_off(self) -> None:
+    def shut_down(self) -> None:
         """End it because the server stops."""
         ...
 
@@ -43,7 +43,7 @@ class Service:
         self.writers: Workers = Workers("duplex-recording", 1)
         self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
-        self._calls: set[OpenCall] = set()
+        self._calls: set[ActiveCall] = set()
         self._watching = ExitStack()
 
     @property
@@ -51,12 +51,12 @@ class Service:
         """Whether the next caller would be let in, at least into the queue."""
         return not self.admission.full
 
-    def recording(self) -> Recording | None:
+    def recording(self) -> RecordingWriter | None:
         """Return the recorder of a new conversation, if there shall be one."""
         folder = self.settings.record
-        return None if folder is None else Recording(folder, self.model.spec, self.metrics, self.writers)
+        return None if folder is None else RecordingWriter(folder, self.model.spec, self.metrics, self.writers)
 
-    def enter(self, call: OpenCall) -> None:
+    def enter(self, call: ActiveCall) -> None:
         """Count a call. Threads run, and the model is watched, only meanwhile: a server that is gone leaves nothing."""
         if not self._calls:
             self._watching.enter_context(self.coders)
@@ -65,7 +65,7 @@ class Service:
         self._calls.add(call)
         self.update()
 
-    def leave(self, call: OpenCall) -> None:
+    def leave(self, call: ActiveCall) -> None:
         """Count it no longer."""
         self._calls.discard(call)
         if not self._calls:
@@ -86,6 +86,6 @@ class Service:
             while self._calls:
                 await self.changed.wait()
         for call in list(self._calls):
-            call.break_off()
+            call.shut_down()
         while self._calls:
             await self.changed.wait()

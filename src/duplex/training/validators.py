@@ -6,7 +6,7 @@ from duplex.errors import UsageError
 
 __all__ = ["at_least", "valid_seed"]
 
-LARGEST_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 """The step fills the other half of 64 bits."""
 
 
@@ -25,5 +25,5 @@ def valid_seed(_: object, __: Any, seed: int) -> None:
 
     :raises UsageError: if it is out of range
     """
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"the seed is {seed}; give one from 0 to {LARGEST_SEED}")
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"the seed is {seed}; give one from 0 to {MAX_SEED}")

@@ -19,7 +19,7 @@ from duplex.errors import ServerError, UsageError
 
 __all__ = ["WebSocket"]
 
-LARGEST_MESSAGE = 1 << 20
+MAX_MESSAGE_BYTES = 1 << 20
 CLOSE_SECONDS = 2.0
 QUIET_SECONDS = 20.0
 """Without a byte from the server before it is asked for one, and again before it counts as gone."""
@@ -57,7 +57,7 @@ class WebSocket:
                     )
                 else:
                     stream = await anyio.connect_tcp(uri.host, uri.port)
-                made = cls(ClientProtocol(uri, max_size=LARGEST_MESSAGE), stream)
+                made = cls(ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES), stream)
                 try:
                     await made._shake_hands(headers)
                 except BaseException:

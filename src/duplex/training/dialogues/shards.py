@@ -26,7 +26,7 @@ from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens
 
 __all__ = ["Provenance", "codec_fingerprint", "fingerprint", "read_dialogues", "write_dialogues"]
 
-LARGEST_VOCABULARY = 2**15
+MAX_VOCABULARY = 2**15
 REBUILD_HINT = "make the dialogues anew with: duplex train dialogues"
 
 
@@ -65,10 +65,8 @@ def write_dialogues(path: Path, dialogues: Sequence[DialogueTokens], provenance:
     :raises CorpusError: if the tokenizer has more tokens than a shard can hold
     :raises OutputError: if it cannot be written
     """
-    if max(provenance.text_vocabulary, provenance.vocabulary) > LARGEST_VOCABULARY:
-        raise CorpusError(
-            f"tokens are kept as 16 bits, {LARGEST_VOCABULARY} at most; choose a tokenizer with fewer pieces"
-        )
+    if max(provenance.text_vocabulary, provenance.vocabulary) > MAX_VOCABULARY:
+        raise CorpusError(f"tokens are kept as 16 bits, {MAX_VOCABULARY} at most; choose a tokenizer with fewer pieces")
     rows = [np.vstack([tokens.text, tokens.agent, tokens.user, tokens.user_text]) for tokens in dialogues]
     tensors = {
         "tokens": np.concatenate(rows, axis=1).astype(np.int16),

@@ -23,8 +23,8 @@ from duplex.training.dialogues.phrasings import PHRASINGS, Split
 __all__ = ["TOPICS", "Exchange", "Memory", "draw_exchange", "off_topic_sentence"]
 
 UNKNOWN_ANSWER = "Sorry, I did not understand that."
-LARGEST_SUM = 20
-LARGEST_COUNT = 10
+MAX_SUM = 20
+MAX_COUNT = 10
 ON_TOPIC = re.compile(
     r"\b(hello|hi|good (morning|evening|afternoon)|bye|thank|my name|how are you|plus|minus|colour|capital|joke|count)",
     re.IGNORECASE,
@@ -96,7 +96,7 @@ def _ask_name(_: np.random.Generator, memory: Memory) -> Fact:
 
 def _sum(word: str) -> Draw:
     def draw(rng: np.random.Generator, _: Memory) -> Fact:
-        whole = int(rng.integers(2, LARGEST_SUM + 1))
+        whole = int(rng.integers(2, MAX_SUM + 1))
         part = int(rng.integers(1, whole))
         first, second, result = (whole, part, whole - part) if word == "minus" else (part, whole - part, whole)
         a, b, c = (NUMBERS[number] for number in (first, second, result))
@@ -127,7 +127,7 @@ def _of(table: Mapping[str, str], answer: str) -> Draw:
 
 
 def _count(rng: np.random.Generator, _: Memory) -> Fact:
-    numbers = NUMBERS[1 : int(rng.integers(3, LARGEST_COUNT + 1)) + 1]
+    numbers = NUMBERS[1 : int(rng.integers(3, MAX_COUNT + 1)) + 1]
     return Fact(slots={"n": numbers[-1]}, answer=", ".join(numbers) + ".", keys=(" ".join(numbers),), exact=True)
 
 

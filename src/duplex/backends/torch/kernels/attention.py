@@ -11,7 +11,7 @@ __all__ = ["attend"]
 
 PROGRAMS = 528
 """How many programs keep a large GPU busy: four for each of its 132 multiprocessors."""
-MOST_SPLITS = 32
+MAX_SPLITS = 32
 BLOCK = 16
 """Positions that a program reads at a time; with four warps and three loads ahead it measured best on an H200."""
 WARPS = 4
@@ -42,7 +42,7 @@ def attend(
     """
     batch, positions, _, heads, width = projected.shape
     rows = batch * positions
-    splits = max(1, min(MOST_SPLITS, PROGRAMS // (rows * heads), triton.cdiv(context, 2 * BLOCK)))
+    splits = max(1, min(MAX_SPLITS, PROGRAMS // (rows * heads), triton.cdiv(context, 2 * BLOCK)))
     partial = torch.empty((rows, heads, splits, width), dtype=torch.float32, device=projected.device)
     weight = torch.empty((rows, heads, splits, 2), dtype=torch.float32, device=projected.device)
     out = torch.empty((batch, positions, heads * width), dtype=projected.dtype, device=projected.device)

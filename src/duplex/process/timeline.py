@@ -21,11 +21,11 @@ from duplex.errors import UsageError
 from duplex.results.files import DIALOGUE, EVENTS, TRANSCRIPT, read_run
 from duplex.results.plotting import new_figure, require_matplotlib
 
-__all__ = ["Lanes", "draw_lanes", "read_lanes"]
+__all__ = ["Timeline", "draw_timeline", "read_timeline"]
 
 Float32 = NDArray[np.float32]
 SECONDS_A_ROW = 10.0
-MOST_SECONDS = 600.0
+MAX_SECONDS = 600.0
 FORMATS = (".png", ".svg", ".pdf")
 BIN = 0.01
 """Seconds of sound that are one stroke of a lane."""
@@ -41,7 +41,7 @@ SPEECH = {
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Lanes:
+class Timeline:
     """What is drawn: peaks of each bin, stretches of speech, and words; times in seconds of the recording."""
 
     peaks: dict[str, Float32]
@@ -52,7 +52,7 @@ class Lanes:
     end: float
 
 
-def draw_lanes(folder: Path, out: Path, *, start: float = 0.0, end: float | None = None) -> None:
+def draw_timeline(folder: Path, out: Path, *, start: float = 0.0, end: float | None = None) -> None:
     """Draw the dialogue of a finished folder of results, or a stretch of it from ``start`` to ``end`` seconds.
 
     :param out: a name that ends in ``.png``, ``.svg`` or ``.pdf``
@@ -64,17 +64,17 @@ def draw_lanes(folder: Path, out: Path, *, start: float = 0.0, end: float | None
     if out.suffix.lower() not in FORMATS:
         raise UsageError(f"{out.name} is no name of a picture; let it end in {', '.join(FORMATS)}")
     require_matplotlib()
-    lanes = read_lanes(folder, start, end)
-    rows = math.ceil((lanes.end - lanes.start) / SECONDS_A_ROW)
+    timeline = read_timeline(folder, start, end)
+    rows = math.ceil((timeline.end - timeline.start) / SECONDS_A_ROW)
     figure = new_figure(11, 0.3 + 1.5 * rows)
     for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
-        _draw_row(axes, lanes, lanes.start + row * SECONDS_A_ROW)
+        _draw_row(axes, timeline, timeline.start + row * SECONDS_A_ROW)
     with atomic_path(out) as part:
         figure.savefig(part, format=out.suffix[1:].lower(), dpi=120)
 
 
-def read_lanes(folder: Path, start: float, end: float | None) -> Lanes:
-    """Return what is to be drawn of a folder of results; its errors are those of :func:`draw_lanes`."""
+def read_timeline(folder: Path, start: float, end: float | None) -> Timeline:
+    """Return what is to be drawn of a folder of results; its errors are those of :func:`draw_timeline`."""
     if read_run(folder) is None:
         raise UsageError(f"{folder} holds no finished results; make them with: duplex process")
     try:
@@ -96,16 +96,16 @@ def read_lanes(folder: Path, start: float, end: float | None) -> Lanes:
         name: _peaks(samples[:, index].astype(np.float32) / np.float32(32768), round(BIN * rate))
         for index, name in enumerate(ROWS)
     }
-    return Lanes(peaks=peaks, speech=_speech(events, length), words=words, start=start, end=end)
+    return Timeline(peaks=peaks, speech=_speech(events, length), words=words, start=start, end=end)
 
 
 def _checked_end(start: float, end: float | None, length: float) -> float:
     end = length if end is None else min(end, length)
     if not 0 <= start < end:
         raise UsageError(f"there is nothing from {start:g} to {end:g} s; the dialogue is {length:.2f} s long")
-    if end - start > MOST_SECONDS:
+    if end - start > MAX_SECONDS:
         raise UsageError(
-            f"{end - start:.0f} s are too much for a picture; choose up to {MOST_SECONDS:.0f} s with --start and --end"
+            f"{end - start:.0f} s are too much for a picture; choose up to {MAX_SECONDS:.0f} s with --start and --end"
         )
     return end
 
@@ -127,24 +127,24 @@ def _speech(events: Sequence[dict[str, Any]], length: float) -> list[tuple[str, 
     return found + [(who, at, length) for who, at in since.items()]
 
 
-def _draw_row(axes: Any, lanes: Lanes, start: float) -> None:
+def _draw_row(axes: Any, timeline: Timeline, start: float) -> None:
     end = start + SECONDS_A_ROW
     for name, middle in ROWS.items():
-        peaks = lanes.peaks[name]
-        at = lanes.start + BIN * (np.arange(len(peaks)) + 0.5)
+        peaks = timeline.peaks[name]
+        at = timeline.start + BIN * (np.arange(len(peaks)) + 0.5)
         shown = (at >= start) & (at < end)
         height = np.sqrt(peaks[shown])  # quiet speech stays visible
         axes.fill_between(at[shown], middle - height, middle + height, color=COLOURS[name], linewidth=0)
         axes.text(start - 0.08, middle, name, ha="right", va="center", fontsize=9, color=COLOURS[name])
-    for name, since, until in lanes.speech:
+    for name, since, until in timeline.speech:
         left, right = max(since, start), min(until, end)
         if left < right:
             axes.fill_between(
                 [left, right], ROWS[name] - 0.95, ROWS[name] + 0.95, color=COLOURS[name], alpha=0.12, lw=0
             )
-    for word in lanes.words:
+    for word in timeline.words:
         at, text = word["timestamp"][0], word["text"]
-        if start <= at < end and lanes.start <= at < lanes.end:
+        if start <= at < end and timeline.start <= at < timeline.end:
             axes.text(at, -2.25, text, fontsize=8, color=COLOURS["agent"], parse_math=False, rotation=25, va="top")
     axes.set(xlim=(start, end), ylim=(-3.4, 2.1), yticks=[])
     axes.tick_params(labelsize=7)

@@ -9,17 +9,17 @@ from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.audio.pcm import as_mono_float32, to_int16
 from duplex.errors import AudioError
 
-__all__ = ["AudioFormat", "Coding", "coding"]
+__all__ = ["AudioFormat", "WireCodec", "create_wire_codec"]
 
 Float32 = NDArray[np.float32]
 AudioFormat = Literal["opus", "pcm"]
-MOST_SECONDS = 10.0
+MAX_SECONDS = 10.0
 """Of sound in one message."""
 _LITTLE_INT16 = np.dtype("<i2")
 
 
-class Coding(Protocol):
-    """One caller's audio, both ways. ``decode`` and ``encode`` may be called in two threads at a time."""
+class WireCodec(Protocol):
+    """Encodes and decodes one caller's audio. ``decode`` and ``encode`` may be called in two threads at a time."""
 
     @property
     def damaged(self) -> int:
@@ -49,8 +49,8 @@ class Coding(Protocol):
         ...
 
 
-def coding(audio_format: AudioFormat, sample_rate: int) -> Coding:
-    """Return the coding of one caller's audio at a sample rate.
+def create_wire_codec(audio_format: AudioFormat, sample_rate: int) -> WireCodec:
+    """Return the codec of one caller's audio at a sample rate.
 
     :raises MissingDependencyError: if libopus is wanted and not there
     """
@@ -61,7 +61,7 @@ class _Opus:
     """Ogg Opus."""
 
     def __init__(self, sample_rate: int) -> None:
-        self._reader = OpusReader(sample_rate, most=MOST_SECONDS)
+        self._reader = OpusReader(sample_rate, max_seconds=MAX_SECONDS)
         self._writer = OpusWriter(sample_rate)
 
     @property
