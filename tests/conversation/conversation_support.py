@@ -58,6 +58,11 @@ class Live(MemoryTransport):
 
     def __init__(self, **options):
         super().__init__(realtime=True, **options)
+        self.started = False
+
+    async def start(self, sample_rate):
+        await super().start(sample_rate)
+        self.started = True
 
 
 class Gate:

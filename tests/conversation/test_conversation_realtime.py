@@ -130,7 +130,7 @@ class _Time:
 async def test_silence_stands_in_for_audio_that_stalls_and_a_late_burst_is_dropped(models, monkeypatch):
     clock, transport, kept = Clock(monkeypatch), Live(), Kept()
     async with Conversation(models(), transport, recorder=kept) as conversation:
-        await until(lambda: transport._resampler is not None)
+        await until(lambda: transport.started)
         for _ in range(3):
             clock.now += 0.08
             await transport.feed(loud(1))
@@ -167,7 +167,7 @@ async def test_after_a_late_burst_every_packet_is_answered_at_once(models, monke
 
     with anyio.fail_after(20):
         async with Conversation(models(), transport, recorder=kept) as conversation:
-            await until(lambda: transport._resampler is not None)
+            await until(lambda: transport.started)
             clock.now = 0.17  # nobody has spoken: one frame of silence
             await until(lambda: len(kept.frames) == 1)
             for _ in range(2):  # and now a burst, which is ahead of the clock by 70 ms
@@ -189,7 +189,7 @@ async def test_a_clock_that_jumps_is_a_lag_and_no_end(models, monkeypatch):
     """A laptop that slept for an hour goes on."""
     clock, transport, kept = Clock(monkeypatch), Live(), Kept()
     async with Conversation(models(), transport, recorder=kept) as conversation:
-        await until(lambda: transport._resampler is not None)
+        await until(lambda: transport.started)
         clock.now += 0.08
         await transport.feed(loud(1))
         await until(lambda: len(kept.frames) == 1)
@@ -218,7 +218,7 @@ async def test_a_refused_conversation_closes_its_transport(models):
 async def test_a_mute_that_ends_is_heard(models, monkeypatch):
     clock, transport, kept = Clock(monkeypatch), Live(), Kept()
     async with Conversation(models(), transport, recorder=kept) as conversation:
-        await until(lambda: transport._resampler is not None)
+        await until(lambda: transport.started)
         for step in range(1, 20):
             clock.now = 0.16 + step * 0.08 - 0.01
             await until(lambda step=step: len(kept.frames) == step)

@@ -29,6 +29,7 @@ from duplex.extras import require
 from duplex.options import SessionOptions
 from duplex.transport import Transport
 from duplex.transports import wire
+from duplex.transports.streams import Pacer
 
 __all__ = ["RemoteConversation", "connect"]
 
@@ -94,7 +95,7 @@ class RemoteConversation(Dialogue):
         self._error = ""
         self._usage: Usage | None = None
         """Of the session that has finished."""
-        self._paced_from, self._paced = 0.0, 0
+        self._pacer = Pacer(AHEAD_SECONDS)
 
     async def _open(self) -> Sequence[Task]:
         self._begun = anyio.Event()
@@ -165,7 +166,7 @@ class RemoteConversation(Dialogue):
         header = self._codec.header()
         if header:
             await self._send(wire.audio(header))
-        self._paced_from, self._paced = anyio.current_time(), 0
+        self._pacer = Pacer(AHEAD_SECONDS)
         self._begun.set()
         if self._user_finished:  # in the session before, which was lost
             await self._send(wire.metadata({"type": "Finish"}))
@@ -240,8 +241,7 @@ class RemoteConversation(Dialogue):
                 return
         else:
             await self._begun.wait()
-            await anyio.sleep_until(self._paced_from + self._paced * FRAME_SECONDS - AHEAD_SECONDS)
-            self._paced += 1
+            await self._pacer.wait(FRAME_SECONDS)
         await self._send(wire.audio(self._codec.encode(frame)))
 
     async def _send(self, message: bytes) -> None:

@@ -6,8 +6,9 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio.pcm import AudioLike, Resampler, as_mono_float32, check_rate
+from duplex.audio.pcm import AudioLike, as_mono_float32, check_rate
 from duplex.errors import ClosedError, UsageError
+from duplex.transports.streams import ResampledReceiver
 
 __all__ = ["MemoryTransport"]
 
@@ -48,9 +49,9 @@ class MemoryTransport:
         self._limit = max_pending_seconds * sample_rate
         self._waiting: deque[NDArray[np.float32]] = deque()  # at the rate they were given at
         self._waiting_samples = 0
-        self._resampler: Resampler | None = None
+        self._receiver: ResampledReceiver | None = None
         self._heard = 0
-        self._ended = self._drained = self._finished = self._closed = False
+        self._ended = self._finished = self._closed = False
         self._changed = anyio.Condition()
         if pcm is not None:
             for piece in self._pieces(pcm):
@@ -121,9 +122,9 @@ class MemoryTransport:
         """
         if self._closed:
             raise ClosedError("the transport has been closed; make another")
-        if self._resampler is not None:
+        if self._receiver is not None:
             raise UsageError("the transport has been started already; make one for each conversation")
-        self._resampler = Resampler(self._sample_rate, sample_rate)
+        self._receiver = ResampledReceiver(self._receive_piece, self._sample_rate, sample_rate)
 
     async def receive(self) -> NDArray[np.float32]:
         """Wait for the next of the user's audio, float32 ``[samples]``, half a second or less of what was given.
@@ -132,16 +133,9 @@ class MemoryTransport:
         :raises ClosedError: after :meth:`aclose`
         :raises UsageError: before :meth:`start`
         """
-        if self._resampler is None:
+        if self._receiver is None:
             raise UsageError("the transport has not been started; await start(sample_rate) first")
-        async with self._changed:
-            while not self._closed:
-                # No await stands between taking a piece and returning it, so that cancellation loses nothing.
-                if (piece := self._take(self._resampler)) is None:
-                    await self._changed.wait()
-                elif piece.size:
-                    return piece
-        raise ClosedError("the transport has been closed; make another")
+        return await self._receiver.receive()
 
     async def send(self, pcm: NDArray[np.float32]) -> None:
         """Keep the agent's next frame, float32 ``[frame_size]``.
@@ -179,23 +173,24 @@ class MemoryTransport:
         self._waiting.append(piece)
         self._waiting_samples += piece.size
 
-    def _take(self, resampler: Resampler) -> NDArray[np.float32] | None:
-        """Return the next piece at the started rate, maybe empty, or ``None`` if there is nothing yet.
+    async def _receive_piece(self) -> NDArray[np.float32]:
+        """Wait for the next piece at the rate it was given at.
 
-        :raises anyio.EndOfStream: when there never will be
+        :raises anyio.EndOfStream: when there will be none
+        :raises ClosedError: after :meth:`aclose`
         """
-        if self._waiting:
-            piece = self._waiting.popleft()
-            self._waiting_samples -= piece.size
-            self._changed.notify_all()
-            return resampler.push(piece)
-        if not self._ended:
-            return None
-        rest = resampler.flush() if not self._drained else np.zeros(0, dtype=np.float32)
-        self._drained = True
-        if not rest.size:
-            raise anyio.EndOfStream
-        return rest
+        async with self._changed:
+            while not self._closed:
+                if self._waiting:
+                    # No await stands between taking a piece and returning it, so that cancellation loses nothing.
+                    piece = self._waiting.popleft()
+                    self._waiting_samples -= piece.size
+                    self._changed.notify_all()
+                    return piece
+                if self._ended:
+                    raise anyio.EndOfStream
+                await self._changed.wait()
+        raise ClosedError("the transport has been closed; make another")
 
     def _check_feedable(self) -> None:
         if self._closed:
