@@ -79,6 +79,9 @@ from .errors import (
     ModelError as ModelError,
 )
 from .errors import (
+    ModelStalledError as ModelStalledError,
+)
+from .errors import (
     OutputError as OutputError,
 )
 from .errors import (

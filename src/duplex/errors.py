@@ -15,6 +15,7 @@
     │   └── AudioFileError          the same, of a named file
     ├── StateError                  an exported session does not fit this model, or is damaged
     ├── ModelError                  the model failed while it was running
+    │   └── ModelStalledError       a step of the model does not end
     ├── ConsumerTooSlow             the events of a live conversation were not read for too long
     ├── ClosedError                 the model, codec or conversation has been closed
     ├── ServerError                 a server cannot listen, or a remote conversation cannot go on
@@ -39,6 +40,7 @@ __all__ = [
     "HubError",
     "MissingDependencyError",
     "ModelError",
+    "ModelStalledError",
     "OutputError",
     "ServerError",
     "StateError",
@@ -98,6 +100,10 @@ class StateError(DuplexError):
 
 class ModelError(DuplexError):
     """The model failed while it was running; the conversations in that step have ended."""
+
+
+class ModelStalledError(ModelError):
+    """A step of the model does not end: it is past a multiple of its usual duration, 10 seconds at least."""
 
 
 class ConsumerTooSlow(DuplexError):  # noqa: N818 -- the contract fixes this name

@@ -5,6 +5,7 @@ seat that has a frame and room for its result, and run them all in one step. A s
 """
 
 import copy
+import logging
 import threading
 import time
 from collections import deque
@@ -16,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.engine.seat import Failed, Finished, Job, Seat
-from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError
+from duplex.engine.watchdog import Watchdog
+from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError, ModelStalledError
 from duplex.frame_model import Frame, FrameModel, SessionState, StepResult
 from duplex.options import SessionOptions
 
 __all__ = ["Engine", "Observer"]
 
 Float32 = NDArray[np.float32]
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -47,6 +50,7 @@ class Engine:
         self._vacancy: list[Callable[[], None]] = []
         self._observers: list[Observer] = []
         self._closing = False
+        self.watchdog: Watchdog = Watchdog(self._end_stalled)
         self._thread = threading.Thread(target=self._run, name="duplex-inference", daemon=True)
         self._thread.start()
 
@@ -67,11 +71,14 @@ class Engine:
 
         :raises CapacityError: if there is none
         :raises ClosedError: if the engine has been closed
+        :raises ModelStalledError: if the model does not answer
         :raises StateError: if the state's time line is damaged
         """
         with self.changed:
             if self._closing:
                 raise ClosedError("the model has been closed; load it again")
+            if self.watchdog.overdue:
+                raise ModelStalledError("the model does not answer; restart the process")
             slot = next((n for n in range(self.model.spec.capacity) if n not in self._seats), None)
             if slot is None:
                 raise CapacityError(
@@ -140,7 +147,8 @@ class Engine:
                 return
             self._closing = True
             self.changed.notify()
-        self._thread.join()
+        self.watchdog.stop()
+        self._thread.join(0.0 if self.watchdog.late else 10.0)
         with self.changed:
             for seat in self._seats.values():
                 seat.put(Failed(ClosedError("the model was closed while the conversation was going on")))
@@ -190,7 +198,12 @@ class Engine:
 
     def _advance(self, job: Job) -> None:
         """Advance a job by one piece; remove it when it is done."""
-        if next(job, self) is self:
+        self.watchdog.begin()
+        try:
+            done = next(job, self) is self
+        finally:
+            self.watchdog.end(counts=False)
+        if done:
             with self.changed:
                 self._jobs.remove(job)
 
@@ -215,7 +228,11 @@ class Engine:
             self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
         try:
             pushed = [seat.in_flight[-1].since for seat in batch]
-            result = self.model.step(self._pcm, active)
+            self.watchdog.begin()
+            try:
+                result = self.model.step(self._pcm, active)
+            finally:
+                self.watchdog.end()
             ended = time.monotonic()
             frames = [(seat, self._frame(seat, result)) for seat in batch if result.valid[seat.slot]]
             with self.changed:
@@ -241,6 +258,15 @@ class Engine:
             agent=result.agent[slot].copy(),
             user=result.user[slot].copy(),
         )
+
+    def _end_stalled(self, seconds: float) -> None:
+        """End all conversations, as a step has been running for so long (the watchdog)."""
+        with self.changed:
+            stalled = [seat for seat in self._seats.values() if not seat.failed]
+        if stalled:
+            log.error("a step of the model has been running for %.0f s; %d conversations end", seconds, len(stalled))
+            error = f"a step of the model has been running for {seconds:.0f} s and does not end; restart the process"
+            self._fail(stalled, ModelStalledError(error))
 
     def _fail(self, seats: list[Seat], error: Exception) -> None:
         """Fail conversations whose state can no longer be trusted; each gets its own copy of the error."""

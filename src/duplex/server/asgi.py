@@ -106,11 +106,11 @@ async def _health(_: Request) -> Response:
 
 
 async def _ready(request: Request) -> Response:
-    """Say whether the next caller would be let in."""
+    """Say whether the next caller would be let in and answered."""
     service = _service(request)
-    state = "draining" if service.admission.draining else "ready" if service.ready else "full"
+    state = service.state
     record = {"state": state, "sessions": service.admission.talking, "queue": service.admission.waiting}
-    return JSONResponse(record, 200 if service.ready else 503)
+    return JSONResponse(record, 200 if state == "ready" else 503)
 
 
 async def _metrics(request: Request) -> Response:

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.local import Conversation
-from duplex.errors import AudioError, CapacityError, ConsumerTooSlow
+from duplex.errors import AudioError, CapacityError, ConsumerTooSlow, ModelStalledError
 from duplex.events import AgentText, Event, Lag
 from duplex.server.admission import Refusal
 from duplex.server.call_parameters import CallParameters
@@ -46,6 +46,7 @@ class CloseReason(Enum):
     BAD_AUDIO = 1008, "the audio cannot be understood"
     TOO_SLOW = 1008, "the messages were not read; call again over a faster line"
     FAILED = 1011, "the conversation failed; call again"
+    STALLED = 1011, "the model does not answer; call again in some minutes"
     DRAINING = 1012, "the server is about to restart; call again in a minute"
     FULL = 1013, "every place is taken, and the queue is full; call again later"
     WAITED = 1013, "no place became free in time; call again later"
@@ -131,6 +132,8 @@ class Call:
                 self._end(CloseReason.TOO_SLOW)
             except CapacityError:  # somebody beside this server uses the model
                 self._send_away(Refusal.WAITED)
+            except ModelStalledError:
+                self._end(CloseReason.STALLED)
             except WebSocketDisconnect:
                 self._end(CloseReason.HUNG_UP)
             except Exception:  # the caller is told, and whoever runs the server

@@ -47,9 +47,13 @@ class Service:
         self._watching = ExitStack()
 
     @property
-    def ready(self) -> bool:
-        """Whether the next caller would be let in, at least into the queue."""
-        return not self.admission.full
+    def state(self) -> str:
+        """``ready``, or why it is not: ``draining``, ``stalled`` (a step of the model does not end) or ``full``."""
+        if self.admission.draining:
+            return "draining"
+        if self.model.engine.watchdog.late:
+            return "stalled"
+        return "full" if self.admission.full else "ready"
 
     def recording(self) -> RecordingWriter | None:
         """Return the recorder of a new conversation, if there shall be one."""
