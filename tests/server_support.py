@@ -36,9 +36,9 @@ class Server:
     def url(self, path="", scheme="http"):
         return f"{scheme}://127.0.0.1:{self.port}{path}"
 
-    def call(self, query="", **options):
+    def call(self, query="", *, scheme="ws", **options):
         """Open a websocket as a caller does."""
-        return Caller(connect(self.url(f"/api/chat{query}", "ws"), compression=None, **options).__enter__())
+        return Caller(connect(self.url(f"/api/chat{query}", scheme), compression=None, **options).__enter__())
 
 
 @contextlib.contextmanager

@@ -258,3 +258,27 @@ def test_http_where_a_websocket_is_meant_and_the_reverse(models):
         assert (status, json.loads(text)) == (426, {"error": "open a websocket here"})
         with pytest.raises(InvalidStatus), connect(server.url("/healthz", "ws")):
             pass
+
+
+@pytest.mark.parametrize("thread", ["duplex-coding-0", "duplex-coding-1", "duplex-recording-0"])
+def test_a_call_that_cannot_begin_gives_its_place_back(models, monkeypatch, tmp_path, thread):
+    start, failed = threading.Thread.start, []
+
+    def start_or_fail(self):
+        if self.name == thread and not failed:
+            failed.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with running(models(), Settings(record=tmp_path)) as server:
+        threads = threading.active_count()
+        monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+        with server.call() as caller:
+            assert caller.end() == (1011, "the conversation failed; call again")
+        assert failed
+        until(lambda: threading.active_count() == threads)
+        assert json.loads(get(server, "/readyz")[2]) == {"state": "ready", "sessions": 0, "queue": 0}
+        with server.call() as caller:
+            caller.say(tone(0.5))
+            caller.until(wire.Kind.AUDIO)

@@ -67,9 +67,14 @@ class Workers:
             for number in range(self._count)
         ]
         with self._lock:
-            self._open, self._threads = True, threads
-        for thread in threads:
-            thread.start()
+            self._open, self._threads = True, []
+        try:
+            for thread in threads:
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:  # the process may have no more threads
+            self.close()
+            raise
 
     def close(self, wait: float = 0.0) -> None:
         """Stop the threads when the submitted jobs are done; wait at most ``wait`` seconds for each thread."""

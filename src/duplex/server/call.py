@@ -98,10 +98,13 @@ class Call:
         if isinstance(caller, Refusal):
             self._send_away(caller)
         else:
-            self._service.enter(self)
             try:
+                self._service.enter(self)
                 with self._scope:
                     await self._serve(caller)
+            except Exception:  # a thread that cannot be started, for one
+                log.exception("a call could not begin")
+                self._end(CloseReason.FAILED)
             finally:
                 self._service.admission.leave(caller)
                 self._service.leave(self)

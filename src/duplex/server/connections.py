@@ -8,9 +8,12 @@ its first byte to its last.
 import asyncio
 
 import h11
+from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 
+from duplex.server.accept import Counted
 from duplex.server.pace import FRAME_SECONDS, LeakyBucket
 
 __all__ = ["MAX_UNSENT_BYTES", "HttpConnection", "WebSocketConnection"]
@@ -34,33 +37,40 @@ MAX_DISCARDED_BYTES = 1 << 24
 class HttpConnection(H11Protocol):
     """A connection that has not become a websocket."""
 
-    _end: asyncio.TimerHandle | None = None
+    def __init__(self, config: Config, server_state: ServerState, counted: Counted) -> None:
+        super().__init__(config, server_state, {})
+        self._counted = counted
+        self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
         """Begin."""
         super().connection_made(transport)
-        self._limit()
+        self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self._unlimit()
+        self._clear_deadline()
+        self._counted.remove()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         """Wait for another request."""
-        self._limit()
+        self._set_deadline()
         super().on_response_complete()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Become a websocket."""
-        self._unlimit()
+        self._clear_deadline()
         super().handle_websocket_upgrade(event)
+        websocket = self.transport.get_protocol()
+        if isinstance(websocket, WebSocketConnection):
+            websocket.counted = self._counted
 
-    def _limit(self) -> None:
-        self._unlimit()
+    def _set_deadline(self) -> None:
+        self._clear_deadline()
         self._end = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
 
-    def _unlimit(self) -> None:
+    def _clear_deadline(self) -> None:
         if self._end is not None:
             self._end.cancel()
 
@@ -69,6 +79,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     """A websocket: under a deadline until it is accepted, pinged from then on, and paid for by who sends."""
 
     _end: asyncio.TimerHandle | None = None
+    counted: Counted | None = None
+    """Set by the connection that this one was before."""
     close_timer: asyncio.TimerHandle | None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
@@ -83,7 +95,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self._unlimit()
+        self._clear_deadline()
+        if self.counted is not None:
+            self.counted.remove()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -112,7 +126,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def start_keepalive(self) -> None:
         """Go on without a deadline: from now on pings tell whether somebody is there."""
-        self._unlimit()
+        self._clear_deadline()
+        if self.counted is not None:
+            self.counted.hold()
         super().start_keepalive()
 
     def keepalive_timeout(self) -> None:
@@ -133,8 +149,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             await super().run_asgi()
         finally:
             self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+            if self.counted is not None:
+                self.counted.let_go()
 
-    def _unlimit(self) -> None:
+    def _clear_deadline(self) -> None:
         for timer in (self._end, self._quiet):
             if timer is not None:
                 timer.cancel()

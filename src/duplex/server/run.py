@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 from duplex.engine.model import Model
 from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.errors import ServerError, UsageError
+from duplex.server.accept import BACKLOG, ConnectionLimit, Counted, descriptor_bound, listen
 from duplex.server.asgi import application
 from duplex.server.connections import MAX_UNSENT_BYTES, HttpConnection, WebSocketConnection
 from duplex.server.service import Service
@@ -36,8 +37,6 @@ MAX_HEADER_BYTES = 1 << 14
 KEEP_ALIVE_SECONDS = 5
 GRACE_SECONDS = 10
 """That connections may take to close once everything has been said."""
-BACKLOG = 1024
-"""Connections that may wait to be accepted: many callers may come back at once."""
 
 
 @attrs.frozen(kw_only=True)
@@ -87,7 +86,8 @@ async def serve(
     served = application(model, rules)
     service: Service = served.state.service
     asked = ThreadsafeNotifier()
-    server = _Server(_config(served, where), asked.notify, started or _nobody)
+    limit = ConnectionLimit(descriptor_bound(model.sessions + rules.queue))
+    server = _Server(_config(served, where), limit, asked=asked.notify, listens=started or _nobody)
     # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
     with contextlib.closing(_bound(where)) as bound, threadpool_limits(1, user_api="blas"):
         async with anyio.create_task_group() as tasks:
@@ -112,17 +112,35 @@ async def serve(
 class _Server(uvicorn.Server):
     """Uvicorn, which asks instead of stopping at the first signal."""
 
-    def __init__(self, config: uvicorn.Config, asked: Callable[[], None], listens: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        limit: ConnectionLimit,
+        *,
+        asked: Callable[[], None],
+        listens: Callable[[int], None],
+    ) -> None:
         super().__init__(config)
+        self._limit = limit
         self._asked = asked
         self._listens = listens
         self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and tell the port: from here on signals are taken."""
-        await super().startup(sockets)
+
+        def handover(counted: Counted) -> HttpConnection:
+            return HttpConnection(self.config, self.server_state, counted)
+
+        self.servers = [await listen(bound, self._limit, handover, self.config.ssl) for bound in sockets or []]
+        self.started = True
         for bound in sockets or []:
             self._listens(bound.getsockname()[1])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close all connections."""
+        await super().shutdown(sockets)
+        self._limit.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- uvicorn's signature
         """Take a signal."""
