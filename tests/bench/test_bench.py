@@ -73,8 +73,13 @@ def test_latency(model):
     assert [each["way"] for each in told["latency"]] == ["memory", "websocket"]
     for each in told["latency"]:
         assert each["theoretical_ms"] == pytest.approx(80.0 * (3 if model == DELAY2 else 2))
-        assert each["total_ms"]["median"] > each["frame_ms"] == pytest.approx(80)
-        assert each["step_ms"]["median"] > 0
+        assert each["frame_ms"] == pytest.approx(80)
+        assert each["measured"] + each["spoilt"] > 0
+        if each["measured"]:  # a machine that is too busy loses real time
+            assert each["total_ms"]["median"] > each["frame_ms"]
+            assert each["step_ms"]["median"] > 0
+        else:
+            assert each["total_ms"] is None
 
 
 def test_mlx():

@@ -4,6 +4,7 @@ A frame can only be processed once it is complete, after 80 ms. The model's own 
 machine: the paper's theoretical 160 ms are a frame and a delay of one frame (section 3.4).
 """
 
+import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -11,85 +12,174 @@ from typing import Literal
 
 import anyio
 import attrs
+import numpy as np
 
 from duplex.bench.codec import noise
 from duplex.bench.timing import Percentiles
 from duplex.conversation.dialogue import Dialogue
 from duplex.conversation.local import Conversation
 from duplex.engine.model import Model
+from duplex.engine.seat import PendingFrame
 from duplex.errors import ClosedError
 from duplex.events import Lag
 from duplex.frame_model import ModelSpec
 from duplex.transports import MemoryTransport
 
-__all__ = ["LatencyTimes", "measure_latency"]
+__all__ = ["Answer", "LatencyTimes", "Step", "Timestamps", "measure_latency", "pair_answers"]
 
 Way = Literal["memory", "websocket"]
 PIECES = 4
 """Chunks per frame, as from a sound card: 20 ms each."""
 WARM_UP = 12
+ATTEMPTS = 4
+"""Conversations at most, where real time is lost before enough frames have been measured."""
 
 
 @attrs.frozen(kw_only=True)
 class LatencyTimes:
-    """Latency and its parts: the duration of a frame, the way to the model, the step, and the way back."""
+    """Latency and its parts: the duration of a frame, the way to the model, the step, and the way back.
+
+    Percentiles are ``None`` if real time was lost at once in every attempt.
+    """
 
     way: Way
-    total: Percentiles
+    total: Percentiles | None
     frame_ms: float
-    incoming: Percentiles
-    step: Percentiles
-    outgoing: Percentiles
+    incoming: Percentiles | None
+    step: Percentiles | None
+    outgoing: Percentiles | None
     theoretical_ms: float
     """The latency without computation: a frame, and the largest delay of the agent's streams."""
-    lags: int
-    """The number of ``Lag`` events during the measurement."""
+    measured: int
+    """The number of frames that were measured."""
+    spoilt: int
+    """The number of frames left out because real time had been lost: their answers belong to other audio."""
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
+        parts = {name: getattr(self, name) for name in ("total", "incoming", "step", "outgoing")}
         return {
             "way": self.way,
-            "total_ms": self.total.as_json(),
             "frame_ms": self.frame_ms,
-            "incoming_ms": self.incoming.as_json(),
-            "step_ms": self.step.as_json(),
-            "outgoing_ms": self.outgoing.as_json(),
+            **{f"{name}_ms": None if part is None else part.as_json() for name, part in parts.items()},
             "theoretical_ms": self.theoretical_ms,
-            "lags": self.lags,
+            "measured": self.measured,
+            "spoilt": self.spoilt,
         }
 
 
+@attrs.frozen
+class Step:
+    """A step of the model: its time step, when it began and ended, and whether it heard what was said then."""
+
+    index: int
+    began: float
+    ended: float
+    heard: bool
+
+
 @attrs.define
-class _Timestamps:
-    """The times at which each frame started and ended, was stepped, and its response was received; in seconds."""
+class Timestamps:
+    """The times of one conversation, in seconds on the monotonic clock."""
 
     frame_starts: list[float] = attrs.Factory(list[float])
+    """When the user began to say each frame."""
     frame_ends: list[float] = attrs.Factory(list[float])
-    step_starts: list[float] = attrs.Factory(list[float])
-    step_ends: list[float] = attrs.Factory(list[float])
+    steps: list[Step] = attrs.Factory(list[Step])
     audio_times: list[float] = attrs.Factory(list[float])
+    """When each frame of the agent was received."""
+    lost_at: float = math.inf
+    """Where on the time line real time was first lost, in seconds."""
 
-    def stepped(self, seconds: float, waited: Sequence[float]) -> None:  # noqa: ARG002 -- an engine's observer
-        """Record a step of the engine that has just ended."""
-        self.step_ends.append(time.perf_counter())
-        self.step_starts.append(self.step_ends[-1] - seconds)
+    def stepped(self, began: float, ended: float, frames: Sequence[PendingFrame]) -> None:
+        """Record a step of the engine."""
+        for frame in frames:
+            silence = frame.pcm.size - int(np.count_nonzero(frame.pcm))
+            self.steps.append(Step(frame.index, began, ended, heard=silence < frame.pcm.size // PIECES))
+
+
+@attrs.frozen
+class Answer:
+    """What is known of a frame that was answered; times in seconds."""
+
+    total: float
+    incoming: float
+    step: float
+    outgoing: float
+
+
+def pair_answers(timestamps: Timestamps, spec: ModelSpec) -> list[Answer]:
+    """Return the answers to the user's frames, by time step.
+
+    Time step n hears the user's n-th frame for as long as real time is kept. Once silence has stood in for audio that
+    came late, or audio was skipped, it no longer does: what comes after that is left out.
+    """
+    found: list[Answer] = []
+    for number, step in enumerate(timestamps.steps):
+        answered = number - spec.latency_frames
+        if step.index != number or not step.heard or number * spec.frame_duration >= timestamps.lost_at:
+            break
+        if number >= len(timestamps.frame_ends) or not 0 <= answered < len(timestamps.audio_times):
+            continue
+        if number >= WARM_UP:
+            received = timestamps.audio_times[answered]
+            found.append(
+                Answer(
+                    total=received - timestamps.frame_starts[number],
+                    incoming=step.began - timestamps.frame_ends[number],
+                    step=step.ended - step.began,
+                    outgoing=received - step.ended,
+                )
+            )
+    return found
 
 
 async def measure_latency(model: Model, frames: int, way: Way = "memory") -> LatencyTimes:
-    """Run one conversation in real time over ``frames`` frames, and measure the latency of each.
+    """Run conversations in real time until the latency of ``frames`` frames has been measured, four at most.
 
     :raises UsageError: if the model generates no audio
     :raises MissingDependencyError: for a websocket, if the server's extra is not installed
     """
-    timestamps, lags = _Timestamps(), 0
+    answers: list[Answer] = []
+    spoilt = 0
+    for _ in range(ATTEMPTS):
+        wanted = frames - len(answers)
+        timestamps = await _converse(model, wanted, way)
+        found = pair_answers(timestamps, model.spec)
+        answers += found
+        spoilt += wanted - len(found)
+        if len(answers) == frames:
+            break
+    delays = model.spec.delays[1 : 1 + model.spec.agent_streams]
+
+    def part(name: str) -> Percentiles | None:
+        return Percentiles.of([getattr(answer, name) for answer in answers]) if answers else None
+
+    return LatencyTimes(
+        way=way,
+        total=part("total"),
+        frame_ms=1e3 * model.spec.frame_duration,
+        incoming=part("incoming"),
+        step=part("step"),
+        outgoing=part("outgoing"),
+        theoretical_ms=1e3 * model.spec.frame_duration * (1 + max(delays, default=0)),
+        measured=len(answers),
+        spoilt=spoilt,
+    )
+
+
+async def _converse(model: Model, frames: int, way: Way) -> Timestamps:
+    """Run one conversation of so many frames, and those before that warm it up."""
+    timestamps = Timestamps()
     transport = MemoryTransport(sample_rate=model.spec.sample_rate, realtime=True)
     async with _dialogue(model, transport, way) as dialogue, anyio.create_task_group() as tasks:
         tasks.start_soon(_feed_noise, transport, model.spec, frames + WARM_UP, timestamps)
         tasks.start_soon(_receive_audio, transport, timestamps)
         with model.engine.observed(timestamps):
             async for event in dialogue:
-                lags += isinstance(event, Lag)
-    return _latency_times(timestamps, model.spec, way, lags)
+                if isinstance(event, Lag):
+                    timestamps.lost_at = min(timestamps.lost_at, event.at)
+    return timestamps
 
 
 @asynccontextmanager
@@ -114,43 +204,25 @@ async def _dialogue(model: Model, transport: MemoryTransport, way: Way) -> Async
         tasks.cancel_scope.cancel()
 
 
-async def _feed_noise(transport: MemoryTransport, spec: ModelSpec, frames: int, timestamps: _Timestamps) -> None:
+async def _feed_noise(transport: MemoryTransport, spec: ModelSpec, frames: int, timestamps: Timestamps) -> None:
     """Feed noise in chunks, each at the time at which its last sample would have been recorded."""
-    began = time.perf_counter()
+    began = time.monotonic()
     size = spec.frame_size // PIECES
     for number, frame in enumerate(noise(frames, spec.frame_size)):
         timestamps.frame_starts.append(began + number * spec.frame_duration)
         for piece in range(PIECES):
             due = timestamps.frame_starts[-1] + (piece + 1) * spec.frame_duration / PIECES
-            await anyio.sleep(max(0.0, due - time.perf_counter()))
+            await anyio.sleep(max(0.0, due - time.monotonic()))
             end = spec.frame_size if piece == PIECES - 1 else (piece + 1) * size
             await transport.feed(frame[piece * size : end])
-        timestamps.frame_ends.append(time.perf_counter())
+        timestamps.frame_ends.append(time.monotonic())
     await transport.end()
 
 
-async def _receive_audio(transport: MemoryTransport, timestamps: _Timestamps) -> None:
+async def _receive_audio(transport: MemoryTransport, timestamps: Timestamps) -> None:
     while True:
         try:
             await transport.hear()
         except (anyio.EndOfStream, ClosedError):
             return
-        timestamps.audio_times.append(time.perf_counter())
-
-
-def _latency_times(timestamps: _Timestamps, spec: ModelSpec, way: Way, lags: int) -> LatencyTimes:
-    """Match each response with the frame of the step that generated it."""
-    behind = spec.latency_frames
-    answers = dict(enumerate(timestamps.audio_times, behind))
-    numbers = [number for number in range(WARM_UP, len(timestamps.frame_starts)) if number in answers]
-    delays = spec.delays[1 : 1 + spec.agent_streams]
-    return LatencyTimes(
-        way=way,
-        total=Percentiles.of([answers[number] - timestamps.frame_starts[number] for number in numbers]),
-        frame_ms=1e3 * spec.frame_duration,
-        incoming=Percentiles.of([timestamps.step_starts[number] - timestamps.frame_ends[number] for number in numbers]),
-        step=Percentiles.of([timestamps.step_ends[number] - timestamps.step_starts[number] for number in numbers]),
-        outgoing=Percentiles.of([answers[number] - timestamps.step_ends[number] for number in numbers]),
-        theoretical_ms=1e3 * spec.frame_duration * (1 + max(delays, default=0)),
-        lags=lags,
-    )
+        timestamps.audio_times.append(time.monotonic())

@@ -12,7 +12,7 @@ from duplex.cli.text import plain, print_json, size
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
-    from duplex.bench import BenchmarkReport, Percentiles
+    from duplex.bench import BenchmarkReport, LatencyTimes, Percentiles
 
 __all__ = ["bench"]
 
@@ -95,10 +95,19 @@ def _rows(report: "BenchmarkReport") -> Iterator[tuple[str, "Percentiles"]]:
     for times in report.contexts:
         yield f"frame, {times.context} behind", times.total
     for latency in report.latency:
-        yield f"latency, {latency.way}", latency.total
-        yield "  way in", latency.incoming
-        yield "  step", latency.step
-        yield "  way out", latency.outgoing
+        yield from _latency_rows(latency)
+
+
+def _latency_rows(latency: "LatencyTimes") -> Iterator[tuple[str, "Percentiles"]]:
+    parts = {
+        f"latency, {latency.way}": latency.total,
+        "  way in": latency.incoming,
+        "  step": latency.step,
+        "  way out": latency.outgoing,
+    }
+    for name, times in parts.items():
+        if times is not None:
+            yield name, times
 
 
 def _lines(report: "BenchmarkReport") -> Iterator[str]:
@@ -107,6 +116,12 @@ def _lines(report: "BenchmarkReport") -> Iterator[str]:
         yield f"duplex takes {report.against_original:.2f} of the original's time for each session"
     if report.sessions:
         yield f"sessions in real time: {report.real_time_sessions} of the {report.sessions[-1].sessions} tried"
+    for latency in report.latency:
+        if latency.spoilt:
+            yield (
+                f"latency, {latency.way}: {latency.spoilt} frames were left out and {latency.measured} measured: real "
+                "time was lost; end other programs, or take a faster model"
+            )
     if report.latency:
         first = report.latency[0]
         yield f"of each latency {first.frame_ms:.0f} ms are the frame itself"

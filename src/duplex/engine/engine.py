@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.engine.seat import Failed, Finished, Job, Seat
+from duplex.engine.seat import Failed, Finished, Job, PendingFrame, Seat
 from duplex.engine.watchdog import Watchdog
 from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError, ModelStalledError
 from duplex.frame_model import Frame, FrameModel, SessionState, StepResult
@@ -31,8 +31,8 @@ log: logging.Logger = logging.getLogger(__name__)
 class Observer(Protocol):
     """Receives timings, on the inference thread: it must be quick, and raise nothing."""
 
-    def stepped(self, seconds: float, waited: Sequence[float]) -> None:
-        """Take the duration of a step, and the latency of each of its frames from push to result, in seconds."""
+    def stepped(self, began: float, ended: float, frames: Sequence[PendingFrame]) -> None:
+        """Take the times of a step, in seconds on the monotonic clock, and the user frames that it processed."""
         ...
 
 
@@ -227,7 +227,7 @@ class Engine:
         for seat in batch:
             self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
         try:
-            pushed = [seat.in_flight[-1].since for seat in batch]
+            pending = [seat.in_flight[-1] for seat in batch]
             self.watchdog.begin()
             try:
                 result = self.model.step(self._pcm, active)
@@ -243,7 +243,7 @@ class Engine:
             for seat in batch:
                 seat.wake()  # also without a result: there is room for another frame
             for observer in observers:
-                observer.stepped(ended - began, [ended - since for since in pushed])
+                observer.stepped(began, ended, pending)
         except Exception as error:  # noqa: BLE001 -- every conversation of the step fails with it
             self._fail(batch, error)
 

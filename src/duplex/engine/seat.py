@@ -20,7 +20,7 @@ from duplex.engine.pacing import frames_to_skip
 from duplex.errors import ModelError, StateError
 from duplex.frame_model import Frame, FrameModel, SessionState
 
-__all__ = ["Exported", "Failed", "Finished", "Inference", "Job", "Outcome", "Seat", "Skipped"]
+__all__ = ["Exported", "Failed", "Finished", "Inference", "Job", "Outcome", "PendingFrame", "Seat", "Skipped"]
 
 Float32 = NDArray[np.float32]
 Job = Generator[None]

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import anyio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from duplex.engine.seat import PendingFrame
+
 __all__ = ["Metrics"]
 
 _FRAME_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.4, 0.8, 1.6)
@@ -57,12 +59,12 @@ class Metrics:
             "duplex_recordings_lost", "Recordings that could not be written.", registry=own
         )
 
-    def stepped(self, seconds: float, waited: Sequence[float]) -> None:
+    def stepped(self, began: float, ended: float, frames: Sequence[PendingFrame]) -> None:
         """Count a step of the model, and how long each of its frames waited for its answer."""
-        self.step.observe(seconds)
-        self.batch.set(len(waited))
-        for one in waited:
-            self.frame.observe(one)
+        self.step.observe(ended - began)
+        self.batch.set(len(frames))
+        for frame in frames:
+            self.frame.observe(ended - frame.since)
 
     async def watch_loop(self) -> None:
         """Measure, for ever, how late the event loop is."""
