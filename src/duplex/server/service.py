@@ -44,12 +44,18 @@ class Service:
         self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
         self._calls: set[ActiveCall] = set()
+        self._loop_watch = anyio.Lock()
         self._watching = ExitStack()
 
     @property
     def ready(self) -> bool:
         """Whether the next caller would be let in, at least into the queue."""
-        return not self.admission.full
+        return not (self.admission.full or self.model.closed)
+
+    async def watch_loop(self) -> None:
+        """Measure how late the event loop is, for ever, while nobody else does."""
+        async with self._loop_watch:
+            await self.metrics.watch_loop()
 
     def recording(self) -> RecordingWriter | None:
         """Return the recorder of a new conversation, if there shall be one."""
