@@ -122,7 +122,8 @@ async def _health(_: Request) -> Response:
 async def _ready(request: Request) -> Response:
     """Say whether the next caller would be let in."""
     service = _service(request)
-    state = "draining" if service.admission.draining else "ready" if service.ready else "full"
+    refused = "draining" if service.admission.draining else "closed" if service.model.closed else "full"
+    state = "ready" if service.ready else refused
     record = {"state": state, "sessions": service.admission.talking, "queue": service.admission.waiting}
     return JSONResponse(record, 200 if service.ready else 503)
 

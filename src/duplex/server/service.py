@@ -44,7 +44,9 @@ class Service:
         self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
         self._calls: set[ActiveCall] = set()
-        self._loop_watch = anyio.Lock()
+        self._watched = False
+        """Whether somebody measures the event loop."""
+        self._unwatched = Notifier()
         self._watching = ExitStack()
 
     @property
@@ -54,8 +56,14 @@ class Service:
 
     async def watch_loop(self) -> None:
         """Measure how late the event loop is, for ever, while nobody else does."""
-        async with self._loop_watch:
+        while self._watched:
+            await self._unwatched.wait()
+        self._watched = True
+        try:
             await self.metrics.watch_loop()
+        finally:
+            self._watched = False
+            self._unwatched.notify_all()
 
     def recording(self) -> RecordingWriter | None:
         """Return the recorder of a new conversation, if there shall be one."""
