@@ -103,6 +103,8 @@ def test_nginx_that_leaves_the_path_on(models, tmp_path):
         page_of(proxy, "/talk/")
         hold_a_call(proxy, "/talk/api/chat", "pcm")
         assert get(server, "/healthz")[0] == 200, "who asks it directly"
+        with server.call() as caller:
+            caller.until(wire.Kind.HANDSHAKE)
 
 
 @needs_nginx

@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import anyio
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
@@ -41,14 +42,11 @@ def application(model: Model, settings: Settings | None = None) -> Starlette:
         allow_headers=["Authorization"],
         allow_private_network=True,
     )
-    api = [
-        WebSocketRoute("/chat", _chat),
-        Route("/chat", _websocket_wanted),
-        Route("/ticket", _ticket, methods=["POST"]),
-        Route("/info", _info),
-    ]
     routes = [
-        Mount("/api", routes=api, middleware=[shared]),
+        WebSocketRoute("/api/chat", _chat),
+        Route("/api/chat", _websocket_wanted),
+        Route("/api/ticket", _Ticket, middleware=[shared]),
+        Route("/api/info", _Info, middleware=[shared]),
         Route("/healthz", _health),
         Route("/readyz", _ready),
         Route("/metrics", _metrics),
@@ -98,20 +96,26 @@ async def _websocket_wanted(_: Request) -> Response:
     return JSONResponse({"error": "open a websocket here"}, 426, {"Upgrade": "websocket"})
 
 
-async def _ticket(request: Request) -> Response:
-    """Give a ticket to who shows a token."""
-    service = _service(request)
-    if not service.tokens.allow(request.headers.get("authorization")):
-        return JSONResponse({"error": "show a token (Authorization: Bearer ...)"}, 401, {"WWW-Authenticate": "Bearer"})
-    ticket = service.tickets.issue(anyio.current_time())
-    return JSONResponse({"ticket": ticket, "seconds": service.tickets.SECONDS}, headers={"Cache-Control": "no-store"})
+class _Ticket(HTTPEndpoint):
+    """Gives a ticket to who shows a token."""
+
+    async def post(self, request: Request) -> Response:
+        service = _service(request)
+        if not service.tokens.allow(request.headers.get("authorization")):
+            error = {"error": "show a token (Authorization: Bearer ...)"}
+            return JSONResponse(error, 401, {"WWW-Authenticate": "Bearer"})
+        ticket = service.tickets.issue(anyio.current_time())
+        told = {"ticket": ticket, "seconds": service.tickets.SECONDS}
+        return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
 
-async def _info(request: Request) -> Response:
-    """Tell a page what it talks to."""
-    service = _service(request)
-    model = service.model
-    return JSONResponse({"model": model.name, "sessions": model.sessions, "token": service.tokens.wanted})
+class _Info(HTTPEndpoint):
+    """Tells a page what it talks to."""
+
+    async def get(self, request: Request) -> Response:
+        service = _service(request)
+        model = service.model
+        return JSONResponse({"model": model.name, "sessions": model.sessions, "token": service.tokens.wanted})
 
 
 async def _health(_: Request) -> Response:
