@@ -73,6 +73,8 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml constraints.txt
 	@$(call debian,command -v flite,flite)
 	@$(call debian,command -v espeak-ng,espeak-ng)
 	@$(call debian,command -v chromium,chromium)
+	@$(call debian,command -v nginx,nginx)
+	@$(call debian,command -v caddy,caddy)
 	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[train,mlx]' --group dev
 	@touch $@
 

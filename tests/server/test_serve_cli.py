@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from cli_support import run
 from duplex.server import certificate
 from duplex.transports import wire
-from server_support import Caller, Process, insecure_context
+from server_support import Caller, Process, get, insecure_context
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 SMALL = str(Path(__file__).parents[1] / "data" / "reference" / "small")
@@ -71,6 +71,24 @@ def test_settings_from_the_file_the_environment_and_the_command(tmp_path):
         assert TOKEN not in said
 
 
+def test_what_a_proxy_needs(tmp_path):
+    """Names from the environment, several between spaces; the rest from a file."""
+    (tmp_path / "duplex.toml").write_text(
+        'trusted-proxy = ["127.0.0.1", "::1"]\nroot-path = "/talk"\nper-address = 1\n'
+    )
+    names = {"DUPLEX_ALLOW_HOST": "talk.example.org *.below.example", "DUPLEX_ORIGIN": ""}
+    with Process("--settings", tmp_path / "duplex.toml", **names) as served:
+        for host, status in {"talk.example.org": 200, "a.below.example": 200, "evil.example": 400}.items():
+            assert get(served.server, "/talk/", Host=host)[0] == status
+        with served.server.call() as first:
+            first.until(wire.Kind.HANDSHAKE)
+            with served.server.call(additional_headers={"X-Forwarded-For": "203.0.113.7"}) as second:
+                second.until(wire.Kind.HANDSHAKE)
+            with served.server.call() as third:
+                assert third.end()[0] == 1013
+        assert served.stop()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -80,6 +98,9 @@ def test_settings_from_the_file_the_environment_and_the_command(tmp_path):
         (("--tls-key", "key.pem"), "belong together"),
         (("--tls-key", "nowhere", "--tls-certificate", "nowhere"), "certificate cannot be used"),
         (("--queue", "-1"), "--queue"),
+        (("--allow-host", "https://talk.example.org"), "without scheme and port"),
+        (("--origin", "talk.example.org"), "is no origin"),
+        (("--trusted-proxy", "*"), "give its address or its network"),
         (("--drain", "-1"), "drain is -1"),
         (("--idle-timeout", "nan"), "idle_timeout is nan"),
     ],

@@ -3,21 +3,19 @@
 import contextlib
 import json
 import logging
+import socket
 import threading
 
 import psutil
 import pytest
-import uvicorn
 from calls_support import position
-from starlette.applications import Starlette
-from starlette.routing import Mount
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from duplex.errors import ServerError, UsageError
-from duplex.server import Settings, application
+from duplex.server import Settings
 from duplex.transports import wire
-from server_support import Caller, Server, ask, get, running, tone, until
+from server_support import ask, get, running, tone, until
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 
@@ -170,10 +168,26 @@ def test_pages_from_elsewhere(models):
                 caller.until(wire.Kind.HANDSHAKE)
 
 
-def test_a_name_that_was_pointed_here(models):
-    with running(models(), Settings(hosts=("localhost", "127.0.0.1"))) as server:
-        assert get(server, "/", Host="evil.example")[0] == 400
-        assert get(server, "/")[0] == 200
+@pytest.mark.parametrize("settings", [None, Settings(tokens=(TOKEN,)), Settings(hosts=("talk.example.org",))])
+def test_a_name_that_was_pointed_here(models, settings):
+    with running(models(), settings) as server:
+        for host in ("evil.example", f"evil.example:{server.port}", "localhost.evil.example", "10.0.0.1"):
+            assert get(server, "/", Host=host)[0] == 400
+            line = socket.create_connection(("127.0.0.1", server.port))
+            with line, pytest.raises(InvalidStatus, match="400"):
+                connect(f"ws://{host}/api/chat", sock=line, origin=f"http://{host}").__enter__()
+        for host in ("localhost", f"127.0.0.1:{server.port}", "[::1]", *(settings.hosts if settings else ())):
+            assert get(server, "/", Host=host)[0] == 200
+
+
+def test_a_server_for_others_has_any_name_until_it_is_given_one(models):
+    everywhere = {"host": "0.0.0.0", "insecure": True}  # noqa: S104
+    with running(models(), **everywhere) as server:
+        assert get(server, "/", Host="any.example")[0] == 200
+    with running(models(), Settings(hosts=("*.example.org",)), **everywhere) as server:
+        assert get(server, "/", Host="any.example")[0] == 400
+        assert get(server, "/", Host="talk.example.org")[0] == 200
+        assert get(server, "/healthz")[0] == 200
 
 
 @pytest.mark.parametrize("query", ["?seed=x", "?temperature=-1", "?format=mp3"])
@@ -234,22 +248,6 @@ def test_nothing_else_is_served(models, path):
         status, _, text = get(server, path)
         assert status in (400, 404)
         assert "import" not in text
-
-
-def test_it_mounts_into_an_application_of_others(models):
-    outer = Starlette(routes=[Mount("/talk", application(models()))])
-    server = uvicorn.Server(uvicorn.Config(outer, port=0, ws="websockets-sansio", log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until(lambda: server.started)
-        mounted = Server(server.servers[0].sockets[0].getsockname()[1], None)
-        assert "<html" in get(mounted, "/talk/")[2]
-        with connect(mounted.url("/talk/api/chat", "ws")) as websocket:
-            Caller(websocket).until(wire.Kind.AUDIO)
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def test_http_where_a_websocket_is_meant_and_the_reverse(models):

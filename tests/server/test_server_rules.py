@@ -13,9 +13,10 @@ from duplex.errors import UsageError
 from duplex.events import SessionStarted
 from duplex.frame_model import Frame
 from duplex.server.admission import Admission, Refusal
-from duplex.server.auth import Tickets, Tokens, origin_allowed
+from duplex.server.auth import Tickets, Tokens
 from duplex.server.call_parameters import CallParameters
 from duplex.server.metrics import Metrics
+from duplex.server.origins import origin_allowed
 from duplex.server.recording import RecordingWriter
 from duplex.server.settings import Settings, is_loopback
 from duplex.testing import FakeFrameModel

@@ -59,6 +59,9 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option("--token-file", type=FILES, metavar="FILE", help="Tokens, one a line, of which callers must show one.")
 @click.option("--insecure", is_flag=True, help="Let others in the network talk without a token.")
 @click.option("--origin", multiple=True, metavar="URL", help="Foreign pages that may call. May be given again.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A name of this server. May be given again.")
+@click.option("--trusted-proxy", multiple=True, metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
+@click.option("--root-path", default="", metavar="PATH", help="Of the page at a proxy that keeps it: /talk.")
 @click.option("--tls", is_flag=True, help="HTTPS, with a certificate of its own if none is given.")
 @click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")
 @click.option("--tls-key", type=FILES, metavar="FILE", help="Its key (PEM).")
@@ -127,22 +130,12 @@ def _settings(given: dict[str, Any]) -> Any:
     return Settings(
         tokens=_tokens(given["token_file"]),
         origins=given["origin"],
-        hosts=_hosts(given["host"]),
+        hosts=given["allow_host"],
         **{
             name: given[name]
             for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record")
         },
     )
-
-
-def _hosts(host: str) -> tuple[str, ...]:
-    """Return the names that a server may be called by: on this machine alone, only this machine's own.
-
-    A page elsewhere may point a name of its own at 127.0.0.1, and would count as this server's page.
-    """
-    from duplex.server.settings import is_loopback  # noqa: PLC0415
-
-    return ("localhost", "127.0.0.1", "[::1]", host) if is_loopback(host) else ("*",)
 
 
 def _tokens(path: Path | None) -> tuple[str, ...]:
@@ -168,5 +161,8 @@ def _listening(given: dict[str, Any]) -> Any:
 
         certificate, key = self_signed_certificate(CERTIFICATES.expanduser(), given["host"])
     return Listening(
-        certificate=certificate, key=key, **{name: given[name] for name in ("host", "port", "insecure", "drain")}
+        certificate=certificate,
+        key=key,
+        proxies=given["trusted_proxy"],
+        **{name: given[name] for name in ("host", "port", "insecure", "drain", "root_path")},
     )

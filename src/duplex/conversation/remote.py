@@ -11,7 +11,7 @@ import json
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import anyio
 import attrs
@@ -38,6 +38,7 @@ SAMPLE_RATE = 24000
 FRAME_SIZE = 1920
 """Of the audio on the wire, whatever the model."""
 FRAME_SECONDS = FRAME_SIZE / SAMPLE_RATE
+ENDPOINT = "/api/chat"
 CONNECT_SECONDS = 10.0
 AHEAD_SECONDS = 0.2
 """Lead of a file's audio over the clock; a server takes a longer burst for a delay, and skips frames of it."""
@@ -261,7 +262,15 @@ def _address(url: str, options: SessionOptions) -> str:
     if chosen.pop("greedy"):
         chosen |= {"temperature": 0, "text_temperature": 0}
     query = urlencode({**dict(parse_qsl(parts.query)), **chosen, "events": "full"})
-    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") or "/api/chat", query, ""))
+    return urlunsplit((scheme, parts.netloc, _path(parts), query, ""))
+
+
+def _path(parts: SplitResult) -> str:
+    """Return the websocket's path: ``api/chat`` beside the page, or what ``ws://`` says."""
+    path = parts.path.rstrip("/")
+    if path.endswith(ENDPOINT) or (path == parts.path != "" and parts.scheme in ("ws", "wss")):
+        return path
+    return path.removesuffix("/index.html") + ENDPOINT
 
 
 def _close_reason(code: int | None) -> str:

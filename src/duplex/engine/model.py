@@ -102,6 +102,11 @@ class Model:
         """Number of further conversations that can start now."""
         return self.engine.free
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closed
+
     def close(self) -> None:
         """End all conversations with :class:`~duplex.errors.ClosedError` and free the memory. Twice is harmless."""
         if not self._closed:

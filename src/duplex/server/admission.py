@@ -3,14 +3,19 @@
 1. A caller talks at once if a place is free and nobody waits for one.
 2. Else the caller waits; places are given in the order of arrival, the moment one is free.
 3. Sent away are callers who would be one too many: in the queue, from one address, or while the server drains.
+4. A network of IPv6 (/64) is one address: a single machine has all of its 2^64.
 """
 
+import ipaddress
 from collections import Counter
 from enum import StrEnum
 
 from duplex.errors import UsageError
 
 __all__ = ["Admission", "Refusal"]
+
+_EMBEDDED = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
+"""Where IPv4 addresses stand in IPv6: as a socket for both tells them, and behind NAT64."""
 
 
 class Refusal(StrEnum):
@@ -64,6 +69,7 @@ class Admission:
         """Take in a caller, or say why not. ``per_address`` 0 sets no limit."""
         if self.draining:
             return Refusal.DRAINING
+        address = _as_one(address)
         if self._per_address and Counter(self._addresses.values())[address] >= self._per_address:
             return Refusal.TOO_MANY
         if self.full:
@@ -89,3 +95,16 @@ class Admission:
     def _give_places(self) -> None:
         while self._waiting and len(self._talking) < self._places:
             self._talking.add(self._waiting.pop(0))
+
+
+def _as_one(address: str) -> str:
+    """Return what an address counts as; what is none (a local socket's) counts as itself."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if any(parsed in network for network in _EMBEDDED):
+        return str(ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF))
+    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))

@@ -4,34 +4,25 @@ from importlib.resources import files
 
 import anyio
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from duplex.engine.model import Model
 from duplex.errors import UsageError
-from duplex.server.auth import origin_allowed
 from duplex.server.call import Call
 from duplex.server.call_parameters import CallParameters
+from duplex.server.middleware import AnyServer, KnownHosts, MessageLimit, SecurityHeaders
+from duplex.server.origins import origin_allowed
 from duplex.server.service import Service
 from duplex.server.settings import Settings
 
 __all__ = ["application"]
-
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def application(model: Model, settings: Settings | None = None) -> Starlette:
@@ -43,19 +34,30 @@ def application(model: Model, settings: Settings | None = None) -> Starlette:
     :raises UsageError: if a token is too short
     """
     service = Service(model, settings or Settings())
+    # Pages of allowed origins may ask for what they need to call; what a server tells of itself is not for them.
+    shared = Middleware(
+        CORSMiddleware,
+        allow_origins=service.settings.origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization"],
+        allow_private_network=True,
+    )
     routes = [
         WebSocketRoute("/api/chat", _chat),
         Route("/api/chat", _websocket_wanted),
-        Route("/api/ticket", _ticket, methods=["POST"]),
-        Route("/api/info", _info),
+        Route("/api/ticket", _Ticket, middleware=[shared]),
+        Route("/api/info", _Info, middleware=[shared]),
         Route("/healthz", _health),
         Route("/readyz", _ready),
         Route("/metrics", _metrics),
+        WebSocketRoute("/{path:path}", _elsewhere),
         Mount("/", StaticFiles(directory=str(files("duplex.server") / "page"), html=True)),
     ]
     middleware = [
-        Middleware(TrustedHostMiddleware, allowed_hosts=list(service.settings.hosts), www_redirect=False),
-        Middleware(_SecurityHeaders),
+        Middleware(AnyServer),
+        Middleware(MessageLimit),
+        Middleware(KnownHosts, names=service.settings.names),
+        Middleware(SecurityHeaders),
     ]
     made = Starlette(routes=routes, middleware=middleware)
     made.state.service = service
@@ -64,8 +66,10 @@ def application(model: Model, settings: Settings | None = None) -> Starlette:
 
 async def _chat(websocket: WebSocket) -> None:
     service = _service(websocket)
-    if not origin_allowed(websocket.headers.get("origin"), websocket.headers.get("host"), service.settings.origins):
-        await _deny(websocket, 403, "pages of this origin may not call; allow it with --origin")
+    origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
+    if not origin_allowed(origin, host, service.settings.origins):
+        text = f"pages of {origin} may not call {host}; allow it with --origin, or let a proxy pass Host on"
+        await _deny(websocket, 403, text)
         return
     if not _let_in(websocket):
         await _deny(websocket, 401, "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)")
@@ -76,7 +80,15 @@ async def _chat(websocket: WebSocket) -> None:
         await _deny(websocket, 400, str(error))
         return
     await websocket.accept()
-    await Call(service, websocket, parameters).run()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(service.watch_loop)
+        await Call(service, websocket, parameters).run()
+        tasks.cancel_scope.cancel()
+
+
+async def _elsewhere(websocket: WebSocket) -> None:
+    """Say where a websocket is."""
+    await _deny(websocket, 404, "no websocket is here; it is at api/chat, below the page's address")
 
 
 async def _websocket_wanted(_: Request) -> Response:
@@ -84,20 +96,26 @@ async def _websocket_wanted(_: Request) -> Response:
     return JSONResponse({"error": "open a websocket here"}, 426, {"Upgrade": "websocket"})
 
 
-async def _ticket(request: Request) -> Response:
-    """Give a ticket to who shows a token."""
-    service = _service(request)
-    if not service.tokens.allow(request.headers.get("authorization")):
-        return JSONResponse({"error": "show a token (Authorization: Bearer ...)"}, 401, {"WWW-Authenticate": "Bearer"})
-    ticket = service.tickets.issue(anyio.current_time())
-    return JSONResponse({"ticket": ticket, "seconds": service.tickets.SECONDS}, headers={"Cache-Control": "no-store"})
+class _Ticket(HTTPEndpoint):
+    """Gives a ticket to who shows a token."""
+
+    async def post(self, request: Request) -> Response:
+        service = _service(request)
+        if not service.tokens.allow(request.headers.get("authorization")):
+            error = {"error": "show a token (Authorization: Bearer ...)"}
+            return JSONResponse(error, 401, {"WWW-Authenticate": "Bearer"})
+        ticket = service.tickets.issue(anyio.current_time())
+        told = {"ticket": ticket, "seconds": service.tickets.SECONDS}
+        return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
 
-async def _info(request: Request) -> Response:
-    """Tell a page what it talks to."""
-    service = _service(request)
-    model = service.model
-    return JSONResponse({"model": model.name, "sessions": model.sessions, "token": service.tokens.wanted})
+class _Info(HTTPEndpoint):
+    """Tells a page what it talks to."""
+
+    async def get(self, request: Request) -> Response:
+        service = _service(request)
+        model = service.model
+        return JSONResponse({"model": model.name, "sessions": model.sessions, "token": service.tokens.wanted})
 
 
 async def _health(_: Request) -> Response:
@@ -134,23 +152,3 @@ def _let_in(websocket: WebSocket) -> bool:
 
 async def _deny(websocket: WebSocket, status: int, text: str) -> None:
     await websocket.send_denial_response(JSONResponse({"error": text}, status))
-
-
-class _SecurityHeaders:
-    """Adds headers that keep a page to itself."""
-
-    def __init__(self, inner: ASGIApp) -> None:
-        self._inner = inner
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._inner(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *added]}
-            await send(message)
-
-        await self._inner(scope, receive, send_with_headers)

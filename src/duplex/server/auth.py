@@ -1,14 +1,13 @@
-"""Who may use a server: bearer tokens, tickets for pages that cannot send one, and origins. No sockets, no clocks."""
+"""Who may use a server: bearer tokens, and tickets for pages that cannot send one. No sockets, no clocks."""
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Iterable
-from urllib.parse import urlsplit
+from collections.abc import Iterable
 
 from duplex.errors import UsageError
 
-__all__ = ["Tickets", "Tokens", "origin_allowed"]
+__all__ = ["Tickets", "Tokens"]
 
 _SCHEME = "bearer "
 SHORTEST_TOKEN = 16
@@ -67,19 +66,6 @@ class Tickets:
     def redeem(self, ticket: str, now: float) -> bool:
         """Tell whether a ticket is good; it is not, from then on."""
         return self._until.pop(_digest(ticket), 0.0) > now
-
-
-def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
-    """Tell whether a page of some origin may open a websocket here.
-
-    Programs send no origin and are allowed. A page is, if it came from this host, or its origin is in ``allowed``.
-    """
-    if origin is None or origin in allowed or "*" in allowed:
-        return True
-    try:
-        return bool(host) and urlsplit(origin).netloc.lower() == (host or "").lower()
-    except ValueError:
-        return False
 
 
 def _digest(secret: str) -> bytes:

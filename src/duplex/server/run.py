@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import ipaddress
 import os
 import socket
 import ssl
@@ -24,13 +25,12 @@ from duplex.errors import ServerError, UsageError
 from duplex.server.accept import BACKLOG, ConnectionLimit, Counted, descriptor_bound, listen
 from duplex.server.asgi import application
 from duplex.server.connections import MAX_UNSENT_BYTES, HttpConnection, WebSocketConnection
+from duplex.server.middleware import MAX_MESSAGE_BYTES, RootPath
 from duplex.server.service import Service
 from duplex.server.settings import Settings, is_loopback, not_negative
 
 __all__ = ["Listening", "serve"]
 
-MAX_MESSAGE_BYTES = 1 << 16
-"""Bytes of a websocket message: some seconds of Opus, a second of samples."""
 PING_SECONDS = 20.0
 """Between pings, and to answer one: who does not is gone, or does not read."""
 MAX_HEADER_BYTES = 1 << 14
@@ -39,11 +39,30 @@ GRACE_SECONDS = 10
 """That connections may take to close once everything has been said."""
 
 
+def _networks(_: object, __: object, given: tuple[str, ...]) -> None:
+    """Check addresses.
+
+    :raises UsageError: if one is neither an address nor a network
+    """
+    for one in given:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError as error:
+            raise UsageError(
+                f"a proxy is {one!r} ({error}); give its address or its network, such as 127.0.0.1 or 172.16.0.0/12"
+            ) from None
+
+
+def _as_root_path(given: str) -> str:
+    path = given.strip("/")
+    return f"/{path}" if path else ""
+
+
 @attrs.frozen(kw_only=True)
 class Listening:
     """Where a server listens.
 
-    :raises UsageError: if others could reach it and no token is wanted
+    :raises UsageError: if a proxy is no address
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +73,11 @@ class Listening:
     """Whether a server that others can reach may go without tokens."""
     drain: float = attrs.field(default=30.0, validator=not_negative)
     """Seconds that conversations may go on when the server is to stop."""
+    proxies: tuple[str, ...] = attrs.field(default=(), validator=_networks)
+    """Addresses and networks of reverse proxies: what these say of a caller (``X-Forwarded-For``, ``-Proto``) is
+    believed, and what others say is not."""
+    root_path: str = attrs.field(default="", converter=_as_root_path)
+    """Path of the page at a proxy, such as ``/talk``, needed if the proxy does not take it off."""
 
     def check(self, settings: Settings) -> None:
         """Check that the server is not open to the world by accident.
@@ -83,6 +107,7 @@ async def serve(
     """
     where, rules = listening or Listening(), settings or Settings()
     where.check(rules)
+    rules = attrs.evolve(rules, hosts=_hosts(rules, where))
     served = application(model, rules)
     service: Service = served.state.service
     asked = ThreadsafeNotifier()
@@ -102,7 +127,7 @@ async def serve(
                     server.should_exit = True
 
             tasks.start_soon(stop)
-            tasks.start_soon(service.metrics.watch_loop)
+            tasks.start_soon(service.watch_loop)
             # Cancelled, uvicorn would leave its connections open: it ends because it is told to.
             with anyio.CancelScope(shield=True):
                 await server.serve(sockets=[bound])
@@ -154,10 +179,19 @@ def _nobody(_: int) -> None:
     """Is told the port where nobody asked for it."""
 
 
+def _hosts(rules: Settings, where: Listening) -> tuple[str, ...]:
+    """Return the names that a server may be called by: on this machine alone, only those that were given."""
+    if is_loopback(where.host):
+        return *rules.hosts, where.host
+    return rules.hosts or ("*",)
+
+
 def _config(served: Starlette, where: Listening) -> uvicorn.Config:
     try:
         config = uvicorn.Config(
-            served,
+            RootPath(served, where.root_path) if where.root_path else served,
+            proxy_headers=bool(where.proxies),
+            forwarded_allow_ips=list(where.proxies),
             ws=WebSocketConnection,
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,

@@ -44,16 +44,32 @@ class Service:
         self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
         self._calls: set[ActiveCall] = set()
+        self._watched = False
+        """Whether somebody measures the event loop."""
+        self._unwatched = Notifier()
         self._watching = ExitStack()
 
     @property
     def state(self) -> str:
-        """``ready``, or why it is not: ``draining``, ``stalled`` (a step of the model does not end) or ``full``."""
+        """``ready``, or why it is not: ``draining``, ``closed`` or ``stalled`` (the model), ``full``."""
         if self.admission.draining:
             return "draining"
+        if self.model.closed:
+            return "closed"
         if self.model.engine.watchdog.late:
             return "stalled"
         return "full" if self.admission.full else "ready"
+
+    async def watch_loop(self) -> None:
+        """Measure how late the event loop is, for ever, while nobody else does."""
+        while self._watched:
+            await self._unwatched.wait()
+        self._watched = True
+        try:
+            await self.metrics.watch_loop()
+        finally:
+            self._watched = False
+            self._unwatched.notify_all()
 
     def recording(self) -> RecordingWriter | None:
         """Return the recorder of a new conversation, if there shall be one."""

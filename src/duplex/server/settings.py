@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from duplex.errors import UsageError
+from duplex.server.origins import LOOPBACK_NAMES, host_names, hosts_of, origins
 
 __all__ = ["Settings", "is_loopback", "not_negative"]
 
@@ -42,12 +43,21 @@ class Settings:
     """Seconds without audio after which a caller counts as gone; 0 sets no limit."""
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
     """Bearer tokens of which a caller must show one; without any, everybody may call."""
-    origins: tuple[str, ...] = ()
+    origins: tuple[str, ...] = attrs.field(default=(), converter=origins)
     """Origins of foreign pages that may call, such as ``https://example.com``; ``*`` allows all."""
-    hosts: tuple[str, ...] = ("*",)
-    """Names that a client may call this server by: a page elsewhere could point a name of its own here."""
+    hosts: tuple[str, ...] = attrs.field(default=(), converter=host_names)
+    """Names that clients may call this server by, beside this machine's own and those of ``origins``; ``*.example.org``
+    stands for all names below one, ``*`` for any. If none is given, any will do where a token is wanted, and no other
+    where none is: a page elsewhere could point a name of its own here."""
     record: Path | None = None
     """Folder for recordings of all conversations."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that clients may call this server by."""
+        if self.tokens and not self.hosts:
+            return ("*",)
+        return *LOOPBACK_NAMES, *self.hosts, *hosts_of(self.origins)
 
 
 def is_loopback(host: str) -> bool:
