@@ -17,6 +17,7 @@
     ├── ModelError                  the model failed while it was running
     ├── ConsumerTooSlow             the events of a live conversation were not read for too long
     ├── ClosedError                 the model, codec or conversation has been closed
+    ├── ForkError                   the model, codec or conversation was made before the process was forked
     ├── ServerError                 a server cannot listen, or a remote conversation cannot go on
     ├── OutputError                 results cannot be written
     └── TrainingError               training cannot go on
@@ -36,6 +37,7 @@ __all__ = [
     "ConsumerTooSlow",
     "CorpusError",
     "DuplexError",
+    "ForkError",
     "HubError",
     "MissingDependencyError",
     "ModelError",
@@ -106,6 +108,10 @@ class ConsumerTooSlow(DuplexError):  # noqa: N818 -- the contract fixes this nam
 
 class ClosedError(DuplexError):
     """The model, codec or conversation has been closed."""
+
+
+class ForkError(DuplexError):
+    """The model, codec or conversation was made before this process was forked, and cannot be used in it."""
 
 
 class ServerError(DuplexError):

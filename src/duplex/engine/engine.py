@@ -5,16 +5,18 @@ seat that has a frame and room for its result, and run them all in one step. A s
 """
 
 import copy
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.backends.shared.process import OwnProcess
 from duplex.engine.seat import Failed, Finished, Job, Seat
 from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError
 from duplex.frame_model import Frame, FrameModel, SessionState, StepResult
@@ -23,6 +25,12 @@ from duplex.options import SessionOptions
 __all__ = ["Engine", "Observer"]
 
 Float32 = NDArray[np.float32]
+logger: logging.Logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 10.0
+"""Seconds to wait for the last step when closing."""
+ABANDON_SECONDS = 1.0
+"""Seconds that a finalizer waits for the lock: whoever holds it may wait for the thread that the finalizer runs in."""
 
 
 class Observer(Protocol):
@@ -40,7 +48,10 @@ class Engine:
         self.model = model
         self.changed: threading.Condition = threading.Condition()
         self._pcm = np.zeros((model.spec.capacity, model.spec.frame_size), np.float32)
+        self._process = OwnProcess()
         self._seats: dict[int, Seat] = {}
+        self._abandoned: deque[Seat] = deque()
+        """Seats that a finalizer has given up, and that nobody has released yet."""
         self._changed_seats: dict[Seat, None] = {}
         """Seats that may have something to do; checking all of them would take longer than a small step."""
         self._jobs: deque[Job] = deque()
@@ -53,7 +64,7 @@ class Engine:
     @property
     def free(self) -> int:
         """Number of free slots."""
-        return self.model.spec.capacity - len(self._seats)
+        return self.model.spec.capacity - len(self._seats) + len(self._abandoned)
 
     def open(
         self,
@@ -67,8 +78,11 @@ class Engine:
 
         :raises CapacityError: if there is none
         :raises ClosedError: if the engine has been closed
+        :raises ForkError: in another process than the one that it was made in
         :raises StateError: if the state's time line is damaged
         """
+        self._process.check("the model")
+        self._release_abandoned()
         with self.changed:
             if self._closing:
                 raise ClosedError("the model has been closed; load it again")
@@ -127,35 +141,72 @@ class Engine:
             seat.closed = True
             seat.inbox.clear()
             seat.outbox.clear()
+            self._changed_seats.pop(seat, None)
             if self._seats.get(seat.slot) is seat:
                 del self._seats[seat.slot]
             waiting = list(self._vacancy)
         for notify in waiting:
             notify()
 
-    def close(self) -> None:
-        """End all conversations with :class:`ClosedError`, stop the thread and free the model."""
+    def abandon(self, seat: Seat) -> None:
+        """Free a seat's slot soon; for finalizers, which may run while their own thread holds any lock."""
+        if seat.closed or self._process.forked:
+            return
+        self._abandoned.append(seat)
+        if self.changed.acquire(timeout=ABANDON_SECONDS):
+            self.changed.notify()
+            self.changed.release()
+
+    def close(self, wait: float = CLOSE_SECONDS) -> None:
+        """End all conversations with :class:`ClosedError`, stop the thread and free the model.
+
+        A step that takes longer than ``wait`` seconds is not waited for: the thread frees the model after it. Nothing
+        happens in a fork of the process, which has no such thread.
+        """
+        if self._process.forked:
+            return
         with self.changed:
             if self._closing:
                 return
             self._closing = True
             self.changed.notify()
-        self._thread.join()
+        if threading.current_thread() is self._thread:  # the garbage collector runs anywhere
+            return
+        self._thread.join(wait)
+        if self._thread.is_alive():
+            logger.warning("a step takes more than %g s; the model's memory is freed when it ends", wait)
+            self._end_conversations()
+
+    def _run(self) -> None:
+        self._run_until_closed()
+        self._end_conversations()
+        try:
+            self.model.close()
+        except Exception:
+            logger.exception("the model could not be freed")
+
+    def _end_conversations(self) -> None:
         with self.changed:
-            for seat in self._seats.values():
+            for seat in list(self._seats.values()):
                 seat.put(Failed(ClosedError("the model was closed while the conversation was going on")))
             waiting = list(self._vacancy)
         for notify in waiting:
             notify()
-        self.model.close()
 
-    def _run(self) -> None:
+    def _release_abandoned(self) -> None:
+        """Release what finalizers have given up."""
+        while self._abandoned:
+            with suppress(IndexError):  # another thread was faster
+                self.release(self._abandoned.popleft())
+
+    def _run_until_closed(self) -> None:
         while True:
             with self.changed:
-                while not (self._closing or self._jobs or self._changed_seats):
+                while not (self._closing or self._jobs or self._changed_seats or self._abandoned):
                     self.changed.wait()
                 if self._closing:
                     return
+            self._release_abandoned()
             try:
                 self._run_once()
             except Exception as error:  # noqa: BLE001 -- the thread must survive, or every conversation would hang
