@@ -122,7 +122,7 @@ class Dialogue:
         runner = self._runner
         if runner.transport is not runner.pushed:
             raise UsageError("this conversation hears its transport; leave the transport out to push audio")
-        runner.check_loop()
+        runner.check()
         return runner.pushed
 
 

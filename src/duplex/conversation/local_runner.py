@@ -85,6 +85,7 @@ class LocalRunner(Runner):
         self._exports: list[_Export] = []
 
     async def open(self) -> Sequence[Task]:
+        """Acquire what the conversation needs; return the tasks that run it."""
         self._wakeup = ThreadsafeNotifier()
         self.seat = await self._take_seat()
         self.listener = Listener(self.transport, self.seat, self._model.spec, self._report_late)
@@ -92,6 +93,7 @@ class LocalRunner(Runner):
         return self.listener.run, self._process_outcomes
 
     def last_events(self, reason: EndReason) -> list[Event]:
+        """Return the events that end the session."""
         return self._session.finish(reason)
 
     def release(self) -> None:
@@ -101,6 +103,7 @@ class LocalRunner(Runner):
             export.done.set()
 
     def release_abandoned(self) -> None:
+        """Free the slot from any thread, in the middle of whatever that thread does."""
         self.seat.abandon()
 
     async def export(self) -> bytes:

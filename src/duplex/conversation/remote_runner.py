@@ -76,6 +76,7 @@ class RemoteRunner(Runner):
         self._paced_from, self._paced = 0.0, 0
 
     async def open(self) -> Sequence[Task]:
+        """Acquire what the conversation needs; return the tasks that run it."""
         self._begun = anyio.Event()
         await self._connect()
         return self._receive_sessions, self._send_user_audio
@@ -90,6 +91,7 @@ class RemoteRunner(Runner):
         )
 
     def last_events(self, reason: EndReason) -> list[Event]:
+        """Return the events that end the session."""
         at = self._frames * FRAME_SECONDS
         usage = Usage(frames=self._frames, seconds=at, dropped_seconds=0.0)
         return [SessionEnded(sequence=_UNNUMBERED, at=at, reason=reason, usage=self._usage or usage)]
@@ -101,6 +103,7 @@ class RemoteRunner(Runner):
         """Release nothing: a connection that nobody holds is closed."""
 
     def reason(self, error: BaseException) -> EndReason:
+        """Return the reason that ``SessionEnded`` has for an error."""
         if not isinstance(error, ServerError):
             return super().reason(error)
         return EndReason.DISCONNECTED if self._begun.is_set() or self._frames else EndReason.REFUSED

