@@ -8,6 +8,7 @@ import threading
 import warnings
 
 import anyio
+import anyio.lowlevel
 import pytest
 from conversation_support import Gate, loud, nothing_left_behind, of, ramp, reached, until  # noqa: F401
 
@@ -63,7 +64,7 @@ async def test_break_out_of_a_generator_that_holds_it_cancels_nobody(models):
             if isinstance(event, AgentAudio):
                 break
         await events.aclose()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         assert model.free == 1
 
 
@@ -235,7 +236,7 @@ async def test_a_task_that_somebody_cancels_ends_the_conversation(models, which)
     model = models()
     async with Conversation(model) as conversation:
         await anext(conversation)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         tasks = asyncio.all_tasks()
         named = [task for task in tasks if which in task.get_name() or "_guard" in task.get_name()]
         assert named

@@ -30,9 +30,7 @@ def program(text, *, before=""):
     """Run a program that loads the built-in model as ``model``; return its status and what it wrote."""
     head = f"{before}\nimport asyncio, os, sys, threading\nimport numpy as np\nimport duplex\n"
     source = head + 'model = duplex.load("tiny")\n' + textwrap.dedent(text)
-    done = subprocess.run(  # noqa: S603 -- our own
-        [sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout.strip(), done.stderr
 
 

@@ -161,8 +161,7 @@ class Engine:
     def close(self, wait: float = CLOSE_SECONDS) -> None:
         """End all conversations with :class:`ClosedError`, stop the thread and free the model.
 
-        A step that takes longer than ``wait`` seconds is not waited for: the thread frees the model after it. Nothing
-        happens in a fork of the process, which has no such thread.
+        A step that takes longer than ``wait`` seconds is not waited for, and nothing happens in a fork of the process.
         """
         if self._process.forked:
             return
@@ -261,8 +260,7 @@ class Engine:
         yield
 
     def _step(self, batch: list[Seat]) -> None:
-        began = time.monotonic()
-        active = np.zeros(self.model.spec.capacity, np.bool_)
+        began, active = time.monotonic(), np.zeros(self.model.spec.capacity, np.bool_)
         for seat in batch:
             self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
         try:

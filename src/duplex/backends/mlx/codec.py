@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import as_mono_float32
-from duplex.backends.shared.process import OwnProcess
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.state import Call, allocate, bind, exclusive
 from duplex.backends.mlx.weights import load_mimi_weights
+from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints.config import MimiConfig
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
