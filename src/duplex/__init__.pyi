@@ -70,6 +70,9 @@ from .errors import (
     DuplexError as DuplexError,
 )
 from .errors import (
+    ForkError as ForkError,
+)
+from .errors import (
     HubError as HubError,
 )
 from .errors import (

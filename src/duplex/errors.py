@@ -18,6 +18,7 @@
     │   └── ModelStalledError       a step of the model does not end
     ├── ConsumerTooSlow             the events of a live conversation were not read for too long
     ├── ClosedError                 the model, codec or conversation has been closed
+    ├── ForkError                   the model, codec or conversation was made before the process was forked
     ├── ServerError                 a server cannot listen, or a remote conversation cannot go on
     ├── OutputError                 results cannot be written
     └── TrainingError               training cannot go on
@@ -37,6 +38,7 @@ __all__ = [
     "ConsumerTooSlow",
     "CorpusError",
     "DuplexError",
+    "ForkError",
     "HubError",
     "MissingDependencyError",
     "ModelError",
@@ -112,6 +114,10 @@ class ConsumerTooSlow(DuplexError):  # noqa: N818 -- the contract fixes this nam
 
 class ClosedError(DuplexError):
     """The model, codec or conversation has been closed."""
+
+
+class ForkError(DuplexError):
+    """The model, codec or conversation was made before this process was forked, and cannot be used in it."""
 
 
 class ServerError(DuplexError):

@@ -198,12 +198,14 @@ async def test_sending_waits_while_seconds_are_pending(models):
 
     async with Conversation(models()) as conversation, anyio.create_task_group() as group:
         group.start_soon(push, conversation)
-        await until(lambda: conversation._queue.full and len(conversation._seat.outbox) == Seat.RESULTS_LIMIT)
+        await until(
+            lambda: conversation._runner.queue.full and len(conversation._runner.seat.outbox) == Seat.RESULTS_LIMIT
+        )
         await anyio.wait_all_tasks_blocked()
         # events, results, playback, frames that wait and the transport's 5 seconds
         held = EventQueue.OFFLINE_EVENTS + 2 * 32 + 60 + Listener.WAITING_FRAMES + 2 * 63
         assert sent < held
-        assert len(conversation._queue._waiting) <= EventQueue.OFFLINE_EVENTS + 8
+        assert len(conversation._runner.queue._waiting) <= EventQueue.OFFLINE_EVENTS + 8
         found = [event async for event in conversation]
     check_order(found)
     assert len(of(found, AgentAudio)) == 1500

@@ -85,7 +85,7 @@ async def test_a_slow_model_skips_and_tells(models):
         await reached(gate.reached)
         await transport.feed(pcm[FRAME:])
         await transport.end()
-        while not conversation._seat.ending:
+        while not conversation._runner.seat.ending:
             await anyio.sleep(0.001)
         gate.open.set()
         found = [event async for event in conversation]
@@ -175,10 +175,10 @@ async def test_after_a_late_burst_every_packet_is_answered_at_once(models, monke
             await until(lambda: len(kept.frames) == 3)
             for _ in range(10):
                 clock.now += 0.08
-                before = len(kept.frames) + conversation._seat.waiting
+                before = len(kept.frames) + conversation._runner.seat.waiting
                 await say()
                 await until(lambda before=before: len(kept.frames) > before)
-                assert conversation._listener._framer.pending == 0
+                assert conversation._runner.listener._framer.pending == 0
             await transport.end()
             found = [event async for event in conversation]
     check_order(found)
@@ -285,11 +285,11 @@ async def test_the_consumer_s_pace_holds_the_model_back(models):
     model = models()
     async with Conversation(model, MemoryTransport(loud(2000))) as conversation:
         found = [await anext(conversation)]
-        await until(lambda: conversation._queue.full)
+        await until(lambda: conversation._runner.queue.full)
         await anyio.wait_all_tasks_blocked()
         done = model.engine.model.steps
         assert done <= EventQueue.OFFLINE_EVENTS + 2 * 32 + 2
-        assert len(conversation._queue._waiting) <= EventQueue.OFFLINE_EVENTS + 8
+        assert len(conversation._runner.queue._waiting) <= EventQueue.OFFLINE_EVENTS + 8
         found += [event async for event in conversation]
     check_order(found)
     assert len(of(found, AgentAudio)) == 2000

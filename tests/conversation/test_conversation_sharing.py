@@ -170,10 +170,14 @@ async def test_a_conversation_goes_on_elsewhere(models, delays, taken):
     async with Conversation(models(delays=delays), options=options, recorder=kept) as conversation:
         await conversation.send(pcm[: taken * FRAME])
         await until(lambda: len(kept.frames) == max(taken - late, 0))
-        await until(lambda: conversation._seat.waiting == 0 and len(conversation._seat.in_flight) == min(late, taken))
+        await until(
+            lambda: (
+                conversation._runner.seat.waiting == 0 and len(conversation._runner.seat.in_flight) == min(late, taken)
+            )
+        )
         saved = await conversation.export()
         begun = []
-        while conversation._queue._waiting:
+        while conversation._runner.queue._waiting:
             begun.append(await anext(conversation))
         session_id = conversation.session_id
     async with Conversation(models(delays=delays), state=saved) as conversation:
@@ -207,7 +211,7 @@ async def test_the_consumer_may_export_while_events_wait(models):
     async with Conversation(models()) as conversation:
         stream = conversation.run(loud(1000))
         found = [await anext(stream)]
-        await until(lambda: conversation._queue.full)
+        await until(lambda: conversation._runner.queue.full)
         saved = await conversation.export()
         found += [event async for event in stream]
     check_order(found)

@@ -161,7 +161,7 @@ async def test_a_lost_connection_ends_the_conversation(models):
     with running(models()) as server:
         async with duplex.connect(server.url()) as conversation:
             await anext(conversation)
-            await conversation._websocket._stream.aclose()
+            await conversation._runner.websocket._stream.aclose()
             events, told = await ended(conversation)
     assert events[-1].reason is EndReason.DISCONNECTED
     assert "was lost" in told
@@ -210,7 +210,7 @@ async def test_a_server_that_is_gone_without_a_word(models, monkeypatch):
     with running(models()) as server:
         async with duplex.connect(server.url()) as conversation:
             await anext(conversation)
-            conversation._websocket._stream = DeadLine(conversation._websocket._stream)
+            conversation._runner.websocket._stream = DeadLine(conversation._runner.websocket._stream)
             with anyio.fail_after(10):
                 events, told = await ended(conversation)
     assert events[-1].reason is EndReason.DISCONNECTED

@@ -100,4 +100,4 @@ def test_closing_does_not_wait_for_a_model_that_hangs(engines):
     stuck.seat.push(LOUD)
     stuck.until_kind(Failed)
     engine.close()
-    hold.set()
+    hold.set()  # the thread ends, and frees the model

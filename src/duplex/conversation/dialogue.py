@@ -1,33 +1,23 @@
-"""The base of all conversations, local and remote: audio pushed in, events out, and the tasks that run it.
+"""The base of all conversations, local and remote: audio pushed in, events out, and how they begin and end."""
 
-A task's failure ends the conversation: its consumer gets ``SessionEnded`` and then the one original error.
-"""
-
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import warnings
+from collections.abc import AsyncIterator
 from os import PathLike
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
-import anyio
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from duplex.audio.pcm import AudioLike
-from duplex.conversation.playback import Playback
-from duplex.conversation.session import EventQueue
-from duplex.engine.notifiers import Notifier
-from duplex.errors import ClosedError, ConsumerTooSlow, UsageError
-from duplex.events import EndReason, Event
-from duplex.transport import Transport
+from duplex.conversation.runner import Runner
+from duplex.errors import ClosedError, UsageError
+from duplex.events import Event
 from duplex.transports.memory import MemoryTransport
 
 __all__ = ["Dialogue", "check_transport"]
 
-Task = Callable[[], Awaitable[None]]
 
-
-class Dialogue(ABC):
+class Dialogue:
     """A conversation, wherever its model runs: an asynchronous context manager and iterator of events.
 
     It is a :class:`duplex.Conversation` on a model of this process, or a :class:`duplex.RemoteConversation` on that of
@@ -38,86 +28,53 @@ class Dialogue(ABC):
     ``SessionStarted`` is a session's first event. A normal end, a refusal by a server or a failure gives
     ``SessionEnded`` as the last event, exactly once; a refusal or failure then raises the original error from the
     iterator. A call that was refused has no session and no ``SessionStarted``. What is already known on entering
-    is raised there, before any event. Leaving the block, ``break`` and cancellation end the session at once, without
-    a further event.
+    is raised there, before any event. Leaving the block, ``break``, cancellation and :meth:`aclose` end the session at
+    once, without a further event.
+
+    It may be entered by one task and left by another, of the same event loop, so a fixture, a pair of start and stop
+    hooks, or an asynchronous generator can hold it. One that is dropped without having been left gives its place back
+    and emits a ``ResourceWarning``.
     """
 
-    def __init__(self, transport: Transport | None, sample_rate: int, queue: EventQueue) -> None:
-        self._pushed = MemoryTransport(sample_rate=sample_rate, keep=False)
-        self._own_transport = transport is None
-        self._transport: Transport = self._pushed if transport is None else transport
-        self._queue = queue
-        self._scopes: list[anyio.CancelScope] = []
-        self._failure: Exception | None = None
-        self._entered = self._over = self._failed = False
-
-    @abstractmethod
-    async def _open(self) -> Sequence[Task]:
-        """Acquire what the conversation needs, when it is entered; return the tasks that run it."""
-
-    @abstractmethod
-    def _last_events(self, reason: EndReason) -> list[Event]:
-        """Return the events that end the session."""
-
-    @abstractmethod
-    def _release(self) -> None:
-        """Release what the model or the server holds for it; called once or twice, at its end."""
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
 
     async def __aenter__(self) -> Self:
-        if self._entered:
-            raise UsageError("this conversation has been used; make another")
-        self._entered = True
-        self._event_added, self._event_taken, self._task_ended = Notifier(), Notifier(), Notifier()
-        self._playback = Playback(self._transport)
-        try:
-            tasks = await self._open()
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                self._playback.close()
-                await self._transport.aclose()
-            raise
-        self._running = 0
-        self._tasks: TaskGroup = await anyio.create_task_group().__aenter__()
-        for task in (*tasks, self._playback.run):
-            self._start(task)
+        await self._runner.enter()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._over = True
-        self._queue.clear()
-        self._release()
-        self._tasks.cancel_scope.cancel()
-        # The tasks end before the block does, also when the block is being cancelled. An error of the block is not
-        # passed to the task group, which would wrap it.
-        try:
-            with anyio.CancelScope(shield=True):
-                while self._running:
-                    await self._task_ended.wait()
-                self._playback.close()
-                await self._transport.aclose()
-        finally:
-            await self._tasks.__aexit__(None, None, None)
+        await self._runner.leave()
+
+    async def aclose(self) -> None:
+        """End the conversation at once, as leaving its block does, from any task of its event loop.
+
+        Nothing happens if it has not been entered, or has been left.
+
+        :raises UsageError: in another event loop while its own goes on, or if its own transport calls it
+        """
+        await self._runner.leave()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        runner = cast("Runner | None", getattr(self, "_runner", None))  # a constructor may have failed
+        if runner is None or not runner.running:
+            return
+        left = runner.left
+        runner.abandon()
+        if not left:
+            _warn(
+                f"{type(self).__name__} was entered and never left; use it with async with, or call aclose()",
+                ResourceWarning,
+                source=self,
+            )
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        if not self._entered:
-            raise UsageError("enter the conversation first: async with ... as conversation")
-        await checkpoint()
-        while True:
-            event = self._queue.take()
-            if event is not None:
-                self._event_taken.notify_all()
-                return event
-            if self._over:
-                failure, self._failure = self._failure, None
-                if failure is not None:
-                    raise failure
-                raise StopAsyncIteration
-            await self._event_added.wait()
+        return await self._runner.next_event()
 
     async def send(self, pcm: AudioLike) -> None:
         """Push the user's next audio, of any length.
@@ -136,7 +93,7 @@ class Dialogue(ABC):
         try:
             await pushed.feed(pcm)
         except ClosedError:
-            if not self._failed:
+            if not self._runner.failed:
                 raise
             await checkpoint()
 
@@ -158,61 +115,15 @@ class Dialogue(ABC):
             await pushed.feed(pcm)
             await pushed.end()
 
-        if not self._over:  # an earlier failure is raised by the iterator
-            self._start(push)
+        self._runner.start(push)
         return self
 
     def _pushing(self) -> MemoryTransport:
-        if not self._own_transport:
+        runner = self._runner
+        if runner.transport is not runner.pushed:
             raise UsageError("this conversation hears its transport; leave the transport out to push audio")
-        if not self._entered:
-            raise UsageError("enter the conversation first: async with ... as conversation")
-        return self._pushed
-
-    def _start(self, task: Task) -> None:
-        self._running += 1
-        self._tasks.start_soon(self._guard, task)
-
-    async def _guard(self, task: Task) -> None:
-        """Run a task; its failure fails the conversation."""
-        try:
-            # A scope of its own: the task group's would cancel the consumer's task, which must still get the failure.
-            with anyio.CancelScope() as scope:
-                self._scopes.append(scope)
-                await task()
-        except Exception as error:  # noqa: BLE001 -- whatever a transport or recorder raises goes to the consumer
-            self._fail(error)
-            with anyio.CancelScope(shield=True):  # wakes whoever waits in send()
-                await self._pushed.aclose()
-        finally:
-            self._running -= 1
-            self._task_ended.notify_all()
-
-    def _emit(self, events: Sequence[Event]) -> None:
-        if self._over:
-            return
-        for event in events:
-            self._queue.put(event)
-        self._event_added.notify_all()
-
-    def _end(self, reason: EndReason) -> None:
-        """Emit the last event, and release what is held for the conversation."""
-        self._emit(self._last_events(reason))
-        self._over = True
-        self._release()
-
-    def _fail(self, error: Exception) -> None:
-        if self._over:
-            return
-        first = _first(error)
-        self._failure, self._failed = first, True
-        self._end(self._reason(first))
-        for scope in self._scopes:
-            scope.cancel()
-
-    def _reason(self, error: Exception) -> EndReason:
-        """Return the reason that ``SessionEnded`` has for an error."""
-        return EndReason.CONSUMER_TOO_SLOW if isinstance(error, ConsumerTooSlow) else EndReason.FAILED
+        runner.check()
+        return runner.pushed
 
 
 def check_transport(transport: object) -> None:
@@ -228,10 +139,3 @@ def check_transport(transport: object) -> None:
             f"the transport is {type(transport).__name__}, not a duplex.Transport; to push audio leave it out, "
             "and iterate over conversation.run(pcm)"
         )
-
-
-def _first(error: Exception) -> Exception:
-    """Return the first error in nested exception groups."""
-    while isinstance(error, ExceptionGroup):
-        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
-    return error

@@ -4,28 +4,34 @@ The inference thread's loop: advance every pending job (open, restore or export 
 seat that has a frame and room for its result, and run them all in one step. A seat without a frame delays no other.
 """
 
-import copy
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.backends.shared.process import OwnProcess
+from duplex.engine.failures import conversation_error
 from duplex.engine.seat import Failed, Finished, Job, PendingFrame, Seat
 from duplex.engine.watchdog import Watchdog
-from duplex.errors import CapacityError, ClosedError, DuplexError, ModelError, ModelStalledError
+from duplex.errors import CapacityError, ClosedError, ModelStalledError
 from duplex.frame_model import Frame, FrameModel, SessionState, StepResult
 from duplex.options import SessionOptions
 
 __all__ = ["Engine", "Observer"]
 
 Float32 = NDArray[np.float32]
-log: logging.Logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 10.0
+"""Seconds to wait for the last step when closing."""
+ABANDON_SECONDS = 1.0
+"""Seconds that a finalizer waits for the lock: whoever holds it may wait for the thread that the finalizer runs in."""
 
 
 class Observer(Protocol):
@@ -43,7 +49,10 @@ class Engine:
         self.model = model
         self.changed: threading.Condition = threading.Condition()
         self._pcm = np.zeros((model.spec.capacity, model.spec.frame_size), np.float32)
+        self._process = OwnProcess()
         self._seats: dict[int, Seat] = {}
+        self._abandoned: deque[Seat] = deque()
+        """Seats that a finalizer has given up, and that nobody has released yet."""
         self._changed_seats: dict[Seat, None] = {}
         """Seats that may have something to do; checking all of them would take longer than a small step."""
         self._jobs: deque[Job] = deque()
@@ -57,7 +66,7 @@ class Engine:
     @property
     def free(self) -> int:
         """Number of free slots."""
-        return self.model.spec.capacity - len(self._seats)
+        return self.model.spec.capacity - len(self._seats) + len(self._abandoned)
 
     def open(
         self,
@@ -71,19 +80,23 @@ class Engine:
 
         :raises CapacityError: if there is none
         :raises ClosedError: if the engine has been closed
+        :raises ForkError: in another process than the one that it was made in
         :raises ModelStalledError: if the model does not answer
         :raises StateError: if the state's time line is damaged
         """
+        self._process.check("the model")
+        self._release_abandoned()
+        capacity = self.model.spec.capacity
         with self.changed:
             if self._closing:
                 raise ClosedError("the model has been closed; load it again")
             if self.watchdog.overdue:
                 raise ModelStalledError("the model does not answer; restart the process")
-            slot = next((n for n in range(self.model.spec.capacity) if n not in self._seats), None)
+            slot = next((n for n in range(capacity) if n not in self._seats), None)
             if slot is None:
                 raise CapacityError(
-                    f"all {self.model.spec.capacity} places of the model are taken; load it with more sessions, "
-                    "wait for one with Conversation(..., wait=seconds), or try again later"
+                    f"all {capacity} places of the model are taken; load it with more sessions, wait for one with "
+                    "Conversation(..., wait=seconds), or try again later"
                 )
             seat = Seat(self, slot, realtime=realtime, notify=notify)
             if state is not None:
@@ -134,36 +147,72 @@ class Engine:
             seat.closed = True
             seat.inbox.clear()
             seat.outbox.clear()
+            self._changed_seats.pop(seat, None)
             if self._seats.get(seat.slot) is seat:
                 del self._seats[seat.slot]
             waiting = list(self._vacancy)
         for notify in waiting:
             notify()
 
-    def close(self) -> None:
-        """End all conversations with :class:`ClosedError`, stop the thread and free the model."""
+    def abandon(self, seat: Seat) -> None:
+        """Free a seat's slot soon; for finalizers, which may run while their own thread holds any lock."""
+        if seat.closed or self._process.forked:
+            return
+        self._abandoned.append(seat)
+        if self.changed.acquire(timeout=ABANDON_SECONDS):
+            self.changed.notify()
+            self.changed.release()
+
+    def close(self, wait: float = CLOSE_SECONDS) -> None:
+        """End all conversations with :class:`ClosedError`, stop the thread and free the model.
+
+        A step that takes longer than ``wait`` seconds is not waited for, and nothing happens in a fork of the process.
+        """
+        if self._process.forked:
+            return
         with self.changed:
             if self._closing:
                 return
             self._closing = True
             self.changed.notify()
         self.watchdog.stop()
-        self._thread.join(0.0 if self.watchdog.late else 10.0)
+        if threading.current_thread() is self._thread:  # the garbage collector runs anywhere
+            return
+        self._thread.join(0.0 if self.watchdog.late else wait)
+        if self._thread.is_alive():
+            logger.warning("a step takes more than %g s; the model's memory is freed when it ends", wait)
+            self._end_conversations()
+
+    def _run(self) -> None:
+        self._run_until_closed()
+        self._end_conversations()
+        try:
+            self.model.close()
+        except Exception:
+            logger.exception("the model could not be freed")
+
+    def _end_conversations(self) -> None:
         with self.changed:
-            for seat in self._seats.values():
+            for seat in list(self._seats.values()):
                 seat.put(Failed(ClosedError("the model was closed while the conversation was going on")))
             waiting = list(self._vacancy)
         for notify in waiting:
             notify()
-        self.model.close()
 
-    def _run(self) -> None:
+    def _release_abandoned(self) -> None:
+        """Release what finalizers have given up."""
+        while self._abandoned:
+            with suppress(IndexError):  # another thread was faster
+                self.release(self._abandoned.popleft())
+
+    def _run_until_closed(self) -> None:
         while True:
             with self.changed:
-                while not (self._closing or self._jobs or self._changed_seats):
+                while not (self._closing or self._jobs or self._changed_seats or self._abandoned):
                     self.changed.wait()
                 if self._closing:
                     return
+            self._release_abandoned()
             try:
                 self._run_once()
             except Exception as error:  # noqa: BLE001 -- the thread must survive, or every conversation would hang
@@ -198,12 +247,7 @@ class Engine:
 
     def _advance(self, job: Job) -> None:
         """Advance a job by one piece; remove it when it is done."""
-        self.watchdog.begin()
-        try:
-            done = next(job, self) is self
-        finally:
-            self.watchdog.end(counts=False)
-        if done:
+        if self.watchdog.watch(lambda: next(job, self) is self, counts=False):
             with self.changed:
                 self._jobs.remove(job)
 
@@ -222,17 +266,12 @@ class Engine:
         yield
 
     def _step(self, batch: list[Seat]) -> None:
-        began = time.monotonic()
-        active = np.zeros(self.model.spec.capacity, np.bool_)
+        began, active = time.monotonic(), np.zeros(self.model.spec.capacity, np.bool_)
         for seat in batch:
             self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
         try:
             pending = [seat.in_flight[-1] for seat in batch]
-            self.watchdog.begin()
-            try:
-                result = self.model.step(self._pcm, active)
-            finally:
-                self.watchdog.end()
+            result = self.watchdog.watch(lambda: self.model.step(self._pcm, active))
             ended = time.monotonic()
             frames = [(seat, self._frame(seat, result)) for seat in batch if result.valid[seat.slot]]
             with self.changed:
@@ -264,7 +303,7 @@ class Engine:
         with self.changed:
             stalled = [seat for seat in self._seats.values() if not seat.failed]
         if stalled:
-            log.error("a step of the model has been running for %.0f s; %d conversations end", seconds, len(stalled))
+            logger.error("a step of the model has been running for %.0f s; %d conversations end", seconds, len(stalled))
             error = f"a step of the model has been running for {seconds:.0f} s and does not end; restart the process"
             self._fail(stalled, ModelStalledError(error))
 
@@ -273,13 +312,4 @@ class Engine:
         with self.changed:
             for seat in seats:
                 seat.failed = True
-                seat.put(Failed(_conversation_error(error)))
-
-
-def _conversation_error(error: Exception) -> Exception:
-    """Return the error that a conversation raises for an error of the model."""
-    if isinstance(error, DuplexError):
-        return copy.copy(error)
-    failure = ModelError(f"the model failed ({type(error).__name__}: {error}); start the conversation again")
-    failure.__cause__ = error
-    return failure
+                seat.put(Failed(conversation_error(error)))

@@ -3,6 +3,8 @@
 import functools
 import importlib
 import logging
+import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +16,7 @@ import attrs
 from duplex.arguments import as_int, parameters_of
 from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
+from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.config import LanguageModelConfig
 from duplex.checkpoints.layout import DEFAULT_OPTIONS
@@ -35,6 +38,9 @@ VoiceActivityFactory: TypeAlias = Callable[[int], VoiceActivity]
 
 class Model:
     """A model in memory, with the one thread that steps it. Close it, or use it in a ``with`` block.
+
+    One that nobody refers to any more is closed, with a ``ResourceWarning``, and so is what is left when the program
+    ends. A process that was forked from this one cannot use it.
 
     Several event loops may hold conversations on one model at a time, up to :attr:`sessions` in all.
     """
@@ -64,13 +70,17 @@ class Model:
         self.fingerprint = fingerprint
         self.defaults: SessionOptions = defaults or DEFAULT_OPTIONS
         self.tokenizer = tokenizer
+        self._process = OwnProcess()
+        self._closed = False
         self.engine: Engine = Engine(frame_model)
+        self._free = weakref.finalize(self, self.engine.close)
         self.frame_model = frame_model
         """Runs the model's steps; while there are conversations, only :attr:`engine` may step it."""
         self.detectors: DetectorWorker = DetectorWorker()
+        self._free.detach()
+        self._free = weakref.finalize(self, _free, self.engine, self.detectors)
         self.voice_activity = voice_activity
         """Returns a new detector of speech for one conversation, for audio of a sample rate."""
-        self._closed = False
 
     def __repr__(self) -> str:
         places = "closed" if self._closed else f"{self.free} of {self.sessions} sessions free"
@@ -87,7 +97,9 @@ class Model:
         """The model's codec; safe to use while conversations go on.
 
         :raises ClosedError: after :meth:`close`
+        :raises ForkError: in another process than the one that loaded it
         """
+        self._process.check("the model")
         if self._closed:
             raise ClosedError("the model has been closed; load it again")
         return self.frame_model.codec
@@ -109,10 +121,17 @@ class Model:
 
     def close(self) -> None:
         """End all conversations with :class:`~duplex.errors.ClosedError` and free the memory. Twice is harmless."""
-        if not self._closed:
-            self._closed = True
-            self.engine.close()
-            self.detectors.close()
+        self._closed = True
+        self._free()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        # Before it is freed: by what the constructor has registered, which also works when the program ends.
+        if not getattr(self, "_closed", True) and not self._process.forked:
+            _warn(
+                f"the model {self.name!r} was forgotten; use it in a with block, or call close()",
+                ResourceWarning,
+                source=self,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +140,12 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _free(engine: Engine, detectors: DetectorWorker) -> None:
+    """Stop a model's threads and free its memory, when it is closed or forgotten, or the program ends."""
+    engine.close()
+    detectors.close()
 
 
 def load(  # noqa: PLR0913 -- what can be chosen about a model

@@ -52,6 +52,10 @@ class Inference(Protocol):
         """Free a seat's slot."""
         ...
 
+    def abandon(self, seat: "Seat") -> None:
+        """Free a seat's slot soon."""
+        ...
+
 
 @attrs.frozen(eq=False)
 class PendingFrame:
@@ -180,6 +184,10 @@ class Seat:
     def close(self) -> None:
         """Free the slot at once, and discard results that were not taken."""
         self._engine.release(self)
+
+    def abandon(self) -> None:
+        """Free the slot as soon as the inference thread gets to it; a finalizer may call it, wherever it runs."""
+        self._engine.abandon(self)
 
     def restore_time_line(self, tensors: Mapping[str, NDArray[np.generic]]) -> None:
         """Restore the time line of an exported seat (the engine, before anything is pushed).

@@ -7,9 +7,11 @@ conversations end with an error, and a server says that it is not ready.
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 __all__ = ["StepDeadline", "Watchdog"]
 
+Result = TypeVar("Result")
 TICK_SECONDS = 1.0
 
 
@@ -86,16 +88,16 @@ class Watchdog:
         """Whether the present step is past its deadline."""
         return self._running > self.deadline.limit
 
-    def begin(self) -> None:
-        """Note that a step begins (the inference thread)."""
+    def watch(self, work: Callable[[], Result], *, counts: bool = True) -> Result:
+        """Return what the work of the inference thread returns; see :meth:`StepDeadline.end` for ``counts``."""
         with self._lock:
             self.deadline.begin(time.monotonic())
-
-    def end(self, *, counts: bool = True) -> None:
-        """Note that it has ended (the inference thread); see :meth:`StepDeadline.end`."""
-        with self._lock:
-            self.deadline.end(time.monotonic(), counts=counts)
-            self._running = 0.0
+        try:
+            return work()
+        finally:
+            with self._lock:
+                self.deadline.end(time.monotonic(), counts=counts)
+                self._running = 0.0
 
     def stop(self) -> None:
         """End the thread."""

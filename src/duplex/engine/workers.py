@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar, cast
 import anyio
 import attrs
 
+from duplex.backends.shared.process import OwnProcess
 from duplex.engine.notifiers import threadsafe_call_soon
 from duplex.errors import ClosedError
 
@@ -50,6 +51,7 @@ class Workers:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._open = False
+        self._process = OwnProcess()
 
     def __enter__(self) -> Self:
         self.start()
@@ -61,7 +63,11 @@ class Workers:
         self.close()
 
     def start(self) -> None:
-        """Start the threads; also after :meth:`close`."""
+        """Start the threads; also after :meth:`close`.
+
+        :raises ForkError: in another process than the one that it was made in
+        """
+        self._process.check("what computes this")
         threads = [
             threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
             for number in range(self._count)
@@ -78,6 +84,8 @@ class Workers:
 
     def close(self, wait: float = 0.0) -> None:
         """Stop the threads when the submitted jobs are done; wait at most ``wait`` seconds for each thread."""
+        if self._process.forked:  # its lock may be held for ever
+            return
         with self._lock:
             self._open = False
             ending, self._threads = self._threads, []
@@ -91,7 +99,9 @@ class Workers:
         """Return ``function(argument)``, computed in a thread.
 
         :raises ClosedError: if the threads do not run
+        :raises ForkError: in another process than the one that it was made in
         """
+        self._process.check("what computes this")
         job = _Job(function, argument, threadsafe_call_soon())
         with self._lock:
             if not self._open:

@@ -12,6 +12,7 @@ from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.state import Call, allocate, bind, exclusive
 from duplex.backends.mlx.weights import load_mimi_weights
+from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints.config import MimiConfig
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
@@ -41,6 +42,7 @@ class MlxCodec:
     def __init__(self, mimi: Mimi, device: mx.Device) -> None:
         config = mimi.config
         self.mimi = mimi
+        self._process = OwnProcess()
         self.device = device
         self.spec: CodecSpec = CodecSpec(
             sample_rate=config.sample_rate,
@@ -59,7 +61,11 @@ class MlxCodec:
         return self.stream().decode(codes)
 
     def stream(self) -> "MlxCodecStream":
-        """Start a recording that is encoded or decoded piece by piece."""
+        """Start a recording that is encoded or decoded piece by piece.
+
+        :raises ForkError: in another process than the one that it was loaded in
+        """
+        self._process.check("the codec")
         return MlxCodecStream(self)
 
 

@@ -1,9 +1,7 @@
 """Mimi behind the :class:`duplex.codec.Codec` protocol: numpy in, numpy out."""
 
-import contextlib
 import functools
 import re
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duplex.audio.pcm import as_mono_float32
+from duplex.backends.shared.process import OwnProcess
+from duplex.backends.torch.cores import cores
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
 from duplex.backends.torch.prepacking import prepack
@@ -67,6 +67,7 @@ class TorchCodec:
     def __init__(self, mimi: Mimi) -> None:
         config = mimi.config
         self.mimi = mimi
+        self._process = OwnProcess()
         self.spec: CodecSpec = CodecSpec(
             sample_rate=config.sample_rate,
             frame_size=config.frame_size,
@@ -89,7 +90,11 @@ class TorchCodec:
         return self.stream().decode(codes)
 
     def stream(self) -> "TorchCodecStream":
-        """Start a recording that is encoded or decoded piece by piece."""
+        """Start a recording that is encoded or decoded piece by piece.
+
+        :raises ForkError: in another process than the one that it was loaded in: OpenMP's threads have stayed behind
+        """
+        self._process.check("the codec")
         return TorchCodecStream(self)
 
 
@@ -148,17 +153,3 @@ def _encode(mimi: Mimi, state: SlotState, pcm: Tensor, filled: int | Tensor) -> 
 def _decode(mimi: Mimi, state: SlotState, codes: Tensor, filled: int | Tensor) -> Tensor:
     """Return the audio of a stream's next codes, int64 ``[1, codebooks, n]``."""
     return mimi.decode(codes, Call(state, filled=filled))
-
-
-@contextlib.contextmanager
-def cores(count: int | None) -> Generator[None]:
-    """Have this thread compute on so many cores in a ``with`` block; ``None`` leaves it as it is."""
-    before = torch.get_num_threads()
-    if count is None or count == before:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

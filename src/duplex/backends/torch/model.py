@@ -8,6 +8,7 @@ transformer, text, depth transformer, decode; the host puts the audio in and tak
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
+from duplex.backends.torch.cores import cores
 from duplex.backends.torch.cuda_graphs import FrameGraphs
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
@@ -88,16 +90,16 @@ class TorchFrameModel:
     @torch.inference_mode()
     def open(self, slot: int, options: SessionOptions) -> None:
         """Reset a slot, set its options, and run the initial step."""
-        self._settle_threads()
         rows = self.state.rows(slot, slot + 1)
         rows.reset()
         sampling = Sampling.of([options])
-        if self.recorded is not None:
-            self.recorded.prepare(sampling, slot)
-        self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
-        call = Call(rows, filled=1)
-        self._lm.begin(call, options)
-        self._lm(None, call, sampling)
+        with self._cores():
+            if self.recorded is not None:
+                self.recorded.prepare(sampling, slot)
+            self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
+            call = Call(rows, filled=1)
+            self._lm.begin(call, options)
+            self._lm(None, call, sampling)
 
     @torch.inference_mode()
     def step(self, pcm: NDArray[np.float32], active: NDArray[np.bool_]) -> StepResult:
@@ -112,14 +114,16 @@ class TorchFrameModel:
             user=np.zeros((spec.capacity, spec.user_streams), np.int64),
         )
         slots = [slot for slot, runs in enumerate(active) if runs]
-        for batch in [[slot] for slot in slots] if self.deterministic else [slots] if slots else []:
-            self._step(batch, pcm[batch], result)
+        with self._cores():
+            for batch in [[slot] for slot in slots] if self.deterministic else [slots] if slots else []:
+                self._step(batch, pcm[batch], result)
         return result
 
     @torch.inference_mode()
     def prefill(self, slot: int, tokens: NDArray[np.int64]) -> None:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
-        self.slots[slot].frames = prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens)
+        with self._cores():
+            self.slots[slot].frames = prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens)
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
@@ -137,17 +141,21 @@ class TorchFrameModel:
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
         """Return each stage of a step on its own."""
-        return stages(self._mimi, self._lm, self.state, {slot: self.slots[slot] for slot in slots}, self.spec)
+        found = stages(self._mimi, self._lm, self.state, {slot: self.slots[slot] for slot in slots}, self.spec)
+        return {name: functools.partial(self._run_stage, stage) for name, stage in found.items()}
 
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""
         self.state = SlotState({})
         del self._lm, self._mimi, self.codec, self._graphs, self.recorded
 
-    def _settle_threads(self) -> None:
-        """Keep a small model's steps on one core. torch's setting is the calling thread's: the one that steps."""
-        if self._one_core and torch.get_num_threads() != 1:
-            torch.set_num_threads(1)
+    def _run_stage(self, stage: Callable[[], None]) -> None:
+        with self._cores():
+            stage()
+
+    def _cores(self) -> AbstractContextManager[None]:
+        """Keep a small model's steps on one core."""
+        return cores(1 if self._one_core else None)
 
     @torch.inference_mode()
     def _allocate(self, slots: int, spare: int) -> SlotState:

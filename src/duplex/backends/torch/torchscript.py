@@ -29,7 +29,24 @@ def trace(function: F, arguments: tuple[Any, ...]) -> F:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: Any = _JIT.trace(function, arguments, check_trace=False)
-    return program
+    return _own(program)
+
+
+def _own(program: Any) -> Any:
+    """Return a copy of what has been traced, which is freed with its last reference.
+
+    PyTorch itself keeps every traced function for ever, and the weights in it: that one is emptied.
+    """
+    create: Any = getattr(getattr(torch, "_C", None), "_create_function_from_graph", None)
+    if create is None:
+        return program
+    graph = program.graph
+    own = create("step", graph.copy())
+    while list(graph.outputs()):
+        graph.eraseOutput(0)
+    for node in reversed(list(graph.nodes())):
+        node.destroy()
+    return own
 
 
 @functools.cache

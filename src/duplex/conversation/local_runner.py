@@ -1,0 +1,209 @@
+"""Runs a conversation on a local model: audio in from a transport, events out, the agent's audio back.
+
+It has three tasks: one brings the transport's audio to the model (:mod:`duplex.conversation.listening`), one turns the
+model's results into events, and one plays the agent's audio (:mod:`duplex.conversation.playback`).
+"""
+
+import secrets
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+import attrs
+
+from duplex.checkpoints.tokenizer import StreamingDetokenizer
+from duplex.conversation.listening import Listener
+from duplex.conversation.runner import Runner, Task
+from duplex.conversation.saved import SavedConversation
+from duplex.conversation.session import EventQueue, Session
+from duplex.engine.model import Model
+from duplex.engine.notifiers import ThreadsafeNotifier
+from duplex.engine.seat import Exported, Failed, Finished, Outcome, Seat, Skipped
+from duplex.errors import CapacityError, ClosedError
+from duplex.events import EndReason, Event
+from duplex.frame_model import Frame, SessionState
+from duplex.options import SessionOptions
+from duplex.transport import Transport
+
+__all__ = ["LocalRunner", "Recorder"]
+
+SEED_BITS = 53
+"""Bits of a seed drawn for a live session: integers that every JSON parser keeps exactly."""
+
+
+class Recorder(Protocol):
+    """Receives every time step of a local conversation, both sides of it, in order.
+
+    A frame has the tokens of the text and of both sides, which only a model of this process gives.
+    """
+
+    def record(self, frame: Frame) -> None:
+        """Take one time step; ``frame.at`` jumps where frames were skipped."""
+        ...
+
+
+@attrs.define(eq=False)
+class _Export:
+    """An export in progress, and its result."""
+
+    done: anyio.Event = attrs.Factory(anyio.Event)
+    saved: SavedConversation | None = None
+    error: Exception | None = None
+
+
+class LocalRunner(Runner):
+    """Runs a conversation on a model of this process."""
+
+    def __init__(
+        self,
+        model: Model,
+        transport: Transport | None,
+        *,
+        options: SessionOptions,
+        sample_rate: int | None,
+        wait: float | None,
+        saved: SavedConversation | None,
+        recorder: Recorder | None,
+        audio_events: bool,
+    ) -> None:
+        spec = model.spec
+        self.session_id: str = secrets.token_hex(8) if saved is None else saved.session_id
+        self._model = model
+        self._saved = saved
+        decoder = StreamingDetokenizer(model.tokenizer, spec.text_padding, spec.text_end_of_padding)
+        self._session = Session(spec, decoder, model.voice_activity(spec.sample_rate), audio_events=audio_events)
+        if saved is not None:
+            self._session.restore(saved.session)
+        self._realtime = transport is not None and transport.realtime
+        first = 0 if saved is None else saved.sequence
+        queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
+        super().__init__(transport, sample_rate or spec.sample_rate, queue)
+        self._options = self._complete_options(options)
+        self._wait = wait
+        self._recorder = recorder
+        self._exports: list[_Export] = []
+
+    async def open(self) -> Sequence[Task]:
+        """Acquire what the conversation needs; return the tasks that run it."""
+        self._wakeup = ThreadsafeNotifier()
+        self.seat = await self._take_seat()
+        self.listener = Listener(self.transport, self.seat, self._model.spec, self._report_late)
+        self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
+        return self.listener.run, self._process_outcomes
+
+    def last_events(self, reason: EndReason) -> list[Event]:
+        """Return the events that end the session."""
+        return self._session.finish(reason)
+
+    def release(self) -> None:
+        """Free the slot, and wake whoever waits for an export."""
+        self.seat.close()
+        for export in self._exports:
+            export.done.set()
+
+    def release_abandoned(self) -> None:
+        """Free the slot from any thread, in the middle of whatever that thread does."""
+        self.seat.abandon()
+
+    async def export(self) -> bytes:
+        """Save the conversation as it is at the next frame boundary.
+
+        :raises ClosedError: if the conversation is over
+        """
+        if self.over or not self.running:
+            raise ClosedError("the conversation is not going on; export it while it is")
+        export = _Export()
+        self._exports.append(export)
+        self.event_taken.notify_all()
+        self.seat.export()
+        await export.done.wait()
+        if export.error is not None:
+            raise export.error
+        if export.saved is None:
+            raise ClosedError("the conversation ended before it could be exported")
+        return await anyio.to_thread.run_sync(export.saved.to_bytes)
+
+    def _complete_options(self, options: SessionOptions) -> SessionOptions:
+        if self._saved is not None:
+            return attrs.evolve(options, seed=self._saved.seed)
+        if options.seed is None and self._realtime:
+            options = attrs.evolve(options, seed=secrets.randbits(SEED_BITS))
+        return options.with_defaults(self._model.defaults)
+
+    async def _take_seat(self) -> Seat:
+        """Take a free slot of the model, waiting for one as long as was asked."""
+        vacancy = ThreadsafeNotifier()
+        with self._model.engine.vacancies(_weak(vacancy.notify)), anyio.move_on_after(self._wait or 0):
+            while True:
+                try:
+                    return self._open_seat()
+                except CapacityError:
+                    await vacancy.wait()
+        return self._open_seat()
+
+    def _open_seat(self) -> Seat:
+        slot = None if self._saved is None else self._saved.slot
+        return self._model.engine.open(
+            self._options, realtime=self._realtime, notify=_weak(self._wakeup.notify), state=slot
+        )
+
+    def _report_late(self, seconds: float) -> None:
+        self.emit(self._session.lag(self._session.now, seconds, seconds, "user"))
+
+    async def _process_outcomes(self) -> None:
+        """Turn the model's results into events, and pass the agent's audio to the playback."""
+        while not self.over:
+            await self._wakeup.wait()
+            self.listener.progress.notify_all()
+            for outcome in self.seat.take():
+                await self._process(outcome)
+
+    async def _process(self, outcome: Outcome) -> None:
+        match outcome:
+            case Frame():
+                await self._process_frame(outcome)
+            case Skipped(at, behind, seconds):
+                self.emit(self._session.lag(at, behind, seconds, "user"))
+            case Exported(state):
+                self._finish_export(self._exports.pop(0), state)
+            case Finished():
+                await self.playback.finish()
+                self.end(EndReason.FINISHED)
+            case Failed(error):
+                raise error
+
+    def _finish_export(self, export: _Export, state: SessionState | Exception) -> None:
+        if isinstance(state, Exception):
+            export.error = state
+        else:
+            sequence, seed = self.queue.next_sequence, self._options.seed or 0
+            export.saved = SavedConversation(self.session_id, seed, sequence, self._session.state(), state)
+        export.done.set()
+
+    async def _process_frame(self, frame: Frame) -> None:
+        # The agent's audio first: the detector takes a moment.
+        dropped = 0 if frame.agent_pcm is None else await self.playback.play(frame.agent_pcm)
+        activity = await self._model.detectors.detect(self._session.voice, frame)
+        if self._recorder is not None:
+            self._recorder.record(frame)
+        self.emit(self._session.process(frame, activity))
+        self.queue.pass_frame()
+        if dropped:
+            behind, lost = (self._model.spec.seconds(count) for count in (self.playback.LIVE_FRAMES, dropped))
+            self.emit(self._session.lag(frame.at - behind, behind, lost, "agent"))
+        # The task that exports may be the consumer, which takes no event until that is done.
+        while self.queue.full and not self._exports:
+            await self.event_taken.wait()
+
+
+def _weak(notify: Callable[[], None]) -> Callable[[], None]:
+    """Return a callback that keeps nothing alive: an inference thread outlives event loops that were thrown away."""
+    reference = weakref.WeakMethod(notify)
+
+    def notify_if_alive() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return notify_if_alive
