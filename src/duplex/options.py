@@ -8,6 +8,7 @@ import numpy as np
 
 from duplex.arguments import as_float, as_int
 from duplex.errors import UsageError
+from duplex.parsing import shown
 
 __all__ = ["Backend", "CacheDtype", "Dtype", "Quantization", "SessionOptions"]
 
@@ -27,7 +28,7 @@ def _optional_number(value: float | None, field: "attrs.Attribute[Any]") -> floa
 
 def _boolean(value: bool, field: "attrs.Attribute[Any]") -> bool:
     if not isinstance(value, bool | np.bool_):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"{field.name} is {value!r}; give True or False")
+        raise UsageError(f"{field.name} is {shown(value)}; give True or False")
     return bool(value)
 
 
@@ -41,7 +42,7 @@ def _optional_range(low: float, high: float) -> Callable[[object, "attrs.Attribu
 
     def check(_: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
         if value is not None and not low <= value <= high:
-            raise UsageError(f"{attribute.name} is {value}; give a number from {low:g} to {high:g}")
+            raise UsageError(f"{attribute.name} is {shown(value)}; give a number from {low:g} to {high:g}")
 
     return check
 
