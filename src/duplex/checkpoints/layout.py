@@ -231,7 +231,9 @@ def _default_options(generation: Any, where: str) -> SessionOptions:
                 or not isinstance(value, int if whole else int | float)
                 or not 0 <= value < math.inf
             ):
-                raise ConfigError(f"{where}: 'lm_gen_config': '{key}' is {shown(value)}, but a number from 0 up is wanted")
+                raise ConfigError(
+                    f"{where}: 'lm_gen_config': '{key}' is {shown(value)}, but a number from 0 up is wanted"
+                )
             values[GENERATION_KEYS[key]] = value
     try:
         return SessionOptions(**values).with_defaults(DEFAULT_OPTIONS)

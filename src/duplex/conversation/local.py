@@ -93,7 +93,7 @@ class Conversation(Dialogue):
         first = 0
         if self._saved is not None:
             self.session_id, first = self._saved.session_id, self._saved.sequence
-            self._session.restore(self._saved.session)
+            self._session.restore(self._saved.session, until=self.resume_at)
         self._realtime = transport is not None and transport.realtime
         queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
         super().__init__(transport, sample_rate or spec.sample_rate, queue)

@@ -209,6 +209,7 @@ class Engine:
         yield
 
     def _step(self, batch: list[Seat]) -> None:
+        """Run one step; what fails for one seat alone ends only that one's conversation."""
         began = time.monotonic()
         active = np.zeros(self.model.spec.capacity, np.bool_)
         for seat in batch:
@@ -217,6 +218,10 @@ class Engine:
             pushed = [seat.in_flight[-1].since for seat in batch]
             result = self.model.step(self._pcm, active)
             ended = time.monotonic()
+            for seat in batch:
+                if seat.slot in result.errors:
+                    self._fail([seat], result.errors[seat.slot])
+            batch = [seat for seat in batch if not seat.failed]
             frames = [(seat, self._frame(seat, result)) for seat in batch if result.valid[seat.slot]]
             with self.changed:
                 observers = list(self._observers)
