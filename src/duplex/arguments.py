@@ -4,7 +4,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def as_float(name: str, value: Any) -> float:
             number = float("nan")
         if number == number:  # noqa: PLR0124 -- NaN is not itself
             return number
-    raise UsageError(f"{name} is {shown(value)}; give a number")
+    raise UsageError(f"{name} is {shown(cast(object, value))}; give a number")
 
 
 def parameters_of(

@@ -23,8 +23,10 @@ _INTEGER = re.compile(rf"-?[0-9]{{1,{DIGITS}}}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def parse_json(text: bytes | bytearray | memoryview | str) -> Any:
+def parse_json(text: bytes | bytearray | memoryview | str, *, surrogates: bool = False) -> Any:
     """Return the value of a JSON text, with numbers that fit 64 bits.
+
+    Lone ``surrogates`` are let pass in our own files: they stand for bytes of a file's name that are no text.
 
     :raises ValueError: if it is not valid JSON, or has a number or a string that is out of bounds
     """
@@ -35,7 +37,7 @@ def parse_json(text: bytes | bytearray | memoryview | str) -> Any:
         value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if _SURROGATE.search(text):
+    if not surrogates and _SURROGATE.search(text):
         json.dumps(value, ensure_ascii=False).encode()
     return value
 

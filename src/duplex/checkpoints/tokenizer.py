@@ -147,7 +147,7 @@ class StreamingDetokenizer:
 
         :raises ValueError: if these bytes do not begin a character, or hold a whole one
         """
-        if codecs.utf_8_decode(state, "strict", False)[1]:  # noqa: FBT003 -- not the end; it takes no keyword
+        if codecs.utf_8_decode(state, "strict")[1]:
             raise ValueError("the text's state holds whole characters")
         self._utf8.setstate((bytes(state), 0))
 

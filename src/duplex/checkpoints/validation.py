@@ -1,7 +1,7 @@
 """Strict validation of configurations: attrs fields with validators, and classes that reject unknown keys."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import attrs
 
@@ -72,7 +72,7 @@ def strict_type(kinds: type | tuple[type, ...]) -> Any:
 def _to_int_tuple(value: Any, field: "attrs.Attribute[Any]") -> tuple[int, ...]:
     items: list[Any] = list(value) if isinstance(value, list | tuple) else [None]  # pyright: ignore[reportUnknownArgumentType]
     if not all(type(item) is int and 0 <= item <= LARGEST_INTEGER for item in items):
-        raise ConfigError(f"'{field.name}' is {shown(value)}, but a list of whole numbers is wanted")
+        raise ConfigError(f"'{field.name}' is {shown(cast(object, value))}, but a list of whole numbers is wanted")
     return tuple(items)
 
 
@@ -97,7 +97,8 @@ class StrictConfig:
         unknown = sorted(set(mapping) - known - cls.IGNORED_KEYS)
         if unknown:
             raise ConfigError(
-                f"{where}: unknown key '{unknown[0][:100]}'; this version does not know this kind of model, a newer one may"
+                f"{where}: unknown key '{unknown[0][:100]}'; "
+                "this version does not know this kind of model, a newer one may"
             )
         try:
             return cls(**{key: value for key, value in mapping.items() if key in known})

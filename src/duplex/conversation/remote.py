@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import json
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
@@ -27,6 +26,7 @@ from duplex.errors import ServerError
 from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, event_from_dict
 from duplex.extras import require
 from duplex.options import SessionOptions
+from duplex.parsing import parse_json
 from duplex.transport import Transport
 from duplex.transports import wire
 
@@ -186,8 +186,8 @@ class RemoteConversation(Dialogue):
 
     def _receive_metadata(self, payload: bytes) -> None:
         try:
-            data: Any = json.loads(payload)
-        except (ValueError, RecursionError):
+            data: Any = parse_json(payload)
+        except ValueError:
             return
         if not isinstance(data, dict):
             return

@@ -192,14 +192,13 @@ class Seat:
         spec = self._engine.model.spec
         try:
             index, pcm = tensors["seat.index"], tensors["seat.pcm"]
-            if index.dtype != np.int64 or index.ndim != 1 or pcm.dtype != np.float32 or not np.isfinite(pcm).all():
-                raise ValueError("it is not of numbers")
-            self.index, *pending = index.tolist()
-        except (KeyError, ValueError, TypeError) as error:
+            self.index, *pending = np.atleast_1d(index).tolist()
+        except (KeyError, ValueError) as error:
             raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
         places = [-1, *pending, self.index, self.LONGEST]
         fits = pcm.shape == (len(pending), spec.frame_size) and len(pending) <= spec.latency_frames
-        if not fits or any(later <= earlier for earlier, later in pairwise(places)):
+        numbers = index.dtype == np.int64 and pcm.dtype == np.float32 and bool(np.isfinite(pcm).all())
+        if not (numbers and fits) or any(later <= earlier for earlier, later in pairwise(places)):
             raise StateError("the saved conversation's time line does not fit this model; export it anew")
         self.in_flight.extend(PendingFrame(index, heard) for index, heard in zip(pending, pcm, strict=True))
 

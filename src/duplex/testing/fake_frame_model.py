@@ -10,7 +10,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -250,7 +250,7 @@ class FakeFrameModel:
 
     def _restored(self, state: SessionState) -> _Slot:
         tensors, spec = state.tensors, self.spec
-        ring = np.array(tensors["ring"]).reshape(spec.streams, self._ring_length)
+        ring = cast("Int64", np.array(tensors["ring"])).reshape(spec.streams, self._ring_length)
         heard = np.array(tensors["heard"], np.float32).reshape(-1, spec.frame_size)
         known, frames = np.array(tensors["known"]).reshape(-1, 3), int(tensors["frames"][0])
         spec.check_tokens(ring)

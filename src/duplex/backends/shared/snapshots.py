@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import attrs
+
 from duplex.backends.shared.slots import Slot
 from duplex.errors import StateError
 from duplex.frame_model import ModelSpec

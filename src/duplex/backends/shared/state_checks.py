@@ -111,13 +111,13 @@ def check_finite(name: str, *, finite: bool) -> None:
 
 def _integers(tensors: Mapping[str, NDArray[np.generic]], name: str, dimensions: int) -> Int64:
     array = np.asarray(tensors[name])
-    if array.dtype not in (np.int32, np.int64) or array.ndim != dimensions:
+    if array.dtype.kind != "i" or array.ndim != dimensions:
         raise ValueError(f"'{name}' is {array.dtype} {list(array.shape)}, not integers of {dimensions} dimensions")
     return array.astype(np.int64)
 
 
 def _check_position(name: str, position: int, frames: int, per_frame: int) -> None:
-    """The language model has had the initial step and every frame; the codec not those of a prompt."""
+    """Check a ring's count: the language model has had the initial step and every frame, the codec no prompt."""
     if name.startswith(LANGUAGE_MODEL):
         good = position == frames + 1
     else:
