@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-__all__ = ["parse_integer", "parse_json", "shown"]
+__all__ = ["LONGEST_NUMBER", "parse_integer", "parse_json", "shown"]
 
 DIGITS = 20
 """Digits of the longest integer: enough for 64 bits."""

@@ -8,7 +8,7 @@ import attrs
 from duplex.audio.coding import AudioFormat
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
-from duplex.parsing import shown
+from duplex.parsing import LONGEST_NUMBER, shown
 
 __all__ = ["CallParameters"]
 
@@ -52,6 +52,8 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
 
 def _number(name: str, given: str, kind: type[int] | type[float]) -> int | float:
     try:
-        return kind(given)
+        if len(given) <= LONGEST_NUMBER:
+            return kind(given)
     except ValueError:
-        raise UsageError(f"{name} is {shown(given)}; give a number") from None
+        pass
+    raise UsageError(f"{name} is {shown(given)}; give a number")
