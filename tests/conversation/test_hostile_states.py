@@ -124,12 +124,9 @@ TENSORS = [
     ("session.voice.memory", lambda tensor: tensor[:, :5]),
 ]
 METADATA = [
-    *[
-        (name, value)
-        for name in ("frames", "sequence", "seed", "ahead")
-        for value in NUMBERS
-        if (name, value) != ("ahead", "-1")
-    ],
+    *[(name, value) for name in ("frames", "sequence") for value in NUMBERS],
+    *[("seed", value) for value in NUMBERS if value != str(2**63 - 1)],
+    *[("ahead", value) for value in NUMBERS[1:]],  # -1 means none
     *[("frames", str(value)) for value in (0, FRAMES - 1, FRAMES + 1, 2**31)],
     *[("session_id", value) for value in ("", "../../etc", "a\0b", "x" * 1000, "a b")],
     *[("options", value) for value in ("", "[]", "5", "{}", "[" * 100_000, '{"seed": 1}', '{"wings": 1}')],
