@@ -56,7 +56,8 @@ def _damaged(state: SessionState) -> Iterator[tuple[str, SessionState]]:
 
 
 def _limits(dtype: "np.dtype[np.generic]") -> tuple[int, int]:
-    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    largest = 2 ** (8 * dtype.itemsize - 1)
+    return -largest, largest - 1
 
 
 def _with(state: SessionState, tensors: dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]) -> SessionState:
