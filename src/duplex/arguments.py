@@ -4,11 +4,12 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from duplex.errors import UsageError
+from duplex.parsing import shown
 
 __all__ = ["as_float", "as_int", "parameters_of"]
 
@@ -26,7 +27,7 @@ def as_int(name: str, value: Any) -> int:
             return operator.index(value)
         except TypeError:
             pass
-    raise UsageError(f"{name} is {value!r}; give a whole number")
+    raise UsageError(f"{name} is {shown(value)}; give a whole number")
 
 
 def as_float(name: str, value: Any) -> float:
@@ -41,7 +42,7 @@ def as_float(name: str, value: Any) -> float:
             number = float("nan")
         if number == number:  # noqa: PLR0124 -- NaN is not itself
             return number
-    raise UsageError(f"{name} is {value!r}; give a number")
+    raise UsageError(f"{name} is {shown(cast(object, value))}; give a number")
 
 
 def parameters_of(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.codec import Codec
+from duplex.errors import UsageError
 from duplex.options import SessionOptions
 
 __all__ = [
@@ -77,6 +78,23 @@ class ModelSpec:
         """How many token streams there are in all."""
         return self.text_streams + self.agent_streams + self.user_streams
 
+    def check_tokens(self, tokens: Int64) -> None:
+        """Check that tokens are ``[streams, n]``, and each ``ZERO``, ``UNGENERATED`` or of its stream's vocabulary.
+
+        :raises UsageError: if they are not
+        """
+        if tokens.ndim != 2 or tokens.shape[0] != self.streams or tokens.dtype.kind not in "iu":  # noqa: PLR2004
+            raise UsageError(
+                f"tokens are {tokens.dtype} {list(tokens.shape)}; give whole numbers of shape [{self.streams}, n]"
+            )
+        for stream, row in enumerate(tokens):
+            size = self.text_vocabulary if stream < self.text_streams else self.audio_vocabulary
+            if row.size and not UNGENERATED <= row.min() <= row.max() < size:
+                raise UsageError(
+                    f"tokens of stream {stream} run from {row.min()} to {row.max()}; they must be 0 to {size - 1}, "
+                    f"or {ZERO} or {UNGENERATED}"
+                )
+
     @property
     def latency_frames(self) -> int:
         """How many frames go in before the first comes out, beyond the first: ``max(d - 1, 0)`` for a delay of d."""
@@ -98,6 +116,8 @@ class StepResult:
     text: Int64
     agent: Int64
     user: Int64
+    errors: dict[int, Exception] = attrs.Factory(dict[int, Exception])
+    """Why a slot could not be stepped, where that is this slot's own: the others were. Its state is not to be used."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -160,6 +180,8 @@ class FrameModel(Protocol):
         Rows are text, agent, user. An ``UNGENERATED`` entry is left for the model to choose. A column advances the slot
         if its user rows are known; trailing columns whose user rows are ``UNGENERATED`` only fix what the model has
         chosen ahead. Long prompts are fed in several calls, so that neighbours are stepped in between.
+
+        :raises UsageError: if the tokens have another shape, or one is out of range (:meth:`ModelSpec.check_tokens`)
         """
         ...
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from duplex.arguments import as_float, as_int
 from duplex.errors import UsageError
+from duplex.parsing import shown
 
-__all__ = ["Backend", "CacheDtype", "Dtype", "Quantization", "SessionOptions"]
+__all__ = ["MOST_SESSIONS", "Backend", "CacheDtype", "Dtype", "Quantization", "SessionOptions", "check_sessions"]
 
 Backend: TypeAlias = Literal["auto", "torch", "mlx"]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
@@ -27,9 +28,12 @@ def _optional_number(value: float | None, field: "attrs.Attribute[Any]") -> floa
 
 def _boolean(value: bool, field: "attrs.Attribute[Any]") -> bool:
     if not isinstance(value, bool | np.bool_):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"{field.name} is {value!r}; give True or False")
+        raise UsageError(f"{field.name} is {shown(value)}; give True or False")
     return bool(value)
 
+
+MOST_SESSIONS = 2**16
+"""Conversations side by side; any one machine has memory for fewer."""
 
 _INTEGER = attrs.Converter(_optional_integer, takes_field=True)
 _NUMBER = attrs.Converter(_optional_number, takes_field=True)
@@ -41,7 +45,7 @@ def _optional_range(low: float, high: float) -> Callable[[object, "attrs.Attribu
 
     def check(_: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
         if value is not None and not low <= value <= high:
-            raise UsageError(f"{attribute.name} is {value}; give a number from {low:g} to {high:g}")
+            raise UsageError(f"{attribute.name} is {shown(value)}; give a number from {low:g} to {high:g}")
 
     return check
 
@@ -72,3 +76,14 @@ class SessionOptions:
         if self.greedy:
             filled |= {"temperature": 0.0, "text_temperature": 0.0}
         return SessionOptions(**filled, greedy=self.greedy)
+
+
+def check_sessions(sessions: int) -> int:
+    """Return how many conversations are to run side by side.
+
+    :raises UsageError: if it is no integer from 1 to ``MOST_SESSIONS``
+    """
+    number = as_int("sessions", sessions)
+    if not 1 <= number <= MOST_SESSIONS:
+        raise UsageError(f"sessions is {shown(sessions)}; give 1 or more, up to {MOST_SESSIONS}")
+    return number

@@ -40,6 +40,43 @@ def test_a_failure_ends_the_conversations_of_the_step_only(engines):
     assert not hit.seat.take()
 
 
+class Ill(FakeFrameModel):
+    """Cannot step slots that hear something very loud; the others it can."""
+
+    def step(self, pcm, active):
+        result = super().step(pcm, active)
+        for slot in np.flatnonzero(active & (pcm[:, 0] > 0.5)).tolist():
+            result.errors[slot] = IndexError("an index past the end")
+            result.valid[slot] = False
+        return result
+
+
+def test_a_failure_of_one_slot_ends_one_conversation():
+    gate = Gate()
+    engine = Engine(Ill(capacity=3, on_step=gate))
+    try:
+        desks = [Desk(engine) for _ in range(3)]
+        for desk in desks:
+            desk.seat.push(LOUD)
+            desk.until_frames(1)
+        gate.shut()
+        desks[2].seat.push(LOUD)  # held back, so that the next step has all of them
+        assert gate.reached.wait(20)
+        for desk, level in zip(desks, (0.1, 0.9, 0.1), strict=True):
+            desk.seat.push(np.full(1920, level, np.float32))
+        gate.open.set()
+        desks[1].until_kind(Failed)
+        assert isinstance(desks[1].last(Failed).error, ModelError)
+        assert "an index past the end" in str(desks[1].last(Failed).error)
+        for desk, count in ((desks[0], 2), (desks[2], 3)):
+            desk.until_frames(count)
+            desk.seat.push(LOUD)
+            desk.until_frames(count + 1)
+            assert not any(isinstance(result, Failed) for result in desk.results)
+    finally:
+        engine.close()
+
+
 def test_a_failure_to_open(engines):
     def on_open(slot):
         if slot == 1:

@@ -20,7 +20,7 @@ __all__ = ["Decoder", "Encoder"]
 Float32 = NDArray[np.float32]
 LONGEST = 0.12
 """Seconds of sound in a packet (RFC 6716, section 2.1.4)."""
-LARGEST = 1500
+MAX_PACKET_BYTES = 1500
 """Bytes of a packet that is made; a frame of speech has a fifth of that."""
 COMPLEXITY = 5
 """Of 10: takes 0.7 of the time that 9, the library's own, does. PESQ of the examples at 32 kbit/s: 4.16 and 4.25; with
@@ -61,7 +61,7 @@ class Encoder:
         self._made = self._opus.Encoder(sample_rate, 1, self._opus.APPLICATION_RESTRICTED_LOWDELAY)
         self._made.bitrate = bitrate
         self._made.complexity = COMPLEXITY
-        self._packet = ctypes.create_string_buffer(LARGEST)
+        self._packet = ctypes.create_string_buffer(MAX_PACKET_BYTES)
 
     def encode(self, pcm: Float32) -> bytes:
         """Return the packet of float32 ``[samples]``, of a duration that Opus has (20, 40, 60 ms, ...).
@@ -71,7 +71,7 @@ class Encoder:
         samples = to_int16(pcm)
         pointer = samples.ctypes.data_as(self._opus.api.c_int16_pointer)
         size = self._opus.api.encoder.libopus_encode(
-            self._made.encoder_state, pointer, samples.size, self._packet, LARGEST
+            self._made.encoder_state, pointer, samples.size, self._packet, MAX_PACKET_BYTES
         )
         if size <= 0:
             raise AudioError(f"{samples.size} samples are no frame of Opus; give 20, 40, 60, 80, 100 or 120 ms")

@@ -10,16 +10,23 @@ from typing import Any, ClassVar
 import attrs
 
 from duplex.checkpoints.validation import (
-    TO_INT_TUPLE,
     StrictConfig,
+    in_range,
+    integers,
     positive_int,
     positive_number,
     strict_type,
     supported,
 )
 from duplex.errors import ConfigError
+from duplex.parsing import shown
 
 __all__ = ["LanguageModelConfig", "MimiConfig", "QuantizerConfig", "SeanetConfig", "TransformerConfig"]
+
+MOST_LAYERS = 256
+MOST_STREAMS = 128
+LONGEST_FRAME = 2**20
+"""Samples."""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,14 +35,14 @@ class SeanetConfig(StrictConfig):
 
     channels: int = supported(1)
     dimension: int = positive_int(512)
-    n_filters: int = positive_int(64)
-    ratios: tuple[int, ...] = attrs.field(default=(8, 6, 5, 4), converter=TO_INT_TUPLE)
-    n_residual_layers: int = positive_int(1)
-    kernel_size: int = positive_int(7)
-    residual_kernel_size: int = positive_int(3)
-    last_kernel_size: int = positive_int(3)
-    dilation_base: int = positive_int(2)
-    compress: int = positive_int(2)
+    n_filters: int = positive_int(64, most=2**16)
+    ratios: tuple[int, ...] = integers((8, 6, 5, 4), most=1024, length=8)
+    n_residual_layers: int = positive_int(1, most=16)
+    kernel_size: int = positive_int(7, most=1024)
+    residual_kernel_size: int = positive_int(3, most=1024)
+    last_kernel_size: int = positive_int(3, most=1024)
+    dilation_base: int = positive_int(2, most=4)
+    compress: int = positive_int(2, most=1024)
     causal: bool = supported(True)
     activation: str = supported("ELU")
     norm: str = supported("none")
@@ -57,7 +64,7 @@ class QuantizerConfig(StrictConfig):
     """Mimi's split residual vector quantizer: one semantic and ``n_q - 1`` acoustic codebooks."""
 
     dimension: int = positive_int(256)
-    n_q: int = positive_int(32)
+    n_q: int = positive_int(32, most=MOST_STREAMS)
     bins: int = positive_int(2048)
     input_dimension: int = positive_int(512)
     output_dimension: int = positive_int(512)
@@ -69,12 +76,12 @@ class TransformerConfig(StrictConfig):
 
     d_model: int = positive_int(512)
     num_heads: int = positive_int(8)
-    num_layers: int = positive_int(8)
+    num_layers: int = positive_int(8, most=MOST_LAYERS)
     dim_feedforward: int = positive_int(2048)
     context: int = positive_int(250)
     max_period: float = positive_number(10000)
     input_dimension: int = positive_int(512)
-    output_dimensions: tuple[int, ...] = attrs.field(default=(512,), converter=TO_INT_TUPLE)
+    output_dimensions: tuple[int, ...] = integers((512,))
     layer_scale: float = positive_number(0.01)
     causal: bool = supported(True)
     conv_layout: bool = supported(True)
@@ -108,7 +115,7 @@ class MimiConfig(StrictConfig):
         ):
             if name in parts:
                 if not isinstance(parts[name], Mapping):
-                    raise ConfigError(f"{where}: '{name}' is {parts[name]!r}, but an object is wanted")
+                    raise ConfigError(f"{where}: '{name}' is {shown(parts[name])}, but an object is wanted")
                 parts[name] = kind.from_dict(parts[name], where=f"{where}: {name}")
         config = super().from_dict(parts, where=where)
         config.check(where)
@@ -131,7 +138,7 @@ class MimiConfig(StrictConfig):
         """
         width = self.seanet.dimension
         fits = {
-            "frame_rate": self.frame_size >= 1,
+            "frame_rate": 1 <= self.frame_size <= LONGEST_FRAME,
             "seanet.ratios": self.seanet.hop_length >= 1 and self.frame_size % self.seanet.hop_length == 0,
             "quantizer.input_dimension": self.quantizer.input_dimension == width,
             "quantizer.output_dimension": self.quantizer.output_dimension == width,
@@ -145,6 +152,10 @@ class MimiConfig(StrictConfig):
                 raise ConfigError(f"{where}: '{key}' does not fit the rest of the codec's configuration")
 
 
+MOST_DEPTH_LAYERS = 64
+"""There is one of each for every one of the agent's streams."""
+LONGEST_DELAY = 1024
+"""Frames: over a minute."""
 MOSHI_7B_DELAYS = (0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1)
 
 
@@ -165,21 +176,21 @@ class LanguageModelConfig(StrictConfig):
 
     dim: int = positive_int(4096)
     num_heads: int = positive_int(32)
-    num_layers: int = positive_int(32)
-    hidden_scale: float = positive_number(4.125)
+    num_layers: int = positive_int(32, most=MOST_LAYERS)
+    hidden_scale: float = positive_number(4.125, most=1024)
     context: int = positive_int(3000)
     max_period: float = positive_number(10000)
     text_card: int = positive_int(32000)
     card: int = positive_int(2048)
-    n_q: int = positive_int(16)
-    dep_q: int = attrs.field(default=8, validator=[strict_type(int), attrs.validators.ge(0)])
-    delays: tuple[int, ...] = attrs.field(default=MOSHI_7B_DELAYS, converter=TO_INT_TUPLE)
+    n_q: int = positive_int(16, most=MOST_STREAMS)
+    dep_q: int = attrs.field(default=8, validator=[strict_type(int), in_range(0, MOST_STREAMS)])
+    delays: tuple[int, ...] = integers(MOSHI_7B_DELAYS, most=LONGEST_DELAY, length=1 + MOST_STREAMS)
     existing_text_padding_id: int = attrs.field(default=3, validator=strict_type(int))
     existing_text_end_padding_id: int = attrs.field(default=0, validator=strict_type(int))
     depformer_dim: int = positive_int(1024)
     depformer_dim_feedforward: int = positive_int(4224)
     depformer_num_heads: int = positive_int(16)
-    depformer_num_layers: int = positive_int(6)
+    depformer_num_layers: int = positive_int(6, most=MOST_DEPTH_LAYERS)
     quantize: bool = supported(False, True)
     causal: bool = supported(True)
     layer_scale: float | None = supported(None)

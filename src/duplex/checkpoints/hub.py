@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import attrs
 
 from duplex.checkpoints.hub_client import Watchdog, hub_constants, import_hub, translate_error
-from duplex.checkpoints.weights_file import Header, TensorInfo
+from duplex.checkpoints.weights_file import Header, checked_header
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError
 
 __all__ = ["HubRepository"]
@@ -130,16 +130,19 @@ class HubRepository:
         """
         listing = self._require_file(file)
 
-        def read() -> Header:
+        def read() -> tuple[dict[str, Any], dict[str, str]]:
             found = self._api.parse_safetensors_file_metadata(self.name, file, revision=listing.commit)
-            sizes: dict[str, int] = {}
-            for tensor in found.tensors.values():
-                first, last = tensor.data_offsets
-                sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + last - first
-            tensors = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in found.tensors.items()}
-            return Header(tensors, found.metadata, sizes)
+            entries = {
+                name: {
+                    "dtype": tensor.dtype,
+                    "shape": list(tensor.shape),
+                    "data_offsets": list(tensor.data_offsets),
+                }
+                for name, tensor in found.tensors.items()
+            }
+            return entries, found.metadata
 
-        return self._call_hub(read, Watchdog(), file)
+        return checked_header(*self._call_hub(read, Watchdog(), file), f"{self.origin}: {file}")[0]
 
     def record_revision(self) -> None:
         """Record in the cache which commit the revision's name refers to, for when the hub is unreachable.

@@ -3,7 +3,6 @@
 A checkpoint without a ``config.json`` is Moshi 7B under the first published names.
 """
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, locate
 from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from duplex.options import SessionOptions
+from duplex.parsing import parse_json, shown
 
 __all__ = ["CheckpointLayout", "Part"]
 
@@ -26,6 +26,10 @@ MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
 DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
+LONGEST_NAME = 1000
+"""Characters of a file's name, or of what hf:// or file:// refers to."""
+MAX_CONFIG_BYTES = 4_000_000
+"""Bytes."""
 GENERATION_KEYS = {"temp": "temperature", "temp_text": "text_temperature", "top_k": "top_k", "top_k_text": "text_top_k"}
 
 
@@ -149,21 +153,29 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     :raises CheckpointError: if it cannot be read
     """
     try:
-        value: Any = json.loads(path.read_bytes())
+        value: Any = parse_json(_read_bytes(path, where))
     except OSError as error:
         raise CheckpointError(f"{where}: cannot be read ({error.strerror}); check its permissions") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{where}: not valid JSON ({error}); download or copy it again") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: a JSON object is wanted; this is no configuration of a checkpoint")
     return cast("dict[str, Any]", value)
 
 
+def _read_bytes(path: Path, where: str) -> bytes:
+    with path.open("rb") as file:
+        text = file.read(MAX_CONFIG_BYTES + 1)
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{where}: longer than {MAX_CONFIG_BYTES} bytes; this is no configuration of a checkpoint")
+    return text
+
+
 def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig:
     """Validate the language model's keys, after checking that this version supports this kind of model."""
     kind = mapping.get("model_type") or MODEL_TYPE
     if kind != MODEL_TYPE:
-        raise ConfigError(f"{where}: 'model_type' is {kind!r}; this version runs dialogue models, '{MODEL_TYPE}'")
+        raise ConfigError(f"{where}: 'model_type' is {shown(kind)}; this version runs dialogue models, '{MODEL_TYPE}'")
     for key, what in (
         ("lora_name", "LoRA adapters"),
         ("tts_config", "speech synthesis"),
@@ -190,8 +202,8 @@ def _file_name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) ->
     name = mapping.get(key)
     if name is None:
         return None
-    if not isinstance(name, str) or not name:
-        raise ConfigError(f"{where}: '{key}' is {name!r}, but a file name is wanted")
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        raise ConfigError(f"{where}: '{key}' is {shown(name)}, but a file name is wanted")
     if not name.endswith(suffix):
         raise ConfigError(f"{where}: '{key}' is '{name}'; only {suffix} files are read, so name that file instead")
     return name
@@ -201,7 +213,7 @@ def _default_options(generation: Any, where: str) -> SessionOptions:
     """Return the sampling defaults from ``lm_gen_config``."""
     settings = cast("dict[str, Any]", generation or {})
     if not isinstance(generation, dict | None):
-        raise ConfigError(f"{where}: 'lm_gen_config' is {generation!r}, but an object is wanted")
+        raise ConfigError(f"{where}: 'lm_gen_config' is {shown(generation)}, but an object is wanted")
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if key == "use_sampling" and isinstance(value, bool):
@@ -210,7 +222,7 @@ def _default_options(generation: Any, where: str) -> SessionOptions:
             continue  # of no effect
         elif key not in GENERATION_KEYS:
             raise ConfigError(
-                f"{where}: 'lm_gen_config' has '{key}', which this version does not know; a newer one may"
+                f"{where}: 'lm_gen_config' has {shown(key)}, which this version does not know; a newer one may"
             )
         else:
             whole = key.startswith("top")
@@ -219,7 +231,9 @@ def _default_options(generation: Any, where: str) -> SessionOptions:
                 or not isinstance(value, int if whole else int | float)
                 or not 0 <= value < math.inf
             ):
-                raise ConfigError(f"{where}: 'lm_gen_config': '{key}' is {value!r}, but a number from 0 up is wanted")
+                raise ConfigError(
+                    f"{where}: 'lm_gen_config': '{key}' is {shown(value)}, but a number from 0 up is wanted"
+                )
             values[GENERATION_KEYS[key]] = value
     try:
         return SessionOptions(**values).with_defaults(DEFAULT_OPTIONS)

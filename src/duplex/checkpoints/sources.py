@@ -55,7 +55,7 @@ class LocalFolder:
 
     def has(self, file: str) -> bool:
         """Return whether the file exists."""
-        return (self.folder / PurePosixPath(file)).is_file()
+        return _check_path(self.folder / PurePosixPath(file), "is_file")
 
     def fetch(self, file: str) -> Path:
         """Return the path of a file.

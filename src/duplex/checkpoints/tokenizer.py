@@ -143,7 +143,12 @@ class StreamingDetokenizer:
         return self._utf8.getstate()[0]
 
     def restore(self, state: bytes) -> None:
-        """Continue from a state that :meth:`state` returned."""
+        """Continue from a state that :meth:`state` returned.
+
+        :raises ValueError: if these bytes do not begin a character, or hold a whole one
+        """
+        if codecs.utf_8_decode(state, "strict")[1]:
+            raise ValueError("the text's state holds whole characters")
         self._utf8.setstate((bytes(state), 0))
 
 

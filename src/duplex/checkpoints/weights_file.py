@@ -5,7 +5,6 @@ dtypes, shapes and offsets, so that a truncated download is detected before anyt
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,13 +13,18 @@ from typing import IO, Any, cast
 import attrs
 
 from duplex.errors import WeightsError
+from duplex.parsing import parse_json
 
-__all__ = ["Header", "TensorInfo", "fingerprint_chunks", "read_header"]
+__all__ = ["Header", "TensorInfo", "checked_header", "fingerprint_chunks", "read_header"]
 
 LENGTH_BYTES = 8
 """Bytes that hold the length of the header."""
-LONGEST_HEADER = 100_000_000
-"""Bytes; the format's own limit, so that a corrupt length does not allocate memory."""
+LONGEST_HEADER = 16_000_000
+"""Bytes, of which large models take a hundredth: a header must neither take long to parse nor fill the memory."""
+MOST_DIMENSIONS = 64
+"""Dimensions of a tensor; numpy and torch take no more."""
+LARGEST = 2**63 - 1
+"""The largest dimension or offset."""
 SAMPLES = 64
 SAMPLE_BYTES = 4096
 
@@ -134,22 +138,50 @@ def _header_bytes(file: IO[bytes], path: Path) -> bytes:
 def _parse(text: bytes, path: Path) -> tuple[Header, int]:
     """Parse the header's JSON; return it and the length of the data in bytes."""
     try:
-        raw: Any = json.loads(text)
-        metadata: dict[str, str] = raw.pop("__metadata__", None) or {}
-        tensors: dict[str, TensorInfo] = {}
-        sizes: dict[str, int] = {}
-        end = 0
-        for name, entry in cast("dict[str, Any]", raw).items():
-            tensor = TensorInfo(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]))
-            first, last = (int(n) for n in entry["data_offsets"])
-            if not 0 <= first <= last or (last - first) * 8 != tensor.elements * BITS_PER_ELEMENT.get(tensor.dtype, 0):
+        entries: Any = parse_json(text)
+        metadata = _strings(entries.pop("__metadata__", None) or {})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: its header is damaged; download or copy the file again") from error
+    return checked_header(entries, metadata, str(path))
+
+
+def checked_header(entries: Mapping[str, Any], metadata: Mapping[str, str], where: str) -> tuple[Header, int]:
+    """Return the header that the format's entries are, by name, and the length of the data in bytes.
+
+    :raises WeightsError: if an entry is damaged
+    """
+    tensors: dict[str, TensorInfo] = {}
+    sizes: dict[str, int] = {}
+    end = 0
+    try:
+        for name, entry in entries.items():
+            tensor = TensorInfo(str(entry["dtype"]), _integers(entry["shape"], MOST_DIMENSIONS))
+            first, last = _integers(entry["data_offsets"], 2)
+            if first > last or (last - first) * 8 != tensor.elements * BITS_PER_ELEMENT.get(tensor.dtype, 0):
                 _check_unknown_type(tensor, name)
             tensors[name] = tensor
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + last - first
             end = max(end, last)
-        return Header(tensors, metadata, sizes), end
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WeightsError(f"{path}: its header is damaged; download or copy the file again") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{where}: its header is damaged; download or copy the file again") from error
+    return Header(tensors, metadata, sizes), end
+
+
+def _integers(values: Any, most: int) -> tuple[int, ...]:
+    """Return at most so many integers of 63 bits, so that products of them stay small enough to compute."""
+    if not isinstance(values, list) or len(cast("list[Any]", values)) > most:
+        raise ValueError("too many numbers")
+    integers = tuple(cast("list[Any]", values))
+    if not all(type(n) is int and 0 <= n <= LARGEST for n in integers):
+        raise ValueError("numbers out of range")
+    return integers
+
+
+def _strings(values: Any) -> dict[str, str]:
+    strings: dict[str, Any] = dict(values)
+    if not all(isinstance(value, str) for value in strings.values()):
+        raise ValueError("metadata that is no text")
+    return strings
 
 
 def _check_unknown_type(tensor: TensorInfo, name: str) -> None:

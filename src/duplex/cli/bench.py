@@ -19,8 +19,10 @@ __all__ = ["bench"]
 
 @click.command(short_help="Measure how fast a model runs on this machine.")
 @click.option("--stage", type=click.Choice(["all", "mimi", "frame"]), default="all", show_default=True)
-@click.option("--frames", type=click.IntRange(1), default=100, show_default=True, help="To time, each.")
-@click.option("--context", type=click.IntRange(0), default=0, show_default=True, help="Frames behind each session.")
+@click.option("--frames", type=click.IntRange(1, 10**7), default=100, show_default=True, help="To time, each.")
+@click.option(
+    "--context", type=click.IntRange(0, 10**6), default=0, show_default=True, help="Frames behind each session."
+)
 @click.option("--sweep", is_flag=True, help="1, 2, 4, ... sessions up to --sessions, and one with more behind it.")
 @click.option("--latency", is_flag=True, help="From a frame's first sample to its answer's, in real time.")
 @click.option("--original", type=click.Path(path_type=Path), metavar="PYTHON", help="Time the package moshi beside.")

@@ -10,6 +10,7 @@ import click
 from duplex.cli.options import Option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
 from duplex.errors import MissingDependencyError, UsageError
+from duplex.options import MOST_SESSIONS
 
 if TYPE_CHECKING:
     from duplex.backends.shared.memory import Memory
@@ -84,7 +85,9 @@ def _cached() -> list[str]:
 @click.command(short_help="Tell what a checkpoint is.")
 @click.argument("name", default="tiny")
 @click.option("--revision", help="A branch, tag or commit of a hub repository.")
-@click.option("--sessions", type=click.IntRange(1), default=1, show_default=True, help="Memory for so many.")
+@click.option(
+    "--sessions", type=click.IntRange(1, MOST_SESSIONS), default=1, show_default=True, help="Memory for so many."
+)
 @backend_option
 @device_option
 @json_option

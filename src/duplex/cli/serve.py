@@ -31,7 +31,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
         return
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of TOML, of text, of an integer of thousands of digits
         raise UsageError(f"{path} cannot be read ({error}); it is a TOML file with the options' names") from None
     known = {parameter.name for parameter in context.command.params}
     read = {name.replace("-", "_"): value for name, value in settings.items()}

@@ -62,9 +62,7 @@ class Conversation(Dialogue):
     @property
     def resume_at(self) -> float:
         """Position in the user's audio to go on from, in seconds: 0, or where a saved conversation was exported."""
-        if self._saved is None:
-            return 0.0
-        return self.model.spec.seconds(int(self._saved.slot.tensors["seat.index"][0]))
+        return 0.0 if self._saved is None else self._saved.resume_at(self.model.spec)
 
     async def export(self) -> bytes:
         """Save the conversation as it is at the next frame boundary; it goes on afterwards.

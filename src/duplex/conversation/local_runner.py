@@ -74,7 +74,7 @@ class LocalRunner(Runner):
         decoder = StreamingDetokenizer(model.tokenizer, spec.text_padding, spec.text_end_of_padding)
         self._session = Session(spec, decoder, model.voice_activity(spec.sample_rate), audio_events=audio_events)
         if saved is not None:
-            self._session.restore(saved.session)
+            self._session.restore(saved.session, until=saved.resume_at(model.spec))
         self._realtime = transport is not None and transport.realtime
         first = 0 if saved is None else saved.sequence
         queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)

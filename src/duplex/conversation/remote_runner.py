@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import json
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
@@ -23,6 +22,7 @@ from duplex.conversation.runner import Runner, Task
 from duplex.conversation.session import EventQueue
 from duplex.errors import ServerError
 from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, event_from_dict
+from duplex.parsing import parse_json
 from duplex.transport import Transport
 from duplex.transports import wire
 from duplex.transports.streams import Pacer
@@ -172,8 +172,8 @@ class RemoteRunner(Runner):
 
     def _receive_metadata(self, payload: bytes) -> None:
         try:
-            data: Any = json.loads(payload)
-        except (ValueError, RecursionError):
+            data: Any = parse_json(payload)
+        except ValueError:
             return
         if not isinstance(data, dict):
             return

@@ -1,19 +1,26 @@
 """A conversation as bytes, in safetensors: the slot's state, the session's, and the number of its next event."""
 
-import json
+import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import StateError
-from duplex.frame_model import SessionState
+from duplex.frame_model import ModelSpec, SessionState
+from duplex.parsing import parse_integer, parse_json, shown
 
-__all__ = ["SavedConversation"]
+__all__ = ["SavedConversation", "checked_numbers"]
 
+LARGEST_SEED = 2**64 - 1
+LARGEST_SEQUENCE = 2**53
+"""Integers that every JSON parser keeps exactly."""
+LARGEST_NUMBER = 2.0**40
+"""Seconds, frames or windows: thousands of years, and still exact to a thousandth."""
 _SESSION = "session."
+_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @attrs.frozen(eq=False)
@@ -25,6 +32,10 @@ class SavedConversation:
     sequence: int
     session: Mapping[str, NDArray[np.generic]]
     slot: SessionState
+
+    def resume_at(self, spec: ModelSpec) -> float:
+        """Return the position in the user's audio to go on from, in seconds."""
+        return spec.seconds(int(self.slot.tensors["seat.index"][0]))
 
     def to_bytes(self) -> bytes:
         """Return the whole as the bytes of a safetensors file."""
@@ -54,16 +65,16 @@ class SavedConversation:
             metadata = _metadata(data[8 : 8 + length])
             _check_time_line(tensors["seat.index"])
             return cls(
-                metadata["session_id"],
-                int(metadata["seed"]),
-                int(metadata["sequence"]),
+                _checked_id(metadata["session_id"]),
+                parse_integer(metadata["seed"], 0, LARGEST_SEED),
+                parse_integer(metadata["sequence"], 0, LARGEST_SEQUENCE),
                 {name.removeprefix(_SESSION): tensor for name, tensor in tensors.items() if name.startswith(_SESSION)},
                 SessionState(
                     metadata=metadata,
                     tensors={name: tensor for name, tensor in tensors.items() if not name.startswith(_SESSION)},
                 ),
             )
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise StateError(f"these bytes are not a saved conversation ({error}); export it anew") from error
 
 
@@ -74,4 +85,30 @@ def _check_time_line(index: NDArray[np.generic]) -> None:
 
 
 def _metadata(header: bytes) -> dict[str, str]:
-    return dict(json.loads(header).get("__metadata__", {}))
+    metadata: dict[str, Any] = dict(parse_json(header).get("__metadata__", {}))
+    return metadata
+
+
+def _checked_id(session_id: str) -> str:
+    """Check a session's id, which comes to stand in logs and in names of files."""
+    if not _SESSION_ID.fullmatch(session_id):
+        raise ValueError(f"{shown(session_id)} is no session's id")
+    return session_id
+
+
+def checked_numbers(state: Mapping[str, NDArray[np.generic]], name: str, *shape: int) -> NDArray[np.float64]:
+    """Return numbers of a session's state, float64 of this shape (-1: any length), all from 0 to ``LARGEST_NUMBER``.
+
+    :raises KeyError: if they are missing
+    :raises ValueError: if they are of another shape or out of range
+    """
+    numbers = np.asarray(state[name])
+    sizes_fit = numbers.ndim == len(shape) and all(
+        size in (-1, n) for size, n in zip(shape, numbers.shape, strict=True)
+    )
+    if numbers.dtype != np.float64 or not sizes_fit:
+        raise ValueError(f"'{name}' is {numbers.dtype} {list(numbers.shape)}")
+    numbers = numbers.astype(np.float64)
+    if not ((numbers >= 0) & (numbers <= LARGEST_NUMBER)).all():  # so is what is NaN
+        raise ValueError(f"'{name}' has numbers out of range")
+    return numbers

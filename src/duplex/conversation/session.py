@@ -5,6 +5,7 @@ clocks. :class:`EventQueue` holds its events until the application takes them, w
 their numbers as it does: what was dropped leaves no gap.
 """
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from duplex import events
 from duplex.checkpoints.tokenizer import StreamingDetokenizer
+from duplex.conversation.saved import checked_numbers
 from duplex.conversation.turns import AgentTurns, UserTurns
 from duplex.errors import ConsumerTooSlow, StateError
 from duplex.frame_model import Frame, ModelSpec
@@ -103,28 +105,34 @@ class Session:
             **{f"voice.{name}": tensor for name, tensor in self.voice.state().items()},
         }
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on where :meth:`state` was taken.
+    def restore(self, state: Mapping[str, NDArray[np.generic]], *, until: float = math.inf) -> None:
+        """Go on where :meth:`state` was taken, ``until`` seconds on the time line: nothing in it is later.
 
         :raises StateError: if it is damaged
         """
         try:
-            self._restore(state)
-        except (KeyError, ValueError, TypeError) as error:
+            self._restore(state, until)
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError, AttributeError) as error:
             raise StateError(f"the saved conversation is damaged ({error}); export it anew") from error
 
-    def _restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        speaking, run, since, agent_speaking = (float(value) for value in state["turns"])
-        self._user = UserTurns(bool(speaking), int(run), since)
-        recent = deque(((float(at), bool(loud)) for at, loud in state["agent.recent"]), maxlen=AgentTurns.END_FRAMES)
-        self._agent = AgentTurns(bool(agent_speaking), recent)
-        windows, frames, self._end, self._dropped = (float(value) for value in state["counts"])
-        self._windows, self._frames = int(windows), int(frames)
-        self._decoder.restore(state["text"].tobytes())
-        prefix = "voice."
-        self.voice.restore(
-            {name[len(prefix) :]: value.astype(np.float32) for name, value in state.items() if name.startswith(prefix)}
+    def _restore(self, state: Mapping[str, NDArray[np.generic]], until: float) -> None:
+        speaking, run, since, agent_speaking = checked_numbers(state, "turns", 4).tolist()
+        loud = checked_numbers(state, "agent.recent", -1, 2)
+        windows, frames, end, dropped = checked_numbers(state, "counts", 4).tolist()
+        text = state["text"]
+        # A window may end after its frame; a frame has ended when it is counted.
+        slack = self.voice.window + self._spec.frame_duration
+        late = (
+            max(since, end, *loud[:, 0], self._spec.seconds(int(frames)), windows * self.voice.window) > until + slack
         )
+        if late or run > UserTurns.END_WINDOWS or len(loud) > AgentTurns.END_FRAMES or text.dtype != np.uint8:
+            raise ValueError("its counts do not fit its length")
+        self._user = UserTurns(bool(speaking), int(run), since)
+        recent = deque(((at, bool(is_loud)) for at, is_loud in loud.tolist()), maxlen=AgentTurns.END_FRAMES)
+        self._agent = AgentTurns(bool(agent_speaking), recent)
+        self._windows, self._frames, self._end, self._dropped = int(windows), int(frames), end, dropped
+        self._decoder.restore(text.tobytes())
+        self.voice.restore(_voice_state(state))
 
     def _user_turns(self, frame: Frame, probabilities: Sequence[float]) -> list[events.Event]:
         """Update the user's turns; windows need not align with frames, and are counted over the processed frames."""
@@ -150,6 +158,21 @@ class Session:
         if not self._audio_events:
             return found
         return [*found, events.AgentAudio(sequence=_UNNUMBERED, at=frame.at, pcm=frame.agent_pcm)]
+
+
+def _voice_state(state: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
+    """Return the detector's part of a session's state.
+
+    :raises ValueError: if it has NaN or infinity, or something else than floating numbers
+    """
+    prefix = "voice."
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, value in state.items():
+        if name.startswith(prefix):
+            if value.dtype != np.float32 or not np.isfinite(value).all():
+                raise ValueError(f"'{name}' is {value.dtype}, or has NaN or infinity")
+            found[name.removeprefix(prefix)] = value.astype(np.float32)
+    return found
 
 
 class EventQueue:

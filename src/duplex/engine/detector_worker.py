@@ -78,7 +78,10 @@ def _run_batch(batch: Sequence[tuple[SileroVoiceActivity, _Request]]) -> None:
             request.error = copy.copy(error)  # each caller raises its own
         return
     for (_, request), probabilities in zip(batch, results, strict=True):
-        request.result = _activity(request, probabilities)
+        try:
+            request.result = _activity(request, probabilities)
+        except Exception as error:  # noqa: BLE001 -- this request's alone
+            request.error = error
 
 
 def _activity(request: _Request, probabilities: Sequence[float]) -> FrameActivity:

@@ -266,6 +266,7 @@ class Engine:
         yield
 
     def _step(self, batch: list[Seat]) -> None:
+        """Run one step; what fails for one seat alone ends only that one's conversation."""
         began, active = time.monotonic(), np.zeros(self.model.spec.capacity, np.bool_)
         for seat in batch:
             self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
@@ -273,6 +274,10 @@ class Engine:
             pending = [seat.in_flight[-1] for seat in batch]
             result = self.watchdog.watch(lambda: self.model.step(self._pcm, active))
             ended = time.monotonic()
+            for seat in batch:
+                if seat.slot in result.errors:
+                    self._fail([seat], result.errors[seat.slot])
+            batch = [seat for seat in batch if not seat.failed]
             frames = [(seat, self._frame(seat, result)) for seat in batch if result.valid[seat.slot]]
             with self.changed:
                 observers = list(self._observers)

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeAlias, cast
 import anyio.to_thread
 import attrs
 
-from duplex.arguments import as_int, parameters_of
+from duplex.arguments import parameters_of
 from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.process import OwnProcess
@@ -24,9 +24,9 @@ from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
-from duplex.errors import ClosedError, UsageError
+from duplex.errors import ClosedError
 from duplex.frame_model import FrameModel, ModelSpec
-from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions
+from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions, check_sessions
 from duplex.voice_activity.protocol import VoiceActivity
 from duplex.voice_activity.silero import SileroVoiceActivity
 
@@ -175,9 +175,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     :raises UsageError: if an argument is out of range or not available here
     :raises MissingDependencyError: if the backend is not installed
     """
-    sessions = as_int("sessions", sessions)
-    if sessions < 1:
-        raise UsageError(f"sessions is {sessions}; give 1 or more")
+    sessions = check_sessions(sessions)
     check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
     found = checkpoint.resolve(name, revision=revision)
     # A checkpoint that was resolved with all its parts has them all.
@@ -257,6 +255,7 @@ def predict_memory(
     :raises UsageError: if an argument is out of range or not available here
     :raises MissingDependencyError: if the backend is not installed
     """
+    sessions = check_sessions(sessions)
     if described.language_model is None or described.weights is None:
         return None
     predicted: Memory = _backend(backend, device).predict_memory(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
+from itertools import pairwise
 from typing import Protocol
 
 import attrs
@@ -115,6 +116,8 @@ class Seat:
     """The same for a live seat, whose frames then pile up and are skipped."""
     SILENCE = -50.0
     """dBFS below which a frame counts as silent."""
+    LONGEST = 1 << 40
+    """Frames that a time line may have, thousands of years: places on it are exact as floating numbers."""
     EXPORT_PIECE = 1 << 23
     """Bytes that an export copies between two steps, rounded up to whole tensors."""
 
@@ -194,12 +197,16 @@ class Seat:
 
         :raises StateError: if it is damaged
         """
+        spec = self._engine.model.spec
         try:
-            self.index, *pending = (int(index) for index in tensors["seat.index"])
-            pcm = tensors["seat.pcm"].astype(np.float32)
-        except (KeyError, ValueError, TypeError) as error:
+            index, pcm = tensors["seat.index"], tensors["seat.pcm"]
+            self.index, *pending = np.atleast_1d(index).tolist()
+        except (KeyError, ValueError) as error:
             raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
-        if pcm.shape != (len(pending), self._engine.model.spec.frame_size) or min(self.index, *pending, 0) < 0:
+        places = [-1, *pending, self.index, self.LONGEST]
+        fits = pcm.shape == (len(pending), spec.frame_size) and len(pending) <= spec.latency_frames
+        numbers = index.dtype == np.int64 and pcm.dtype == np.float32 and bool(np.isfinite(pcm).all())
+        if not (numbers and fits) or any(later <= earlier for earlier, later in pairwise(places)):
             raise StateError("the saved conversation's time line does not fit this model; export it anew")
         self.in_flight.extend(PendingFrame(index, heard) for index, heard in zip(pending, pcm, strict=True))
 

@@ -4,7 +4,6 @@ It is made from a finished folder of results. The user's lane is above, the agen
 shaded is speech, by the events of the conversation.
 """
 
-import json
 import math
 import wave
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from duplex.atomic import atomic_path
 from duplex.conversation.transcript import Chunk
 from duplex.errors import UsageError
+from duplex.parsing import parse_json
 from duplex.results.files import DIALOGUE, EVENTS, TRANSCRIPT, read_run
 from duplex.results.plotting import new_figure, require_matplotlib
 
@@ -84,8 +84,8 @@ def read_timeline(folder: Path, start: float, end: float | None) -> Timeline:
             end = _checked_end(start, end, length)
             file.setpos(round(start * rate))
             samples = np.frombuffer(file.readframes(round((end - start) * rate)), np.int16).reshape(-1, 2)
-        words: list[Chunk] = json.loads((folder / TRANSCRIPT).read_bytes())["chunks"]
-        events: list[dict[str, Any]] = [json.loads(line) for line in (folder / EVENTS).read_bytes().splitlines()]
+        words: list[Chunk] = parse_json((folder / TRANSCRIPT).read_bytes())["chunks"]
+        events: list[dict[str, Any]] = [parse_json(line) for line in (folder / EVENTS).read_bytes().splitlines()]
     except (OSError, EOFError, wave.Error, KeyError, ValueError, TypeError) as error:
         if isinstance(error, UsageError):
             raise

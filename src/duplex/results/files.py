@@ -19,6 +19,7 @@ from duplex.checkpoints.tokenizer import StreamingDetokenizer, Tokenizer
 from duplex.conversation.transcript import Transcript
 from duplex.events import AgentAudio, Event
 from duplex.frame_model import ZERO, Frame, ModelSpec
+from duplex.parsing import parse_json
 
 __all__ = [
     "DIALOGUE",
@@ -45,7 +46,7 @@ RESULT_FILES = (AGENT, DIALOGUE, TRANSCRIPT, EVENTS, TOKENS, RUN)
 def read_run(folder: Path) -> dict[str, Any] | None:
     """Return what ``run.json`` says, or ``None`` if there is none that can be read: the results are not finished."""
     try:
-        run: Any = json.loads((folder / RUN).read_bytes())
+        run: Any = parse_json((folder / RUN).read_bytes(), surrogates=True)
     except (OSError, ValueError):
         return None
     return run if isinstance(run, dict) else None  # pyright: ignore[reportUnknownVariableType] -- JSON objects
@@ -54,7 +55,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 def read_text(folder: Path) -> str:
     """Return the agent's words of finished results, "" if they cannot be read."""
     try:
-        return str(json.loads((folder / TRANSCRIPT).read_bytes())["text"])
+        return str(parse_json((folder / TRANSCRIPT).read_bytes())["text"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

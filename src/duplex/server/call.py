@@ -3,7 +3,6 @@
 A call ends for one reason, an :class:`CloseReason`: the one that comes first.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from enum import Enum
@@ -16,6 +15,7 @@ from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, CapacityError, ConsumerTooSlow, ModelStalledError
 from duplex.events import AgentText, Event, Lag
+from duplex.parsing import parse_json
 from duplex.server.admission import Refusal
 from duplex.server.call_parameters import CallParameters
 from duplex.server.caller_transport import CallerTransport
@@ -270,7 +270,7 @@ class Call:
 def _asks_to_finish(payload: bytes) -> bool:
     """Tell whether a caller says that no more audio comes."""
     try:
-        record: Any = json.loads(payload)
-    except (ValueError, RecursionError):  # a few thousand brackets are enough
+        record: Any = parse_json(payload)
+    except ValueError:
         return False
     return isinstance(record, dict) and cast("dict[str, Any]", record).get("type") == "Finish"

@@ -8,6 +8,7 @@ import attrs
 from duplex.audio.wire_codecs import AudioFormat
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
+from duplex.parsing import LONGEST_NUMBER, shown
 
 __all__ = ["CallParameters"]
 
@@ -35,7 +36,7 @@ class CallParameters:
             del values["seed"]  # the original's page: any
         audio_format = query.get("format", "opus")
         if audio_format not in ("opus", "pcm"):
-            raise UsageError(f"there is no audio format {audio_format!r}; ask for 'opus' or 'pcm'")
+            raise UsageError(f"there is no audio format {shown(audio_format)}; ask for 'opus' or 'pcm'")
         return cls(options=SessionOptions(**values), audio_format=audio_format, events=query.get("events") == "full")
 
 
@@ -51,6 +52,8 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
 
 def _number(name: str, given: str, kind: type[int] | type[float]) -> int | float:
     try:
-        return kind(given)
+        if len(given) <= LONGEST_NUMBER:
+            return kind(given)
     except ValueError:
-        raise UsageError(f"{name} is {given!r}; give a number") from None
+        pass
+    raise UsageError(f"{name} is {shown(given)}; give a number")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from duplex.audio.pcm import level_dbfs
 from duplex.checkpoints.tokenizer import SPACE, PieceKind, Tokenizer
 from duplex.engine.model import Model
+from duplex.errors import StateError
 from duplex.frame_model import Frame
 from duplex.options import SessionOptions
 from duplex.testing.fake_frame_model import FakeFrameModel
@@ -65,8 +66,14 @@ class LevelVoiceActivity:
         return {"pending": self._pending}
 
     def restore(self, state: Mapping[str, Float32]) -> None:
-        """Go on where :meth:`state` was taken."""
-        self._pending = state["pending"]
+        """Go on where :meth:`state` was taken.
+
+        :raises StateError: if it is damaged
+        """
+        pending = state.get("pending", np.zeros(self._samples, np.float32))
+        if pending.ndim != 1 or len(pending) >= self._samples:
+            raise StateError("the voice activity's state is damaged; export the conversation anew")
+        self._pending = pending
 
 
 def fake_model(

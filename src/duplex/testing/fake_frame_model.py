@@ -10,6 +10,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 
 from duplex.backends.shared import delays as delay_rules
 from duplex.backends.shared import noise
+from duplex.backends.shared.slots import LONGEST_LIFE
 from duplex.codec import CodecSpec
 from duplex.errors import StateError, UsageError
-from duplex.frame_model import UNGENERATED, ModelSpec, SessionState, StepResult
+from duplex.frame_model import UNGENERATED, ZERO, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
+from duplex.parsing import parse_json
 from duplex.testing.fake_codec import FakeCodec
 
 __all__ = ["FakeFrameModel"]
@@ -130,6 +133,7 @@ class FakeFrameModel:
 
     def prefill(self, slot: int, tokens: Int64) -> None:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
+        self.spec.check_tokens(tokens)
         held = self._slots[slot]
         for stream, column in np.argwhere(tokens[: self._user.start] != UNGENERATED).tolist():
             token, index = int(tokens[stream, column]), held.frames + column + self.spec.delays[stream]
@@ -159,7 +163,10 @@ class FakeFrameModel:
             user=np.zeros((spec.capacity, spec.user_streams), np.int64),
         )
         for slot in np.flatnonzero(active).tolist():
-            self._step_slot(slot, pcm[slot], result)
+            try:
+                self._step_slot(slot, pcm[slot], result)
+            except Exception as error:  # noqa: BLE001 -- this slot's alone
+                result.errors[slot] = error
         return result
 
     def export(self, slot: int) -> SessionState:
@@ -189,19 +196,9 @@ class FakeFrameModel:
         """
         if state.metadata.get("version") != _FORMAT or state.metadata.get("fingerprint") != self._fingerprint():
             raise StateError("the state was taken from another model; make one with the same options to go on")
-        tensors = state.tensors
         try:
-            ring = np.array(tensors["ring"], np.int64).reshape(self.spec.streams, self._ring_length)
-            heard = np.array(tensors["heard"], np.float32).reshape(-1, self.spec.frame_size)
-            self._slots[slot] = _Slot(
-                options=SessionOptions(**json.loads(state.metadata["options"])),
-                ring=ring,
-                memory=int(tensors["memory"][0]),
-                frames=int(tensors["frames"][0]),
-                heard=deque(heard),
-                known={(stream, index): token for stream, index, token in tensors["known"].tolist()},
-            )
-        except (KeyError, ValueError, IndexError, TypeError) as error:
+            self._slots[slot] = self._restored(state)
+        except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
             raise StateError(f"the state is damaged ({error}); export it anew") from error
 
     def close(self) -> None:
@@ -250,6 +247,28 @@ class FakeFrameModel:
             token = held.known.pop((stream, step), int(noisy.argmax()))
             held.ring[stream, step % self._ring_length] = token
             thought = (thought * 31 + token) & _WORD  # a codebook sees the ones before it
+
+    def _restored(self, state: SessionState) -> _Slot:
+        tensors, spec = state.tensors, self.spec
+        ring = cast("Int64", np.array(tensors["ring"])).reshape(spec.streams, self._ring_length)
+        heard = np.array(tensors["heard"], np.float32).reshape(-1, spec.frame_size)
+        known, frames = np.array(tensors["known"]).reshape(-1, 3), int(tensors["frames"][0])
+        spec.check_tokens(ring)
+        for stream, _, token in known.tolist():
+            sizes = [spec.text_vocabulary] + [spec.audio_vocabulary] * spec.agent_streams
+            if stream < 0 or not ZERO <= token < sizes[stream]:
+                raise ValueError("a known token is out of range")
+        if not 0 <= frames < LONGEST_LIFE or not np.isfinite(heard).all():
+            raise ValueError("its numbers are out of range")
+        options: dict[str, Any] = parse_json(state.metadata["options"])
+        return _Slot(
+            options=SessionOptions(**options),
+            ring=ring,
+            memory=int(tensors["memory"][0]) & _WORD,
+            frames=frames,
+            heard=deque(heard),
+            known={(stream, index): token for stream, index, token in known.tolist()},
+        )
 
     def _fingerprint(self) -> str:
         same = attrs.evolve(self.spec, capacity=0)

@@ -6,9 +6,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.errors import StateError
+from duplex.errors import StateError, UsageError
 from duplex.frame_model import UNGENERATED, FrameModel, SessionState, split_columns
 from duplex.options import SessionOptions
+from duplex.testing.damaged_states import check_damaged_states
 from duplex.testing.tracks import (
     OPTIONS,
     Make,
@@ -226,6 +227,7 @@ def _check_states(make: Make, model: FrameModel, alone: Track, heard: Float32, t
         except StateError:
             continue
         raise AssertionError(f"restoring a state {name} raised no StateError")
+    check_damaged_states(model, state, alone, heard)
 
 
 def _check_prefill(model: FrameModel, alone: Track, heard: Float32, tolerance: float) -> None:
@@ -241,12 +243,24 @@ def _check_prefill(model: FrameModel, alone: Track, heard: Float32, tolerance: f
         pieces = prefilled(model, foreign, columns, ahead)
         expect_same(whole, pieces, tolerance, f"a prompt in pieces of {columns} columns, not in one")
     own = np.stack(alone.tokens, axis=1)
+    _expect_refused(model, own)
     left = own.copy()
     left[: 1 + spec.agent_streams] = UNGENERATED
     chosen = prefilled(model, left, own.shape[1], ahead)
     known = prefilled(model, own, own.shape[1], ahead)
     expect_same(known, chosen, tolerance, "a prompt of the model's own tokens, left for it to choose")
     _expect_slot_free(model, heard)
+
+
+def _expect_refused(model: FrameModel, tokens: NDArray[np.int64]) -> None:
+    """Check that a prompt with a token that no vocabulary has is refused."""
+    for value in (UNGENERATED - 1, 2**30):
+        model.open(2, OPTIONS)
+        try:
+            model.prefill(2, np.where(tokens == tokens[0, 0], value, tokens))
+        except UsageError:
+            continue
+        raise AssertionError(f"a prompt with the token {value} raised no UsageError")
 
 
 def _expect_slot_free(model: FrameModel, heard: Float32) -> None:

@@ -22,6 +22,7 @@ import torch
 
 from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text, make_folder
 from duplex.errors import TrainingError
+from duplex.parsing import parse_json
 from duplex.results.plotting import new_figure, require_matplotlib
 
 __all__ = ["RunFolder"]
@@ -30,6 +31,10 @@ RUN = "run.json"
 CHECKPOINT = "checkpoint.pt"
 LOSSES = "losses.csv"
 PLOT = "losses.png"
+
+
+_UNREADABLE = OSError, RuntimeError, ArithmeticError, ValueError, TypeError, LookupError, EOFError, UnpicklingError
+"""What torch raises for a damaged checkpoint, and Python for a step that is no number."""
 
 
 class RunFolder:
@@ -62,7 +67,7 @@ class RunFolder:
         try:
             saved = cast("dict[str, Any]", torch.load(path, map_location=device, weights_only=True))
             step = int(saved["step"])
-        except (OSError, RuntimeError, ValueError, TypeError, EOFError, KeyError, UnpicklingError) as error:
+        except _UNREADABLE as error:
             reason = type(error).__name__
             raise TrainingError(f"{path} cannot be read ({reason}); remove it to begin again") from error
         self._rows = self._read_log(step)
@@ -77,7 +82,7 @@ class RunFolder:
             with path.open(newline="") as file:
                 rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
             return [row | {"step": int(row["step"])} for row in rows if row["step"] <= step]
-        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        except (OSError, ValueError, OverflowError, TypeError, KeyError, csv.Error) as error:
             raise TrainingError(f"{path} cannot be read ({error}); remove it to go on without") from error
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -124,8 +129,8 @@ def _draw(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str
 
 def _read_run(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return dict(parse_json(path.read_bytes(), surrogates=True))
+    except (OSError, ValueError, TypeError) as error:
         raise TrainingError(f"{path} cannot be read ({error}); remove the folder to begin again") from error
 
 

@@ -2,20 +2,29 @@
 
 from typing import Any
 
+from duplex.arguments import as_float, as_int
 from duplex.errors import UsageError
+from duplex.parsing import shown
 
-__all__ = ["at_least", "valid_seed"]
+__all__ = ["at_least", "check_scale", "valid_seed"]
 
+MAX_NUMBER = 1e15
+"""Steps, frames, weights of losses: more than anybody can wait for."""
+MAX_SCALE = 1e4
+"""Of the usual amount: ten years of speech."""
 MAX_SEED = 2**31 - 1
 """The step fills the other half of 64 bits."""
 
 
 def at_least(smallest: float) -> Any:
-    """Return an attrs validator for numbers of at least ``smallest``."""
+    """Return an attrs validator for numbers from ``smallest`` to ``MAX_NUMBER``; integers where the field is one."""
 
     def check(_: object, attribute: Any, value: float) -> None:
-        if not value >= smallest:
-            raise UsageError(f"'{attribute.name}' is {value}; give {smallest} or more")
+        number = (as_int if attribute.type is int else as_float)(attribute.name, value)
+        if not number >= smallest:
+            raise UsageError(f"'{attribute.name}' is {shown(value)}; give {smallest} or more")
+        if number > MAX_NUMBER:
+            raise UsageError(f"'{attribute.name}' is {shown(value)}; give {MAX_NUMBER:g} or less")
 
     return check
 
@@ -25,5 +34,14 @@ def valid_seed(_: object, __: Any, seed: int) -> None:
 
     :raises UsageError: if it is out of range
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"the seed is {seed}; give one from 0 to {MAX_SEED}")
+    if not 0 <= as_int("seed", seed) <= MAX_SEED:
+        raise UsageError(f"the seed is {shown(seed)}; give one from 0 to {MAX_SEED}")
+
+
+def check_scale(scale: float) -> None:
+    """Check how much data is to be made.
+
+    :raises UsageError: if it is not above 0, or more than could ever be made
+    """
+    if not 0 < scale <= MAX_SCALE:
+        raise UsageError(f"the scale is {shown(scale)}; give a number above 0, up to {MAX_SCALE:g}")

@@ -1,6 +1,5 @@
 """A client's websocket on anyio, so on asyncio and trio: the protocol is that of the library ``websockets``."""
 
-import json
 import ssl
 from collections import deque
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from duplex.errors import ServerError, UsageError
+from duplex.parsing import parse_json
 
 __all__ = ["WebSocket"]
 
@@ -175,7 +175,7 @@ class WebSocket:
 def _refusal(answer: Response, error: Exception) -> str:
     """Return why a server refused, in its own words if it has some."""
     try:
-        told = json.loads(answer.body or b"")["error"]
+        told = parse_json(answer.body or b"")["error"]
     except (ValueError, KeyError, TypeError):
         return f"the server refuses ({error}); is the address right?"
     return f"the server refuses ({answer.status_code}): {told}"

@@ -25,6 +25,9 @@ class SileroVoiceActivity:
     LOUDEST = 1e4
     """Samples are clipped to this magnitude, so that their squares cannot overflow."""
 
+    LARGEST_STATE = 1e6
+    """Magnitude of the LSTM's state, of which a window adds at most 1."""
+
     def __init__(self, sample_rate: int, network: SileroNetwork | None = None) -> None:
         self.network: SileroNetwork = network or load_published()
         self._resampler = Resampler(sample_rate, RATE)
@@ -74,6 +77,9 @@ class SileroVoiceActivity:
         shapes_fit = (context.shape, lstm_state.shape) == (self._context.shape, self.lstm_state.shape)
         if not shapes_fit or pending.ndim != 1 or len(pending) >= WINDOW:
             raise StateError("the voice activity's state has other shapes than its own; export the conversation anew")
+        limits = (context, self.LOUDEST), (pending, self.LOUDEST), (lstm_state, self.LARGEST_STATE)
+        if not all((np.abs(array) <= limit).all() for array, limit in limits):  # so is what is NaN
+            raise StateError("the voice activity's state has numbers out of range; export the conversation anew")
         self._context, self.lstm_state, self._pending = context, lstm_state, pending
 
     def windows(self, frame: Frame) -> Float32:

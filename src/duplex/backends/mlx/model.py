@@ -26,6 +26,7 @@ from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
 from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.backends.shared.snapshots import Origin
+from duplex.backends.shared.state_checks import checked_state
 from duplex.frame_model import ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 
@@ -93,6 +94,8 @@ class MlxFrameModel:
         self._lm = language_model
         self._heard = bind(mimi, "mimi")
         self._thought = bind(language_model, "lm", LONGEST_RUN)
+        rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
+        self._positions = {f"{ring.key}.position": ring.per_frame for ring in rings}
         self._graph = functools.lru_cache(self.COMPILED)(self._compile)
         self.state: list[SlotState] = [{} for _ in range(sessions)]
         self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
@@ -120,12 +123,20 @@ class MlxFrameModel:
         )
         slots = [slot for slot, runs in enumerate(active) if runs]
         with exclusive(self.device):
-            for batch in [[slot] for slot in slots] if self.deterministic else [slots] if slots else []:
-                self._step(batch, pcm, result)
+            if not self.deterministic:
+                if slots:
+                    self._step(slots, pcm, result)
+                return result
+            for slot in slots:
+                try:
+                    self._step([slot], pcm, result)
+                except Exception as error:  # noqa: BLE001 -- this slot's alone
+                    result.errors[slot] = error
         return result
 
     def prefill(self, slot: int, tokens: NDArray[np.int64]) -> None:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
+        self.spec.check_tokens(tokens)
         with exclusive(self.device):
             self.slots[slot].frames = prefill(self._lm, self.state[slot], self.slots[slot], tokens)
 
@@ -137,10 +148,12 @@ class MlxFrameModel:
         """Make a slot go on where ``state`` was taken, with its options."""
         with snapshots.checked(state.metadata, self.origin):
             exact = self.origin.made(state.metadata)
-            self.open(slot, snapshots.options_of(state.metadata))
+            known = checked_state(state, self.spec, self._positions, exact=exact)
+            self.open(slot, known.options)
             if not exact:
-                self.prefill(slot, snapshots.known_tokens(state, self.spec))
-            snapshot.restore(self.slots[slot], self.state[slot], state, exact=exact, device=self.device)
+                self.prefill(slot, known.known_tokens(self.spec))
+            snapshot.restore(self.state[slot], state, exact=exact, device=self.device)
+            known.put(self.slots[slot], exact=exact)
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
         """Return each stage of a step on its own."""

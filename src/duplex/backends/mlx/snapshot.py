@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
 from duplex.backends.mlx.state import SlotState, exclusive
 from duplex.backends.shared.slots import Slot
-from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, Origin, describe, position_of, take_log
+from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, OPTIONS, Origin, describe, position_of
+from duplex.backends.shared.state_checks import check_finite
 from duplex.frame_model import ModelSpec, SessionState
 
 __all__ = ["export", "restore"]
@@ -43,27 +44,27 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
 def export(slot: Slot, arrays: SlotState, spec: ModelSpec, origin: Origin, device: mx.Device) -> SessionState:
     """Return the state of a slot, whose arrays are ``arrays``; they are copied when they are read."""
     known: dict[str, NDArray[np.generic]] = {LOG: slot.log.columns, AHEAD: slot.ahead[1]}
-    return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(dict(arrays), known, device))
+    kept = {name: array for name, array in arrays.items() if not name.startswith(OPTIONS)}
+    return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(kept, known, device))
 
 
-def restore(slot: Slot, arrays: SlotState, state: SessionState, *, exact: bool, device: mx.Device) -> None:
-    """Put a state into a slot that has been opened, or, unless ``exact``, prefilled: then only the codec's part.
+def restore(arrays: SlotState, state: SessionState, *, exact: bool, device: mx.Device) -> None:
+    """Put a checked state into a slot that has been opened, or, unless ``exact``, prefilled: then the codec's part.
 
-    :raises ValueError: if an array has another shape
+    :raises ValueError: if an array has another type or shape, or NaN or infinity
     """
     with exclusive(device):
         for name, array in arrays.items():
-            if exact or not name.startswith(LANGUAGE_MODEL):
+            if (exact and not name.startswith(OPTIONS)) or not name.startswith(LANGUAGE_MODEL):
                 arrays[name] = _taken(array, name, state.tensors)
         evaluate(arrays)
-    slot.ahead = int(state.metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
-    if exact:
-        take_log(slot, state)
 
 
 def _taken(array: mx.array, name: str, saved: Mapping[str, NDArray[np.generic]]) -> mx.array:
     """Return one saved array in the form of the slot's; a cache's positions go back to the places they came from."""
     value = np.asarray(saved[name])
+    if value.dtype != (known := _numpy_dtype(array)):
+        raise ValueError(f"'{name}' is {value.dtype}, not {known}")
     wanted = list(array.shape)
     places = None
     if CACHE in name:
@@ -76,7 +77,15 @@ def _taken(array: mx.array, name: str, saved: Mapping[str, NDArray[np.generic]])
         ring[..., places, :] = value
         value = ring
     loaded = from_numpy(value)
-    return loaded.view(array.dtype) if array.dtype == mx.bfloat16 else loaded.astype(array.dtype)
+    restored = loaded.view(array.dtype) if array.dtype == mx.bfloat16 else loaded.astype(array.dtype)
+    floating = mx.issubdtype(array.dtype, mx.floating)
+    check_finite(name, finite=not floating or bool(mx.all(mx.isfinite(restored)).item()))
+    return restored
+
+
+def _numpy_dtype(array: mx.array) -> np.dtype[np.generic]:
+    """Return the type in which :func:`_to_numpy` copies an array."""
+    return _to_numpy(mx.zeros((0,), array.dtype)).dtype
 
 
 def _places(position: int, capacity: int) -> NDArray[np.int64]:

@@ -6,7 +6,10 @@ from numpy.typing import NDArray
 
 from duplex.options import SessionOptions
 
-__all__ = ["Slot", "TokenLog"]
+__all__ = ["LONGEST_LIFE", "Slot", "TokenLog"]
+
+LONGEST_LIFE = 2**30
+"""Frames of the longest conversation, over two years: counters are 32 bits on some devices."""
 
 
 class TokenLog:

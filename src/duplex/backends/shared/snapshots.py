@@ -10,26 +10,21 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import attrs
-import numpy as np
-from numpy.typing import NDArray
 
 from duplex.backends.shared.slots import Slot
 from duplex.errors import StateError
-from duplex.frame_model import UNGENERATED, ModelSpec, SessionState
-from duplex.options import SessionOptions
+from duplex.frame_model import ModelSpec
 
 __all__ = [
     "AHEAD",
     "CACHE",
     "LANGUAGE_MODEL",
     "LOG",
+    "OPTIONS",
     "Origin",
     "checked",
     "describe",
-    "known_tokens",
-    "options_of",
     "position_of",
-    "take_log",
 ]
 
 VERSION = "1"
@@ -37,6 +32,8 @@ CACHE = ".cache."
 LOG = "log"
 AHEAD = "ahead"
 LANGUAGE_MODEL = "lm."
+OPTIONS = f"{LANGUAGE_MODEL}options."
+"""What a step reads of the session's options; it is made of those in the metadata, and not part of a state."""
 
 
 @attrs.frozen
@@ -90,34 +87,6 @@ def _check(metadata: Mapping[str, str], fingerprint: str) -> None:
         raise StateError("the state was taken from another checkpoint; load the same model and revision to go on")
 
 
-def options_of(metadata: Mapping[str, str]) -> SessionOptions:
-    """Return the options of the conversation."""
-    return SessionOptions(**json.loads(metadata["options"]))
-
-
-def known_tokens(state: SessionState, spec: ModelSpec) -> NDArray[np.int64]:
-    """Return all tokens of the session, int64 ``[streams, n]``, with what was chosen ahead in the last columns."""
-    log = state.tensors[LOG].astype(np.int64).T
-    ring = state.tensors[f"{LANGUAGE_MODEL}tokens"].astype(np.int64)
-    frames, delays = int(state.metadata["frames"]), spec.delays
-    ahead = np.full((spec.streams, max(*delays, 1)), UNGENERATED, np.int64)
-    user = 1 + spec.agent_streams
-    for stream, delay in enumerate(delays):
-        for column in range(ahead.shape[1]):
-            time = log.shape[1] + column
-            known = time < frames if stream >= user else time + delay <= frames
-            if known:
-                ahead[stream, column] = ring[stream, (time + delay) % ring.shape[1]]
-    return np.concatenate([log, ahead], axis=1)
-
-
 def position_of(cache: str) -> str:
     """Return the name of the tensor that counts a cache's positions."""
     return cache.partition(CACHE)[0] + ".position"
-
-
-def take_log(slot: Slot, state: SessionState) -> None:
-    """Make a slot's token log and count of frames those of a state."""
-    for column in state.tensors[LOG]:
-        slot.log.append(column.astype(np.int64))
-    slot.frames = int(state.metadata["frames"])

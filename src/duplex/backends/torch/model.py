@@ -17,6 +17,7 @@ from torch import Tensor
 
 from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.snapshots import Origin
+from duplex.backends.shared.state_checks import checked_state
 from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.cores import cores
@@ -78,6 +79,7 @@ class TorchFrameModel:
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
         graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
         self.state: SlotState = self._allocate(sessions, spare=int(graphed))
+        self._positions = {f"{ring.key}.position": ring.per_frame for ring in rings}
         self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
         recorded = on_cpu and torchscript.AVAILABLE
@@ -115,13 +117,21 @@ class TorchFrameModel:
         )
         slots = [slot for slot, runs in enumerate(active) if runs]
         with self._cores():
-            for batch in [[slot] for slot in slots] if self.deterministic else [slots] if slots else []:
-                self._step(batch, pcm[batch], result)
+            if not self.deterministic:
+                if slots:
+                    self._step(slots, pcm[slots], result)
+                return result
+            for slot in slots:
+                try:
+                    self._step([slot], pcm[[slot]], result)
+                except Exception as error:  # noqa: BLE001 -- this slot's alone
+                    result.errors[slot] = error
         return result
 
     @torch.inference_mode()
     def prefill(self, slot: int, tokens: NDArray[np.int64]) -> None:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
+        self.spec.check_tokens(tokens)
         with self._cores():
             self.slots[slot].frames = prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens)
 
@@ -134,10 +144,12 @@ class TorchFrameModel:
         """Make a slot go on where ``state`` was taken, with its options."""
         with snapshots.checked(state.metadata, self.origin):
             exact = self.origin.made(state.metadata)
-            self.open(slot, snapshots.options_of(state.metadata))
+            known = checked_state(state, self.spec, self._positions, exact=exact)
+            self.open(slot, known.options)
             if not exact:
-                self.prefill(slot, snapshots.known_tokens(state, self.spec))
-            snapshot.restore(self.slots[slot], self.state.rows(slot, slot + 1), state, exact=exact)
+                self.prefill(slot, known.known_tokens(self.spec))
+            snapshot.restore(self.state.rows(slot, slot + 1), state, exact=exact)
+            known.put(self.slots[slot], exact=exact)
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
         """Return each stage of a step on its own."""

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duplex.backends.shared.slots import Slot
-from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, Origin, describe, position_of, take_log
+from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, OPTIONS, Origin, describe, position_of
+from duplex.backends.shared.state_checks import check_finite
 from duplex.backends.torch.state import SlotState
 from duplex.frame_model import ModelSpec, SessionState
 
@@ -41,25 +42,24 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
 def export(slot: Slot, rows: SlotState, spec: ModelSpec, origin: Origin) -> SessionState:
     """Return the state of a slot, whose one row is ``rows``; tensors are copied when they are read."""
     known: dict[str, NDArray[np.generic]] = {LOG: slot.log.columns, AHEAD: slot.ahead[1]}
-    return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(rows.tensors, known))
+    kept = {name: tensor for name, tensor in rows.tensors.items() if not name.startswith(OPTIONS)}
+    return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(kept, known))
 
 
-def restore(slot: Slot, rows: SlotState, state: SessionState, *, exact: bool) -> None:
-    """Put a state into a slot that has been opened, or, unless ``exact``, prefilled: then only the codec's part.
+def restore(rows: SlotState, state: SessionState, *, exact: bool) -> None:
+    """Put a checked state into a slot that has been opened, or, unless ``exact``, prefilled: then the codec's part.
 
-    :raises ValueError: if a tensor has another shape
+    :raises ValueError: if a tensor has another type or shape, or NaN or infinity
     """
     for name, tensor in rows.tensors.items():
-        if exact or not name.startswith(LANGUAGE_MODEL):
+        if (exact and not name.startswith(OPTIONS)) or not name.startswith(LANGUAGE_MODEL):
             _put(tensor[0], name, state.tensors)
-    slot.ahead = int(state.metadata["ahead"]), state.tensors[AHEAD].astype(np.int64)
-    if exact:
-        take_log(slot, state)
 
 
 def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) -> None:
     """Put one saved tensor where it belongs in a slot's; a cache's positions go back to the places they came from."""
-    value = _from_numpy(saved[name], tensor.dtype).to(tensor.device)
+    value = _from_numpy(name, saved[name], tensor.dtype).to(tensor.device)
+    check_finite(name, finite=not value.is_floating_point() or bool(value.isfinite().all()))
     wanted = list(tensor.shape)
     if CACHE in name:
         wanted[-2] = min(wanted[-2], int(saved[position_of(name)]))
@@ -83,6 +83,13 @@ def _to_numpy(tensor: Tensor) -> NDArray[np.generic]:
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy().copy()
 
 
-def _from_numpy(array: NDArray[np.generic], dtype: torch.dtype) -> Tensor:
+def _from_numpy(name: str, array: NDArray[np.generic], dtype: torch.dtype) -> Tensor:
+    """Undo :func:`_to_numpy`.
+
+    :raises ValueError: if the array is of another type than it returns
+    """
+    wanted = _to_numpy(torch.empty(0, dtype=dtype)).dtype
+    if array.dtype != wanted:
+        raise ValueError(f"'{name}' is {array.dtype}, not {wanted}")
     tensor = torch.as_tensor(np.array(array, order="C"))
     return tensor.view(torch.bfloat16) if dtype == torch.bfloat16 else tensor

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from duplex.atomic import atomic_write_bytes
 from duplex.errors import CorpusError
+from duplex.parsing import parse_json, shown
 
 __all__ = ["Corpus", "Shard", "Utterance", "read_shard", "write_shard"]
 
@@ -76,7 +77,7 @@ def read_shard(path: Path) -> Shard:
         opened: Any = safe_open(path, framework="np")
         with opened as file:
             metadata: dict[str, str] = file.metadata() or {}
-            about: dict[str, Any] = json.loads(metadata["shard"])
+            about: dict[str, Any] = parse_json(metadata["shard"], surrogates=True)
             names = set(file.keys())
             targets = file.get_tensor("targets") if "targets" in names else None
             pcm = file.get_tensor("pcm")
@@ -88,10 +89,17 @@ def read_shard(path: Path) -> Shard:
                 sample_rate=about["sample_rate"],
                 pcm=pcm,
                 targets=targets,
-                utterances=tuple(Utterance(*row) for row in about["utterances"]),
+                utterances=tuple(_utterance(row) for row in about["utterances"]),
             )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CorpusError(f"{path} is not a readable shard ({error}); {LOADS}") from error
+
+
+def _utterance(row: Any) -> Utterance:
+    text, start, end = row
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end:
+        raise ValueError(f"an utterance from {shown(start)} to {shown(end)}")
+    return Utterance(str(text), start, end)
 
 
 @attrs.frozen(eq=False)

@@ -1,6 +1,5 @@
 """The plan of a speech corpus: its shards, and how each is made."""
 
-import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +8,12 @@ import attrs
 import numpy as np
 
 from duplex.audio.pcm import to_int16
-from duplex.errors import UsageError
 from duplex.training.data.corpus import Shard, write_shard
 from duplex.training.data.sources import NoiseSource, SoundSource, SpokenSource
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.teacher import Teacher
 from duplex.training.data.voices import TRAINING_VOICES, Voice
+from duplex.training.validators import check_scale
 
 __all__ = ["SHARD_SECONDS", "SpeechJob", "plan"]
 
@@ -64,8 +63,7 @@ def plan(
 
     :raises UsageError: if ``scale`` is not positive
     """
-    if not 0 < scale < math.inf:
-        raise UsageError(f"the scale is {scale}; give a number above 0")
+    check_scale(scale)
     lengths: list[tuple[SoundSource, float]] = [(SpokenSource(voice), voice.minutes * 60 * scale) for voice in voices]
     lengths.append((NoiseSource(), SHARE_OF_NOISE * sum(seconds for _, seconds in lengths)))
     jobs: list[SpeechJob] = []

@@ -1,6 +1,5 @@
 """The plan of a dialogue data set: its files, and how each is made, by simulation or from a recording."""
 
-import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from duplex.training.dialogues.shards import Provenance, codec_fingerprint, fing
 from duplex.training.dialogues.simulation import simulate_dialogue
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
 from duplex.training.dialogues.tokens import SpecialTokens, tokenize
+from duplex.training.validators import check_scale
 
 __all__ = ["TOKENIZER", "DialogueJob", "SimulatedDialogues", "plan_dialogues", "plan_recorded_dialogues"]
 
@@ -131,8 +131,7 @@ def plan_dialogues(
     :raises CheckpointError: if there is no such model
     :raises OutputError: if the folder cannot be written
     """
-    if not 0 < scale < math.inf:
-        raise UsageError(f"the scale is {scale}; give a number above 0")
+    check_scale(scale)
     _ensure_tokenizer(folder, seed, tokenizer)
     seconds = HOURS * 3600 * scale
     return [

@@ -4,7 +4,6 @@ The transcript is a file of the same name that ends in ``.json``, as ``duplex pr
 ``{"chunks": [{"text": word, "timestamp": [start, end]}]}``, in seconds.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from duplex.audio.decoding import Decoder
 from duplex.audio.pcm import UserChannel
 from duplex.errors import CorpusError
+from duplex.parsing import parse_json, shown
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.dialogues.dialogue import Dialogue, Word
 from duplex.transports.files import AUDIO_SUFFIXES
@@ -85,7 +85,7 @@ def _channel(path: Path, channel: UserChannel) -> NDArray[np.float32]:
 
 def _words(path: Path) -> tuple[Word, ...]:
     try:
-        words = tuple(_word(path, chunk) for chunk in json.loads(path.read_bytes())["chunks"])
+        words = tuple(_word(path, chunk) for chunk in parse_json(path.read_bytes())["chunks"])
     except FileNotFoundError:
         raise CorpusError(f"{path} is missing; write the agent's words there, as {WORDS}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -99,6 +99,4 @@ def _word(path: Path, chunk: Any) -> Word:
         start, end = entry["timestamp"]
         return Word(str(entry["text"]).strip(), float(start), float(end))
     except (KeyError, TypeError, ValueError):
-        raise CorpusError(
-            f"{path}: {json.dumps(chunk)[:80]} is no word with its times; write it as in {WORDS}"
-        ) from None
+        raise CorpusError(f"{path}: {shown(chunk)} is no word with its times; write it as in {WORDS}") from None

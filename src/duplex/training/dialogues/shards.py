@@ -22,11 +22,14 @@ from safetensors.numpy import save
 from duplex.atomic import atomic_write_bytes
 from duplex.checkpoints.checkpoint import Checkpoint
 from duplex.errors import CorpusError
+from duplex.frame_model import UNGENERATED
+from duplex.parsing import parse_json, shown
 from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens
 
 __all__ = ["Provenance", "codec_fingerprint", "fingerprint", "read_dialogues", "write_dialogues"]
 
 MAX_VOCABULARY = 2**15
+MAX_FRAME_RATE = 1e6
 REBUILD_HINT = "make the dialogues anew with: duplex train dialogues"
 
 
@@ -75,6 +78,19 @@ def write_dialogues(path: Path, dialogues: Sequence[DialogueTokens], provenance:
     atomic_write_bytes(path, save(tensors, metadata={"dialogues": json.dumps(attrs.asdict(provenance))}))
 
 
+def _check_provenance(provenance: Provenance) -> None:
+    """Check numbers that others are computed of.
+
+    :raises ValueError: if one is out of range
+    """
+    for name in ("codebooks", "vocabulary", "text_vocabulary"):
+        value = getattr(provenance, name)
+        if type(value) is not int or not 1 <= value <= MAX_VOCABULARY:
+            raise ValueError(f"'{name}' is {shown(value)}")
+    if type(provenance.frame_rate) not in (int, float) or not 0 < provenance.frame_rate < MAX_FRAME_RATE:
+        raise ValueError(f"'frame_rate' is {shown(provenance.frame_rate)}")
+
+
 def read_dialogues(path: Path) -> tuple[list[NDArray[np.int16]], Provenance]:
     """Return a shard's dialogues, int16 ``[rows, frames]`` each, and their provenance.
 
@@ -84,13 +100,20 @@ def read_dialogues(path: Path) -> tuple[list[NDArray[np.int16]], Provenance]:
         opened: Any = safe_open(path, framework="np")
         with opened as file:
             metadata: dict[str, str] = file.metadata() or {}
-            about: dict[str, Any] = json.loads(metadata["dialogues"])
+            about: dict[str, Any] = parse_json(metadata["dialogues"])
             about["marks"] = SpecialTokens(**about["marks"])
             provenance = Provenance(**about)
+            _check_provenance(provenance)
             tokens, ends = file.get_tensor("tokens"), file.get_tensor("ends")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CorpusError(f"{path} is not a readable file of dialogues ({error}); {REBUILD_HINT}") from error
     rows = 2 + 2 * provenance.codebooks
     if tokens.dtype != np.int16 or tokens.ndim != 2 or tokens.shape[0] != rows or ends[-1:] != tokens.shape[1]:  # noqa: PLR2004
         raise CorpusError(f"{path} holds {tokens.dtype} {list(tokens.shape)}, not int16 of {rows} rows; {REBUILD_HINT}")
+    if ends.dtype != np.int64 or ends.ndim != 1 or (np.diff(ends, prepend=0) < 0).any():
+        raise CorpusError(f"{path} has dialogues whose ends are out of order; {REBUILD_HINT}")
+    sizes = np.full((rows, 1), provenance.vocabulary)
+    sizes[[0, -1]] = provenance.text_vocabulary
+    if (tokens < UNGENERATED).any() or (tokens >= sizes).any():
+        raise CorpusError(f"{path} has tokens outside of their vocabulary; {REBUILD_HINT}")
     return np.split(tokens, ends[:-1], axis=1), provenance

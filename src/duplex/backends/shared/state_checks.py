@@ -1,0 +1,150 @@
+"""Checks of a state that came from outside, before anything of it is put where a step reads it.
+
+A step indexes tables with tokens and rings with counters, for all conversations of its batch at once: an index out of
+range would end those of the others too. So each number is compared with what the model's spec and the state's other
+parts allow, and what can be computed is not taken from the state at all.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.backends.shared import delays as delay_rules
+from duplex.backends.shared.slots import LONGEST_LIFE, Slot
+from duplex.backends.shared.snapshots import AHEAD, LANGUAGE_MODEL, LOG
+from duplex.frame_model import UNGENERATED, ZERO, ModelSpec, SessionState
+from duplex.options import SessionOptions
+from duplex.parsing import parse_integer, parse_json
+
+__all__ = ["CheckedState", "check_finite", "checked_state"]
+
+Int64 = NDArray[np.int64]
+
+
+@attrs.frozen(eq=False)
+class CheckedState:
+    """The parts of a state that the host keeps."""
+
+    options: SessionOptions
+    frames: int
+    log: Int64
+    """int64 ``[steps, streams]``"""
+    ring: Int64
+    """int64 ``[streams, ring_length]``"""
+    ahead: tuple[int, Int64]
+
+    def known_tokens(self, spec: ModelSpec) -> Int64:
+        """Return all tokens of the session, int64 ``[streams, n]``, with what was chosen ahead in the last columns."""
+        log, frames, delays = self.log.T, self.frames, spec.delays
+        ahead = np.full((spec.streams, max(*delays, 1)), UNGENERATED, np.int64)
+        user = 1 + spec.agent_streams
+        for stream, delay in enumerate(delays):
+            for column in range(ahead.shape[1]):
+                time = log.shape[1] + column
+                known = time < frames if stream >= user else time + delay <= frames
+                if known:
+                    ahead[stream, column] = self.ring[stream, (time + delay) % self.ring.shape[1]]
+        return np.concatenate([log, ahead], axis=1)
+
+    def put(self, slot: Slot, *, exact: bool) -> None:
+        """Make a slot's host part that of the state; unless ``exact``, its log and frames come from prefilling."""
+        slot.ahead = self.ahead
+        if exact:
+            slot.frames = self.frames
+            for column in self.log:
+                slot.log.append(column)
+
+
+def checked_state(state: SessionState, spec: ModelSpec, positions: Mapping[str, int], *, exact: bool) -> CheckedState:
+    """Return what the host keeps of a state, with its counters and tokens checked.
+
+    ``positions`` says of each counter of a ring's positions how many a frame has. Unless ``exact``, the language
+    model's tensors are another backend's, and only its ring of tokens is read.
+
+    :raises ValueError: naming what is out of range
+    """
+    frames = parse_integer(state.metadata["frames"], 0, LONGEST_LIFE)
+    log = _integers(state.tensors, LOG, 2)
+    if len(log) != max(delay_rules.time_step_of(frames, spec.delays), 0):
+        raise ValueError(f"{frames} frames do not make a log of {len(log)} time steps")
+    spec.check_tokens(log.T)
+    if log.min(initial=ZERO) < ZERO:
+        raise ValueError("the log has time steps that are not complete")
+    for name, per_frame in positions.items():
+        if exact or not name.startswith(LANGUAGE_MODEL):
+            _check_position(name, int(_integers(state.tensors, name, 0)), frames, per_frame)
+    if exact and int(_integers(state.tensors, f"{LANGUAGE_MODEL}step", 0)) != frames + 1:
+        raise ValueError(f"its steps are not those of {frames} frames")
+    return CheckedState(
+        _checked_options(state.metadata["options"]),
+        frames,
+        log,
+        _checked_ring(state.tensors, frames, spec),
+        _checked_ahead(state, frames, spec),
+    )
+
+
+def _checked_options(text: str) -> SessionOptions:
+    """Return the options that a state's JSON text holds, every one of them.
+
+    :raises ValueError: if one is missing, unknown or out of range
+    """
+    values: Any = parse_json(text)
+    options = SessionOptions(**values)
+    missing = [name for name, value in attrs.asdict(options).items() if value is None]
+    if missing:
+        raise ValueError(f"it has no option '{missing[0]}'")
+    return options
+
+
+def check_finite(name: str, *, finite: bool) -> None:
+    """Refuse a tensor with NaN or infinity, which would spread through everything that is computed from it.
+
+    :raises ValueError: unless it is finite
+    """
+    if not finite:
+        raise ValueError(f"'{name}' has NaN or infinity")
+
+
+def _integers(tensors: Mapping[str, NDArray[np.generic]], name: str, dimensions: int) -> Int64:
+    array = np.asarray(tensors[name])
+    if array.dtype.kind != "i" or array.ndim != dimensions:
+        raise ValueError(f"'{name}' is {array.dtype} {list(array.shape)}, not integers of {dimensions} dimensions")
+    return array.astype(np.int64)
+
+
+def _check_position(name: str, position: int, frames: int, per_frame: int) -> None:
+    """Check a ring's count: the language model has had the initial step and every frame, the codec no prompt."""
+    if name.startswith(LANGUAGE_MODEL):
+        good = position == frames + 1
+    else:
+        good = 0 <= position <= frames * per_frame and position % per_frame == 0
+    if not good:
+        raise ValueError(f"'{name}' is {position}, which {frames} frames do not make")
+
+
+def _checked_ring(tensors: Mapping[str, NDArray[np.generic]], frames: int, spec: ModelSpec) -> Int64:
+    """Return the ring of delayed tokens, after checking that what the next steps read has been written."""
+    ring, length = _integers(tensors, f"{LANGUAGE_MODEL}tokens", 2), delay_rules.ring_length(spec.delays)
+    spec.check_tokens(ring)
+    if ring.shape[1] != length:
+        raise ValueError(f"'{LANGUAGE_MODEL}tokens' holds {ring.shape[1]} indices, not {length}")
+    user = 1 + spec.agent_streams
+    for stream, delay in enumerate(spec.delays):
+        newest = frames - 1 + delay if stream >= user else frames
+        oldest = max(frames + 1 - max(*spec.delays, 1), 0) + delay  # of the time step that comes out next
+        read = np.arange(min(oldest, max(frames, delay)), newest + 1)
+        if (ring[stream, read % length] == UNGENERATED).any():
+            raise ValueError(f"'{LANGUAGE_MODEL}tokens' lacks tokens of stream {stream} that the next step reads")
+    return ring
+
+
+def _checked_ahead(state: SessionState, frames: int, spec: ModelSpec) -> tuple[int, Int64]:
+    index = parse_integer(state.metadata["ahead"], -1, frames + 1)
+    ahead = _integers(state.tensors, AHEAD, 2)
+    if ahead.size or index >= 0:
+        spec.check_tokens(ahead)
+    return index, ahead
