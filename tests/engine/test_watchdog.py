@@ -1,6 +1,7 @@
 """A model that stops answering: whoever waits for it is told, and it may come back."""
 
 import threading
+import time
 
 import pytest
 from engine_support import LOUD, OPTIONS, Desk, engines  # noqa: F401
@@ -100,4 +101,8 @@ def test_closing_does_not_wait_for_a_model_that_hangs(engines):
     stuck.seat.push(LOUD)
     stuck.until_kind(Failed)
     engine.close()
-    hold.set()  # the thread ends, and frees the model
+    assert not engine.model.closed
+    hold.set()
+    while not engine.model.closed:  # by the thread, when the step has ended at last
+        time.sleep(0.01)
+    engine._thread.join()

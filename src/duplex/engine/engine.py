@@ -8,22 +8,23 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Protocol
+from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.backends.shared.process import OwnProcess
 from duplex.engine.failures import conversation_error
-from duplex.engine.seat import Failed, Finished, Job, PendingFrame, Seat
+from duplex.engine.results import Observer, frame_of
+from duplex.engine.seat import Failed, Finished, Job, Seat
+from duplex.engine.subscribers import Subscribers
 from duplex.engine.watchdog import Watchdog
 from duplex.errors import CapacityError, ClosedError, ModelStalledError
-from duplex.frame_model import Frame, FrameModel, SessionState, StepResult
+from duplex.frame_model import FrameModel, SessionState
 from duplex.options import SessionOptions
 
-__all__ = ["Engine", "Observer"]
+__all__ = ["Engine"]
 
 Float32 = NDArray[np.float32]
 logger: logging.Logger = logging.getLogger(__name__)
@@ -32,14 +33,6 @@ CLOSE_SECONDS = 10.0
 """Seconds to wait for the last step when closing."""
 ABANDON_SECONDS = 1.0
 """Seconds that a finalizer waits for the lock: whoever holds it may wait for the thread that the finalizer runs in."""
-
-
-class Observer(Protocol):
-    """Receives timings, on the inference thread: it must be quick, and raise nothing."""
-
-    def stepped(self, began: float, ended: float, frames: Sequence[PendingFrame]) -> None:
-        """Take the times of a step, in seconds on the monotonic clock, and the user frames that it processed."""
-        ...
 
 
 class Engine:
@@ -56,8 +49,10 @@ class Engine:
         self._changed_seats: dict[Seat, None] = {}
         """Seats that may have something to do; checking all of them would take longer than a small step."""
         self._jobs: deque[Job] = deque()
-        self._vacancy: list[Callable[[], None]] = []
-        self._observers: list[Observer] = []
+        self.vacancies: Subscribers[Callable[[], None]] = Subscribers()
+        """Called whenever a slot becomes free: ``with engine.vacancies(notify): ...``."""
+        self.observed: Subscribers[Observer] = Subscribers()
+        """Told of every step, of the last one perhaps just after the ``with`` block."""
         self._closing = False
         self.watchdog: Watchdog = Watchdog(self._end_stalled)
         self._thread = threading.Thread(target=self._run, name="duplex-inference", daemon=True)
@@ -117,28 +112,6 @@ class Engine:
             self._jobs.append(job)
             self.changed.notify()
 
-    @contextmanager
-    def vacancies(self, notify: Callable[[], None]) -> Generator[None]:
-        """Call ``notify`` whenever a slot becomes free, for the duration of a ``with`` block."""
-        with self.changed:
-            self._vacancy.append(notify)
-        try:
-            yield
-        finally:
-            with self.changed:
-                self._vacancy.remove(notify)
-
-    @contextmanager
-    def observed(self, observer: Observer) -> Generator[None]:
-        """Report every step to an observer, for the duration of a ``with`` block; the last one perhaps just after."""
-        with self.changed:
-            self._observers.append(observer)
-        try:
-            yield
-        finally:
-            with self.changed:
-                self._observers.remove(observer)
-
     def release(self, seat: Seat) -> None:
         """Free a seat's slot; other slots are not affected."""
         with self.changed:
@@ -150,8 +123,7 @@ class Engine:
             self._changed_seats.pop(seat, None)
             if self._seats.get(seat.slot) is seat:
                 del self._seats[seat.slot]
-            waiting = list(self._vacancy)
-        for notify in waiting:
+        for notify in self.vacancies:
             notify()
 
     def abandon(self, seat: Seat) -> None:
@@ -195,8 +167,7 @@ class Engine:
         with self.changed:
             for seat in list(self._seats.values()):
                 seat.put(Failed(ClosedError("the model was closed while the conversation was going on")))
-            waiting = list(self._vacancy)
-        for notify in waiting:
+        for notify in self.vacancies:
             notify()
 
     def _release_abandoned(self) -> None:
@@ -274,34 +245,25 @@ class Engine:
             pending = [seat.in_flight[-1] for seat in batch]
             result = self.watchdog.watch(lambda: self.model.step(self._pcm, active))
             ended = time.monotonic()
-            for seat in batch:
-                if seat.slot in result.errors:
-                    self._fail([seat], result.errors[seat.slot])
+            for seat in (seat for seat in batch if seat.slot in result.errors):
+                self._fail([seat], result.errors[seat.slot])
             batch = [seat for seat in batch if not seat.failed]
-            frames = [(seat, self._frame(seat, result)) for seat in batch if result.valid[seat.slot]]
+            spec = self.model.spec
+            frames = [
+                (seat, frame_of(spec, seat.slot, seat.in_flight.popleft(), result))
+                for seat in batch
+                if result.valid[seat.slot]
+            ]
             with self.changed:
-                observers = list(self._observers)
                 for seat, frame in frames:
                     if not seat.closed:
                         seat.outbox.append(frame)
             for seat in batch:
                 seat.wake()  # also without a result: there is room for another frame
-            for observer in observers:
+            for observer in self.observed:
                 observer.stepped(began, ended, pending)
         except Exception as error:  # noqa: BLE001 -- every conversation of the step fails with it
             self._fail(batch, error)
-
-    def _frame(self, seat: Seat, result: StepResult) -> Frame:
-        pending = seat.in_flight.popleft()
-        spec, slot = self.model.spec, seat.slot
-        return Frame(
-            at=spec.seconds(pending.index),
-            user_pcm=pending.pcm,
-            agent_pcm=result.pcm[slot].copy() if spec.agent_streams else None,
-            text=int(result.text[slot]),
-            agent=result.agent[slot].copy(),
-            user=result.user[slot].copy(),
-        )
 
     def _end_stalled(self, seconds: float) -> None:
         """End all conversations, as a step has been running for so long (the watchdog)."""
