@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import queue
+import re
 import signal
 import ssl
 import subprocess
@@ -164,14 +165,14 @@ class Process:
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             preexec_fn=before,  # noqa: PLW1509 -- no thread of this process holds a lock then
         )
-        self.told = ""
-        while "listens at" not in self.told:
+        self.told = line = ""
+        while not (address := re.search(r"https?://\S+:(\d+)", line)):
             line = self.process.stderr.readline()
             self.told += line
             if not line:
                 self.__exit__()
                 raise AssertionError(f"the server did not start: {self.told}")
-        self.server = Server(int(line.rsplit(":", 1)[1]), None)
+        self.server = Server(int(address[1]), None)
 
     def __enter__(self):
         return self

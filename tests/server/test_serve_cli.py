@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -101,14 +102,15 @@ def test_what_a_proxy_needs(tmp_path):
         (("--allow-host", "https://talk.example.org"), "without scheme and port"),
         (("--origin", "talk.example.org"), "is no origin"),
         (("--trusted-proxy", "*"), "give its address or its network"),
+        (("--host", "no.such.host.invalid"), "--insecure"),
         (("--drain", "-1"), "drain is -1"),
         (("--idle-timeout", "nan"), "idle_timeout is nan"),
     ],
 )
 def test_what_cannot_be(arguments, told):
-    outcome = run("serve", "--model", SMALL, "--port", "0", *arguments)
+    outcome = run("serve", "--model", "no/model/is/here", "--port", "0", *arguments)
     assert outcome.status in (1, 2)
-    assert told in outcome.err
+    assert told in outcome.err, "before the model is looked for"
     assert "Traceback" not in outcome.err
     assert outcome.err.count("\n") <= 4
 
@@ -118,6 +120,78 @@ def test_a_token_file_without_a_token_lets_nobody_in(tmp_path):
     outcome = run("serve", "--model", SMALL, "--port", "0", "--token-file", tmp_path / "tokens.txt")
     assert outcome.status == 2
     assert "has no token" in outcome.err
+
+
+@pytest.mark.parametrize("wrong", ["record", "token", "port", "certificate"])
+def test_what_can_be_known_is_told_before_a_model_is_looked_for(tmp_path, wrong):
+    (tmp_path / "file").write_text("short")
+    taken = socket.create_server(("127.0.0.1", 0))
+    arguments, told = {
+        "record": (("--record", tmp_path / "file" / "recordings"), "file"),
+        "token": (("--token-file", tmp_path / "file"), "a token has 5 characters"),
+        "port": (("--port", taken.getsockname()[1]), "cannot be listened on"),
+        "certificate": (("--tls-certificate", tmp_path / "file", "--tls-key", tmp_path / "file"), "cannot be used"),
+    }[wrong]
+    with taken:
+        outcome = run("serve", "--model", "no/model/is/here", *(("--port", "0") if wrong != "port" else ()), *arguments)
+    assert outcome.status in (1, 2)
+    assert told in outcome.err
+    assert "no/model" not in outcome.err
+
+
+def test_a_server_without_libopus_does_not_start():
+    program = "import ctypes.util; ctypes.util.find_library = lambda _: None; from duplex.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--model", "no/model/is/here"]
+    served = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert served.returncode == 1
+    assert "libopus" in served.stderr
+    assert "no/model" not in served.stderr
+
+
+def test_json_logs_tell_who_called_and_every_line_is_json(tmp_path):
+    (tmp_path / "tokens.txt").write_text(f"alice:{TOKEN}\n{TOKEN}-of-nobody\n")
+    options = ("--record", tmp_path / "r", "--sessions", 1, "--queue", 0, "--token-file", tmp_path / "tokens.txt")
+    with Process("--log-format", "json", "--drain", 0.1, *options) as served:
+        assert json.loads(get(served.server, "/api/info")[2])["recorded"] is True
+        alice, nobody = ({"Authorization": f"Bearer {token}"} for token in (TOKEN, f"{TOKEN}-of-nobody"))
+        with served.server.call("?events=full", additional_headers=alice) as caller:
+            caller.until(wire.Kind.AUDIO)
+            with served.server.call(additional_headers=nobody) as refused:
+                assert refused.end()[0] == 1013
+            text = get(served.server, "/metrics")[2]
+            status, said = served.stop()
+            assert caller.end()[0] == 1012
+    assert status == 0
+    lines = [json.loads(line) for line in (served.told + said).splitlines()]
+    told = {line["message"]: line for line in lines}
+    [folder] = (tmp_path / "r").iterdir()
+    started, ended = told["call started"], told["call ended"]
+    assert started["owner"] == ended["owner"] == "alice"
+    assert started["recording"] == ended["recording"] == folder.name
+    assert started["session"] == ended["session"]
+    [first, *_] = (json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines())
+    assert first["session_id"] == started["session"]
+    assert ended["reason"] == "draining"
+    assert told["call refused"]["reason"] == "full"
+    assert len(told["call refused"]["owner"]) == 8
+    assert sum(line["message"] == "call ended" for line in lines) == 1, "who was refused had no call"
+    assert told["draining"]["calls"] == 1
+    assert told["listening"]["address"].startswith("http://127.0.0.1:")
+    assert "duplex_places 1.0" in text
+    assert "duplex_queue_wait_seconds_count 1.0" in text
+    assert 'model="small"' in text or "duplex_build_info{" in text
+
+
+def test_an_error_at_the_start_is_json_too(tmp_path):
+    served = subprocess.run(
+        [sys.executable, "-m", "duplex", "serve", "--log-format", "json", "--model", tmp_path / "nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert served.returncode == 1
+    [line] = served.stderr.splitlines()
+    assert "nothing" in json.loads(line)["message"]
 
 
 def test_a_settings_file_with_a_word_that_is_no_option(tmp_path):
@@ -147,8 +221,11 @@ def test_a_recording_is_readable_at_any_moment(tmp_path):
     assert events[0]["type"] == "SessionStarted"
 
 
-def test_a_disk_that_refuses_ends_the_recording_only():
-    with Process("--record", "/dev/full/calls") as served, served.server.call("?format=pcm") as caller:
+def test_a_disk_that_refuses_ends_the_recording_only(tmp_path):
+    folder = tmp_path / "calls"
+    with Process("--record", folder) as served, served.server.call("?format=pcm") as caller:
+        folder.rmdir()
+        folder.write_text("a file, from now on")
         caller.until(wire.Kind.AUDIO)
         time.sleep(1.2)
         caller.say(np.zeros(1920, np.float32), audio_format="pcm")

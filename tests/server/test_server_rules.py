@@ -94,26 +94,39 @@ def test_tokens():
     tokens = Tokens([TOKEN, OTHER])
     assert tokens.wanted
     for shown in (f"Bearer {TOKEN}", f"bearer {OTHER}", f"Bearer  {TOKEN} "):
-        assert tokens.allow(shown)
+        assert tokens.owner(shown)
     for shown in (None, "", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \udcff"):
-        assert not tokens.allow(shown)
-    assert Tokens([]).allow(None)
+        assert tokens.owner(shown) is None
+    assert not Tokens([]).owner(None)
     with pytest.raises(UsageError, match="give at least 16") as raised:
         Tokens(["short"])
     assert "short" not in str(raised.value).replace("short-", "")
 
 
+def test_tokens_have_names():
+    tokens = Tokens([f"alice:{TOKEN}", OTHER])
+    assert tokens.owner(f"Bearer {TOKEN}") == "alice"
+    assert tokens.owner(f"Bearer alice:{TOKEN}") is None, "the name is no part of the secret"
+    unnamed = tokens.owner(f"Bearer {OTHER}")
+    assert len(unnamed) == 8
+    assert unnamed not in OTHER
+    assert Tokens([OTHER]).owner(f"Bearer {OTHER}") == unnamed, "the same on every server"
+    with pytest.raises(UsageError, match="has 5 characters"):
+        Tokens(["a-name-that-is-long-enough:short"])
+
+
 def test_a_ticket_is_good_once_and_for_a_minute():
     tickets = Tickets()
-    first, second = tickets.issue(100.0), tickets.issue(100.0)
+    first, second = tickets.issue("alice", 100.0), tickets.issue("", 100.0)
     assert first != second
-    assert tickets.redeem(first, 159.0)
-    assert not tickets.redeem(first, 159.0)
-    assert not tickets.redeem(second, 160.5)
-    assert not tickets.redeem("", 100.0)
-    for _ in range(Tickets.MOST + 10):
-        tickets.issue(200.0)
-    assert len(tickets._until) == Tickets.MOST
+    assert tickets.redeem(first, 159.0) == "alice"
+    assert tickets.redeem(first, 159.0) is None
+    assert tickets.redeem(second, 160.5) is None
+    assert tickets.redeem("", 100.0) is None
+    assert tickets.redeem(tickets.issue("", 100.0), 100.0) == "", "where no token is wanted"
+    for _ in range(Tickets.MAX_TICKETS + 10):
+        tickets.issue("", 200.0)
+    assert len(tickets._tickets) == Tickets.MAX_TICKETS
 
 
 @pytest.mark.parametrize(
@@ -198,6 +211,10 @@ def test_tokens_are_not_shown():
 # Recordings
 
 
+def metrics_of(places):
+    return Metrics(places, {"version": "1"})
+
+
 @pytest.fixture
 def writers():
     with Workers("duplex-test", 1) as made:
@@ -207,7 +224,7 @@ def writers():
 def test_a_recording_of_a_process_that_slept_for_an_hour(tmp_path, writers):
     """The hour is in the file, but neither in memory nor on the disk."""
     spec, tokens = FakeFrameModel().spec, np.zeros(2, np.int64)
-    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
+    recording = RecordingWriter(tmp_path, spec, metrics_of(2), writers)
     for at in (0.0, 3600.0):
         pcm = np.full(spec.frame_size, 0.25, np.float32)
         recording.record(Frame(at=at, user_pcm=pcm, agent_pcm=None, text=0, agent=tokens, user=tokens))
@@ -230,7 +247,7 @@ def frame_at(spec, at):
 
 def test_a_recording_is_nobody_else_s(tmp_path, writers):
     spec = FakeFrameModel().spec
-    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
+    recording = RecordingWriter(tmp_path, spec, metrics_of(2), writers)
     recording.record(frame_at(spec, 0.0))
     anyio.run(within, 0.0, recording.run)
     assert recording.path.stat().st_mode & 0o777 == 0o700
@@ -244,7 +261,7 @@ async def within(seconds, run):
 @pytest.mark.parametrize("when", ["meanwhile", "at the end", "never"])
 def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, writers, when):
     """The folder's file system does not answer: a pipe that nobody reads stands in for the file."""
-    spec, metrics = FakeFrameModel().spec, Metrics()
+    spec, metrics = FakeFrameModel().spec, metrics_of(2)
     monkeypatch.setattr("duplex.server.recording.LAST_SECONDS", 0.3)
     monkeypatch.setattr("duplex.server.recording.MAX_SECONDS", 0.3 if when == "meanwhile" else 60)
     recording = RecordingWriter(tmp_path, spec, metrics, writers)
@@ -266,7 +283,7 @@ def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, writers, when
 
 def test_what_is_taken_out_is_written_though_the_call_ends(tmp_path, writers):
     spec = FakeFrameModel().spec
-    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
+    recording = RecordingWriter(tmp_path, spec, metrics_of(2), writers)
     for index in range(5):
         recording.record(frame_at(spec, spec.seconds(index)))
         anyio.run(within, 0.0, recording.run)

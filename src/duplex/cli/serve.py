@@ -1,7 +1,10 @@
 """``duplex serve``: the server."""
 
+import logging
 import os
 import tomllib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,12 @@ import anyio
 import click
 
 from duplex.cli.options import LoadOptions, loading_options
-from duplex.cli.text import plain
-from duplex.errors import UsageError
+from duplex.cli.text import one_line, plain
+from duplex.errors import DuplexError, UsageError
 
 __all__ = ["serve"]
+
+log: logging.Logger = logging.getLogger(__name__)
 
 SESSIONS = 4
 """Conversations side by side, if nothing else is said."""
@@ -56,7 +61,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option(
     "--drain", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For calls, when stopped."
 )
-@click.option("--token-file", type=FILES, metavar="FILE", help="Tokens, one a line, of which callers must show one.")
+@click.option("--token-file", type=FILES, metavar="FILE", help="Tokens, one a line, each with a name or not: alice:...")
 @click.option("--insecure", is_flag=True, help="Let others in the network talk without a token.")
 @click.option("--origin", multiple=True, metavar="URL", help="Foreign pages that may call. May be given again.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name of this server. May be given again.")
@@ -92,20 +97,46 @@ def serve(load_options: LoadOptions, log_format: Any, **given: Any) -> None:
       duplex serve --sessions 16 --record calls
       duplex serve --host 0.0.0.0 --tls --token-file tokens.txt
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    import duplex  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.server.logs import configure_logging  # noqa: PLC0415 -- `duplex --help` need not wait for it
+
+    configure_logging(log_format)
+    with _errors_as_json() if log_format == "json" else nullcontext():
+        _serve(load_options, given, _tell_address_as_json if log_format == "json" else _tell_address)
+
+
+@contextmanager
+def _errors_as_json() -> Generator[None]:
+    """Log an error as a line of JSON, where a command prints it; nothing else prints."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    try:
+        yield
+    except Exception as error:
+        foreseen = isinstance(error, DuplexError)
+        log.critical(one_line(error), exc_info=None if foreseen else error)
+        raise click.exceptions.Exit(2 if isinstance(error, UsageError) else 1) from None
+
+
+def _tell_address(model: str, address: str) -> None:
+    click.echo(plain(f"duplex: {model} listens at {address}"), err=True)
+
+
+def _tell_address_as_json(model: str, address: str) -> None:
+    from duplex.server.logs import fields  # noqa: PLC0415
+
+    log.info("listening", extra=fields(model=model, address=address))
+
+
+def _serve(load_options: LoadOptions, given: dict[str, Any], tell: Callable[[str, str], None]) -> None:
+    import duplex  # noqa: PLC0415
+    from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
-    from duplex.server.logs import configure_logging  # noqa: PLC0415
 
     settings, listening = _settings(given), _listening(given)
-    listening.check(settings)
-    configure_logging(log_format)
-    secure = listening.certificate is not None
+    check_start(settings, listening)
 
     def started(port: int) -> None:
         host = f"[{listening.host}]" if ":" in listening.host else listening.host
-        click.echo(
-            plain(f"duplex: {load_options.model} listens at {'https' if secure else 'http'}://{host}:{port}"), err=True
-        )
+        tell(load_options.model, f"{'http' if listening.certificate is None else 'https'}://{host}:{port}")
 
     with duplex.load(
         load_options.model,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["BACKLOG", "ConnectionLimit", "Counted", "Handover", "descriptor_bound", "listen"]
+__all__ = ["BACKLOG", "Acceptor", "ConnectionLimit", "Counted", "Handover", "descriptor_bound"]
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: many callers may come back at once."""
@@ -21,6 +21,8 @@ ACCEPTED_AT_ONCE = 32
 """Before the first of them can be closed again."""
 HANDSHAKE_SECONDS = 30.0
 """That TLS may take to begin."""
+REFUSED_SECONDS = 0.05
+"""Until the next attempt when a connection could not be accepted."""
 MAX_CONNECTIONS = 10_000
 """However many descriptors there are: each costs memory."""
 MIN_CONNECTIONS = 16
@@ -55,7 +57,7 @@ class ConnectionLimit:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, abort: Callable[[], None]) -> "Counted":
+    def add(self, abort: Callable[[], object]) -> "Counted":
         """Count a connection, which ``abort`` closes at once."""
         counted = Counted(self, abort)
         self._open.add(counted)
@@ -86,12 +88,13 @@ class ConnectionLimit:
             counted.abort()
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Counted:
     """A connection that is counted, until :meth:`remove`."""
 
     limit: ConnectionLimit
-    abort: Callable[[], None]
+    abort: Callable[[], object]
+    """Closes it at once."""
 
     def hold(self) -> None:
         """Note that it holds a call now."""
@@ -110,60 +113,62 @@ Handover = Callable[[Counted], asyncio.Protocol]
 """Makes the protocol of a connection that has been counted."""
 
 
-async def listen(
-    bound: socket.socket, limit: ConnectionLimit, handover: Handover, tls: ssl.SSLContext | None
-) -> asyncio.Server:
-    """Accept connections of a bound socket."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Accepted(limit, handover, tls), sock=bound, backlog=ACCEPTED_AT_ONCE)
-    bound.listen(BACKLOG)  # asyncio takes its backlog for how many it accepts at once, too
-    return server
+class Acceptor:
+    """Accepts connections of a bound socket, and speaks TLS with them if it has to, until :meth:`close`.
 
+    A connection counts from the moment it is accepted: one whose handshake never ends makes room like any other.
+    """
 
-class _Accepted(asyncio.Protocol):
-    """A connection that is counted, and speaks TLS if it has to, before it is handed over."""
-
-    def __init__(self, limit: ConnectionLimit, handover: Handover, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, bound: socket.socket, limit: ConnectionLimit, handover: Handover, tls: ssl.SSLContext | None
+    ) -> None:
+        bound.setblocking(False)
+        bound.listen(BACKLOG)
+        self._bound = bound
         self._limit = limit
         self._handover = handover
         self._tls = tls
-        self._early = b""
-        self._handshake: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._accepting = self._loop.create_task(self._accept())
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- of a socket
-        """Count the connection."""
-        counted = self._limit.add(transport.abort)
-        if self._tls is None:
-            self._hand_over(transport, counted)
-        else:
-            transport.pause_reading()  # what comes is for TLS
-            self._handshake = asyncio.get_running_loop().create_task(self._begin_tls(transport, counted, self._tls))
+    def close(self) -> None:
+        """Accept no more; those whose handshake goes on are closed."""
+        for task in (self._accepting, *self._opening):
+            task.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        """Keep what comes together with the end of the handshake."""
-        self._early += data
+    async def wait_closed(self) -> None:
+        """Wait until nothing more is accepted."""
+        await asyncio.wait([self._accepting, *self._opening])
 
-    async def _begin_tls(self, transport: asyncio.Transport, counted: Counted, tls: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
+    async def _accept(self) -> None:
+        while True:
+            # A pause after some, so that they are counted, and who makes room for them is closed.
+            for _ in range(ACCEPTED_AT_ONCE):
+                try:
+                    accepted, _ = await self._loop.sock_accept(self._bound)
+                except OSError:  # no descriptor is left, or it is gone already
+                    await asyncio.sleep(REFUSED_SECONDS)
+                    continue
+                task = self._loop.create_task(self._open(accepted))
+                self._opening.add(task)
+                task.add_done_callback(self._opening.discard)
+            await asyncio.sleep(0)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        this = asyncio.current_task()
+        counted = self._limit.add(accepted.close if this is None else this.cancel)
         try:
-            secured = await loop.start_tls(
-                transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: self._handover(counted),
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
             )
-        except OSError:  # no TLS, too slow, gone, or closed to make room
+        except BaseException as error:
             counted.remove()
-            return
-        except BaseException:
-            counted.remove()
-            transport.abort()
-            raise
-        if secured is None or secured.is_closing():
-            counted.remove()
-            return
-        self._hand_over(secured, counted)
-
-    def _hand_over(self, transport: asyncio.Transport, counted: Counted) -> None:
-        protocol = self._handover(counted)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if self._early:
-            protocol.data_received(self._early)
+            accepted.close()
+            if not isinstance(error, OSError):  # no TLS, too slow, or gone
+                raise
+        else:
+            counted.abort = transport.abort

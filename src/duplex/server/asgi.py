@@ -17,6 +17,7 @@ from duplex.engine.model import Model
 from duplex.errors import UsageError
 from duplex.server.call import Call
 from duplex.server.call_parameters import CallParameters
+from duplex.server.listening import check_settings
 from duplex.server.middleware import AnyServer, KnownHosts, MessageLimit, SecurityHeaders
 from duplex.server.origins import origin_allowed
 from duplex.server.service import Service
@@ -32,7 +33,10 @@ def application(model: Model, settings: Settings | None = None) -> Starlette:
     the caller's to close.
 
     :raises UsageError: if a token is too short
+    :raises OutputError: if the folder for recordings cannot be written
+    :raises MissingDependencyError: if libopus is not installed
     """
+    check_settings(settings or Settings())
     service = Service(model, settings or Settings())
     # Pages of allowed origins may ask for what they need to call; what a server tells of itself is not for them.
     shared = Middleware(
@@ -71,7 +75,8 @@ async def _chat(websocket: WebSocket) -> None:
         text = f"pages of {origin} may not call {host}; allow it with --origin, or let a proxy pass Host on"
         await _deny(websocket, 403, text)
         return
-    if not _let_in(websocket):
+    owner = _owner(websocket)
+    if owner is None:
         await _deny(websocket, 401, "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)")
         return
     try:
@@ -82,7 +87,7 @@ async def _chat(websocket: WebSocket) -> None:
     await websocket.accept()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
-        await Call(service, websocket, parameters).run()
+        await Call(service, websocket, parameters, owner).run()
         tasks.cancel_scope.cancel()
 
 
@@ -101,10 +106,11 @@ class _Ticket(HTTPEndpoint):
 
     async def post(self, request: Request) -> Response:
         service = _service(request)
-        if not service.tokens.allow(request.headers.get("authorization")):
+        owner = service.tokens.owner(request.headers.get("authorization"))
+        if owner is None:
             error = {"error": "show a token (Authorization: Bearer ...)"}
             return JSONResponse(error, 401, {"WWW-Authenticate": "Bearer"})
-        ticket = service.tickets.issue(anyio.current_time())
+        ticket = service.tickets.issue(owner, anyio.current_time())
         told = {"ticket": ticket, "seconds": service.tickets.SECONDS}
         return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
@@ -114,8 +120,14 @@ class _Info(HTTPEndpoint):
 
     async def get(self, request: Request) -> Response:
         service = _service(request)
-        model = service.model
-        return JSONResponse({"model": model.name, "sessions": model.sessions, "token": service.tokens.wanted})
+        return JSONResponse(
+            {
+                "model": service.model.name,
+                "sessions": service.model.sessions,
+                "token": service.tokens.wanted,
+                "recorded": service.settings.record is not None,
+            }
+        )
 
 
 async def _health(_: Request) -> Response:
@@ -141,11 +153,12 @@ def _service(connection: HTTPConnection) -> Service:
     return service
 
 
-def _let_in(websocket: WebSocket) -> bool:
-    """Tell whether a caller has shown a token, or a ticket; ``worker_auth_id`` is the original's word for one."""
+def _owner(websocket: WebSocket) -> str | None:
+    """Return whose token or ticket a caller has shown; ``worker_auth_id`` is the original's word for a ticket."""
     service = _service(websocket)
-    if service.tokens.allow(websocket.headers.get("authorization")):
-        return True
+    owner = service.tokens.owner(websocket.headers.get("authorization"))
+    if owner is not None:
+        return owner
     ticket = websocket.query_params.get("ticket") or websocket.query_params.get("worker_auth_id") or ""
     return service.tickets.redeem(ticket, anyio.current_time())
 

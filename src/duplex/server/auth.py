@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable
 
@@ -10,62 +11,70 @@ from duplex.errors import UsageError
 __all__ = ["Tickets", "Tokens"]
 
 _SCHEME = "bearer "
+_NAMED = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<token>.+)")
 SHORTEST_TOKEN = 16
 
 
 class Tokens:
     """Secrets of which one must be shown; without any, everybody may come in.
 
+    Each may have a name in front, ``alice:...``, which logs tell; without one they tell the beginning of its digest.
+
     :raises UsageError: if one is so short that it could be guessed
     """
 
     def __init__(self, tokens: Iterable[str]) -> None:
-        self._digests: list[bytes] = []
-        for token in tokens:
+        self._owners: list[tuple[bytes, str]] = []
+        for given in tokens:
+            named = _NAMED.fullmatch(given)
+            token = named["token"] if named else given
             if len(token) < SHORTEST_TOKEN:
                 raise UsageError(
                     f"a token has {len(token)} characters; give at least {SHORTEST_TOKEN}, for example those of: "
                     'python -c "import secrets; print(secrets.token_urlsafe())"'
                 )
-            self._digests.append(_digest(token))
+            digest = _digest(token)
+            self._owners.append((digest, named["name"] if named else digest.hex()[:8]))
 
     @property
     def wanted(self) -> bool:
         """Whether one must be shown."""
-        return bool(self._digests)
+        return bool(self._owners)
 
-    def allow(self, authorization: str | None) -> bool:
-        """Tell whether the value of an ``Authorization`` header lets its sender in."""
+    def owner(self, authorization: str | None) -> str | None:
+        """Return whose token an ``Authorization`` header shows, "" if none is wanted; ``None`` may not come in."""
         if not self.wanted:
-            return True
+            return ""
         shown = authorization or ""
         token = shown[len(_SCHEME) :].strip() if shown.lower().startswith(_SCHEME) else ""
         # All are compared, in constant time: how long it takes tells nothing.
-        matches = [hmac.compare_digest(_digest(token), digest) for digest in self._digests]
-        return any(matches)
+        matches = [owner for digest, owner in self._owners if hmac.compare_digest(_digest(token), digest)]
+        return matches[0] if matches else None
 
 
 class Tickets:
     """Short-lived secrets for one use, for the address of a websocket, where a token would end up in logs."""
 
     SECONDS = 60.0
-    MOST = 10_000
+    MAX_TICKETS = 10_000
 
     def __init__(self) -> None:
-        self._until: dict[bytes, float] = {}
+        self._tickets: dict[bytes, tuple[float, str]] = {}
+        """Until when each is good, and whose it is."""
 
-    def issue(self, now: float) -> str:
-        """Return a new ticket, good for a minute from ``now`` on."""
-        self._until = {digest: until for digest, until in self._until.items() if until > now}
-        while len(self._until) >= self.MOST:
-            del self._until[next(iter(self._until))]
+    def issue(self, owner: str, now: float) -> str:
+        """Return a new ticket for the owner of a token, good for a minute from ``now`` on."""
+        self._tickets = {digest: ticket for digest, ticket in self._tickets.items() if ticket[0] > now}
+        while len(self._tickets) >= self.MAX_TICKETS:
+            del self._tickets[next(iter(self._tickets))]
         ticket = secrets.token_urlsafe()
-        self._until[_digest(ticket)] = now + self.SECONDS
+        self._tickets[_digest(ticket)] = now + self.SECONDS, owner
         return ticket
 
-    def redeem(self, ticket: str, now: float) -> bool:
-        """Tell whether a ticket is good; it is not, from then on."""
-        return self._until.pop(_digest(ticket), 0.0) > now
+    def redeem(self, ticket: str, now: float) -> str | None:
+        """Return whose ticket this is, ``None`` if it is not good; it is not, from then on."""
+        until, owner = self._tickets.pop(_digest(ticket), (0.0, ""))
+        return owner if until > now else None
 
 
 def _digest(secret: str) -> bytes:

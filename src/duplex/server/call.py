@@ -4,8 +4,6 @@ A call ends for one reason, an :class:`CloseReason`: the one that comes first.
 """
 
 import logging
-from collections.abc import Mapping
-from enum import Enum
 from typing import Any, cast
 
 import anyio
@@ -19,11 +17,12 @@ from duplex.parsing import parse_json
 from duplex.server.admission import Refusal
 from duplex.server.call_parameters import CallParameters
 from duplex.server.caller_transport import CallerTransport
+from duplex.server.close_reasons import OF_REFUSAL, CloseReason
 from duplex.server.logs import fields
 from duplex.server.service import Service
 from duplex.transports import wire
 
-__all__ = ["Call", "CloseReason"]
+__all__ = ["Call"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -35,52 +34,21 @@ SEAT_WAIT = 10.0
 """Seconds to wait for a place of the model, which others may use besides this server."""
 
 
-class CloseReason(Enum):
-    """Why a call ended: the websocket's close code, and what the caller is told."""
-
-    FINISHED = 1000, "the conversation is over"
-    HUNG_UP = 1000, "goodbye"
-    TOO_LONG = 1000, "this conversation has reached the server's time limit; call again"
-    NOT_BINARY = 1003, "text frames are not understood; send binary messages, as the protocol says"
-    IDLE = 1008, "no audio came for too long; call again"
-    BAD_AUDIO = 1008, "the audio cannot be understood"
-    TOO_SLOW = 1008, "the messages were not read; call again over a faster line"
-    FAILED = 1011, "the conversation failed; call again"
-    STALLED = 1011, "the model does not answer; call again in some minutes"
-    DRAINING = 1012, "the server is about to restart; call again in a minute"
-    FULL = 1013, "every place is taken, and the queue is full; call again later"
-    WAITED = 1013, "no place became free in time; call again later"
-    TOO_MANY = 1013, "your address has as many calls as it may have; end one of them first"
-
-    @property
-    def code(self) -> int:
-        """The close code (RFC 6455, section 7.4)."""
-        return self.value[0]
-
-    @property
-    def text(self) -> str:
-        """What is said."""
-        return self.value[1]
-
-
-_CLOSE_REASONS: Mapping[Refusal, CloseReason] = {
-    Refusal.FULL: CloseReason.FULL,
-    Refusal.TOO_MANY: CloseReason.TOO_MANY,
-    Refusal.DRAINING: CloseReason.DRAINING,
-    Refusal.WAITED: CloseReason.WAITED,
-}
-
-
 class Call:
     """A caller on a websocket that has been accepted."""
 
-    def __init__(self, service: Service, websocket: WebSocket, parameters: CallParameters) -> None:
+    def __init__(self, service: Service, websocket: WebSocket, parameters: CallParameters, owner: str = "") -> None:
+        """Make the call of whoever shows the token of an ``owner``, "" where none is wanted."""
         self._service = service
         self._websocket = websocket
         self._parameters = parameters
         self._ending: tuple[CloseReason, str] | None = None
         self._scope = anyio.CancelScope()
-        self._began = anyio.current_time()
+        self._arrived = anyio.current_time()
+        self._began: float | None = None
+        """When the conversation began."""
+        self._told: dict[str, object] = {"owner": owner} if owner else {}
+        """What logs tell of it."""
         self._sending = anyio.Lock(fast_acquire=True)
         self._recording = service.recording()
         self._caller = CallerTransport(
@@ -112,6 +80,8 @@ class Call:
 
     def shut_down(self) -> None:
         """End the call because the server stops."""
+        if self._began is None:
+            self._send_away(Refusal.DRAINING)
         self._end(CloseReason.DRAINING)
 
     def _end(self, ending: CloseReason, text: str = "") -> None:
@@ -204,7 +174,8 @@ class Call:
     def _send_away(self, refusal: Refusal) -> None:
         """End the call of one who does not get a place."""
         self._service.metrics.refused.labels(refusal.value).inc()
-        self._end(_CLOSE_REASONS[refusal])
+        log.info("call refused", extra=fields(**self._told, reason=refusal.value))
+        self._end(OF_REFUSAL[refusal])
 
     async def _watch(self, idle: float) -> None:
         """End the call when no audio has come for so long, in the queue aside."""
@@ -225,10 +196,20 @@ class Call:
                 recorder=self._recording,
                 audio_events=False,
             ) as conversation:
+                self._begin(conversation.session_id)
                 async for event in conversation:
                     await self._tell(event)
         if limit.cancelled_caught:
             self._end(CloseReason.TOO_LONG)
+
+    def _begin(self, session_id: str) -> None:
+        """Note that the conversation begins."""
+        self._began = anyio.current_time()
+        self._service.metrics.queue_wait.observe(self._began - self._arrived)
+        self._told["session"] = session_id
+        if self._recording is not None:
+            self._told["recording"] = self._recording.path.name
+        log.info("call started", extra=fields(**self._told, waited=round(self._began - self._arrived, 1)))
 
     async def _tell(self, event: Event) -> None:
         """Tell the caller of an event."""
@@ -253,9 +234,8 @@ class Call:
 
     async def _say_goodbye(self) -> None:
         ending, text = self._ending or (CloseReason.FAILED, CloseReason.FAILED.text)
-        reason = ending.name.lower()
-        self._service.metrics.ended.labels(reason).inc()
-        log.info("call ended", extra=fields(reason=reason, seconds=round(anyio.current_time() - self._began, 1)))
+        if ending not in OF_REFUSAL.values() or self._began is not None:
+            self._note_end(ending)
         if ending is CloseReason.HUNG_UP:
             return
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
@@ -265,6 +245,15 @@ class Call:
                 await self._websocket.close(ending.code, ending.text)
             except (WebSocketDisconnect, RuntimeError):
                 log.debug("the caller was gone before the goodbye")
+
+    def _note_end(self, ending: CloseReason) -> None:
+        """Count the end of a call that was not refused."""
+        reason, now = ending.name.lower(), anyio.current_time()
+        self._service.metrics.ended.labels(reason).inc()
+        if self._began is not None:
+            self._service.metrics.call.observe(now - self._began)
+        seconds = round(now - (self._began or self._arrived), 1)
+        log.info("call ended", extra=fields(**self._told, reason=reason, seconds=seconds))
 
 
 def _asks_to_finish(payload: bytes) -> bool:

@@ -2,17 +2,21 @@
 
 import json
 import logging
+import sys
+import threading
 import time
+from types import TracebackType
 from typing import Literal
 
 __all__ = ["LogFormat", "configure_logging", "fields"]
 
 LogFormat = Literal["text", "json"]
 _FIELDS = "fields"
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def configure_logging(log_format: LogFormat, *, verbose: bool = False) -> None:
-    """Send logs to standard error."""
+    """Send logs to standard error; warnings of Python, and errors that nobody has caught, are lines of it, too."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     root = logging.getLogger()
@@ -20,6 +24,15 @@ def configure_logging(log_format: LogFormat, *, verbose: bool = False) -> None:
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     # What uvicorn tells of connections that open and close is noise, and has addresses in it.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda uncaught: _log_uncaught(
+        uncaught.exc_type, uncaught.exc_value or uncaught.exc_type(), uncaught.exc_traceback
+    )
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    log.critical("an error that nobody has caught", exc_info=(kind, error, traceback))
 
 
 def fields(**values: object) -> dict[str, object]:

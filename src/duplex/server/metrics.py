@@ -1,11 +1,11 @@
 """What a server counts and times, for Prometheus."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import anyio
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from duplex.engine.seat import PendingFrame
 
@@ -14,15 +14,26 @@ __all__ = ["Metrics"]
 _FRAME_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.4, 0.8, 1.6)
 _LOOP_EVERY = 0.05
 _LOOP_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.05, 0.1, 0.5)
+_WAIT_SECONDS = (0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+_CALL_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 3600, 7200)
 _STAGE_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 class Metrics:
     """A server's metrics, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int, build: Mapping[str, str]) -> None:
+        """Make them for a server of so many places; ``build`` is what it consists of: versions and names."""
         self.registry: CollectorRegistry = CollectorRegistry()
         own = self.registry
+        Info("duplex_build", "What this server consists of.", registry=own).info(dict(build))
+        Gauge("duplex_places", "Conversations that may go on side by side.", registry=own).set(places)
+        self.queue_wait: Histogram = Histogram(
+            "duplex_queue_wait_seconds", "How long callers waited for a place.", buckets=_WAIT_SECONDS, registry=own
+        )
+        self.call: Histogram = Histogram(
+            "duplex_call_seconds", "How long conversations went on.", buckets=_CALL_SECONDS, registry=own
+        )
         self.sessions: Gauge = Gauge("duplex_sessions", "Conversations that go on.", registry=own)
         self.queue: Gauge = Gauge("duplex_queue", "Callers who wait for a place.", registry=own)
         self.ended: Counter = Counter("duplex_calls_ended", "Calls that ended, by reason.", ("reason",), registry=own)

@@ -5,13 +5,11 @@
 """
 
 import contextlib
-import ipaddress
-import os
 import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import anyio
 import attrs
@@ -21,15 +19,15 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 
 from duplex.engine.model import Model
 from duplex.engine.notifiers import ThreadsafeNotifier
-from duplex.errors import ServerError, UsageError
-from duplex.server.accept import BACKLOG, ConnectionLimit, Counted, descriptor_bound, listen
+from duplex.server.accept import Acceptor, ConnectionLimit, Counted, descriptor_bound
 from duplex.server.asgi import application
-from duplex.server.connections import MAX_UNSENT_BYTES, HttpConnection, WebSocketConnection
+from duplex.server.connections import HttpConnection, WebSocketConnection
+from duplex.server.listening import Listening
 from duplex.server.middleware import MAX_MESSAGE_BYTES, RootPath
 from duplex.server.service import Service
-from duplex.server.settings import Settings, is_loopback, not_negative
+from duplex.server.settings import Settings
 
-__all__ = ["Listening", "serve"]
+__all__ = ["serve"]
 
 PING_SECONDS = 20.0
 """Between pings, and to answer one: who does not is gone, or does not read."""
@@ -37,58 +35,6 @@ MAX_HEADER_BYTES = 1 << 14
 KEEP_ALIVE_SECONDS = 5
 GRACE_SECONDS = 10
 """That connections may take to close once everything has been said."""
-
-
-def _networks(_: object, __: object, given: tuple[str, ...]) -> None:
-    """Check addresses.
-
-    :raises UsageError: if one is neither an address nor a network
-    """
-    for one in given:
-        try:
-            ipaddress.ip_network(one)
-        except ValueError as error:
-            raise UsageError(
-                f"a proxy is {one!r} ({error}); give its address or its network, such as 127.0.0.1 or 172.16.0.0/12"
-            ) from None
-
-
-def _as_root_path(given: str) -> str:
-    path = given.strip("/")
-    return f"/{path}" if path else ""
-
-
-@attrs.frozen(kw_only=True)
-class Listening:
-    """Where a server listens.
-
-    :raises UsageError: if a proxy is no address
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8998
-    certificate: Path | None = None
-    key: Path | None = None
-    insecure: bool = False
-    """Whether a server that others can reach may go without tokens."""
-    drain: float = attrs.field(default=30.0, validator=not_negative)
-    """Seconds that conversations may go on when the server is to stop."""
-    proxies: tuple[str, ...] = attrs.field(default=(), validator=_networks)
-    """Addresses and networks of reverse proxies: what these say of a caller (``X-Forwarded-For``, ``-Proto``) is
-    believed, and what others say is not."""
-    root_path: str = attrs.field(default="", converter=_as_root_path)
-    """Path of the page at a proxy, such as ``/talk``, needed if the proxy does not take it off."""
-
-    def check(self, settings: Settings) -> None:
-        """Check that the server is not open to the world by accident.
-
-        :raises UsageError: if it is
-        """
-        if not (is_loopback(self.host) or settings.tokens or self.insecure):
-            raise UsageError(
-                f"on {self.host} everybody in the network could talk; give a token with --token-file or "
-                "DUPLEX_TOKENS, or --insecure if that is meant"
-            )
 
 
 async def serve(
@@ -104,17 +50,19 @@ async def serve(
 
     :raises UsageError: if others could reach the server and no token is wanted
     :raises ServerError: if the address is taken, or the certificate cannot be read
+    :raises OutputError: if the folder for recordings cannot be written
+    :raises MissingDependencyError: if libopus is not installed
     """
     where, rules = listening or Listening(), settings or Settings()
     where.check(rules)
-    rules = attrs.evolve(rules, hosts=_hosts(rules, where))
+    rules = attrs.evolve(rules, hosts=where.hosts(rules))
     served = application(model, rules)
     service: Service = served.state.service
     asked = ThreadsafeNotifier()
     limit = ConnectionLimit(descriptor_bound(model.sessions + rules.queue))
-    server = _Server(_config(served, where), limit, asked=asked.notify, listens=started or _nobody)
+    server = _Server(_config(served, where), limit, where.tls(), asked=asked.notify, listens=started or _nobody)
     # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
-    with contextlib.closing(_bound(where)) as bound, threadpool_limits(1, user_api="blas"):
+    with contextlib.closing(where.bind()) as bound, threadpool_limits(1, user_api="blas"):
         async with anyio.create_task_group() as tasks:
 
             async def stop() -> None:
@@ -141,12 +89,14 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         limit: ConnectionLimit,
+        tls: ssl.SSLContext | None,
         *,
         asked: Callable[[], None],
         listens: Callable[[int], None],
     ) -> None:
         super().__init__(config)
         self._limit = limit
+        self._tls = tls
         self._asked = asked
         self._listens = listens
         self._signals = 0
@@ -157,7 +107,8 @@ class _Server(uvicorn.Server):
         def handover(counted: Counted) -> HttpConnection:
             return HttpConnection(self.config, self.server_state, counted)
 
-        self.servers = [await listen(bound, self._limit, handover, self.config.ssl) for bound in sockets or []]
+        acceptors: list[Any] = [Acceptor(bound, self._limit, handover, self._tls) for bound in sockets or []]
+        self.servers = acceptors
         self.started = True
         for bound in sockets or []:
             self._listens(bound.getsockname()[1])
@@ -179,58 +130,23 @@ def _nobody(_: int) -> None:
     """Is told the port where nobody asked for it."""
 
 
-def _hosts(rules: Settings, where: Listening) -> tuple[str, ...]:
-    """Return the names that a server may be called by: on this machine alone, only those that were given."""
-    if is_loopback(where.host):
-        return *rules.hosts, where.host
-    return rules.hosts or ("*",)
-
-
 def _config(served: Starlette, where: Listening) -> uvicorn.Config:
-    try:
-        config = uvicorn.Config(
-            RootPath(served, where.root_path) if where.root_path else served,
-            proxy_headers=bool(where.proxies),
-            forwarded_allow_ips=list(where.proxies),
-            ws=WebSocketConnection,
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_per_message_deflate=False,
-            ws_ping_interval=PING_SECONDS,
-            ws_ping_timeout=PING_SECONDS,
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            http=HttpConnection,
-            lifespan="off",
-            access_log=False,
-            log_level="warning",  # below, it tells the addresses of websockets, with the tickets in them
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            ssl_certfile=where.certificate,
-            ssl_keyfile=where.key,
-        )
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise ServerError(f"the certificate cannot be used ({error}); give --tls-certificate and --tls-key") from None
-    return config
-
-
-def _bound(where: Listening) -> socket.socket:
-    """Take the address.
-
-    :raises ServerError: if that cannot be
-    """
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    try:
-        bound = socket.create_server((where.host, where.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        # Python's own text has the address once more.
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
-        raise ServerError(
-            f"{where.host}:{where.port} cannot be listened on ({reason}); choose another --host or --port"
-        ) from None
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows; a connection has it from here
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
-    # asyncio sends small messages at once on sockets that say they are TCP, and only on those. On the others a message
-    # waits until the caller acknowledges the one before it, which it does with its next message, a frame later.
-    return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
+    return uvicorn.Config(
+        RootPath(served, where.root_path) if where.root_path else served,
+        proxy_headers=bool(where.proxies),
+        forwarded_allow_ips=list(where.proxies),
+        ws=WebSocketConnection,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        http=HttpConnection,
+        lifespan="off",
+        access_log=False,
+        log_level="warning",  # below, it tells the addresses of websockets, with the tickets in them
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )

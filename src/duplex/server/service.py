@@ -1,21 +1,26 @@
 """What all calls of one server share."""
 
+import logging
 import os
 from contextlib import ExitStack
 from typing import Protocol
 
 import anyio
 
+import duplex
 from duplex.engine.model import Model
 from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
 from duplex.server.admission import Admission
 from duplex.server.auth import Tickets, Tokens
+from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
 from duplex.server.recording import RecordingWriter
 from duplex.server.settings import Settings
 
 __all__ = ["ActiveCall", "Service"]
+
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class ActiveCall(Protocol):
@@ -38,7 +43,16 @@ class Service:
         self.admission: Admission = Admission(model.sessions, settings.queue, settings.per_address)
         self.tokens: Tokens = Tokens(settings.tokens)
         self.tickets: Tickets = Tickets()
-        self.metrics: Metrics = Metrics()
+        self.metrics: Metrics = Metrics(
+            model.sessions,
+            {
+                "version": duplex.__version__,
+                "model": model.name,
+                "backend": model.backend,
+                "device": model.device,
+                "dtype": model.dtype,
+            },
+        )
         self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
         self.writers: Workers = Workers("duplex-recording", 1)
         self.changed: Notifier = Notifier()
@@ -100,11 +114,15 @@ class Service:
 
     async def drain(self, seconds: float) -> None:
         """Let nobody in any more, wait so long for the conversations that go on, then end them."""
+        if not self.admission.draining:
+            log.info("draining", extra=fields(calls=len(self._calls), seconds=seconds))
         self.admission.draining = True
         self.update()
         with anyio.move_on_after(seconds):
             while self._calls:
                 await self.changed.wait()
+        if self._calls:
+            log.info("ending what still goes on", extra=fields(calls=len(self._calls)))
         for call in list(self._calls):
             call.shut_down()
         while self._calls:

@@ -42,7 +42,8 @@ class Settings:
     idle_timeout: float = attrs.field(default=30.0, validator=not_negative)
     """Seconds without audio after which a caller counts as gone; 0 sets no limit."""
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
-    """Bearer tokens of which a caller must show one; without any, everybody may call."""
+    """Bearer tokens of which a caller must show one, each with a name in front or not (``alice:...``); without any,
+    everybody may call."""
     origins: tuple[str, ...] = attrs.field(default=(), converter=origins)
     """Origins of foreign pages that may call, such as ``https://example.com``; ``*`` allows all."""
     hosts: tuple[str, ...] = attrs.field(default=(), converter=host_names)

@@ -1,0 +1,45 @@
+"""Why a call ends, and what its caller is told."""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from duplex.server.admission import Refusal
+
+__all__ = ["OF_REFUSAL", "CloseReason"]
+
+
+class CloseReason(Enum):
+    """Why a call ended: the websocket's close code, and what the caller is told."""
+
+    FINISHED = 1000, "the conversation is over"
+    HUNG_UP = 1000, "goodbye"
+    TOO_LONG = 1000, "this conversation has reached the server's time limit; call again"
+    NOT_BINARY = 1003, "text frames are not understood; send binary messages, as the protocol says"
+    IDLE = 1008, "no audio came for too long; call again"
+    BAD_AUDIO = 1008, "the audio cannot be understood"
+    TOO_SLOW = 1008, "the messages were not read; call again over a faster line"
+    FAILED = 1011, "the conversation failed; call again"
+    STALLED = 1011, "the model does not answer; call again in some minutes"
+    DRAINING = 1012, "the server is about to restart; call again in a minute"
+    FULL = 1013, "every place is taken, and the queue is full; call again later"
+    WAITED = 1013, "no place became free in time; call again later"
+    TOO_MANY = 1013, "your address has as many calls as it may have; end one of them first"
+
+    @property
+    def code(self) -> int:
+        """The close code (RFC 6455, section 7.4)."""
+        return self.value[0]
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        return self.value[1]
+
+
+OF_REFUSAL: Mapping[Refusal, CloseReason] = {
+    Refusal.FULL: CloseReason.FULL,
+    Refusal.TOO_MANY: CloseReason.TOO_MANY,
+    Refusal.DRAINING: CloseReason.DRAINING,
+    Refusal.WAITED: CloseReason.WAITED,
+}
+"""The reason for a call that was refused."""
