@@ -275,3 +275,11 @@ def test_words_are_added_whole_and_once(page, model):
         changes = page.evaluate("changes")
     assert {(kind, removed) for kind, _, removed in changes} == {("childList", 0)}
     assert [text for _, (text,), _ in changes] == ["The", " capital", " of", " France.", "Paris"]
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_the_page_says_when_calls_are_recorded(page, model, tmp_path, recorded):
+    with running(model, Settings(record=tmp_path if recorded else None)) as server:
+        page.goto(server.url("/"))
+        expect(page.locator("#model")).to_have_text(model.name)
+        expect(page.get_by_text("This server records all conversations.")).to_be_visible(visible=recorded)

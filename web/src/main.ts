@@ -12,6 +12,7 @@ interface Info {
   model: string;
   sessions: number;
   token: boolean;
+  recorded: boolean;
 }
 
 const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
@@ -216,6 +217,7 @@ void fetch("api/info")
   .then((info) => {
     show("model", info.model);
     tokenField.hidden = !info.token;
+    element("recorded").hidden = !info.recorded;
   })
   .catch(() => complain(UNREACHABLE));
 timeline.draw();
