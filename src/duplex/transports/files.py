@@ -19,24 +19,14 @@ if TYPE_CHECKING:  # importing PyAV takes a tenth of a second, which `import dup
 __all__ = ["AUDIO_SUFFIXES", "FileTransport", "probe_duration"]
 
 _SOUND = (
-    "wav",
-    "w64",
-    "flac",
-    "mp3",
-    "ogg",
-    "oga",
-    "opus",
-    "m4a",
-    "aac",
-    "mka",
-    "aiff",
-    "aif",
-    "caf",
-    "wma",
-    "amr",
-    "au",
+    *("aac", "ac3", "adts", "aif", "aifc", "aiff", "amr", "ape", "au", "awb", "bwf", "caf", "dts", "eac3", "flac"),
+    *("m4a", "m4b", "mka", "mp2", "mp3", "mpc", "mpga", "nist", "oga", "ogg", "opus", "ra", "rf64", "snd", "sph"),
+    *("spx", "tak", "tta", "voc", "w64", "wav", "wave", "weba", "wma", "wv"),
 )
-_VIDEO = ("mp4", "m4v", "mkv", "webm", "mov", "avi")
+_VIDEO = (
+    *("3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf"),
+    *("ogv", "ogx", "qt", "rm", "vob", "webm", "wmv"),
+)
 AUDIO_SUFFIXES = frozenset(f".{name}" for name in (*_SOUND, *_VIDEO))
 """Lower-case suffixes of the files that are taken for recordings, video included, when a folder is searched."""
 
@@ -46,9 +36,9 @@ def probe_duration(path: str | os.PathLike[str]) -> float | None:
 
     Blocking, but quick: nothing is decoded. A file that cannot be read is unknown too; opening it tells why.
     """
-    from duplex.audio import decoding  # noqa: PLC0415 -- it imports PyAV
+    from duplex.audio import containers  # noqa: PLC0415 -- it imports PyAV
 
-    return decoding.probe_duration(Path(path))
+    return containers.probe_duration(Path(path))
 
 
 class FileTransport:
@@ -72,6 +62,7 @@ class FileTransport:
         if user_channel not in get_args(UserChannel):
             raise UsageError(f"user_channel is {user_channel!r}; give 'left', 'right' or 'mix'")
         self.path: Path = Path(path)
+        self._content: Path | None = None
         self.output: Path | None = None if output is None else Path(output)
         self._user_channel: UserChannel = user_channel
         self._decoder: Decoder | None = None
@@ -149,7 +140,7 @@ class FileTransport:
     def _open(self) -> None:
         from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
-        decoder = Decoder(self.path, self._sample_rate, self._user_channel)
+        decoder = Decoder(self.path, self._sample_rate, self._user_channel, content=self._content)
         try:
             if self.output is not None:
                 self._writer = WavWriter(self.output, channels=1, sample_rate=self._sample_rate)
