@@ -309,7 +309,7 @@ class FailingDisk(io.FileIO):
 
 async def test_a_disk_that_fails_while_reading(tmp_path, monkeypatch):
     path = write_wav(tmp_path / "a.wav", 30.0)
-    monkeypatch.setattr(decoding, "open_recording", FailingDisk)
+    monkeypatch.setattr(decoding, "open_recording", lambda path, _: FailingDisk(path))
     transport = FileTransport(path)
     await transport.start(RATE)
     with pytest.raises(AudioFileError, match=r"cannot be decoded at \d+\.\d\d s"):

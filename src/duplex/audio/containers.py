@@ -45,25 +45,25 @@ _FIRST_FRAME = 4096
 _TITLES_HEADER = 10
 
 
-def open_recording(path: Path) -> BinaryIO:
+def open_recording(path: Path, content: Path | None = None) -> BinaryIO:
     """Open a file that is not empty; of a pipe, a copy that can be read from any place.
+
+    ``content`` is such a copy, if one has been made before; messages name ``path``.
 
     :raises AudioFileError: saying what is there instead
     """
     try:
-        status = path.stat()
+        place = content or path
+        status = place.stat()
         if stat.S_ISDIR(status.st_mode):
             raise AudioFileError(f"{path} is a folder; give an audio file in it")
         if stat.S_ISFIFO(status.st_mode):
-            with path.open("rb") as pipe:
-                copy = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 -- the caller closes it
-                spool(pipe, copy, path)
-                return copy
+            return _copy_of(path)
         if not stat.S_ISREG(status.st_mode):
             raise AudioFileError(f"{path} is a device; save the audio to a file first, or give it through a pipe")
         if not status.st_size:
             raise AudioFileError(f"{path} is empty; record or copy it again")
-        return path.open("rb")
+        return place.open("rb")
     except FileNotFoundError:
         raise AudioFileError(f"{path} does not exist; check the name and the folder") from None
     except PermissionError:
@@ -73,23 +73,32 @@ def open_recording(path: Path) -> BinaryIO:
 
 
 def spool(source: BinaryIO, copy: BinaryIO, path: Path) -> None:
-    """Copy all that comes out of a pipe, and go back to the beginning of the copy.
+    """Copy all that comes out of a pipe.
 
-    :raises AudioFileError: if nothing comes, or it cannot be kept
+    :raises AudioFileError: if it cannot be kept
     """
     try:
         shutil.copyfileobj(source, copy, _BLOCK)
-        size = copy.tell()
-        copy.seek(0)
+        copy.flush()
     except OSError as error:
-        copy.close()
         raise AudioFileError(
             f"{path} cannot be kept while it is read: {error.strerror or error}; make room in {tempfile.gettempdir()}, "
             "or name another folder in TMPDIR"
         ) from None
-    if not size:
+
+
+def _copy_of(pipe: Path) -> BinaryIO:
+    copy = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 -- the caller closes it
+    try:
+        with pipe.open("rb") as source:
+            spool(source, copy, pipe)
+        if not copy.tell():
+            raise AudioFileError(f"{pipe} is empty; what writes to it has sent nothing")
+        copy.seek(0)
+    except BaseException:
         copy.close()
-        raise AudioFileError(f"{path} is empty; what writes to it has sent nothing")
+        raise
+    return copy
 
 
 def open_container(path: Path, file: BinaryIO) -> InputContainer:

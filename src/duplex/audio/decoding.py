@@ -47,9 +47,7 @@ class Decoder:
     :raises AudioFileError: if the file cannot be opened or has no sound
     """
 
-    def __init__(
-        self, path: Path, sample_rate: int, user_channel: UserChannel, *, content: Path | None = None
-    ) -> None:
+    def __init__(self, path: Path, sample_rate: int, user_channel: UserChannel, *, content: Path | None = None) -> None:
         self._path = path
         self._sample_rate = sample_rate
         self._user_channel: UserChannel = user_channel
@@ -58,7 +56,7 @@ class Decoder:
         self._failure: AudioFileError | None = None
         self._seconds = 0.0
         self._next_stamp: float | None = None
-        self._file = open_recording(content or path)
+        self._file = open_recording(path, content)
         try:
             self._container = open_container(path, self._file)
             self._stream = sound_of(path, self._container)

@@ -9,6 +9,7 @@ import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.audio.folders import AUDIO_SUFFIXES
 from duplex.audio.pcm import UserChannel, check_rate
 from duplex.audio.wav import WavWriter
 from duplex.errors import ClosedError, UsageError
@@ -17,18 +18,6 @@ if TYPE_CHECKING:  # importing PyAV takes a tenth of a second, which `import dup
     from duplex.audio.decoding import Decoder
 
 __all__ = ["AUDIO_SUFFIXES", "FileTransport", "probe_duration"]
-
-_SOUND = (
-    *("aac", "ac3", "adts", "aif", "aifc", "aiff", "amr", "ape", "au", "awb", "bwf", "caf", "dts", "eac3", "flac"),
-    *("m4a", "m4b", "mka", "mp2", "mp3", "mpc", "mpga", "nist", "oga", "ogg", "opus", "ra", "rf64", "snd", "sph"),
-    *("spx", "tak", "tta", "voc", "w64", "wav", "wave", "weba", "wma", "wv"),
-)
-_VIDEO = (
-    *("3g2", "3gp", "asf", "avi", "f4v", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf"),
-    *("ogv", "ogx", "qt", "rm", "vob", "webm", "wmv"),
-)
-AUDIO_SUFFIXES = frozenset(f".{name}" for name in (*_SOUND, *_VIDEO))
-"""Lower-case suffixes of the files that are taken for recordings, video included, when a folder is searched."""
 
 
 def probe_duration(path: str | os.PathLike[str]) -> float | None:
