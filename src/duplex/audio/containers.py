@@ -92,12 +92,13 @@ def _copy_of(pipe: Path) -> BinaryIO:
     try:
         with pipe.open("rb") as source:
             spool(source, copy, pipe)
-        if not copy.tell():
-            raise AudioFileError(f"{pipe} is empty; what writes to it has sent nothing")
-        copy.seek(0)
     except BaseException:
         copy.close()
         raise
+    if not copy.tell():
+        copy.close()
+        raise AudioFileError(f"{pipe} is empty; what writes to it has sent nothing")
+    copy.seek(0)
     return copy
 
 
@@ -110,7 +111,8 @@ def open_container(path: Path, file: BinaryIO) -> InputContainer:
     file.seek(0)
     if start.startswith(_SPHERE) and b"shorten" in start:
         raise AudioFileError(
-            f"{path} is a NIST SPHERE file compressed with shorten; unpack it with `sph2pipe -f wav {path.name} OUT.wav`"
+            f"{path} is a NIST SPHERE file compressed with shorten; "
+            f"unpack it with `sph2pipe -f wav {path.name} OUT.wav`"
         )
     try:
         # A file object and no protocols: a playlist must not make this open other files or addresses.
@@ -143,12 +145,12 @@ def sound_of(path: Path, container: InputContainer) -> AudioStream:
 
 def probe_duration(path: Path) -> float | None:
     """Return the length in seconds that a recording's headers tell, for a progress bar; ``None`` if unknown."""
-    if path.is_fifo():  # which can be read only once
-        return None
     try:
+        if path.is_fifo():  # which can be read only once
+            return None
         with open_recording(path) as file, open_container(path, file) as container:
             return _stated(sound_of(path, container), container)
-    except AudioFileError:
+    except (AudioFileError, OSError, ValueError):
         return None
 
 

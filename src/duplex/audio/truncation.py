@@ -20,7 +20,7 @@ __all__ = ["is_truncated"]
 TOLERANCE = 0.5
 """Seconds that an honest header may promise too much."""
 _PLACEHOLDERS = (range(1), range(0x7F000000, 0x80010000), range(0xFFFF0000, 1 << 32), range(0x7FFF << 48, 1 << 64))
-"""Sizes in bytes of which no writer means what it says: 0, up to 2 GiB (SoX, ALSA, libsndfile), 4 GiB (FFmpeg), 64 bit."""
+"""Sizes in bytes that no writer means: 0, about 2 GiB (SoX, ALSA, libsndfile), 4 GiB (FFmpeg), the most of 64 bits."""
 _IN_TABLE = 0xFFFFFFFF
 _LARGE = (b"RF64", b"BW64")
 _LONGEST_HEADER = 4096

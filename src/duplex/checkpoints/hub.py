@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from duplex.checkpoints.hub_client import Watchdog, hub_constants, import_hub, translate_error
+from duplex.checkpoints.hub_client import Watchdog, hub_cache, hub_constants, import_hub, translate_error
 from duplex.checkpoints.weights_file import Header, TensorInfo
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError
 
@@ -159,7 +159,7 @@ class HubRepository:
     @cached_property
     def _folder(self) -> Path:
         """The repository's folder in the cache, in the hub's documented layout."""
-        return Path(hub_constants().HF_HUB_CACHE).expanduser() / f"models--{self.name.replace('/', '--')}"
+        return hub_cache() / f"models--{self.name.replace('/', '--')}"
 
     @property
     def _ref_file(self) -> Path:

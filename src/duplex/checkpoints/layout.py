@@ -26,6 +26,7 @@ MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
 DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
+TRANSFORMERS_KEYS = frozenset({"audio_encoder_config", "depth_decoder_config", "transformers_version"})
 GENERATION_KEYS = {"temp": "temperature", "temp_text": "text_temperature", "top_k": "top_k", "top_k_text": "text_top_k"}
 
 
@@ -75,6 +76,7 @@ class CheckpointLayout:
         path = source.fetch(CONFIG)
         where = f"{source.origin}: {CONFIG}"
         mapping = read_json(path, where)
+        _check_layout(mapping, where)
         return cls(
             language_model=_codec_only_model(mapping, where) if codec_only else _language_model(mapping, where),
             model_type=str(mapping.get("model_type") or MODEL_TYPE),
@@ -94,7 +96,9 @@ class CheckpointLayout:
         if self.mimi_config is not None:
             place, file = locate(self.mimi_config, source, key="mimi_config_name", progress=progress)
             where = f"{place.origin}: {file}"
-            config = MimiConfig.from_dict(read_json(place.fetch(file), where), where=where)
+            mapping = read_json(place.fetch(file), where)
+            _check_layout(mapping, where)
+            config = MimiConfig.from_dict(mapping, where=where)
             if place is not source:
                 place.record_revision()
         model, quantizer = self.language_model, config.quantizer
@@ -157,6 +161,20 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: a JSON object is wanted; this is no configuration of a checkpoint")
     return cast("dict[str, Any]", value)
+
+
+def _check_layout(mapping: Mapping[str, Any], where: str) -> None:
+    """Recognize what transformers writes; its ``model_type`` is the same word, and nothing else is.
+
+    :raises ConfigError: if it is that
+    """
+    written = mapping.get("architectures")
+    if written is not None or TRANSFORMERS_KEYS & mapping.keys():
+        what = ", ".join(map(str, cast("list[Any]", written))) if isinstance(written, list) and written else "a model"
+        raise ConfigError(
+            f"{where}: this is {what} in the layout of Hugging Face transformers, which is not read here; give the "
+            "same model as its authors published it, such as kyutai/moshika-pytorch-bf16 (`duplex models` lists more)"
+        )
 
 
 def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from duplex.atomic import output_error
 from duplex.cli.options import LoadOptions, codec_options, user_channel_option
 from duplex.cli.progress import FileBars
 from duplex.cli.text import plain
@@ -87,8 +88,11 @@ def _chosen(out: Path | None, name: str) -> Path:
     """Return where the result goes; a name that nobody gave must not replace anything."""
     if out is not None:
         return out
-    if Path(name).exists():
-        raise UsageError(f"{name} is there already; name the result with --out")
+    try:
+        if Path(name).exists():
+            raise UsageError(f"{name} is there already; name the result with --out")
+    except OSError as error:  # the name of the input with another suffix can be too long
+        raise output_error(Path(name), error) from None
     return Path(name)
 
 

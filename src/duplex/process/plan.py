@@ -217,7 +217,7 @@ def _try_to_open(recording: Recording) -> None:
     """Learn now, before a model is loaded, what keeps a recording from being heard."""
     from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
-    if recording.path.is_dir():
+    if os.path.isdir(recording.path):  # noqa: PTH112 -- pathlib's raises for a name that no file can have
         raise AudioFileError(f"{recording.path} has no recordings in it; give a folder that has, or an audio file")
     Decoder(recording.path, RATE, "mix", content=recording.content).close()
 

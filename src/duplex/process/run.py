@@ -59,11 +59,11 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
 ) -> list[Result]:
     """Process recordings, and write a folder of results for each below ``out``.
 
-    ``inputs`` are files, folders (searched with all that is below), patterns and pipes, which are read to their end
-    before anything is processed, and whose reading cannot be cancelled; ``"-"`` is the standard input. As many as the model has sessions run
-    side by side. What a run before this one has finished with the same content, checkpoint, options and ``settings`` is
-    skipped, unless ``force``. A recording that fails is told in its :class:`Result` and does not stop the others.
-    Cancelled, it keeps what is finished, and nothing of the rest.
+    ``inputs`` are files, folders (searched with all that is below), patterns and pipes; ``"-"`` is the standard input.
+    Pipes are read to their end before anything is processed, which cannot be cancelled. As many recordings as the model
+    has sessions run side by side. What a run before this one has finished with the same content, checkpoint, options
+    and ``settings`` is skipped, unless ``force``. A recording that fails is told in its :class:`Result` and does not
+    stop the others. Cancelled, it keeps what is finished, and nothing of the rest.
 
     ``tail`` is for how many seconds of silence the agent may go on after the recording's end.
 

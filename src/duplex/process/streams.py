@@ -1,4 +1,4 @@
-"""Recordings that come through a pipe: they are read once, into a temporary file, before anything else is done with them.
+"""Recordings that come through a pipe: they are read once, into a temporary file, before anything is done with them.
 
 A recording is looked at several times: whether it opens, whether its content has been processed before, then to be
 heard. The copies lie in the system's folder for temporary files, and are gone when the block is left.
@@ -22,7 +22,9 @@ __all__ = ["is_stream", "spooled"]
 
 def is_stream(path: Path) -> bool:
     """Tell whether a recording can be read only once."""
-    return path == STANDARD_INPUT or path.is_fifo()
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        return path == STANDARD_INPUT or path.is_fifo()
+    return False
 
 
 @contextlib.contextmanager
