@@ -2,6 +2,8 @@
 
 # Another Python: make demo PYTHON=/path/to/python3
 PYTHON ?=
+# One that uv does not find: make test-versions NEWEST_PYTHON=/path/to/python3.14
+NEWEST_PYTHON ?=
 # Elsewhere, where this folder may not be written: make demo VENV=~/duplex/venv OUT=~/duplex/out
 VENV ?= .venv
 OUT ?= out
@@ -9,10 +11,10 @@ BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow check codec page docs constraints clean
+.PHONY: help demo serve test test-slow test-versions check codec page docs constraints clean
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Ask the built-in model a spoken question, and hold a conversation with it; its voice in files
 	$(BIN)/duplex process examples/question.wav examples/conversation.wav --out $(OUT)/demo
@@ -25,6 +27,9 @@ test: check docs ## Run check, docs, and every test that is not slow
 
 test-slow: $(VENV)/.dev ## Run the slow tests: trainings, kernels in an interpreter, whole references
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+test-versions: $(VENV)/.made ## Try the lowest and the newest versions of every dependency, in environments of their own (15 GB)
+	$(BIN)/python tools/check_versions.py --folder $(OUT)/versions $(if $(NEWEST_PYTHON),--newest-python $(NEWEST_PYTHON))
 
 check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/ruff format --check .

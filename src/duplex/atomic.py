@@ -24,6 +24,8 @@ __all__ = [
     "output_error",
 ]
 
+MAX_NAME_BYTES = 255
+"""Bytes of a file's name that common file systems allow."""
 _ADVICE = {
     errno.ENOSPC: "the disk is full; make room or choose another folder",
     errno.EFBIG: "the file is larger than the disk or your limits allow; choose another folder",
@@ -74,7 +76,11 @@ def begin(path: Path) -> Path:
             raise OutputError(f"{path} cannot be written: it is {kind}; choose another name")
     except OSError as error:
         raise output_error(path, error) from None
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    suffix = f".{secrets.token_hex(4)}.part"
+    name = path.name
+    if len(os.fsencode(name)) > MAX_NAME_BYTES - len(suffix):  # the target's name is allowed, and so must this one be
+        name = os.fsencode(name)[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
+    return path.with_name(f"{name}{suffix}")
 
 
 def complete(part: Path, path: Path) -> None:

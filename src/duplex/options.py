@@ -10,7 +10,7 @@ from duplex.arguments import as_float, as_int
 from duplex.errors import UsageError
 from duplex.parsing import shown
 
-__all__ = ["MOST_SESSIONS", "Backend", "CacheDtype", "Dtype", "Quantization", "SessionOptions", "check_sessions"]
+__all__ = ["MAX_SESSIONS", "Backend", "CacheDtype", "Dtype", "Quantization", "SessionOptions", "check_sessions"]
 
 Backend: TypeAlias = Literal["auto", "torch", "mlx"]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
@@ -32,7 +32,7 @@ def _boolean(value: bool, field: "attrs.Attribute[Any]") -> bool:
     return bool(value)
 
 
-MOST_SESSIONS = 2**16
+MAX_SESSIONS = 2**16
 """Conversations side by side; any one machine has memory for fewer."""
 
 _INTEGER = attrs.Converter(_optional_integer, takes_field=True)
@@ -81,9 +81,9 @@ class SessionOptions:
 def check_sessions(sessions: int) -> int:
     """Return how many conversations are to run side by side.
 
-    :raises UsageError: if it is no integer from 1 to ``MOST_SESSIONS``
+    :raises UsageError: if it is no integer from 1 to ``MAX_SESSIONS``
     """
     number = as_int("sessions", sessions)
-    if not 1 <= number <= MOST_SESSIONS:
-        raise UsageError(f"sessions is {shown(sessions)}; give 1 or more, up to {MOST_SESSIONS}")
+    if not 1 <= number <= MAX_SESSIONS:
+        raise UsageError(f"sessions is {shown(sessions)}; give 1 or more, up to {MAX_SESSIONS}")
     return number

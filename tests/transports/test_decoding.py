@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -178,9 +179,21 @@ async def test_folder(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-async def test_pipe(tmp_path):
-    os.mkfifo(tmp_path / "a.wav")
-    assert "device or pipe" in await refusal(tmp_path / "a.wav")
+async def test_a_pipe_is_heard(tmp_path):
+    path = tmp_path / "a.wav"
+    os.mkfifo(path)
+    sound = encode(tmp_path / "b.m4a", "aac", tones(1, 44100, 3.0), 44100).read_bytes()  # its index lies at the end
+    with ThreadPoolExecutor() as writer:
+        writer.submit(path.write_bytes, sound)
+        assert (await read(path)).size == pytest.approx(3 * RATE, abs=0.05 * RATE)
+        writer.submit(path.write_bytes, b"")
+        assert "has sent nothing" in await refusal(path)
+        assert probe_duration(path) is None, "probing would swallow what is to be heard"
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs devices")
+async def test_a_device_is_refused():
+    assert "is a device" in await refusal("/dev/zero")
 
 
 async def test_a_name_that_cannot_be():
@@ -296,7 +309,7 @@ class FailingDisk(io.FileIO):
 
 async def test_a_disk_that_fails_while_reading(tmp_path, monkeypatch):
     path = write_wav(tmp_path / "a.wav", 30.0)
-    monkeypatch.setattr(decoding, "open_recording", FailingDisk)
+    monkeypatch.setattr(decoding, "open_recording", lambda path, _: FailingDisk(path))
     transport = FileTransport(path)
     await transport.start(RATE)
     with pytest.raises(AudioFileError, match=r"cannot be decoded at \d+\.\d\d s"):

@@ -5,28 +5,26 @@
    less than 50 ms are jitter, more than a minute or back are recordings joined together; neither is followed.
 2. PyAV only decodes; channels are chosen and rates converted here, so that every format is treated alike.
 3. What cannot be decoded at the very end of a file is a recording cut short, and what came before it is delivered.
-   Followed by more sound, it is damage, and an error: silently closing the gap would shift everything after it.
+   Followed by more sound, it is damage, and an error: silently closing the gap would shift everything after it. So is
+   an end of many packets: it never was sound.
 """
 
-import stat
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
-import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
-from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from numpy.typing import NDArray
 
+from duplex.audio.containers import open_container, open_recording, sound_of
 from duplex.audio.pcm import MAXIMUM_RATE, MINIMUM_RATE, Resampler, UserChannel
 from duplex.errors import AudioFileError, ClosedError
 
-__all__ = ["Decoder", "open_recording", "probe_duration"]
+__all__ = ["Decoder"]
 
 Float32 = NDArray[np.float32]
 Pieces: TypeAlias = Generator[Float32, None, None]
@@ -36,16 +34,20 @@ _INTEGER_SCALES = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 _TAG = b"ID3"
 _JITTER = 0.05
 _LONGEST_GAP = 60.0
+_CUT_PACKETS = 8
+"""How many packets at the end a cut may have spoilt; one, but for those that lie within one another."""
 _CONVERT = "convert it to wav or flac and try again"
 
 
 class Decoder:
     """One recording, read piece by piece as float32 mono at ``sample_rate``. Close it in any case.
 
+    ``content`` is where its bytes lie, if they have been copied there from a pipe; messages name ``path``.
+
     :raises AudioFileError: if the file cannot be opened or has no sound
     """
 
-    def __init__(self, path: Path, sample_rate: int, user_channel: UserChannel) -> None:
+    def __init__(self, path: Path, sample_rate: int, user_channel: UserChannel, *, content: Path | None = None) -> None:
         self._path = path
         self._sample_rate = sample_rate
         self._user_channel: UserChannel = user_channel
@@ -54,10 +56,10 @@ class Decoder:
         self._failure: AudioFileError | None = None
         self._seconds = 0.0
         self._next_stamp: float | None = None
-        self._file = open_recording(path)
+        self._file = open_recording(path, content)
         try:
-            self._container = _open_container(path, self._file)
-            self._stream = _sound_of(path, self._container)
+            self._container = open_container(path, self._file)
+            self._stream = sound_of(path, self._container)
         except BaseException:
             self._file.close()
             raise
@@ -146,6 +148,7 @@ class Decoder:
     def _frames(self) -> Iterator[AudioFrame]:
         """Yield decoded frames; see rule 3 for what happens to those that cannot be decoded."""
         damage: AudioFileError | None = None
+        undecodable = 0
         for packet in self._packets():
             try:
                 frames = cast("list[AudioFrame]", packet.decode())
@@ -153,6 +156,9 @@ class Decoder:
                 if bytes(packet)[: len(_TAG)] == _TAG:
                     continue  # titles between mp3 files that were joined byte by byte: no sound is lost
                 damage = damage or self._damaged(error)
+                undecodable += 1
+                if undecodable > _CUT_PACKETS and self._seconds:
+                    raise damage from None
                 continue
             # The packet without data at the end only empties the decoder: no sound after the damage.
             if frames and damage is not None and packet.size:
@@ -189,61 +195,6 @@ class Decoder:
             at = self._seconds + int(np.argmin(finite)) / frame.sample_rate
             raise AudioFileError(f"{self._path} has NaN or infinity at {at:.2f} s; export it again or mend the samples")
         return mono
-
-
-def open_recording(path: Path) -> BinaryIO:
-    """Open a plain file that is not empty.
-
-    :raises AudioFileError: saying what is there instead
-    """
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioFileError(f"{path} is a folder; give an audio file in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise AudioFileError(f"{path} is a device or pipe; save the audio to a file first")
-        if not status.st_size:
-            raise AudioFileError(f"{path} is empty; record or copy it again")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise AudioFileError(f"{path} does not exist; check the name and the folder") from None
-    except PermissionError:
-        raise AudioFileError(f"{path} may not be read by you; change its permissions or copy it") from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise AudioFileError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
-
-
-def probe_duration(path: Path) -> float | None:
-    """Return the length in seconds that a recording's headers tell, for a progress bar; ``None`` if unknown."""
-    try:
-        with open_recording(path) as file, _open_container(path, file) as container:
-            stream = _sound_of(path, container)
-            if stream.duration is not None and stream.time_base is not None:
-                return float(stream.duration * stream.time_base)
-            return None if container.duration is None else container.duration / av.time_base
-    except AudioFileError:
-        return None
-
-
-def _open_container(path: Path, file: BinaryIO) -> InputContainer:
-    try:
-        # A file object and no protocols: a playlist must not make this open other files or addresses. Names and
-        # titles in old encodings must not keep a recording from being heard.
-        return av.open(file, "r", metadata_errors="replace", container_options={"protocol_whitelist": "none"})
-    except (FFmpegError, OSError):
-        raise AudioFileError(
-            f"{path} is not a recording that can be read, or was cut short; "
-            "give wav, flac, mp3, ogg, opus, m4a, mka or a video"
-        ) from None
-
-
-def _sound_of(path: Path, container: InputContainer) -> AudioStream:
-    stream = cast("AudioStream | None", container.streams.best("audio"))
-    if stream is None:
-        kind = container.format.long_name
-        container.close()
-        raise AudioFileError(f"{path} has no sound track (it looks like {kind}); give a recording with sound")
-    return stream
 
 
 def _one_channel(planes: NDArray[Any], user_channel: UserChannel) -> NDArray[Any]:

@@ -5,6 +5,8 @@ sample, with the lock held, and a server has thousands of packets a second.
 """
 
 import ctypes
+import warnings
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -78,10 +80,13 @@ class Encoder:
         return self._packet.raw[:size]
 
 
+@cache
 def _opuslib() -> Any:
     require("client", "opuslib", purpose="Opus")
     try:
-        return import_module("opuslib")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of a comparison in it, the first time it is compiled
+            return import_module("opuslib")
     except Exception:  # noqa: BLE001 -- it raises a bare one
         raise MissingDependencyError(
             "libopus is not installed; install it (Debian: apt-get install libopus0)"

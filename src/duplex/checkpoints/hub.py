@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from duplex.checkpoints.hub_client import Watchdog, hub_constants, import_hub, translate_error
+from duplex.checkpoints.hub_client import Watchdog, hub_cache, hub_constants, import_hub, translate_error
 from duplex.checkpoints.weights_file import Header, checked_header
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError
 
@@ -33,7 +33,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-LONGEST_NAME = 96
+MAX_NAME_CHARACTERS = 96
 
 
 @attrs.frozen
@@ -51,7 +51,7 @@ class HubRepository:
     """
 
     def __init__(self, name: str, revision: str | None = None, *, progress: bool = True) -> None:
-        if not REPOSITORY.fullmatch(name) or len(name) > LONGEST_NAME or ".." in name or "--" in name:
+        if not REPOSITORY.fullmatch(name) or len(name) > MAX_NAME_CHARACTERS or ".." in name or "--" in name:
             raise CheckpointNotFoundError(
                 f"'{name}' is not the name of a hub repository; give owner/name, such as kyutai/moshika-pytorch-bf16"
             )
@@ -162,7 +162,7 @@ class HubRepository:
     @cached_property
     def _folder(self) -> Path:
         """The repository's folder in the cache, in the hub's documented layout."""
-        return Path(hub_constants().HF_HUB_CACHE).expanduser() / f"models--{self.name.replace('/', '--')}"
+        return hub_cache() / f"models--{self.name.replace('/', '--')}"
 
     @property
     def _ref_file(self) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError, WeightsError
 
-__all__ = ["Watchdog", "hub_constants", "import_hub", "translate_error"]
+__all__ = ["Watchdog", "hub_cache", "hub_constants", "import_hub", "translate_error"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,17 @@ def import_hub() -> Any:
 def hub_constants() -> Any:
     """Return ``huggingface_hub.constants``: its settings, as read from the environment variables."""
     return importlib.import_module("huggingface_hub.constants")
+
+
+def hub_cache() -> Path:
+    """Return the folder in which the hub's client keeps what has been downloaded.
+
+    :raises HubError: if nothing says where that is: users without a home have to
+    """
+    try:
+        return Path(hub_constants().HF_HUB_CACHE).expanduser()
+    except RuntimeError:
+        raise HubError("there is no home folder to keep models in; set HF_HOME to a folder for them") from None
 
 
 class Watchdog:

@@ -26,10 +26,11 @@ MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
 DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
-LONGEST_NAME = 1000
+MAX_NAME_CHARACTERS = 1000
 """Characters of a file's name, or of what hf:// or file:// refers to."""
 MAX_CONFIG_BYTES = 4_000_000
 """Bytes."""
+TRANSFORMERS_KEYS = frozenset({"audio_encoder_config", "depth_decoder_config", "transformers_version"})
 GENERATION_KEYS = {"temp": "temperature", "temp_text": "text_temperature", "top_k": "top_k", "top_k_text": "text_top_k"}
 
 
@@ -79,6 +80,7 @@ class CheckpointLayout:
         path = source.fetch(CONFIG)
         where = f"{source.origin}: {CONFIG}"
         mapping = read_json(path, where)
+        _check_layout(mapping, where)
         return cls(
             language_model=_codec_only_model(mapping, where) if codec_only else _language_model(mapping, where),
             model_type=str(mapping.get("model_type") or MODEL_TYPE),
@@ -98,7 +100,9 @@ class CheckpointLayout:
         if self.mimi_config is not None:
             place, file = locate(self.mimi_config, source, key="mimi_config_name", progress=progress)
             where = f"{place.origin}: {file}"
-            config = MimiConfig.from_dict(read_json(place.fetch(file), where), where=where)
+            mapping = read_json(place.fetch(file), where)
+            _check_layout(mapping, where)
+            config = MimiConfig.from_dict(mapping, where=where)
             if place is not source:
                 place.record_revision()
         model, quantizer = self.language_model, config.quantizer
@@ -171,6 +175,20 @@ def _read_bytes(path: Path, where: str) -> bytes:
     return text
 
 
+def _check_layout(mapping: Mapping[str, Any], where: str) -> None:
+    """Recognize what transformers writes; its ``model_type`` is the same word, and nothing else is.
+
+    :raises ConfigError: if it is that
+    """
+    written = mapping.get("architectures")
+    if written is not None or TRANSFORMERS_KEYS & mapping.keys():
+        what = ", ".join(map(str, cast("list[Any]", written))) if isinstance(written, list) and written else "a model"
+        raise ConfigError(
+            f"{where}: this is {what} in the layout of Hugging Face transformers, which is not read here; give the "
+            "same model as its authors published it, such as kyutai/moshika-pytorch-bf16 (`duplex models` lists more)"
+        )
+
+
 def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig:
     """Validate the language model's keys, after checking that this version supports this kind of model."""
     kind = mapping.get("model_type") or MODEL_TYPE
@@ -202,7 +220,7 @@ def _file_name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) ->
     name = mapping.get(key)
     if name is None:
         return None
-    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_NAME_CHARACTERS:
         raise ConfigError(f"{where}: '{key}' is {shown(name)}, but a file name is wanted")
     if not name.endswith(suffix):
         raise ConfigError(f"{where}: '{key}' is '{name}'; only {suffix} files are read, so name that file instead")

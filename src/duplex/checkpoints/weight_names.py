@@ -30,6 +30,7 @@ WeightsLayout = Literal["torch", "mlx"]
 UNSPLIT = -1
 """The index of a tensor that is not split."""
 _STEPWISE = re.compile(r"\.(in|out)_projs\.(\d+)\.weight$")
+_OF_TRANSFORMERS = re.compile(r"\.self_attn\.[qkvo]_proj\.")
 _OF_MLX = re.compile(r"^(audio_embs\.\d+|depformer\.slices\.\d+)\.")
 
 
@@ -63,6 +64,11 @@ def check_names(
 
     :raises WeightsError: naming a tensor that is missing or unexpected
     """
+    if any(_OF_TRANSFORMERS.search(name) for name in found):
+        raise WeightsError(
+            f"{path} has the tensors' names of Hugging Face transformers, which are not read here; give the same model "
+            "as its authors published it, such as kyutai/moshika-pytorch-bf16"
+        )
     unknown = {name for name in set(found) - set(wanted) if unused is None or not unused.search(name)}
     for kind, names in (("lacks", set(wanted) - set(found)), ("has the unknown", unknown)):
         if names:

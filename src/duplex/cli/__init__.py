@@ -21,12 +21,14 @@ import duplex
 from duplex.atomic import output_error
 from duplex.cli import bench, codec, convert, doctor, models, plot, process, serve, train
 from duplex.cli.options import debug_option
-from duplex.cli.text import one_line, print_error, report_error
-from duplex.errors import UsageError
+from duplex.cli.text import one_line, print_error, report_error, truncate
+from duplex.errors import DuplexError, UsageError
 
 __all__ = ["cli", "main"]
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+LONGEST_SHOWN = 100
+"""Characters of a name that is too long."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -71,7 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _prepare(*, debug: bool) -> None:
-    """Keep the libraries underneath from adding lines of their own."""
+    """Have three standard streams, and keep the libraries underneath from adding lines of their own."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who started this
+            # Opened for good, in this order: the lowest descriptor that is free is the stream's own, which no file of
+            # results may come to have.
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(null, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
@@ -82,7 +90,8 @@ def _prepare(*, debug: bool) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when the hub's client is imported
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    for name in ("huggingface_hub", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
@@ -105,13 +114,21 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except BrokenPipeError:  # whoever read the output has read enough
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # files have errors of their own; what is left is the standard output, sent to a full disk
-        full = error.errno == errno.ENOSPC
-        report_error(output_error(Path("the standard output"), error) if full else error, debug=debug)
+    except OSError as error:
+        report_error(_foreseen(error) or error, debug=debug)
     except Exception as error:  # noqa: BLE001 -- no traceback without --debug
         report_error(error, debug=debug)
         status = WRONG_USE if isinstance(error, UsageError) else FAILED
     return status
+
+
+def _foreseen(error: OSError) -> DuplexError | None:
+    """Return what a system's error means that no file's own error has told."""
+    if error.errno == errno.ENOSPC:  # the standard output was sent to a full disk
+        return output_error(Path("the standard output"), error)
+    if error.errno == errno.ENAMETOOLONG:
+        return UsageError(f"{truncate(str(error.filename), LONGEST_SHOWN)} is too long a name; give a shorter one")
+    return None
 
 
 def _complain(error: click.ClickException) -> int:

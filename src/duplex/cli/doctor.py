@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -20,7 +19,7 @@ import click
 from duplex.backends import mlx
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, plain, print_json, size
-from duplex.errors import MissingDependencyError, UsageError
+from duplex.errors import HubError, MissingDependencyError, UsageError
 from duplex.extras import install_command
 
 __all__ = ["doctor"]
@@ -232,8 +231,12 @@ def _built_in() -> Check:
 
 
 def _cache() -> Check:
-    constants: Any = importlib.import_module("huggingface_hub.constants")
-    folder = Path(constants.HF_HUB_CACHE).expanduser()
+    from duplex.checkpoints.hub_client import hub_cache  # noqa: PLC0415 -- only this check needs the hub's client
+
+    try:
+        folder = hub_cache()
+    except HubError as error:
+        return Check("cache", "note", str(error), "export HF_HOME=/path/to/models")
     existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     if not os.access(existing, os.W_OK):
         return Check("cache", "note", f"{folder} may not be written", "export HF_HOME=~/models")

@@ -2,15 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from duplex.cli.options import Option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
-from duplex.errors import MissingDependencyError, UsageError
-from duplex.options import MOST_SESSIONS
+from duplex.errors import HubError, MissingDependencyError, UsageError
+from duplex.options import MAX_SESSIONS
 
 if TYPE_CHECKING:
     from duplex.backends.shared.memory import Memory
@@ -73,10 +72,14 @@ def _rows() -> list[dict[str, str]]:
 
 def _cached() -> list[str]:
     """Return the repositories in the hub's cache that have a codec, without asking the hub."""
-    from huggingface_hub import constants  # noqa: PLC0415 -- takes half a second
+    from duplex.checkpoints.hub_client import hub_cache  # noqa: PLC0415 -- takes half a second
 
     found: set[str] = set()
-    for mimi in Path(constants.HF_HUB_CACHE).expanduser().glob(f"models--*--*/snapshots/*/{MIMI}"):
+    try:
+        folder = hub_cache()
+    except HubError:  # without a home there is no cache
+        return []
+    for mimi in folder.glob(f"models--*--*/snapshots/*/{MIMI}"):
         owner, _, name = mimi.parents[2].name.removeprefix("models--").partition("--")
         found.add(f"{owner}/{name}")
     return sorted(found)
@@ -86,7 +89,7 @@ def _cached() -> list[str]:
 @click.argument("name", default="tiny")
 @click.option("--revision", help="A branch, tag or commit of a hub repository.")
 @click.option(
-    "--sessions", type=click.IntRange(1, MOST_SESSIONS), default=1, show_default=True, help="Memory for so many."
+    "--sessions", type=click.IntRange(1, MAX_SESSIONS), default=1, show_default=True, help="Memory for so many."
 )
 @backend_option
 @device_option

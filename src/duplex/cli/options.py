@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import attrs
 import click
 
-from duplex.options import MOST_SESSIONS, Backend, CacheDtype, Dtype, Quantization, SessionOptions
+from duplex.options import MAX_SESSIONS, Backend, CacheDtype, Dtype, Quantization, SessionOptions
 
 __all__ = [
     "LoadOptions",
@@ -79,7 +79,7 @@ LOADING = (
         show_default=True,
         help="Type of what is remembered; int8 takes half of bfloat16.",
     ),
-    click.option("--sessions", type=click.IntRange(1, MOST_SESSIONS), help="How many conversations run side by side."),
+    click.option("--sessions", type=click.IntRange(1, MAX_SESSIONS), help="How many conversations run side by side."),
     click.option("--deterministic", is_flag=True, help="Tokens do not depend on what runs beside; slower."),
 )
 SAMPLING = (

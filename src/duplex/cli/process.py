@@ -1,5 +1,6 @@
 """``duplex process``: recorded dialogues."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -7,7 +8,7 @@ import click
 
 from duplex.cli.options import LoadOptions, dialogue_options, user_channel_option
 from duplex.cli.progress import FileBars
-from duplex.cli.text import plain, report_error, truncate
+from duplex.cli.text import one_line, plain, report_error, truncate
 from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ __all__ = ["process"]
 SMALL = 1_000_000_000
 """Bytes of weights below which several conversations side by side are a matter of course."""
 SIDE_BY_SIDE = 8
+NAMED = 3
+"""How many of the files that were passed over are named."""
 
 
 @click.command(short_help="Run recorded audio through the model.")
@@ -39,7 +42,8 @@ def process(
 ) -> int:
     """Run recorded audio through the model, as the user's side of a dialogue.
 
-    IN is a recording (wav, flac, mp3, ogg, m4a, a video, ...), a folder of recordings or a pattern. For each, a folder
+    IN is a recording (wav, flac, mp3, ogg, m4a, a video, ...), a folder of recordings, a pattern, a pipe, or - for the
+    standard input. For each, a folder
     below --out gets agent.wav, dialogue.wav (user left, agent right), transcript.json, events.jsonl, tokens.safetensors
     and run.json. What is finished already is skipped.
 
@@ -47,13 +51,16 @@ def process(
     Examples:
       duplex process question.wav
       duplex process recordings --out results --tail 5
+      sox call.raw -t wav - | duplex process -
       duplex process "calls/*.flac" --user-channel left --model kyutai/moshika-pytorch-bf16
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.engine.model import check_choice  # noqa: PLC0415
-    from duplex.process import Plan, Recipe, find_recordings  # noqa: PLC0415
+    from duplex.process import Plan, Recipe, find_recordings, spooled  # noqa: PLC0415
 
-    recordings = find_recordings(inputs, out)
+    passed_over: list[Path] = []
+    recordings = find_recordings(inputs, out, passed_over=passed_over.append)
+    _tell_passed_over(passed_over)
     Recipe(model=load_options.model, options=options, tail=tail)  # complains of options, before anything is downloaded
     check_choice(
         backend=load_options.backend,
@@ -72,14 +79,23 @@ def process(
         tail=tail,
         settings=load_options.settings(),
     )
-    plan = Plan.make(recordings, out, recipe, force=force)
     report = _Report()
-    for result in plan.results:
-        report.report(result)
-    if plan.tasks:
-        _carry_out(plan, load_options, found, report)
+    with spooled(recordings) as copied:
+        plan = Plan.make(copied, out, recipe, force=force)
+        for result in plan.results:
+            report.report(result)
+        if plan.tasks:
+            _carry_out(plan, load_options, found, report)
     report.summary()
     return 1 if report.counts["failed"] else 0
+
+
+def _tell_passed_over(paths: list[Path]) -> None:
+    if paths:
+        names = ", ".join(str(path) for path in sorted(paths)[:NAMED])
+        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+        note = f"{names}{more}: passed over, not recordings by their suffix; give them by name to have them heard"
+        click.echo(f"duplex: note: {plain(one_line(note))}", err=True)
 
 
 def _carry_out(plan: "Plan", load_options: LoadOptions, found: "Checkpoint", report: "_Report") -> None:

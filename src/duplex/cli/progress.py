@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileBars", "TrainingBar"]
 
-LONGEST_NAME = 40
+MAX_NAME_CHARACTERS = 40
 
 
 class FileBars:
@@ -77,7 +77,7 @@ class FileBars:
             return
         if name not in self._tasks:
             shown = plain(name)
-            shown = shown if len(shown) <= LONGEST_NAME else f"...{shown[3 - LONGEST_NAME :]}"
+            shown = shown if len(shown) <= MAX_NAME_CHARACTERS else f"...{shown[3 - MAX_NAME_CHARACTERS :]}"
             self._tasks[name] = self._bars.add_task(shown, total=duration)
         self._bars.update(self._tasks[name], completed=seconds, total=duration)
 

@@ -181,6 +181,15 @@ def _tokens(path: Path | None) -> tuple[str, ...]:
     return tuple(f"{written} {os.environ.get(TOKENS, '')}".split())
 
 
+def _certificates() -> Path:
+    try:
+        return CERTIFICATES.expanduser()
+    except RuntimeError:
+        raise UsageError(
+            "there is no home folder to keep a certificate in; set HOME, or give --tls-certificate and --tls-key"
+        ) from None
+
+
 def _listening(given: dict[str, Any]) -> Any:
     from duplex.server import Listening  # noqa: PLC0415
 
@@ -190,7 +199,7 @@ def _listening(given: dict[str, Any]) -> Any:
     if given["tls"] and certificate is None:
         from duplex.server.certificate import self_signed_certificate  # noqa: PLC0415
 
-        certificate, key = self_signed_certificate(CERTIFICATES.expanduser(), given["host"])
+        certificate, key = self_signed_certificate(_certificates(), given["host"])
     return Listening(
         certificate=certificate,
         key=key,

@@ -11,7 +11,7 @@
     anyio.run(main)
 
 :func:`process` does it all. Its steps can be taken one by one, so that a caller learns what there is to do before a
-model is loaded: :func:`find_recordings`, then :meth:`Plan.make`, then :func:`carry_out`.
+model is loaded: :func:`find_recordings`, then :func:`spooled` around :meth:`Plan.make` and :func:`carry_out`.
 """
 
 import lazy_loader as _lazy

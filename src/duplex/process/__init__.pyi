@@ -9,3 +9,4 @@ from .recordings import find_recordings as find_recordings
 from .run import Progress as Progress
 from .run import carry_out as carry_out
 from .run import process as process
+from .streams import spooled as spooled

@@ -33,9 +33,11 @@ def encode_file(
     *,
     user_channel: UserChannel = "mix",
     progress: Callable[[float], None] | None = None,
+    content: Path | None = None,
 ) -> int:
     """Write a recording's codes as ``codes`` int64 ``[codebooks, frames]``; return the frames. Blocking.
 
+    ``content`` is where the recording's bytes lie, if ``path`` is a pipe that has been read (see :func:`spooled`).
     ``progress`` is told the seconds that have been encoded.
 
     :raises AudioFileError: if the recording cannot be read
@@ -52,7 +54,7 @@ def encode_file(
         if progress is not None:
             progress(len(columns) / spec.codebooks / spec.frame_rate)
 
-    with contextlib.closing(Decoder(Path(path), spec.sample_rate, user_channel)) as decoder:
+    with contextlib.closing(Decoder(Path(path), spec.sample_rate, user_channel, content=content)) as decoder:
         while (piece := decoder.read()) is not None:
             frames = framer.push(piece)
             if frames:

@@ -132,7 +132,7 @@ class Plan:
             if finished is not None:
                 plan.results.append(finished)
                 continue
-            duration = probe_duration(recording.path)
+            duration = probe_duration(recording.content)
             if duration is not None:
                 duration += recipe.tail
             plan.tasks.append(Task(recording=recording, folder=folder, duration=duration))
@@ -149,15 +149,17 @@ class Plan:
         :raises AudioFileError: if the recording cannot be opened
         :raises OutputError: if its results would replace something else
         """
-        _try_to_open(recording.path)
+        _try_to_open(recording)
         for name in RESULT_FILES:
             if _same_file(folder / name, recording.path):
                 raise OutputError(f"{recording.path} would be overwritten by its own results; choose another --out")
         run = read_run(folder)
         if run is None or force:
             return None
-        same_content = run.get("sha256") == sha256_of(recording.path)
-        if not same_content and run.get("input") != str(absolute(recording.path)):
+        same_content = run.get("sha256") == sha256_of(recording)
+        # A file that has changed is still the same recording; what came through a pipe before is gone.
+        same_place = run.get("input") == str(absolute(recording.path)) and recording.content == recording.path
+        if not (same_content or same_place):
             raise OutputError(
                 f"{folder} holds the results of another recording, {run.get('input')}; choose another --out, "
                 "or replace them with --force"
@@ -194,30 +196,30 @@ def run_record(
     }
 
 
-def sha256_of(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a recording's file.
+def sha256_of(recording: Recording) -> str:
+    """Return the hexadecimal SHA-256 of a recording's content.
 
     :raises AudioFileError: if it cannot be read
     """
-    from duplex.audio.decoding import open_recording  # noqa: PLC0415 -- it imports PyAV
+    from duplex.audio.containers import open_recording  # noqa: PLC0415 -- it imports PyAV
 
     digest = hashlib.sha256()
     try:
-        with open_recording(path) as file:
+        with open_recording(recording.path, recording.content) as file:
             while block := file.read(BLOCK):
                 digest.update(block)
     except OSError as error:
-        raise AudioFileError(f"{path} cannot be read: {error.strerror or error}; copy it again") from None
+        raise AudioFileError(f"{recording.path} cannot be read: {error.strerror or error}; copy it again") from None
     return digest.hexdigest()
 
 
-def _try_to_open(path: Path) -> None:
+def _try_to_open(recording: Recording) -> None:
     """Learn now, before a model is loaded, what keeps a recording from being heard."""
     from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
-    if path.is_dir():
-        raise AudioFileError(f"{path} has no recordings in it; give a folder that has, or an audio file")
-    Decoder(path, RATE, "mix").close()
+    if os.path.isdir(recording.path):  # noqa: PTH112 -- pathlib's raises for a name that no file can have
+        raise AudioFileError(f"{recording.path} has no recordings in it; give a folder that has, or an audio file")
+    Decoder(recording.path, RATE, "mix", content=recording.content).close()
 
 
 def _same_file(first: Path, second: Path) -> bool:

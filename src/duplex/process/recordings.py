@@ -2,8 +2,10 @@
 
 Rules:
 
-- A folder stands for all recordings in it and below, a pattern (``*``, ``?``, ``[...]``, ``**``) for what matches it.
-  Hidden files, the output folder and folders of results are not searched.
+- A folder stands for all recordings in it and below, links to folders included; a pattern (``*``, ``?``, ``[...]``,
+  ``**``) for what matches it. Hidden files, the output folder and folders of results are not searched. Which files are
+  recordings the suffix tells; any other has to be given by its own name.
+- ``-`` and ``/dev/stdin`` are the standard input, whose folder of results is called ``stdin``.
 - A folder of results is named by the recording's path relative to the folder given, without its suffix; with it where
   two would have the same name; by the path below what all inputs have in common where they still would; and numbered
   where nothing else helps. Upper and lower case do not tell names apart, since on many disks they do not.
@@ -13,24 +15,32 @@ Rules:
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePath
 
 import attrs
 
+from duplex.audio.folders import AUDIO_SUFFIXES, find_audio
 from duplex.errors import UsageError
 from duplex.results.files import RESULT_FILES, RUN
-from duplex.transports.files import AUDIO_SUFFIXES
 
-__all__ = ["Recording", "absolute", "find_recordings"]
+__all__ = ["STANDARD_INPUT", "Recording", "absolute", "find_recordings"]
+
+STANDARD_INPUT = Path("/dev/stdin")
+PassedOver = Callable[[Path], None]
 
 
 @attrs.frozen
 class Recording:
-    """A recording, and the ``name`` of its folder of results relative to the output folder."""
+    """A recording, and the ``name`` of its folder of results relative to the output folder.
+
+    ``content`` is where its bytes lie: a copy, if ``path`` is a pipe; see :func:`duplex.process.spooled`.
+    """
 
     path: Path
     name: PurePath
+    content: Path = attrs.field(default=attrs.Factory(lambda self: self.path, takes_self=True))
 
 
 @attrs.frozen
@@ -40,19 +50,23 @@ class _Found:
 
 
 def find_recordings(
-    inputs: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None
+    inputs: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    passed_over: PassedOver | None = None,
 ) -> list[Recording]:
     """Return the recordings that files, folders and patterns stand for, each with a name of its own.
 
     What is not there is returned as it was given: processing it tells what is wrong, and does not stop the others.
-    ``out``, where results go, is not searched.
+    ``out``, where results go, is not searched. ``passed_over`` is told each file that was found in a folder or by a
+    pattern and is no recording by its suffix, and each folder that could not be searched.
 
     :raises UsageError: if no input is given
     """
     output = None if out is None else absolute(Path(out))
     found: dict[Path, _Found] = {}
     for given in inputs:
-        for item in _expand(Path(given), output):
+        for item in _expand(given, output, passed_over):
             found.setdefault(absolute(item.path), item)
     if not found:
         raise UsageError("there is nothing to process; give recordings, or folders with recordings")
@@ -64,24 +78,29 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- Path.resolve follows links, Path.absolute keeps ".."
 
 
-def _expand(given: Path, output: Path | None) -> Iterator[_Found]:
+def _expand(given: str | os.PathLike[str], output: Path | None, passed_over: PassedOver | None) -> Iterator[_Found]:
     """Yield what one input stands for; itself, if nothing is found."""
-    items = sorted(_search(given, output), key=lambda item: item.path)
-    yield from items or [_Found(given, PurePath(given.name or "recording"))]
+    path = Path(given)
+    if os.fspath(given) == "-" or path == STANDARD_INPUT:  # `./-` is a file of that name, but the same path
+        yield _Found(STANDARD_INPUT, PurePath("stdin"))
+        return
+    items = sorted(_search(path, output, passed_over), key=lambda item: item.path)
+    yield from items or [_Found(path, PurePath(path.name or "recording"))]
 
 
-def _search(given: Path, output: Path | None) -> Iterator[_Found]:
+def _search(given: Path, output: Path | None, passed_over: PassedOver | None) -> Iterator[_Found]:
     try:
         if given.is_dir():
-            for path in _walk(given, output):
+            leave_out = partial(_is_left_out, output=output)
+            for path in find_audio(given, passed_over=passed_over, leave_out=leave_out):
                 yield _Found(path, path.relative_to(given))
         elif not given.exists() and glob.has_magic(str(given)):
-            yield from _match(given, output)
+            yield from _match(given, output, passed_over)
     except (OSError, ValueError):  # a name that no file can have, or one that may not be looked at
         return
 
 
-def _match(pattern: Path, output: Path | None) -> Iterator[_Found]:
+def _match(pattern: Path, output: Path | None, passed_over: PassedOver | None) -> Iterator[_Found]:
     """Yield what a pattern stands for; names are relative to its folders before the first wildcard."""
     fixed: list[str] = []
     for part in pattern.parts:
@@ -89,30 +108,23 @@ def _match(pattern: Path, output: Path | None) -> Iterator[_Found]:
             break
         fixed.append(part)
     base = Path(*fixed)
-    for name in glob.iglob(str(pattern), recursive=True):  # noqa: PTH207 -- pathlib's takes no absolute patterns
-        path = Path(name)
-        if path.is_dir():
+    matches = [Path(name) for name in glob.iglob(str(pattern), recursive=True)]  # noqa: PTH207 -- pathlib's takes no absolute patterns
+    ways: dict[str, Path] = {}
+    for path in sorted(matches, key=lambda path: (len(path.parts), path)):
+        # Links that lead in a circle make more and longer ways to the same folder.
+        way = ways.setdefault(os.path.realpath(path.parent), path.parent)
+        if path.is_dir() or way != path.parent or _is_left_out(path, output=output):
             continue
-        if path.suffix.lower() in AUDIO_SUFFIXES and not _is_result(path, output):
+        if path.suffix.lower() in AUDIO_SUFFIXES:
             yield _Found(path, path.relative_to(base))
+        elif passed_over is not None:
+            passed_over(path)
 
 
-def _walk(folder: Path, output: Path | None) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        above = Path(parent)
-        folders[:] = [name for name in folders if not name.startswith(".") and not _is_output(above / name, output)]
-        for name in names:
-            path = above / name
-            if path.suffix.lower() in AUDIO_SUFFIXES and not name.startswith(".") and not _is_result(path, output):
-                yield path
-
-
-def _is_output(folder: Path, output: Path | None) -> bool:
-    return output is not None and absolute(folder) == output
-
-
-def _is_result(path: Path, output: Path | None) -> bool:
-    """Tell whether a file is a result of an earlier run, not a recording."""
+def _is_left_out(path: Path, *, output: Path | None) -> bool:
+    """Tell whether something is the output folder, or a result of an earlier run."""
+    if output is not None and os.path.realpath(path) == os.path.realpath(output):
+        return True
     inside = output is not None and absolute(path).is_relative_to(output)
     return path.name in RESULT_FILES and (inside or (path.parent / RUN).is_file())
 

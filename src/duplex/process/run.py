@@ -1,5 +1,6 @@
 """Recordings through a model, as many side by side as it has places."""
 
+import contextlib
 import math
 import os
 import time
@@ -22,6 +23,7 @@ from duplex.engine.model import Model
 from duplex.options import SessionOptions
 from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_of
 from duplex.process.recordings import Recording, find_recordings
+from duplex.process.streams import spooled
 from duplex.results.files import ResultWriter
 from duplex.transports.files import FileTransport
 
@@ -57,10 +59,11 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
 ) -> list[Result]:
     """Process recordings, and write a folder of results for each below ``out``.
 
-    ``inputs`` are files, folders (searched with all that is below) and patterns. As many as the model has sessions run
-    side by side. What a run before this one has finished with the same content, checkpoint, options and ``settings`` is
-    skipped, unless ``force``. A recording that fails is told in its :class:`Result` and does not stop the others.
-    Cancelled, it keeps what is finished, and nothing of the rest.
+    ``inputs`` are files, folders (searched with all that is below), patterns and pipes; ``"-"`` is the standard input.
+    Pipes are read to their end before anything is processed, which cannot be cancelled. As many recordings as the model
+    has sessions run side by side. What a run before this one has finished with the same content, checkpoint, options
+    and ``settings`` is skipped, unless ``force``. A recording that fails is told in its :class:`Result` and does not
+    stop the others. Cancelled, it keeps what is finished, and nothing of the rest.
 
     ``tail`` is for how many seconds of silence the agent may go on after the recording's end.
 
@@ -77,8 +80,10 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
         settings=settings or {},
     )
     recordings = await anyio.to_thread.run_sync(find_recordings, list(inputs), out)
-    plan = await anyio.to_thread.run_sync(partial(Plan.make, recordings, out, recipe, force=force))
-    return await carry_out(model, plan, progress=progress)
+    with contextlib.ExitStack() as copies:
+        copied = await anyio.to_thread.run_sync(copies.enter_context, spooled(recordings))
+        plan = await anyio.to_thread.run_sync(partial(Plan.make, copied, out, recipe, force=force))
+        return await carry_out(model, plan, progress=progress)
 
 
 async def carry_out(model: Model, plan: Plan, *, progress: Callable[[Progress], None] | None = None) -> list[Result]:
@@ -103,8 +108,9 @@ async def carry_out(model: Model, plan: Plan, *, progress: Callable[[Progress], 
 class _Recorded(FileTransport):
     """A recording with ``tail`` seconds of silence after its end."""
 
-    def __init__(self, path: Path, *, user_channel: UserChannel, tail: float) -> None:
-        super().__init__(path, user_channel=user_channel)
+    def __init__(self, recording: Recording, *, user_channel: UserChannel, tail: float) -> None:
+        super().__init__(recording.path, user_channel=user_channel)
+        self._content = recording.content
         self._tail = tail
         self._silence = self._rate = 0
 
@@ -169,9 +175,9 @@ async def _run(model: Model, task: Task, recipe: Recipe, tracker: _Tracker) -> R
 
 async def _process_one(model: Model, task: Task, recipe: Recipe, tracker: _Tracker) -> Result:
     tracker.heard(task, 0.0)
-    path, duration = task.recording.path, model.spec.frame_duration
-    sha256 = await anyio.to_thread.run_sync(sha256_of, path)
-    transport = _Recorded(path, user_channel=recipe.user_channel, tail=recipe.tail)
+    recording, duration = task.recording, model.spec.frame_duration
+    sha256 = await anyio.to_thread.run_sync(sha256_of, recording)
+    transport = _Recorded(recording, user_channel=recipe.user_channel, tail=recipe.tail)
     with ResultWriter(task.folder, model.spec, model.tokenizer) as writer:
         started = time.perf_counter()
         async with Conversation(
@@ -184,11 +190,11 @@ async def _process_one(model: Model, task: Task, recipe: Recipe, tracker: _Track
                     tracker.heard(task, writer.frames * duration)
         seconds = writer.frames * duration
         factor = (time.perf_counter() - started) / seconds
-        cut = await anyio.to_thread.run_sync(is_truncated, path, task.duration, seconds)
-        run = run_record(task.recording, recipe, sha256=sha256, seconds=seconds, real_time_factor=factor, cut_short=cut)
+        cut = await anyio.to_thread.run_sync(is_truncated, recording.content, seconds - recipe.tail)
+        run = run_record(recording, recipe, sha256=sha256, seconds=seconds, real_time_factor=factor, cut_short=cut)
         await anyio.to_thread.run_sync(writer.commit, run)
         return Result(
-            recording=task.recording,
+            recording=recording,
             folder=task.folder,
             status="done",
             seconds=seconds,

@@ -9,6 +9,7 @@ import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.audio.folders import AUDIO_SUFFIXES
 from duplex.audio.pcm import UserChannel, check_rate
 from duplex.audio.wav import WavWriter
 from duplex.errors import ClosedError, UsageError
@@ -18,37 +19,15 @@ if TYPE_CHECKING:  # importing PyAV takes a tenth of a second, which `import dup
 
 __all__ = ["AUDIO_SUFFIXES", "FileTransport", "probe_duration"]
 
-_SOUND = (
-    "wav",
-    "w64",
-    "flac",
-    "mp3",
-    "ogg",
-    "oga",
-    "opus",
-    "m4a",
-    "aac",
-    "mka",
-    "aiff",
-    "aif",
-    "caf",
-    "wma",
-    "amr",
-    "au",
-)
-_VIDEO = ("mp4", "m4v", "mkv", "webm", "mov", "avi")
-AUDIO_SUFFIXES = frozenset(f".{name}" for name in (*_SOUND, *_VIDEO))
-"""Lower-case suffixes of the files that are taken for recordings, video included, when a folder is searched."""
-
 
 def probe_duration(path: str | os.PathLike[str]) -> float | None:
     """Return the length in seconds that a recording's headers tell, for a progress bar; ``None`` if unknown.
 
     Blocking, but quick: nothing is decoded. A file that cannot be read is unknown too; opening it tells why.
     """
-    from duplex.audio import decoding  # noqa: PLC0415 -- it imports PyAV
+    from duplex.audio import containers  # noqa: PLC0415 -- it imports PyAV
 
-    return decoding.probe_duration(Path(path))
+    return containers.probe_duration(Path(path))
 
 
 class FileTransport:
@@ -72,6 +51,7 @@ class FileTransport:
         if user_channel not in get_args(UserChannel):
             raise UsageError(f"user_channel is {user_channel!r}; give 'left', 'right' or 'mix'")
         self.path: Path = Path(path)
+        self._content: Path | None = None
         self.output: Path | None = None if output is None else Path(output)
         self._user_channel: UserChannel = user_channel
         self._decoder: Decoder | None = None
@@ -149,7 +129,7 @@ class FileTransport:
     def _open(self) -> None:
         from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
-        decoder = Decoder(self.path, self._sample_rate, self._user_channel)
+        decoder = Decoder(self.path, self._sample_rate, self._user_channel, content=self._content)
         try:
             if self.output is not None:
                 self._writer = WavWriter(self.output, channels=1, sample_rate=self._sample_rate)

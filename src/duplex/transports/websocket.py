@@ -47,7 +47,7 @@ class WebSocket:
         """
         try:
             uri = parse_uri(url)
-        except InvalidURI as error:
+        except (InvalidURI, ValueError) as error:  # ValueError: of a port that is no number
             raise UsageError(f"{url!r} is no address of a websocket ({error}); give ws://host:port") from None
         try:
             with anyio.fail_after(seconds):

@@ -8,13 +8,13 @@ import attrs
 import numpy as np
 
 from duplex.audio.decoding import Decoder
+from duplex.audio.folders import AUDIO_SUFFIXES, find_audio
 from duplex.errors import CorpusError
 from duplex.training.data.corpus import QUIETEST_PEAK
 from duplex.training.data.plan import SHARD_SECONDS, SpeechJob
 from duplex.training.data.sources import RecordedSource
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import Role
-from duplex.transports.files import AUDIO_SUFFIXES
 
 __all__ = ["plan_recordings"]
 
@@ -41,7 +41,7 @@ def plan_recordings(folder: Path, out: Path, *, role: Role = "user", resample: b
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder} is not a folder; give one with recordings")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(find_audio(folder))
     if not paths:
         raise CorpusError(f"{folder} has no recordings ({', '.join(sorted(AUDIO_SUFFIXES))}); give another folder")
     measured = [_measure(path) for path in paths]

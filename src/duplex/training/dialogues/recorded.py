@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.decoding import Decoder
+from duplex.audio.folders import AUDIO_SUFFIXES, find_audio
 from duplex.audio.pcm import UserChannel
 from duplex.errors import CorpusError
 from duplex.parsing import parse_json, shown
 from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.dialogues.dialogue import Dialogue, Word
-from duplex.transports.files import AUDIO_SUFFIXES
 
 __all__ = ["RecordedDialogue", "find_dialogues", "read_dialogue"]
 
@@ -47,7 +47,7 @@ def find_dialogues(folder: Path) -> dict[Path, float]:
     :raises CorpusError: if there are none, or one is not usable
     :raises AudioFileError: if a recording is damaged
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(find_audio(folder))
     if not paths:
         raise CorpusError(f"{folder} has no recordings ({', '.join(sorted(AUDIO_SUFFIXES))}); give another folder")
     return {path: read_dialogue(path).seconds for path in paths}
