@@ -211,10 +211,6 @@ def test_tokens_are_not_shown():
 # Recordings
 
 
-def metrics_of(places):
-    return Metrics(places, {"version": "1"})
-
-
 @pytest.fixture
 def writers():
     with Workers("duplex-test", 1) as made:
@@ -224,7 +220,7 @@ def writers():
 def test_a_recording_of_a_process_that_slept_for_an_hour(tmp_path, writers):
     """The hour is in the file, but neither in memory nor on the disk."""
     spec, tokens = FakeFrameModel().spec, np.zeros(2, np.int64)
-    recording = RecordingWriter(tmp_path, spec, metrics_of(2), writers)
+    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
     for at in (0.0, 3600.0):
         pcm = np.full(spec.frame_size, 0.25, np.float32)
         recording.record(Frame(at=at, user_pcm=pcm, agent_pcm=None, text=0, agent=tokens, user=tokens))
@@ -247,7 +243,7 @@ def frame_at(spec, at):
 
 def test_a_recording_is_nobody_else_s(tmp_path, writers):
     spec = FakeFrameModel().spec
-    recording = RecordingWriter(tmp_path, spec, metrics_of(2), writers)
+    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
     recording.record(frame_at(spec, 0.0))
     anyio.run(within, 0.0, recording.run)
     assert recording.path.stat().st_mode & 0o777 == 0o700
@@ -261,7 +257,7 @@ async def within(seconds, run):
 @pytest.mark.parametrize("when", ["meanwhile", "at the end", "never"])
 def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, writers, when):
     """The folder's file system does not answer: a pipe that nobody reads stands in for the file."""
-    spec, metrics = FakeFrameModel().spec, metrics_of(2)
+    spec, metrics = FakeFrameModel().spec, Metrics()
     monkeypatch.setattr("duplex.server.recording.LAST_SECONDS", 0.3)
     monkeypatch.setattr("duplex.server.recording.MAX_SECONDS", 0.3 if when == "meanwhile" else 60)
     recording = RecordingWriter(tmp_path, spec, metrics, writers)
@@ -283,7 +279,7 @@ def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, writers, when
 
 def test_what_is_taken_out_is_written_though_the_call_ends(tmp_path, writers):
     spec = FakeFrameModel().spec
-    recording = RecordingWriter(tmp_path, spec, metrics_of(2), writers)
+    recording = RecordingWriter(tmp_path, spec, Metrics(), writers)
     for index in range(5):
         recording.record(frame_at(spec, spec.seconds(index)))
         anyio.run(within, 0.0, recording.run)

@@ -1,7 +1,7 @@
 """What a server counts and times, for Prometheus."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import anyio
@@ -22,12 +22,11 @@ _STAGE_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
 class Metrics:
     """A server's metrics, in a registry of its own."""
 
-    def __init__(self, places: int, build: Mapping[str, str]) -> None:
-        """Make them for a server of so many places; ``build`` is what it consists of: versions and names."""
+    def __init__(self) -> None:
         self.registry: CollectorRegistry = CollectorRegistry()
         own = self.registry
-        Info("duplex_build", "What this server consists of.", registry=own).info(dict(build))
-        Gauge("duplex_places", "Conversations that may go on side by side.", registry=own).set(places)
+        self.build: Info = Info("duplex_build", "What this server consists of.", registry=own)
+        self.places: Gauge = Gauge("duplex_places", "Conversations that may go on side by side.", registry=own)
         self.queue_wait: Histogram = Histogram(
             "duplex_queue_wait_seconds", "How long callers waited for a place.", buckets=_WAIT_SECONDS, registry=own
         )

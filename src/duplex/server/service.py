@@ -43,15 +43,16 @@ class Service:
         self.admission: Admission = Admission(model.sessions, settings.queue, settings.per_address)
         self.tokens: Tokens = Tokens(settings.tokens)
         self.tickets: Tickets = Tickets()
-        self.metrics: Metrics = Metrics(
-            model.sessions,
+        self.metrics: Metrics = Metrics()
+        self.metrics.places.set(model.sessions)
+        self.metrics.build.info(
             {
                 "version": duplex.__version__,
                 "model": model.name,
                 "backend": model.backend,
                 "device": model.device,
                 "dtype": model.dtype,
-            },
+            }
         )
         self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
         self.writers: Workers = Workers("duplex-recording", 1)
