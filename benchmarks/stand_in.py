@@ -1,5 +1,6 @@
 """A model that costs nothing: the agent says what the user says, and a word every fifth frame. It keeps no state."""
 
+from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -57,7 +58,7 @@ class StandIn:
         """Refuse."""
         raise StateError(f"slot {slot} keeps no state")
 
-    def restore(self, slot: int, state: SessionState) -> None:
+    def restore(self, slot: int, state: SessionState) -> Iterator[None]:
         """Refuse."""
         raise StateError(f"slot {slot} takes no state, not even {state.metadata}")
 

@@ -197,11 +197,14 @@ class FrameModel(Protocol):
         """Return a slot's state, for :meth:`restore` here, in another process or on another machine."""
         ...
 
-    def restore(self, slot: int, state: SessionState) -> None:
-        """Make a slot go on where ``state`` was taken, with its options.
+    def restore(self, slot: int, state: SessionState) -> Iterator[None]:
+        """Make a slot go on where ``state`` was taken, with its options, in pieces: what the iterator does at a time.
 
         Exact with the same checkpoint, backend and dtype; with another dtype or backend the transformer's cache is
-        rebuilt from the token log.
+        rebuilt from the token log, which may have hours. A piece takes about as long as a step, and other slots may be
+        stepped, opened or restored between two. The slot itself must be left alone until the iterator has ended; if it
+        is not run to its end, the slot must be opened, or restored, anew. Advancing the iterator raises what restoring
+        does:
 
         :raises StateError: if the state belongs to another checkpoint or is damaged
         """

@@ -7,6 +7,7 @@ import pytest
 from duplex.errors import StateError
 from duplex.frame_model import SessionState
 from duplex.options import SessionOptions
+from duplex.testing.tracks import restore
 
 pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
 
@@ -109,7 +110,7 @@ def test_moved_to_another_slot(checkpoint_reference, alone, run, sampled, severa
     state = taken(several.export(1))
     elsewhere = opened(checkpoint_reference.load(backend="mlx", sessions=2))
     elsewhere.open(0, BUSY)
-    elsewhere.restore(1, state)
+    restore(elsewhere, 1, state)
     assert gone_on(run, first, elsewhere, 1, frames[at:]) == alone
     assert first.hear(frames[at:]).flush() == alone
 
@@ -119,7 +120,7 @@ def test_after_the_rings_have_wrapped(checkpoint_reference, run, sampled, severa
     whole = run(several, 0, sampled).hear(frames).flush()
     held = run(several, 2, sampled).hear(frames[:66])
     elsewhere = opened(checkpoint_reference.load(backend="mlx"))
-    elsewhere.restore(0, taken(several.export(2)))
+    restore(elsewhere, 0, taken(several.export(2)))
     assert gone_on(run, held, elsewhere, 0, frames[66:]) == whole
 
 
@@ -133,7 +134,7 @@ def test_taken_up_by_the_other_backend(checkpoint_reference, run, sampled, opene
     state = taken(begun.export(0))
     assert state.metadata["backend"] == here
     elsewhere = opened(checkpoint_reference.load(backend=there, sessions=2))
-    elsewhere.restore(1, state)
+    restore(elsewhere, 1, state)
     moved = gone_on(run, first, elsewhere, 1, frames[at:])
     stayed = first.hear(frames[at:]).flush()
     assert moved.times == stayed.times
@@ -147,7 +148,7 @@ def test_within_bfloat16(checkpoint_reference, run, sampled, opened):
     half, again = (opened(checkpoint_reference.load(backend="mlx", dtype="bfloat16", sessions=n)) for n in (1, 2))
     whole = run(half, options=sampled).hear(frames).flush()
     begun = run(half, options=sampled).hear(frames[:at])
-    again.restore(1, taken(half.export(0)))
+    restore(again, 1, taken(half.export(0)))
     assert gone_on(run, begun, again, 1, frames[at:]) == whole
 
 
@@ -156,17 +157,17 @@ def test_states_that_do_not_fit(small, delay2, run, sampled, opened):
     run(model, 0, sampled).hear(small.frames[:3])
     state = taken(model.export(0))
     with pytest.raises(StateError, match="another checkpoint"):
-        opened(delay2.load(backend="mlx")).restore(0, state)
+        restore(opened(delay2.load(backend="mlx")), 0, state)
     for metadata in ({}, {"version": "99"}, {k: v for k, v in state.metadata.items() if k != "options"}):
         with pytest.raises(StateError):
-            model.restore(1, SessionState(metadata=metadata, tensors=state.tensors))
+            restore(model, 1, SessionState(metadata=metadata, tensors=state.tensors))
     cache = "lm.transformer.ring.cache.0"
     for name in ("log", "lm.tokens", cache):
         tensors = {key: value for key, value in state.tensors.items() if key != name}
         with pytest.raises(StateError, match="damaged"):
-            model.restore(1, SessionState(metadata=state.metadata, tensors=tensors))
+            restore(model, 1, SessionState(metadata=state.metadata, tensors=tensors))
     cut = {**state.tensors, cache: state.tensors[cache][..., :1]}
     with pytest.raises(StateError, match="damaged"):
-        model.restore(1, SessionState(metadata=state.metadata, tensors=cut))
-    model.restore(1, state)
+        restore(model, 1, SessionState(metadata=state.metadata, tensors=cut))
+    restore(model, 1, state)
     run(model, 1, opened=True).hear(small.frames[3:5])

@@ -11,6 +11,7 @@ from duplex.checkpoints import checkpoint
 from duplex.engine.model import load_codec
 from duplex.errors import UsageError
 from duplex.testing import check_frame_model
+from duplex.testing.tracks import restore
 
 FEW_BITS = [{"quantize": "int8"}, {"quantize": "int4"}, {"cache_dtype": "int8"}]
 
@@ -82,11 +83,11 @@ def test_a_session_moves_between_kinds(small, opened, run, sampled):
     whole = run(model, 0, sampled).hear(small.frames[:20])
     begun = run(model, 0, sampled).hear(small.frames[:9])
     state = model.export(0)
-    model.restore(1, state)
+    restore(model, 1, state)
     begun.slot = 1
     assert np.array_equal(begun.hear(small.frames[9:20]).tokens, whole.tokens)
     elsewhere = opened(small.load())
-    elsewhere.restore(0, state)
+    restore(elsewhere, 0, state)
     held = run(elsewhere, opened=True).hear(small.frames[9:20])
     assert held.times == whole.times[9:]
 

@@ -11,6 +11,7 @@ import pytest
 from duplex.errors import StateError
 from duplex.frame_model import UNGENERATED, SessionState
 from duplex.options import SessionOptions
+from duplex.testing.tracks import restore
 
 FRAMES = 34
 BUSY = SessionOptions(temperature=1.0, text_temperature=1.0, top_k=0, text_top_k=5, seed=3)
@@ -157,7 +158,7 @@ def test_moved_to_another_slot(checkpoint_reference, alone, run, sampled, eight,
     elsewhere = opened(checkpoint_reference.load(sessions=3))
     for slot in range(3):
         elsewhere.open(slot, BUSY)
-    elsewhere.restore(2, state)
+    restore(elsewhere, 2, state)
     moved = run(elsewhere, 2, opened=True)
     for name in ("text", "agent", "user", "pcm", "times"):
         getattr(moved, name).extend(getattr(first, name))
@@ -173,7 +174,8 @@ reference = conftest.reference(sys.argv[2])
 with open(sys.argv[3], "rb") as file:
     state, at = pickle.load(file)
 model = reference.load(sessions=2)
-model.restore(1, conftest.SessionState(**state))
+for _ in model.restore(1, conftest.SessionState(**state)):
+    pass
 held = conftest.Run(model, 1, opened=True).hear(reference.frames[at:int(sys.argv[4])]).flush()
 with open(sys.argv[5], "wb") as file:
     pickle.dump({name: getattr(held, name) for name in ("text", "agent", "user", "pcm", "times")}, file)
@@ -202,7 +204,7 @@ def test_rebuilt_from_the_token_log(checkpoint_reference, alone, run, sampled, e
     state = taken(eight.export(0))
     foreign = SessionState(metadata={**state.metadata, "backend": "mlx"}, tensors=state.tensors)
     elsewhere = opened(checkpoint_reference.load())
-    elsewhere.restore(0, foreign)
+    restore(elsewhere, 0, foreign)
     rebuilt = run(elsewhere, opened=True)
     for name in ("text", "agent", "user", "pcm", "times"):
         getattr(rebuilt, name).extend(getattr(first, name))
@@ -218,7 +220,7 @@ def test_rebuilt_in_another_dtype(checkpoint_reference, alone, run, sampled, eig
     frames, at = checkpoint_reference.frames[:FRAMES], 20
     first = run(eight, 0, sampled).hear(frames[:at])
     half = opened(checkpoint_reference.load(dtype="bfloat16"))
-    half.restore(0, taken(eight.export(0)))
+    restore(half, 0, taken(eight.export(0)))
     held = run(half, opened=True).hear(frames[at:]).flush()
     latency = half.spec.latency_frames
     assert held.times == alone.times[at - latency :]
@@ -231,7 +233,7 @@ def test_rebuilt_in_another_dtype(checkpoint_reference, alone, run, sampled, eig
     half.open(0, sampled)
     whole = run(half, options=sampled).hear(frames).flush()
     begun = run(half, options=sampled).hear(frames[:at])
-    again.restore(1, taken(half.export(0)))
+    restore(again, 1, taken(half.export(0)))
     moved = run(again, 1, opened=True)
     for name in ("text", "agent", "user", "pcm", "times"):
         getattr(moved, name).extend(getattr(begun, name))
@@ -244,7 +246,7 @@ def test_after_the_rings_have_wrapped(checkpoint_reference, run, sampled, eight,
     whole = run(eight, 0, sampled).hear(frames).flush()
     held = run(eight, 1, sampled).hear(frames[:66])
     elsewhere = opened(checkpoint_reference.load(sessions=2))
-    elsewhere.restore(1, taken(eight.export(1)))
+    restore(elsewhere, 1, taken(eight.export(1)))
     held.model = elsewhere
     assert held.hear(frames[66:]).flush() == whole
 
@@ -255,20 +257,20 @@ def test_states_that_do_not_fit(small, delay2, run, sampled, opened):
     state = taken(model.export(0))
     other = opened(delay2.load())
     with pytest.raises(StateError, match="another checkpoint"):
-        other.restore(0, state)
+        restore(other, 0, state)
     for metadata in ({}, {"version": "99"}, {k: v for k, v in state.metadata.items() if k != "options"}):
         with pytest.raises(StateError):
-            model.restore(1, SessionState(metadata=metadata, tensors=state.tensors))
+            restore(model, 1, SessionState(metadata=metadata, tensors=state.tensors))
     for name in ("log", "lm.tokens", "lm.transformer.ring.cache.0"):
         tensors = {**state.tensors}
         del tensors[name]
         with pytest.raises(StateError, match=r"damaged|wrong"):
-            model.restore(1, SessionState(metadata=state.metadata, tensors=tensors))
+            restore(model, 1, SessionState(metadata=state.metadata, tensors=tensors))
     cut = {**state.tensors, "lm.transformer.ring.cache.0": state.tensors["lm.transformer.ring.cache.0"][..., :1]}
     with pytest.raises(StateError, match="damaged"):
-        model.restore(1, SessionState(metadata=state.metadata, tensors=cut))
+        restore(model, 1, SessionState(metadata=state.metadata, tensors=cut))
     # the slot is none the worse
-    model.restore(1, state)
+    restore(model, 1, state)
     run(model, 1, opened=True).hear(small.frames[3:5])
 
 

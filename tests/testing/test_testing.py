@@ -50,7 +50,7 @@ class Forgetful(FakeFrameModel):
     """Does not restore what it was doing."""
 
     def restore(self, slot, state):
-        super().restore(slot, state)
+        yield from super().restore(slot, state)
         self._slots[slot].memory = 0
 
 
@@ -95,7 +95,40 @@ class Careless(FakeFrameModel):
 
     def restore(self, slot, state):
         if state.tensors:
-            super().restore(slot, state)
+            yield from super().restore(slot, state)
+
+
+class Hasty(FakeFrameModel):
+    """Restores at once, and lets no neighbour in."""
+
+    def restore(self, slot, state):
+        for _ in super().restore(slot, state):
+            pass
+
+
+class Distracted(FakeFrameModel):
+    """Restores something else if a neighbour is stepped meanwhile."""
+
+    def restore(self, slot, state):
+        steps = self.steps
+        yield from super().restore(slot, state)
+        self._slots[slot].memory += self.steps - steps
+
+
+class Lingering(FakeFrameModel):
+    """Goes on with a restore that was given up, in the slot's next conversation."""
+
+    def restore(self, slot, state):
+        try:
+            yield from super().restore(slot, state)
+        except GeneratorExit:
+            self.left = slot
+            raise
+
+    def open(self, slot, options):
+        super().open(slot, options)
+        if getattr(self, "left", None) == slot:
+            self._slots[slot].memory += 1
 
 
 class OffByOne(FakeCodec):
@@ -124,6 +157,9 @@ class OtherCodec(FakeFrameModel):
         (Restless, {}, "neighbours"),
         (Piecemeal, {"delays": (0, 0, 2, 0, 2)}, "pieces"),
         (Careless, {}, "StateError"),
+        (Hasty, {}, "not an iterator"),
+        (Distracted, {}, "restored while"),
+        (Lingering, {}, "not been run to its end"),
         (OtherCodec, {}, "frame by frame"),
     ],
 )

@@ -1,7 +1,8 @@
 """Many conversations on one model: slots, steps, and the one inference thread.
 
-The inference thread's loop: advance every pending job (open, restore or export a slot) by one piece, then batch every
-seat that has a frame and room for its result, and run them all in one step. A seat without a frame delays no other.
+The inference thread's loop: advance one pending job (open, restore or export a slot) by one piece, then batch every
+seat that has a frame and room for its result, and run them all in one step. So a step waits for one piece at most,
+however many jobs there are; jobs take turns. A seat without a frame delays no other.
 """
 
 import logging
@@ -107,7 +108,7 @@ class Engine:
         self.changed.notify()
 
     def submit(self, job: Job) -> None:
-        """Run a job on the inference thread, one piece between two steps."""
+        """Run a job on the inference thread, at most one piece between two steps."""
         with self.changed:
             self._jobs.append(job)
             self.changed.notify()
@@ -193,9 +194,8 @@ class Engine:
                 self._fail(seats, error)
 
     def _run_once(self) -> None:
-        """Advance every job by one piece, then run one step."""
-        for job in list(self._jobs):
-            self._advance(job)
+        """Advance one job by one piece, then run one step."""
+        self._advance_job()
         with self.changed:
             batch = self._batch()
             for seat in batch:
@@ -216,11 +216,15 @@ class Engine:
                 del self._changed_seats[seat]
         return batch
 
-    def _advance(self, job: Job) -> None:
-        """Advance a job by one piece; remove it when it is done."""
-        if self.watchdog.watch(lambda: next(job, self) is self, counts=False):
+    def _advance_job(self) -> None:
+        """Advance the job whose turn it is by one piece; unless it is done, it waits behind the others."""
+        with self.changed:
+            if not self._jobs:
+                return
+            job = self._jobs.popleft()
+        if self.watchdog.watch(lambda: next(job, self) is not self, counts=False):
             with self.changed:
-                self._jobs.remove(job)
+                self._jobs.append(job)
 
     def _prepare(self, seat: Seat, options: SessionOptions, state: SessionState | None) -> Job:
         if seat.closed:
@@ -229,12 +233,14 @@ class Engine:
             if state is None:
                 self.model.open(seat.slot, options)
             else:
-                self.model.restore(seat.slot, state)
+                for _ in self.model.restore(seat.slot, state):
+                    yield
+                    if seat.closed:  # the slot may be another's by now
+                        return
         except Exception as error:  # noqa: BLE001 -- it belongs to the conversation that is being opened
             self._fail([seat], error)
         with self.changed:
             seat.ready = True
-        yield
 
     def _step(self, batch: list[Seat]) -> None:
         """Run one step; what fails for one seat alone ends only that one's conversation."""

@@ -261,13 +261,14 @@ class Seat:
         self.put(Skipped(at, behind, seconds))
 
     def _export(self) -> Job:
+        while not (self.ready or self.closed):  # a restore takes turns with this job
+            yield
         with self._engine.changed:
             if self.closed:
                 return
             self.exports += 1
             reached = self.inbox[0].index if self.inbox else self.index
             pending = list(self.in_flight)
-        exported: SessionState | Exception
         try:
             state = self._engine.model.export(self.slot)
             tensors: dict[str, NDArray[np.generic]] = {}
@@ -280,7 +281,7 @@ class Seat:
                     yield
                     if self.closed:
                         return
-            exported = SessionState(
+            exported: SessionState | Exception = SessionState(
                 metadata=dict(state.metadata), tensors=tensors | self._export_time_line(reached, pending)
             )
         except Exception as error:  # noqa: BLE001 -- it belongs to whoever asked

@@ -8,7 +8,7 @@ import numpy as np
 
 from duplex.errors import StateError
 from duplex.frame_model import FrameModel, SessionState
-from duplex.testing.tracks import OPTIONS, Float32, Track, expect_same
+from duplex.testing.tracks import OPTIONS, Float32, Track, expect_same, restore
 
 __all__ = ["check_damaged_states"]
 
@@ -29,7 +29,7 @@ def check_damaged_states(model: FrameModel, state: SessionState, alone: Track, h
     active[:2] = True
     for what, damaged in _damaged(state):
         try:
-            model.restore(1, damaged)
+            restore(model, 1, damaged)
         except StateError:
             continue
         model.open(0, OPTIONS)

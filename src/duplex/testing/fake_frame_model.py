@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import attrs
@@ -189,17 +189,19 @@ class FakeFrameModel:
         }
         return SessionState(metadata=metadata, tensors=tensors)
 
-    def restore(self, slot: int, state: SessionState) -> None:
-        """Make a slot go on where ``state`` was taken.
+    def restore(self, slot: int, state: SessionState) -> Iterator[None]:
+        """Make a slot go on where ``state`` was taken, in two pieces: the state is read, and put into the slot.
 
         :raises StateError: if it belongs to another model or is damaged
         """
         if state.metadata.get("version") != _FORMAT or state.metadata.get("fingerprint") != self._fingerprint():
             raise StateError("the state was taken from another model; make one with the same options to go on")
         try:
-            self._slots[slot] = self._restored(state)
+            restored = self._restored(state)
         except (KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
             raise StateError(f"the state is damaged ({error}); export it anew") from error
+        yield
+        self._slots[slot] = restored
 
     def close(self) -> None:
         """Forget everything."""

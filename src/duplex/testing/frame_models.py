@@ -10,6 +10,7 @@ from duplex.errors import StateError, UsageError
 from duplex.frame_model import UNGENERATED, FrameModel, SessionState, split_columns
 from duplex.options import SessionOptions
 from duplex.testing.damaged_states import check_damaged_states
+from duplex.testing.interrupted_restores import check_interrupted_restores
 from duplex.testing.tracks import (
     OPTIONS,
     Make,
@@ -18,6 +19,8 @@ from duplex.testing.tracks import (
     loaded,
     prefilled,
     random_tokens,
+    read_state,
+    restore,
     run_conversation,
     run_frames,
     speech,
@@ -164,25 +167,17 @@ def _check_track(model: FrameModel, track: Track, heard: Float32) -> None:
     assert np.isfinite(track.pcm).all(), "the agent's audio has NaN or infinity"
 
 
-def _read(state: SessionState) -> SessionState:
-    """Return a state with all of its tensors copied."""
-    for name, value in state.metadata.items():
-        assert isinstance(value, str), f"state.metadata[{name!r}] is {type(value).__name__}, not str"  # pyright: ignore[reportUnnecessaryIsInstance]
-    tensors = {name: np.array(state.tensors[name]) for name in state.tensors}
-    return SessionState(metadata=dict(state.metadata), tensors=tensors)
-
-
 def _check_idle(model: FrameModel, heard: Float32) -> None:
     """Check that slots without a frame keep their state exactly."""
     run_conversation(model, 1, heard[:4])
-    before = _read(model.export(1))
+    before = read_state(model.export(1))
     model.open(0, _OTHER)
     model.open(2, _OTHER)
     pcm = np.repeat(heard[-1][None], 3, axis=0)
     for _ in range(4):
         model.step(pcm, np.array([True, False, True]))
     model.prefill(0, random_tokens(model.spec, 3))
-    after = _read(model.export(1))
+    after = read_state(model.export(1))
     assert before.tensors.keys() == after.tensors.keys(), "export gave other tensors for a slot that was not stepped"
     for name, tensor in before.tensors.items():
         same = np.array_equal(tensor, after.tensors[name], equal_nan=tensor.dtype.kind == "f")
@@ -210,23 +205,24 @@ def _check_states(make: Make, model: FrameModel, alone: Track, heard: Float32, t
     for taken in (0, 1, len(heard) // 2):
         model.open(1, OPTIONS)
         track = run_frames(model, 1, heard[:taken], Track())
-        state = _read(model.export(1))
-        stayed = run_frames(model, 1, heard[taken:], Track(list(track.time_steps), [*track.tokens], [*track.pcm]))
+        state = read_state(model.export(1))
+        stayed = run_frames(model, 1, heard[taken:], track.copy())
         expect_same(alone, stayed, tolerance, f"going on after an export at frame {taken}")
         with loaded(make, 2) as elsewhere:
-            elsewhere.restore(1, state)
+            restore(elsewhere, 1, state)
             moved = run_frames(elsewhere, 1, heard[taken:], track)
         expect_same(alone, moved, tolerance, f"restored in another model at frame {taken}")
-    state = _read(model.export(1))
+    state = read_state(model.export(1))
     for name, broken in (
         ("without its tensors", SessionState(metadata=state.metadata, tensors={})),
         ("without its metadata", SessionState(metadata={}, tensors=state.tensors)),
     ):
         try:
-            model.restore(2, broken)
+            restore(model, 2, broken)
         except StateError:
             continue
         raise AssertionError(f"restoring a state {name} raised no StateError")
+    check_interrupted_restores(model, alone, heard, tolerance)
     check_damaged_states(model, state, alone, heard)
 
 

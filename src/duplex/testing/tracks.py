@@ -2,14 +2,14 @@
 
 # ruff: noqa: S101 -- a failed check is an AssertionError, as in any test
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.frame_model import FrameModel, ModelSpec, StepResult, split_columns
+from duplex.frame_model import FrameModel, ModelSpec, SessionState, StepResult, split_columns
 from duplex.options import SessionOptions
 
 __all__ = [
@@ -18,8 +18,11 @@ __all__ = [
     "Track",
     "expect_same",
     "loaded",
+    "pieces_of_restore",
     "prefilled",
     "random_tokens",
+    "read_state",
+    "restore",
     "run_conversation",
     "run_frames",
     "speech",
@@ -47,6 +50,10 @@ class Track:
             text = result.text[slot : slot + 1]
             self.tokens.append(np.concatenate([text, result.agent[slot], result.user[slot]]))
             self.pcm.append(result.pcm[slot].copy())
+
+    def copy(self) -> "Track":
+        """Return one that goes on by itself."""
+        return Track([*self.time_steps], [*self.tokens], [*self.pcm])
 
 
 @contextmanager
@@ -95,6 +102,27 @@ def prefilled(model: FrameModel, tokens: Int64, columns: int, heard: Float32) ->
     for piece in split_columns(tokens, columns):
         model.prefill(2, piece)
     return run_frames(model, 2, heard, Track())
+
+
+def read_state(state: SessionState) -> SessionState:
+    """Return a state with all of its tensors copied."""
+    for name, value in state.metadata.items():
+        assert isinstance(value, str), f"state.metadata[{name!r}] is {type(value).__name__}, not str"  # pyright: ignore[reportUnnecessaryIsInstance]
+    tensors = {name: np.array(state.tensors[name]) for name in state.tensors}
+    return SessionState(metadata=dict(state.metadata), tensors=tensors)
+
+
+def restore(model: FrameModel, slot: int, state: SessionState) -> None:
+    """Restore a slot, all pieces at once."""
+    for _ in pieces_of_restore(model, slot, state):
+        pass
+
+
+def pieces_of_restore(model: FrameModel, slot: int, state: SessionState) -> Iterator[None]:
+    """Return the pieces in which a slot is restored."""
+    pieces = model.restore(slot, state)
+    assert isinstance(pieces, Iterator), f"restore returned {pieces!r}, not an iterator whose steps are its pieces"  # pyright: ignore[reportUnnecessaryIsInstance]
+    return pieces
 
 
 def expect_same(one: Track, other: Track, tolerance: float, where: str) -> None:

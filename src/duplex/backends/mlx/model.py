@@ -7,7 +7,7 @@ takes audio and tokens out. On a GPU the graph is compiled, once for each shape 
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 import mlx.core as mx
@@ -24,6 +24,7 @@ from duplex.backends.mlx.sampling import Plan
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
 from duplex.backends.shared import delays, snapshots
+from duplex.backends.shared.pieces import each_within, finish
 from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
@@ -138,21 +139,24 @@ class MlxFrameModel:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
         self.spec.check_tokens(tokens)
         with exclusive(self.device):
-            self.slots[slot].frames = prefill(self._lm, self.state[slot], self.slots[slot], tokens)
+            finish(prefill(self._lm, self.state[slot], self.slots[slot], tokens))
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
         return snapshot.export(self.slots[slot], self.state[slot], self.spec, self.origin, self.device)
 
-    def restore(self, slot: int, state: SessionState) -> None:
-        """Make a slot go on where ``state`` was taken, with its options."""
+    def restore(self, slot: int, state: SessionState) -> Iterator[None]:
+        """Make a slot go on where ``state`` was taken, with its options, in pieces."""
+        return each_within(functools.partial(exclusive, self.device), self._restored(slot, state))
+
+    def _restored(self, slot: int, state: SessionState) -> Iterator[None]:
         with snapshots.checked(state.metadata, self.origin):
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
             self.open(slot, known.options)
             if not exact:
-                self.prefill(slot, known.known_tokens(self.spec))
-            snapshot.restore(self.state[slot], state, exact=exact, device=self.device)
+                yield from prefill(self._lm, self.state[slot], self.slots[slot], known.known_tokens(self.spec))
+            yield from snapshot.restore(self.state[slot], state, exact=exact)
             known.put(self.slots[slot], exact=exact)
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:

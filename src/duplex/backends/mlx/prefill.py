@@ -1,5 +1,7 @@
 """Prefill of a slot of this backend (see :mod:`duplex.backends.shared.prefilling`)."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +16,8 @@ from duplex.backends.shared.slots import Slot
 __all__ = ["LONGEST_RUN", "prefill"]
 
 
-def prefill(lm: LanguageModel, state: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> int:
-    """Advance one slot over ``tokens`` int64 ``[streams, n]``; return its new number of frames."""
+def prefill(lm: LanguageModel, state: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> Iterator[None]:
+    """Advance one slot over ``tokens`` int64 ``[streams, n]``, in pieces."""
     return prefilling.prefill(_Target(lm, state, slot), lm.config, slot, tokens)
 
 

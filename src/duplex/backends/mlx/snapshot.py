@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
 from duplex.backends.mlx.state import SlotState, exclusive
 from duplex.backends.shared.slots import Slot
-from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, OPTIONS, Origin, describe, position_of
+from duplex.backends.shared.snapshots import (
+    AHEAD,
+    CACHE,
+    LANGUAGE_MODEL,
+    LOG,
+    OPTIONS,
+    RESTORE_PIECE,
+    Origin,
+    describe,
+    position_of,
+)
 from duplex.backends.shared.state_checks import check_finite
 from duplex.frame_model import ModelSpec, SessionState
 
@@ -48,16 +58,23 @@ def export(slot: Slot, arrays: SlotState, spec: ModelSpec, origin: Origin, devic
     return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(kept, known, device))
 
 
-def restore(arrays: SlotState, state: SessionState, *, exact: bool, device: mx.Device) -> None:
+def restore(arrays: SlotState, state: SessionState, *, exact: bool) -> Iterator[None]:
     """Put a checked state into a slot that has been opened, or, unless ``exact``, prefilled: then the codec's part.
+
+    It is done in pieces, between which the slot must be left alone.
 
     :raises ValueError: if an array has another type or shape, or NaN or infinity
     """
-    with exclusive(device):
-        for name, array in arrays.items():
-            if (exact and not name.startswith(OPTIONS)) or not name.startswith(LANGUAGE_MODEL):
-                arrays[name] = _taken(array, name, state.tensors)
-        evaluate(arrays)
+    put = 0
+    for name, array in arrays.items():
+        if (exact and not name.startswith(OPTIONS)) or not name.startswith(LANGUAGE_MODEL):
+            arrays[name] = _taken(array, name, state.tensors)
+            put += array.nbytes
+            if put >= RESTORE_PIECE:
+                put = 0
+                evaluate(arrays)
+                yield
+    evaluate(arrays)
 
 
 def _taken(array: mx.array, name: str, saved: Mapping[str, NDArray[np.generic]]) -> mx.array:

@@ -3,8 +3,11 @@
 Where everything that a run of steps would generate is known, the temporal transformer takes the run in one call and
 nothing is sampled; a step with something left to choose is an ordinary one. The bookkeeping of delays is done here, on
 a copy of the slot's token ring; what computes is the backend's :class:`PrefillTarget`.
+
+It is done in pieces, of one call each: a log of hours takes minutes, and neighbours are stepped in between.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +21,7 @@ from duplex.frame_model import UNGENERATED
 __all__ = ["LONGEST_RUN", "PrefillTarget", "prefill"]
 
 LONGEST_RUN = 32
-"""Columns that go through the temporal transformer in one call; its ring has room for them."""
+"""Columns that go through the temporal transformer in one call, a piece; its ring has room for them."""
 
 Int64 = NDArray[np.int64]
 
@@ -47,8 +50,11 @@ class PrefillTarget(Protocol):
         ...
 
 
-def prefill(target: PrefillTarget, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> int:
-    """Advance one slot over ``tokens`` int64 ``[streams, n]``; return its new number of frames."""
+def prefill(target: PrefillTarget, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> Iterator[None]:
+    """Advance one slot over ``tokens`` int64 ``[streams, n]``, in pieces; its frames are counted with the last.
+
+    Between two pieces the slot must be left alone.
+    """
     return _Prefill(target, config, slot, tokens).run()
 
 
@@ -66,7 +72,7 @@ class _Prefill:
         self.initial = np.array([config.text_card] + [config.card] * (len(config.delays) - 1))
         self.waiting: list[Int64] = []
 
-    def run(self) -> int:
+    def run(self) -> Iterator[None]:
         """Feed every column whose user tokens are known, then fix what is known ahead of them."""
         for column in range(self.heard):
             self._put(column)
@@ -78,11 +84,13 @@ class _Prefill:
                 self._step(column, known)
             self._put(column + 1)
             self._log(self.start + column)
+            if not self.waiting:  # they, or a step, have just been computed
+                yield
         for ahead in range(max(*self.delays.tolist(), 1)):
             self._put(self.heard + ahead)
         self.target.push(self.ring)
         self.slot.ahead = self.start + self.heard + 1, self.shifted[:, self.heard + 1 :]
-        return self.start + self.heard
+        self.slot.frames = self.start + self.heard
 
     def _with_ahead(self, shifted: Int64) -> Int64:
         """Add what the last piece of the same prompt knew of this one's steps."""

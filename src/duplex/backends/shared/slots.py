@@ -26,6 +26,12 @@ class TokenLog:
         self._held[self._length] = column
         self._length += 1
 
+    def replace(self, columns: NDArray[np.int64]) -> None:
+        """Take over a whole log, ``[steps, streams]``."""
+        self._length = len(columns)
+        self._held = np.zeros((max(64, self._length), columns.shape[1]), np.int32)
+        self._held[: self._length] = columns
+
     @property
     def columns(self) -> NDArray[np.int32]:
         """All time steps so far, int32 ``[steps, streams]``."""

@@ -21,6 +21,7 @@ __all__ = [
     "LANGUAGE_MODEL",
     "LOG",
     "OPTIONS",
+    "RESTORE_PIECE",
     "Origin",
     "checked",
     "describe",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 VERSION = "1"
+RESTORE_PIECE = 1 << 23
+"""Bytes that are put into a slot in one piece, rounded up to whole tensors."""
 CACHE = ".cache."
 LOG = "log"
 AHEAD = "ahead"

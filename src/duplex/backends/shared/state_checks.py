@@ -54,8 +54,7 @@ class CheckedState:
         slot.ahead = self.ahead
         if exact:
             slot.frames = self.frames
-            for column in self.log:
-                slot.log.append(column)
+            slot.log.replace(self.log)
 
 
 def checked_state(state: SessionState, spec: ModelSpec, positions: Mapping[str, int], *, exact: bool) -> CheckedState:

@@ -7,8 +7,8 @@ transformer, text, depth transformer, decode; the host puts the audio in and tak
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duplex.backends.shared import delays, snapshots
+from duplex.backends.shared.pieces import each_within, finish
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
 from duplex.backends.torch import kernels, snapshot, torchscript
@@ -133,22 +134,25 @@ class TorchFrameModel:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
         self.spec.check_tokens(tokens)
         with self._cores():
-            self.slots[slot].frames = prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens)
+            finish(prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens))
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
         return snapshot.export(self.slots[slot], self.state.rows(slot, slot + 1), self.spec, self.origin)
 
-    @torch.inference_mode()
-    def restore(self, slot: int, state: SessionState) -> None:
-        """Make a slot go on where ``state`` was taken, with its options."""
+    def restore(self, slot: int, state: SessionState) -> Iterator[None]:
+        """Make a slot go on where ``state`` was taken, with its options, in pieces."""
+        return each_within(self._computing, self._restored(slot, state))
+
+    def _restored(self, slot: int, state: SessionState) -> Iterator[None]:
         with snapshots.checked(state.metadata, self.origin):
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
             self.open(slot, known.options)
+            rows = self.state.rows(slot, slot + 1)
             if not exact:
-                self.prefill(slot, known.known_tokens(self.spec))
-            snapshot.restore(self.state.rows(slot, slot + 1), state, exact=exact)
+                yield from prefill(self._lm, rows, self.slots[slot], known.known_tokens(self.spec))
+            yield from snapshot.restore(rows, state, exact=exact)
             known.put(self.slots[slot], exact=exact)
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
@@ -164,6 +168,11 @@ class TorchFrameModel:
     def _run_stage(self, stage: Callable[[], None]) -> None:
         with self._cores():
             stage()
+
+    @contextmanager
+    def _computing(self) -> Generator[None]:
+        with torch.inference_mode(), self._cores():
+            yield
 
     def _cores(self) -> AbstractContextManager[None]:
         """Keep a small model's steps on one core."""

@@ -8,7 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duplex.backends.shared.slots import Slot
-from duplex.backends.shared.snapshots import AHEAD, CACHE, LANGUAGE_MODEL, LOG, OPTIONS, Origin, describe, position_of
+from duplex.backends.shared.snapshots import (
+    AHEAD,
+    CACHE,
+    LANGUAGE_MODEL,
+    LOG,
+    OPTIONS,
+    RESTORE_PIECE,
+    Origin,
+    describe,
+    position_of,
+)
 from duplex.backends.shared.state_checks import check_finite
 from duplex.backends.torch.state import SlotState
 from duplex.frame_model import ModelSpec, SessionState
@@ -46,14 +56,21 @@ def export(slot: Slot, rows: SlotState, spec: ModelSpec, origin: Origin) -> Sess
     return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(kept, known))
 
 
-def restore(rows: SlotState, state: SessionState, *, exact: bool) -> None:
+def restore(rows: SlotState, state: SessionState, *, exact: bool) -> Iterator[None]:
     """Put a checked state into a slot that has been opened, or, unless ``exact``, prefilled: then the codec's part.
+
+    It is done in pieces, between which the slot must be left alone.
 
     :raises ValueError: if a tensor has another type or shape, or NaN or infinity
     """
+    put = 0
     for name, tensor in rows.tensors.items():
         if (exact and not name.startswith(OPTIONS)) or not name.startswith(LANGUAGE_MODEL):
             _put(tensor[0], name, state.tensors)
+            put += tensor[0].nbytes
+            if put >= RESTORE_PIECE:
+                put = 0
+                yield
 
 
 def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) -> None:
