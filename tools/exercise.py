@@ -38,15 +38,19 @@ def main() -> None:
 
 def _check_state(model: duplex.Model, pcm: NDArray[np.float32], backend: str) -> None:
     """Hold a conversation, and the second half of it again from bytes: the same is said."""
+    half = pcm.size // 2
 
     async def whole() -> tuple[bytes, list[bytes]]:
         state, said = b"", list[bytes]()
         async with duplex.Conversation(model) as conversation:
-            async for event in conversation.run(pcm):
+            await conversation.send(pcm[:half])
+            async for event in conversation:
                 if isinstance(event, duplex.AgentAudio):
                     said.append(event.pcm.tobytes())
-                if not state and event.at > SECONDS / 2:
-                    state = await conversation.export()
+                if not state and event.at > 1:
+                    state = await conversation.export()  # while it waits for more: the model does not wait for events
+                    await conversation.send(pcm[half:])
+                    await conversation.finish()
         return state, said
 
     async def rest(state: bytes) -> list[bytes]:
