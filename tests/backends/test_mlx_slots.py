@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 import pytest
 
+from duplex.backends.shared import state_checks
 from duplex.errors import StateError
 from duplex.frame_model import SessionState
 from duplex.options import SessionOptions
@@ -11,6 +12,7 @@ from duplex.testing.tracks import restore
 
 pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
 
+snapshot = pytest.importorskip("duplex.backends.mlx.snapshot")
 FRAMES = 34
 BUSY = SessionOptions(temperature=1.0, text_temperature=1.0, top_k=0, text_top_k=5, seed=3)
 
@@ -122,6 +124,25 @@ def test_after_the_rings_have_wrapped(checkpoint_reference, run, sampled, severa
     elsewhere = opened(checkpoint_reference.load(backend="mlx"))
     restore(elsewhere, 0, taken(several.export(2)))
     assert gone_on(run, held, elsewhere, 0, frames[66:]) == whole
+
+
+@pytest.mark.parametrize("origin", ["torch", "mlx"])
+def test_restored_in_pieces_beside_a_neighbour(checkpoint_reference, alone, run, sampled, opened, monkeypatch, origin):
+    """A log of several spans, or tensor by tensor: a neighbour hears a frame after every piece."""
+    monkeypatch.setattr(state_checks, "SPAN", 16)
+    monkeypatch.setattr(snapshot, "RESTORE_PIECE", 1)
+    frames, at = list(checkpoint_reference.frames[:FRAMES]), 20
+    begun = opened(checkpoint_reference.load(backend=origin))
+    first = run(begun, 0, sampled).hear(frames[:at])
+    elsewhere = opened(checkpoint_reference.load(backend="mlx", sessions=2))
+    neighbour, count = run(elsewhere, 0, sampled), 0
+    for _ in elsewhere.restore(1, taken(begun.export(0))):
+        neighbour.hear(frames[count : count + 1])
+        count += 1
+    assert count > at / 16 + 1
+    assert neighbour.hear(frames[count:]).flush() == alone
+    moved = gone_on(run, first, elsewhere, 1, frames[at:])
+    assert np.array_equal(moved.tokens, first.hear(frames[at:]).flush().tokens)
 
 
 @pytest.mark.parametrize("at", [1, 2, 22, 60])

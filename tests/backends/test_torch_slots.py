@@ -8,6 +8,9 @@ import attrs
 import numpy as np
 import pytest
 
+from duplex.backends.shared import state_checks
+from duplex.backends.shared.prefilling import LONGEST_RUN
+from duplex.backends.torch import snapshot
 from duplex.errors import StateError
 from duplex.frame_model import UNGENERATED, SessionState
 from duplex.options import SessionOptions
@@ -214,6 +217,63 @@ def test_rebuilt_from_the_token_log(checkpoint_reference, alone, run, sampled, e
     np.testing.assert_allclose(rebuilt.pcm, alone.pcm, atol=1e-4)
     columns = elsewhere.slots[0].log.columns.T
     assert np.array_equal(columns, rebuilt.tokens)
+
+
+def pieces_beside_a_neighbour(model, state, held, frames):
+    """Restore slot 1 while the neighbour, ``held``, hears a frame after every piece; return how many pieces it took."""
+    count, frames = 0, list(frames)
+    for _ in model.restore(1, state):
+        held.hear(frames[count : count + 1])
+        count += 1
+    held.hear(frames[count:])
+    return count
+
+
+def test_rebuilt_in_pieces_beside_a_neighbour(checkpoint_reference, alone, run, sampled, eight, opened, monkeypatch):
+    """No call takes more than a piece, also with a log of several spans, and both sides stay the same."""
+    monkeypatch.setattr(state_checks, "SPAN", 48)
+    frames, at = checkpoint_reference.frames, 66
+    first = run(eight, 0, sampled).hear(frames[:at])
+    state = taken(eight.export(0))
+    foreign = SessionState(metadata={**state.metadata, "backend": "mlx"}, tensors=state.tensors)
+    model = opened(checkpoint_reference.load(sessions=2))
+    columns, temporal = [], model._lm.temporal
+
+    def listen(tokens, call):
+        columns.append(tokens.shape[-1])
+        return temporal(tokens, call)
+
+    model.recorded, model._lm.temporal = None, listen
+    neighbour = run(model, 0, sampled)
+    columns.clear()
+    count = pieces_beside_a_neighbour(model, foreign, neighbour, frames[:FRAMES])
+    assert count > at / LONGEST_RUN + 1
+    assert max(columns) <= LONGEST_RUN
+    assert sum(columns) >= at + FRAMES
+    assert neighbour.flush() == alone
+    rebuilt = run(model, 1, opened=True)
+    for name in ("text", "agent", "user", "pcm", "times"):
+        getattr(rebuilt, name).extend(getattr(first, name))
+    whole = first.hear(frames[at:]).flush()
+    rebuilt.hear(frames[at:]).flush()
+    assert rebuilt.times == whole.times
+    assert np.array_equal(rebuilt.tokens, whole.tokens)
+
+
+def test_restored_exactly_in_pieces(checkpoint_reference, alone, run, sampled, eight, opened, monkeypatch):
+    """Tensor by tensor, as a large one is."""
+    monkeypatch.setattr(snapshot, "RESTORE_PIECE", 1)
+    frames, at = checkpoint_reference.frames[:FRAMES], 20
+    first = run(eight, 0, sampled).hear(frames[:at])
+    state = taken(eight.export(0))
+    model = opened(checkpoint_reference.load(sessions=2))
+    neighbour = run(model, 0, sampled)
+    assert pieces_beside_a_neighbour(model, state, neighbour, frames) > len(model.state.tensors) / 2
+    assert neighbour.flush() == alone
+    moved = run(model, 1, opened=True)
+    for name in ("text", "agent", "user", "pcm", "times"):
+        getattr(moved, name).extend(getattr(first, name))
+    assert moved.hear(frames[at:]).flush() == alone
 
 
 def test_rebuilt_in_another_dtype(checkpoint_reference, alone, run, sampled, eight, opened):

@@ -153,9 +153,12 @@ class MlxFrameModel:
         with snapshots.checked(state.metadata, self.origin):
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
+            yield from known.check_log(self.spec)
             self.open(slot, known.options)
+            yield
             if not exact:
-                yield from prefill(self._lm, self.state[slot], self.slots[slot], known.known_tokens(self.spec))
+                for tokens in known.known_tokens(self.spec):
+                    yield from prefill(self._lm, self.state[slot], self.slots[slot], tokens)
             yield from snapshot.restore(self.state[slot], state, exact=exact)
             known.put(self.slots[slot], exact=exact)
 

@@ -4,7 +4,7 @@ Where everything that a run of steps would generate is known, the temporal trans
 nothing is sampled; a step with something left to choose is an ordinary one. The bookkeeping of delays is done here, on
 a copy of the slot's token ring; what computes is the backend's :class:`PrefillTarget`.
 
-It is done in pieces, of one call each: a log of hours takes minutes, and neighbours are stepped in between.
+It is done in pieces, of a call each: a log of hours takes minutes, and neighbours are stepped in between.
 """
 
 from collections.abc import Iterator
@@ -89,7 +89,7 @@ class _Prefill:
         for ahead in range(max(*self.delays.tolist(), 1)):
             self._put(self.heard + ahead)
         self.target.push(self.ring)
-        self.slot.ahead = self.start + self.heard + 1, self.shifted[:, self.heard + 1 :]
+        self.slot.ahead = self.start + self.heard + 1, self.shifted[:, self.heard + 1 :].copy()
         self.slot.frames = self.start + self.heard
 
     def _with_ahead(self, shifted: Int64) -> Int64:

@@ -1,5 +1,7 @@
 """The state of a slot that the host keeps: options, counters, and the token log."""
 
+from typing import Any
+
 import attrs
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ class TokenLog:
         self._held[self._length] = column
         self._length += 1
 
-    def replace(self, columns: NDArray[np.int64]) -> None:
+    def replace(self, columns: NDArray[np.signedinteger[Any]]) -> None:
         """Take over a whole log, ``[steps, streams]``."""
         self._length = len(columns)
         self._held = np.zeros((max(64, self._length), columns.shape[1]), np.int32)

@@ -2,11 +2,12 @@
 
 A step indexes tables with tokens and rings with counters, for all conversations of its batch at once: an index out of
 range would end those of the others too. So each number is compared with what the model's spec and the state's other
-parts allow, and what can be computed is not taken from the state at all.
+parts allow, and what can be computed is not taken from the state at all. A log may have the columns of days: it is
+checked, and handed on, a span at a time.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -19,7 +20,10 @@ from duplex.frame_model import UNGENERATED, ZERO, ModelSpec, SessionState
 from duplex.options import SessionOptions
 from duplex.parsing import parse_integer, parse_json
 
-__all__ = ["CheckedState", "check_finite", "checked_state"]
+__all__ = ["SPAN", "CheckedState", "check_finite", "checked_state"]
+
+SPAN = 1 << 14
+"""Time steps of a log that are looked at in one piece, 22 minutes: a millisecond or two."""
 
 Int64 = NDArray[np.int64]
 
@@ -30,24 +34,42 @@ class CheckedState:
 
     options: SessionOptions
     frames: int
-    log: Int64
-    """int64 ``[steps, streams]``"""
+    log: NDArray[np.signedinteger[Any]]
+    """``[steps, streams]``, of any width; for :meth:`check_log` to check"""
     ring: Int64
     """int64 ``[streams, ring_length]``"""
     ahead: tuple[int, Int64]
 
-    def known_tokens(self, spec: ModelSpec) -> Int64:
-        """Return all tokens of the session, int64 ``[streams, n]``, with what was chosen ahead in the last columns."""
-        log, frames, delays = self.log.T, self.frames, spec.delays
+    def check_log(self, spec: ModelSpec) -> Iterator[None]:
+        """Check the log's tokens, in pieces.
+
+        :raises ValueError: naming what is out of range
+        """
+        for start in range(0, len(self.log), SPAN):
+            span = self.log[start : start + SPAN]
+            spec.check_tokens(span.T.astype(np.int64))
+            if span.min() < ZERO:
+                raise ValueError("the log has time steps that are not complete")
+            yield
+
+    def known_tokens(self, spec: ModelSpec) -> Iterator[Int64]:
+        """Yield all tokens of the session, int64 ``[streams, n]``, and at last what was chosen ahead."""
+        for start in range(0, max(len(self.log), 1), SPAN):
+            span = self.log[start : start + SPAN].T.astype(np.int64)
+            last = start + SPAN >= len(self.log)
+            yield np.concatenate([span, self._chosen_ahead(spec)], axis=1) if last else span
+
+    def _chosen_ahead(self, spec: ModelSpec) -> Int64:
+        steps, frames, delays = len(self.log), self.frames, spec.delays
         ahead = np.full((spec.streams, max(*delays, 1)), UNGENERATED, np.int64)
         user = 1 + spec.agent_streams
         for stream, delay in enumerate(delays):
             for column in range(ahead.shape[1]):
-                time = log.shape[1] + column
+                time = steps + column
                 known = time < frames if stream >= user else time + delay <= frames
                 if known:
                     ahead[stream, column] = self.ring[stream, (time + delay) % self.ring.shape[1]]
-        return np.concatenate([log, ahead], axis=1)
+        return ahead
 
     def put(self, slot: Slot, *, exact: bool) -> None:
         """Make a slot's host part that of the state; unless ``exact``, its log and frames come from prefilling."""
@@ -58,7 +80,7 @@ class CheckedState:
 
 
 def checked_state(state: SessionState, spec: ModelSpec, positions: Mapping[str, int], *, exact: bool) -> CheckedState:
-    """Return what the host keeps of a state, with its counters and tokens checked.
+    """Return what the host keeps of a state, all of it but its log's tokens checked.
 
     ``positions`` says of each counter of a ring's positions how many a frame has. Unless ``exact``, the language
     model's tensors are another backend's, and only its ring of tokens is read.
@@ -66,12 +88,11 @@ def checked_state(state: SessionState, spec: ModelSpec, positions: Mapping[str, 
     :raises ValueError: naming what is out of range
     """
     frames = parse_integer(state.metadata["frames"], 0, LONGEST_LIFE)
-    log = _integers(state.tensors, LOG, 2)
+    log = _checked_integers(state.tensors, LOG, 2)
+    if log.shape[1] != spec.streams:
+        raise ValueError(f"its log has {log.shape[1]} streams, not {spec.streams}")
     if len(log) != max(delay_rules.time_step_of(frames, spec.delays), 0):
         raise ValueError(f"{frames} frames do not make a log of {len(log)} time steps")
-    spec.check_tokens(log.T)
-    if log.min(initial=ZERO) < ZERO:
-        raise ValueError("the log has time steps that are not complete")
     for name, per_frame in positions.items():
         if exact or not name.startswith(LANGUAGE_MODEL):
             _check_position(name, int(_integers(state.tensors, name, 0)), frames, per_frame)
@@ -108,11 +129,17 @@ def check_finite(name: str, *, finite: bool) -> None:
         raise ValueError(f"'{name}' has NaN or infinity")
 
 
-def _integers(tensors: Mapping[str, NDArray[np.generic]], name: str, dimensions: int) -> Int64:
+def _checked_integers(
+    tensors: Mapping[str, NDArray[np.generic]], name: str, dimensions: int
+) -> NDArray[np.signedinteger[Any]]:
     array = np.asarray(tensors[name])
-    if array.dtype.kind != "i" or array.ndim != dimensions:
+    if not np.issubdtype(array.dtype, np.signedinteger) or array.ndim != dimensions:
         raise ValueError(f"'{name}' is {array.dtype} {list(array.shape)}, not integers of {dimensions} dimensions")
-    return array.astype(np.int64)
+    return cast("NDArray[np.signedinteger[Any]]", array)
+
+
+def _integers(tensors: Mapping[str, NDArray[np.generic]], name: str, dimensions: int) -> Int64:
+    return _checked_integers(tensors, name, dimensions).astype(np.int64)
 
 
 def _check_position(name: str, position: int, frames: int, per_frame: int) -> None:
