@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 import attrs
+from websockets.frames import Frame, Opcode
 
 from duplex.audio.ogg import OggWriter
 from duplex.audio.opus import OpusWriter
 from duplex.transports import wire
-from websockets.frames import Frame, Opcode
 
 __all__ = ["ATTACKS", "Target", "attack"]
 
@@ -27,6 +27,7 @@ PATIENCE = 40.0
 """Seconds after which a line that has not been cut off calls again: more than the server's deadline."""
 ROUNDS = 200
 """Writes in one round of a flood."""
+NOISE = random.Random(0)  # noqa: S311 -- no secret
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -135,9 +136,8 @@ async def floods(target: Target, number: int) -> None:
 
 def _damaged() -> tuple[bytes, list[bytes]]:
     """Return the headers, and messages of pages whose packets are empty, one byte long, or noise."""
-    noise = random.Random(0)
     made: list[bytes] = []
-    for packet in (b"", b"\xff", noise.randbytes(200)):
+    for packet in (b"", b"\xff", NOISE.randbytes(200)):
         writer, pages = OggWriter(0), b""
         writer.page([b"x"], 0)
         writer.page([b"y"], 0)
@@ -175,7 +175,7 @@ async def half_tls(target: Target, number: int) -> None:
     hello = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
     with contextlib.suppress(ssl.SSLWantReadError):
         hello.do_handshake()
-    sent = (out.read(), out.read()[:100], b"", random.randbytes(500))[number % 4]
+    sent = (out.read(), out.read()[:100], b"", NOISE.randbytes(500))[number % 4]
     async with target.line(sent) as (reader, _):
         if number % 4 == 0:
             return
@@ -197,16 +197,16 @@ async def churn(target: Target, number: int) -> None:
             writer.write(_message(b"\x03\xe8", Opcode.CLOSE))
             await writer.drain()
         elif number % 4 == 2:
-            await asyncio.sleep(0.1 * random.random())
+            await asyncio.sleep(0.1 * NOISE.random())
 
 
 async def garbage(target: Target, number: int) -> None:
     """Send headers and addresses of a megabyte, noise, numbers that are none, and wrong tokens."""
-    bearer = f"Authorization: Bearer {random.random():.17f}{number}"
+    bearer = f"Authorization: Bearer {NOISE.random():.17f}{number}"
     sent = (
         target.request("GET /", "X: " + "x" * 1_000_000),
         target.request("GET /" + "x" * 1_000_000),
-        random.randbytes(10_000),
+        NOISE.randbytes(10_000),
         target.request("POST /api/ticket", bearer, "Content-Length: 0"),
         target.request("GET /", *(f"X-{index}: 1" for index in range(5000))),
         target.upgrade("GET /api/chat?seed=1e999999999&temperature=" + "9" * 5000),

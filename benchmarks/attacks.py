@@ -22,7 +22,7 @@ import time
 from collections.abc import Generator, Mapping
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Self, cast
 
 import attrs
 import numpy as np

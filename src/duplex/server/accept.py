@@ -8,24 +8,25 @@ closed, so that a caller gets in even while thousands of connections say nothing
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, cast
 
 import attrs
 
-__all__ = ["BACKLOG", "ConnectionLimit", "Counted", "Handover", "descriptor_bound", "listen"]
+__all__ = ["BACKLOG", "ConnectionLimit", "Counted", "Handover", "Listener", "descriptor_bound"]
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: many callers may come back at once."""
-ACCEPTED_AT_ONCE = 32
-"""Before the first of them can be closed again."""
+PAUSE_SECONDS = 0.1
+"""Until a connection is accepted again that could not be."""
 HANDSHAKE_SECONDS = 30.0
 """That TLS may take to begin."""
 MAX_CONNECTIONS = 10_000
 """However many descriptors there are: each costs memory."""
 MIN_CONNECTIONS = 16
-_RESERVE = ACCEPTED_AT_ONCE + 32
-"""Descriptors for what is accepted and not yet counted, and for files that are open for a moment."""
+_RESERVE = 64
+"""Descriptors for connections that are being closed, and for files that are open for a moment."""
 _RESERVE_OF_CALL = 3
 """Descriptors of a call besides its connection: a recording's two files, and what a restart of them takes."""
 
@@ -55,7 +56,7 @@ class ConnectionLimit:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, abort: Callable[[], None]) -> "Counted":
+    def add(self, abort: Callable[[], object]) -> "Counted":
         """Count a connection, which ``abort`` closes at once."""
         counted = Counted(self, abort)
         self._open.add(counted)
@@ -86,12 +87,12 @@ class ConnectionLimit:
             counted.abort()
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Counted:
     """A connection that is counted, until :meth:`remove`."""
 
     limit: ConnectionLimit
-    abort: Callable[[], None]
+    abort: Callable[[], object]
 
     def hold(self) -> None:
         """Note that it holds a call now."""
@@ -110,60 +111,66 @@ Handover = Callable[[Counted], asyncio.Protocol]
 """Makes the protocol of a connection that has been counted."""
 
 
-async def listen(
-    bound: socket.socket, limit: ConnectionLimit, handover: Handover, tls: ssl.SSLContext | None
-) -> asyncio.Server:
-    """Accept connections of a bound socket."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Accepted(limit, handover, tls), sock=bound, backlog=ACCEPTED_AT_ONCE)
-    bound.listen(BACKLOG)  # asyncio takes its backlog for how many it accepts at once, too
-    return server
+class Listener:
+    """Accepts connections of a bound socket, from the first turn of the event loop until it is closed.
 
+    One is accepted in each turn: however many come, whoever talks is served between two of them.
+    """
 
-class _Accepted(asyncio.Protocol):
-    """A connection that is counted, and speaks TLS if it has to, before it is handed over."""
-
-    def __init__(self, limit: ConnectionLimit, handover: Handover, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, bound: socket.socket, limit: ConnectionLimit, handover: Handover, tls: ssl.SSLContext | None
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._bound = bound
         self._limit = limit
         self._handover = handover
         self._tls = tls
-        self._early = b""
-        self._handshake: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        """What accepts, and connections that have not been handed over."""
+        bound.setblocking(False)
+        self._start(self._accept())
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- of a socket
-        """Count the connection."""
-        counted = self._limit.add(transport.abort)
-        if self._tls is None:
-            self._hand_over(transport, counted)
-        else:
-            transport.pause_reading()  # what comes is for TLS
-            self._handshake = asyncio.get_running_loop().create_task(self._begin_tls(transport, counted, self._tls))
+    def close(self) -> None:
+        """Accept no more."""
+        for task in self._tasks:
+            task.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        """Keep what comes together with the end of the handshake."""
-        self._early += data
+    async def wait_closed(self) -> None:
+        """Wait until nothing is left of it but connections that were handed over."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _begin_tls(self, transport: asyncio.Transport, counted: Counted, tls: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                accepted, _ = await self._loop.sock_accept(self._bound)
+            except OSError:  # the caller is gone already, or the process has no descriptor left
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            self._start(self._begin(accepted))
+            await asyncio.sleep(0)
+
+    async def _begin(self, accepted: socket.socket) -> None:
+        """Count a connection, and hand it over as soon as it speaks TLS, if it has to.
+
+        The event loop's own way from a socket to TLS is taken: begun on a connection that exists already, TLS misses
+        the first bytes on uvloop, which reads before it can be told not to.
+        """
+        counted = self._limit.add(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
         try:
-            secured = await loop.start_tls(
-                transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            await asyncio.sleep(0)  # here ends one that is too many itself
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: self._handover(counted),
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
             )
-        except OSError:  # no TLS, too slow, gone, or closed to make room
+        except (OSError, asyncio.CancelledError):  # no TLS, too slow, gone, or closed to make room
             counted.remove()
+            accepted.close()
             return
-        except BaseException:
-            counted.remove()
-            transport.abort()
-            raise
-        if secured is None or secured.is_closing():
-            counted.remove()
-            return
-        self._hand_over(secured, counted)
-
-    def _hand_over(self, transport: asyncio.Transport, counted: Counted) -> None:
-        protocol = self._handover(counted)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if self._early:
-            protocol.data_received(self._early)
+        counted.abort = transport.abort

@@ -53,11 +53,11 @@ class Tickets:
 
     def __init__(self) -> None:
         self._until: dict[bytes, float] = {}
+        """When each ends, the first one first."""
 
     def issue(self, now: float) -> str:
         """Return a new ticket, good for a minute from ``now`` on."""
-        self._until = {digest: until for digest, until in self._until.items() if until > now}
-        while len(self._until) >= self.MOST:
+        while self._until and (len(self._until) >= self.MOST or next(iter(self._until.values())) <= now):
             del self._until[next(iter(self._until))]
         ticket = secrets.token_urlsafe()
         self._until[_digest(ticket)] = now + self.SECONDS

@@ -4,6 +4,7 @@
 2. A second signal ends everything at once.
 """
 
+import asyncio
 import contextlib
 import ipaddress
 import os
@@ -12,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import anyio
 import attrs
@@ -22,7 +24,7 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 from duplex.engine.model import Model
 from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.errors import ServerError, UsageError
-from duplex.server.accept import BACKLOG, ConnectionLimit, Counted, descriptor_bound, listen
+from duplex.server.accept import BACKLOG, ConnectionLimit, Counted, Listener, descriptor_bound
 from duplex.server.asgi import application
 from duplex.server.connections import MAX_UNSENT_BYTES, HttpConnection, WebSocketConnection
 from duplex.server.middleware import MAX_MESSAGE_BYTES, RootPath
@@ -157,7 +159,11 @@ class _Server(uvicorn.Server):
         def handover(counted: Counted) -> HttpConnection:
             return HttpConnection(self.config, self.server_state, counted)
 
-        self.servers = [await listen(bound, self._limit, handover, self.config.ssl) for bound in sockets or []]
+        # Uvicorn only closes them and waits for that.
+        self.servers = [
+            cast("asyncio.base_events.Server", Listener(bound, self._limit, handover, self.config.ssl))
+            for bound in sockets or []
+        ]
         self.started = True
         for bound in sockets or []:
             self._listens(bound.getsockname()[1])
