@@ -28,6 +28,7 @@ PATIENCE = 40.0
 ROUNDS = 200
 """Writes in one round of a flood."""
 NOISE = random.Random(0)  # noqa: S311 -- no secret
+CONTEXT = ssl.create_default_context()
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -162,7 +163,7 @@ async def silent(target: Target, number: int) -> None:
     first = (b"", b"GET / HT", target.request("POST /api/ticket", "Content-Length: 1000"), b"\x16\x03\x01\x02\x00\x01")
     async with target.line(first[number % len(first)]) as (reader, writer):
         if number % 3 == 0:
-            reading = asyncio.ensure_future(reader.read())
+            reading = asyncio.ensure_future(_swallow(reader))
             while not reading.done():
                 writer.write(b"G")
                 await asyncio.sleep(1)
@@ -172,7 +173,7 @@ async def silent(target: Target, number: int) -> None:
 async def half_tls(target: Target, number: int) -> None:
     """Begin TLS and send no more than a part of the hello; every third one says nothing at all."""
     out = ssl.MemoryBIO()
-    hello = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
+    hello = CONTEXT.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
     with contextlib.suppress(ssl.SSLWantReadError):
         hello.do_handshake()
     sent = (out.read(), out.read()[:100], b"", NOISE.randbytes(500))[number % 4]
