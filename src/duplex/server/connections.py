@@ -99,7 +99,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
         self._end = self.loop.call_later(REQUEST_SECONDS, transport.abort)
-        self._pace = LeakyBucket(self.loop.time())
+        self._arrived = self.loop.time()
+        """When what is taken now came: that it had to wait is no credit."""
+        self._pace = LeakyBucket(self._arrived)
         self._cut_off = False
         self._piece = SMALL_PIECE
         self._frames = 0
@@ -122,6 +124,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes, a piece at a time: whoever floods waits between them, and is cut off before all is parsed."""
         if self._going_on is None:
+            self._arrived = self.loop.time()
             self._take(data)
         else:
             self._rest += data
@@ -160,7 +163,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """Count what has come, and handle it."""
         self._frames = len(self.conn.events)
         seconds = max(self._frames * FRAME_SECONDS, self._piece_seconds)
-        if self.handshake_initiated and not self._pace.pour(seconds, self.loop.time()):
+        if self.handshake_initiated and not self._pace.pour(seconds, self._arrived):
             self._break_off()
             return
         super().handle_events()
