@@ -18,6 +18,10 @@ __all__ = ["BACKLOG", "ConnectionLimit", "Counted", "Handover", "Listener", "des
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: many callers may come back at once."""
+ACCEPTED_AT_ONCE = 128
+"""Connections that are accepted as fast as they come, be it all callers after a restart."""
+ACCEPTED_PER_SECOND = 250.0
+"""The same for long: what hundreds that come and go cost is a share of the event loop; who comes meanwhile waits."""
 PAUSE_SECONDS = 0.1
 """Until a connection is accepted again that could not be."""
 HANDSHAKE_SECONDS = 30.0
@@ -114,7 +118,7 @@ Handover = Callable[[Counted], asyncio.Protocol]
 class Listener:
     """Accepts connections of a bound socket, from the first turn of the event loop until it is closed.
 
-    One is accepted in each turn: however many come, whoever talks is served between two of them.
+    One is accepted in each turn, and so many a second: however many come, whoever talks is served between two of them.
     """
 
     def __init__(
@@ -145,6 +149,7 @@ class Listener:
         task.add_done_callback(self._tasks.discard)
 
     async def _accept(self) -> None:
+        left, since = float(ACCEPTED_AT_ONCE), self._loop.time()
         while True:
             try:
                 accepted, _ = await self._loop.sock_accept(self._bound)
@@ -152,7 +157,10 @@ class Listener:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self._start(self._begin(accepted))
-            await asyncio.sleep(0)
+            now = self._loop.time()
+            left = min(ACCEPTED_AT_ONCE, left + (now - since) * ACCEPTED_PER_SECOND) - 1
+            since = now
+            await asyncio.sleep(max(0.0, -left / ACCEPTED_PER_SECOND))
 
     async def _begin(self, accepted: socket.socket) -> None:
         """Count a connection, and hand it over as soon as it speaks TLS, if it has to.
