@@ -140,9 +140,9 @@ def test_who_sends_many_frames_waits_and_others_do_not(model, monkeypatch):
             told += neighbour.recv(1 << 12)
         line.settimeout(0.3)
         told = b""
-        with pytest.raises(TimeoutError):
-            while True:
-                told += line.recv(1 << 12)
+        with contextlib.suppress(TimeoutError):
+            while piece := line.recv(1 << 12):
+                told += piece
         assert b"\x82\x01\x06" not in told
 
 
