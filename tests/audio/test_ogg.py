@@ -189,6 +189,15 @@ def test_a_damaged_packet_is_left_out(packet):
     assert reader.feed(writer.page([OggReader().feed(data)[2].data], 0)).size == 1920
 
 
+def test_packets_of_nothing_are_no_less_than_packets():
+    writer, reader = OggWriter(0), OpusReader(RATE, max_seconds=1.0)
+    reader.feed(encoded(tone(0.08)))
+    pages = b"".join(writer.page([b""] * 255, 0) for _ in range(3))
+    assert OpusReader(RATE, max_seconds=1.0).feed(encoded(tone(0.8))).size == 10 * 1920
+    with pytest.raises(AudioError, match="at once"):
+        reader.feed(pages)
+
+
 @pytest.mark.parametrize(
     "head",
     [b"\x01vorbis" + bytes(30), b"OpusHead", b"OpusHead" + bytes([1, 6, 0, 0, 0, 0, 0, 0, 0, 0, 1]), b"fishead\0"],

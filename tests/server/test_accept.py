@@ -88,6 +88,18 @@ def test_a_flood_of_silence_keeps_nobody_out_and_ends_no_recording(tmp_path, opt
         assert served.stop()[0] == 0
 
 
+def test_tls_begins_with_whoever_speaks_at_once(tmp_path):
+    """The command runs on uvloop where there is one, on which data may come before anybody asks for it."""
+    with Process("--tls", HOME=str(tmp_path)) as served:
+        for _ in range(20):
+            with (
+                socket.create_connection(("127.0.0.1", served.server.port), timeout=10) as line,
+                insecure_context().wrap_socket(line) as secure,
+            ):
+                secure.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert secure.recv(100).startswith(b"HTTP/1.1 200")
+
+
 def test_a_handshake_that_does_not_come_to_its_end(monkeypatch, tmp_path):
     certificate, key = self_signed_certificate(tmp_path, "127.0.0.1")
     monkeypatch.setattr(accept, "HANDSHAKE_SECONDS", 0.5)

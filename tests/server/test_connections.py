@@ -107,6 +107,65 @@ def test_a_flood_is_told_why(model):
         assert struct.pack(">H", 1008) + b"more comes" in told
 
 
+def calling(server):
+    """Open a websocket by hand."""
+    line = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    line.sendall(b"GET /api/chat?format=pcm HTTP/1.1\r\n" + UPGRADE + b"\r\n")
+    told = b""
+    while b"\r\n\r\n" not in told:
+        told += line.recv(1)
+    return line
+
+
+PING = b"\x82\x81" + bytes(4) + b"\x06"
+"""A message that is answered with one like it."""
+
+
+def test_what_comes_after_many_frames_is_heard_in_its_turn(model, monkeypatch):
+    monkeypatch.setattr(connections, "BREATH_SECONDS", 0.01)
+    with running(model) as server, calling(server) as line:
+        line.sendall(flood("pong")[: 6 * 1500] + PING)
+        told = b""
+        while not told.endswith(b"\x82\x01\x06"):
+            told += line.recv(1 << 12)
+
+
+def test_who_sends_many_frames_waits_and_others_do_not(model, monkeypatch):
+    monkeypatch.setattr(connections, "BREATH_SECONDS", 3600.0)
+    with running(model) as server, calling(server) as line, calling(server) as neighbour:
+        line.sendall(flood("pong")[: 6 * 1500] + PING)
+        neighbour.sendall(PING)
+        told = b""
+        while not told.endswith(b"\x82\x01\x06"):
+            told += neighbour.recv(1 << 12)
+        line.settimeout(0.3)
+        told = b""
+        with contextlib.suppress(TimeoutError):
+            while piece := line.recv(1 << 12):
+                told += piece
+        assert b"\x82\x01\x06" not in told
+
+
+def test_bytes_count_also_when_the_call_is_over(model):
+    message = b"\x82\xff" + struct.pack(">Q", 60_000) + bytes(4) + b"\xff" + bytes(59_999)
+    with (
+        running(model, Settings(queue=0)) as server,
+        calling(server),
+        calling(server),
+        calling(server) as refused,
+        pytest.raises((BrokenPipeError, ConnectionResetError)),
+    ):
+        refused.sendall(message * (4 * connections.MAX_DISCARDED_BYTES // len(message)))
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/api/chat?temperature=high"])
+def test_a_refused_handshake_is_answered_and_nothing_to_log(model, path, caplog):
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+        line.sendall(f"GET {path} HTTP/1.1\r\n".encode() + UPGRADE + b"\r\n")
+        assert all_that_comes(line).startswith(b"HTTP/1.1 4")
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
 # The bucket
 
 

@@ -8,6 +8,7 @@
    streams are ignored.
 """
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -50,9 +51,13 @@ def checksum(page: bytes) -> int:
 
 
 class OggReader:
-    """Reads one stream's packets. Memory stays below a page and :data:`MAX_PACKET_BYTES`."""
+    """Reads one stream's packets, at most ``max_packets`` at once: 64 KiB can hold 60,000 of nothing.
 
-    def __init__(self) -> None:
+    Memory stays below a page and :data:`MAX_PACKET_BYTES`.
+    """
+
+    def __init__(self, max_packets: float = math.inf) -> None:
+        self._max_packets = max_packets
         self._buffer = bytearray()
         self._serial: int | None = None
         self._next_page = 0
@@ -64,10 +69,15 @@ class OggReader:
     def feed(self, data: bytes) -> list[Packet]:
         """Take bytes of any length; return the packets that they complete.
 
-        :raises AudioError: if too many pages in a row are damaged
+        :raises AudioError: if too many pages in a row are damaged, or too many packets come
         """
         self._buffer += data
-        return [packet for page in self._pages() for packet in self._packets(page)]
+        found: list[Packet] = []
+        for page in self._pages():
+            found += self._packets(page)
+            if len(found) > self._max_packets:
+                raise AudioError(f"more than {self._max_packets:g} packets at once; send them at the pace of a clock")
+        return found
 
     def _pages(self) -> Iterator["_Page"]:
         """Yield the whole pages in the buffer, and take them out of it."""

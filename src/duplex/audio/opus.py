@@ -36,6 +36,10 @@ _MOST_UNKNOWN = 1 << 14
 """Bytes in which an Ogg stream must have begun."""
 
 
+SHORTEST_SECONDS = 0.0025
+"""Of a packet of Opus."""
+
+
 class OpusReader:
     """Decodes one Ogg Opus stream at a sample rate of 8, 12, 16, 24 or 48 kHz; two channels become their mean.
 
@@ -50,7 +54,7 @@ class OpusReader:
         self._rate = sample_rate
         self._decoder = Decoder(sample_rate)
         self._max_seconds = max_seconds
-        self._ogg = OggReader()
+        self._ogg = OggReader(max_seconds / SHORTEST_SECONDS)
         self._headers = 0
         self._unknown = 0
         """Bytes that came before the stream began."""

@@ -8,8 +8,9 @@ closed, so that a caller gets in even while thousands of connections say nothing
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, cast
 
 import attrs
 
@@ -17,17 +18,19 @@ __all__ = ["BACKLOG", "Acceptor", "ConnectionLimit", "Counted", "Handover", "des
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: many callers may come back at once."""
-ACCEPTED_AT_ONCE = 32
-"""Before the first of them can be closed again."""
+ACCEPTED_AT_ONCE = 128
+"""Connections that are accepted as fast as they come, be it all callers after a restart."""
+ACCEPTED_PER_SECOND = 250.0
+"""The same for long: what hundreds that come and go cost is a share of the event loop; who comes meanwhile waits."""
+PAUSE_SECONDS = 0.1
+"""Until a connection is accepted again that could not be."""
 HANDSHAKE_SECONDS = 30.0
 """That TLS may take to begin."""
-REFUSED_SECONDS = 0.05
-"""Until the next attempt when a connection could not be accepted."""
 MAX_CONNECTIONS = 10_000
 """However many descriptors there are: each costs memory."""
 MIN_CONNECTIONS = 16
-_RESERVE = ACCEPTED_AT_ONCE + 32
-"""Descriptors for what is accepted and not yet counted, and for files that are open for a moment."""
+_RESERVE = 64
+"""Descriptors for connections that are being closed, and for files that are open for a moment."""
 _RESERVE_OF_CALL = 3
 """Descriptors of a call besides its connection: a recording's two files, and what a restart of them takes."""
 
@@ -94,7 +97,6 @@ class Counted:
 
     limit: ConnectionLimit
     abort: Callable[[], object]
-    """Closes it at once."""
 
     def hold(self) -> None:
         """Note that it holds a call now."""
@@ -114,61 +116,69 @@ Handover = Callable[[Counted], asyncio.Protocol]
 
 
 class Acceptor:
-    """Accepts connections of a bound socket, and speaks TLS with them if it has to, until :meth:`close`.
+    """Accepts connections of a bound socket, from the first turn of the event loop until it is closed.
 
-    A connection counts from the moment it is accepted: one whose handshake never ends makes room like any other.
+    One is accepted in each turn, and so many a second: however many come, whoever talks is served between two of them.
     """
 
     def __init__(
         self, bound: socket.socket, limit: ConnectionLimit, handover: Handover, tls: ssl.SSLContext | None
     ) -> None:
-        bound.setblocking(False)
-        bound.listen(BACKLOG)
+        self._loop = asyncio.get_running_loop()
         self._bound = bound
         self._limit = limit
         self._handover = handover
         self._tls = tls
-        self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[None]] = set()
-        self._accepting = self._loop.create_task(self._accept())
+        self._tasks: set[asyncio.Task[None]] = set()
+        """What accepts, and connections that have not been handed over."""
+        bound.setblocking(False)
+        self._start(self._accept())
 
     def close(self) -> None:
-        """Accept no more; those whose handshake goes on are closed."""
-        for task in (self._accepting, *self._opening):
+        """Accept no more."""
+        for task in self._tasks:
             task.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing more is accepted."""
-        await asyncio.wait([self._accepting, *self._opening])
+        """Wait until nothing is left of it but connections that were handed over."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _accept(self) -> None:
+        left, since = float(ACCEPTED_AT_ONCE), self._loop.time()
         while True:
-            # A pause after some, so that they are counted, and who makes room for them is closed.
-            for _ in range(ACCEPTED_AT_ONCE):
-                try:
-                    accepted, _ = await self._loop.sock_accept(self._bound)
-                except OSError:  # no descriptor is left, or it is gone already
-                    await asyncio.sleep(REFUSED_SECONDS)
-                    continue
-                task = self._loop.create_task(self._open(accepted))
-                self._opening.add(task)
-                task.add_done_callback(self._opening.discard)
-            await asyncio.sleep(0)
+            try:
+                accepted, _ = await self._loop.sock_accept(self._bound)
+            except OSError:  # the caller is gone already, or the process has no descriptor left
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            self._start(self._begin(accepted))
+            now = self._loop.time()
+            left = min(ACCEPTED_AT_ONCE, left + (now - since) * ACCEPTED_PER_SECOND) - 1
+            since = now
+            await asyncio.sleep(max(0.0, -left / ACCEPTED_PER_SECOND))
 
-    async def _open(self, accepted: socket.socket) -> None:
-        this = asyncio.current_task()
-        counted = self._limit.add(accepted.close if this is None else this.cancel)
+    async def _begin(self, accepted: socket.socket) -> None:
+        """Count a connection, and hand it over as soon as it speaks TLS, if it has to.
+
+        The event loop's own way from a socket to TLS is taken: begun on a connection that exists already, TLS misses
+        the first bytes on uvloop, which reads before it can be told not to.
+        """
+        counted = self._limit.add(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
         try:
+            await asyncio.sleep(0)  # here ends one that is too many itself
             transport, _ = await self._loop.connect_accepted_socket(
                 lambda: self._handover(counted),
                 accepted,
                 ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
             )
-        except BaseException as error:
+        except (OSError, asyncio.CancelledError):  # no TLS, too slow, gone, or closed to make room
             counted.remove()
             accepted.close()
-            if not isinstance(error, OSError):  # no TLS, too slow, or gone
-                raise
-        else:
-            counted.abort = transport.abort
+            return
+        counted.abort = transport.abort

@@ -60,12 +60,13 @@ class Tickets:
 
     def __init__(self) -> None:
         self._tickets: dict[bytes, tuple[float, str]] = {}
-        """Until when each is good, and whose it is."""
+        """When each ends, the first one first, and whose it is."""
 
     def issue(self, owner: str, now: float) -> str:
         """Return a new ticket for the owner of a token, good for a minute from ``now`` on."""
-        self._tickets = {digest: ticket for digest, ticket in self._tickets.items() if ticket[0] > now}
-        while len(self._tickets) >= self.MAX_TICKETS:
+        while self._tickets and (
+            len(self._tickets) >= self.MAX_TICKETS or next(iter(self._tickets.values()))[0] <= now
+        ):
             del self._tickets[next(iter(self._tickets))]
         ticket = secrets.token_urlsafe()
         self._tickets[_digest(ticket)] = now + self.SECONDS, owner

@@ -9,6 +9,7 @@ import asyncio
 
 import h11
 from uvicorn import Config
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -27,7 +28,17 @@ QUIET_SECONDS = 0.2
 MAX_UNSENT_BYTES = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
 PIECE = 1 << 12
-"""Bytes that are parsed before they are counted: some hundred frames, a few milliseconds."""
+"""Bytes that are parsed before they are counted."""
+SMALL_PIECE = 1 << 9
+"""The same for who floods, and at first: 85 frames at most, a few milliseconds."""
+MANY_FRAMES = 16
+"""In a piece; only who floods has frames so small."""
+TURN_BYTES = 1 << 15
+"""That are parsed in one turn of the event loop."""
+BREATH_SECONDS = 0.1
+"""After a piece with many frames, and after a turn: what one connection can take of the loop is some percent."""
+BYTES_PER_SECOND = 1 << 17
+"""That a connection may send for long: more than samples of 16 bit at 48 kHz."""
 MAX_UNREAD_BYTES = 1 << 20
 """Bytes that may wait to be sent to one who keeps sending pings."""
 MAX_DISCARDED_BYTES = 1 << 24
@@ -88,8 +99,18 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
         self._end = self.loop.call_later(REQUEST_SECONDS, transport.abort)
-        self._pace = LeakyBucket(self.loop.time())
+        self._arrived = self.loop.time()
+        """When what is taken now came: that it had to wait is no credit."""
+        self._pace = LeakyBucket(self._arrived)
         self._cut_off = False
+        self._piece = SMALL_PIECE
+        self._frames = 0
+        """In the last piece."""
+        self._piece_seconds = 0.0
+        """That its bytes count for."""
+        self._rest = b""
+        """What has come and waits for its turn."""
+        self._going_on: asyncio.TimerHandle | None = None
         self._discarded = 0
         self._quiet: asyncio.TimerHandle | None = None
 
@@ -101,19 +122,48 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, a piece at a time: whoever floods is cut off before all of a flood has been parsed."""
-        for start in range(0, len(data), PIECE):
+        """Take bytes, a piece at a time: whoever floods waits between them, and is cut off before all is parsed."""
+        if self._going_on is None:
+            self._arrived = self.loop.time()
+            self._take(data)
+        else:
+            self._rest += data
+            self.transport.pause_reading()
+
+    def _take(self, data: bytes) -> None:
+        start = 0
+        while start < len(data):
             if self._cut_off:
                 self._discard(len(data) - start)
                 return
-            super().data_received(data[start : start + PIECE])
+            piece = data[start : start + self._piece]
+            start += len(piece)
+            self._frames, self._piece_seconds = 0, len(piece) / BYTES_PER_SECOND
+            super().data_received(piece)
+            many = self._frames > MANY_FRAMES
+            self._piece = SMALL_PIECE if many else min(2 * self._piece, PIECE)
+            if not self._cut_off and (many or TURN_BYTES <= start < len(data)):
+                self._rest = data[start:]
+                self.transport.pause_reading()
+                self._going_on = self.loop.call_later(BREATH_SECONDS, self._go_on)
+                return
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self._refuse()
 
+    def _go_on(self) -> None:
+        """Take what has had to wait."""
+        rest, self._rest, self._going_on = self._rest, b"", None
+        if self.transport.is_closing():
+            return
+        self._take(rest)
+        if self._going_on is None and not self.read_paused:
+            self.transport.resume_reading()
+
     def handle_events(self) -> None:
         """Count what has come, and handle it."""
-        frames = len(self.conn.events)
-        if self.handshake_initiated and not self._pace.pour(frames * FRAME_SECONDS, self.loop.time()):
+        self._frames = len(self.conn.events)
+        seconds = max(self._frames * FRAME_SECONDS, self._piece_seconds)
+        if self.handshake_initiated and not self._pace.pour(seconds, self._arrived):
             self._break_off()
             return
         super().handle_events()
@@ -151,6 +201,19 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
             if self.counted is not None:
                 self.counted.let_go()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Return what comes next; more is not read while something waits for its turn."""
+        message = await super().receive()
+        if self._going_on is not None:
+            self.transport.pause_reading()
+        return message
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send; a response in place of a handshake completes it, which uvicorn takes for an error."""
+        await super().send(message)
+        if self.close_sent:
+            self.handshake_complete = True
 
     def _clear_deadline(self) -> None:
         for timer in (self._end, self._quiet):

@@ -8,16 +8,64 @@ import time
 from types import TracebackType
 from typing import Literal
 
-__all__ = ["LogFormat", "configure_logging", "fields"]
+import attrs
+
+__all__ = ["LogFormat", "LogLimit", "configure_logging", "fields"]
 
 LogFormat = Literal["text", "json"]
 _FIELDS = "fields"
 log: logging.Logger = logging.getLogger(__name__)
+BURST_LINES = 200
+"""From one place of the program at once."""
+LINES_PER_SECOND = 10.0
+"""From one place of the program, for long."""
+
+
+class LogLimit(logging.Filter):
+    """Leaves out what one place of the program logs too often, whoever makes it do so; the next line tells how often.
+
+    What is counted is a line of source code, of which there are so many and no more, whatever is in the messages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._places: dict[tuple[str, int], _Place] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is written."""
+        with self._lock:
+            place = self._places.setdefault((record.pathname, record.lineno), _Place(record.created))
+            if not place.allow(record.created):
+                return False
+            left_out, place.left_out = place.left_out, 0
+        if left_out:
+            setattr(record, _FIELDS, {**_told(record), "left_out": left_out})
+        return True
+
+
+@attrs.define
+class _Place:
+    since: float
+    lines: float = BURST_LINES
+    """That may be written at once."""
+    left_out: int = 0
+
+    def allow(self, now: float) -> bool:
+        passed = max(0.0, now - self.since)  # the clock may be set
+        self.lines = min(BURST_LINES, self.lines + passed * LINES_PER_SECOND)
+        self.since = now
+        if self.lines < 1:
+            self.left_out += 1
+            return False
+        self.lines -= 1
+        return True
 
 
 def configure_logging(log_format: LogFormat, *, verbose: bool = False) -> None:
     """Send logs to standard error; warnings of Python, and errors that nobody has caught, are lines of it, too."""
     handler = logging.StreamHandler()
+    handler.addFilter(LogLimit())
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -4,12 +4,13 @@
 2. A second signal ends everything at once.
 """
 
+import asyncio
 import contextlib
 import socket
 import ssl
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import cast
 
 import anyio
 import attrs
@@ -107,8 +108,11 @@ class _Server(uvicorn.Server):
         def handover(counted: Counted) -> HttpConnection:
             return HttpConnection(self.config, self.server_state, counted)
 
-        acceptors: list[Any] = [Acceptor(bound, self._limit, handover, self._tls) for bound in sockets or []]
-        self.servers = acceptors
+        # Uvicorn only closes them and waits for that.
+        self.servers = [
+            cast("asyncio.base_events.Server", Acceptor(bound, self._limit, handover, self._tls))
+            for bound in sockets or []
+        ]
         self.started = True
         for bound in sockets or []:
             self._listens(bound.getsockname()[1])
