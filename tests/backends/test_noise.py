@@ -105,7 +105,7 @@ def choose(logits, rows, step=0):
     batch, size = logits.shape
     tensors = {
         name: torch.zeros((batch, *declared.shape), dtype=declared.dtype)
-        for name, declared in sampling.Sampler.declare().items()
+        for name, declared in sampling.Sampler.state_spec().items()
     }
     for row, each in enumerate(rows):
         sampling.Sampler.write({name: tensor[row : row + 1] for name, tensor in tensors.items()}, each)

@@ -14,7 +14,7 @@ import mlx.core as mx
 from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.module import Module
-from duplex.backends.mlx.state import Call, Declared, Streaming
+from duplex.backends.mlx.state import Call, StateSpec, Streaming
 
 __all__ = ["Attention", "AttentionWindow", "RingCache"]
 
@@ -87,12 +87,12 @@ class RingCache(Streaming):
         self.period = period
         self.capacity: int = context
 
-    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the ring itself and how many positions each stream has had."""
         self.capacity = self.context + (frames_per_call - 1) * self.per_frame
-        layer = Declared((2, self.heads, self.capacity, self.head_dim))
+        layer = StateSpec((2, self.heads, self.capacity, self.head_dim))
         caches = {f"cache.{index}": layer for index in range(self.layers)}
-        return {**caches, "position": Declared((), mx.int32)}
+        return {**caches, "position": StateSpec((), mx.int32)}
 
     def window(self, call: Call, positions: int) -> AttentionWindow:
         """Open the window of one call of ``positions`` new positions, and count them."""

@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from duplex.backends.mlx.arrays import evaluate, shaped, taken
 from duplex.backends.mlx.module import Module
-from duplex.backends.mlx.state import Call, Declared, Streaming
+from duplex.backends.mlx.state import Call, StateSpec, Streaming
 
 __all__ = ["CausalConv1d", "CausalConvTranspose1d"]
 
@@ -63,11 +63,11 @@ class CausalConv1d(Streaming):
         self._bias = bias
         evaluate(self._matrix)
 
-    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the arrays to remember: the input's last samples, and whether there were any."""
-        declared = {"previous": Declared((self.past, self.channels))} if self.past else {}
+        declared = {"previous": StateSpec((self.past, self.channels))} if self.past else {}
         if self.replicate:
-            declared["started"] = Declared((), mx.bool_)
+            declared["started"] = StateSpec((), mx.bool_)
         return declared
 
     def __call__(self, x: mx.array, call: Call) -> mx.array:
@@ -126,9 +126,9 @@ class CausalConvTranspose1d(Streaming):
         self._bias = None if bias is None else mx.tile(bias, self.stride)
         evaluate(self._now, self._before, self._bias)
 
-    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the array to remember: the input's last position."""
-        return {"previous": Declared((1, self.channels))}
+        return {"previous": StateSpec((1, self.channels))}
 
     def __call__(self, x: mx.array, call: Call) -> mx.array:
         """Upsample the next ``n`` positions."""

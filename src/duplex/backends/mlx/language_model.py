@@ -14,8 +14,8 @@ from duplex.backends.mlx.arrays import named_modules
 from duplex.backends.mlx.depth import DepthTransformer
 from duplex.backends.mlx.embedding import TokenEmbedding
 from duplex.backends.mlx.linear import Linear, Packing
-from duplex.backends.mlx.sampling import Plan, Sampler
-from duplex.backends.mlx.state import Call, Declared, SlotState, Streaming
+from duplex.backends.mlx.sampling import Sampler, Sampling
+from duplex.backends.mlx.state import Call, SlotState, StateSpec, Streaming
 from duplex.backends.mlx.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.mlx.weights import load_language_model_weights
 from duplex.backends.shared import delays as delay_rules
@@ -68,17 +68,19 @@ class LanguageModel(Streaming):
         if config.agent_streams:
             self.depformer: DepthTransformer = DepthTransformer(config)
 
-    def declare(self, frames_per_call: int = 1) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int = 1) -> dict[str, StateSpec]:
         """Return the token ring, the step counter and a slot's options."""
-        ring = Declared((1 + self.config.n_q, self.ring_length), mx.int32)
-        return {"tokens": ring, "step": Declared((), mx.int32), **Sampler.declare()}
+        ring = StateSpec((1 + self.config.n_q, self.ring_length), mx.int32)
+        return {"tokens": ring, "step": StateSpec((), mx.int32), **Sampler.state_spec()}
 
     def begin(self, state: SlotState, options: SessionOptions) -> None:
         """Set up the token ring and the options of a fresh state."""
         state[f"{self.key}.tokens"] = mx.full((1 + self.config.n_q, self.ring_length), UNGENERATED, mx.int32)
         Sampler.write(state, self.key, options)
 
-    def __call__(self, user: mx.array | None, call: Call, plan: Plan, known: mx.array | None = None) -> TimeStep:
+    def __call__(
+        self, user: mx.array | None, call: Call, sampling: Sampling, known: mx.array | None = None
+    ) -> TimeStep:
         """Advance by one step: the user's codes, int32 ``[batch, user_streams]``, go in (``None``: the initial step).
 
         ``known`` int32 ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
@@ -90,8 +92,8 @@ class LanguageModel(Streaming):
             ring = self._write(ring, self.user, index, user)
         context = self.temporal(self._read(ring, step)[:, :, None], call)[:, 0]
         logits = self.text_linear(context).astype(mx.float32)
-        held = {name: self._own(call, name) for name in Sampler.declare()}
-        sampler = Sampler.prepare(held, plan, step, [config.text_card] + [config.card] * config.agent_streams)
+        held = {name: self._own(call, name) for name in Sampler.state_spec()}
+        sampler = Sampler.prepare(held, sampling, step, [config.text_card] + [config.card] * config.agent_streams)
         chosen = self._generate(context, logits, sampler, known)
         written = mx.broadcast_to(step[:, None], chosen.shape)
         ring = self._write(ring, slice(0, self.agent.stop), written, chosen)

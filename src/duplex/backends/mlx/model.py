@@ -20,7 +20,7 @@ from duplex.backends.mlx.codec import MlxCodec
 from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.prefill import LONGEST_RUN, prefill
-from duplex.backends.mlx.sampling import Plan
+from duplex.backends.mlx.sampling import Sampling
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
 from duplex.backends.shared import delays, snapshots
@@ -42,7 +42,7 @@ class Shape:
     """How many frames attention reads, at least those that have gone in."""
     complete: tuple[int, ...]
     """The rows for which audio comes out."""
-    plan: Plan
+    sampling: Sampling
 
 
 Advance = Callable[[list[SlotState], mx.array], tuple[mx.array, mx.array | None, list[SlotState]]]
@@ -107,7 +107,7 @@ class MlxFrameModel:
         with exclusive(self.device):
             state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
             self._lm.begin(state, options)
-            self._lm(None, Call([state], 1), Plan.of([options]))
+            self._lm(None, Call([state], 1), Sampling.of([options]))
             evaluate(state)
         self.state[slot] = state
 
@@ -181,7 +181,7 @@ class MlxFrameModel:
         valid = times >= 0
         complete = np.flatnonzero(valid).tolist() if self.spec.agent_streams else []
         frames = self._rounded(max(slot.frames for slot in slots) + 2)
-        shape = Shape(frames, tuple(complete), Plan.of([slot.options for slot in slots]))
+        shape = Shape(frames, tuple(complete), Sampling.of([slot.options for slot in slots]))
         # The old state is handed over whole: what nobody else holds, the new one is written into.
         found, voice, states = self._graph(shape)(self._handed_over(batch), from_numpy(pcm[batch]))
         for index, state in zip(batch, states, strict=True):
@@ -217,7 +217,7 @@ class MlxFrameModel:
         """Return the tokens int32 ``[batch, streams]``, the voice ``[complete, frame_size]``, and the new states."""
         call = Call(states, shape.frames)
         codes = self._mimi.encode(pcm, call)
-        step = self._lm(codes[:, : self.spec.user_streams, 0], call, shape.plan)
+        step = self._lm(codes[:, : self.spec.user_streams, 0], call, shape.sampling)
         voice = None
         if shape.complete:  # what is not complete yet may hold no code at all
             spoken = mx.stack([step.tokens[row, self._lm.agent, None] for row in shape.complete])

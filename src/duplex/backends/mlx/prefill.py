@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
 from duplex.backends.mlx.language_model import LanguageModel
-from duplex.backends.mlx.sampling import Plan
+from duplex.backends.mlx.sampling import Sampling
 from duplex.backends.mlx.state import Call, SlotState
 from duplex.backends.shared import prefilling
 from duplex.backends.shared.prefilling import LONGEST_RUN
@@ -40,7 +40,7 @@ class _Target:
 
     def step(self, user: NDArray[np.int64], known: NDArray[np.int64]) -> None:
         heard, fixed = (from_numpy(tokens)[None] for tokens in (user, known))
-        self._lm(heard, self._call(1), Plan.of([self._slot.options]), fixed)
+        self._lm(heard, self._call(1), Sampling.of([self._slot.options]), fixed)
         evaluate(self._state)
 
     def _call(self, steps: int) -> Call:

@@ -10,11 +10,11 @@ import attrs
 import mlx.core as mx
 
 from duplex.backends.mlx.arrays import shaped
-from duplex.backends.mlx.state import Declared, SlotState
+from duplex.backends.mlx.state import SlotState, StateSpec
 from duplex.backends.shared import noise
 from duplex.options import SessionOptions
 
-__all__ = ["TEXT_STREAM", "Plan", "Sampler", "gumbel"]
+__all__ = ["TEXT_STREAM", "Sampler", "Sampling", "gumbel"]
 
 TEXT_STREAM = 0
 _LOW = 0xFFFFFFFF
@@ -58,7 +58,7 @@ def _gumbel_of(word: mx.array) -> mx.array:
 
 
 @attrs.frozen
-class Plan:
+class Sampling:
     """What the host knows of how a step's tokens are chosen. ``text_top_k`` and ``audio_top_k`` are 0 if unlimited.
 
     The deepest top-k of any row is rounded up to a power of two: a compiled step serves many options.
@@ -69,8 +69,8 @@ class Plan:
     audio_top_k: int
 
     @classmethod
-    def of(cls, options: Sequence[SessionOptions]) -> "Plan":
-        """Return the plan for rows with these options."""
+    def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
+        """Return the sampling for rows with these options."""
         return cls(
             sampled=any(each.text_temperature or each.temperature for each in options),
             text_top_k=_rounded(max((each.text_top_k or 0 for each in options), default=0)),
@@ -87,17 +87,17 @@ class Sampler:
 
     text: mx.array
     audio: mx.array
-    plan: Plan
+    sampling: Sampling
     drawn: list[mx.array] | None
     """float32 ``[batch, vocabulary]`` for the text and each of the agent's streams; ``None`` if every row is greedy."""
 
     @staticmethod
-    def declare() -> dict[str, Declared]:
+    def state_spec() -> dict[str, StateSpec]:
         """Return the arrays that hold a slot's options."""
         return {
-            "options.keys": Declared((noise.ROUNDS, 2), mx.uint32),
-            "options.text": Declared((2,), mx.float32),
-            "options.audio": Declared((2,), mx.float32),
+            "options.keys": StateSpec((noise.ROUNDS, 2), mx.uint32),
+            "options.text": StateSpec((2,), mx.float32),
+            "options.audio": StateSpec((2,), mx.float32),
         }
 
     @staticmethod
@@ -111,18 +111,18 @@ class Sampler:
         state[f"{prefix}.options.audio"] = mx.array(audio, mx.float32)
 
     @classmethod
-    def prepare(cls, held: dict[str, mx.array], plan: Plan, step: mx.array, sizes: Sequence[int]) -> "Sampler":
+    def prepare(cls, held: dict[str, mx.array], sampling: Sampling, step: mx.array, sizes: Sequence[int]) -> "Sampler":
         """Draw the noise of one step, for the text's and each of the agent's vocabularies, of these ``sizes``."""
-        drawn = gumbel(held["options.keys"], step, sizes) if plan.sampled else None
-        return cls(held["options.text"], held["options.audio"], plan, drawn)
+        drawn = gumbel(held["options.keys"], step, sizes) if sampling.sampled else None
+        return cls(held["options.text"], held["options.audio"], sampling, drawn)
 
     def sample_text(self, logits: mx.array) -> mx.array:
         """Return int32 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``."""
-        return _sample(logits, self.text, self.plan.text_top_k, self._noise(TEXT_STREAM))
+        return _sample(logits, self.text, self.sampling.text_top_k, self._noise(TEXT_STREAM))
 
     def sample_audio(self, logits: mx.array, stream: int) -> mx.array:
         """Return int32 ``[batch]`` for codebook ``stream``'s float32 logits ``[batch, audio_vocabulary]``."""
-        return _sample(logits, self.audio, self.plan.audio_top_k, self._noise(1 + stream))
+        return _sample(logits, self.audio, self.sampling.audio_top_k, self._noise(1 + stream))
 
     def _noise(self, stream: int) -> mx.array | None:
         return None if self.drawn is None else self.drawn[stream]

@@ -11,7 +11,7 @@ import numpy as np
 from duplex.backends.mlx.arrays import evaluate
 from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
-from duplex.backends.mlx.sampling import Plan
+from duplex.backends.mlx.sampling import Sampling
 from duplex.backends.mlx.state import Call, SlotState, exclusive
 from duplex.backends.shared.slots import Slot
 from duplex.frame_model import ModelSpec
@@ -24,7 +24,7 @@ def stages(
 ) -> Mapping[str, Callable[[], None]]:
     """Return the stages of a step of ``batch``, slots with their arrays: :meth:`duplex.frame_model.Staged.stages`."""
     held, states = [slot for slot, _ in batch], [arrays for _, arrays in batch]
-    frames, plan = max(slot.frames for slot in held) + 2, Plan.of([slot.options for slot in held])
+    frames, sampling = max(slot.frames for slot in held) + 2, Sampling.of([slot.options for slot in held])
     generator = np.random.default_rng(0)
 
     def tokens(size: int, *shape: int) -> mx.array:
@@ -36,7 +36,7 @@ def stages(
     found: dict[str, Callable[[Call], object]] = {
         "encode": lambda call: mimi.encode(pcm, call),
         "temporal": lambda call: lm.temporal(columns, call),
-        "language_model": lambda call: lm(heard, call, plan).tokens,
+        "language_model": lambda call: lm(heard, call, sampling).tokens,
     }
     if spec.agent_streams:
         found["decode"] = lambda call: mimi.decode(said[:, :, None], call)

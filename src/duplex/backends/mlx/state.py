@@ -19,7 +19,7 @@ import mlx.core as mx
 from duplex.backends.mlx.arrays import named_modules
 from duplex.backends.mlx.module import Module
 
-__all__ = ["Call", "Declared", "SlotState", "Streaming", "allocate", "bind", "exclusive"]
+__all__ = ["Call", "SlotState", "StateSpec", "Streaming", "allocate", "bind", "exclusive"]
 
 SlotState = dict[str, mx.array]
 """The state of one stream: arrays without a slot axis, by name."""
@@ -35,7 +35,7 @@ def exclusive(device: mx.Device) -> Generator[None]:
 
 
 @attrs.frozen
-class Declared:
+class StateSpec:
     """One state array of a module. It starts at zero."""
 
     shape: tuple[int, ...]
@@ -49,22 +49,22 @@ class Streaming(Module):
     key: str = ""
     """Prefix of the names of this module's arrays in a state; given by :func:`bind`."""
 
-    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the arrays that this module needs for calls of at most so many frames, by their last name."""
         raise AssertionError(f"{type(self).__name__} declares nothing for {frames_per_call} frames")
 
 
-def bind(root: Module, prefix: str, frames_per_call: int = 1) -> dict[str, Declared]:
+def bind(root: Module, prefix: str, frames_per_call: int = 1) -> dict[str, StateSpec]:
     """Name the state of every streaming module below ``root`` and return the declarations by full name."""
-    declared: dict[str, Declared] = {}
+    declared: dict[str, StateSpec] = {}
     for name, module in named_modules(root):
         if isinstance(module, Streaming):
             module.key = f"{prefix}.{name}" if name else prefix
-            declared |= {f"{module.key}.{last}": array for last, array in module.declare(frames_per_call).items()}
+            declared |= {f"{module.key}.{last}": array for last, array in module.state_spec(frames_per_call).items()}
     return declared
 
 
-def allocate(declared: dict[str, Declared], dtype: mx.Dtype) -> SlotState:
+def allocate(declared: dict[str, StateSpec], dtype: mx.Dtype) -> SlotState:
     """Return the state of one stream at its beginning.
 
     Zeroes also what no mask lets through: a value that is not a number would pass a mask.

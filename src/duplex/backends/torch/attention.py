@@ -21,7 +21,7 @@ from duplex.backends.torch.fusion import Fusion
 from duplex.backends.torch.kv_cache import KeyValueCache, visible
 from duplex.backends.torch.linear import Projection, linear
 from duplex.backends.torch.norm import Norm
-from duplex.backends.torch.state import Call, Declared, Streaming
+from duplex.backends.torch.state import Call, StateSpec, Streaming
 
 __all__ = ["Attention", "AttentionWindow", "RingCache"]
 
@@ -117,16 +117,16 @@ class RingCache(Streaming):
         self.head_dim = head_dim
         self.exponents: tuple[float, int] = -2 * math.log(period) / head_dim, head_dim // 2
 
-    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the ring itself and how many positions each stream has had."""
         capacity = self.context + (frames_per_call - 1) * self.per_frame
         dtype = torch.int8 if self.quantized else None
-        layer = Declared((2, self.heads, capacity, self.head_dim), dtype, spared=True)
+        layer = StateSpec((2, self.heads, capacity, self.head_dim), dtype, spared=True)
         caches = {f"cache.{index}": layer for index in range(self.layers)}
         if self.quantized:
-            scale = Declared((2, self.heads, capacity, 1), torch.float32, spared=True)
+            scale = StateSpec((2, self.heads, capacity, 1), torch.float32, spared=True)
             caches |= {f"cache.scale.{index}": scale for index in range(self.layers)}
-        return {**caches, "position": Declared((), torch.int64)}
+        return {**caches, "position": StateSpec((), torch.int64)}
 
     def window(self, call: Call, batch: int, positions: int, device: torch.device) -> AttentionWindow:
         """Open the window of one call of ``positions`` new positions, and count them."""

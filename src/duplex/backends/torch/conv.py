@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.linear import Weight, linear
-from duplex.backends.torch.state import Call, Declared, Streaming
+from duplex.backends.torch.state import Call, StateSpec, Streaming
 
 __all__ = ["CausalConv1d", "CausalConvTranspose1d"]
 
@@ -47,11 +47,11 @@ class CausalConv1d(Streaming):
         self.channels = channels
         self.replicate = replicate
 
-    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the tensors to remember: the input's last samples, and whether there were any."""
-        declared = {"previous": Declared((self.past, self.channels))} if self.past else {}
+        declared = {"previous": StateSpec((self.past, self.channels))} if self.past else {}
         if self.replicate:
-            declared["started"] = Declared((), torch.bool)
+            declared["started"] = StateSpec((), torch.bool)
         return declared
 
     @property
@@ -136,9 +136,9 @@ class CausalConvTranspose1d(Streaming):
         self.channels = channels
         self.out = out
 
-    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the tensor to remember: the input's last position."""
-        return {"previous": Declared((1, self.channels))}
+        return {"previous": StateSpec((1, self.channels))}
 
     @property
     def matrix(self) -> Weight:

@@ -19,7 +19,7 @@ from duplex.backends.torch.norm import RmsNorm
 from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.sampling import Counters, Sampler, Sampling
-from duplex.backends.torch.state import Call, Declared, Streaming
+from duplex.backends.torch.state import Call, StateSpec, Streaming
 from duplex.backends.torch.token_ring import Delays, token_ring
 from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.backends.torch.weights import load_weights
@@ -126,15 +126,15 @@ class LanguageModel(Streaming):
         self.delays = torch.tensor(config.delays, device=device)
         self.initial = torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
 
-    def declare(self, frames_per_call: int = 1) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int = 1) -> dict[str, StateSpec]:
         """Return the token ring, the step counter and each slot's options."""
-        ring = Declared((1 + self.config.n_q, self.ring_length), torch.int64)
-        return {"tokens": ring, "step": Declared((), torch.int64), **Sampler.declare()}
+        ring = StateSpec((1 + self.config.n_q, self.ring_length), torch.int64)
+        return {"tokens": ring, "step": StateSpec((), torch.int64), **Sampler.state_spec()}
 
     def begin(self, call: Call, options: SessionOptions) -> None:
         """Set up the token ring and the options of freshly reset rows."""
         assert call.state is not None
-        own = {name: call.state.tensors[f"{self.key}.{name}"] for name in self.declare()}
+        own = {name: call.state.tensors[f"{self.key}.{name}"] for name in self.state_spec()}
         own["tokens"].fill_(UNGENERATED)
         Sampler.write(own, options)
 
@@ -149,7 +149,7 @@ class LanguageModel(Streaming):
         columns, step = tokens.begin(user)
         context = self.temporal(columns[:, :, None], call)[:, 0]
         logits = self.text_linear(context).float()
-        held = {name: self._own(call, name) for name in Sampler.declare()}
+        held = {name: self._own(call, name) for name in Sampler.state_spec()}
         sampler = Sampler.prepare(held, sampling, step, self.counters)
         return TimeStep(tokens.complete(self._chosen(context, logits, sampler, known)), logits)
 

@@ -13,7 +13,7 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN
 from duplex.backends.torch.quantize import GROUP, Kind, quantizable
-from duplex.backends.torch.state import Declared, bind
+from duplex.backends.torch.state import StateSpec, bind
 from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 
 __all__ = ["check_memory", "predict"]
@@ -87,7 +87,7 @@ def _rounded_size(shape: torch.Size, kind: Kind) -> int:
     return shape[0] * (shape[1] + FLOAT32)
 
 
-def _state_size(declared: Declared, dtype: torch.dtype) -> int:
+def _state_size(declared: StateSpec, dtype: torch.dtype) -> int:
     return torch.Size(declared.shape).numel() * (declared.dtype or dtype).itemsize
 
 

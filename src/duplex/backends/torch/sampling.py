@@ -12,7 +12,7 @@ from torch import Tensor
 
 from duplex.backends.shared import noise
 from duplex.backends.torch import kernels
-from duplex.backends.torch.state import Declared
+from duplex.backends.torch.state import StateSpec
 from duplex.options import SessionOptions
 
 __all__ = ["TEXT_STREAM", "Counters", "Sampler", "Sampling", "gumbel"]
@@ -112,12 +112,12 @@ class Sampler:
     """float32 ``[batch, vocabulary]`` for the text and each of the agent's streams; ``None`` if every row is greedy."""
 
     @staticmethod
-    def declare() -> dict[str, Declared]:
+    def state_spec() -> dict[str, StateSpec]:
         """Return the tensors that hold each slot's options."""
         return {
-            "options.keys": Declared((noise.ROUNDS, 2), torch.int64),
-            "options.text": Declared((2,), torch.float32),
-            "options.audio": Declared((2,), torch.float32),
+            "options.keys": StateSpec((noise.ROUNDS, 2), torch.int64),
+            "options.text": StateSpec((2,), torch.float32),
+            "options.audio": StateSpec((2,), torch.float32),
         }
 
     @staticmethod

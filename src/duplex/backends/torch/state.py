@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from duplex.backends.shared.slots import Slot, TokenLog
 
-__all__ = ["Call", "Declared", "Rows", "Slot", "SlotState", "Streaming", "TokenLog", "bind"]
+__all__ = ["Call", "Rows", "Slot", "SlotState", "StateSpec", "Streaming", "TokenLog", "bind"]
 
 
 @attrs.frozen
-class Declared:
+class StateSpec:
     """One state tensor of a module, without its slot axis. It starts at zero."""
 
     shape: tuple[int, ...]
@@ -35,18 +35,18 @@ class Streaming(nn.Module):
     key = ""
     """Prefix of the names of this module's tensors in a state; given by :func:`bind`."""
 
-    def declare(self, frames_per_call: int) -> dict[str, Declared]:
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the tensors that this module needs for calls of at most so many frames, by their last name."""
         raise AssertionError(f"{type(self).__name__} declares nothing for {frames_per_call} frames")
 
 
-def bind(root: nn.Module, prefix: str, frames_per_call: int = 1) -> dict[str, Declared]:
+def bind(root: nn.Module, prefix: str, frames_per_call: int = 1) -> dict[str, StateSpec]:
     """Name the state of every streaming module below ``root`` and return the declarations by full name."""
-    declared: dict[str, Declared] = {}
+    declared: dict[str, StateSpec] = {}
     for name, module in cast(Any, root).named_modules():  # torch leaves its type open
         if isinstance(module, Streaming):
             module.key = f"{prefix}.{name}" if name else prefix
-            declared |= {f"{module.key}.{last}": tensor for last, tensor in module.declare(frames_per_call).items()}
+            declared |= {f"{module.key}.{last}": tensor for last, tensor in module.state_spec(frames_per_call).items()}
     return declared
 
 
@@ -58,11 +58,11 @@ class SlotState:
 
     @classmethod
     def allocate(
-        cls, declared: dict[str, Declared], slots: int, *, dtype: torch.dtype, device: torch.device, spare: int = 0
+        cls, declared: dict[str, StateSpec], slots: int, *, dtype: torch.dtype, device: torch.device, spare: int = 0
     ) -> "SlotState":
         """Return zeroed tensors for ``slots`` streams, and behind them for ``spare`` ones that only fill up batches."""
 
-        def zeros(tensor: Declared) -> Tensor:
+        def zeros(tensor: StateSpec) -> Tensor:
             count = slots if tensor.spared else slots + spare
             return torch.zeros((count, *tensor.shape), dtype=tensor.dtype or dtype, device=device)
 
