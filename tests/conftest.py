@@ -57,6 +57,9 @@ class Reference:
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)
 SAMPLED = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=30, text_top_k=25, seed=7)
 
+DEPTHS = (0, 1, 2, 5, 17, 33, 250, 257, 1000, 2**20, 2**31)
+"""Top-k that callers may ask for, also beyond any vocabulary."""
+
 
 def reference(name):
     return Reference(name, REFERENCE / name, load_file(REFERENCE / name / "expected.safetensors"))
@@ -126,6 +129,15 @@ class Run:
 def run():
     """The class that holds a conversation on a bare FrameModel."""
     return Run
+
+
+@pytest.fixture
+def depths(sampled):
+    """Options of many depths, of the text and of the codes."""
+    return [
+        attrs.evolve(sampled, top_k=top_k, text_top_k=text, seed=text)
+        for top_k, text in zip(DEPTHS * 2, (*reversed(DEPTHS), *DEPTHS), strict=True)
+    ]
 
 
 @pytest.fixture

@@ -55,6 +55,15 @@ def test_few_bits_are_those_of_the_plain_path(small, opened, run, greedy, plainl
     assert (found.tokens == expected.tokens).mean() > 0.9  # a rounding at an edge may fall to the other side
 
 
+def test_whatever_depth_is_asked_for_takes_the_same_graph(small, opened, run, depths, plainly):
+    model = opened(load(small))
+    captured = len(model._graphs._captured)
+    for options in depths:
+        found = run(model, options=options).hear(small.frames[:4])
+        assert np.array_equal(found.tokens, plainly(small, small.frames[:4], options).tokens)
+    assert len(model._graphs._captured) == captured
+
+
 def test_slots_come_and_go_beside_each_other(small, opened, run, sampled):
     """Batches of every size, in buckets that they do not fill: each slot's conversation is what it is alone."""
     alone = run(opened(load(small)), options=sampled).hear(small.frames[:30])

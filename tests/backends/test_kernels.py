@@ -139,7 +139,7 @@ def test_products_and_what_is_around_them(rows, kind, dtype, after, monkeypatch)
 def test_numbers_that_are_none_choose_something_that_exists():
     nothing = torch.full((1, 96), float("nan"), device=DEVICE)
     options = torch.tensor([[0.8, 5.0]], device=DEVICE)
-    assert 0 <= int(sampling.sample(nothing, options, random(1, 96), limited=True)) < 96
+    assert 0 <= int(sampling.sample(nothing, options, random(1, 96))) < 96
     codebook = Codebook(40, 20).to(DEVICE)
     codebook.prepare()
     found = codebooks.nearest(nothing[:, :20].contiguous(), [codebook.entries], [codebook.offsets])
@@ -155,8 +155,8 @@ def test_choice(vocabulary, limited):
     temperature, depth = [0.0, 1.0, 0.7, 2.0, 1.0, 0.0], [3, 1, 5, 0, 20, 0] if limited else [0] * 6
     options = torch.tensor([temperature, depth], device=DEVICE).T.contiguous()
     wanted = _sample(logits.cpu(), options.cpu(), 20 if limited else 0, drawn.cpu())
-    assert sampling.sample(logits, options, drawn, limited=limited).tolist() == wanted.tolist()
-    assert sampling.sample(logits, options, None, limited=limited).tolist() == logits.argmax(dim=-1).tolist()
+    assert sampling.sample(logits, options, drawn).tolist() == wanted.tolist()
+    assert sampling.sample(logits, options, None).tolist() == logits.argmax(dim=-1).tolist()
 
 
 def test_embeddings():

@@ -1,6 +1,7 @@
 """The MLX backend computes what the original computes, and chooses what the torch backend chooses."""
 
 import threading
+from operator import attrgetter
 
 import attrs
 import numpy as np
@@ -84,6 +85,21 @@ def test_sampled_tokens_are_those_of_torch(checkpoint_reference, run, sampled, o
     assert ours.times == torch.times
     assert np.array_equal(ours.tokens, torch.tokens)
     np.testing.assert_allclose(ours.pcm, torch.pcm, atol=1e-3)
+
+
+def test_few_plans_choose_at_any_depth_what_torch_chooses(small, run, depths, greedy, opened):
+    """Each plan is compiled, which holds everybody up: a caller cannot ask for many."""
+    ours, torch = (opened(small.load(backend=backend)) for backend in ("mlx", "torch"))
+    for options in depths:
+        held = [run(model, options=options).hear(small.frames[:4]) for model in (ours, torch)]
+        assert np.array_equal(held[0].tokens, held[1].tokens), options
+    everything = [
+        attrs.evolve(each, top_k=top_k, text_top_k=text_top_k)
+        for each in (depths[0], greedy)
+        for top_k in map(attrgetter("top_k"), depths)
+        for text_top_k in map(attrgetter("top_k"), depths)
+    ]
+    assert len({sampling.Sampling.of([each]) for each in everything}) == 10
 
 
 @pytest.mark.parametrize("seed", [0, 5, 2**63 + 11])

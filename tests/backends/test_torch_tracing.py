@@ -68,6 +68,28 @@ def test_recording_leaves_the_state_alone(small, opened):
         assert (tensor == before[name]).all(), name
 
 
+def test_whatever_depth_is_asked_for_takes_the_same_program(small, run, depths, greedy, opened):
+    """A caller cannot have a step recorded, which holds everybody up, by asking for yet another top-k."""
+    recorded, plain = (opened(small.load(sessions=3, deterministic=False)) for _ in range(2))
+    plain.recorded = None
+    frames = small.frames[:4]
+    for options in depths:
+        assert run(recorded, 1, options).hear(frames) == run(plain, 1, options).hear(frames)
+    assert len(recorded.recorded._programs) == 1
+    pcm, everybody = np.repeat(frames[:1], 3, axis=0), np.ones(3, bool)
+    for first, second in zip(depths[::2], depths[1::2], strict=True):
+        results = []
+        for model in (recorded, plain):
+            for slot, options in enumerate((first, second, greedy)):
+                model.open(slot, options)
+            model.step(pcm, everybody)
+            results.append(model.step(pcm, everybody))
+        assert np.array_equal(results[0].text, results[1].text)
+        assert np.array_equal(results[0].agent, results[1].agent)
+    assert len(recorded.recorded._programs) == 2, "one that samples, and one for greedy sessions alone"
+    assert all(program.program is not None for program in recorded.recorded._programs.values())
+
+
 def test_without_torchscript(small, opened, monkeypatch):
     """A PyTorch that has it no more, and one in which it fails, run the step as it is written."""
     expected = held(opened(small.load(sessions=SESSIONS, deterministic=False)))

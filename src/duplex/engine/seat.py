@@ -131,7 +131,7 @@ class Seat:
         self.failed: bool = False
         self.closed: bool = False
         self.exports: int = 0
-        """Exports in progress; the slot is not stepped meanwhile."""
+        """Exports asked for; the slot is not stepped meanwhile."""
         self.flush: int = engine.model.spec.latency_frames
         self.inbox: deque[PendingFrame] = deque()
         self.in_flight: deque[PendingFrame] = deque()
@@ -178,10 +178,9 @@ class Seat:
         return taken
 
     def export(self) -> None:
-        """Export the slot's state at the next frame boundary; it arrives as :class:`Exported`.
-
-        It is copied in pieces between the other slots' steps; this slot is not stepped until that is done.
-        """
+        """Export the slot's state at the next frame boundary, as :class:`Exported`; it is not stepped meanwhile."""
+        with self._engine.changed:
+            self.exports += 1
         self._engine.submit(self._export())
 
     def close(self) -> None:
@@ -266,7 +265,6 @@ class Seat:
         with self._engine.changed:
             if self.closed:
                 return
-            self.exports += 1
             reached = self.inbox[0].index if self.inbox else self.index
             pending = list(self.in_flight)
         try:

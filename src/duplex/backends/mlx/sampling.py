@@ -5,6 +5,7 @@ any row sample at all? how deep is the deepest top-k?) it knows from the options
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import attrs
 import mlx.core as mx
@@ -59,23 +60,32 @@ def _gumbel_of(word: mx.array) -> mx.array:
 
 @attrs.frozen
 class Sampling:
-    """What the host knows of how a step's tokens are chosen. ``text_top_k`` and ``audio_top_k`` are 0 if unlimited.
+    """What the host knows of how a step's tokens are chosen: whether any row samples, and at least its deepest top-k.
 
-    The deepest top-k of any row is rounded up to a power of two: a compiled step serves many options.
+    Each is compiled into a step of its own, so there are ten of them, whatever callers ask for.
     """
 
-    sampled: bool
-    text_top_k: int
-    audio_top_k: int
+    DEPTHS: ClassVar[tuple[int, ...]] = (32, 256, 2**31)
+    """What published checkpoints take for their text, and for their codes; and any vocabulary."""
+
+    sampled: bool = False
+    text_top_k: int = 0
+    audio_top_k: int = 0
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
         """Return the sampling for rows with these options."""
+        if not any(each.text_temperature or each.temperature for each in options):
+            return cls()
         return cls(
-            sampled=any(each.text_temperature or each.temperature for each in options),
-            text_top_k=_rounded(max((each.text_top_k or 0 for each in options), default=0)),
-            audio_top_k=_rounded(max((each.top_k or 0 for each in options), default=0)),
+            sampled=True,
+            text_top_k=cls._rounded(max(each.text_top_k or 0 for each in options)),
+            audio_top_k=cls._rounded(max(each.top_k or 0 for each in options)),
         )
+
+    @classmethod
+    def _rounded(cls, top_k: int) -> int:
+        return next(depth for depth in cls.DEPTHS if depth >= top_k)
 
 
 @attrs.frozen(eq=False)
@@ -134,14 +144,9 @@ def _sample(logits: mx.array, options: mx.array, deepest: int, drawn: mx.array |
         return logits.argmax(axis=-1).astype(mx.int32)
     temperature, top_k = options[:, :1], options[:, 1:]
     scores = logits / mx.maximum(temperature, _SMALLEST) + drawn
-    if deepest:
-        deepest = min(deepest, logits.shape[-1])
-        largest = mx.sort(mx.topk(logits, deepest, axis=-1), axis=-1)
-        place = mx.clip(deepest - top_k.astype(mx.int32), 0, deepest - 1)
-        threshold = mx.take_along_axis(largest, place, axis=-1)
-        scores = mx.where((logits < threshold) & (top_k > 0), -mx.inf, scores)
+    deepest = min(deepest, logits.shape[-1])
+    largest = mx.sort(mx.topk(logits, deepest, axis=-1), axis=-1)
+    place = mx.clip(deepest - top_k.astype(mx.int32), 0, deepest - 1)
+    threshold = mx.take_along_axis(largest, place, axis=-1)
+    scores = mx.where((logits < threshold) & (top_k > 0), -mx.inf, scores)
     return mx.where(temperature > 0, scores, logits).argmax(axis=-1).astype(mx.int32)
-
-
-def _rounded(top_k: int) -> int:
-    return 0 if top_k == 0 else 1 << (top_k - 1).bit_length()

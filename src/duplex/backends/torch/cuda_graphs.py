@@ -1,9 +1,10 @@
 """CUDA graphs of a whole frame, one for each size of batch: launching a step costs one call.
 
 A step has hundreds of launches, which a host cannot issue as fast as the device runs them. A graph is captured for
-each bucket (1, 2, 4, ... slots, up to the capacity) and each :class:`~duplex.backends.torch.sampling.Sampling`, when it
-is first needed or by :meth:`FrameGraphs.warm_up`. Which slots a replay advances is read on the device; rows of the
-bucket that nobody needs advance a spare slot behind the others.
+each bucket (1, 2, 4, ... slots, up to the capacity), once for rows that all are greedy and once for others, when it is
+first needed or by :meth:`FrameGraphs.warm_up`. Which slots a replay advances is read on the device, as are their
+options: whatever callers ask for makes no third. Rows of the bucket that nobody needs advance a spare slot behind the
+others.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,7 +78,7 @@ class FrameGraphs:
         """Also the number of the spare slot."""
         self._buckets = buckets(capacity)
         self._inputs: dict[int, _Inputs] = {}
-        self._captured: dict[tuple[int, Sampling], _Captured] = {}
+        self._captured: dict[tuple[int, bool], _Captured] = {}
         self._frame_size = frame_size
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
@@ -111,10 +112,10 @@ class FrameGraphs:
         return captured.host_tokens[:count].numpy().copy(), captured.host_voice[:count].numpy().copy()
 
     def _graph(self, size: int, sampling: Sampling) -> _Captured:
-        found = self._captured.get((size, sampling))
-        if found is None:
-            found = self._captured[size, sampling] = self._capture(size, sampling)
-        return found
+        kind = size, sampling.drawn
+        if kind not in self._captured:
+            self._captured[kind] = self._capture(size, sampling)
+        return self._captured[kind]
 
     def _capture(self, size: int, sampling: Sampling) -> _Captured:
         """Capture one graph. What it is tried out on is the spare slot alone."""

@@ -4,8 +4,6 @@ The two functions below are also parts of a recorded step (:mod:`duplex.backends
 TorchScript: which slots there are, and how far back they go, are tensors that are read when the step runs.
 """
 
-from collections.abc import Callable
-
 import attrs
 import torch
 from torch import Tensor
@@ -31,7 +29,7 @@ class KeyValueCache:
         seen of the first ``length`` places; ``runs`` int64 ``[runs, 2]`` the slots that the batch is.
         """
         scale = None if self.scale is None else self.scale[layer]
-        return _as_traced(_attend)(query, new, index, mask, self.cache[layer], scale, runs)
+        return torchscript.as_traced(_attend)(query, new, index, mask, self.cache[layer], scale, runs)
 
 
 def visible(query: Tensor, filled: Tensor, capacity: int, per_frame: int, context: int) -> Tensor:
@@ -39,7 +37,7 @@ def visible(query: Tensor, filled: Tensor, capacity: int, per_frame: int, contex
 
     ``filled`` is the most frames that any row has had, those of the query included: nobody looks beyond them.
     """
-    return _as_traced(_visible)(query, filled, capacity, per_frame, context)
+    return torchscript.as_traced(_visible)(query, filled, capacity, per_frame, context)
 
 
 def _visible(query: Tensor, filled: Tensor, capacity: int, per_frame: int, context: int) -> Tensor:
@@ -78,7 +76,3 @@ def _attend(
         seen.append(functional.scaled_dot_product_attention(query[first:last], keys, values, mask[first:last]))
         first = last
     return seen[0] if len(seen) == 1 else torch.cat(seen)
-
-
-def _as_traced(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torchscript.script(function) if torchscript.tracing() else function

@@ -36,9 +36,6 @@ from duplex.options import SessionOptions
 
 __all__ = ["TorchFrameModel"]
 
-PUBLISHED = Sampling(drawn=True, text_top_k=32, audio_top_k=256)
-"""What the options of published checkpoints need; steps of other kinds are captured when a session asks for them."""
-
 
 class TorchFrameModel:
     """Mimi and the language model over ``sessions`` slots, on one device."""
@@ -197,7 +194,7 @@ class TorchFrameModel:
             frame_size=self.spec.frame_size,
             device=self.device,
         )
-        graphs.warm_up(PUBLISHED)
+        graphs.warm_up(Sampling(drawn=True))  # those for greedy rows alone are captured when a session asks for them
         return graphs
 
     def _step(self, batch: list[int], heard: NDArray[np.float32], result: StepResult) -> None:

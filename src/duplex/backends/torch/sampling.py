@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from duplex.backends.shared import noise
-from duplex.backends.torch import kernels
+from duplex.backends.torch import kernels, torchscript
 from duplex.backends.torch.state import StateSpec
 from duplex.options import SessionOptions
 
@@ -26,25 +26,21 @@ class Sampling:
     """What the host must know of the options of all rows of a step, to leave work out."""
 
     drawn: bool = False
-    """Whether any row samples at all."""
-    text_top_k: int = 0
-    """At least the deepest top-k of any row, 0 where none is limited."""
-    audio_top_k: int = 0
+    """Whether any row samples at all: the one thing here that a recorded step, or a captured graph, is made for."""
+    text_top_k: int | Tensor = 0
+    """The deepest top-k of any row, 0 where none is limited. A recorded step has it as a tensor, read when it runs."""
+    audio_top_k: int | Tensor = 0
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
-        """Return what these rows need together. Depths are rounded up, so that few kinds of steps exist."""
+        """Return what these rows need together."""
         if not any(each.text_temperature or each.temperature for each in options):
             return cls()
         return cls(
             drawn=True,
-            text_top_k=_rounded_up(max((each.text_top_k or 0 for each in options), default=0)),
-            audio_top_k=_rounded_up(max((each.top_k or 0 for each in options), default=0)),
+            text_top_k=max(each.text_top_k or 0 for each in options),
+            audio_top_k=max(each.top_k or 0 for each in options),
         )
-
-
-def _rounded_up(depth: int) -> int:
-    return 1 << (depth - 1).bit_length() if depth else 0
 
 
 @attrs.frozen(eq=False)
@@ -149,19 +145,28 @@ class Sampler:
         return None if self.noise is None else self.noise[stream]
 
 
-def _sample(logits: Tensor, options: Tensor, deepest: int, drawn: Tensor | None) -> Tensor:
+def _sample(logits: Tensor, options: Tensor, deepest: int | Tensor, drawn: Tensor | None) -> Tensor:
     """Choose a token per row. Logits equal to the k-th largest are all kept, so that order cannot matter."""
     if kernels.apply_to(logits):
         from duplex.backends.torch.kernels.sampling import sample  # noqa: PLC0415 -- needs Triton
 
-        return sample(logits, options.contiguous(), drawn, limited=deepest > 0)
+        return sample(logits, options.contiguous(), drawn)
     if drawn is None:
         return logits.argmax(dim=-1)
     temperature, top_k = options[:, :1], options[:, 1:]
     scores = logits / temperature.clamp(min=torch.finfo(torch.float32).tiny) + drawn
-    if deepest:
-        deepest = min(deepest, logits.shape[-1])
-        largest = logits.topk(deepest, dim=-1).values
-        threshold = largest.gather(1, (top_k.long() - 1).clamp(min=0, max=deepest - 1))
-        scores = scores.masked_fill((logits < threshold) & (top_k > 0), float("-inf"))
+    scores = torchscript.as_traced(_limited)(scores, logits, top_k, torch.as_tensor(deepest))
     return torch.where(temperature > 0, scores, logits).argmax(dim=-1)
+
+
+def _limited(scores: Tensor, logits: Tensor, top_k: Tensor, deepest: Tensor) -> Tensor:
+    """Return ``scores`` with -inf where a row's logit is not among its ``top_k`` largest.
+
+    In a recorded step it is TorchScript, so that any depth takes the same program.
+    """
+    depth = min(int(deepest), logits.shape[-1])
+    if depth == 0:
+        return scores
+    largest = logits.topk(depth, dim=-1)[0]
+    threshold = largest.gather(1, (top_k.long() - 1).clamp(min=0, max=depth - 1))
+    return scores.masked_fill((logits < threshold) & (top_k > 0), float("-inf"))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["AVAILABLE", "compiled", "script", "trace", "tracing", "unoptimized"]
+__all__ = ["AVAILABLE", "as_traced", "compiled", "script", "trace", "tracing", "unoptimized"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _JIT: Any = getattr(torch, "jit", None)
@@ -56,6 +56,11 @@ def script(function: F) -> F:
         warnings.simplefilter("ignore")
         scripted: Any = _JIT.script(function)
     return scripted
+
+
+def as_traced(function: F) -> F:
+    """Return a function as it is or, while a step is being recorded, as a part of it: see :func:`script`."""
+    return script(function) if tracing() else function
 
 
 @functools.cache

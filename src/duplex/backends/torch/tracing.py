@@ -87,9 +87,10 @@ Compute = Callable[[SlotState, Tensor, Rows, Rows, Sampling, Tensor], tuple[Tens
 
 
 class TracedFrames:
-    """A step's computation, traced for every kind of sampling that has been asked for.
+    """A step's computation, traced for rows that all are greedy, and for others, when such are first asked for.
 
-    Which slots a step advances, and how far back they look, are its arguments.
+    Which slots a step advances, how far back they look and how deep their top-k is are its arguments: whatever callers
+    ask for makes no third program.
     """
 
     def __init__(self, compute: Compute, state: SlotState, packed: Sequence[OneDnnWeight], frame_size: int) -> None:
@@ -97,26 +98,29 @@ class TracedFrames:
         self._state = state
         self._packed = packed
         self._frame_size = frame_size
-        self._programs: dict[Sampling, Traced] = {}
+        self._programs: dict[bool, Traced] = {}
 
     def prepare(self, sampling: Sampling, slot: int) -> None:
         """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
-        if sampling in self._programs:
+        drawn = sampling.drawn
+        if drawn in self._programs:
             return
 
         def step(
-            state: SlotState, heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor
+            state: SlotState, heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor, depths: Tensor
         ) -> tuple[Tensor, Tensor]:
             rows = Rows(indices, runs)
-            return self._compute(state, heard, rows, rows, sampling, filled)
+            return self._compute(state, heard, rows, rows, Sampling(drawn, depths[0], depths[1]), filled)
 
         traced = Traced(step, self._packed)
         slots = torch.tensor([slot]), torch.tensor([[slot, slot + 1]])
-        traced.trace(self._state, slot, torch.zeros(1, self._frame_size), *slots, torch.tensor(1))
-        self._programs[sampling] = traced
+        rest = torch.tensor(1), torch.ones(2, dtype=torch.int64)
+        traced.trace(self._state, slot, torch.zeros(1, self._frame_size), *slots, *rest)
+        self._programs[drawn] = traced
 
     def run(self, heard: Tensor, rows: Rows, filled: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
         """Advance ``rows``, all of which speak: int64 ``[batch, streams]`` and float32 ``[batch, frame_size]``."""
         assert rows.runs is not None, "the host knows them on a CPU"
         self.prepare(sampling, int(rows.indices[0]))
-        return self._programs[sampling](self._state, heard, rows.indices, rows.runs, torch.tensor(filled))
+        rest = torch.tensor(filled), torch.tensor([sampling.text_top_k, sampling.audio_top_k])
+        return self._programs[sampling.drawn](self._state, heard, rows.indices, rows.runs, *rest)

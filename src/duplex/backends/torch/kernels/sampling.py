@@ -8,12 +8,11 @@ from torch import Tensor
 __all__ = ["sample"]
 
 
-def sample(logits: Tensor, options: Tensor, noise: Tensor | None, *, limited: bool) -> Tensor:
+def sample(logits: Tensor, options: Tensor, noise: Tensor | None) -> Tensor:
     """Return the chosen token of each row, int64 ``[batch]``; the first of several that are equally good.
 
     ``logits`` is contiguous float32 ``[batch, vocabulary]``, ``options`` float32 ``[batch, 2]`` (temperature, top-k),
-    ``noise`` float32 ``[batch, vocabulary]``, its rows contiguous, or ``None`` where every row is greedy. ``limited``
-    says whether any row has a top-k.
+    ``noise`` float32 ``[batch, vocabulary]``, its rows contiguous, or ``None`` where every row is greedy.
     """
     batch, vocabulary = logits.shape
     out = torch.empty(batch, dtype=torch.int64, device=logits.device)
@@ -26,7 +25,6 @@ def sample(logits: Tensor, options: Tensor, noise: Tensor | None, *, limited: bo
         vocabulary,
         0 if noise is None else noise.stride(0),
         DRAWN=noise is not None,
-        LIMITED=limited and noise is not None,
         BLOCK=block,
         num_warps=max(1, min(32, block // 512)),
     )
@@ -42,7 +40,6 @@ def _sample(
     vocabulary,
     noise_stride,
     DRAWN: tl.constexpr,
-    LIMITED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0)
@@ -56,7 +53,7 @@ def _sample(
         noisy = logit / tl.maximum(temperature, 1.1754943508222875e-38) + drawn
         score = tl.where(temperature > 0, noisy, logit)
     best = tl.minimum(tl.argmax(score, axis=0), vocabulary - 1)  # where logits are no numbers, it may lie behind them
-    if LIMITED:
+    if DRAWN:
         # The best of all is the best of the k largest if fewer than k logits are larger than its own. If it is none of
         # them, neither is any whose logit is no larger. That is known after a look or two; to sort would take 32.
         top_k = tl.load(wishes + 2 * row + 1).to(tl.int32)
