@@ -43,8 +43,8 @@ DESCRIPTORS = 256
 """That the server may open."""
 DELAY = "duplex_event_loop_delay_seconds"
 STORM = [name for name in ATTACKS if name != "half-tls"]
-CALM_SECONDS = 8.0
-"""Before what is at rest is looked at."""
+CALM_SECONDS = 35.0
+"""Before what is at rest is looked at: more than the deadline of a connection."""
 PAUSE = 3.0
 """Seconds between two attacks."""
 COLUMNS = (

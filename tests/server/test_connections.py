@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from duplex.server import Settings, connections
+from duplex.server import Settings, accept, connections
 from duplex.server.pace import CAPACITY_SECONDS, FRAME_SECONDS, LeakyBucket
 from duplex.testing import fake_model
 from server_support import Process, running, tone, until
@@ -122,7 +122,7 @@ PING = b"\x82\x81" + bytes(4) + b"\x06"
 
 
 def test_what_comes_after_many_frames_is_heard_in_its_turn(model, monkeypatch):
-    monkeypatch.setattr(connections, "BREATH_SECONDS", 0.01)
+    monkeypatch.setattr(accept, "TURN_SECONDS", 0.001)
     with running(model) as server, calling(server) as line:
         line.sendall(flood("pong")[: 6 * 1500] + PING)
         told = b""
@@ -131,7 +131,7 @@ def test_what_comes_after_many_frames_is_heard_in_its_turn(model, monkeypatch):
 
 
 def test_who_sends_many_frames_waits_and_others_do_not(model, monkeypatch):
-    monkeypatch.setattr(connections, "BREATH_SECONDS", 3600.0)
+    monkeypatch.setattr(accept, "TURN_SECONDS", 3600.0)
     with running(model) as server, calling(server) as line, calling(server) as neighbour:
         line.sendall(flood("pong")[: 6 * 1500] + PING)
         neighbour.sendall(PING)

@@ -22,6 +22,8 @@ ACCEPTED_AT_ONCE = 128
 """Connections that are accepted as fast as they come, be it all callers after a restart."""
 ACCEPTED_PER_SECOND = 250.0
 """The same for long: what hundreds that come and go cost is a share of the event loop; who comes meanwhile waits."""
+TURN_SECONDS = 0.01
+"""Between two turns of those who send too much to be heard at once."""
 PAUSE_SECONDS = 0.1
 """Until a connection is accepted again that could not be."""
 HANDSHAKE_SECONDS = 30.0
@@ -57,8 +59,15 @@ class ConnectionLimit:
         self._without_call: dict[Counted, None] = {}
         """The oldest first."""
 
+        self._next_turn = 0.0
+
     def __len__(self) -> int:
         return len(self._open)
+
+    def turn(self, now: float) -> float:
+        """Return after how many seconds it is one's turn: all who flood take turns, and a part of the event loop."""
+        self._next_turn = max(now, self._next_turn) + TURN_SECONDS
+        return self._next_turn - now
 
     def add(self, abort: Callable[[], object]) -> "Counted":
         """Count a connection, which ``abort`` closes at once."""

@@ -35,8 +35,6 @@ MANY_FRAMES = 16
 """In a piece; only who floods has frames so small."""
 TURN_BYTES = 1 << 15
 """That are parsed in one turn of the event loop."""
-BREATH_SECONDS = 0.1
-"""After a piece with many frames, and after a turn: what one connection can take of the loop is some percent."""
 BYTES_PER_SECOND = 1 << 17
 """That a connection may send for long: more than samples of 16 bit at 48 kHz."""
 MAX_UNREAD_BYTES = 1 << 20
@@ -145,7 +143,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             if not self._cut_off and (many or TURN_BYTES <= start < len(data)):
                 self._rest = data[start:]
                 self.transport.pause_reading()
-                self._going_on = self.loop.call_later(BREATH_SECONDS, self._go_on)
+                wait = self.counted.limit.turn(self.loop.time()) if self.counted else 0.0
+                self._going_on = self.loop.call_later(wait, self._go_on)
                 return
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self._refuse()
