@@ -20,7 +20,7 @@ def at_least(smallest: float) -> Any:
     """Return an attrs validator for numbers from ``smallest`` to ``MAX_NUMBER``; integers where the field is one."""
 
     def check(_: object, attribute: Any, value: float) -> None:
-        number = (as_int if attribute.type is int else as_float)(attribute.name, value)
+        number = (as_int if attribute.type is int else as_float)(f"'{attribute.name}'", value)
         if not number >= smallest:
             raise UsageError(f"'{attribute.name}' is {shown(value)}; give {smallest} or more")
         if number > MAX_NUMBER:
