@@ -1,5 +1,6 @@
 """attrs validators for the settings of a run."""
 
+import math
 from typing import Any
 
 from duplex.arguments import as_float, as_int
@@ -20,7 +21,10 @@ def at_least(smallest: float) -> Any:
     """Return an attrs validator for numbers from ``smallest`` to ``MAX_NUMBER``; integers where the field is one."""
 
     def check(_: object, attribute: Any, value: float) -> None:
-        number = (as_int if attribute.type is int else as_float)(f"'{attribute.name}'", value)
+        try:
+            number = (as_int if attribute.type is int else as_float)(attribute.name, value)
+        except UsageError:  # no number at all, or NaN
+            number = math.nan
         if not number >= smallest:
             raise UsageError(f"'{attribute.name}' is {shown(value)}; give {smallest} or more")
         if number > MAX_NUMBER:
