@@ -40,6 +40,9 @@ from .engine.model import (
     load_codec as load_codec,
 )
 from .errors import (
+    AudioDeviceError as AudioDeviceError,
+)
+from .errors import (
     AudioError as AudioError,
 )
 from .errors import (
@@ -164,6 +167,15 @@ from .transports import (
 )
 from .transports import (
     MemoryTransport as MemoryTransport,
+)
+from .transports import (
+    AudioDevice as AudioDevice,
+)
+from .transports import (
+    MicrophoneStats as MicrophoneStats,
+)
+from .transports import (
+    MicrophoneTransport as MicrophoneTransport,
 )
 from .voice_activity.protocol import (
     VoiceActivity as VoiceActivity,
