@@ -36,14 +36,14 @@ class Call:
         self.noticed: Callable[[str], None] | None = None
         self.error: Exception | None = None
         self._open = open_dialogue
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
 
     async def run(self, *, record: bool = False) -> None:
         """Hold the conversation until it ends, or :meth:`quit`; what went wrong is ``error`` then."""
         try:
             if record:
                 await self.recorder.start()
-            with self._scope:
+            with anyio.CancelScope() as self._scope:
                 await self._converse()
         except Exception as error:  # noqa: BLE001 -- told when the terminal is as it was before
             self.error = error
@@ -53,7 +53,8 @@ class Call:
     def quit(self) -> None:
         """End the conversation: what the agent was saying is heard for a moment more."""
         self.line.end()
-        self._scope.deadline = min(self._scope.deadline, anyio.current_time() + LAST_SECONDS)
+        if self._scope is not None:
+            self._scope.deadline = min(self._scope.deadline, anyio.current_time() + LAST_SECONDS)
 
     def notice(self, text: str) -> None:
         """Tell the user one line."""
