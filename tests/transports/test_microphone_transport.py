@@ -46,7 +46,8 @@ async def test_what_is_heard_and_played():
         assert not (await receive_for(transport, 0.1)).any()
         await transport.send(np.full(1920, 0.5, np.float32))
         await transport.finish()
-        assert system.played().max() == pytest.approx(0.5, rel=0.1)
+        played = system.played()
+        assert np.median(played[played > 0.1]) == pytest.approx(0.5, rel=0.01)
     finally:
         await transport.aclose()
     assert transport.stats.input_device == ""
@@ -121,12 +122,10 @@ async def test_an_agent_that_goes_on_while_there_is_no_device_is_told_as_lag():
 
 
 async def test_a_silent_microphone_is_told_once():
-    notices, system = [], FakeSound()
+    notices, system = [], FakeSound(clock=lambda: 10 * time.monotonic())
     transport = MicrophoneTransport(system=system, on_notice=notices.append)
     await transport.start(RATE)
-    for _ in range(200):
-        system.advance(0.02)
-        await transport.receive()
+    await receive_for(transport, 0.5)
     await transport.aclose()
     assert [notice for notice in notices if "silence" in notice] == notices
     assert len(notices) == 1

@@ -26,6 +26,8 @@ LATENCY: dict[Direction, float] = {"input": 0.02, "output": 0.04}
 """What is asked of a device; one that is slower by default gets what it wants."""
 DEAD_SECONDS = 0.8
 """Without a callback for so long, a device is gone: some say nothing when they go."""
+FIRST_SECONDS = 3.0
+"""So long the first callback may take: some devices wake up slowly."""
 
 _lock = threading.RLock()
 _open_streams = 0
@@ -162,7 +164,7 @@ class PortAudioLine:
     def __init__(self, device: AudioDevice) -> None:
         self.device: AudioDevice = device
         self.stream: Any = None
-        self.called_at: float = time.monotonic()
+        self.called_at: float = time.monotonic() + FIRST_SECONDS
 
     def is_alive(self) -> bool:
         """Whether the callback is still being called."""
