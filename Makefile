@@ -80,7 +80,11 @@ $(VENV)/.dev: $(VENV)/.demo pyproject.toml constraints.txt
 	@$(call debian,command -v chromium,chromium)
 	@$(call debian,command -v nginx,nginx)
 	@$(call debian,command -v caddy,caddy)
-	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[train,mlx]' --group dev
+	@$(call debian,ldconfig -p | grep -q libportaudio.so.2,libportaudio2)
+	@$(call debian,ls /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so,libasound2-plugins)
+	@$(call debian,command -v pulseaudio,pulseaudio)
+	@$(call debian,command -v pactl,pulseaudio-utils)
+	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[talk,train,mlx]' --group dev
 	@touch $@
 
 define find_python

@@ -163,13 +163,13 @@ from .transport import (
     Transport as Transport,
 )
 from .transports import (
+    AudioDevice as AudioDevice,
+)
+from .transports import (
     FileTransport as FileTransport,
 )
 from .transports import (
     MemoryTransport as MemoryTransport,
-)
-from .transports import (
-    AudioDevice as AudioDevice,
 )
 from .transports import (
     MicrophoneStats as MicrophoneStats,

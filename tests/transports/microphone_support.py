@@ -23,7 +23,9 @@ def tone(frequency=440.0, level=0.3):
 
 def devices(rate=48000.0, channels=1, name="built-in"):
     return [
-        AudioDevice(index=0, name=f"{name} microphone", inputs=channels, outputs=0, sample_rate=rate, is_default_input=True),
+        AudioDevice(
+            index=0, name=f"{name} microphone", inputs=channels, outputs=0, sample_rate=rate, is_default_input=True
+        ),
         AudioDevice(
             index=1, name=f"{name} loudspeaker", inputs=0, outputs=channels, sample_rate=rate, is_default_output=True
         ),

@@ -41,10 +41,10 @@ class SoundServer:
 
     def start(self):
         self.socket.unlink(missing_ok=True)
-        options = "-n --daemonize=no --exit-idle-time=-1 --disallow-exit --use-pid-file=no".split()
+        options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--use-pid-file=no"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["pulseaudio", *options, "-F", str(self.folder / "modules.pa")],
+                [shutil.which("pulseaudio"), *options, "-F", str(self.folder / "modules.pa")],
                 env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=log,

@@ -50,7 +50,8 @@ def tone(frequency, rate, level=0.2):
     return lambda samples: level * np.sin(2 * np.pi * frequency * samples / rate)
 
 
-async def test_the_servers_own_names_and_rates(server):
+@pytest.mark.usefixtures("server")
+async def test_the_servers_own_names_and_rates():
     found = {device.name: device for device in list_devices()}
     assert found["Microphone"].is_default_input
     assert found["Microphone"].sample_rate == RATE
@@ -61,7 +62,8 @@ async def test_the_servers_own_names_and_rates(server):
 
 
 async def test_what_is_spoken_arrives_and_what_is_sent_is_heard(server):
-    transport = MicrophoneTransport("Microphone", "loudspeaker", noise_suppression=False, gain_control=False)
+    plain = {"echo_cancellation": "off", "noise_suppression": False, "gain_control": False}
+    transport = MicrophoneTransport("Microphone", "loudspeaker", **plain)
     await transport.start(MODEL_RATE)
     try:
         with server.speaking(tone(700, RATE)(np.arange(6 * RATE))), server.recording() as played:
@@ -85,7 +87,8 @@ async def test_what_is_spoken_arrives_and_what_is_sent_is_heard(server):
 
 @pytest.mark.parametrize("server", [{"echo": True}], indirect=True)
 @pytest.mark.parametrize(("how", "least", "most"), [("webrtc", 20.0, 200.0), ("off", -3.0, 3.0)])
-async def test_the_loudspeakers_echo_at_0_db_is_cancelled(server, how, least, most):
+@pytest.mark.usefixtures("server")
+async def test_the_loudspeakers_echo_at_0_db_is_cancelled(how, least, most):
     noise = np.random.default_rng(0).normal(0, 0.1, 20 * MODEL_RATE)
     syllables = noise * (np.sin(2 * np.pi * 2 * np.arange(noise.size) / MODEL_RATE) > 0)
     transport = MicrophoneTransport(echo_cancellation=how, noise_suppression=False, gain_control=False)

@@ -3,6 +3,7 @@
 import time
 
 import anyio
+import attrs
 import numpy as np
 import pytest
 from microphone_support import RATE, FakeSound, Spoken, devices, silence, tone
@@ -90,19 +91,22 @@ def renumbered(found, first):
 
 
 def as_dict(device):
-    names = "name inputs outputs sample_rate is_default_input is_default_output".split()
-    return {name: getattr(device, name) for name in names}
+    return attrs.asdict(device)
 
 
 async def test_when_no_device_is_left_the_conversation_ends(monkeypatch):
     monkeypatch.setattr(module, "_LEFT_SECONDS", 0.3)
     notices, system = [], running(sound=tone())
     transport = MicrophoneTransport(system=system, on_notice=notices.append)
-    with fake_model() as model, pytest.raises(AudioDeviceError, match="no audio device is left"):
+
+    async def converse(model):
         async with duplex.Conversation(model, transport) as conversation:
             async for event in conversation:
                 if isinstance(event, duplex.AgentAudio):
                     system.present = []
+
+    with fake_model() as model, pytest.raises(AudioDeviceError, match="no audio device is left"):
+        await converse(model)
     assert len(notices) == 1
     assert all(line.closed for line in system.lines)
 

@@ -1,9 +1,9 @@
 """A device's samples on the monotonic clock: a delay-locked loop steers a resampler.
 
-1. The output is a grid: sample k is what was heard at k / rate seconds of the monotonic clock. Two streams on one grid
-   are aligned, and over any time as many samples come out as the clock has passed.
-2. Each block of a device has a time, which is off by some milliseconds, at random. A second-order loop, wide at first and
-   narrow later, follows the device's clock through that; only the reading speed changes, so nothing tears.
+1. The output is a grid: sample k is what was heard at k / rate seconds of the monotonic clock. Two streams on one
+   grid are aligned, and over any time as many samples come out as the clock has passed.
+2. Each block of a device has a time, which is off by some milliseconds, at random. A second-order loop, wide at first
+   and narrow later, follows the device's clock through that; only the reading speed changes, so nothing tears.
 3. A block that is off by more than REANCHOR, several times in a row or where samples were lost, begins the stream anew:
    what is missing is silence on the grid, what is there twice is left out. A gap of more than GAP stays a gap.
 """
