@@ -1,7 +1,7 @@
 """The far end beside the near end: what the loudspeaker played when the microphone heard a sample.
 
-Both come as pieces of one grid (:mod:`duplex.transports.microphone.clocks`). The far end is given ``LEAD`` seconds early:
-an echo canceller looks for echo after the sound, never before it, and devices report their delays inexactly.
+Both come as pieces of one grid (:mod:`duplex.transports.microphone.clocks`). The far end is given ``LEAD`` seconds
+early: an echo canceller looks for echo after the sound, never before it, and devices report their delays inexactly.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """A device's samples on the monotonic clock: a delay-locked loop steers a resampler.
 
-1. The output is a grid: sample k is what was heard at k / rate seconds of the monotonic clock. Two streams on one grid
-   are aligned, and over any time as many samples come out as the clock has passed.
-2. Each block of a device has a time, which is off by some milliseconds, at random. A second-order loop, wide at first and
-   narrow later, follows the device's clock through that; only the reading speed changes, so nothing tears.
+1. The output is a grid: sample k is what was heard at k / rate seconds of the monotonic clock. Two streams on one
+   grid are aligned, and over any time as many samples come out as the clock has passed.
+2. Each block of a device has a time, which is off by some milliseconds, at random. A second-order loop, wide at first
+   and narrow later, follows the device's clock through that; only the reading speed changes, so nothing tears.
 3. A block that is off by more than REANCHOR, several times in a row or where samples were lost, begins the stream anew:
    what is missing is silence on the grid, what is there twice is left out. A gap of more than GAP stays a gap.
 """
@@ -26,10 +26,15 @@ GAP = 0.5
 _OFF_BLOCKS = 5
 _OUTLIER = 0.005
 """Seconds that one block's time can pull at most."""
-_NARROW, _WIDE = 0.02, 0.5
+_NARROW, _WIDE = 0.02, 0.2
 """Bandwidths of the loop in hertz, when it has settled and at first."""
-_FASTEST = 0.01
+_FASTEST = 0.005
 """Share by which the reading speed differs at most from the nominal one."""
+_MOST_DRIFT = 0.001
+_WARM_UP = 0.05
+"""Seconds of a stream that are left out: the times of a device's first blocks are guesses."""
+_LEARNS_AFTER = 2.0
+"""Seconds after which drift is told from a wrong beginning."""
 
 
 class ClockedStream:
@@ -42,7 +47,7 @@ class ClockedStream:
         self._interpolator: Interpolator | None = None
         self._pieces: list[Piece] = []
         self._slow = 0.0
-        self._elapsed = 0.0
+        self._elapsed = -_WARM_UP
         self._off = 0
         self.anchors: int = 0
         """How often the stream has begun anew, the first time included."""
@@ -54,6 +59,10 @@ class ClockedStream:
 
     def push(self, pcm: Float32, time: float, *, lost: bool = False) -> None:
         """Take float32 ``[samples]`` whose first was heard at ``time``; ``lost``: samples before it are missing."""
+        seconds = pcm.size / self._source_rate
+        self._elapsed += seconds
+        if self._elapsed <= 0:
+            return
         if self._interpolator is None:
             self._anchor(time)
         error = self._error(time)
@@ -61,7 +70,6 @@ class ClockedStream:
         if self._off >= (1 if lost else _OFF_BLOCKS):
             self._anchor(time)
             error = 0.0
-        seconds = pcm.size / self._source_rate
         speed = self._steer(max(-_OUTLIER, min(_OUTLIER, error)), seconds)
         stream = self._stream
         stream.push(pcm)
@@ -85,10 +93,9 @@ class ClockedStream:
 
     def _steer(self, error: float, seconds: float) -> float:
         """Return the reading speed, as a multiple of the nominal one, after a block of so many seconds."""
-        self._elapsed += seconds
         omega = 2 * math.pi * max(_NARROW, min(_WIDE, 0.5 / self._elapsed))
-        self._slow += omega**2 * error * seconds
-        self._slow = max(-_FASTEST / 2, min(_FASTEST / 2, self._slow))
+        if self._elapsed > _LEARNS_AFTER:
+            self._slow = max(-_MOST_DRIFT, min(_MOST_DRIFT, self._slow + omega**2 * error * seconds))
         correction = self._slow + math.sqrt(2) * omega * error
         return 1 - max(-_FASTEST, min(_FASTEST, correction))
 

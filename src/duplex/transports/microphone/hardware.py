@@ -38,8 +38,10 @@ class Hardware:
         with self._lock:
             self._system.refresh()
             devices = self._system.devices()
-            chosen = {direction: choose_device(devices, self._wanted[direction], direction) for direction in _BOTH}
-            self._names = {direction: device.name for direction, device in chosen.items()}
+            chosen: dict[Direction, AudioDevice] = {
+                direction: choose_device(devices, self._wanted[direction], direction) for direction in _BOTH
+            }
+            self._names.update({direction: chosen[direction].name for direction in _BOTH})
             self._connect(line, chosen)
 
     def reopen(self, line: Line) -> None:

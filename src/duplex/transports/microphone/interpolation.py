@@ -1,7 +1,7 @@
 """Reading a signal between its samples: conversion of sample rates whose ratio may change at any moment.
 
-A windowed sinc at any position, which soxr's streams, of one ratio each, do not give: the position of every output sample
-is known exactly, so two streams can be aligned, and following a clock never tears the signal.
+A windowed sinc at any position, which soxr's streams, of one ratio each, do not give: the position of every output
+sample is known exactly, so two streams can be aligned, and following a clock never tears the signal.
 """
 
 import math

@@ -19,7 +19,7 @@ __all__ = ["JitterBuffer"]
 
 Float32 = NDArray[np.float32]
 
-MARGIN_LEAST, MARGIN_MOST = 0.04, 0.24
+MARGIN_LEAST, MARGIN_MOST = 0.03, 0.24
 LIMIT = 0.4
 FASTEST = 0.005
 _SHRINK_SECONDS = 60.0

@@ -3,6 +3,9 @@
 A stream both ways at once is not used: under PulseAudio one that starves stops without a word.
 """
 
+import contextlib
+import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +29,8 @@ LATENCY: dict[Direction, float] = {"input": 0.02, "output": 0.04}
 """What is asked of a device; one that is slower by default gets what it wants."""
 DEAD_SECONDS = 0.8
 """Without a callback for so long, a device is gone: some say nothing when they go."""
+FIRST_SECONDS = 3.0
+"""So long the first callback may take: some devices wake up slowly."""
 
 _lock = threading.RLock()
 _open_streams = 0
@@ -50,12 +55,13 @@ class PortAudio:
     def __init__(self) -> None:
         require("talk", "sounddevice", purpose="the microphone")
         try:
-            import sounddevice  # noqa: PLC0415 -- of the extra `talk`
+            import sounddevice  # pyright: ignore[reportMissingTypeStubs]  # noqa: PLC0415 -- of the extra `talk`
         except OSError as error:
             raise AudioDeviceError(
                 f"sounddevice finds no PortAudio ({error}); install it (Debian: apt-get install libportaudio2)"
             ) from None
         self._library = cast("Any", sounddevice)
+        _silence_alsa()
 
     def now(self) -> float:
         """Return the monotonic clock's time in seconds."""
@@ -132,7 +138,7 @@ class PortAudio:
 
     def _address(self, device: AudioDevice, direction: Direction) -> tuple[int, float]:
         """Return PortAudio's number of a device, and the latency that it has by default."""
-        wanted = [device.name] if not device.server_name else [name for name in ALIASES]
+        wanted = [device.name] if not device.server_name else list(ALIASES)
         for name in wanted:
             for entry in self._library.query_devices():
                 if entry["name"] == name and entry[f"max_{direction}_channels"]:
@@ -162,7 +168,7 @@ class PortAudioLine:
     def __init__(self, device: AudioDevice) -> None:
         self.device: AudioDevice = device
         self.stream: Any = None
-        self.called_at: float = time.monotonic()
+        self.called_at: float = time.monotonic() + FIRST_SECONDS
 
     def is_alive(self) -> bool:
         """Whether the callback is still being called."""
@@ -177,6 +183,17 @@ class PortAudioLine:
                 stream.abort(ignore_errors=True)
                 stream.close(ignore_errors=True)
                 _open_streams -= 1
+
+
+_AlsaHandler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
+_ignore = _AlsaHandler(lambda *_: None)
+
+
+def _silence_alsa() -> None:
+    """Keep ALSA from writing into the terminal, whatever is on it: what matters comes as an error."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(_ignore)
 
 
 def _failure(device: AudioDevice, direction: Direction, error: Exception) -> AudioDeviceError:

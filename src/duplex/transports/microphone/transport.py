@@ -37,8 +37,8 @@ class MicrophoneTransport:
     that is gone, another that was opened, a microphone that is silent or clipped. ``system`` opens the devices,
     PortAudio by default.
 
-    When a device disappears, the conversation goes on: silence stands in (see :class:`duplex.Transport`), and as soon as
-    there is another, that is opened. The user's audio ends with :meth:`end`, or never.
+    When a device disappears, the conversation goes on: silence stands in (see :class:`duplex.Transport`), and as soon
+    as there is another, that is opened. The user's audio ends with :meth:`end`, or never.
 
     :raises MissingDependencyError: if the extra `talk` is not installed
     """
@@ -64,7 +64,7 @@ class MicrophoneTransport:
         self._processes = self._cancels_echo or noise_suppression or gain_control
         self._notices = Notices(on_notice)
         self._line: Line | None = None
-        self._ended = self._finished = self._closed = False
+        self._ended = self._finished = self._closed = self._lost = False
 
     @property
     def realtime(self) -> bool:
@@ -134,7 +134,8 @@ class MicrophoneTransport:
         self._finished = True
         if line.jitter is not None:
             line.jitter.flush()
-        while not self._closed and self._hardware.is_alive() and self._hardware.plays():
+        # A device gives no event when it has played: it is asked.
+        while not self._closed and self._hardware.is_alive() and self._hardware.plays():  # noqa: ASYNC110
             await anyio.sleep(_POLL_SECONDS)
 
     async def aclose(self) -> None:
@@ -150,8 +151,10 @@ class MicrophoneTransport:
 
         :raises AudioDeviceError: if there is none for ten seconds
         """
-        self._notices.tell(f"{self._hardware.gone} is gone; looking for another")
-        line.disconnect()
+        if not self._lost:  # a receive that was cancelled meanwhile has told it
+            self._lost = True
+            self._notices.tell(f"{self._hardware.gone} is gone; looking for another")
+            line.disconnect()
         give_up = anyio.current_time() + _LEFT_SECONDS
         while True:
             try:
@@ -161,6 +164,7 @@ class MicrophoneTransport:
                 if anyio.current_time() > give_up:
                     raise AudioDeviceError(f"no audio device is left: {error}") from None
             await anyio.sleep(_RETRY_SECONDS)
+        self._lost = False
         stats = self.stats
         self._notices.tell(f"now on {stats.input_device} and {stats.output_device}")
 
