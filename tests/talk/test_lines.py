@@ -61,7 +61,7 @@ def test_a_local_call_in_lines(tmp_path):
     assert (status, call.error) == (0, None)
     assert any(" you " in line for line in said)
     assert any(" agent w" in line for line in said)
-    assert "microphone: a headset" in noted[0]
+    assert noted[:2] == ["microphone: a headset, loudspeaker: a loudspeaker", "fake listens"]
     assert "What is the capital of France?" in noted
     (folder,) = call.recorder.finished
     assert len(channels(folder)) == round(call.state.at * RATE)

@@ -16,11 +16,17 @@ async def show_lines(
 ) -> int:
     """Hold a call; return the exit status. ``say`` prints a line of the dialogue, ``note`` one about the call."""
     interrupts = Interrupts(call.quit)
+    devices = ""
 
     def changed(event: Event) -> None:
+        nonlocal devices
+        stats = call.line.stats
+        now = f"microphone: {stats.input_device}, loudspeaker: {stats.output_device}"
+        if stats.input_device and stats.output_device and now != devices:  # they open after the session has begun
+            devices = now
+            note(now)
         if isinstance(event, SessionStarted):
-            stats = call.line.stats
-            note(f"{event.model} listens; microphone: {stats.input_device}, loudspeaker: {stats.output_device}")
+            note(f"{event.model} listens")
             for hint in hints:
                 note(hint)
         elif isinstance(event, Lag):
