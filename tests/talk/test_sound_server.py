@@ -1,6 +1,7 @@
 """The whole command on a sound server: a spoken question is answered."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_a_spoken_question_is_answered(server, tmp_path, pytestconfig):
         while "microphone: Microphone" not in (tmp_path / "err").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        subprocess.run(["paplay", "--device=room", question], env=environment(server), check=True)
+        subprocess.run([shutil.which("paplay"), "--device=room", question], env=environment(server), check=True)
         time.sleep(6)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=30)
