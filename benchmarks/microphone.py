@@ -3,9 +3,9 @@
     python benchmarks/microphone.py rooms --user examples/question.wav --agent AGENT.wav
     python benchmarks/microphone.py cpu --seconds 20
 
-``rooms`` puts one recording into a simulated room as the agent's voice and another as the user's, through fake devices of
-known clocks and the whole line, and prints a table: the echo's reduction while only the agent speaks, and with both the
-quality of the user's voice (PESQ, if it is installed). ``cpu`` opens the system's own devices.
+``rooms`` puts one recording into a simulated room as the agent's voice and another as the user's, through fake devices
+of known clocks and the whole line, and prints a table: the echo's reduction while only the agent speaks, and with both
+the quality of the user's voice (PESQ, if it is installed). ``cpu`` opens the system's own devices.
 """
 
 import argparse
@@ -13,10 +13,12 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "transports"))
 from microphone_support import FakeSound, devices
@@ -24,7 +26,9 @@ from microphone_support import FakeSound, devices
 from duplex import FileTransport, MicrophoneTransport
 from duplex.transports.microphone.echo import WebRtcProcessor
 from duplex.transports.microphone.line import Line
+from duplex.transports.microphone.streams import AudioLine
 
+Samples = NDArray[np.floating[Any]]
 RATE, FRAME = 24000, 1920
 SECONDS = 24.0
 ALONE = 14.0
@@ -43,7 +47,7 @@ class Room:
     distortion: float = 0.0
     jitter: float = 0.0
 
-    def response(self):
+    def response(self) -> Samples:
         """Return the impulse response: a direct path, and a tail that decays."""
         size = round(max(self.reverberation, 0.01) * RATE)
         noise = np.random.default_rng(7).normal(0, 1, size) * 10 ** (-3 * np.arange(size) / size)
@@ -63,7 +67,8 @@ ROOMS = [
 ]
 
 
-async def read(path):
+async def read(path: str) -> Samples:
+    """Return a recording at 24 kHz."""
     transport = FileTransport(path)
     pieces = []
     await transport.start(RATE)
@@ -76,7 +81,7 @@ async def read(path):
         await transport.aclose()
 
 
-def repeated(pcm, seconds):
+def repeated(pcm: Samples, seconds: float) -> Samples:
     """Return a recording again and again, at -23 dBFS while it sounds."""
     loud = pcm[np.abs(pcm) > 0.01]
     level = np.sqrt(np.mean(loud**2))
@@ -86,30 +91,30 @@ def repeated(pcm, seconds):
 class Scene(FakeSound):
     """The user's voice from ``ALONE`` on, at known times, and the echo of what the loudspeaker has played."""
 
-    def __init__(self, room, user, **options):
-        super().__init__(devices(), drift_ppm=room.drift_ppm, jitter=room.jitter, **options)
+    def __init__(self, room: Room, user: Samples) -> None:
+        super().__init__(devices(), drift_ppm=room.drift_ppm, jitter=room.jitter)
         self.room, self.user, self.response = room, user, room.response()
         self.began = self.time
         self.echo = np.zeros(round((SECONDS + 5) * RATE))
         self.sound = self.hear
         self.taken = 0
 
-    def hear(self, times):
+    def hear(self, times: Samples) -> Samples:
+        """Return what the microphone hears at times."""
         self.spread()
         at = (times - self.began) * RATE
         return np.interp(at, np.arange(self.echo.size), self.echo) + self.voice(at)
 
-    def voice(self, at):
+    def voice(self, at: Samples) -> Samples:
+        """Return the user's voice at samples since the beginning."""
         return np.interp(at - ALONE * RATE, np.arange(self.user.size), self.user, left=0, right=0)
 
-    def spread(self):
+    def spread(self) -> None:
         """Add to the echo what the loudspeaker has played since."""
-        for begin, block in self.heard[self.taken :]:
-            if self.room.distortion:
-                block = np.tanh(self.room.distortion * block) / self.room.distortion
+        for begin, played in self.heard[self.taken :]:
+            bend = self.room.distortion
+            block = np.tanh(bend * played[::2]) / bend if bend else played[::2]
             first = (begin - self.began) * RATE
-            count = round(block.size * RATE / 48000)
-            block = block[::2][:count]
             echo = np.convolve(block, self.response)
             start = math.floor(first)
             part = first - start
@@ -118,7 +123,7 @@ class Scene(FakeSound):
         self.taken = len(self.heard)
 
 
-def run(room, user, agent, **processing):
+def run(room: Room, user: Samples, agent: Samples, **processing: bool) -> tuple[Samples, Samples, Scene]:
     """Return what comes out of the line, with the times of its samples, and the scene."""
     scene = Scene(room, user)
     line = Line(RATE, WebRtcProcessor(RATE, **processing))
@@ -139,14 +144,14 @@ def run(room, user, agent, **processing):
     return (first + np.arange(pcm.size)) / RATE, pcm, scene
 
 
-def measure(room, user, agent):
-    """Return dB of reduction in seconds 1 to 3 and 8 to 14, and PESQ of the user's voice with and without the canceller."""
+def measure(room: Room, user: Samples, agent: Samples) -> tuple[float, ...]:
+    """Return dB of reduction early and late, PESQ of the user's voice without and with it, and dBFS that are left."""
     plain = {"noise_suppression": False, "gain_control": False}
     times, pcm, scene = run(room, user, agent, **plain)
     at = (times - scene.began) * RATE
     echo = np.interp(at, np.arange(scene.echo.size), scene.echo)
 
-    def reduction(begin, end):
+    def reduction(begin: float, end: float) -> float:
         span = (at >= begin * RATE) & (at < end * RATE)
         return 10 * np.log10(np.sum(echo[span] ** 2) / max(np.sum(pcm[span] ** 2), 1e-12))
 
@@ -158,7 +163,7 @@ def measure(room, user, agent):
     return reduction(1, 3), reduction(8, ALONE), without, quality(voice[both], pcm[both]), full
 
 
-def quality(clean, heard):
+def quality(clean: Samples, heard: Samples) -> float:
     """Return wide-band PESQ, or NaN without the package."""
     try:
         from pesq import pesq  # noqa: PLC0415
@@ -169,7 +174,8 @@ def quality(clean, heard):
     return pesq(16000, soxr.resample(clean, RATE, 16000), soxr.resample(heard, RATE, 16000), "wb")
 
 
-async def rooms(user_path, agent_path):
+async def rooms(user_path: str, agent_path: str) -> None:
+    """Print a table, a line for each room."""
     agent = repeated(await read(agent_path), SECONDS + 1)
     user = repeated(await read(user_path), SECONDS - ALONE)
     print("| room | echo | ERLE, 1 to 3 s | 8 to 14 s | PESQ, echo left in | cancelled | left with everything on |")
@@ -183,7 +189,8 @@ async def rooms(user_path, agent_path):
         )
 
 
-async def cpu(seconds):
+async def cpu(seconds: float) -> None:
+    """Print what a transport costs on the system's devices."""
     print("| echo cancellation | noise, gain | CPU, share of a core | callbacks apart at most | underruns |")
     print("|---|---|---|---|---|")
     for how, more in (("webrtc", True), ("webrtc", False), ("off", False)):
@@ -205,18 +212,21 @@ async def cpu(seconds):
         print(f"| {how} | {'on' if more else 'off'} | {100 * share:.1f} % | {1000 * max(gaps):.0f} ms | {underruns} |")
 
 
-async def watch(line, gaps):
+async def watch(line: AudioLine, gaps: list[float]) -> None:
+    """Note how long ago a callback was called."""
     while True:
         await anyio.sleep(0.1)
         gaps.append(time.monotonic() - line.called_at)
 
 
-async def hear(transport):
+async def hear(transport: MicrophoneTransport) -> None:
+    """Take what is heard."""
     while True:
         await transport.receive()
 
 
-async def speak(transport):
+async def speak(transport: MicrophoneTransport) -> None:
+    """Send frames of noise at the pace of a model."""
     began, frame = anyio.current_time(), 0
     noise = np.random.default_rng(0).normal(0, 0.1, FRAME).astype(np.float32)
     while True:
@@ -225,7 +235,8 @@ async def speak(transport):
         await anyio.sleep(max(0.0, began + frame * FRAME / RATE - anyio.current_time()))
 
 
-def main():
+def main() -> None:
+    """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     simulated = commands.add_parser("rooms")
