@@ -26,9 +26,9 @@ GAP = 0.5
 _OFF_BLOCKS = 5
 _OUTLIER = 0.005
 """Seconds that one block's time can pull at most."""
-_NARROW, _WIDE = 0.02, 0.2
+_NARROW, _WIDE = 0.02, 0.05
 """Bandwidths of the loop in hertz, when it has settled and at first."""
-_FASTEST = 0.005
+_FASTEST = 0.001
 """Share by which the reading speed differs at most from the nominal one."""
 _MOST_DRIFT = 0.001
 _WARM_UP = 0.05
