@@ -26,9 +26,9 @@ GAP = 0.5
 _OFF_BLOCKS = 5
 _OUTLIER = 0.005
 """Seconds that one block's time can pull at most."""
-_NARROW, _WIDE = 0.02, 0.2
+_NARROW, _WIDE = 0.02, 0.05
 """Bandwidths of the loop in hertz, when it has settled and at first."""
-_FASTEST = 0.005
+_FASTEST = 0.001
 """Share by which the reading speed differs at most from the nominal one."""
 _MOST_DRIFT = 0.001
 _WARM_UP = 0.05
@@ -47,6 +47,7 @@ class ClockedStream:
         self._interpolator: Interpolator | None = None
         self._pieces: list[Piece] = []
         self._slow = 0.0
+        self._speed = 1.0
         self._elapsed = -_WARM_UP
         self._off = 0
         self.anchors: int = 0
@@ -70,13 +71,13 @@ class ClockedStream:
         if self._off >= (1 if lost else _OFF_BLOCKS):
             self._anchor(time)
             error = 0.0
-        speed = self._steer(max(-_OUTLIER, min(_OUTLIER, error)), seconds)
-        stream = self._stream
-        stream.push(pcm)
-        self._emit(stream.read(self._source_rate / self._rate * speed))
+        self._speed = self._steer(max(-_OUTLIER, min(_OUTLIER, error)), seconds)
+        self._stream.push(pcm)
 
     def take(self) -> list[Piece]:
         """Return what has become ready."""
+        if self._interpolator is not None:
+            self._emit(self._interpolator.read(self._source_rate / self._rate * self._speed))
         pieces, self._pieces = self._pieces, []
         return pieces
 
@@ -104,7 +105,7 @@ class ClockedStream:
         if self._interpolator is not None:  # its last samples, which waited for those that do not come
             stream, end = self._interpolator, self._interpolator.received
             stream.push(np.zeros(stream.half, np.float32))
-            self._emit(stream.read(self._source_rate / self._rate, until=end))
+            self._emit(stream.read(self._source_rate / self._rate * self._speed, until=end))
         first = math.ceil(time * self._rate)
         missing = first - self._next
         if self.anchors and 0 < missing <= GAP * self._rate:

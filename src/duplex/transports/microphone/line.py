@@ -26,11 +26,11 @@ PATIENCE = 0.08
 class Line:
     """Both directions at ``rate``. Devices may be changed at any time: :meth:`connect`, :meth:`disconnect`."""
 
-    def __init__(self, rate: int, canceller: EchoCanceller | None, *, measure_echo: bool = True) -> None:
+    def __init__(self, rate: int, canceller: EchoCanceller | None, *, cancels_echo: bool = True) -> None:
         self._rate = rate
         self._size = rate // BLOCKS_PER_SECOND
         self._canceller = canceller
-        self._measure_echo = measure_echo
+        self._cancels_echo = canceller is not None and cancels_echo
         self._blocks = BlockCutter(self._size)
         self._far = FarEnd(rate)
         self._capture: CaptureBuffer | None = None
@@ -79,7 +79,7 @@ class Line:
         done: list[Float32] = []
         while (start := self._blocks.next_start()) is not None:
             needed = start + round(LEAD * self._rate) + self._size
-            if self._playback and self._far.end < needed and now - start / self._rate < PATIENCE:
+            if self._cancels_echo and self._playback and self._far.end < needed and now - start / self._rate < PATIENCE:
                 break
             done.append(self._process(start))
         return np.concatenate(done) if done else np.zeros(0, np.float32)
@@ -99,9 +99,10 @@ class Line:
         if self._playback is None or self.far_clock is None:
             return
         for block, time in self._playback.played.take():
-            mono = block.mean(axis=1)
+            mono = block[:, 0]  # the agent has one channel
             self.output_meter.add(mono)
-            self.far_clock.push(mono, time)
+            if self._cancels_echo:
+                self.far_clock.push(mono, time)
         for piece in self.far_clock.take():
             self._far.write(piece)
 
@@ -111,7 +112,7 @@ class Line:
         if self._canceller is not None:
             far = self._far.read(start + round(LEAD * self._rate), self._size)
             out = self._canceller.process(near, far)
-            if self._measure_echo:
+            if self._cancels_echo:
                 self.echo.add(near, far, out)
         self.input_meter.add(out)
         return out

@@ -83,7 +83,7 @@ class InputWatch:
 
     def add(self, pcm: Float32) -> Float32:
         """Count float32 ``[samples]``; return them with zeros for NaN and infinity."""
-        clean = np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0)
+        clean = pcm if np.isfinite(pcm.sum()) else np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0)
         seconds = pcm.size / self._rate
         peak = float(np.abs(clean).max(initial=0.0))
         self._since_clipped = 0.0 if peak >= _CLIPPED else self._since_clipped + seconds

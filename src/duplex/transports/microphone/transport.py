@@ -21,7 +21,7 @@ __all__ = ["MicrophoneTransport"]
 
 Float32 = NDArray[np.float32]
 
-_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.02
 _LEFT_SECONDS = 10.0
 """For how long devices that have all gone may come back before the conversation ends."""
 _RETRY_SECONDS = 0.25
@@ -89,7 +89,7 @@ class MicrophoneTransport:
             raise UsageError("the transport has been started already; make one for each conversation")
         if sample_rate < 1 or sample_rate % 100:
             raise UsageError(f"the sample rate is {sample_rate}; give a multiple of 100 Hz")
-        self._line = Line(sample_rate, self._canceller(sample_rate), measure_echo=self._cancels_echo)
+        self._line = Line(sample_rate, self._canceller(sample_rate), cancels_echo=self._cancels_echo)
         await anyio.to_thread.run_sync(self._hardware.open, self._line)
 
     async def receive(self) -> Float32:
