@@ -11,7 +11,7 @@ BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow test-versions check codec page docs constraints clean
+.PHONY: help demo talk serve test test-slow test-versions check codec page docs constraints clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ codec: $(VENV)/.dev ## Train a small codec, into out/codec (hours on two cores)
 serve: $(VENV)/.demo ## Serve the built-in model: a page to talk to it, at http://127.0.0.1:8998
 	$(BIN)/duplex serve
 
+talk: $(VENV)/.talk ## Talk to the built-in model by microphone and loudspeaker, in this terminal
+	$(BIN)/duplex talk
+
 page: ## Build the web page anew from web/ (needs node)
 	cd web && npm ci && npm run check && npm run build
 
@@ -74,12 +77,20 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[torch,plot,serve]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.demo pyproject.toml constraints.txt
+$(VENV)/.talk: $(VENV)/.demo pyproject.toml constraints.txt
+	@$(call debian,ldconfig -p | grep -q libportaudio.so.2,libportaudio2)
+	@$(call debian,ls /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so,libasound2-plugins)
+	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[talk]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.talk pyproject.toml constraints.txt
 	@$(call debian,command -v flite,flite)
 	@$(call debian,command -v espeak-ng,espeak-ng)
 	@$(call debian,command -v chromium,chromium)
 	@$(call debian,command -v nginx,nginx)
 	@$(call debian,command -v caddy,caddy)
+	@$(call debian,command -v pulseaudio,pulseaudio)
+	@$(call debian,command -v pactl,pulseaudio-utils)
 	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[train,mlx]' --group dev
 	@touch $@
 

@@ -40,6 +40,9 @@ from .engine.model import (
     load_codec as load_codec,
 )
 from .errors import (
+    AudioDeviceError as AudioDeviceError,
+)
+from .errors import (
     AudioError as AudioError,
 )
 from .errors import (
@@ -160,10 +163,19 @@ from .transport import (
     Transport as Transport,
 )
 from .transports import (
+    AudioDevice as AudioDevice,
+)
+from .transports import (
     FileTransport as FileTransport,
 )
 from .transports import (
     MemoryTransport as MemoryTransport,
+)
+from .transports import (
+    MicrophoneStats as MicrophoneStats,
+)
+from .transports import (
+    MicrophoneTransport as MicrophoneTransport,
 )
 from .voice_activity.protocol import (
     VoiceActivity as VoiceActivity,

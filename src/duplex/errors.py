@@ -12,7 +12,8 @@
     │   ├── ConfigError             a configuration key is unknown, missing or has a value out of range
     │   └── WeightsError            a weights file is damaged or does not fit the configuration
     ├── AudioError                  audio that cannot be read, converted or written
-    │   └── AudioFileError          the same, of a named file
+    │   ├── AudioFileError          the same, of a named file
+    │   └── AudioDeviceError        no such microphone or loudspeaker, or the system refuses it
     ├── StateError                  an exported session does not fit this model, or is damaged
     ├── ModelError                  the model failed while it was running
     │   └── ModelStalledError       a step of the model does not end
@@ -28,6 +29,7 @@ Each message names the cause and says what to do next, in one line.
 """
 
 __all__ = [
+    "AudioDeviceError",
     "AudioError",
     "AudioFileError",
     "CapacityError",
@@ -94,6 +96,10 @@ class AudioError(DuplexError):
 
 class AudioFileError(AudioError):
     """A named audio file cannot be read or written."""
+
+
+class AudioDeviceError(AudioError):
+    """A microphone or loudspeaker is not there, is refused by the system, or has gone."""
 
 
 class StateError(DuplexError):

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-__all__ = ["LONGEST_NUMBER", "parse_integer", "parse_json", "shown"]
+__all__ = ["LONGEST_NUMBER", "parse_integer", "parse_json", "plain", "shown"]
 
 DIGITS = 20
 """Digits of the longest integer: enough for 64 bits."""
@@ -77,3 +77,8 @@ def _number(digits: str) -> float:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
+
+
+def plain(text: str) -> str:
+    """Replace what could move the cursor or change a terminal's settings."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -19,7 +19,7 @@ import click
 
 import duplex
 from duplex.atomic import output_error
-from duplex.cli import bench, codec, convert, doctor, models, plot, process, serve, train
+from duplex.cli import bench, codec, convert, doctor, models, plot, process, serve, talk, train
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, print_error, report_error, truncate
 from duplex.errors import DuplexError, UsageError
@@ -38,7 +38,8 @@ def cli() -> None:
     """Full-duplex speech dialogue with models that listen and speak at the same time.
 
     \b
-    Try it with a recording of yours:
+    Talk to it, or try it with a recording of yours:
+      duplex talk
       duplex process question.wav --out results
     and see what is installed and what can be loaded:
       duplex doctor
@@ -49,6 +50,7 @@ def cli() -> None:
 COMMANDS = (
     process.process,
     serve.serve,
+    talk.talk,
     plot.plot,
     codec.encode,
     codec.decode,

@@ -19,7 +19,7 @@ import click
 from duplex.backends import mlx
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, plain, print_json, size
-from duplex.errors import HubError, MissingDependencyError, UsageError
+from duplex.errors import AudioDeviceError, HubError, MissingDependencyError, UsageError
 from duplex.extras import install_command
 
 __all__ = ["doctor"]
@@ -41,6 +41,7 @@ OPTIONAL = {
     "trio": ("trio", "conversations on trio"),
     "uvicorn": ("serve", "serving conversations"),
     "opuslib": ("client", "conversations on a server"),
+    "textual": ("talk", "the screen of duplex talk"),
     "mlx": ("mlx", "running on Apple silicon"),
     "hibari-tts": ("train", "making data to train on"),
 }
@@ -101,6 +102,7 @@ def _checks() -> Iterator[Check]:
     yield _guarded("gpu", _gpu)
     yield _guarded("backend", _backend)
     yield _guarded("ffmpeg", _ffmpeg)
+    yield _guarded("audio devices", _audio_devices)
     yield _guarded("machine", _machine)
     yield _guarded("voice activity", _voice_activity)
     yield _guarded("built-in model", _built_in)
@@ -202,6 +204,24 @@ def _ffmpeg() -> Check:
         mend = "pip install --force-reinstall --only-binary av av"
         return Check("ffmpeg", "note", f"{found}; cannot read {', '.join(missing)}", mend)
     return Check("ffmpeg", "ok", found)
+
+
+def _audio_devices() -> Check:
+    from duplex.transports import list_devices  # noqa: PLC0415 -- `duplex --help` need not wait for it
+
+    try:
+        devices = list_devices()
+    except MissingDependencyError:
+        return Check("audio devices", "note", "sounddevice not installed; only for talking", install_command("talk"))
+    except AudioDeviceError as error:
+        return Check("audio devices", "note", one_line(error))
+    heard = next((device.name for device in devices if device.is_default_input), None)
+    played = next((device.name for device in devices if device.is_default_output), None)
+    if heard is None or played is None:
+        missing = "microphone" if heard is None else "loudspeaker"
+        mend = "connect one, or start the sound server; duplex talk --list-devices"
+        return Check("audio devices", "note", f"no default {missing}; only for talking", mend)
+    return Check("audio devices", "ok", f"microphone {heard}, loudspeaker {played}")
 
 
 def _machine() -> Check:

@@ -7,16 +7,12 @@ from typing import Any
 import click
 
 from duplex.errors import DuplexError
+from duplex.parsing import plain
 
 __all__ = ["one_line", "plain", "print_error", "print_json", "report_error", "size", "truncate"]
 
 MAX_WORDS_CHARACTERS = 400
 UNIT = 1000
-
-
-def plain(text: str) -> str:
-    """Replace what could move the cursor or change a terminal's settings."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def one_line(message: object) -> str:

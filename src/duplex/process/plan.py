@@ -24,7 +24,7 @@ from duplex.process.recordings import Recording, absolute
 from duplex.results.files import RESULT_FILES, RUN, read_run, read_text
 from duplex.transports.files import probe_duration
 
-__all__ = ["Plan", "Recipe", "Result", "Task", "sha256_of"]
+__all__ = ["Plan", "Recipe", "Result", "Task", "sha256_of", "versions"]
 
 LONGEST_TAIL = 3600
 BLOCK = 1 << 20
@@ -184,15 +184,20 @@ def run_record(
         "input": str(absolute(recording.path)),
         "sha256": sha256,
         **recipe.as_json(),
-        "versions": {
-            "duplex": duplex.__version__,
-            "torch": _version("torch"),
-            "numpy": _version("numpy"),
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "seconds": round(seconds, 6),
         "real_time_factor": round(real_time_factor, 4),
         "cut_short": cut_short,
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that results depend on."""
+    return {
+        "duplex": duplex.__version__,
+        "torch": _version("torch"),
+        "numpy": _version("numpy"),
+        "python": platform.python_version(),
     }
 
 

@@ -22,6 +22,7 @@ from duplex.frame_model import ZERO, Frame, ModelSpec
 from duplex.parsing import parse_json
 
 __all__ = [
+    "AGENT",
     "DIALOGUE",
     "EVENTS",
     "RESULT_FILES",

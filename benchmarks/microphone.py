@@ -1,0 +1,254 @@
+"""What the microphone's transport costs, and what its echo canceller does in simulated rooms.
+
+    python benchmarks/microphone.py rooms --user examples/question.wav --agent AGENT.wav
+    python benchmarks/microphone.py cpu --seconds 20
+
+``rooms`` puts one recording into a simulated room as the agent's voice and another as the user's, through fake devices
+of known clocks and the whole line, and prints a table: the echo's reduction while only the agent speaks, and with both
+the quality of the user's voice (PESQ, if it is installed). ``cpu`` opens the system's own devices.
+"""
+
+import argparse
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "transports"))
+from microphone_support import FakeSound, devices
+
+from duplex import FileTransport, MicrophoneTransport
+from duplex.transports.microphone.echo import WebRtcProcessor
+from duplex.transports.microphone.line import Line
+from duplex.transports.microphone.streams import AudioLine
+
+Samples = NDArray[np.floating[Any]]
+RATE, FRAME = 24000, 1920
+SECONDS = 24.0
+ALONE = 14.0
+"""Seconds in which only the agent speaks; from then on the user does, too."""
+
+
+@attrs.frozen
+class Room:
+    """A loudspeaker and a microphone: how loud the echo is, how long it rings, and what else is wrong."""
+
+    name: str
+    echo_db: float
+    reverberation: float
+    delay: float = 0.004
+    drift_ppm: float = 0.0
+    distortion: float = 0.0
+    jitter: float = 0.0
+
+    def response(self) -> Samples:
+        """Return the impulse response: a direct path, and a tail that decays."""
+        size = round(max(self.reverberation, 0.01) * RATE)
+        noise = np.random.default_rng(7).normal(0, 1, size) * 10 ** (-3 * np.arange(size) / size)
+        noise[: round(0.002 * RATE)] = 0
+        taps = 0.3 * noise / max(np.linalg.norm(noise), 1e-9)
+        taps[0] = 1.0
+        return 10 ** (self.echo_db / 20) * np.concatenate([np.zeros(round(self.delay * RATE)), taps])
+
+
+ROOMS = [
+    Room("laptop on a desk", -12, 0.15),
+    Room("laptop, 0 dB echo", 0, 0.15),
+    Room("living room", -6, 0.4, delay=0.008),
+    Room("bare office", -6, 0.8, delay=0.012),
+    Room("clocks 200 ppm apart, times off by 2 ms", -6, 0.3, drift_ppm=200, jitter=0.002),
+    Room("small distorting loudspeaker", -6, 0.2, distortion=2.0),
+]
+
+
+async def read(path: str) -> Samples:
+    """Return a recording at 24 kHz."""
+    transport = FileTransport(path)
+    pieces = []
+    await transport.start(RATE)
+    try:
+        while True:
+            pieces.append(await transport.receive())
+    except anyio.EndOfStream:
+        return np.concatenate(pieces)
+    finally:
+        await transport.aclose()
+
+
+def repeated(pcm: Samples, seconds: float) -> Samples:
+    """Return a recording again and again, at -23 dBFS while it sounds."""
+    loud = pcm[np.abs(pcm) > 0.01]
+    level = np.sqrt(np.mean(loud**2))
+    return np.resize(pcm * (0.07 / level), round(seconds * RATE))
+
+
+class Scene(FakeSound):
+    """The user's voice from ``ALONE`` on, at known times, and the echo of what the loudspeaker has played."""
+
+    def __init__(self, room: Room, user: Samples) -> None:
+        super().__init__(devices(), drift_ppm=room.drift_ppm, jitter=room.jitter)
+        self.room, self.user, self.response = room, user, room.response()
+        self.began = self.time
+        self.echo = np.zeros(round((SECONDS + 5) * RATE))
+        self.sound = self.hear
+        self.taken = 0
+
+    def hear(self, times: Samples) -> Samples:
+        """Return what the microphone hears at times."""
+        self.spread()
+        at = (times - self.began) * RATE
+        return np.interp(at, np.arange(self.echo.size), self.echo) + self.voice(at)
+
+    def voice(self, at: Samples) -> Samples:
+        """Return the user's voice at samples since the beginning."""
+        return np.interp(at - ALONE * RATE, np.arange(self.user.size), self.user, left=0, right=0)
+
+    def spread(self) -> None:
+        """Add to the echo what the loudspeaker has played since."""
+        for begin, played in self.heard[self.taken :]:
+            bend = self.room.distortion
+            block = np.tanh(bend * played[::2]) / bend if bend else played[::2]
+            first = (begin - self.began) * RATE
+            echo = np.convolve(block, self.response)
+            start = math.floor(first)
+            part = first - start
+            self.echo[start : start + echo.size] += (1 - part) * echo
+            self.echo[start + 1 : start + 1 + echo.size] += part * echo
+        self.taken = len(self.heard)
+
+
+def run(room: Room, user: Samples, agent: Samples, **processing: bool) -> tuple[Samples, Samples, Scene]:
+    """Return what comes out of the line, with the times of its samples, and the scene."""
+    scene = Scene(room, user)
+    line = Line(RATE, WebRtcProcessor(RATE, **processing))
+    capture, _ = scene.open_capture(scene.present[0])
+    playback, _ = scene.open_playback(scene.present[1])
+    line.connect(capture, playback)
+    out, first, frames = [], None, 0
+    while scene.time - scene.began < SECONDS:
+        scene.advance(0.01)
+        while scene.time - scene.began >= frames * FRAME / RATE:
+            line.jitter.push(agent[frames * FRAME : (frames + 1) * FRAME].astype(np.float32))
+            frames += 1
+        pcm = line.advance(scene.time)
+        if first is None and pcm.size:
+            first = line._blocks._start - pcm.size
+        out.append(pcm)
+    pcm = np.concatenate(out)
+    return (first + np.arange(pcm.size)) / RATE, pcm, scene
+
+
+def measure(room: Room, user: Samples, agent: Samples) -> tuple[float, ...]:
+    """Return dB of reduction early and late, PESQ of the user's voice without and with it, and dBFS that are left."""
+    plain = {"noise_suppression": False, "gain_control": False}
+    times, pcm, scene = run(room, user, agent, **plain)
+    at = (times - scene.began) * RATE
+    echo = np.interp(at, np.arange(scene.echo.size), scene.echo)
+
+    def reduction(begin: float, end: float) -> float:
+        span = (at >= begin * RATE) & (at < end * RATE)
+        return 10 * np.log10(np.sum(echo[span] ** 2) / max(np.sum(pcm[span] ** 2), 1e-12))
+
+    both = at >= ALONE * RATE
+    voice = scene.voice(at)
+    without = quality(voice[both], (echo + voice)[both])
+    residual = run(room, np.zeros(RATE), agent)[1]
+    full = 20 * np.log10(np.sqrt(np.mean(residual[8 * RATE : 14 * RATE] ** 2)) + 1e-6)
+    return reduction(1, 3), reduction(8, ALONE), without, quality(voice[both], pcm[both]), full
+
+
+def quality(clean: Samples, heard: Samples) -> float:
+    """Return wide-band PESQ, or NaN without the package."""
+    try:
+        from pesq import pesq  # noqa: PLC0415
+    except ImportError:
+        return float("nan")
+    import soxr  # noqa: PLC0415
+
+    return pesq(16000, soxr.resample(clean, RATE, 16000), soxr.resample(heard, RATE, 16000), "wb")
+
+
+async def rooms(user_path: str, agent_path: str) -> None:
+    """Print a table, a line for each room."""
+    agent = repeated(await read(agent_path), SECONDS + 1)
+    user = repeated(await read(user_path), SECONDS - ALONE)
+    print("| room | echo | ERLE, 1 to 3 s | 8 to 14 s | PESQ, echo left in | cancelled | left with everything on |")
+    print("|---|---|---|---|---|---|---|")
+    for room in ROOMS:
+        early, late, without, cancelled, full = measure(room, user, agent)
+        print(
+            f"| {room.name} | {room.echo_db:g} dB | {early:.1f} dB | {late:.1f} dB | {without:.2f} | {cancelled:.2f} | "
+            f"{full:.0f} dBFS |",
+            flush=True,
+        )
+
+
+async def cpu(seconds: float) -> None:
+    """Print what a transport costs on the system's devices."""
+    print("| echo cancellation | noise, gain | CPU, share of a core | callbacks apart at most | underruns |")
+    print("|---|---|---|---|---|")
+    for how, more in (("webrtc", True), ("webrtc", False), ("off", False)):
+        transport = MicrophoneTransport(echo_cancellation=how, noise_suppression=more, gain_control=more)
+        await transport.start(RATE)
+        line = transport._hardware._lines["output"]
+        gaps = []
+        with anyio.move_on_after(seconds):
+            async with anyio.create_task_group() as both:
+                both.start_soon(hear, transport)
+                both.start_soon(speak, transport)
+                both.start_soon(watch, line, gaps)
+                await anyio.sleep(2)
+                began, wall = time.process_time(), time.monotonic()
+                await anyio.sleep_forever()
+        share = (time.process_time() - began) / (time.monotonic() - wall)
+        underruns = transport.stats.underruns
+        await transport.aclose()
+        print(f"| {how} | {'on' if more else 'off'} | {100 * share:.1f} % | {1000 * max(gaps):.0f} ms | {underruns} |")
+
+
+async def watch(line: AudioLine, gaps: list[float]) -> None:
+    """Note how long ago a callback was called."""
+    while True:
+        await anyio.sleep(0.1)
+        gaps.append(time.monotonic() - line.called_at)
+
+
+async def hear(transport: MicrophoneTransport) -> None:
+    """Take what is heard."""
+    while True:
+        await transport.receive()
+
+
+async def speak(transport: MicrophoneTransport) -> None:
+    """Send frames of noise at the pace of a model."""
+    began, frame = anyio.current_time(), 0
+    noise = np.random.default_rng(0).normal(0, 0.1, FRAME).astype(np.float32)
+    while True:
+        await transport.send(noise)
+        frame += 1
+        await anyio.sleep(max(0.0, began + frame * FRAME / RATE - anyio.current_time()))
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    simulated = commands.add_parser("rooms")
+    simulated.add_argument("--user", default="examples/question.wav")
+    simulated.add_argument("--agent", default="examples/conversation.wav")
+    commands.add_parser("cpu").add_argument("--seconds", type=float, default=20.0)
+    arguments = parser.parse_args()
+    if arguments.command == "rooms":
+        anyio.run(rooms, arguments.user, arguments.agent)
+    else:
+        anyio.run(cpu, arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Cancelling the loudspeaker's echo in the microphone: a small protocol, and WebRTC's canceller."""
+
+from typing import Any, Literal, Protocol, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["EchoCancellation", "EchoCanceller", "EchoMeter", "WebRtcProcessor"]
+
+Float32 = NDArray[np.float32]
+
+EchoCancellation: TypeAlias = Literal["webrtc", "off"]
+
+_AUDIBLE = 10 ** (-50 / 10)
+"""Power of the far end from which on there is echo to be measured: -50 dBFS."""
+_METER_BLOCKS = 300
+"""Blocks over which the echo's reduction is averaged: three seconds."""
+
+
+class EchoCanceller(Protocol):
+    """Takes the echo of what was played out of what was heard, in blocks of 10 ms."""
+
+    def process(self, near: Float32, far: Float32) -> Float32:
+        """Return ``near``, float32 ``[rate // 100]``, without the echo of ``far``, of the same shape and time."""
+        ...
+
+
+class WebRtcProcessor:
+    """The audio processing of WebRTC: AEC3, and if wanted noise suppression and gain control.
+
+    :raises ImportError: if pywebrtc-audio is not installed
+    """
+
+    def __init__(
+        self, rate: int, *, echo_cancellation: bool = True, noise_suppression: bool = True, gain_control: bool = True
+    ) -> None:
+        import pywebrtc_audio  # noqa: PLC0415 -- of the extra `talk`
+
+        module = cast("Any", pywebrtc_audio)
+        self._processor = module.AudioProcessor(
+            rate,
+            1,
+            echo_cancellation=echo_cancellation,
+            noise_suppression=noise_suppression,
+            high_pass_filter=True,
+            auto_gain_control=gain_control,
+            agc_max_gain_db=24.0,
+        )
+
+    def process(self, near: Float32, far: Float32) -> Float32:
+        """Return a block without echo, float32 ``[rate // 100]``."""
+        return np.asarray(self._processor.process(near, far), np.float32)
+
+
+class EchoMeter:
+    """Measures by how many dB the canceller lowers what is heard while something is played (ERLE)."""
+
+    def __init__(self) -> None:
+        self._heard = self._left = 0.0
+        self.reduction: float | None = None
+        """None before anything was played."""
+
+    def add(self, near: Float32, far: Float32, left: Float32) -> None:
+        """Count a block: what was heard, what was played, and what is left of the first."""
+        if np.dot(far, far) < _AUDIBLE * far.size:
+            return
+        keep = 1 - 1 / _METER_BLOCKS
+        self._heard = self._heard * keep + float(np.dot(near, near))
+        self._left = self._left * keep + float(np.dot(left, left))
+        if self._heard > 0:
+            self.reduction = float(np.clip(10 * np.log10(self._heard / max(self._left, 1e-12)), 0.0, 80.0))

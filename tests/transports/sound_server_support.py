@@ -1,0 +1,104 @@
+"""A PulseAudio of the test's own: a loudspeaker, and a microphone that hears what is played into its room."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+
+import numpy as np
+
+RATE = 48000
+MODULES = """
+load-module module-null-sink sink_name=loudspeaker norewinds=1 rate=48000 channels=2 \
+sink_properties=device.description=Loudspeaker
+load-module module-null-sink sink_name=room norewinds=1 rate=48000 channels=1 sink_properties=device.description=Room
+load-module module-remap-source source_name=microphone master=room.monitor \
+source_properties=device.description=Microphone
+load-module module-native-protocol-unix auth-anonymous=1 socket={socket}
+set-default-sink loudspeaker
+set-default-source microphone
+"""
+ECHO = "load-module module-loopback source=loudspeaker.monitor sink=room latency_msec=20\n"
+
+
+def missing():
+    """Return what a test with a sound server needs and this machine lacks, or an empty string."""
+    commands = [name for name in ("pulseaudio", "pactl", "pacat", "parec") if shutil.which(name) is None]
+    return f"{', '.join(commands)} (Debian: pulseaudio, pulseaudio-utils)" if commands else ""
+
+
+class SoundServer:
+    """Runs in a folder; tells programs of this process and its children about itself."""
+
+    def __init__(self, folder, *, echo=False):
+        self.folder = folder
+        self.socket = folder / "native"
+        self.environment = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder), "PULSE_SERVER": f"unix:{self.socket}"}
+        script = MODULES.format(socket=self.socket) + (ECHO if echo else "")
+        (folder / "modules.pa").write_text(script)
+        self.process = None
+
+    def start(self):
+        self.socket.unlink(missing_ok=True)
+        options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--use-pid-file=no"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [shutil.which("pulseaudio"), *options, "-F", str(self.folder / "modules.pa")],
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
+            )
+        until = time.monotonic() + 20
+        while b"microphone" not in self.run("pactl", "list", "short", "sources"):
+            assert time.monotonic() < until, (self.folder / "log").read_text()
+            time.sleep(0.05)
+
+    def kill(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def run(self, *command):
+        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, check=False).stdout
+
+    @contextlib.contextmanager
+    def speaking(self, pcm):
+        """Play float32 ``[samples]`` at 48 kHz into the room, during a block."""
+        path = self.folder / "speech.raw"
+        path.write_bytes(np.asarray(pcm, "<f4").tobytes())
+        command = ["pacat", "--playback", "--raw", "--device=room", *FORMAT, str(path)]
+        player = subprocess.Popen(command, env={**os.environ, **self.environment}, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            player.kill()
+            player.wait()
+
+    @contextlib.contextmanager
+    def recording(self):
+        """Record what the loudspeaker plays, during a block; the list then has it, float32 ``[samples]``."""
+        heard = []
+        path = self.folder / "heard.raw"
+        with path.open("wb") as file:
+            command = ["parec", "--raw", "--device=loudspeaker.monitor", *FORMAT]
+            recorder = subprocess.Popen(
+                command, env={**os.environ, **self.environment}, stdout=file, stderr=subprocess.DEVNULL
+            )
+            try:
+                yield heard
+            finally:
+                recorder.terminate()
+                recorder.wait()
+        data = path.read_bytes()
+        heard.append(np.frombuffer(data[: len(data) // 4 * 4], "<f4"))
+
+
+FORMAT = ["--format=float32le", "--channels=1", "--rate=48000", "--latency-msec=20"]
+
+
+def share_at(pcm, rate, frequency):
+    """Return which share of the power is within 10 Hz of a frequency."""
+    spectrum = np.abs(np.fft.rfft(pcm * np.hanning(pcm.size))) ** 2
+    near = np.abs(np.fft.rfftfreq(pcm.size, 1 / rate) - frequency) < 10
+    return spectrum[near].sum() / max(spectrum.sum(), 1e-20)
