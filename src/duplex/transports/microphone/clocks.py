@@ -43,6 +43,7 @@ class ClockedStream:
     def __init__(self, source_rate: float, rate: int) -> None:
         self._source_rate = source_rate
         self._rate = rate
+        Interpolator(source_rate, rate)  # computes its filter here, in a thread, and not when the first block comes
         self._next = 0
         self._interpolator: Interpolator | None = None
         self._pieces: list[Piece] = []

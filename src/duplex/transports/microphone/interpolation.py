@@ -5,6 +5,7 @@ sample is known exactly, so two streams can be aligned, and following a clock ne
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,10 +71,12 @@ class Interpolator:
             self._start += done
 
 
+@lru_cache(maxsize=16)
 def _kernels(half: int, cutoff: float) -> Float32:
     """Return the filter at each phase, float32 ``[phases + 1, 2 * half]``, each row adding up to 1."""
     taps = np.arange(-half + 1, half + 1)
     distance = np.arange(_PHASES + 1)[:, None] / _PHASES - taps
-    window = np.i0(_KAISER_BETA * np.sqrt(np.clip(1 - (distance / half) ** 2, 0, 1)))
+    grid = np.linspace(0, 1, _PHASES)
+    window = np.interp(np.abs(distance / half), grid, np.i0(_KAISER_BETA * np.sqrt(1 - grid**2)))
     kernels = np.sinc(cutoff * distance) * window
     return (kernels / kernels.sum(axis=1, keepdims=True)).astype(np.float32)
