@@ -28,9 +28,9 @@ _OUTLIER = 0.005
 """Seconds that one block's time can pull at most."""
 _NARROW, _WIDE = 0.02, 0.05
 """Bandwidths of the loop in hertz, when it has settled and at first."""
-_FASTEST = 0.001
+_FASTEST = 0.0004
 """Share by which the reading speed differs at most from the nominal one."""
-_MOST_DRIFT = 0.001
+_MOST_DRIFT = 0.0003
 _WARM_UP = 0.05
 """Seconds of a stream that are left out: the times of a device's first blocks are guesses."""
 _LEARNS_AFTER = 2.0
