@@ -261,8 +261,8 @@ def test_a_caller_in_the_queue_keeps_the_pace_too(models):
 def test_messages_without_end(models, sent):
     with running(models()) as server, server.call() as caller:
         caller.until(wire.Kind.HANDSHAKE)
-        with pytest.raises(ConnectionClosed):  # noqa: PT012
-            for _ in range(400_000):  # of which the first are on their way before anybody looks at them
+        with contextlib.suppress(ConnectionClosed):  # or all are on their way before anybody looks at them
+            for _ in range(400_000):
                 caller.websocket.send(sent)
         assert caller.end()[0] == 1008
 

@@ -13,6 +13,7 @@ FAILURES: tuple[type[duplex.DuplexError], ...] = (
     *(duplex.UsageError, duplex.CapacityError, duplex.MissingDependencyError, duplex.ConsumerTooSlow),
     *(duplex.CheckpointError, duplex.CheckpointNotFoundError, duplex.HubError, duplex.ConfigError, duplex.WeightsError),
     *(duplex.AudioError, duplex.AudioFileError, duplex.StateError, duplex.ModelError, duplex.ClosedError),
+    *(duplex.ModelStalledError, duplex.ForkError, duplex.AudioDeviceError),
     *(duplex.ServerError, duplex.OutputError, duplex.TrainingError, duplex.CorpusError),
 )
 
@@ -72,6 +73,11 @@ async def main(detector: duplex.VoiceActivity, line: duplex.Transport, pcm: Pcm)
         advance(model.frame_model, pcm)
         encode(model.codec if model.free else duplex.load_codec("tiny", device="cpu"), pcm)
     transports: list[duplex.Transport] = [duplex.FileTransport("question.wav"), duplex.MemoryTransport(pcm)]
+    microphone = duplex.MicrophoneTransport(input="headset", echo_cancellation="webrtc")
+    transports.append(microphone)
+    levels: duplex.MicrophoneStats = microphone.stats
+    devices: list[duplex.AudioDevice] = []
+    print(levels.echo_reduction, devices)  # noqa: T201
     remote: duplex.RemoteConversation = duplex.connect("https://example.org", transports[0], on_lost="restart")
     async with remote, anyio.create_task_group() as tasks:
         tasks.start_soon(remote.send, pcm)

@@ -87,8 +87,8 @@ class LocalRunner(Runner):
     async def open(self) -> Sequence[Task]:
         """Acquire what the conversation needs; return the tasks that run it."""
         self._wakeup = ThreadsafeNotifier()
-        self.seat = await self._take_seat()
-        self.listener = Listener(self.transport, self.seat, self._model.spec, self._report_late)
+        self.seat: Seat = await self._take_seat()
+        self.listener: Listener = Listener(self.transport, self.seat, self._model.spec, self._report_late)
         self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
         return self.listener.run, self._process_outcomes
 

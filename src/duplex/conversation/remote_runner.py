@@ -9,7 +9,7 @@
 import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import anyio
 import numpy as np
@@ -26,6 +26,9 @@ from duplex.parsing import parse_json
 from duplex.transport import Transport
 from duplex.transports import wire
 from duplex.transports.streams import Pacer
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["SAMPLE_RATE", "RemoteRunner"]
 
@@ -87,7 +90,7 @@ class RemoteRunner(Runner):
         self._error = ""
         from duplex.transports.websocket import WebSocket  # noqa: PLC0415 -- the extra "client" brings what it needs
 
-        self.websocket = await WebSocket.connect(
+        self.websocket: WebSocket = await WebSocket.connect(
             self._address, self._headers, seconds=CONNECT_SECONDS, ssl_context=self._ssl_context
         )
 

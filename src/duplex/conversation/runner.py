@@ -79,9 +79,10 @@ class Runner(ABC):
             raise UsageError("this conversation has been used; make another")
         self.entered = True
         self._loop = OwnLoop()
-        self.event_added, self.event_taken = Notifier(), Notifier()
+        self.event_added: Notifier = Notifier()
+        self.event_taken: Notifier = Notifier()
         self._stopped, self._started, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
-        self.playback = Playback(self.transport)
+        self.playback: Playback = Playback(self.transport)
         try:
             with anyio.CancelScope() as self._opening:
                 self._tasks = await self.open()

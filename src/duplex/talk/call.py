@@ -30,7 +30,7 @@ class Call:
     def __init__(self, open_dialogue: OpenDialogue, line: TalkLine, recorder: Recorder) -> None:
         self.line = line
         self.recorder = recorder
-        self.state = CallState()
+        self.state: CallState = CallState()
         self.notices: deque[str] = deque(maxlen=KEPT_NOTICES)
         self.changed: Callable[[Event], None] | None = None
         self.noticed: Callable[[str], None] | None = None

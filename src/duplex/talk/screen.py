@@ -29,14 +29,14 @@ COLOURS = {"you": "cyan", "agent": "green"}
 class TalkScreen(App[None]):
     """The screen of one call. ``devices`` lists what there is to choose from."""
 
-    CSS = """
+    CSS: ClassVar[str] = """
     #title { height: 1; text-style: bold; }
     #lanes { height: 3; }
     #words { height: 1fr; border: none; }
     #meters { height: auto; }
     #notices { height: auto; }
     """
-    ENABLE_COMMAND_PALETTE = False
+    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "mute", "mute"),
         Binding("d", "devices", "devices"),
@@ -52,8 +52,8 @@ class TalkScreen(App[None]):
     ) -> None:
         super().__init__()
         self.call = call
-        self.interrupts = Interrupts(call.quit)
-        self.shown = anyio.Event()
+        self.interrupts: Interrupts = Interrupts(call.quit)
+        self.shown: anyio.Event = anyio.Event()
         self.failure: Exception | None = None
         self._hints = hints
         self._devices = devices

@@ -35,6 +35,10 @@ class Ring:
         """Samples for which there is room."""
         return len(self._samples) - self.filled
 
+    def skip_to(self, position: int) -> None:
+        """Pass over what was written before a position, if it has not been taken."""
+        self.taken = max(self.taken, position)
+
     def write(self, block: Float32) -> int:
         """Copy float32 ``[samples, channels]`` in; return how many samples there was room for."""
         count = min(len(block), self.free)
@@ -76,7 +80,7 @@ class TimedRing(Ring):
         taken: list[tuple[Float32, float]] = []
         for _ in range(len(self._marks)):
             start, count, time = self._marks.popleft()
-            self.taken = max(self.taken, start)  # marks that were pushed out had samples, which are passed over
+            self.skip_to(start)  # marks that were pushed out had samples, which are passed over
             block = np.empty((count, self._samples.shape[1]), np.float32)
             self.read_into(block)
             taken.append((block, time))
