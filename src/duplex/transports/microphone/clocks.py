@@ -33,8 +33,10 @@ _FASTEST = 0.0004
 _MOST_DRIFT = 0.0003
 _WARM_UP = 0.05
 """Seconds of a stream that are left out: the times of a device's first blocks are guesses."""
-_LEARNS_AFTER = 2.0
-"""Seconds after which drift is told from a wrong beginning."""
+_SETTLING = 15.0
+"""Seconds of a stream after which its times are followed."""
+_OFFSET_SECONDS = 3.0
+"""Over which its offset is averaged until then."""
 
 
 class ClockedStream:
@@ -50,6 +52,7 @@ class ClockedStream:
         self._slow = 0.0
         self._speed = 1.0
         self._elapsed = -_WARM_UP
+        self._offset = 0.0
         self._off = 0
         self.anchors: int = 0
         """How often the stream has begun anew, the first time included."""
@@ -72,7 +75,12 @@ class ClockedStream:
         if self._off >= (1 if lost else _OFF_BLOCKS):
             self._anchor(time)
             error = 0.0
-        self._speed = self._steer(max(-_OUTLIER, min(_OUTLIER, error)), seconds)
+        if self._elapsed < _SETTLING:
+            # A sound server's times wander by ten milliseconds at first: followed, they would slide one stream against
+            # the other. The stream is left alone, and the offset that it has in the end is its own from then on.
+            self._offset += min(1.0, seconds / min(self._elapsed, _OFFSET_SECONDS)) * (error - self._offset)
+        else:
+            self._speed = self._steer(max(-_OUTLIER, min(_OUTLIER, error - self._offset)), seconds)
         self._stream.push(pcm)
 
     def take(self) -> list[Piece]:
@@ -95,9 +103,8 @@ class ClockedStream:
 
     def _steer(self, error: float, seconds: float) -> float:
         """Return the reading speed, as a multiple of the nominal one, after a block of so many seconds."""
-        omega = 2 * math.pi * max(_NARROW, min(_WIDE, 0.5 / self._elapsed))
-        if self._elapsed > _LEARNS_AFTER:
-            self._slow = max(-_MOST_DRIFT, min(_MOST_DRIFT, self._slow + omega**2 * error * seconds))
+        omega = 2 * math.pi * max(_NARROW, min(_WIDE, 0.5 / (self._elapsed - _SETTLING + seconds)))
+        self._slow = max(-_MOST_DRIFT, min(_MOST_DRIFT, self._slow + omega**2 * error * seconds))
         correction = self._slow + math.sqrt(2) * omega * error
         return 1 - max(-_FASTEST, min(_FASTEST, correction))
 
