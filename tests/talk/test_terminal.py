@@ -130,4 +130,4 @@ def test_a_narrow_terminal_without_colour(tmp_path, environment):
     with Terminal(PROGRAM, tmp_path, columns=40, **environment) as terminal:
         terminal.until(b"agent")
         os.write(terminal.master, b"q")
-        assert terminal.end() == 0
+        assert terminal.end() == 0, terminal.said[-3000:].decode(errors="replace")

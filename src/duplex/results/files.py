@@ -236,9 +236,8 @@ class ResultWriter:
         self._wavs[-1].write(np.stack([user, agent], axis=1))
 
     def _token_tensors(self) -> dict[str, NDArray[np.int64]]:
-        table = np.frombuffer(self._tokens, np.intc).reshape(self.frames, -1).T.astype(np.int64)
-        if not self.frames:
-            table = np.zeros((self._spec.streams, 0), np.int64)
+        streams = 1 + self._spec.agent_streams + self._spec.user_streams
+        table = np.frombuffer(self._tokens, np.intc).reshape(self.frames, streams).T.astype(np.int64)
         user = 1 + self._spec.agent_streams
         parts = {"text": table[0], "agent": table[1:user], "user": table[user:]}
         return {name: np.ascontiguousarray(tensor) for name, tensor in parts.items()}
