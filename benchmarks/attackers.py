@@ -237,6 +237,7 @@ CALM = 0.05
 async def attack(names: list[str], port: int, token: str, seconds: float) -> Counter[str]:
     """Attack so long; return what the attackers were told."""
     target = Target(port, token, Counter())
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # lines that are reset while they wait to send
     lines = [
         asyncio.ensure_future(_again(name, target, number)) for name in names for number in range(ATTACKS[name][1])
     ]

@@ -166,6 +166,18 @@ def test_a_refused_handshake_is_answered_and_nothing_to_log(model, path, caplog)
     assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
+@pytest.mark.parametrize("text", [b"hello", b"\xff\xfe"], ids=["text", "no UTF-8"])
+def test_text_ends_the_call_and_is_nothing_to_log(model, text, caplog):
+    with running(model) as server, calling(server) as line:
+        line.sendall(b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text)
+        told = b""
+        while struct.pack(">H", 1003) not in told:
+            piece = line.recv(1 << 12)
+            assert piece, "closed without a reason"
+            told += piece
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
 # The bucket
 
 

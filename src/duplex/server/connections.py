@@ -167,6 +167,12 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             return
         super().handle_events()
 
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message on. No text is understood, so none need be UTF-8, of which uvicorn would log an error."""
+        if self.curr_msg_data_type == "text":
+            self.frames = [b"".join(self.frames).decode(errors="replace").encode()]
+        super().send_receive_event_to_app()
+
     def handle_ping(self) -> None:
         """Answer a ping; nothing else holds back who sends them and does not read."""
         super().handle_ping()
