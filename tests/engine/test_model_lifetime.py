@@ -28,7 +28,8 @@ def threads():
 
 def program(text, *, before=""):
     """Run a program that loads the built-in model as ``model``; return its status and what it wrote."""
-    head = f"{before}\nimport asyncio, os, sys, threading\nimport numpy as np\nimport duplex\n"
+    head = f"{before}\nimport asyncio, os, signal, sys, threading\nimport numpy as np\nimport duplex\n"
+    head += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
     source = head + 'model = duplex.load("tiny")\n' + textwrap.dedent(text)
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout.strip(), done.stderr

@@ -248,6 +248,7 @@ def test_a_run_goes_on(data, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LanguageModelTrainingModule, "forward", interrupted)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         with pytest.raises(KeyboardInterrupt):
             train(data, halves)
     assert checkpoint(halves)["step"] == 3
