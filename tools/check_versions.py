@@ -3,7 +3,8 @@
     python tools/check_versions.py [--only lowest] [--folder out/versions]
 
 For each a fresh virtual environment is made and the package run in it: a recording by `duplex process`, on each backend
-that is there; a call to a server in the same process; a conversation that is saved and goes on (tools/exercise.py).
+that is there; a call to a server in the same process; a conversation that is saved and goes on (tools/exercise.py); the
+screen of `duplex talk` and its echo canceller (tools/exercise_talk.py).
 "lowest" is on the oldest Python that the project supports, if uv finds one, "newest" on the newest that uv finds. What
 is already installed in the folder is used again, so that a second run takes a minute; remove it to begin anew. PyTorch
 is the ordinary build: together they take about 15 GB.
@@ -22,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RECORDING = ROOT / "examples" / "question.wav"
 UV = [sys.executable, "-m", "uv"]
-EXTRAS = ("client", "mlx", "plot", "serve", "torch", "trio")
+EXTRAS = ("client", "mlx", "plot", "serve", "talk", "torch", "trio")
 """All but `train`, whose packages are voices and models of gigabytes."""
 RESOLUTIONS = {"lowest": ("lowest-direct", ("3.11",)), "newest": ("highest", ("3.14", "3.13", "3.12", "3.11"))}
 BACKENDS = ("torch", "mlx")
@@ -64,6 +65,7 @@ def _try(name: str, environment: Path, newest_python: str) -> bool:
         for backend in BACKENDS
     }
     checks["plot"] = ["-m", "duplex", "plot", results / "torch" / RECORDING.stem]
+    checks["screen of a call"] = [ROOT / "tools" / "exercise_talk.py"]
     checks["call and state"] = [ROOT / "tools" / "exercise.py", RECORDING]
     passed = [_passes(name, check, python, arguments) for check, arguments in checks.items()]
     return all(passed)
