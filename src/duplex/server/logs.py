@@ -5,10 +5,11 @@ import logging
 import sys
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Literal
 
-import attrs
+from duplex.server.pace import LeakyBucket
 
 __all__ = ["LogFormat", "LogLimit", "configure_logging", "fields"]
 
@@ -29,36 +30,21 @@ class LogLimit(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._places: dict[tuple[str, int], _Place] = {}
+        self._buckets: dict[tuple[str, int], LeakyBucket] = {}
+        self._left_out: Counter[tuple[str, int]] = Counter()
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a record is written."""
+        place, now = (record.pathname, record.lineno), record.created
         with self._lock:
-            place = self._places.setdefault((record.pathname, record.lineno), _Place(record.created))
-            if not place.allow(record.created):
+            bucket = self._buckets.setdefault(place, LeakyBucket(now, BURST_LINES, LINES_PER_SECOND))
+            if not bucket.pour(1, now):
+                self._left_out[place] += 1
                 return False
-            left_out, place.left_out = place.left_out, 0
+            left_out = self._left_out.pop(place, 0)
         if left_out:
             setattr(record, _FIELDS, {**_told(record), "left_out": left_out})
-        return True
-
-
-@attrs.define
-class _Place:
-    since: float
-    lines: float = BURST_LINES
-    """That may be written at once."""
-    left_out: int = 0
-
-    def allow(self, now: float) -> bool:
-        passed = max(0.0, now - self.since)  # the clock may be set
-        self.lines = min(BURST_LINES, self.lines + passed * LINES_PER_SECOND)
-        self.since = now
-        if self.lines < 1:
-            self.left_out += 1
-            return False
-        self.lines -= 1
         return True
 
 

@@ -1,4 +1,4 @@
-"""How much a caller may ask of a server: a leaky bucket, without clocks or sockets.
+"""How much may be asked of a server, by a caller or of its log: a leaky bucket, without clocks or sockets.
 
 1. What a caller sends is poured in, in the seconds that it counts for; the bucket leaks a little faster than time
    passes, so that a microphone whose clock runs fast never fills it.
@@ -20,13 +20,18 @@ LEAK = 1.05
 
 @attrs.define
 class LeakyBucket:
-    """One caller's bucket. ``now`` is in seconds of any clock that never goes back."""
+    """A bucket of ``capacity`` that leaks ``leak`` a second. ``now`` is in seconds; a clock that goes back stands still.
+
+    By default it is a caller's, and filled with seconds.
+    """
 
     now: float
+    capacity: float = CAPACITY_SECONDS
+    leak: float = LEAK
     level: float = 0.0
 
-    def pour(self, seconds: float, now: float) -> bool:
-        """Take what was sent; return whether it fits."""
-        self.level = max(0.0, self.level - (now - self.now) * LEAK) + seconds
-        self.now = now
-        return self.level <= CAPACITY_SECONDS
+    def pour(self, amount: float, now: float) -> bool:
+        """Take what was asked; return whether it fits. What does not is spilt."""
+        level = max(0.0, self.level - max(0.0, now - self.now) * self.leak) + amount
+        self.level, self.now = min(level, self.capacity), now
+        return level <= self.capacity
