@@ -29,7 +29,8 @@ from duplex.backends.torch.model import PUBLISHED, TorchFrameModel
 from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.quantize import Quantized, quantizable
 from duplex.backends.torch.state import Call, Rows
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.options import SessionOptions
 
 DEVICE = torch.device("cuda")

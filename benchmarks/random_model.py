@@ -20,7 +20,8 @@ from torch import nn
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.training import TINY_CODEC
 from duplex.training.language_model.settings import TINY_LANGUAGE_MODEL
 

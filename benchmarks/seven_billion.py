@@ -20,7 +20,7 @@ from torch import nn
 
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.transformer import TemporalTransformer
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 
 NEEDED = 17e9
 BLOCK = 1 << 24

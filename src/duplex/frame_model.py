@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from duplex.codec import Codec
 from duplex.errors import UsageError
-from duplex.options import SessionOptions
+from duplex.options import ModelKind, SessionOptions
 
 __all__ = [
     "UNGENERATED",
@@ -43,9 +43,10 @@ class ModelSpec:
 
     Stream widths come from the kind of the checkpoint: ``agent_streams`` is 0 for a model that only listens. ``delays``
     has one entry a stream, in the order text, agent, user. ``context`` is in frames. ``capacity`` is the number of
-    slots.
+    slots. ``extra_heads`` of ``extra_classes`` each are what a recognition model tells beside the text.
     """
 
+    kind: ModelKind = "moshi"
     sample_rate: int
     frame_size: int
     text_streams: int
@@ -58,6 +59,8 @@ class ModelSpec:
     delays: tuple[int, ...]
     context: int
     capacity: int
+    extra_heads: int = 0
+    extra_classes: int = 0
 
     @property
     def frame_rate(self) -> float:
@@ -107,7 +110,8 @@ class StepResult:
 
     ``time_step`` int64 ``[capacity]`` is the time step that came out. ``pcm`` is float32 ``[capacity, frame_size]``;
     ``text`` int64 ``[capacity]``, ``agent`` int64 ``[capacity, agent_streams]`` and ``user`` int64
-    ``[capacity, user_streams]`` are the tokens of that time step.
+    ``[capacity, user_streams]`` are the tokens of that time step. ``heads`` float32
+    ``[capacity, extra_heads, extra_classes]`` are the extra heads' probabilities, ``None`` without such heads.
     """
 
     valid: NDArray[np.bool_]
@@ -116,6 +120,7 @@ class StepResult:
     text: Int64
     agent: Int64
     user: Int64
+    heads: Float32 | None = None
     errors: dict[int, Exception] = attrs.Factory(dict[int, Exception])
     """Why a slot could not be stepped, where that is this slot's own: the others were. Its state is not to be used."""
 

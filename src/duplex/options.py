@@ -10,12 +10,23 @@ from duplex.arguments import as_float, as_int
 from duplex.errors import UsageError
 from duplex.parsing import shown
 
-__all__ = ["MAX_SESSIONS", "Backend", "CacheDtype", "Dtype", "Quantization", "SessionOptions", "check_sessions"]
+__all__ = [
+    "MAX_SESSIONS",
+    "Backend",
+    "CacheDtype",
+    "Dtype",
+    "ModelKind",
+    "Quantization",
+    "SessionOptions",
+    "check_sessions",
+]
 
 Backend: TypeAlias = Literal["auto", "torch", "mlx"]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
 Quantization: TypeAlias = Literal["int8", "int4", "fp8"]
 CacheDtype: TypeAlias = Literal["auto", "int8"]
+ModelKind: TypeAlias = Literal["moshi", "personaplex", "stt", "hibiki", "tts"]
+"""What a model is for: dialogue, dialogue with a persona, recognition, translation of speech, synthesis."""
 
 
 def _optional_integer(value: int | None, field: "attrs.Attribute[Any]") -> int | None:
@@ -55,7 +66,8 @@ class SessionOptions:
     """How one conversation's tokens are sampled. ``None`` takes the checkpoint's own default.
 
     A temperature of 0 is greedy; a top-k of 0 is unlimited. ``greedy`` turns both streams' temperature to 0. Without a
-    ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0.
+    ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0. ``guidance`` is the
+    coefficient of classifier-free guidance, for models that take conditions: 1 is without.
 
     :raises UsageError: if a value is no number, or out of range
     """
@@ -65,13 +77,14 @@ class SessionOptions:
     top_k: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**31))
     text_top_k: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**31))
     seed: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**64 - 1))
+    guidance: float | None = attrs.field(default=None, converter=_NUMBER, validator=_optional_range(0, 100))
     greedy: bool = attrs.field(default=False, converter=_BOOLEAN)
 
     def with_defaults(self, defaults: "SessionOptions") -> "SessionOptions":
         """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""
         filled = {
             name: getattr(defaults, name) if getattr(self, name) is None else getattr(self, name)
-            for name in ("temperature", "text_temperature", "top_k", "text_top_k", "seed")
+            for name in ("temperature", "text_temperature", "top_k", "text_top_k", "seed", "guidance")
         }
         if self.greedy:
             filled |= {"temperature": 0.0, "text_temperature": 0.0}

@@ -12,8 +12,9 @@ from safetensors.numpy import save
 
 import duplex
 from duplex.checkpoints.checkpoint import resolve
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import read_json
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weights_file import read_header
 from duplex.errors import CheckpointError, ConfigError, DuplexError, WeightsError
 

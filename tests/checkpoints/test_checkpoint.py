@@ -21,14 +21,15 @@ from checkpoint_support import (  # noqa: F401
 from safetensors.numpy import save, save_file
 
 from duplex.checkpoints.checkpoint import describe, read_header, resolve
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.errors import CheckpointNotFoundError, ConfigError, UsageError, WeightsError
 from duplex.options import SessionOptions
 
 LEGACY_TOKENIZER = "tokenizer_spm_32k_3.model"
 
 
-PUBLISHED = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
+PUBLISHED = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0, guidance=1.0)
 
 
 def configured(folder, **changes):
@@ -46,7 +47,9 @@ def test_a_folder(folder):
     assert checkpoint.weights == folder / "model.safetensors"
     assert checkpoint.mimi_weights == folder / MIMI
     assert checkpoint.tokenizer == folder / "spm.model"
-    assert checkpoint.defaults == SessionOptions(temperature=0.5, text_temperature=0.4, top_k=10, text_top_k=5, seed=0)
+    assert checkpoint.defaults == SessionOptions(
+        temperature=0.5, text_temperature=0.4, top_k=10, text_top_k=5, seed=0, guidance=1.0
+    )
     assert checkpoint.model_type == "moshi"
     assert checkpoint.note == ""
 
@@ -89,7 +92,7 @@ def test_mimi_alone_with_its_own_config(tmp_path):
 
 
 def test_mimi_of_a_relative(folder):
-    checkpoint = resolve(configured(folder, model_type="stt", extra_heads_num_heads=4), parts=("codec",))
+    checkpoint = resolve(configured(folder, model_type="helium", extra_heads_num_heads=4), parts=("codec",))
     assert checkpoint.language_model is None
     assert checkpoint.mimi_weights == folder / MIMI
 
@@ -142,11 +145,23 @@ def test_a_missing_mimi_config(folder):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"model_type": "stt"}, "'model_type' is 'stt'; this version runs"),
-        ({"model_type": "hibiki", "fuser": {"sum": ["description"]}}, "'model_type' is 'hibiki'"),
+        ({"model_type": "helium"}, "'model_type' is 'helium'"),
+        ({"model_type": "stt"}, "'dep_q' does not fit"),
+        ({"model_type": "stt", "dep_q": 0}, "'stt_config' belongs to 'model_type' stt"),
+        ({"model_type": "tts"}, "'dep_q' does not fit"),
+        ({"dep_q": 4}, "'dep_q' does not fit"),
+        ({"model_type": "hibiki", "fuser": {"sum": ["description"]}}, "'fuser' names 'description'"),
+        ({"model_type": "hibiki", "fuser": {"prepend": ["description"]}}, "'prepend'"),
+        ({"conditioners": {"tone": {"type": "lut", "lut": {"n_bins": 2}}}}, "'dim' is missing"),
+        ({"conditioners": {"tone": {"type": "wav"}}}, "one of 'lut'"),
+        ({"conditioners": {"tone": {"type": "tensor", "tensor": {"dim": 4}}}}, "'tone', which 'fuser' does not use"),
+        ({"depformer_weights_per_step_schedule": [0, 2]}, "'depformer_weights_per_step_schedule' does not fit"),
+        ({"depformer_dim_feedforward": [8, 8, 8]}, "'depformer_dim_feedforward' does not fit"),
+        ({"depformer_dim_feedforward": "8"}, "'depformer_dim_feedforward' wants"),
+        ({"kv_repeat": 3}, "'kv_repeat' does not fit"),
         ({"lora_name": "lora.safetensors"}, "'lora_name' is set"),
-        ({"tts_config": {"multistream": True}, "model_type": None}, "'tts_config' is set"),
-        ({"stt_config": {"audio_delay": 1}, "model_type": None}, "'stt_config' is set"),
+        ({"tts_config": {"audio_delay": 1}, "model_type": None}, "'tts_config' belongs"),
+        ({"stt_config": {}, "model_type": None}, "'stt_config' belongs"),
         ({"new_key": 1}, "unknown key 'new_key'"),
         ({"moshi_name": 3}, "'moshi_name' is 3"),
         ({"moshi_name": "model.q8.gguf"}, r"'moshi_name' is 'model.q8.gguf'; only \.safetensors"),
@@ -184,6 +199,7 @@ def test_a_config_that_is_no_config(folder, text):
         ({}, PUBLISHED),
         ({"temp": 0, "top_k": 0}, attrs.evolve(PUBLISHED, temperature=0, top_k=0)),
         ({"cfg_coef": 1.0, "use_sampling": True}, PUBLISHED),
+        ({"text_temp": 0.6, "cfg_coef": 3}, attrs.evolve(PUBLISHED, text_temperature=0.6, guidance=3.0)),
         ({"use_sampling": False}, attrs.evolve(PUBLISHED, temperature=0.0, text_temperature=0.0, greedy=True)),
     ],
 )

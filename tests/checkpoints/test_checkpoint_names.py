@@ -73,7 +73,13 @@ def test_describe(folder):
     assert (model["agent_streams"], model["user_streams"], model["codebooks"]) == (2, 2, 2)
     assert (model["delays"], model["context_seconds"]) == ([0, 0, 1, 0, 1], 1.6)
     assert model["tokenizer_pieces"] >= 256
-    assert model["sampling"] == {"temperature": 0.5, "text_temperature": 0.4, "top_k": 10, "text_top_k": 5}
+    assert model["sampling"] == {
+        "temperature": 0.5,
+        "text_temperature": 0.4,
+        "top_k": 10,
+        "text_top_k": 5,
+        "guidance": 1.0,
+    }
     assert model["weights"]["parameters"] == {"F32": 35000, "F16": 3}
     assert model["weights"]["total_bytes"] == 140006
     assert (codec["sample_rate"], codec["frame_rate"], codec["frame_size"]) == (24000, 12.5, 1920)

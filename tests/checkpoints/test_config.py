@@ -3,7 +3,8 @@
 import attrs
 import pytest
 
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig, gated_hidden_dim
+from duplex.checkpoints.language_model_config import LanguageModelConfig, gated_hidden_dim
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.errors import ConfigError
 
 SMALL = {"dim": 64, "num_heads": 4, "n_q": 4, "dep_q": 2, "card": 16, "text_card": 40, "delays": [0, 0, 1, 0, 1]}
@@ -21,7 +22,7 @@ def test_defaults_are_moshi_7b():
     config = LanguageModelConfig()
     assert (config.dim, config.num_layers, config.context) == (4096, 32, 3000)
     assert (config.agent_streams, config.user_streams, config.codebooks) == (8, 8, 8)
-    assert (config.feedforward, config.depformer_feedforward) == (11264, 2816)
+    assert (config.feedforward, config.depth_feedforwards) == (11264, (2816,) * 8)
     assert len(config.delays) == config.n_q + 1
 
 
@@ -37,13 +38,24 @@ def test_gated_width_by_the_published_rule():
     assert gated_hidden_dim(4 * 1024, 1024) == 2688
 
 
-@pytest.mark.parametrize(("dep_q", "n_q", "agent", "user"), [(2, 4, 2, 2), (0, 4, 0, 4), (4, 4, 2, 2), (1, 4, 1, 3)])
-def test_streams_come_from_the_kind_of_checkpoint(dep_q, n_q, agent, user):
-    config = model(dep_q=dep_q, n_q=n_q)
+@pytest.mark.parametrize(
+    ("kind", "dep_q", "n_q", "agent", "user"),
+    [
+        ("moshi", 2, 4, 2, 2),
+        ("moshi", 1, 4, 1, 3),
+        (None, 0, 4, 0, 4),
+        ("hibiki", 2, 4, 2, 2),
+        ("stt", 0, 4, 0, 4),
+        ("personaplex", 4, 4, 2, 2),
+        ("tts", 4, 4, 4, 0),
+    ],
+)
+def test_streams_come_from_the_kind_of_checkpoint(kind, dep_q, n_q, agent, user):
+    config = model(model_type=kind, dep_q=dep_q, n_q=n_q)
     assert (config.agent_streams, config.user_streams, config.codebooks) == (agent, user, max(agent, user))
 
 
-@pytest.mark.parametrize(("dep_q", "n_q"), [(1, 2), (2, 2), (0, 1), (1, 1)])
+@pytest.mark.parametrize(("dep_q", "n_q"), [(1, 2), (0, 1)])
 def test_the_codec_s_two_quantizers_are_both_in_use(dep_q, n_q):
     with pytest.raises(ConfigError, match=r"^config\.json: 'n_q'"):
         model(dep_q=dep_q, n_q=n_q, delays=[0] * (n_q + 1))
@@ -56,13 +68,9 @@ def test_keys_without_effect_are_let_pass():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("cross_attention", True),
-        ("conditioners", {"description": {"type": "lut"}}),
-        ("extra_heads_num_heads", 4),
-        ("depformer_low_rank_embeddings", 128),
         ("norm", "layer_norm"),
-        ("demux_second_stream", True),
-        ("kv_repeat", 2),
+        ("positional_embedding", "sin"),
+        ("depformer_norm", "batch_norm"),
         ("lora", True),
         ("flying_carpets", 1),
         ("dim", 0),

@@ -9,7 +9,7 @@ from test_checkpoint import LEGACY_TOKENIZER, MIMI, MIMI_CONFIG, TOKENIZER, chec
 
 import duplex.checkpoints.hub_client
 from duplex.checkpoints.checkpoint import resolve
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import CheckpointNotFoundError, UsageError
 
 SECOND = "2" * 40

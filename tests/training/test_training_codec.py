@@ -16,8 +16,8 @@ from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.quantizer import ResidualQuantizer
 from duplex.backends.torch.state import Call
-from duplex.checkpoints.config import MimiConfig, QuantizerConfig
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
+from duplex.checkpoints.mimi_config import MimiConfig, QuantizerConfig
 from duplex.training import TINY_CODEC, CodecSettings
 from duplex.training.codec.export import export_codec
 from duplex.training.codec.initialization import initialize, plain_weights

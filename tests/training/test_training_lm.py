@@ -14,7 +14,7 @@ from duplex.backends.torch import onednn
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, SlotState, bind
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import WEIGHTS
 from duplex.errors import CheckpointError, ConfigError, CorpusError, TrainingError, UsageError
 from duplex.frame_model import ZERO

@@ -12,7 +12,7 @@ import attrs
 from duplex.atomic import atomic_path, atomic_write_text, output_error
 from duplex.backends import mlx
 from duplex.checkpoints import checkpoint
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import read_json
 from duplex.checkpoints.sources import CONFIG, resolve_source
 from duplex.checkpoints.weight_names import WeightsLayout

@@ -14,15 +14,17 @@ from typing import Any
 
 import attrs
 
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
 from duplex.checkpoints.hub import HubRepository
+from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import MIMI_WEIGHTS, WEIGHTS, CheckpointLayout, Part
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, SourceKind, builtin_names, resolve_source
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.checkpoints.weights_file import Header, TensorInfo, fingerprint_chunks, read_header
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
-from duplex.options import SessionOptions
+from duplex.options import ModelKind, SessionOptions
 
 __all__ = [
     "Checkpoint",
@@ -54,7 +56,9 @@ class Checkpoint:
     mimi_weights: Path | None
     tokenizer: Path | None
     defaults: SessionOptions
-    model_type: str
+    model_type: ModelKind
+    stt: SttConfig | None
+    tts: TtsConfig | None
     note: str
 
     @property
@@ -68,7 +72,8 @@ class Checkpoint:
 
         :raises WeightsError: if a weights file can no longer be read
         """
-        configs = [None if part is None else attrs.asdict(part) for part in (self.language_model, self.mimi)]
+        model = None if self.language_model is None else self.language_model.identity()
+        configs = [model, attrs.asdict(self.mimi)]
         total = hashlib.sha256(json.dumps(configs, sort_keys=True).encode())
         for path in (self.weights, self.mimi_weights):
             if path is not None:
@@ -186,6 +191,8 @@ def resolve(
         tokenizer=paths.get("tokenizer_name"),
         defaults=layout.defaults,
         model_type=layout.model_type,
+        stt=layout.stt,
+        tts=layout.tts,
         note=_read_note(source),
     )
 

@@ -6,32 +6,42 @@ A checkpoint without a ``config.json`` is Moshi 7B under the first published nam
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import attrs
 
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, locate
+from duplex.checkpoints.validation import StrictConfig
 from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
-from duplex.options import SessionOptions
+from duplex.options import ModelKind, SessionOptions
 from duplex.parsing import parse_json, shown
 
 __all__ = ["CheckpointLayout", "Part"]
 
 Part = Literal["model", "codec"]
-MODEL_TYPE = "moshi"
 WEIGHTS = "model.safetensors"
 WEIGHTS_QUANTIZED = ("model.q8.safetensors", "model.q4.safetensors")
 MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
-DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0)
+DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0, guidance=1.0)
 MAX_NAME_CHARACTERS = 1000
 """Characters of a file's name, or of what hf:// or file:// refers to."""
 MAX_CONFIG_BYTES = 4_000_000
 """Bytes."""
 TRANSFORMERS_KEYS = frozenset({"audio_encoder_config", "depth_decoder_config", "transformers_version"})
-GENERATION_KEYS = {"temp": "temperature", "temp_text": "text_temperature", "top_k": "top_k", "top_k_text": "text_top_k"}
+GENERATION_KEYS = {
+    "temp": "temperature",
+    "temp_text": "text_temperature",
+    "text_temp": "text_temperature",
+    "top_k": "top_k",
+    "top_k_text": "text_top_k",
+    "cfg_coef": "guidance",
+}
+_Part = TypeVar("_Part", bound=StrictConfig)
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +58,7 @@ class CheckpointLayout:
             "mimi_config_name",
             "tokenizer_name",
             "lora_name",
-            "model_type",
+            "version",
             "lm_gen_config",
             "tts_config",
             "stt_config",
@@ -57,12 +67,18 @@ class CheckpointLayout:
     )
 
     language_model: LanguageModelConfig | None
-    model_type: str = MODEL_TYPE
+    stt: SttConfig | None = None
+    tts: TtsConfig | None = None
     weights: str = WEIGHTS
     mimi_weights: str = MIMI_WEIGHTS
     mimi_config: str | None = None
     tokenizer: str = TOKENIZER
     defaults: SessionOptions = DEFAULT_OPTIONS
+
+    @property
+    def model_type(self) -> ModelKind:
+        """The kind of the language model."""
+        return "moshi" if self.language_model is None else self.language_model.model_type
 
     @classmethod
     def read(cls, source: CheckpointSource, *, codec_only: bool) -> "CheckpointLayout":
@@ -83,7 +99,8 @@ class CheckpointLayout:
         _check_layout(mapping, where)
         return cls(
             language_model=_codec_only_model(mapping, where) if codec_only else _language_model(mapping, where),
-            model_type=str(mapping.get("model_type") or MODEL_TYPE),
+            stt=_part(mapping, "stt_config", SttConfig, where),
+            tts=_part(mapping, "tts_config", TtsConfig, where),
             weights=_file_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
             mimi_weights=_file_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
             mimi_config=_file_name(mapping, "mimi_config_name", where, ".json"),
@@ -190,21 +207,27 @@ def _check_layout(mapping: Mapping[str, Any], where: str) -> None:
 
 
 def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig:
-    """Validate the language model's keys, after checking that this version supports this kind of model."""
-    kind = mapping.get("model_type") or MODEL_TYPE
-    if kind != MODEL_TYPE:
-        raise ConfigError(f"{where}: 'model_type' is {shown(kind)}; this version runs dialogue models, '{MODEL_TYPE}'")
-    for key, what in (
-        ("lora_name", "LoRA adapters"),
-        ("tts_config", "speech synthesis"),
-        ("stt_config", "recognition"),
-    ):
-        if mapping.get(key):
-            raise ConfigError(
-                f"{where}: '{key}' is set, but this version does not run {what}; choose another checkpoint"
-            )
+    """Validate the language model's keys."""
+    if mapping.get("lora_name"):
+        raise ConfigError(
+            f"{where}: 'lora_name' is set, but this version does not run LoRA adapters; choose another checkpoint"
+        )
     own = {key: value for key, value in mapping.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
-    return LanguageModelConfig.from_dict(own, where=where)
+    config = LanguageModelConfig.from_dict(own, where=where)
+    for key, kind in (("stt_config", "stt"), ("tts_config", "tts")):
+        if (mapping.get(key) is None) == (config.model_type == kind):
+            raise ConfigError(f"{where}: '{key}' belongs to 'model_type' {kind}, and only to it")
+    return config
+
+
+def _part(mapping: Mapping[str, Any], key: str, kind: type[_Part], where: str) -> _Part | None:
+    """Validate a part that only one kind of model has."""
+    value: Any = mapping.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: '{key}' is {shown(value)}, but an object is wanted")
+    return kind.from_dict(cast("dict[str, Any]", value), where=f"{where}: {key}")
 
 
 def _codec_only_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig | None:
@@ -236,8 +259,6 @@ def _default_options(generation: Any, where: str) -> SessionOptions:
     for key, value in settings.items():
         if key == "use_sampling" and isinstance(value, bool):
             values["greedy"] = not value
-        elif key == "cfg_coef" and value == 1:
-            continue  # of no effect
         elif key not in GENERATION_KEYS:
             raise ConfigError(
                 f"{where}: 'lm_gen_config' has {shown(key)}, which this version does not know; a newer one may"

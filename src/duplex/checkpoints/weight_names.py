@@ -13,7 +13,7 @@ from typing import Literal
 
 import attrs
 
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import WeightsError
 
 __all__ = [

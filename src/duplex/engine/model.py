@@ -18,7 +18,7 @@ from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints import checkpoint
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import DEFAULT_OPTIONS
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec

@@ -57,7 +57,7 @@ class Recipe:
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe's part of ``run.json``."""
-        sampling = attrs.asdict(self.options, filter=attrs.filters.exclude("seed"))
+        sampling = attrs.asdict(self.options, filter=_chosen)
         return {
             "model": self.model,
             "revision": self.revision,
@@ -248,3 +248,8 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _chosen(field: "attrs.Attribute[Any]", value: object) -> bool:
+    """Leave out what has not been chosen, so that a result stays finished for a version that has more to choose."""
+    return field.name != "seed" and value is not None and (field.name, value) != ("guidance", 1.0)

@@ -20,7 +20,7 @@ LEAK = 1.05
 
 @attrs.define
 class LeakyBucket:
-    """A bucket of ``capacity`` that leaks ``leak`` a second. ``now`` is in seconds; a clock that goes back stands still.
+    """A bucket of ``capacity`` that leaks ``leak`` a second; ``now`` is in seconds, and a clock set back stands still.
 
     By default it is a caller's, and filled with seconds.
     """

@@ -13,7 +13,7 @@ from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.state import Call, allocate, bind, exclusive
 from duplex.backends.mlx.weights import load_mimi_weights
 from duplex.backends.shared.process import OwnProcess
-from duplex.checkpoints.config import MimiConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
 

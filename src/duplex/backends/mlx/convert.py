@@ -9,7 +9,7 @@ from duplex.backends.mlx.arrays import evaluate, save
 from duplex.backends.mlx.linear import Packing
 from duplex.backends.mlx.stored import Stored
 from duplex.backends.mlx.weights import quantized
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import TensorBlock, WeightsLayout, check_names, detect_layout, mlx_tensor_blocks
 from duplex.errors import UsageError
 

@@ -12,7 +12,7 @@ from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.sampling import Sampler
 from duplex.backends.mlx.transformer import GatedFeedForward, RmsNorm
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 
 __all__ = ["DepthTransformer"]
@@ -64,7 +64,7 @@ class DepthSlice(Module):
         super().__init__()
         dim = config.depformer_dim
         layers = [
-            DepthLayer(dim, config.depformer_num_heads, config.depformer_feedforward)
+            DepthLayer(dim, config.depformer_num_heads, config.depth_feedforwards[0])
             for _ in range(config.depformer_num_layers)
         ]
         self.emb: TokenEmbedding = TokenEmbedding(vocabulary + 1, dim)

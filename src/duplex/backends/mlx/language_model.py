@@ -19,7 +19,7 @@ from duplex.backends.mlx.state import Call, SlotState, StateSpec, Streaming
 from duplex.backends.mlx.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.mlx.weights import load_language_model_weights
 from duplex.backends.shared import delays as delay_rules
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 from duplex.options import SessionOptions
 

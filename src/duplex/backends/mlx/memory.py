@@ -8,7 +8,7 @@ import mlx.core as mx
 from duplex.backends.mlx.weights import PACKINGS
 from duplex.backends.shared.memory import Memory, check_fits
 from duplex.backends.shared.prefilling import LONGEST_RUN
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weights_file import Header
 
 __all__ = ["available", "check_memory", "predict"]

@@ -10,7 +10,7 @@ from duplex.backends.mlx.quantizer import Codebook, Projection, SplitQuantizer
 from duplex.backends.mlx.seanet import SeanetDecoder, SeanetEncoder
 from duplex.backends.mlx.state import Call
 from duplex.backends.mlx.transformer import MimiTransformer
-from duplex.checkpoints.config import MimiConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 
 __all__ = ["Mimi"]
 

@@ -78,6 +78,7 @@ class MlxFrameModel:
         self.dtype: mx.Dtype = dtype
         self.compiled: bool = compiled
         self.spec: ModelSpec = ModelSpec(
+            kind=config.model_type,
             sample_rate=self.codec.spec.sample_rate,
             frame_size=self.codec.spec.frame_size,
             text_streams=1,

@@ -4,7 +4,7 @@ import mlx.core as mx
 
 from duplex.backends.mlx.arrays import evaluate, taken
 from duplex.backends.mlx.module import Module
-from duplex.checkpoints.config import QuantizerConfig
+from duplex.checkpoints.mimi_config import QuantizerConfig
 
 __all__ = ["Codebook", "SplitQuantizer"]
 

@@ -6,7 +6,7 @@ from duplex.backends.mlx.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.mlx.linear import elu
 from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call
-from duplex.checkpoints.config import SeanetConfig
+from duplex.checkpoints.mimi_config import SeanetConfig
 
 __all__ = ["SeanetDecoder", "SeanetEncoder"]
 

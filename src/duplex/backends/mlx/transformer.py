@@ -7,7 +7,8 @@ from duplex.backends.mlx.attention import Attention, AttentionWindow, RingCache
 from duplex.backends.mlx.linear import Linear, gelu, silu
 from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 
 __all__ = ["GatedFeedForward", "MimiTransformer", "RmsNorm", "TemporalTransformer"]
 

@@ -15,7 +15,7 @@ from duplex.backends.mlx.arrays import evaluate, named_modules, parameters
 from duplex.backends.mlx.linear import Linear, Matrix, Packing
 from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.stored import Stored
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import TensorBlock, check_names, detect_layout, mlx_tensor_blocks
 from duplex.errors import UsageError, WeightsError
 

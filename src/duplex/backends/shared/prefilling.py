@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from duplex.backends.shared import delays as delay_rules
 from duplex.backends.shared.slots import Slot
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 
 __all__ = ["LONGEST_RUN", "PrefillTarget", "prefill"]

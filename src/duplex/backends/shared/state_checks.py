@@ -114,6 +114,8 @@ def _checked_options(text: str) -> SessionOptions:
     """
     values: Any = parse_json(text)
     options = SessionOptions(**values)
+    if options.guidance is None:  # in states of before there was guidance
+        options = attrs.evolve(options, guidance=1.0)
     missing = [name for name, value in attrs.asdict(options).items() if value is None]
     if missing:
         raise ValueError(f"it has no option '{missing[0]}'")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.placement import Placement
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weights_file import Header
 from duplex.codec import Codec
 from duplex.errors import UsageError

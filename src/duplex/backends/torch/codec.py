@@ -19,7 +19,7 @@ from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.tracing import Traced
 from duplex.backends.torch.weights import load_weights
-from duplex.checkpoints.config import MimiConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
 

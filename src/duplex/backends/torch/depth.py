@@ -15,7 +15,7 @@ from duplex.backends.torch.linear import Projection, linear, part
 from duplex.backends.torch.norm import Norm, RmsNorm
 from duplex.backends.torch.sampling import Sampler
 from duplex.backends.torch.transformer import GatedFeedForward
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 
 __all__ = ["DepthTransformer", "StackedAttention"]
@@ -91,7 +91,7 @@ class DepthTransformer(nn.Module):
         embeddings = [TokenEmbedding(config.card + 1, dim) for _ in range(codebooks - 1)]
         self.depformer_emb: nn.ModuleList = nn.ModuleList(embeddings)
         layers = [
-            DepthLayer(dim, config.depformer_num_heads, config.depformer_feedforward, codebooks)
+            DepthLayer(dim, config.depformer_num_heads, config.depth_feedforwards[0], codebooks)
             for _ in range(config.depformer_num_layers)
         ]
         self.depformer: nn.ModuleDict = nn.ModuleDict({"layers": nn.ModuleList(layers)})

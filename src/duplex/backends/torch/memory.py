@@ -14,7 +14,8 @@ from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN
 from duplex.backends.torch.quantize import GROUP, Kind, quantizable
 from duplex.backends.torch.state import StateSpec, bind
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 
 __all__ = ["check_memory", "predict"]
 

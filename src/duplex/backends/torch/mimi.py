@@ -7,7 +7,7 @@ from duplex.backends.torch.quantizer import SplitQuantizer
 from duplex.backends.torch.seanet import SeanetDecoder, SeanetEncoder
 from duplex.backends.torch.state import Call
 from duplex.backends.torch.transformer import MimiTransformer
-from duplex.checkpoints.config import MimiConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 
 __all__ = ["Mimi"]
 

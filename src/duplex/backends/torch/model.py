@@ -57,6 +57,7 @@ class TorchFrameModel:
         )
         self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
         self.spec: ModelSpec = ModelSpec(
+            kind=config.model_type,
             sample_rate=self.codec.spec.sample_rate,
             frame_size=self.codec.spec.frame_size,
             text_streams=1,

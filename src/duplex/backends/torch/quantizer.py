@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from duplex.backends.torch import kernels
 from duplex.backends.torch.fusion import Fusion
 from duplex.backends.torch.linear import linear
-from duplex.checkpoints.config import QuantizerConfig
+from duplex.checkpoints.mimi_config import QuantizerConfig
 
 __all__ = ["Codebook", "SplitQuantizer"]
 

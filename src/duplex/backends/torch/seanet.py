@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.state import Call
-from duplex.checkpoints.config import SeanetConfig
+from duplex.checkpoints.mimi_config import SeanetConfig
 
 __all__ = ["SeanetDecoder", "SeanetEncoder"]
 

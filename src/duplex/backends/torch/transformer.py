@@ -8,7 +8,8 @@ from duplex.backends.torch.fusion import Fusion
 from duplex.backends.torch.linear import Projection
 from duplex.backends.torch.norm import LayerNorm, Norm, RmsNorm
 from duplex.backends.torch.state import Call
-from duplex.checkpoints.config import LanguageModelConfig, MimiConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 
 __all__ = ["GatedFeedForward", "MimiTransformer", "TemporalTransformer"]
 

@@ -19,8 +19,8 @@ from duplex.atomic import make_folder
 from duplex.audio.wav import WavWriter
 from duplex.backends.torch.codec import read_mimi
 from duplex.backends.torch.mimi import Mimi
-from duplex.checkpoints.config import MimiConfig
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.errors import ConfigError
 from duplex.training.codec.crops import CropSampler, Float32
 from duplex.training.codec.export import export_codec

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
-from duplex.checkpoints.config import MimiConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.training.codec.initialization import initialize, normalize
 from duplex.training.codec.losses import MultiScaleMelLoss
 from duplex.training.codec.settings import CodecSettings

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from duplex.backends.torch.language_model import LanguageModel, read_language_model
 from duplex.checkpoints.checkpoint import Checkpoint, resolve
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, CheckpointLayout
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.errors import ConfigError, CorpusError

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import CorpusError
 from duplex.training.dialogues.shards import REBUILD_HINT, Provenance, read_dialogues
 from duplex.training.language_model.settings import LanguageModelSettings

@@ -13,7 +13,7 @@ from torch.nn import functional
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call
-from duplex.checkpoints.config import LanguageModelConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED, ZERO
 from duplex.training.language_model.initialization import initialize
 from duplex.training.language_model.settings import LanguageModelSettings
