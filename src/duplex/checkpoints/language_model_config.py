@@ -50,9 +50,9 @@ def _optional_integers(*, most: int, length: int) -> Any:
         items: list[Any] = list(cast("list[Any]", value)) if isinstance(value, list | tuple) else [value]
         if not 1 <= len(items) <= length or not all(type(item) is int and 0 <= item <= most for item in items):
             raise ConfigError(f"'{field.name}' wants null, or 1 to {length} whole numbers from 0 to {most}")
-        return tuple(items)
-
         return tuple(int(item) for item in items)
+
+    return attrs.field(default=None, converter=attrs.Converter(convert, takes_field=True))
 
 
 @attrs.frozen(kw_only=True)
