@@ -52,7 +52,8 @@ def _optional_integers(*, most: int, length: int) -> Any:
             raise ConfigError(f"'{field.name}' wants null, or 1 to {length} whole numbers from 0 to {most}")
         return tuple(int(item) for item in items)
 
-    return attrs.field(default=None, converter=attrs.Converter(convert, takes_field=True))
+    converter: Any = attrs.Converter(convert, takes_field=True)
+    return attrs.field(default=None, converter=converter)
 
 
 @attrs.frozen(kw_only=True)
