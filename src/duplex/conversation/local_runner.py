@@ -14,6 +14,7 @@ import attrs
 
 from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.conversation.listening import Listener
+from duplex.conversation.muting import AgentMute
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
@@ -82,6 +83,7 @@ class LocalRunner(Runner):
         self._options = self._complete_options(options)
         self._wait = wait
         self._recorder = recorder
+        self._mute = AgentMute()
         self._exports: list[_Export] = []
 
     async def open(self) -> Sequence[Task]:
@@ -105,6 +107,17 @@ class LocalRunner(Runner):
     def release_abandoned(self) -> None:
         """Free the slot from any thread, in the middle of whatever that thread does."""
         self.seat.abandon()
+
+    async def interrupt(self) -> None:
+        """Let nothing more be heard of what the agent is saying."""
+        self._mute.interrupt()
+        self.playback.discard()
+
+    async def mute_agent(self, muted: bool) -> None:
+        """Let nothing be heard of the agent, or hear it again."""
+        self._mute.muted = muted
+        if muted:
+            self.playback.discard()
 
     async def export(self) -> bytes:
         """Save the conversation as it is at the next frame boundary.
@@ -182,12 +195,13 @@ class LocalRunner(Runner):
         export.done.set()
 
     async def _process_frame(self, frame: Frame) -> None:
+        frame = self._mute.apply(frame)
         # The agent's audio first: the detector takes a moment.
         dropped = 0 if frame.agent_pcm is None else await self.playback.play(frame.agent_pcm)
         activity = await self._model.detectors.detect(self._session.voice, frame)
         if self._recorder is not None:
             self._recorder.record(frame)
-        self.emit(self._session.process(frame, activity))
+        self.emit(self._session.process(frame, activity, agent_silent=self._mute.silent))
         self.queue.pass_frame()
         if dropped:
             behind, lost = (self._model.spec.seconds(count) for count in (self.playback.LIVE_FRAMES, dropped))

@@ -4,6 +4,7 @@ A call ends for one reason, an :class:`CloseReason`: the one that comes first.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any, cast
 
 import anyio
@@ -50,6 +51,7 @@ class Call:
         self._told: dict[str, object] = {"owner": owner} if owner else {}
         """What logs tell of it."""
         self._sending = anyio.Lock(fast_acquire=True)
+        self._conversation: Conversation | None = None
         self._recording = service.recording()
         self._caller = CallerTransport(
             self._send,
@@ -148,8 +150,20 @@ class Call:
             return
         if message.kind is wire.Kind.PING:
             await self._send(wire.ping())  # who asks can tell how long it takes
-        elif message.kind is wire.Kind.METADATA and _asks_to_finish(message.payload):
-            self._caller.hang_up()
+        elif message.kind is wire.Kind.METADATA:
+            await self._obey(_record(message.payload))
+
+    async def _obey(self, record: Mapping[str, Any]) -> None:
+        """Do what a caller asks for beside the audio; what is unknown, or comes before the conversation, is ignored."""
+        match record.get("type"), self._conversation:
+            case "Finish", _:
+                self._caller.hang_up()
+            case "Interrupt", Conversation() as conversation:
+                await conversation.interrupt()
+            case "MuteAgent", Conversation() as conversation:
+                await conversation.mute_agent(record.get("muted") is not False)
+            case _:
+                pass
 
     async def _wait(self, caller: int) -> bool:
         """Wait for a place, telling the caller how many are before; return whether there is one."""
@@ -196,6 +210,7 @@ class Call:
                 recorder=self._recording,
                 audio_events=False,
             ) as conversation:
+                self._conversation = conversation
                 self._begin(conversation.session_id)
                 async for event in conversation:
                     await self._tell(event)
@@ -256,10 +271,10 @@ class Call:
         log.info("call ended", extra=fields(**self._told, reason=reason, seconds=seconds))
 
 
-def _asks_to_finish(payload: bytes) -> bool:
-    """Tell whether a caller says that no more audio comes."""
+def _record(payload: bytes) -> Mapping[str, Any]:
+    """Return the JSON object that a caller has sent; an empty one if it is none."""
     try:
         record: Any = parse_json(payload)
     except ValueError:
-        return False
-    return isinstance(record, dict) and cast("dict[str, Any]", record).get("type") == "Finish"
+        return {}
+    return cast("dict[str, Any]", record) if isinstance(record, dict) else {}
