@@ -59,7 +59,7 @@ async def test_a_muted_agent_is_silent_until_it_is_not(models):
         assert is_silent(muted)
         assert not of(muted, AgentText)
         assert not of(muted, AgentSpeechStarted)
-        await conversation.mute_agent(False)  # noqa: FBT003 -- as its signature
+        await conversation.mute_agent(False)
         assert not is_silent(await told(conversation, (loud(1), 2)))
 
 
@@ -95,7 +95,7 @@ async def test_over_the_wire(models):
             await conversation.mute_agent()
             await told(conversation, (loud(1), 5))  # what was on its way
             assert is_silent(await told(conversation, (loud(1), 5)))
-            await conversation.mute_agent(False)  # noqa: FBT003 -- as its signature
+            await conversation.mute_agent(False)
             await told(conversation, (loud(1), 5))
             assert not is_silent(await told(conversation, (loud(1), 5)))
             await conversation.interrupt()
