@@ -20,6 +20,7 @@ from duplex.server.call_parameters import CallParameters
 from duplex.server.caller_transport import CallerTransport
 from duplex.server.close_reasons import OF_REFUSAL, CloseReason
 from duplex.server.logs import fields
+from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.transports import wire
 
@@ -38,9 +39,17 @@ SEAT_WAIT = 10.0
 class Call:
     """A caller on a websocket that has been accepted."""
 
-    def __init__(self, service: Service, websocket: WebSocket, parameters: CallParameters, owner: str = "") -> None:
+    def __init__(
+        self,
+        service: Service,
+        served: ServedModel,
+        websocket: WebSocket,
+        parameters: CallParameters,
+        owner: str = "",
+    ) -> None:
         """Make the call of whoever shows the token of an ``owner``, "" where none is wanted."""
         self._service = service
+        self._served = served
         self._websocket = websocket
         self._parameters = parameters
         self._ending: tuple[CloseReason, str] | None = None
@@ -52,11 +61,11 @@ class Call:
         """What logs tell of it."""
         self._sending = anyio.Lock(fast_acquire=True)
         self._conversation: Conversation | None = None
-        self._recording = service.recording()
+        self._recording = service.recording(served.model)
         self._caller = CallerTransport(
             self._send,
-            create_wire_codec(parameters.audio_format, service.model.spec.sample_rate),
-            sample_rate=service.model.spec.sample_rate,
+            create_wire_codec(parameters.audio_format, served.model.spec.sample_rate),
+            sample_rate=served.model.spec.sample_rate,
             metrics=service.metrics,
             coders=service.coders,
         )
@@ -64,7 +73,7 @@ class Call:
     async def run(self) -> None:
         """Serve the caller until the call ends."""
         client = self._websocket.client
-        caller = self._service.admission.arrive(client.host if client else "")
+        caller = self._served.admission.arrive(client.host if client else "")
         if isinstance(caller, Refusal):
             self._send_away(caller)
         else:
@@ -76,7 +85,7 @@ class Call:
                 log.exception("a call could not begin")
                 self._end(CloseReason.FAILED)
             finally:
-                self._service.admission.leave(caller)
+                self._served.admission.leave(caller)
                 self._service.leave(self)
         await self._say_goodbye()
 
@@ -167,10 +176,10 @@ class Call:
 
     async def _wait(self, caller: int) -> bool:
         """Wait for a place, telling the caller how many are before; return whether there is one."""
-        service, told = self._service, 0
+        service, admission, told = self._service, self._served.admission, 0
         with anyio.move_on_after(service.settings.queue_timeout) as patience:
-            while position := service.admission.position(caller):
-                if service.admission.draining:
+            while position := admission.position(caller):
+                if admission.draining:
                     self._send_away(Refusal.DRAINING)
                     return False
                 if position != told:
@@ -200,10 +209,10 @@ class Call:
         self._end(CloseReason.IDLE)
 
     async def _converse(self) -> None:
-        service, parameters = self._service, self._parameters
-        with anyio.move_on_after(service.settings.session_limit or None) as limit:
+        settings, parameters = self._service.settings, self._parameters
+        with anyio.move_on_after(settings.session_limit or None) as limit:
             async with Conversation(
-                service.model,
+                self._served.model,
                 self._caller,
                 options=parameters.options,
                 wait=SEAT_WAIT,

@@ -20,6 +20,7 @@ class CallParameters:
     options: SessionOptions = attrs.field(factory=SessionOptions)
     audio_format: AudioFormat = "opus"
     events: bool = False
+    model: str | None = None
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> "CallParameters":
@@ -37,7 +38,12 @@ class CallParameters:
         audio_format = query.get("format", "opus")
         if audio_format not in ("opus", "pcm"):
             raise UsageError(f"there is no audio format {shown(audio_format)}; ask for 'opus' or 'pcm'")
-        return cls(options=SessionOptions(**values), audio_format=audio_format, events=query.get("events") == "full")
+        return cls(
+            options=SessionOptions(**values),
+            audio_format=audio_format,
+            events=query.get("events") == "full",
+            model=query.get("model"),
+        )
 
 
 _OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
