@@ -17,8 +17,10 @@ from duplex.errors import UsageError
 from duplex.options import ModelKind, SessionOptions
 
 __all__ = [
+    "OPTIONS_KEY",
     "UNGENERATED",
     "ZERO",
+    "EmbeddedPrefill",
     "Frame",
     "FrameModel",
     "ModelSpec",
@@ -32,6 +34,9 @@ ZERO = -1
 """A token that adds nothing to the model's input (published checkpoints' convention)."""
 UNGENERATED = -2
 """A token that is not known yet, and is for the model to choose."""
+
+OPTIONS_KEY = "options"
+"""Where a state's metadata has the session's options, as JSON."""
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -154,6 +159,10 @@ class SessionState:
     metadata: Mapping[str, str]
     tensors: Mapping[str, NDArray[np.generic]]
 
+    def with_options(self, options: SessionOptions) -> "SessionState":
+        """Return the same state for a session with other options; those of the metadata are what restoring takes."""
+        return attrs.evolve(self, metadata={**self.metadata, OPTIONS_KEY: options.to_json()})
+
 
 class FrameModel(Protocol):
     """A full-duplex dialogue model, advanced frame by frame for all its slots at once.
@@ -217,6 +226,21 @@ class FrameModel(Protocol):
 
     def close(self) -> None:
         """Free the model's memory. No other method may be called afterwards."""
+        ...
+
+
+@runtime_checkable
+class EmbeddedPrefill(Protocol):
+    """What a :class:`FrameModel` may offer besides: to be fed sums of embeddings, as published voices hold them."""
+
+    def prefill_embedded(self, slot: int, inputs: Float32, tokens: Int64) -> Iterator[None]:
+        """Advance a slot over columns of which only the inputs are known, float32 ``[n, dim]``, in pieces.
+
+        ``tokens`` int64 ``[streams, n]`` has what is known of the same columns, ``ZERO`` elsewhere; the last
+        ``max(delays)`` columns are complete.
+
+        :raises UsageError: if the inputs do not fit the model
+        """
         ...
 
 

@@ -21,6 +21,7 @@ from duplex.checkpoints.layout import MIMI_WEIGHTS, WEIGHTS, CheckpointLayout, P
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, SourceKind, builtin_names, resolve_source
 from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.checkpoints.voices import Voices
 from duplex.checkpoints.weights_file import Header, TensorInfo, fingerprint_chunks, read_header
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
@@ -59,6 +60,7 @@ class Checkpoint:
     model_type: ModelKind
     stt: SttConfig | None
     tts: TtsConfig | None
+    voices: Voices
     note: str
 
     @property
@@ -193,6 +195,7 @@ def resolve(
         model_type=layout.model_type,
         stt=layout.stt,
         tts=layout.tts,
+        voices=Voices(source),
         note=_read_note(source),
     )
 

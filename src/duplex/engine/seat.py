@@ -121,8 +121,12 @@ class Seat:
     EXPORT_PIECE = 1 << 23
     """Bytes that an export copies between two steps, rounded up to whole tensors."""
 
-    def __init__(self, engine: Inference, slot: int, *, realtime: bool, notify: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Inference, slot: int, *, realtime: bool, notify: Callable[[], None], prompted: int = 0
+    ) -> None:
         self.slot = slot
+        self.prompted: int = prompted
+        """Time steps of the prompt that the conversation begins with: they come out as no frames."""
         self.realtime = realtime
         self.index: int = 0
         """Index on the time line of the frame that is pushed next."""
@@ -199,6 +203,7 @@ class Seat:
         spec = self._engine.model.spec
         try:
             index, pcm = tensors["seat.index"], tensors["seat.pcm"]
+            self.prompted = int(tensors["seat.prompted"]) if "seat.prompted" in tensors else 0  # not in older states
             self.index, *pending = np.atleast_1d(index).tolist()
         except (KeyError, ValueError) as error:
             raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
@@ -294,5 +299,6 @@ class Seat:
         size = self._engine.model.spec.frame_size
         return {
             "seat.index": np.array([reached, *(frame.index for frame in pending)], np.int64),
+            "seat.prompted": np.array(self.prompted, np.int64),
             "seat.pcm": np.array([frame.pcm for frame in pending], np.float32).reshape(-1, size),
         }

@@ -19,12 +19,13 @@ from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.codec import MlxCodec
 from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
-from duplex.backends.mlx.prefill import LONGEST_RUN, prefill
+from duplex.backends.mlx.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.mlx.sampling import Sampling
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
 from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.pieces import each_within, finish
+from duplex.backends.shared.prefilling import check_inputs
 from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
@@ -141,6 +142,14 @@ class MlxFrameModel:
         self.spec.check_tokens(tokens)
         with exclusive(self.device):
             finish(prefill(self._lm, self.state[slot], self.slots[slot], tokens))
+
+    def prefill_embedded(self, slot: int, inputs: NDArray[np.float32], tokens: NDArray[np.int64]) -> Iterator[None]:
+        """Advance a slot over columns of which the sums of embeddings are known, in pieces."""
+        check_inputs(inputs, tokens, self.spec, self._lm.config.dim)
+        return each_within(
+            functools.partial(exclusive, self.device),
+            prefill_embedded(self._lm, self.state[slot], self.slots[slot], inputs, tokens),
+        )
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""

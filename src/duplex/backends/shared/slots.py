@@ -50,3 +50,5 @@ class Slot:
     """Frames that have gone in, prefilled ones included."""
     ahead: tuple[int, NDArray[np.int64]] = (-1, np.zeros((0, 0), np.int64))
     """Delayed tokens that a prompt fixed for steps to come, ``[streams, n]``, and the index of the first of them."""
+    embedded: int = 0
+    """Frames at the beginning of which the log does not have all tokens: from it alone nothing can be rebuilt."""

@@ -13,7 +13,7 @@ import attrs
 
 from duplex.backends.shared.slots import Slot
 from duplex.errors import StateError
-from duplex.frame_model import ModelSpec
+from duplex.frame_model import OPTIONS_KEY, ModelSpec
 
 __all__ = [
     "AHEAD",
@@ -61,10 +61,11 @@ def describe(slot: Slot, spec: ModelSpec, origin: Origin) -> dict[str, str]:
         "backend": origin.backend,
         "dtype": origin.numbers,
         "fingerprint": origin.fingerprint,
-        "options": json.dumps(attrs.asdict(slot.options)),
+        OPTIONS_KEY: slot.options.to_json(),
         "frames": str(slot.frames),
         "spec": json.dumps(attrs.asdict(spec)),
         "ahead": str(slot.ahead[0]),
+        "embedded": str(slot.embedded),
     }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.pieces import each_within, finish
+from duplex.backends.shared.prefilling import check_inputs
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
 from duplex.backends.torch import kernels, snapshot, torchscript
@@ -26,7 +27,7 @@ from duplex.backends.torch.cuda_graphs import FrameGraphs
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
-from duplex.backends.torch.prefill import LONGEST_RUN, prefill
+from duplex.backends.torch.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
@@ -133,6 +134,14 @@ class TorchFrameModel:
         self.spec.check_tokens(tokens)
         with self._cores():
             finish(prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens))
+
+    def prefill_embedded(self, slot: int, inputs: NDArray[np.float32], tokens: NDArray[np.int64]) -> Iterator[None]:
+        """Advance a slot over columns of which the sums of embeddings are known, in pieces."""
+        check_inputs(inputs, tokens, self.spec, self._lm.config.dim)
+        return each_within(
+            self._computing,
+            prefill_embedded(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], inputs, tokens),
+        )
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
