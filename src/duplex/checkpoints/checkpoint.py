@@ -40,6 +40,7 @@ __all__ = [
 
 NOTES_FILE = "notes.txt"
 """An optional line or two for people, beside the configuration."""
+_SAMPLING = ("temperature", "text_temperature", "top_k", "text_top_k", "guidance")
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +102,8 @@ class CheckpointInfo:
     mimi_weights: Header
     tokenizer_pieces: int | None
     defaults: SessionOptions | None
+    voices: tuple[str, ...]
+    """Names; of a repository only whether there are any is known without a download, and then ``"voices.tgz"``."""
     note: str
 
     def as_json(self) -> dict[str, Any]:
@@ -131,7 +134,10 @@ class CheckpointInfo:
         config = self.language_model
         if config is None or self.weights is None or self.defaults is None:
             return None
-        sampling = attrs.asdict(self.defaults, filter=attrs.filters.exclude("seed", "greedy"))
+        sampling = attrs.asdict(
+            self.defaults,
+            filter=attrs.filters.include("temperature", "text_temperature", "top_k", "text_top_k", "guidance"),
+        )
         return {
             "layers": config.num_layers,
             "dimension": config.dim,
@@ -149,6 +155,7 @@ class CheckpointInfo:
             "audio_vocabulary": config.card,
             "tokenizer_pieces": self.tokenizer_pieces,
             "sampling": sampling,
+            "voices": list(self.voices),
             "weights": _weights_summary(self.weights),
         }
 
@@ -227,6 +234,7 @@ def describe(name: str, revision: str | None = None) -> CheckpointInfo:
         mimi_weights=_read_header(*places["mimi_name"]),
         tokenizer_pieces=None if tokenizer is None else tokenizer.vocab_size,
         defaults=None if mimi_alone else layout.defaults,
+        voices=Voices(source).listed,
         note=_read_note(source),
     )
 

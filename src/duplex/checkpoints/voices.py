@@ -34,9 +34,11 @@ class Voices:
         self._folder = folder
 
     @property
-    def own(self) -> bool:
-        """Whether the checkpoint has voices, without unpacking them."""
-        return self._own_folder is not None or (self._source is not None and self._source.has(ARCHIVE))
+    def listed(self) -> tuple[str, ...]:
+        """The names that are known without a download; the archive's own name if there is one."""
+        if self._own_folder is not None:
+            return tuple(sorted(_voices_in(self._own_folder)))
+        return (ARCHIVE,) if self._source is not None and self._source.has(ARCHIVE) else ()
 
     def beside(self, folder: Path) -> "Voices":
         """Return these voices and those of a folder, which come first."""
@@ -56,9 +58,8 @@ class Voices:
     def unknown(self, name: str) -> UsageError:
         """Return the error for a name that stands for nothing."""
         known = ", ".join(self.names)
-        return UsageError(
-            f"there is no voice {shown(name)}; " + (f"there are {known}" if known else "there is none here")
-        )
+        choose = f"choose among {known}" if known else "this checkpoint has none, so give a file"
+        return UsageError(f"there is no voice {shown(name)}; {choose}")
 
     @cached_property
     def _files(self) -> dict[str, Path]:

@@ -120,6 +120,11 @@ SAMPLING = (
     click.option("--text-top-k", type=int, help="Text tokens to choose among; 0 is all of them."),
 )
 
+PERSONA = (
+    click.option("--instructions", metavar="TEXT", help="A persona in words, for models that take one."),
+    click.option("--voice", metavar="NAME|FILE", help="A voice of the checkpoint, or a recording, for such models."),
+)
+
 # Looked for by `main` itself, so that it also holds for errors in the other options.
 debug_option: Option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error comes from.")
 user_channel_option: Option = click.option(
@@ -158,7 +163,7 @@ def dialogue_options(command: F) -> F:
     """Add the options of what runs a dialogue model; the command gets ``load_options`` and ``options``."""
     return _gathered(
         command,
-        (*CODEC, *LOADING, *SAMPLING),
+        (*CODEC, *LOADING, *SAMPLING, *PERSONA),
         lambda values: {"load_options": _take(LoadOptions, values), "options": _take(SessionOptions, values)},
     )
 

@@ -74,6 +74,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")
 @click.option("--tls-key", type=FILES, metavar="FILE", help="Its key (PEM).")
 @click.option("--record", type=FILES, metavar="FOLDER", help="Record all conversations there.")
+@click.option("--voices", type=FILES, metavar="FOLDER", help="Voices that callers may name, beside a checkpoint's own.")
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log."
 )
@@ -164,7 +165,7 @@ def _settings(given: dict[str, Any]) -> Any:
         hosts=given["allow_host"],
         **{
             name: given[name]
-            for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record")
+            for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record", "voices")
         },
     )
 

@@ -76,7 +76,7 @@ class LocalRunner(Runner):
         voices: Voices | None,
     ) -> None:
         spec = model.spec
-        check_persona(spec, options)
+        check_persona(spec.kind, options)
         self.session_id: str = secrets.token_hex(8) if saved is None else saved.session_id
         self._model = model
         self._saved = saved

@@ -1,27 +1,33 @@
 """From a session's options to the prompt that its model is fed first."""
 
+from collections.abc import Collection
+
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.errors import UsageError
 from duplex.frame_model import Int64, ModelSpec
-from duplex.options import SessionOptions
+from duplex.options import ModelKind, SessionOptions
 from duplex.prompting.personaplex import persona_prompt, tagged
 from duplex.prompting.prompt import Prompt
 from duplex.prompting.voices import find_voice, read_voice
 
-__all__ = ["build_prompt", "check_persona"]
+__all__ = ["TAKES_PERSONA", "build_prompt", "check_persona"]
 
 
-def check_persona(spec: ModelSpec, options: SessionOptions) -> None:
-    """Check that a model takes the persona that is asked for.
+TAKES_PERSONA: Collection[ModelKind] = ("personaplex",)
+"""Kinds of models that a conversation can give instructions and a voice."""
+
+
+def check_persona(kind: ModelKind, options: SessionOptions) -> None:
+    """Check that a kind of model takes the persona that is asked for.
 
     :raises UsageError: if it takes none
     """
     asked = [name for name in ("instructions", "voice") if getattr(options, name) is not None]
-    if asked and spec.kind != "personaplex":
+    if asked and kind not in TAKES_PERSONA:
         raise UsageError(
-            f"this model ({spec.kind}) takes no {' and no '.join(asked)}; leave that out, or load a model that does, "
+            f"this model ({kind}) takes no {' and no '.join(asked)}; leave that out, or load a model that does, "
             "such as nvidia/personaplex-7b-v1"
         )
 
@@ -44,7 +50,7 @@ def build_prompt(
     :raises UsageError: if the model takes no persona, there is no such voice, or it is all too long
     :raises AudioFileError: if the voice cannot be read
     """
-    check_persona(spec, options)
+    check_persona(spec.kind, options)
     prompt: Prompt | None = None
     if options.instructions is not None or options.voice is not None:
         voice = None

@@ -87,6 +87,7 @@ async def _chat(websocket: WebSocket) -> None:
     try:
         parameters = CallParameters.read(websocket.query_params)
         served = service.models.find(parameters.model)
+        served.check(parameters.options)
     except UsageError as error:
         await _deny(websocket, 400, str(error))
         return
@@ -148,7 +149,13 @@ class _Info(HTTPEndpoint):
 
 
 def _described(served: ServedModel) -> dict[str, JsonValue]:
-    return {"name": served.name, "kind": served.model.spec.kind, "sessions": served.model.sessions}
+    described: dict[str, JsonValue] = {
+        "name": served.name,
+        "kind": served.model.spec.kind,
+        "sessions": served.model.sessions,
+        "persona": served.takes_persona,
+    }
+    return {**described, "voices": [*served.voices.names]} if served.takes_persona else described
 
 
 def _token_wanted() -> Response:

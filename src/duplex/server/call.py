@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.local import Conversation
-from duplex.errors import AudioError, CapacityError, ConsumerTooSlow, ModelStalledError
+from duplex.errors import AudioError, AudioFileError, CapacityError, ConsumerTooSlow, ModelStalledError, UsageError
 from duplex.events import AgentText, Event, Lag
 from duplex.parsing import parse_json
 from duplex.server.admission import Refusal
@@ -116,6 +116,8 @@ class Call:
                 self._end(CloseReason.TOO_SLOW)
             except CapacityError:  # somebody beside this server uses the model
                 self._send_away(Refusal.WAITED)
+            except (UsageError, AudioFileError) as error:  # of what was asked for; the conversation has not begun
+                self._end(CloseReason.BAD_PROMPT, str(error))
             except ModelStalledError:
                 self._end(CloseReason.STALLED)
             except WebSocketDisconnect:
@@ -218,6 +220,7 @@ class Call:
                 wait=SEAT_WAIT,
                 recorder=self._recording,
                 audio_events=False,
+                voices=self._served.voices,
             ) as conversation:
                 self._conversation = conversation
                 self._begin(conversation.session_id)

@@ -33,6 +33,8 @@ class CallParameters:
             given = next((query[word] for word in words if query.get(word)), None)
             if given is not None:
                 values[name] = _number(name, given, kind)
+        for name, words in _TEXTS.items():
+            values[name] = next((query[word] for word in words if query.get(word)), None)
         if values.get("seed", 0) < 0:
             del values["seed"]  # the original's page: any
         audio_format = query.get("format", "opus")
@@ -54,6 +56,13 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
     "seed": (("seed", "audio_seed"), int),
 }
 """The words that a query may have for each option: ours, and that of the original's page."""
+
+
+_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "instructions": ("instructions", "text_prompt"),
+    "voice": ("voice", "voice_prompt"),
+}
+"""Ours, and those of PersonaPlex's clients."""
 
 
 def _number(name: str, given: str, kind: type[int] | type[float]) -> int | float:

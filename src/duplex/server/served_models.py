@@ -6,9 +6,13 @@ from pathlib import Path
 
 import attrs
 
+from duplex.checkpoints.voices import Voices
 from duplex.engine.model import Model
 from duplex.errors import UsageError
+from duplex.options import SessionOptions
 from duplex.parsing import shown
+from duplex.prompting.building import TAKES_PERSONA, check_persona
+from duplex.prompting.voices import find_voice
 from duplex.server.admission import Admission
 from duplex.server.settings import Settings
 
@@ -22,6 +26,22 @@ class ServedModel:
     name: str
     model: Model
     admission: Admission
+    voices: Voices
+    """Those that callers may name."""
+
+    @property
+    def takes_persona(self) -> bool:
+        """Whether callers may give instructions and a voice."""
+        return self.model.spec.kind in TAKES_PERSONA
+
+    def check(self, options: SessionOptions) -> None:
+        """Check what a caller has chosen.
+
+        :raises UsageError: if the model takes no persona, or there is no such voice
+        """
+        check_persona(self.model.spec.kind, options)
+        if options.voice is not None:
+            find_voice(self.voices, options.voice, files=False)
 
     @property
     def state(self) -> str:
@@ -51,7 +71,8 @@ class ServedModels:
             if name in self._served:
                 raise UsageError(f"two models are called {shown(name)}; serve one, or rename the folder of the other")
             admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)
-            self._served[name] = ServedModel(name, model, admission)
+            voices = model.voices if settings.voices is None else model.voices.beside(settings.voices)
+            self._served[name] = ServedModel(name, model, admission, voices)
 
     @property
     def all(self) -> Sequence[ServedModel]:
