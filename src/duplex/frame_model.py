@@ -20,6 +20,7 @@ __all__ = [
     "OPTIONS_KEY",
     "UNGENERATED",
     "ZERO",
+    "Conditions",
     "EmbeddedPrefill",
     "Frame",
     "FrameModel",
@@ -131,12 +132,20 @@ class StepResult:
 
 
 @attrs.frozen(kw_only=True, eq=False)
+class Conditions:
+    """What a session is conditioned on, for models that have conditioners: ``words`` of their tables, by name."""
+
+    words: Mapping[str, str] = attrs.field(factory=dict[str, str])
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class Frame:
     """One time step of one conversation, both sides of it: what a recorder writes and a detector listens to.
 
     ``at`` is its start in seconds on the session's time line. ``user_pcm`` and ``agent_pcm`` are float32
     ``[frame_size]``; ``agent_pcm`` is ``None`` for a model without a voice. ``text`` is the token, ``agent`` and
-    ``user`` int64 codes, one a stream.
+    ``user`` int64 codes, one a stream. ``heads`` float32 ``[extra_heads, extra_classes]`` are probabilities that a
+    recognition model tells beside the text.
     """
 
     at: float
@@ -145,6 +154,7 @@ class Frame:
     text: int
     agent: Int64
     user: Int64
+    heads: Float32 | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -181,10 +191,12 @@ class FrameModel(Protocol):
         """The model's codec, with all codebooks that the model uses; safe to use from any thread."""
         ...
 
-    def open(self, slot: int, options: SessionOptions) -> None:
-        """Reset a slot, set its options, and run the initial step, which carries only the initial tokens.
+    def open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Reset a slot, set its options and conditions, and run the initial step, which carries only initial tokens.
 
-        ``options`` has no ``None`` in it. Neighbours are not touched.
+        What is to be sampled with has no ``None`` in it. Neighbours are not touched.
+
+        :raises UsageError: if the model has no such condition
         """
         ...
 

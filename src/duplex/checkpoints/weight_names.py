@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import WeightsError
@@ -24,6 +26,7 @@ __all__ = [
     "check_names",
     "detect_layout",
     "mlx_tensor_blocks",
+    "projection_rows",
 ]
 
 WeightsLayout = Literal["torch", "mlx"]
@@ -100,6 +103,37 @@ def mlx_tensor_blocks(config: LanguageModelConfig) -> dict[str, TensorBlock]:
             theirs = f"depformer.layers.{layer}"
             pieces |= _layer(f"{ours}.transformer.layers.{layer}", theirs, f"gating.{codebook}", codebook, config.dep_q)
     return pieces
+
+
+def projection_rows(config: LanguageModelConfig, name: str) -> NDArray[np.int64] | None:
+    """Return which rows of a published ``in_proj_weight`` are ours, in our order, or ``None`` if it is the same.
+
+    Ours has queries, keys and values of as many heads each, whose pairs for RoPE are neighbours. Published ones may
+    share keys and values between heads (``kv_repeat``), which are then taken as often as they are used, and have the
+    first half of a head paired with the second (``rope_concat``). ``name`` is the tensor's canonical name.
+    """
+    if not name.endswith("self_attn.in_proj_weight"):
+        return None
+    if name.startswith("depformer."):
+        dim, heads, repeat = config.depformer_dim, config.depformer_num_heads, config.depth_kv_repeat
+        sets = len(config.depth_feedforwards)
+        concat = False  # the depth transformer has no positions
+    else:
+        dim, heads, repeat, sets = config.dim, config.num_heads, config.kv_repeat, 1
+        concat = config.positional_embedding == "rope_concat"
+    if repeat == 1 and not concat:
+        return None
+    width, shared = dim // heads, dim // repeat
+    within = np.arange(width)
+    paired = within.reshape(2, -1).T.ravel() if concat else within
+    head = np.arange(heads)[:, None]
+    blocks = [
+        head * width + paired,
+        dim + head // repeat * width + paired,
+        dim + shared + head // repeat * width + within,
+    ]
+    rows = np.concatenate([block.ravel() for block in blocks])
+    return np.concatenate([part * (dim + 2 * shared) + rows for part in range(sets)])
 
 
 def _layer(ours: str, theirs: str, gating: str, index: int = 0, of: int = 1) -> dict[str, TensorBlock]:

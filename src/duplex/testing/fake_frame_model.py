@@ -20,7 +20,7 @@ from duplex.backends.shared import noise
 from duplex.backends.shared.slots import LONGEST_LIFE
 from duplex.codec import CodecSpec
 from duplex.errors import StateError, UsageError
-from duplex.frame_model import OPTIONS_KEY, UNGENERATED, ZERO, ModelSpec, SessionState, StepResult
+from duplex.frame_model import OPTIONS_KEY, UNGENERATED, ZERO, Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 from duplex.parsing import parse_json
 from duplex.testing.fake_codec import FakeCodec
@@ -122,7 +122,12 @@ class FakeFrameModel:
         self._initial = np.array([text_vocabulary] + [audio_vocabulary] * (agent_streams + user_streams))
         self._slots: dict[int, _Slot] = {}
 
-    def open(self, slot: int, options: SessionOptions) -> None:
+    def open(
+        self,
+        slot: int,
+        options: SessionOptions,
+        conditions: Conditions | None = None,  # noqa: ARG002 -- it has none
+    ) -> None:
         """Reset a slot, set its options, and run the initial step."""
         if self._on_open is not None:
             self._on_open(slot)

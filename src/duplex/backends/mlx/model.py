@@ -29,7 +29,8 @@ from duplex.backends.shared.prefilling import check_inputs
 from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
-from duplex.frame_model import ModelSpec, SessionState, StepResult
+from duplex.errors import UsageError
+from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 
 __all__ = ["MlxFrameModel"]
@@ -103,8 +104,10 @@ class MlxFrameModel:
         self.state: list[SlotState] = [{} for _ in range(sessions)]
         self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
 
-    def open(self, slot: int, options: SessionOptions) -> None:
-        """Reset a slot, set its options, and run the initial step."""
+    def open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Reset a slot, set its options and conditions, and run the initial step."""
+        if conditions is not None:
+            raise UsageError("this model takes no conditions; leave them out")
         self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
         with exclusive(self.device):
             state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)

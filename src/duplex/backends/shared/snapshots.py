@@ -66,6 +66,7 @@ def describe(slot: Slot, spec: ModelSpec, origin: Origin) -> dict[str, str]:
         "spec": json.dumps(attrs.asdict(spec)),
         "ahead": str(slot.ahead[0]),
         "embedded": str(slot.embedded),
+        "conditions": json.dumps(None if slot.conditions is None else attrs.asdict(slot.conditions)),
     }
 
 

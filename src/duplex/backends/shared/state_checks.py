@@ -17,7 +17,7 @@ from duplex.backends.shared import delays as delay_rules
 from duplex.backends.shared.slots import LONGEST_LIFE, Slot
 from duplex.backends.shared.snapshots import AHEAD, LANGUAGE_MODEL, LOG
 from duplex.errors import StateError
-from duplex.frame_model import UNGENERATED, ZERO, ModelSpec, SessionState
+from duplex.frame_model import UNGENERATED, ZERO, Conditions, ModelSpec, SessionState
 from duplex.options import SessionOptions
 from duplex.parsing import parse_integer, parse_json
 
@@ -41,6 +41,7 @@ class CheckedState:
     """int64 ``[streams, ring_length]``"""
     ahead: tuple[int, Int64]
     embedded: int
+    conditions: Conditions | None
 
     def check_log(self, spec: ModelSpec) -> Iterator[None]:
         """Check the log's tokens, in pieces.
@@ -115,6 +116,7 @@ def checked_state(state: SessionState, spec: ModelSpec, positions: Mapping[str, 
         _checked_ring(state.tensors, frames, spec),
         _checked_ahead(state, frames, spec),
         embedded,
+        _checked_conditions(state.metadata.get("conditions", "null")),
     )
 
 
@@ -132,6 +134,20 @@ def _checked_options(text: str) -> SessionOptions:
     if missing:
         raise ValueError(f"it has no option '{missing[0]}'")
     return options
+
+
+def _checked_conditions(text: str) -> Conditions | None:
+    """Return the conditions that a state's JSON text holds; whether the model has them is for it to say.
+
+    :raises ValueError: if it is none
+    """
+    values: Any = parse_json(text)
+    if values is None:
+        return None
+    words: Any = values["words"]
+    if set(values) != {"words"} or not all(isinstance(each, str) for pair in words.items() for each in pair):
+        raise ValueError("its conditions are no words")
+    return Conditions(words=words)
 
 
 def check_finite(name: str, *, finite: bool) -> None:

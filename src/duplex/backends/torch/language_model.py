@@ -5,6 +5,7 @@ Its state holds, besides the temporal transformer's cache, a ring of delayed tok
 lie at the top level, as published.
 """
 
+import functools
 from pathlib import Path
 
 import attrs
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from duplex.backends.shared import delays as delay_rules
 from duplex.backends.torch import kernels
+from duplex.backends.torch.conditioning import ConditionProvider
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import TokenEmbedding
 from duplex.backends.torch.norm import RmsNorm
@@ -24,10 +26,17 @@ from duplex.backends.torch.token_ring import Delays, token_ring
 from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.backends.torch.weights import load_weights
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED
+from duplex.checkpoints.weight_names import projection_rows
+from duplex.errors import UsageError
+from duplex.frame_model import UNGENERATED, Conditions
 from duplex.options import SessionOptions
 
-__all__ = ["LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
+__all__ = ["HEADS", "LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
+
+HEADS, CONDITION = "heads", "condition"
+"""Names in the state: what the extra heads said in the last step, and what is added to every step's input."""
+END_OF_TEXT = 2
+"""The token, in all published tokenizers."""
 
 
 def load_language_model(
@@ -72,9 +81,12 @@ def read_language_model(
         dtype=dtype,
         device=device,
         published=lambda name: name.removeprefix("depth."),
+        rows=functools.partial(projection_rows, config),
         quantize=quantize,
     )
     model.quantized = quantize
+    if config.model_type == "hibiki":  # as its own program: the end of the source sounds like padding
+        model.text_emb.weight[END_OF_TEXT] = model.text_emb.weight[config.existing_text_padding_id]
     model.prepare()
     return model
 
@@ -111,7 +123,10 @@ class LanguageModel(Streaming):
         self.text_emb: TokenEmbedding = TokenEmbedding(config.text_card + 1, config.dim)
         self.transformer: TemporalTransformer = TemporalTransformer(config)
         self.out_norm: RmsNorm = RmsNorm(config.dim)
-        self.text_linear: nn.Linear = nn.Linear(config.dim, config.text_card, bias=False)
+        self.text_linear: nn.Linear = nn.Linear(config.dim, config.text_choices, bias=False)
+        heads = [nn.Linear(config.dim, config.extra_heads_dim, bias=False) for _ in range(config.extra_heads_num_heads)]
+        self.extra_heads: nn.ModuleList = nn.ModuleList(heads)
+        self.condition_provider: ConditionProvider | None = ConditionProvider(config) if config.conditioners else None
         self.depth: DepthTransformer | None = DepthTransformer(config) if config.agent_streams else None
         self.size: int = sum(weight.numel() for weight in self.parameters())
         """Its weights, however many bits they have later."""
@@ -122,21 +137,35 @@ class LanguageModel(Streaming):
     def prepare(self) -> None:
         """Put the constants of a step on the device, so that no step has to: delays, initial tokens, counters."""
         config, device = self.config, self.text_linear.weight.device
-        self.counters = Counters.of([config.text_card] + [config.card] * config.agent_streams, device)
+        self.counters = Counters.of([config.text_choices] + [config.card] * config.agent_streams, device)
         self.delays = torch.tensor(config.delays, device=device)
         self.initial = torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
 
     def state_spec(self, frames_per_call: int = 1) -> dict[str, StateSpec]:
         """Return the token ring, the step counter and each slot's options."""
-        ring = StateSpec((1 + self.config.n_q, self.ring_length), torch.int64)
-        return {"tokens": ring, "step": StateSpec((), torch.int64), **Sampler.state_spec()}
+        config = self.config
+        ring = StateSpec((1 + config.n_q, self.ring_length), torch.int64)
+        own = {"tokens": ring, "step": StateSpec((), torch.int64), **Sampler.state_spec()}
+        if self.extra_heads:
+            own[HEADS] = StateSpec((config.extra_heads_num_heads, config.extra_heads_dim), torch.float32)
+        if config.fuser.sum:
+            own[CONDITION] = StateSpec((config.dim,))
+        return own
 
-    def begin(self, call: Call, options: SessionOptions) -> None:
-        """Set up the token ring and the options of freshly reset rows."""
+    def begin(self, call: Call, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Set up the token ring, the options and the conditions of freshly reset rows.
+
+        :raises UsageError: if the model has no such condition
+        """
         assert call.state is not None
         own = {name: call.state.tensors[f"{self.key}.{name}"] for name in self.state_spec()}
         own["tokens"].fill_(UNGENERATED)
         Sampler.write(own, options)
+        given = conditions or Conditions()
+        if self.condition_provider is not None:
+            own[CONDITION].copy_(self.condition_provider.sum(given.words)[None])
+        elif given.words:
+            raise UsageError(f"this model takes no conditions, and {', '.join(given.words)} was given; leave that out")
 
     def forward(self, user: Tensor | None, call: Call, sampling: Sampling, known: Tensor | None = None) -> TimeStep:
         """Advance by one step: the user's codes, int64 ``[batch, user_streams]``, go in (``None``: the initial step).
@@ -149,13 +178,19 @@ class LanguageModel(Streaming):
         columns, step = tokens.begin(user)
         context = self.temporal(columns[:, :, None], call)[:, 0]
         logits = self.text_linear(context).float()
+        if self.extra_heads:
+            told = torch.stack([head(context).float() for head in self.extra_heads], dim=1).softmax(dim=-1)
+            call.write(f"{self.key}.{HEADS}", told)
         held = {name: self._own(call, name) for name in Sampler.state_spec()}
         sampler = Sampler.prepare(held, sampling, step, self.counters)
         return TimeStep(tokens.complete(self._chosen(context, logits, sampler, known)), logits)
 
     def temporal(self, tokens: Tensor, call: Call) -> Tensor:
         """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""
-        return self.out_norm(self.transformer(self._embedded(tokens), call))
+        x = self._embedded(tokens)
+        if self.config.fuser.sum:
+            x = x + self._own(call, CONDITION)[:, None]
+        return self.out_norm(self.transformer(x, call))
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         if kernels.apply_to(tokens):

@@ -24,7 +24,7 @@ from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.cores import cores
 from duplex.backends.torch.cuda_graphs import FrameGraphs
-from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.language_model import HEADS, LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill, prefill_embedded
@@ -32,7 +32,7 @@ from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
 from duplex.backends.torch.tracing import TracedFrames
-from duplex.frame_model import ModelSpec, SessionState, StepResult
+from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 
 __all__ = ["TorchFrameModel"]
@@ -71,6 +71,8 @@ class TorchFrameModel:
             delays=config.delays,
             context=config.context,
             capacity=sessions,
+            extra_heads=config.extra_heads_num_heads,
+            extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
         )
         self._mimi = mimi
         self._lm = language_model
@@ -90,17 +92,17 @@ class TorchFrameModel:
         """A step as a program, on a CPU; with ``None`` it runs in Python, where hooks can listen."""
 
     @torch.inference_mode()
-    def open(self, slot: int, options: SessionOptions) -> None:
-        """Reset a slot, set its options, and run the initial step."""
+    def open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Reset a slot, set its options and conditions, and run the initial step."""
         rows = self.state.rows(slot, slot + 1)
         rows.reset()
         sampling = Sampling.of([options])
         with self._cores():
             if self.recorded is not None:
                 self.recorded.prepare(sampling, slot)
-            self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
+            self.slots[slot] = Slot(options, TokenLog(self.spec.streams), conditions=conditions)
             call = Call(rows, filled=1)
-            self._lm.begin(call, options)
+            self._lm.begin(call, options, conditions)
             self._lm(None, call, sampling)
 
     @torch.inference_mode()
@@ -114,6 +116,9 @@ class TorchFrameModel:
             text=np.zeros(spec.capacity, np.int64),
             agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
             user=np.zeros((spec.capacity, spec.user_streams), np.int64),
+            heads=np.zeros((spec.capacity, spec.extra_heads, spec.extra_classes), np.float32)
+            if spec.extra_heads
+            else None,
         )
         slots = [slot for slot, runs in enumerate(active) if runs]
         with self._cores():
@@ -156,7 +161,7 @@ class TorchFrameModel:
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
             yield from known.check_log(self.spec)
-            self.open(slot, known.options)
+            self.open(slot, known.options, known.conditions)
             yield
             rows = self.state.rows(slot, slot + 1)
             if not exact:
@@ -225,6 +230,8 @@ class TorchFrameModel:
                 slot.log.append(tokens[row])
         result.pcm[[slot for slot, done in zip(batch, valid, strict=True) if done]] = voice
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
+        if result.heads is not None:
+            result.heads[batch] = self.state.tensors[f"{self._lm.key}.{HEADS}"][batch].cpu().numpy()
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
 
     def _advanced(

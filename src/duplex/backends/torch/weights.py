@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -23,8 +25,13 @@ from duplex.errors import WeightsError
 
 __all__ = ["load_weights"]
 
+CONDITIONERS = "condition_provider."
 _SCALES = "_scb"
 _INT8_RANGE = 127
+
+
+def _as_published(_: str) -> None:
+    """Take the rows of a tensor as they are."""
 
 
 def load_weights(
@@ -35,11 +42,13 @@ def load_weights(
     device: torch.device,
     published: Callable[[str], str] = str,
     unused: re.Pattern[str] | None = None,
+    rows: Callable[[str], NDArray[np.int64] | None] = _as_published,
     quantize: Kind | None = None,
 ) -> None:
     """Fill ``module``, built on the meta device, from a safetensors file.
 
-    ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides. With
+    ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides. ``rows``
+    says which rows of the file's tensor are ours, if not all in order. What conditions a model stays float32. With
     ``quantize`` each large weight is rounded as soon as it is read.
 
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
@@ -52,7 +61,8 @@ def load_weights(
             stored.check_names(set(wanted), unused)
             loaded: dict[str, Tensor] = {}
             for name, (ours, tensor) in wanted.items():
-                value = stored.read(name, tensor.shape).to(device=device, dtype=dtype)
+                held = torch.float32 if name.startswith(CONDITIONERS) else dtype
+                value = stored.read(name, tensor.shape, rows(name)).to(device=device, dtype=held)
                 if quantize is not None and quantizable(ours, tensor.shape):
                     put(module, ours, Quantized.of(value, quantize))
                 else:
@@ -99,11 +109,13 @@ class _Stored:
             )
         check_names(self._path, self._parts.keys(), wanted, unused)
 
-    def read(self, name: str, shape: torch.Size) -> Tensor:
-        """Return a tensor, its parts joined.
+    def read(self, name: str, shape: torch.Size, rows: NDArray[np.int64] | None) -> Tensor:
+        """Return a tensor of this shape, its parts joined, made of those ``rows`` of what is stored.
 
         :raises WeightsError: if it is not of this shape, or of a type that weights have not
         """
+        if rows is not None:
+            shape = torch.Size([int(rows.max()) + 1, *shape[1:]])
         parts = [self._dequantized(part) for _, part in self._parts[name]]
         # Parts are joined only where they fit: a failure of torch.cat could also be a want of memory.
         fits = all(part.shape[1:] == shape[1:] for part in parts)
@@ -111,7 +123,7 @@ class _Stored:
         if not fits or tensor.shape != shape:
             found = " and ".join(str(list(part.shape)) for part in ([tensor] if fits else parts))
             raise WeightsError(f"{self._path}: tensor '{name}' is {found} but the configuration asks for {list(shape)}")
-        return tensor
+        return tensor if rows is None else tensor[torch.as_tensor(rows)]
 
     def _dequantized(self, name: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(name)
