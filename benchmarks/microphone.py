@@ -167,8 +167,8 @@ class Outcome:
     pesq: tuple[float, float]
     """Of the user's voice while both speak: with the echo left in, and cancelled."""
     stoi: tuple[float, float]
-    starts: tuple[int, int]
-    """False starts of speech while only the agent speaks: with the echo left in, and with everything on."""
+    starts: tuple[list[float], list[float]]
+    """When speech falsely starts while only the agent speaks: with the echo left in, and with everything on."""
     left: float
     """dBFS that are left of the echo with everything on."""
     alone: float
@@ -218,7 +218,7 @@ async def rooms(user_path: str, agent_path: str) -> None:
         found.append(each := measure(room, user, agent))
         print(
             f"| {room.name} | {room.echo_db:g} dB | {each.early:.1f} dB | {each.late:.1f} dB | {each.left:.0f} dBFS | "
-            f"{each.starts[0]} | {each.starts[1]} |",
+            f"{len(each.starts[0])} | {len(each.starts[1])} ({', '.join(f'{at:.1f} s' for at in each.starts[1])}) |",
             flush=True,
         )
     print("\n| room | PESQ, echo left in | cancelled | STOI, left in | cancelled | AECMOS alone | both: echo | other |")

@@ -14,6 +14,7 @@ import soxr
 from numpy.typing import NDArray
 
 from duplex.conversation.turns import UserTurns
+from duplex.frame_model import Frame
 from duplex.voice_activity.silero import SileroVoiceActivity
 
 __all__ = ["aecmos", "intelligibility", "missing", "quality", "speech_starts"]
@@ -21,6 +22,7 @@ __all__ = ["aecmos", "intelligibility", "missing", "quality", "speech_starts"]
 Samples = NDArray[np.floating[Any]]
 NEEDED = {"pesq": "pesq", "pystoi": "pystoi", "speechmos": "speechmos", "librosa": "librosa (for speechmos)"}
 FRAME, WIDE = 1920, 16000
+NOTHING = np.zeros(0, np.int64)
 
 
 def missing() -> list[str]:
@@ -28,13 +30,15 @@ def missing() -> list[str]:
     return [what for name, what in NEEDED.items() if importlib.util.find_spec(name) is None]
 
 
-def speech_starts(pcm: Samples, rate: int) -> int:
-    """Return how often the detector of a conversation finds that the user begins to speak."""
-    detector, turns, starts = SileroVoiceActivity(rate), UserTurns(), 0
+def speech_starts(pcm: Samples, rate: int) -> list[float]:
+    """Return when, in seconds, the detector of a conversation finds that the user begins to speak."""
+    detector, turns, starts = SileroVoiceActivity(rate), UserTurns(), []
     for number in range(pcm.size // FRAME):
-        for probability in detector.hear(pcm[number * FRAME : (number + 1) * FRAME].astype(np.float32)):
+        heard = pcm[number * FRAME : (number + 1) * FRAME].astype(np.float32)
+        frame = Frame(at=number * FRAME / rate, user_pcm=heard, agent_pcm=None, text=0, agent=NOTHING, user=NOTHING)
+        for probability in detector.hear(frame):
             turn = turns.update(probability, number * FRAME / rate)
-            starts += turn is not None and turn.started
+            starts += [turn.at] if turn is not None and turn.started else []
     return starts
 
 
@@ -50,7 +54,11 @@ def quality(clean: Samples, heard: Samples, rate: int) -> float:
 
 
 def intelligibility(clean: Samples, heard: Samples, rate: int) -> float:
-    """Return STOI."""
+    """Return STOI, after taking out by how much a canceller delays: the measure itself aligns nothing."""
+    size = 1 << (2 * clean.size).bit_length()
+    likeness = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(clean, size)), size)
+    delay = int(np.argmax(likeness[: rate // 20]))
+    clean, heard = clean[: clean.size - delay], heard[delay:]
 
     def measure() -> float:
         from pystoi import stoi  # noqa: PLC0415
