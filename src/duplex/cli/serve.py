@@ -141,6 +141,7 @@ def _serve(load_options: LoadOptions, given: dict[str, Any], tell: Callable[[str
     with duplex.load(
         load_options.model,
         revision=load_options.revision,
+        adapter=load_options.adapter,
         backend=load_options.backend,
         device=load_options.device,
         dtype=load_options.dtype,

@@ -23,6 +23,7 @@ from duplex.backends.torch.state import Call, StateSpec, Streaming
 from duplex.backends.torch.token_ring import Delays, token_ring
 from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.backends.torch.weights import load_weights
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 from duplex.options import SessionOptions
@@ -38,6 +39,7 @@ def load_language_model(
     device: torch.device,
     quantize: Kind | None = None,
     int8_cache: bool = False,
+    adapter: Adapter | None = None,
 ) -> "LanguageModel":
     """Load a language model for whoever steps it: as :func:`read_language_model`, laid out as a step reads it.
 
@@ -45,7 +47,7 @@ def load_language_model(
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
-    model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize)
+    model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize, adapter=adapter)
     model.transformer.ring.quantized = int8_cache
     prepack(model)
     return model
@@ -58,8 +60,9 @@ def read_language_model(
     dtype: torch.dtype,
     device: torch.device,
     quantize: Kind | None = None,
+    adapter: Adapter | None = None,
 ) -> "LanguageModel":
-    """Read the language model of a published file, on request with few bits for its weights.
+    """Read the language model of a published file, on request with an adapter, and with few bits for its weights.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
@@ -73,6 +76,7 @@ def read_language_model(
         device=device,
         published=lambda name: name.removeprefix("depth."),
         quantize=quantize,
+        adapter=adapter,
     )
     model.quantized = quantize
     model.prepare()

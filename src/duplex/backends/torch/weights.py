@@ -16,8 +16,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from duplex.backends.torch.adapter import AdapterTensors
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.quantize import Kind, Quantized, quantizable
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.weight_names import UNSPLIT, canonical_name, check_names, detect_layout
 from duplex.errors import WeightsError
 
@@ -36,23 +38,25 @@ def load_weights(
     published: Callable[[str], str] = str,
     unused: re.Pattern[str] | None = None,
     quantize: Kind | None = None,
+    adapter: Adapter | None = None,
 ) -> None:
     """Fill ``module``, built on the meta device, from a safetensors file.
 
     ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides. With
-    ``quantize`` each large weight is rounded as soon as it is read.
+    ``quantize`` each large weight is rounded as soon as it is read, and the ``adapter`` is added to it.
 
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
     """
     try:
         opened: Any = safe_open(path, framework="pt")
-        with opened as file:
+        with opened as file, AdapterTensors(adapter) as changes:
             stored = _Stored(path, file)
             wanted = {published(name): (name, tensor) for name, tensor in module.state_dict().items()}
             stored.check_names(set(wanted), unused)
             loaded: dict[str, Tensor] = {}
             for name, (ours, tensor) in wanted.items():
                 value = stored.read(name, tensor.shape).to(device=device, dtype=dtype)
+                value = changes.adapted(name, value)
                 if quantize is not None and quantizable(ours, tensor.shape):
                     put(module, ours, Quantized.of(value, quantize))
                 else:
