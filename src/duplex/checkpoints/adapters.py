@@ -14,13 +14,15 @@ from duplex.checkpoints.adapter_changes import Change, changes_of, shapes_of
 from duplex.checkpoints.hub import REPOSITORY, HubRepository
 from duplex.checkpoints.kind_configs import AdapterConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.checkpoints.layout import ADAPTER_FILES, file_name, read_json
+from duplex.checkpoints.layout import file_name, read_json
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, LocalFolder, expand_user, is_path, locate
 from duplex.checkpoints.weights_file import Header, fingerprint_chunks
 from duplex.errors import CheckpointNotFoundError, ConfigError
 
-__all__ = ["Adapter", "AdapterFile", "AdapterInfo", "find_adapter"]
+__all__ = ["Adapter", "AdapterFile", "AdapterInfo", "check_whole", "find_adapter"]
 
+FILES = ("lora.safetensors", "consolidated.safetensors")
+"""What moshi-finetune saves: adapters, or all weights of a full fine-tune, or adapters that it has merged."""
 OF_PEFT = "adapter_config.json"
 ENDING = ".safetensors"
 SHAPE_KEYS = (
@@ -62,8 +64,6 @@ class AdapterInfo:
             "scaling": self.scaling,
             "adapted": sum(bool(change.products) for change in self.changes.values()),
             "replaced": sum(bool(change.parts) for change in self.changes.values()),
-            "parameters": sum(self.header.elements.values()),
-            "bytes": sum(self.header.bytes.values()),
         }
 
 
@@ -158,7 +158,7 @@ def find_adapter(name: str, *, progress: bool) -> AdapterFile:
         if named is not None:
             source, file = locate(named, place, key="lora_name", progress=progress)
         else:
-            file = next((each for each in ADAPTER_FILES if place.has(each)), None)
+            file = next((each for each in FILES if place.has(each)), None)
     if file is None:
         raise CheckpointNotFoundError(_missing(source))
     return AdapterFile(name=str(name), place=source, file=file, config=config, base=mapping).found()
@@ -198,4 +198,16 @@ def _missing(source: CheckpointSource) -> str:
             f"{source.origin}: this is an adapter in the layout of PEFT, which is not read here; give one in the "
             "published layout, lora.safetensors and config.json, such as moshi-finetune saves"
         )
-    return f"{source.origin}: there is no adapter in it; {' or '.join(ADAPTER_FILES)} is wanted, beside its config.json"
+    return f"{source.origin}: there is no adapter in it; {' or '.join(FILES)} is wanted, beside its config.json"
+
+
+def check_whole(source: CheckpointSource, weights: str) -> None:
+    """Check that a checkpoint whose weights file has this name is not what a fine-tune saves beside its model.
+
+    :raises CheckpointNotFoundError: if it is that
+    """
+    if "://" not in weights and not source.has(weights) and any(source.has(file) for file in FILES):
+        raise CheckpointNotFoundError(
+            f"{source.origin}: this is a fine-tune without the model that it was trained on; give that model's name, "
+            "and this as its adapter: duplex.load(MODEL, adapter=...), or --adapter"
+        )

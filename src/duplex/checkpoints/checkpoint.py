@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from duplex.checkpoints.adapters import Adapter, AdapterFile, AdapterInfo, find_adapter
+from duplex.checkpoints.adapters import Adapter, AdapterFile, AdapterInfo, check_whole, find_adapter
 from duplex.checkpoints.hub import HubRepository
 from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
@@ -130,7 +130,9 @@ class CheckpointInfo:
             "weights": _weights_summary(self.mimi_weights),
         }
         whole = {"name": self.name, "kind": self.kind, "revision": self.revision, "model_type": self.model_type}
-        adapter = None if self.adapter is None else self.adapter.as_json()
+        adapter = None
+        if self.adapter is not None:
+            adapter = {**self.adapter.as_json(), "weights": _weights_summary(self.adapter.header)}
         return {**whole, "model": self._model(), "adapter": adapter, "codec": codec, "note": self.note}
 
     def _model(self) -> dict[str, Any] | None:
@@ -183,6 +185,8 @@ def resolve(
         raise UsageError(f"parts is {parts!r}; give 'model', 'codec' or both")
     _, source = resolve_source(name, revision, progress=progress)
     layout = CheckpointLayout.read(source, codec_only="model" not in parts)
+    if "model" in parts:
+        check_whole(source, layout.weights)
     mimi = layout.read_mimi_config(source, progress=progress)
     places = layout.locate_files(source, parts, progress=progress)
     found = _find_adapter(adapter, layout, source, progress=progress) if "model" in parts else None
@@ -224,6 +228,7 @@ def describe(name: str, revision: str | None = None, *, adapter: str | None = No
     kind, source = resolve_source(name, revision, progress=False)
     mimi_alone = not source.has(CONFIG) and not source.has(WEIGHTS) and source.has(MIMI_WEIGHTS)
     layout = CheckpointLayout.read(source, codec_only=mimi_alone)
+    check_whole(source, layout.weights)
     mimi = layout.read_mimi_config(source, progress=False)
     places = layout.locate_files(source, ("codec",) if mimi_alone else ("model", "codec"), progress=False)
     tokenizer = None

@@ -19,7 +19,7 @@ from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from duplex.options import ModelKind, SessionOptions
 from duplex.parsing import parse_json, shown
 
-__all__ = ["ADAPTER_FILES", "DEFAULT_OPTIONS", "CheckpointLayout", "Part", "file_name", "read_json"]
+__all__ = ["DEFAULT_OPTIONS", "CheckpointLayout", "Part", "file_name", "read_json"]
 
 Part = Literal["model", "codec"]
 WEIGHTS = "model.safetensors"
@@ -27,8 +27,6 @@ WEIGHTS_QUANTIZED = ("model.q8.safetensors", "model.q4.safetensors")
 MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
-ADAPTER_FILES = ("lora.safetensors", "consolidated.safetensors")
-"""What moshi-finetune saves: adapters, or all weights of a full fine-tune, or adapters that it has merged."""
 DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0, guidance=1.0)
 MAX_NAME_CHARACTERS = 1000
 """Characters of a file's name, or of what hf:// or file:// refers to."""
@@ -43,10 +41,6 @@ GENERATION_KEYS = {
     "top_k_text": "text_top_k",
     "cfg_coef": "guidance",
 }
-_OF_AN_ADAPTER = (
-    "this is a fine-tune without the model that it was trained on; give that model's name, and this as its adapter: "
-    "duplex.load(MODEL, adapter=...), or --adapter"
-)
 _Part = TypeVar("_Part", bound=StrictConfig)
 
 
@@ -167,9 +161,7 @@ class CheckpointLayout:
         for key in sorted(names):
             place, file = locate(names[key], source, key=key, progress=progress)
             if not place.has(file):
-                alone = any(source.has(adapter) for adapter in ADAPTER_FILES)
-                missing = _OF_AN_ADAPTER if alone else _missing_file(key, file, configured=configured)
-                raise CheckpointNotFoundError(f"{place.origin}: {missing}")
+                raise CheckpointNotFoundError(f"{place.origin}: {_missing_file(key, file, configured=configured)}")
             places[key] = place, file
         return {key: places[key] for key in ("tokenizer_name", "mimi_name", "moshi_name") if key in places}
 

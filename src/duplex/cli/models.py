@@ -178,7 +178,7 @@ def _adapter(adapter: dict[str, Any] | None) -> list[tuple[str, str]]:
     added = f"rank {ranks}, scaling {adapter['scaling']:g}, to {adapter['adapted']} matrices; " if ranks else ""
     replaced = f"replaces {adapter['replaced']} tensors; " if adapter["replaced"] else ""
     name = f"{adapter['name']}: " + (f"revision {adapter['revision']}, " if adapter["revision"] else "")
-    return [("adapter", f"{name}{added}{replaced}{adapter['parameters']:,} parameters, {size(adapter['bytes'])}")]
+    return [("adapter", f"{name}{added}{replaced}{_weights(adapter['weights'])}")]
 
 
 def _model(model: dict[str, Any] | None) -> list[tuple[str, str]]:
