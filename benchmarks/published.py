@@ -150,10 +150,10 @@ def report(given: argparse.Namespace, found: Checkpoint, ours: Run, theirs: Run,
         rows.append((label, *(f"{1000 * np.quantile(each.seconds, quantile):.1f}" for each in (theirs, ours))))
     for label, key in (("peak memory of the GPU, GB", "gpu"), ("peak memory of the process, GB", "peak")):
         rows.append((label, *(f"{each.facts[key] / GIGABYTE:.2f}" for each in (theirs, ours))))
+    adapter = "" if found.adapter is None else f", adapter {found.adapter.pinned}"
     source = f"revision {found.revision or 'none: a folder'}{adapter}"
     heard = f"{given.recording.name}, {ours.codes.shape[1]} frames; download {downloading:.0f} s"
     table = ["| " + " | ".join(row) + " |" for row in rows]
-    adapter = "" if found.adapter is None else f", adapter {found.adapter.pinned}"
     return "\n".join(
         [
             f"## {given.name}, {ours.facts['dtype']} on {ours.facts['device']}",

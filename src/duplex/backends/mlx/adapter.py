@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
@@ -49,11 +50,18 @@ class AdapterTensors:
             start, stop = product.rows.start - first, product.rows.stop - first
             if start < 0 or stop > rows:
                 continue
-            up = arrays[product.up][product.up_rows.start : product.up_rows.stop].astype(weight.dtype)
-            down = arrays[product.down][product.down_rows.start : product.down_rows.stop].astype(weight.dtype)
-            pieces += [weight[done:start], weight[start:stop] + self._adapter.info.scaling * (up @ down)]
+            up = arrays[product.up][product.up_rows.start : product.up_rows.stop]
+            down = arrays[product.down][product.down_rows.start : product.down_rows.stop]
+            added = self._adapter.info.scaling * _product(up, down, weight.dtype)
+            pieces += [weight[done:start], weight[start:stop] + added]
             done = stop
         return mx.concatenate([*pieces, weight[done:]]) if pieces else weight
+
+
+def _product(up: mx.array, down: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Return a product of matrices in a dtype; by NumPy, which is many times as fast as MLX on a CPU."""
+    factors = (np.array(matrix.astype(dtype).astype(mx.float32)) for matrix in (up, down))
+    return mx.array(np.matmul(*factors)).astype(dtype)
 
 
 def _arrays(path: Path) -> dict[str, mx.array]:
