@@ -19,6 +19,7 @@ from duplex.backends.mlx.state import Call, SlotState, StateSpec, Streaming
 from duplex.backends.mlx.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.mlx.weights import load_language_model_weights
 from duplex.backends.shared import delays as delay_rules
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED
 from duplex.options import SessionOptions
@@ -27,15 +28,22 @@ __all__ = ["LanguageModel", "TimeStep", "load_language_model"]
 
 
 def load_language_model(
-    config: LanguageModelConfig, weights: Path, *, dtype: mx.Dtype, packing: Packing | None
+    config: LanguageModelConfig,
+    weights: Path,
+    *,
+    dtype: mx.Dtype,
+    packing: Packing | None,
+    adapter: Adapter | None = None,
 ) -> "LanguageModel":
     """Load the language model of a published file, of torch's layout or of MLX's; quantize it if ``packing`` says so.
+
+    An ``adapter`` is added to the weights before.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     :raises UsageError: if it cannot be quantized as asked
     """
     model = LanguageModel(config)
-    load_language_model_weights(model, config, weights, dtype=dtype, packing=packing)
+    load_language_model_weights(model, config, weights, dtype=dtype, packing=packing, adapter=adapter)
     if dtype == mx.float32 and mx.default_device() == mx.cpu:
         for _, part in named_modules(model):
             if isinstance(part, Linear):

@@ -89,7 +89,9 @@ def _check(metadata: Mapping[str, str], fingerprint: str) -> None:
             f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew"
         )
     if metadata.get("fingerprint") != fingerprint:
-        raise StateError("the state was taken from another checkpoint; load the same model and revision to go on")
+        raise StateError(
+            "the state was taken from another checkpoint; load the same model, revision and adapter to go on"
+        )
 
 
 def position_of(cache: str) -> str:
