@@ -86,27 +86,28 @@ async def test_what_is_spoken_arrives_and_what_is_sent_is_heard(server):
 
 
 @pytest.mark.parametrize("server", [{"echo": True}], indirect=True)
-@pytest.mark.parametrize(("how", "least", "most"), [("webrtc", 10.0, 200.0), ("off", -3.0, 3.0)])
+@pytest.mark.parametrize(("how", "least", "most"), [("webrtc", 20.0, 200.0), ("off", -3.0, 3.0)])
 @pytest.mark.usefixtures("server")
 async def test_the_loudspeakers_echo_at_0_db_is_cancelled(how, least, most):
-    """Wiring: on a busy machine the server itself stutters, and its loopback too; benchmarks/microphone.py measures."""
-    noise = np.random.default_rng(0).normal(0, 0.1, 20 * MODEL_RATE)
+    """In each five seconds of the whole run, whatever the server says about the times of its blocks."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 40 * MODEL_RATE)
     syllables = noise * (np.sin(2 * np.pi * 2 * np.arange(noise.size) / MODEL_RATE) > 0)
     transport = MicrophoneTransport(echo_cancellation=how, noise_suppression=False, gain_control=False)
     await transport.start(MODEL_RATE)
     try:
         heard = []
         async with anyio.create_task_group() as both:
-            both.start_soon(say, transport, lambda samples: syllables[samples], 9.0)
-            await receive_for(transport, 6.0)
-            heard.append(await receive_for(transport, 2.5))
-        reduction = transport.stats.echo_reduction
+            both.start_soon(say, transport, lambda samples: syllables[samples], 31.0)
+            await receive_for(transport, 5.0)
+            heard = [await receive_for(transport, 5.0) for _ in range(5)]
+        stats = transport.stats
     finally:
         await transport.aclose()
     sent = np.sqrt(np.mean(syllables**2))
-    left = 20 * np.log10(sent / np.sqrt(np.mean(heard[0] ** 2)))
-    assert least < left < most
-    assert (reduction is None) == (how == "off")
+    left = [20 * np.log10(sent / np.sqrt(np.mean(each**2))) for each in heard]
+    assert least < min(left), (left, stats)
+    assert max(left) < most
+    assert (stats.echo_reduction is None) == (how == "off")
 
 
 async def test_a_server_that_is_killed_and_comes_back(server):
