@@ -31,8 +31,9 @@ def missing():
 class SoundServer:
     """Runs in a folder; tells programs of this process and its children about itself."""
 
-    def __init__(self, folder, *, echo=False):
+    def __init__(self, folder, *, echo=False, echo_db=0.0):
         self.folder = folder
+        self.echo_db = echo_db if echo else 0.0
         self.socket = folder / "native"
         self.environment = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder), "PULSE_SERVER": f"unix:{self.socket}"}
         script = MODULES.format(socket=self.socket) + (ECHO if echo else "")
@@ -53,6 +54,10 @@ class SoundServer:
         while b"microphone" not in self.run("pactl", "list", "short", "sources"):
             assert time.monotonic() < until, (self.folder / "log").read_text()
             time.sleep(0.05)
+        if self.echo_db:
+            (echo,) = self.run("pactl", "list", "short", "sink-inputs").split(b"\n")[:-1]
+            volume = round(65536 * 10 ** (self.echo_db / 60))  # the server's scale is cubic
+            self.run("pactl", "set-sink-input-volume", echo.split()[0], str(volume))
 
     def kill(self):
         if self.process is not None:

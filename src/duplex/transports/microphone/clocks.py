@@ -55,6 +55,7 @@ class ClockedStream:
         self._anchored_at = 0.0
         self._place: float | None = None
         self._first_errors: list[float] = []
+        self._mended = False
         self._off = 0.0
         self.anchors: int = 0
         """How often the stream has begun anew, the first time included."""
@@ -112,8 +113,9 @@ class ClockedStream:
 
     def _settle(self, gridded: float, place: float) -> None:
         """End the first second with a block that the grid has at ``gridded``, and the times ``place`` later."""
-        if abs(place) > _MISPLACED:
+        if abs(place) > _MISPLACED and not self._mended:
             self._anchor(gridded + place)
+            self._mended = True
         else:  # not brought back: whether the grid or the first second's times are right, nobody knows
             self._place = place
             self._anchored_at = gridded + place - self._stream.received / self._source_rate
@@ -133,6 +135,7 @@ class ClockedStream:
         self._interpolator.position = max(0.0, (self._next / self._rate - time) * self._source_rate)
         self._off = 0.0
         self._anchored_at, self._place = time, None
+        self._mended = False
         self._first_errors.clear()
         self._filter.restart()
         self.anchors += 1
