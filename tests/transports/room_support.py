@@ -1,14 +1,14 @@
-"""A conversation in the sound server's room: a recording speaks, the loudspeaker echoes, and events tell what was heard."""
+"""A conversation in the sound server's room: a recording speaks, the loudspeaker echoes, events tell what was heard."""
 
 import wave
 
 import attrs
 import numpy as np
 import soxr
+from sound_server_support import RATE
 
 import duplex
 from duplex import MicrophoneTransport
-from sound_server_support import RATE
 
 LATE = 0.8
 """Seconds by which the detector may tell later than the user began, and the server deliver later than it was played."""

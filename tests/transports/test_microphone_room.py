@@ -1,7 +1,6 @@
 """Whom the agent hears in a room with a loudspeaker: the user, who cuts in, and not itself."""
 
 import pytest
-
 from room_support import converse
 from sound_server_support import SoundServer, missing
 

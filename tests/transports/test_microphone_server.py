@@ -9,6 +9,8 @@ from sound_server_support import RATE, SoundServer, missing, share_at
 
 from duplex import AudioDeviceError, MicrophoneTransport
 from duplex.transports import list_devices
+from duplex.transports.microphone.portaudio import DEAD_SECONDS
+from duplex.transports.microphone.transport import RETRY_SECONDS
 
 pytestmark = [
     pytest.mark.anyio,
@@ -83,6 +85,54 @@ async def test_what_is_spoken_arrives_and_what_is_sent_is_heard(server):
     loudest = np.argmax(np.convolve(played[0] ** 2, np.ones(RATE), "valid"))
     assert share_at(played[0][loudest : loudest + RATE], RATE, 440) > 0.9
     assert (stats.input_device, stats.output_device) == ("Microphone", "Loudspeaker")
+
+
+@pytest.mark.parametrize(
+    "server",
+    [{"rate": rate, "channels": count, "inputs": count} for rate in (8000, 44100, 48000) for count in (1, 2)],
+    indirect=True,
+)
+async def test_devices_of_every_rate_and_channel_count(server, request):
+    wanted = request.node.callspec.params["server"]
+    transport = MicrophoneTransport(echo_cancellation="off", noise_suppression=False, gain_control=False)
+    await transport.start(MODEL_RATE)
+    try:
+        with server.speaking(tone(700, RATE)(np.arange(6 * RATE))), server.recording() as played:
+            await receive_for(transport, 1.0)
+            heard = []
+            async with anyio.create_task_group() as both:
+                both.start_soon(say, transport, tone(440, MODEL_RATE), 2.0)
+                heard.append(await receive_for(transport, 2.0))
+            await transport.finish()
+        stats = transport.stats
+    finally:
+        await transport.aclose()
+    assert (stats.input_rate, stats.output_rate) == (wanted["rate"], wanted["rate"])
+    assert share_at(heard[0][-MODEL_RATE:], MODEL_RATE, 700) > 0.9
+    loudest = np.argmax(np.convolve(played[0] ** 2, np.ones(RATE), "valid"))
+    assert share_at(played[0][loudest : loudest + RATE], RATE, 440) > 0.9
+
+
+async def test_a_loudspeaker_that_goes_is_replaced_by_the_new_default(server):
+    """By the server, which moves streams, or by the transport; of four seconds at most two are lost."""
+    server.run("pactl", "load-module", "module-null-sink", "sink_name=headset", "norewinds=1")
+    transport = MicrophoneTransport()
+    await transport.start(MODEL_RATE)
+    try:
+        async with anyio.create_task_group() as both:
+            both.start_soon(receive_for, transport, 6.0)
+            await anyio.sleep(1.0)
+            server.run("pactl", "set-default-sink", "headset")
+            server.run("pactl", "unload-module", server.module("sink_name=loudspeaker"))
+            with server.recording("headset.monitor") as played:
+                await say(transport, tone(440, MODEL_RATE), 4.0)
+                await transport.finish()
+    finally:
+        await transport.aclose()
+    assert np.count_nonzero(np.abs(played[0]) > 0.01) > 1.8 * RATE
+    loudest = np.argmax(np.convolve(played[0] ** 2, np.ones(RATE), "valid"))
+    assert share_at(played[0][loudest : loudest + RATE], RATE, 440) > 0.9
+    assert DEAD_SECONDS + RETRY_SECONDS < 2
 
 
 @pytest.mark.parametrize("server", [{"echo": True}], indirect=True)

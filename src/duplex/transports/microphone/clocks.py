@@ -55,7 +55,7 @@ class ClockedStream:
         self._anchored_at = 0.0
         self._place: float | None = None
         self._first_errors: list[float] = []
-        self._mended = False
+        self._mended = self._fresh = False
         self._off = 0.0
         self.anchors: int = 0
         """How often the stream has begun anew, the first time included."""
@@ -80,11 +80,13 @@ class ClockedStream:
             error = 0.0
         self._follow(time, error, seconds)
         self._stream.push(pcm)
+        self._fresh = True
 
     def take(self) -> list[Piece]:
         """Return what has become ready."""
-        if self._interpolator is not None:
+        if self._interpolator is not None and self._fresh:
             self._emit(self._interpolator.read(self._source_rate / self._rate * self._speed))
+            self._fresh = False
         pieces, self._pieces = self._pieces, []
         return pieces
 
