@@ -9,7 +9,7 @@ environment for the original (`moshi` from PyPI), downloads the weights once for
 shipped recording, greedily, and prints a report to paste into an issue; the same lies in --out, with all tokens.
 
 Codes and tokens are exactly equal in float32 (--dtype float32, 31 GB for Moshi 7B). In bfloat16 both round, each in its
-own order: the first frame in which tokens differ is told, and by how much the original's likeliest text was ahead there.
+own order: the first frame with other tokens is told, and by how much the original's likeliest text was ahead there.
 """
 
 import argparse
