@@ -137,13 +137,15 @@ class Conditions:
 
     ``words`` are of tables; ``vectors`` float32 ``[n, dim]`` are sequences, of which ``masks`` bool ``[n]`` says what
     is there (all, where there is no mask). A condition that is not named is the learnt padding. ``null`` is what the
-    second row of guidance is conditioned on, ``None`` for nothing.
+    second row of guidance is conditioned on, ``None`` for nothing; ``masked_until`` is for how many steps that row reads
+    none of the tokens, as when a voice is given by a beginning.
     """
 
     words: Mapping[str, str] = attrs.field(factory=dict[str, str])
     vectors: Mapping[str, Float32] = attrs.field(factory=dict[str, Float32])
     masks: Mapping[str, NDArray[np.bool_]] = attrs.field(factory=dict[str, NDArray[np.bool_]])
     null: "Conditions | None" = None
+    masked_until: int = 0
 
     def dropped(self) -> "Conditions":
         """Return these conditions with nothing there: no words, and as many vectors, all of them masked."""

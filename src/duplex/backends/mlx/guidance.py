@@ -11,11 +11,12 @@ import mlx.core as mx
 
 from duplex.backends.mlx.state import Call, SlotState
 
-__all__ = ["COEFFICIENT", "NULL", "Guidance", "guided_rows", "put_back", "taken_rows"]
+__all__ = ["COEFFICIENT", "MASKED", "NULL", "Guidance", "guided_rows", "put_back", "taken_rows"]
 
 NULL = "lm.null."
 """Prefix of the names of the second row's arrays, before their names without ``lm.``."""
-COEFFICIENT = "lm.options.guidance"
+COEFFICIENT, MASKED = "lm.options.guidance", "lm.options.masked"
+"""Names of the arrays with the coefficient, and with how many steps the second row reads nothing at first."""
 
 
 def guided_rows(states: Sequence[SlotState]) -> tuple[int, ...]:
@@ -50,14 +51,20 @@ class Guidance:
     rows: tuple[int, ...]
     coefficient: mx.array
     """float32 ``[rows, 1]``"""
+    masked: mx.array
+    """int32 ``[rows]``"""
+    step: mx.array
+    """int32 ``[rows]``: how many steps each row has had before this call."""
 
     @classmethod
-    def of(cls, call: Call) -> "Guidance | None":
-        """Return the guidance of a call's rows, ``None`` without any."""
+    def of(cls, call: Call, step: str) -> "Guidance | None":
+        """Return the guidance of a call's rows, ``None`` without any; ``step`` is the counter of their steps."""
         rows = guided_rows(call.rows)
         if not rows:
             return None
-        return cls(len(call.rows), rows, mx.stack([call.rows[row][COEFFICIENT] for row in rows])[:, None])
+        held = [call.rows[row] for row in rows]
+        coefficient, masked, steps = (mx.stack([row[name] for row in held]) for name in (COEFFICIENT, MASKED, step))
+        return cls(len(call.rows), rows, coefficient[:, None], masked, steps)
 
     def doubled(self, x: mx.array) -> mx.array:
         """Return ``[batch, ...]`` with the guided rows a second time."""

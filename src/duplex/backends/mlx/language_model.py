@@ -15,7 +15,7 @@ from duplex.backends.mlx.conditioning import ConditionProvider
 from duplex.backends.mlx.cross_attention import CROSS, CrossAttention
 from duplex.backends.mlx.depth import DepthTransformer
 from duplex.backends.mlx.embedding import DemuxedEmbedding, TokenEmbedding
-from duplex.backends.mlx.guidance import COEFFICIENT, NULL, Guidance, put_back, taken_rows
+from duplex.backends.mlx.guidance import COEFFICIENT, MASKED, NULL, Guidance, put_back, taken_rows
 from duplex.backends.mlx.linear import Linear, Packing
 from duplex.backends.mlx.sampling import Sampler, Sampling
 from duplex.backends.mlx.state import Call, SlotState, StateSpec, Streaming
@@ -113,6 +113,7 @@ class LanguageModel(Streaming):
             second |= self._conditioned(given.null or given.dropped(), second[next(iter(second))].dtype)
             state |= {NULL + name.removeprefix("lm."): value for name, value in second.items()}
             state[COEFFICIENT] = mx.array(coefficient, mx.float32)
+            state[MASKED] = mx.array(given.masked_until, mx.int32)
         state |= self._conditioned(given, state[f"{self.transformer.ring.key}.cache.0"].dtype)
 
     def _conditioned(self, conditions: Conditions, dtype: mx.Dtype) -> SlotState:
@@ -147,7 +148,7 @@ class LanguageModel(Streaming):
             index = step[:, None] - 1 + mx.array(config.delays[self.user], mx.int32)
             ring = self._write(ring, self.user, index, user)
         context = self.temporal(self._read(ring, step)[:, :, None], call)[:, 0]
-        guidance = Guidance.of(call)
+        guidance = Guidance.of(call, f"{self.key}.step")
         logits = self.text_linear(context).astype(mx.float32)
         if guidance is not None:
             logits = logits[: len(call.rows)] if self._textless else guidance.guided(logits)
@@ -165,13 +166,13 @@ class LanguageModel(Streaming):
 
         The second rows of guidance come after the batch's own.
         """
-        guidance = Guidance.of(call)
+        guidance = Guidance.of(call, f"{self.key}.step")
         if guidance is None:
             return self.out_norm(self.transformer(self._embedded(tokens, call), call))
         second = guidance.rows
         taken = taken_rows(call, second, self._position)
         both = Call([*call.rows, *taken], call.filled)
-        fed = mx.concatenate([tokens, self._dropped(tokens, call)[mx.array(second)]])
+        fed = mx.concatenate([tokens, self._dropped(tokens[mx.array(second)], guidance)])
         context = self.out_norm(self.transformer(self._embedded(fed, both), both))
         put_back(call, second, taken, self._position)
         return context
@@ -182,13 +183,17 @@ class LanguageModel(Streaming):
             x = x + embedding(tokens[:, stream])
         return x + call.read(CONDITION)[:, None] if self.config.fuser.sum else x
 
-    def _dropped(self, tokens: mx.array, call: Call) -> mx.array:
-        """Return what guidance's second row reads of ``tokens``: of synthesis no text after the initial step."""
-        if not self._textless:
-            return tokens
-        index = self._own(call, "step")[:, None] + mx.arange(tokens.shape[2], dtype=mx.int32)
-        text = mx.where(index > 0, ZERO, tokens[:, 0])
-        return mx.concatenate([text[:, None], tokens[:, 1:]], axis=1)
+    def _dropped(self, tokens: mx.array, guidance: Guidance) -> mx.array:
+        """Return what guidance's second rows read of ``tokens``, ``[batch, streams, n]``, where they read less.
+
+        Initial tokens they always read; of synthesis no text after them, and nothing of a beginning that is masked.
+        """
+        step = guidance.step[:, None, None] + mx.arange(tokens.shape[2], dtype=mx.int32)
+        delays = mx.array(self.config.delays, mx.int32)[:, None]
+        hidden = step <= delays + guidance.masked[:, None, None]
+        if self._textless:
+            hidden = hidden | (mx.arange(tokens.shape[1]) == 0)[:, None]
+        return mx.where(hidden & (step > delays), ZERO, tokens)
 
     @property
     def _textless(self) -> bool:
