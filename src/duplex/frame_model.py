@@ -137,8 +137,8 @@ class Conditions:
 
     ``words`` are of tables; ``vectors`` float32 ``[n, dim]`` are sequences, of which ``masks`` bool ``[n]`` says what
     is there (all, where there is no mask). A condition that is not named is the learnt padding. ``null`` is what the
-    second row of guidance is conditioned on, ``None`` for nothing; ``masked_until`` is for how many steps that row reads
-    none of the tokens, as when a voice is given by a beginning.
+    second row of guidance is conditioned on, ``None`` for nothing; ``masked_until`` is for how many steps that row
+    reads no tokens, as when a voice is given by a beginning.
     """
 
     words: Mapping[str, str] = attrs.field(factory=dict[str, str])

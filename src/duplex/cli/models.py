@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from duplex.cli.options import Option, backend_option, debug_option, device_option
+from duplex.cli.options import Option, adapter_option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
 from duplex.errors import HubError, MissingDependencyError, UsageError
 from duplex.options import MAX_SESSIONS
@@ -88,6 +88,7 @@ def _cached() -> list[str]:
 @click.command(short_help="Tell what a checkpoint is.")
 @click.argument("name", default="tiny")
 @click.option("--revision", help="A branch, tag or commit of a hub repository.")
+@adapter_option
 @click.option(
     "--sessions", type=click.IntRange(1, MAX_SESSIONS), default=1, show_default=True, help="Memory for so many."
 )
@@ -95,7 +96,9 @@ def _cached() -> list[str]:
 @device_option
 @json_option
 @debug_option
-def info(name: str, revision: str | None, sessions: int, backend: Any, device: str, as_json: bool) -> None:
+def info(
+    name: str, revision: str | None, adapter: str | None, sessions: int, backend: Any, device: str, as_json: bool
+) -> None:
     """Tell what a checkpoint is, without loading its weights: a built-in name, a folder, or owner/name on the hub.
 
     Also how much memory it would take, in each kind of numbers that it can be loaded in.
@@ -108,7 +111,7 @@ def info(name: str, revision: str | None, sessions: int, backend: Any, device: s
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints.checkpoint import describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
-    description = describe(name, revision)
+    description = describe(name, revision, adapter=adapter)
     memories = list(_memories(description, backend=backend, device=device, sessions=sessions))
     described = description.as_json()
     if as_json:
@@ -153,7 +156,12 @@ def _memory_rows(memories: "list[Memory]") -> list[tuple[str, str]]:
 
 
 def _rows_of(described: dict[str, Any]) -> list[tuple[str, str]]:
-    return [*_general(described), *_model(described["model"]), *_codec(described["codec"])]
+    return [
+        *_general(described),
+        *_model(described["model"]),
+        *_adapter(described["adapter"]),
+        *_codec(described["codec"]),
+    ]
 
 
 def _print_table(rows: list[tuple[str, str]]) -> None:
@@ -170,6 +178,16 @@ def _general(described: dict[str, Any]) -> list[tuple[str, str]]:
     if described["note"]:
         rows.append(("note", " ".join(described["note"].split())))
     return rows
+
+
+def _adapter(adapter: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if adapter is None:
+        return []
+    ranks = " and ".join(str(rank) for rank in adapter["ranks"])
+    added = f"rank {ranks}, scaling {adapter['scaling']:g}, to {adapter['adapted']} matrices; " if ranks else ""
+    replaced = f"replaces {adapter['replaced']} tensors; " if adapter["replaced"] else ""
+    name = f"{adapter['name']}: " + (f"revision {adapter['revision']}, " if adapter["revision"] else "")
+    return [("adapter", f"{name}{added}{replaced}{_weights(adapter['weights'])}")]
 
 
 def _model(model: dict[str, Any] | None) -> list[tuple[str, str]]:

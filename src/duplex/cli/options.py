@@ -12,6 +12,7 @@ from duplex.options import MAX_SESSIONS, Backend, CacheDtype, Dtype, Quantizatio
 __all__ = [
     "LoadOptions",
     "Option",
+    "adapter_option",
     "backend_option",
     "codec_options",
     "debug_option",
@@ -39,6 +40,7 @@ class LoadOptions:
 
     model: str
     revision: str | None
+    adapter: str | None = None
     backend: Backend
     device: str
     dtype: Dtype = "auto"
@@ -54,7 +56,7 @@ class LoadOptions:
 
     def settings(self) -> dict[str, Any]:
         """Return what may change the tokens of a dialogue."""
-        return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "sessions"))
+        return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "adapter", "sessions"))
 
 
 backend_option: Option = click.option(
@@ -92,7 +94,11 @@ MANY_MODELS = (
     ),
     *PLACE,
 )
+adapter_option: Option = click.option(
+    "--adapter", help="A LoRA for the model: a .safetensors file, a folder, or owner/name; instead of its own."
+)
 LOADING = (
+    adapter_option,
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16"]),

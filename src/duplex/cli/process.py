@@ -71,12 +71,13 @@ def process(
         quantize=load_options.quantize,
         cache_dtype=load_options.cache_dtype,
     )
-    found = checkpoint.resolve(load_options.model, revision=load_options.revision)
+    found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
     check_persona(found.model_type, options)
     recipe = Recipe(
         model=load_options.model,
         revision=found.revision,
         fingerprint=found.fingerprint,
+        adapter=None if found.adapter is None else found.adapter.pinned,
         options=options.with_defaults(found.defaults),
         user_channel=user_channel,
         tail=tail,
@@ -116,6 +117,7 @@ def _carry_out(plan: "Plan", load_options: LoadOptions, found: "Checkpoint", rep
     with duplex.load(
         load_options.model,
         revision=found.revision,  # the commit: a branch may have moved since
+        adapter=found.adapter.pinned if load_options.adapter and found.adapter else None,
         backend=load_options.backend,
         device=load_options.device,
         dtype=load_options.dtype,

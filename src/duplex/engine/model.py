@@ -57,6 +57,7 @@ class Model:
         dtype: str = "",
         revision: str | None = None,
         fingerprint: str = "",
+        adapter: str | None = None,
         defaults: SessionOptions | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
         voices: Voices | None = None,
@@ -69,6 +70,8 @@ class Model:
         self.dtype: str = dtype
         """``"float32"`` or ``"bfloat16"``: what the weights are computed with, also if they are stored quantized."""
         self.revision = revision
+        self.adapter = adapter
+        """What was added to the weights, by the name that it was given by; ``None`` if nothing was."""
         self.fingerprint = fingerprint
         self.defaults: SessionOptions = defaults or DEFAULT_OPTIONS
         self.tokenizer = tokenizer
@@ -163,6 +166,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     sessions: int = 1,
     deterministic: bool = False,
     revision: str | None = None,
+    adapter: str | None = None,
 ) -> Model:
     """Load a model: a built-in name, a folder, or a hub repository such as ``"kyutai/moshika-pytorch-bf16"``.
 
@@ -173,6 +177,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     with torch on GPUs that have it, ``"fp8"``; ``cache_dtype`` ``"int8"``, with torch, the key/value cache of the
     temporal transformer: less memory, and steps that are faster by as much as they read less, for tokens that now and
     then differ.
+    ``adapter`` is a fine-tune's LoRA, which is added to the weights: a safetensors file, a folder that has one with its
+    ``config.json``, or a hub repository (``owner/name`` or ``owner/name@revision``); left out, the checkpoint's own.
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
@@ -181,7 +187,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     """
     sessions = check_sessions(sessions)
     check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
-    found = checkpoint.resolve(name, revision=revision)
+    found = checkpoint.resolve(name, revision=revision, adapter=adapter)
     # A checkpoint that was resolved with all its parts has them all.
     config, weights, mimi_weights, pieces = cast(
         "tuple[LanguageModelConfig, Path, Path, Path]",
@@ -202,6 +208,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         cache_dtype=cache_dtype,
         sessions=sessions,
         deterministic=deterministic,
+        adapter=found.adapter,
     )
     frame_model.open(0, found.defaults)  # what is compiled or traced for a session, before anybody waits for it
     return Model(
@@ -211,6 +218,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         **attrs.asdict(loader.placement(device, dtype)),
         revision=found.revision,
         fingerprint=found.fingerprint,
+        adapter=None if found.adapter is None else found.adapter.pinned,
         defaults=found.defaults,
         voices=found.voices,
     )

@@ -161,13 +161,14 @@ class Attention(Module):
         return self.out_proj(shaped(y.swapaxes(1, 2), *x.shape))
 
 
-def split_heads(projected: mx.array, heads: int, repeat: int) -> list[mx.array]:
+def split_heads(projected: mx.array, heads: int, repeat: int) -> tuple[mx.array, mx.array, mx.array]:
     """Return queries, keys and values ``[batch, heads, positions, head_dim]``, the latter of ``heads // repeat`` heads.
 
     ``projected`` is ``[batch, positions, (heads + 2 * heads // repeat) * head_dim]``.
     """
     by_head = shaped(projected, *projected.shape[:2], heads + 2 * (heads // repeat), -1).swapaxes(1, 2)
-    return mx.split(by_head, [heads, heads + heads // repeat], axis=1)
+    shared = heads + heads // repeat
+    return by_head[:, :heads], by_head[:, heads:shared], by_head[:, shared:]
 
 
 def attend(query: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None = None) -> mx.array:

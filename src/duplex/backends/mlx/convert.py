@@ -5,10 +5,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from duplex.backends.mlx.adapter import AdapterTensors
 from duplex.backends.mlx.arrays import evaluate, save
 from duplex.backends.mlx.linear import Packing
 from duplex.backends.mlx.stored import Stored
 from duplex.backends.mlx.weights import CONDITIONS, quantized
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import TensorBlock, WeightsLayout, check_names, detect_layout, mlx_tensor_blocks
 from duplex.errors import UsageError
@@ -19,9 +21,15 @@ _INT8_RANGE = 127
 
 
 def convert_weights(
-    config: LanguageModelConfig, source: Path, target: Path, *, layout: WeightsLayout, packing: Packing | None
+    config: LanguageModelConfig,
+    source: Path,
+    target: Path,
+    *,
+    layout: WeightsLayout,
+    packing: Packing | None,
+    adapter: Adapter | None = None,
 ) -> None:
-    """Write the weights of ``source`` to ``target``, in bfloat16 where they are not quantized.
+    """Write the weights of ``source`` to ``target``, in bfloat16 where they are not quantized, with the ``adapter``.
 
     For MLX, quantized means all matrices, packed by groups; for torch, all linears with 8 bit, a scale for each row.
 
@@ -35,15 +43,20 @@ def convert_weights(
     found = detect_layout(stored.names)
     wanted = set(pieces) if found == "mlx" else {piece.name for piece in pieces.values()}
     check_names(source, stored.names, wanted)
+    changes = AdapterTensors(adapter, config)
     if layout == "mlx":
-        written = _to_mlx(stored, pieces, found, packing)
+        written = _to_mlx(stored, pieces, found, packing, changes)
     else:
-        written = _to_torch(stored, pieces, found, eight_bit=packing is not None)
+        written = _to_torch(stored, pieces, found, changes, eight_bit=packing is not None)
     save(target, written, {"format": "mlx" if layout == "mlx" else "pt"})
 
 
 def _to_mlx(
-    stored: Stored, pieces: dict[str, TensorBlock], found: WeightsLayout, packing: Packing | None
+    stored: Stored,
+    pieces: dict[str, TensorBlock],
+    found: WeightsLayout,
+    packing: Packing | None,
+    changes: AdapterTensors,
 ) -> dict[str, mx.array]:
     written: dict[str, mx.array] = {}
     whole: dict[str, mx.array] = {}
@@ -54,7 +67,7 @@ def _to_mlx(
         source = name if found == "mlx" else piece.name
         if source not in whole:
             whole[source] = _half(stored, source)
-        part = _part(whole[source], name, piece if found == "torch" else TensorBlock(name))
+        part = changes.adapted(name, _part(whole[source], name, piece if found == "torch" else TensorBlock(name)))
         left[piece.name] -= 1
         if found == "mlx" or not left[piece.name]:
             del whole[source]
@@ -74,7 +87,12 @@ def _to_mlx(
 
 
 def _to_torch(
-    stored: Stored, pieces: dict[str, TensorBlock], found: WeightsLayout, *, eight_bit: bool
+    stored: Stored,
+    pieces: dict[str, TensorBlock],
+    found: WeightsLayout,
+    changes: AdapterTensors,
+    *,
+    eight_bit: bool,
 ) -> dict[str, mx.array]:
     parts: dict[str, dict[int, str]] = defaultdict(dict)
     for name, piece in pieces.items():  # slices of one weight set hold copies of it
@@ -88,6 +106,7 @@ def _to_torch(
             tensor = _half(stored, names[0])[None, None]
         else:
             tensor = mx.concatenate([_half(stored, name) for name in names])
+        tensor = changes.changed(TensorBlock(target), tensor)
         if not eight_bit or _stays_whole(target) or _is_embedding(target):
             written[target] = tensor
         else:

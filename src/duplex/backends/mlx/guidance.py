@@ -10,11 +10,10 @@ import attrs
 import mlx.core as mx
 
 from duplex.backends.mlx.state import Call, SlotState
+from duplex.backends.shared.snapshots import LANGUAGE_MODEL, NULL
 
-__all__ = ["COEFFICIENT", "MASKED", "NULL", "Guidance", "guided_rows", "put_back", "taken_rows"]
+__all__ = ["COEFFICIENT", "MASKED", "Guidance", "guided_rows", "put_back", "taken_rows"]
 
-NULL = "lm.null."
-"""Prefix of the names of the second row's arrays, before their names without ``lm.``."""
 COEFFICIENT, MASKED = "lm.options.guidance", "lm.options.masked"
 """Names of the arrays with the coefficient, and with how many steps the second row reads nothing at first."""
 
@@ -31,7 +30,9 @@ def taken_rows(call: Call, rows: Sequence[int], shared: str) -> list[SlotState]:
         state = call.rows[row]
         names = [name for name in state if name.startswith(NULL)]
         # Taken out: what nobody else holds, the new one is written into.
-        taken.append({"lm." + name.removeprefix(NULL): state.pop(name) for name in names} | {shared: state[shared]})
+        taken.append(
+            {LANGUAGE_MODEL + name.removeprefix(NULL): state.pop(name) for name in names} | {shared: state[shared]}
+        )
     return taken
 
 
@@ -39,7 +40,7 @@ def put_back(call: Call, rows: Sequence[int], taken: Sequence[SlotState], shared
     """Put the second rows back into their sessions' states."""
     for row, state in zip(rows, taken, strict=True):
         call.rows[row].update(
-            {NULL + name.removeprefix("lm."): value for name, value in state.items() if name != shared}
+            {NULL + name.removeprefix(LANGUAGE_MODEL): value for name, value in state.items() if name != shared}
         )
 
 

@@ -15,13 +15,15 @@ from duplex.backends.mlx.conditioning import ConditionProvider
 from duplex.backends.mlx.cross_attention import CROSS, CrossAttention
 from duplex.backends.mlx.depth import DepthTransformer
 from duplex.backends.mlx.embedding import DemuxedEmbedding, TokenEmbedding
-from duplex.backends.mlx.guidance import COEFFICIENT, MASKED, NULL, Guidance, put_back, taken_rows
+from duplex.backends.mlx.guidance import COEFFICIENT, MASKED, Guidance, put_back, taken_rows
 from duplex.backends.mlx.linear import Linear, Packing
 from duplex.backends.mlx.sampling import Sampler, Sampling
 from duplex.backends.mlx.state import Call, SlotState, StateSpec, Streaming
 from duplex.backends.mlx.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.mlx.weights import load_language_model_weights
 from duplex.backends.shared import delays as delay_rules
+from duplex.backends.shared.snapshots import LANGUAGE_MODEL, NULL
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import UsageError
 from duplex.frame_model import UNGENERATED, ZERO, Conditions
@@ -36,15 +38,22 @@ END_OF_TEXT = 2
 
 
 def load_language_model(
-    config: LanguageModelConfig, weights: Path, *, dtype: mx.Dtype, packing: Packing | None
+    config: LanguageModelConfig,
+    weights: Path,
+    *,
+    dtype: mx.Dtype,
+    packing: Packing | None,
+    adapter: Adapter | None = None,
 ) -> "LanguageModel":
     """Load the language model of a published file, of torch's layout or of MLX's; quantize it if ``packing`` says so.
+
+    An ``adapter`` is added to the weights before.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     :raises UsageError: if it cannot be quantized as asked
     """
     model = LanguageModel(config)
-    load_language_model_weights(model, config, weights, dtype=dtype, packing=packing)
+    load_language_model_weights(model, config, weights, dtype=dtype, packing=packing, adapter=adapter)
     if config.model_type == "hibiki":  # as its own program: the end of the source sounds like padding
         model.text_emb.repeat_row(config.existing_text_padding_id, END_OF_TEXT)
     for _, part in named_modules(model):
@@ -111,7 +120,7 @@ class LanguageModel(Streaming):
             second = {name: mx.zeros_like(state[name]) for name in state if name.startswith(ring)}
             del second[self._position]
             second |= self._conditioned(given.null or given.dropped(), second[next(iter(second))].dtype)
-            state |= {NULL + name.removeprefix("lm."): value for name, value in second.items()}
+            state |= {NULL + name.removeprefix(LANGUAGE_MODEL): value for name, value in second.items()}
             state[COEFFICIENT] = mx.array(coefficient, mx.float32)
             state[MASKED] = mx.array(given.masked_until, mx.int32)
         state |= self._conditioned(given, state[f"{self.transformer.ring.key}.cache.0"].dtype)

@@ -235,9 +235,7 @@ class MlxFrameModel:
     def _advance(
         self, shape: Shape, states: list[SlotState], pcm: mx.array
     ) -> tuple[mx.array, mx.array | None, mx.array | None, list[SlotState]]:
-        """Return the tokens int32 ``[batch, streams]``, the voice ``[complete, frame_size]``, the extra heads'
-        probabilities, and the new states.
-        """
+        """Return tokens int32 ``[batch, streams]``, voice ``[complete, frame_size]``, extra heads, and new states."""
         call = Call(states, shape.frames)
         codes = self._mimi.encode(pcm, call)
         step = self._lm(codes[:, : self.spec.user_streams, 0], call, shape.sampling)

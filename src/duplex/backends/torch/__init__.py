@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.placement import Placement
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weights_file import Header
@@ -75,8 +76,9 @@ def load_model(
     cache_dtype: str,
     sessions: int,
     deterministic: bool,
+    adapter: Adapter | None = None,
 ) -> FrameModel:
-    """Load a dialogue model.
+    """Load a dialogue model, with an adapter added to its weights.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
     :raises UsageError: as :func:`check` does, and if the device has not the memory
@@ -89,7 +91,7 @@ def load_model(
     check(device, dtype, quantize, cache_dtype)
     chosen = _chosen(device, dtype, quantize, cache_dtype)
     check_memory(config, mimi_config, sessions=sessions, **chosen)
-    language_model = load_language_model(config, weights, **chosen)
+    language_model = load_language_model(config, weights, **chosen, adapter=adapter)
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, chosen["device"])
     return TorchFrameModel(
         mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint

@@ -25,6 +25,7 @@ from duplex.backends.torch.state import Call, StateSpec, Streaming
 from duplex.backends.torch.token_ring import Delays, token_ring
 from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.backends.torch.weights import load_weights
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import projection_rows
 from duplex.errors import UsageError
@@ -47,6 +48,7 @@ def load_language_model(
     device: torch.device,
     quantize: Kind | None = None,
     int8_cache: bool = False,
+    adapter: Adapter | None = None,
 ) -> "LanguageModel":
     """Load a language model for whoever steps it: as :func:`read_language_model`, laid out as a step reads it.
 
@@ -54,7 +56,7 @@ def load_language_model(
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
-    model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize)
+    model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize, adapter=adapter)
     model.transformer.ring.quantized = int8_cache
     prepack(model)
     return model
@@ -67,8 +69,9 @@ def read_language_model(
     dtype: torch.dtype,
     device: torch.device,
     quantize: Kind | None = None,
+    adapter: Adapter | None = None,
 ) -> "LanguageModel":
-    """Read the language model of a published file, on request with few bits for its weights.
+    """Read the language model of a published file, on request with an adapter, and with few bits for its weights.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
@@ -83,6 +86,7 @@ def read_language_model(
         published=lambda name: name.removeprefix("depth."),
         rows=functools.partial(projection_rows, config),
         quantize=quantize,
+        adapter=adapter,
     )
     model.quantized = quantize
     if config.model_type == "hibiki":  # as its own program: the end of the source sounds like padding

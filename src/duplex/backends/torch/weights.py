@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from duplex.backends.torch.adapter import AdapterTensors
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.quantize import Kind, Quantized, quantizable
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.weight_names import UNSPLIT, canonical_name, check_names, detect_layout
 from duplex.errors import WeightsError
 
@@ -44,25 +46,30 @@ def load_weights(
     unused: re.Pattern[str] | None = None,
     rows: Callable[[str], NDArray[np.int64] | None] = _as_published,
     quantize: Kind | None = None,
+    adapter: Adapter | None = None,
 ) -> None:
     """Fill ``module``, built on the meta device, from a safetensors file.
 
     ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides. ``rows``
     says which rows of the file's tensor are ours, if not all in order. What conditions a model stays float32. With
-    ``quantize`` each large weight is rounded as soon as it is read.
+    ``quantize`` each large weight is rounded as soon as it is read, and the ``adapter`` is added to it.
 
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
     """
     try:
         opened: Any = safe_open(path, framework="pt")
-        with opened as file:
+        with opened as file, AdapterTensors(adapter) as changes:
             stored = _Stored(path, file)
             wanted = {published(name): (name, tensor) for name, tensor in module.state_dict().items()}
             stored.check_names(set(wanted), unused)
             loaded: dict[str, Tensor] = {}
             for name, (ours, tensor) in wanted.items():
                 held = torch.float32 if name.startswith(CONDITIONERS) else dtype
-                value = stored.read(name, tensor.shape, rows(name)).to(device=device, dtype=held)
+                order = rows(name)
+                shape = tensor.shape if order is None else torch.Size([int(order.max()) + 1, *tensor.shape[1:]])
+                value = stored.read(name, shape).to(device=device, dtype=held)
+                value = changes.adapted(name, value)
+                value = value if order is None else value[torch.as_tensor(order, device=device)]
                 if quantize is not None and quantizable(ours, tensor.shape):
                     put(module, ours, Quantized.of(value, quantize))
                 else:
@@ -109,13 +116,11 @@ class _Stored:
             )
         check_names(self._path, self._parts.keys(), wanted, unused)
 
-    def read(self, name: str, shape: torch.Size, rows: NDArray[np.int64] | None) -> Tensor:
-        """Return a tensor of this shape, its parts joined, made of those ``rows`` of what is stored.
+    def read(self, name: str, shape: torch.Size) -> Tensor:
+        """Return a tensor, its parts joined.
 
         :raises WeightsError: if it is not of this shape, or of a type that weights have not
         """
-        if rows is not None:
-            shape = torch.Size([int(rows.max()) + 1, *shape[1:]])
         parts = [self._dequantized(part) for _, part in self._parts[name]]
         # Parts are joined only where they fit: a failure of torch.cat could also be a want of memory.
         fits = all(part.shape[1:] == shape[1:] for part in parts)
@@ -123,7 +128,7 @@ class _Stored:
         if not fits or tensor.shape != shape:
             found = " and ".join(str(list(part.shape)) for part in ([tensor] if fits else parts))
             raise WeightsError(f"{self._path}: tensor '{name}' is {found} but the configuration asks for {list(shape)}")
-        return tensor if rows is None else tensor[torch.as_tensor(rows)]
+        return tensor
 
     def _dequantized(self, name: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(name)
