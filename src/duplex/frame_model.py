@@ -138,9 +138,24 @@ class StepResult:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Conditions:
-    """What a session is conditioned on, for models that have conditioners: ``words`` of their tables, by name."""
+    """What a session is conditioned on, for models that have conditioners, each by its name.
+
+    ``words`` are of tables; ``vectors`` float32 ``[n, dim]`` are sequences, of which ``masks`` bool ``[n]`` says what
+    is there (all, where there is no mask). A condition that is not named is the learnt padding. ``null`` is what the
+    second row of guidance is conditioned on, ``None`` for nothing; ``masked_until`` is for how many steps that row
+    reads no tokens, as when a voice is given by a beginning.
+    """
 
     words: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    vectors: Mapping[str, Float32] = attrs.field(factory=dict[str, Float32])
+    masks: Mapping[str, NDArray[np.bool_]] = attrs.field(factory=dict[str, NDArray[np.bool_]])
+    null: "Conditions | None" = None
+    masked_until: int = 0
+
+    def dropped(self) -> "Conditions":
+        """Return these conditions with nothing there: no words, and as many vectors, all of them masked."""
+        absent = {name: np.zeros(len(given), np.bool_) for name, given in self.vectors.items()}
+        return Conditions(vectors=self.vectors, masks=absent)
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.backends.shared import delays as delay_rules
+from duplex.backends.shared.conditions import checked_conditions
 from duplex.backends.shared.slots import LONGEST_LIFE, Slot
 from duplex.backends.shared.snapshots import AHEAD, LANGUAGE_MODEL, LOG
 from duplex.errors import StateError
@@ -116,7 +117,7 @@ def checked_state(state: SessionState, spec: ModelSpec, positions: Mapping[str, 
         _checked_ring(state.tensors, frames, spec),
         _checked_ahead(state, frames, spec),
         embedded,
-        _checked_conditions(state.metadata.get("conditions", "null")),
+        checked_conditions(state.metadata.get("conditions", "null"), state.tensors),
     )
 
 
@@ -134,20 +135,6 @@ def _checked_options(text: str) -> SessionOptions:
     if missing:
         raise ValueError(f"it has no option '{missing[0]}'")
     return options
-
-
-def _checked_conditions(text: str) -> Conditions | None:
-    """Return the conditions that a state's JSON text holds; whether the model has them is for it to say.
-
-    :raises ValueError: if it is none
-    """
-    values: Any = parse_json(text)
-    if values is None:
-        return None
-    words: Any = values["words"]
-    if set(values) != {"words"} or not all(isinstance(each, str) for pair in words.items() for each in pair):
-        raise ValueError("its conditions are no words")
-    return Conditions(words=words)
 
 
 def check_finite(name: str, *, finite: bool) -> None:
