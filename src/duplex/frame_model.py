@@ -131,7 +131,8 @@ class Frame:
 
     ``at`` is its start in seconds on the session's time line. ``user_pcm`` and ``agent_pcm`` are float32
     ``[frame_size]``; ``agent_pcm`` is ``None`` for a model without a voice. ``text`` is the token, ``agent`` and
-    ``user`` int64 codes, one a stream.
+    ``user`` int64 codes, one a stream. ``heads`` float32 ``[extra_heads, extra_classes]`` are the extra heads'
+    probabilities, ``None`` without such heads.
     """
 
     at: float
@@ -140,6 +141,7 @@ class Frame:
     text: int
     agent: Int64
     user: Int64
+    heads: Float32 | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False)
