@@ -18,6 +18,7 @@ __all__ = [
     "device_option",
     "dialogue_options",
     "loading_options",
+    "transcriber_option",
     "user_channel_option",
 ]
 
@@ -99,6 +100,12 @@ user_channel_option: Option = click.option(
     default="mix",
     show_default=True,
     help="Which channel of a recording is the user.",
+)
+
+transcriber_option: Option = click.option(
+    "--transcriber",
+    metavar="whisper:NAME|MODEL",
+    help="Give the user's words too: by Whisper, or by a model that recognises speech.",
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import click
 
-from duplex.cli.options import LoadOptions, loading_options
+from duplex.cli.options import LoadOptions, loading_options, transcriber_option
 from duplex.cli.text import one_line, plain
 from duplex.errors import DuplexError, UsageError
 
@@ -83,6 +83,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     metavar="FILE",
     help="Options, as TOML.",
 )
+@transcriber_option
 @loading_options
 def serve(load_options: LoadOptions, log_format: Any, **given: Any) -> None:
     """Serve conversations on one model to browsers and programs, many at a time.
@@ -130,6 +131,7 @@ def _serve(load_options: LoadOptions, given: dict[str, Any], tell: Callable[[str
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
+    from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
     settings, listening = _settings(given), _listening(given)
     check_start(settings, listening)
@@ -138,19 +140,25 @@ def _serve(load_options: LoadOptions, given: dict[str, Any], tell: Callable[[str
         host = f"[{listening.host}]" if ":" in listening.host else listening.host
         tell(load_options.model, f"{'http' if listening.certificate is None else 'https'}://{host}:{port}")
 
-    with duplex.load(
-        load_options.model,
-        revision=load_options.revision,
-        backend=load_options.backend,
-        device=load_options.device,
-        dtype=load_options.dtype,
-        quantize=load_options.quantize,
-        cache_dtype=load_options.cache_dtype,
-        sessions=load_options.sessions or SESSIONS,
-        deterministic=load_options.deterministic,
-    ) as model:
+    sessions = load_options.sessions or SESSIONS
+    name: str | None = given["transcriber"]
+    listens = nullcontext() if name is None else load_transcriber(name, sessions=sessions)
+    with (
+        listens as transcriber,
+        duplex.load(
+            load_options.model,
+            revision=load_options.revision,
+            backend=load_options.backend,
+            device=load_options.device,
+            dtype=load_options.dtype,
+            quantize=load_options.quantize,
+            cache_dtype=load_options.cache_dtype,
+            sessions=sessions,
+            deterministic=load_options.deterministic,
+        ) as model,
+    ):
         anyio.run(
-            lambda: run(model, settings, listening, started=started),
+            lambda: run(model, settings, listening, transcriber=transcriber, started=started),
             backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows
         )
 

@@ -78,8 +78,8 @@ class Result:
     """What became of one recording.
 
     ``real_time_factor`` is computing time over the audio's ``seconds``; below 1 is faster than real time. ``text`` is
-    what the agent said, ``user_text`` what the user said if that was transcribed. ``error`` says why it ``"failed"``; ``cut_short`` that the recording is only the beginning of
-    what it was, and that this beginning was processed.
+    what the agent said, ``user_text`` what the user said if that was transcribed. ``error`` says why it ``"failed"``;
+    ``cut_short`` that the recording is only the beginning of what it was, and that this beginning was processed.
     """
 
     recording: Recording

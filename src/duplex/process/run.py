@@ -137,19 +137,29 @@ class Recorded(FileTransport):
         super().__init__(recording.path, user_channel=user_channel)
         self._content = recording.content
         self._tail = tail
-        self._silence = self._rate = 0
+        self._silence = self._rate = self._samples = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the recording that have been read."""
+        return self._samples / self._rate if self._rate else 0.0
 
     async def start(self, sample_rate: int) -> None:
+        """Open the recording."""
         await super().start(sample_rate)
         self._rate = sample_rate
         self._silence = round(self._tail * sample_rate)
 
     async def receive(self) -> NDArray[np.float32]:
+        """Return the next second or so of the recording, and then of the silence."""
         try:
-            return await super().receive()
+            pcm = await super().receive()
         except anyio.EndOfStream:
             if not self._silence:
                 raise
+        else:
+            self._samples += len(pcm)
+            return pcm
         samples = min(self._silence, self._rate)
         self._silence -= samples
         return np.zeros(samples, np.float32)

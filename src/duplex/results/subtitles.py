@@ -24,7 +24,8 @@ LONGEST = 6.0
 WIDEST = 80
 PAUSE = 1.0
 SHORTEST = 0.3
-SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
+SENTENCE_ENDS = (".", "?", "!", "…", "\u3002", "\uff1f", "\uff01")
+"""The last three are the full-width ones."""
 
 
 @attrs.frozen

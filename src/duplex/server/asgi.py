@@ -22,22 +22,23 @@ from duplex.server.middleware import AnyServer, KnownHosts, MessageLimit, Securi
 from duplex.server.origins import origin_allowed
 from duplex.server.service import Service
 from duplex.server.settings import Settings
+from duplex.transcription.protocol import Transcriber
 
 __all__ = ["application"]
 
 
-def application(model: Model, settings: Settings | None = None) -> Starlette:
+def application(model: Model, settings: Settings | None = None, *, transcriber: Transcriber | None = None) -> Starlette:
     """Return an ASGI application that holds conversations on a model; mount it anywhere, or run it with uvicorn.
 
     ``application(...).state.service`` is what its calls share: ``drain`` it before the process ends. The model stays
-    the caller's to close.
+    the caller's to close, and so does a ``transcriber``, which gives the users' words.
 
     :raises UsageError: if a token is too short
     :raises OutputError: if the folder for recordings cannot be written
     :raises MissingDependencyError: if libopus is not installed
     """
     check_settings(settings or Settings())
-    service = Service(model, settings or Settings())
+    service = Service(model, settings or Settings(), transcriber)
     # Pages of allowed origins may ask for what they need to call; what a server tells of itself is not for them.
     shared = Middleware(
         CORSMiddleware,

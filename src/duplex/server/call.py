@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, CapacityError, ConsumerTooSlow, ModelStalledError
-from duplex.events import AgentText, Event, Lag
+from duplex.events import AgentText, Event, Lag, UserText
 from duplex.parsing import parse_json
 from duplex.server.admission import Refusal
 from duplex.server.call_parameters import CallParameters
@@ -195,6 +195,7 @@ class Call:
                 wait=SEAT_WAIT,
                 recorder=self._recording,
                 audio_events=False,
+                transcriber=service.transcriber,
             ) as conversation:
                 self._begin(conversation.session_id)
                 async for event in conversation:
@@ -215,6 +216,8 @@ class Call:
         """Tell the caller of an event."""
         if isinstance(event, AgentText):
             await self._send(wire.text(event.text))
+        elif isinstance(event, UserText) and self._service.model.spec.kind == "stt":
+            await self._send(wire.text(f" {event.text}"))
         elif isinstance(event, Lag):
             self._service.metrics.lag.labels(event.side).inc()
             self._service.metrics.dropped.labels(event.side).inc(event.dropped)

@@ -17,6 +17,7 @@ from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
 from duplex.server.recording import RecordingWriter
 from duplex.server.settings import Settings
+from duplex.transcription.protocol import Transcriber
 
 __all__ = ["ActiveCall", "Service"]
 
@@ -37,8 +38,9 @@ class Service:
     :raises UsageError: if a token is too short
     """
 
-    def __init__(self, model: Model, settings: Settings) -> None:
+    def __init__(self, model: Model, settings: Settings, transcriber: Transcriber | None = None) -> None:
         self.model = model
+        self.transcriber = transcriber
         self.settings = settings
         self.admission: Admission = Admission(model.sessions, settings.queue, settings.per_address)
         self.tokens: Tokens = Tokens(settings.tokens)

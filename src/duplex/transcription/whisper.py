@@ -61,7 +61,8 @@ class WhisperTranscriber:
         known: Sequence[str] = self._model.supported_languages
         if language is not None and language not in known:
             raise UsageError(f"the Whisper model {self.name!r} has no language {language!r}; it has {', '.join(known)}")
-        self._language = language
+        self.language: str | None = language
+        """That of the user; ``None`` if it is guessed."""
         self._workers = Workers("duplex-transcriber", 1)
         self._workers.start()
 
@@ -69,12 +70,12 @@ class WhisperTranscriber:
         """Begin to transcribe a conversation with audio of this rate, in its event loop."""
         return _WhisperTranscription(self, sample_rate, self.BACKLOG if realtime else None)
 
-    async def transcribe(self, pcm: Float32, sample_rate: int) -> list[Word]:
-        """Return the words of audio, float32 ``[samples]``.
+    async def transcribe(self, pcm: Float32, sample_rate: int, *, pauses: bool = False) -> list[Word]:
+        """Return the words of audio, float32 ``[samples]``; with ``pauses``, it is more than one turn.
 
         :raises ClosedError: after :meth:`close`
         """
-        return await self._workers.run(self._words, (pcm, sample_rate))
+        return await self._workers.run(self._words, (pcm, sample_rate, pauses))
 
     def close(self) -> None:
         """Stop the thread; more than once is harmless."""
@@ -88,13 +89,18 @@ class WhisperTranscriber:
     ) -> None:
         self.close()
 
-    def _words(self, audio: tuple[Float32, int]) -> list[Word]:
-        pcm, rate = audio
+    def _words(self, audio: tuple[Float32, int, bool]) -> list[Word]:
+        pcm, rate, pauses = audio
         if rate != RATE:
             resampler = Resampler(rate, RATE)
             pcm = np.concatenate([resampler.push(pcm), resampler.flush()])
         segments, _ = self._model.transcribe(
-            pcm, language=self._language, beam_size=1, word_timestamps=True, condition_on_previous_text=False
+            pcm,
+            language=self.language,
+            beam_size=1,
+            word_timestamps=True,
+            condition_on_previous_text=False,
+            vad_filter=pauses,
         )
         seconds = len(pcm) / RATE
         found: list[Word] = []
