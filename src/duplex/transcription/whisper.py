@@ -23,6 +23,8 @@ __all__ = ["WhisperTranscriber"]
 
 Float32 = NDArray[np.float32]
 RATE = 16000
+COMPUTE = {"cpu": "float32", "cuda": "float16"}
+"""What a device computes with; converted models may hold another type."""
 CLOSE_SECONDS = 30.0
 
 
@@ -51,7 +53,7 @@ class WhisperTranscriber:
         self.name: str = fspath(model)
         try:
             self._model: Any = import_module("faster_whisper").WhisperModel(
-                self.name, device=device, cpu_threads=threads
+                self.name, device=device, compute_type=COMPUTE.get(device, "default"), cpu_threads=threads
             )
         except Exception as error:  # whatever its libraries raise
             raise CheckpointError(
