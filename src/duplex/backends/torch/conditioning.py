@@ -85,7 +85,8 @@ class ConditionProvider(nn.Module):
         fuser = self.config.fuser
         source = torch.cat([self._sequence(name, conditions) for name in fuser.cross])
         if fuser.cross_attention_pos_emb:
-            source = source + fuser.cross_attention_pos_emb_scale * _sinusoids(*source.shape, source.device)
+            positions, dim = source.shape
+            return source + _sinusoids(positions, dim, source.device) * fuser.cross_attention_pos_emb_scale
         return source
 
     def _sequence(self, name: str, conditions: Conditions) -> Tensor:

@@ -30,7 +30,7 @@ class CrossAttention(Streaming):
         self.in_proj_weight: nn.Parameter = nn.Parameter(torch.empty(3 * dim, dim))
         self.out_proj: Projection = Projection(dim, dim)
 
-    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:  # noqa: ARG002 -- any number of frames
+    def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
         """Return the keys and values of each row's conditions, and which of them are not there."""
         return {
             "source": StateSpec((self.copies, 2, self.heads, MOST_VECTORS, self.dim // self.heads)),

@@ -1,4 +1,4 @@
-"""Where a text that is to be said takes part in a step: between the temporal and the depth transformer, and after it."""
+"""Where a text that is to be said takes part in a step: between temporal and depth transformer, and after both."""
 
 from typing import Protocol
 
@@ -12,8 +12,8 @@ __all__ = ["Script"]
 class Script(Protocol):
     """What makes of the sampled tokens those of a text that is to be said.
 
-    It is run for all rows of a batch at once, as a part of traced and captured steps: operations on tensors alone, whose
-    shapes do not depend on their values. What it remembers lies in the slots' state, as ``<key>.<name>``.
+    It is run for all rows of a batch at once, as a part of traced and captured steps: operations on tensors alone,
+    whose shapes do not depend on their values. What it remembers lies in the slots' state, as ``<key>.<name>``.
     """
 
     def state_spec(self) -> dict[str, StateSpec]:
