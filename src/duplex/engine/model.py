@@ -181,8 +181,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     ``adapter`` is a fine-tune's LoRA, which is added to the weights: a safetensors file, a folder that has one with its
     ``config.json``, or a hub repository (``owner/name`` or ``owner/name@revision``); left out, the checkpoint's own.
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
-    With ``guidance`` conversations may have it (:attr:`duplex.SessionOptions.guidance`), at the price of a second row of
-    the language model for every one; ``None`` has it where the checkpoint's sessions use it by default.
+    With ``guidance`` conversations may have it (:attr:`duplex.SessionOptions.guidance`), at the price of a second row
+    of the language model for every one; ``None`` has it where the checkpoint's sessions use it by default.
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
     :raises UsageError: if an argument is out of range or not available here

@@ -85,7 +85,7 @@ def load_model(
     :raises UsageError: as :func:`check` does, and if the device has not the memory
     """
     from duplex.backends.torch.codec import load_mimi  # noqa: PLC0415 -- torch takes seconds to import
-    from duplex.backends.torch.language_model import load_language_model  # noqa: PLC0415
+    from duplex.backends.torch.loading import load_language_model  # noqa: PLC0415
     from duplex.backends.torch.memory import check_memory  # noqa: PLC0415
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
 

@@ -56,9 +56,8 @@ class TorchFrameModel:
         self.deterministic = deterministic
         self.device: torch.device = weight.device
         self.dtype: torch.dtype = weight.dtype
-        bits = (f", {language_model.quantized} weights" if language_model.quantized else "") + (
-            ", int8 cache" if language_model.transformer.ring.quantized else ""
-        )
+        bits = f", {language_model.quantized} weights" if language_model.quantized else ""
+        bits += ", int8 cache" if language_model.transformer.ring.quantized else ""
         bits += ", guided" if language_model.guided else ""
         self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
         self.spec: ModelSpec = ModelSpec(
