@@ -164,7 +164,7 @@ def test_weights_in_the_layout_of_mlx(small, tmp_path):
 def test_it_is_added_before_the_sum_is_quantized(small, folder_with, tensors, dtype):
     import torch  # noqa: PLC0415
 
-    from duplex.backends.torch.language_model import read_language_model  # noqa: PLC0415
+    from duplex.backends.torch.loading import read_language_model  # noqa: PLC0415
     from duplex.checkpoints.checkpoint import resolve  # noqa: PLC0415
 
     found = resolve(str(small.folder), adapter=folder_with(tensors[0]))

@@ -172,6 +172,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     deterministic: bool = False,
     revision: str | None = None,
     adapter: str | None = None,
+    guidance: bool | None = None,
 ) -> Model:
     """Load a model: a built-in name, a folder, or a hub repository such as ``"kyutai/moshika-pytorch-bf16"``.
 
@@ -185,6 +186,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     ``adapter`` is a fine-tune's LoRA, which is added to the weights: a safetensors file, a folder that has one with its
     ``config.json``, or a hub repository (``owner/name`` or ``owner/name@revision``); left out, the checkpoint's own.
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
+    With ``guidance`` conversations may have it (:attr:`duplex.SessionOptions.guidance`), at the price of a second row
+    of the language model for every one; ``None`` has it where the checkpoint's sessions use it by default.
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
     :raises UsageError: if an argument is out of range or not available here
@@ -214,6 +217,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         sessions=sessions,
         deterministic=deterministic,
         adapter=found.adapter,
+        guidance=_guided(found.defaults, guidance),
     )
     frame_model.open(0, found.defaults)  # what is compiled or traced for a session, before anybody waits for it
     return Model(
@@ -236,6 +240,11 @@ def _detector(spec: ModelSpec) -> VoiceActivityFactory:
     if spec.extra_heads > PAUSE_HEAD:
         return lambda _: PauseVoiceActivity(spec.frame_duration)
     return SileroVoiceActivity
+
+
+def _guided(defaults: SessionOptions | None, guidance: bool | None) -> bool:
+    """Return whether a model is loaded with guidance."""
+    return (defaults is not None and defaults.guidance not in (None, 1)) if guidance is None else guidance
 
 
 @parameters_of(load)
@@ -276,6 +285,7 @@ def predict_memory(
     quantize: Quantization | None = None,
     cache_dtype: CacheDtype = "auto",
     sessions: int = 1,
+    guidance: bool | None = None,
 ) -> Memory | None:
     """Return the memory that a model takes, loaded as :func:`load` does; ``None`` for a codec alone.
 
@@ -294,6 +304,7 @@ def predict_memory(
         quantize=quantize,
         cache_dtype=cache_dtype,
         sessions=sessions,
+        guidance=_guided(described.defaults, guidance),
     )
     return predicted
 

@@ -107,6 +107,7 @@ def load_model(
     sessions: int,
     deterministic: bool,
     adapter: Adapter | None = None,
+    guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it: here a session has a second row if it asks for one
 ) -> FrameModel:
     """Load a dialogue model, with an adapter added to its weights.
 
@@ -154,6 +155,7 @@ def predict_memory(
     quantize: str | None,
     cache_dtype: str,
     sessions: int,
+    guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it
 ) -> Memory:
     """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
 

@@ -77,21 +77,22 @@ def load_model(
     sessions: int,
     deterministic: bool,
     adapter: Adapter | None = None,
+    guidance: bool = False,
 ) -> FrameModel:
-    """Load a dialogue model, with an adapter added to its weights.
+    """Load a dialogue model, with an adapter added to its weights, and with a second row a session for ``guidance``.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
     :raises UsageError: as :func:`check` does, and if the device has not the memory
     """
     from duplex.backends.torch.codec import load_mimi  # noqa: PLC0415 -- torch takes seconds to import
-    from duplex.backends.torch.language_model import load_language_model  # noqa: PLC0415
+    from duplex.backends.torch.loading import load_language_model  # noqa: PLC0415
     from duplex.backends.torch.memory import check_memory  # noqa: PLC0415
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
 
     check(device, dtype, quantize, cache_dtype)
     chosen = _chosen(device, dtype, quantize, cache_dtype)
-    check_memory(config, mimi_config, sessions=sessions, **chosen)
-    language_model = load_language_model(config, weights, **chosen, adapter=adapter)
+    check_memory(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
+    language_model = load_language_model(config, weights, **chosen, adapter=adapter, guidance=guidance)
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, chosen["device"])
     return TorchFrameModel(
         mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
@@ -108,6 +109,7 @@ def predict_memory(
     quantize: str | None,
     cache_dtype: str,
     sessions: int,
+    guidance: bool = False,
 ) -> Memory:
     """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
 
@@ -116,7 +118,8 @@ def predict_memory(
     check(device, dtype, quantize, cache_dtype)
     from duplex.backends.torch.memory import predict  # noqa: PLC0415 -- torch takes seconds to import
 
-    return predict(config, mimi_config, sessions=sessions, **_chosen(device, dtype, quantize, cache_dtype))
+    chosen = _chosen(device, dtype, quantize, cache_dtype)
+    return predict(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
 
 
 def _chosen(device: str, dtype: str, quantize: str | None, cache_dtype: str) -> dict[str, Any]:

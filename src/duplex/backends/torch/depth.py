@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
-from duplex.backends.torch.embedding import TokenEmbedding
+from duplex.backends.torch.embedding import DemuxedEmbedding, LowRankEmbedding, TokenEmbedding
 from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.guidance import Guidance
 from duplex.backends.torch.linear import Projection, linear, part
 from duplex.backends.torch.norm import LayerNorm, Norm, RmsNorm
 from duplex.backends.torch.sampling import Sampler
@@ -92,8 +93,13 @@ class DepthTransformer(nn.Module):
         self.sets: tuple[int, ...] = config.depth_weight_sets
         """Which weights each codebook has."""
         self.depformer_in: nn.ModuleList = nn.ModuleList([Projection(config.dim, dim) for _ in hidden])
-        self.depformer_text_emb: TokenEmbedding = TokenEmbedding(config.text_card + 1, dim)
-        embeddings = [TokenEmbedding(config.card + 1, dim) for _ in range(codebooks - 1)]
+        rank = config.depformer_low_rank_embeddings
+        self.depformer_text_emb: TokenEmbedding = (
+            DemuxedEmbedding(config.text_card + 1, dim, rank)
+            if config.demux_second_stream
+            else _embedding(config.text_card + 1, dim, rank)
+        )
+        embeddings = [_embedding(config.card + 1, dim, rank) for _ in range(codebooks - 1)]
         self.depformer_emb: nn.ModuleList = nn.ModuleList(embeddings)
         layers = [DepthLayer(dim, config.depformer_num_heads, hidden) for _ in range(config.depformer_num_layers)]
         self.depformer: nn.ModuleDict = nn.ModuleDict({"layers": nn.ModuleList(layers)})
@@ -104,17 +110,23 @@ class DepthTransformer(nn.Module):
         self.embeddings: list[TokenEmbedding] = [self.depformer_text_emb, *embeddings]
         self.norms: list[LayerNorm | None] = [*norms] or [None] * codebooks
 
-    def forward(self, context: Tensor, text: Tensor, sampler: Sampler, known: Tensor | None) -> Tensor:
+    def forward(
+        self, context: Tensor, text: Tensor, sampler: Sampler, known: Tensor | None, guidance: Guidance | None = None
+    ) -> Tensor:
         """Choose the agent's codes, int64 ``[batch, agent_streams]``.
 
-        ``context`` is ``[batch, dim]``, ``text`` int64 ``[batch]``; where ``known`` int64 ``[batch, agent_streams]``
-        is not ``UNGENERATED`` it stands instead of a choice.
+        ``context`` is ``[batch, dim]``, or with ``guidance`` both rows of each slot, ``[2 * batch, dim]``; ``text`` is
+        int64 ``[batch]``; where ``known`` int64 ``[batch, agent_streams]`` is not ``UNGENERATED`` it stands instead of
+        a choice.
         """
         past = self.begin()
         codes: list[Tensor] = []
         previous = text
         for codebook in range(self.config.agent_streams):
-            logits = self.logits(context, previous, codebook, past)
+            if guidance is None:
+                logits = self.logits(context, previous, codebook, past)
+            else:
+                logits = guidance.guided(self.logits(context, guidance.doubled(previous), codebook, past))
             previous = sampler.sample_audio(logits, codebook)
             if known is not None:
                 previous = torch.where(known[:, codebook] == UNGENERATED, previous, known[:, codebook])
@@ -135,3 +147,7 @@ class DepthTransformer(nn.Module):
     def begin(self) -> list[KeyValueCache]:
         """Return the past of a frame's first codebook, for each layer: none yet."""
         return [KeyValueCache(self.config.agent_streams) for _ in self.layers]
+
+
+def _embedding(rows: int, dim: int, rank: int | None) -> TokenEmbedding:
+    return LowRankEmbedding(rows, dim, rank) if rank else TokenEmbedding(rows, dim)

@@ -56,9 +56,9 @@ class TorchFrameModel:
         self.deterministic = deterministic
         self.device: torch.device = weight.device
         self.dtype: torch.dtype = weight.dtype
-        bits = (f", {language_model.quantized} weights" if language_model.quantized else "") + (
-            ", int8 cache" if language_model.transformer.ring.quantized else ""
-        )
+        bits = f", {language_model.quantized} weights" if language_model.quantized else ""
+        bits += ", int8 cache" if language_model.transformer.ring.quantized else ""
+        bits += ", guided" if language_model.guided else ""
         self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
         self.spec: ModelSpec = ModelSpec(
             kind=config.model_type,
@@ -288,8 +288,10 @@ class TorchFrameModel:
         the host knows it.
         """
         mimi_filled, lm_filled = (None, None) if filled is None else (filled + 1, filled + 2)
-        codes = self._mimi.encode(heard, Call(state, rows, mimi_filled))
-        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(state, rows, lm_filled), sampling)
+        user = None
+        if self.spec.user_streams:
+            user = self._mimi.encode(heard, Call(state, rows, mimi_filled))[:, : self.spec.user_streams, 0]
+        step = self._lm(user, Call(state, rows, lm_filled), sampling)
         said = step.tokens[:, self._lm.agent] if complete is None else step.tokens[complete, self._lm.agent]
         if not self.spec.agent_streams or not len(said):
             return step.tokens, heard.new_zeros((len(said), self.spec.frame_size))

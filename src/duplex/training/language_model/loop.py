@@ -10,7 +10,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from duplex.backends.torch.language_model import LanguageModel, read_language_model
+from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.loading import read_language_model
 from duplex.checkpoints.checkpoint import Checkpoint, resolve
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, CheckpointLayout

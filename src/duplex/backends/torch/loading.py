@@ -1,0 +1,78 @@
+"""The language model of a published file, for whoever steps it or goes on training it."""
+
+import functools
+from pathlib import Path
+
+import torch
+
+from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.prepacking import prepack
+from duplex.backends.torch.quantize import Kind
+from duplex.backends.torch.weights import load_weights
+from duplex.checkpoints.adapters import Adapter
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.weight_names import projection_rows
+
+__all__ = ["load_language_model", "read_language_model"]
+
+END_OF_TEXT = 2
+"""The token, in all published tokenizers."""
+
+
+def load_language_model(
+    config: LanguageModelConfig,
+    weights: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantize: Kind | None = None,
+    int8_cache: bool = False,
+    guidance: bool = False,
+    adapter: Adapter | None = None,
+) -> LanguageModel:
+    """Load a language model for whoever steps it: as :func:`read_language_model`, laid out as a step reads it.
+
+    On request its past is held in 8 bits, and it has the second rows of guidance.
+
+    :raises WeightsError: if the file is damaged or does not fit the configuration
+    :raises UsageError: if guidance means nothing for the model
+    """
+    model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize, adapter=adapter)
+    model.transformer.ring.quantized = int8_cache
+    if guidance:
+        model.guide()
+    prepack(model)
+    return model
+
+
+def read_language_model(
+    config: LanguageModelConfig,
+    weights: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantize: Kind | None = None,
+    adapter: Adapter | None = None,
+) -> LanguageModel:
+    """Read the language model of a published file, on request with an adapter, and with few bits for its weights.
+
+    :raises WeightsError: if the file is damaged or does not fit the configuration
+    """
+    with torch.device("meta"):
+        model = LanguageModel(config)
+    # Published files keep the depth transformer's parts at the top level.
+    load_weights(
+        model,
+        weights,
+        dtype=dtype,
+        device=device,
+        published=lambda name: name.removeprefix("depth."),
+        rows=functools.partial(projection_rows, config),
+        quantize=quantize,
+        adapter=adapter,
+    )
+    model.quantized = quantize
+    if config.model_type == "hibiki":  # as its own program: the end of the source sounds like padding
+        model.text_emb.weight[END_OF_TEXT] = model.text_emb.weight[config.existing_text_padding_id]
+    model.prepare()
+    return model
