@@ -22,6 +22,7 @@ from duplex.checkpoints.layout import MIMI_WEIGHTS, WEIGHTS, CheckpointLayout, P
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, SourceKind, builtin_names, locate, resolve_source
 from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.checkpoints.voices import Voices
 from duplex.checkpoints.weights_file import Header, TensorInfo, fingerprint_chunks, read_header
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
@@ -40,6 +41,7 @@ __all__ = [
 
 NOTES_FILE = "notes.txt"
 """An optional line or two for people, beside the configuration."""
+_SAMPLING = ("temperature", "text_temperature", "top_k", "text_top_k", "guidance")
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +62,7 @@ class Checkpoint:
     model_type: ModelKind
     stt: SttConfig | None
     tts: TtsConfig | None
+    voices: Voices
     note: str
     adapter: Adapter | None = None
 
@@ -105,6 +108,8 @@ class CheckpointInfo:
     mimi_weights: Header
     tokenizer_pieces: int | None
     defaults: SessionOptions | None
+    voices: tuple[str, ...]
+    """Names; of a repository only whether there are any is known without a download, and then ``"voices.tgz"``."""
     note: str
     adapter: AdapterInfo | None = None
 
@@ -139,7 +144,10 @@ class CheckpointInfo:
         config = self.language_model
         if config is None or self.weights is None or self.defaults is None:
             return None
-        sampling = attrs.asdict(self.defaults, filter=attrs.filters.exclude("seed", "greedy"))
+        sampling = attrs.asdict(
+            self.defaults,
+            filter=attrs.filters.include("temperature", "text_temperature", "top_k", "text_top_k", "guidance"),
+        )
         return {
             "layers": config.num_layers,
             "dimension": config.dim,
@@ -157,6 +165,7 @@ class CheckpointInfo:
             "audio_vocabulary": config.card,
             "tokenizer_pieces": self.tokenizer_pieces,
             "sampling": sampling,
+            "voices": list(self.voices),
             "weights": _weights_summary(self.weights),
         }
 
@@ -213,6 +222,7 @@ def resolve(
         model_type=layout.model_type,
         stt=layout.stt,
         tts=layout.tts,
+        voices=Voices(source),
         note=_read_note(source),
         adapter=adapted,
     )
@@ -252,6 +262,7 @@ def describe(name: str, revision: str | None = None, *, adapter: str | None = No
         mimi_weights=_read_header(*places["mimi_name"]),
         tokenizer_pieces=None if tokenizer is None else tokenizer.vocab_size,
         defaults=None if mimi_alone else layout.defaults,
+        voices=Voices(source).listed,
         note=_read_note(source),
         adapter=adapted,
     )

@@ -1,7 +1,7 @@
 """``duplex models`` and ``duplex info``: what can be loaded, and what it is."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,6 +120,15 @@ def info(
     _print_table([*_rows_of(described), *_memory_rows(memories)])
 
 
+KINDS: Mapping[str, str] = {
+    "moshi": "moshi: dialogue",
+    "personaplex": "personaplex: dialogue, with a persona (--instructions, --voice)",
+    "stt": "stt: recognition of speech",
+    "hibiki": "hibiki: translation of speech",
+    "tts": "tts: synthesis of speech",
+}
+
+
 def _memories(description: "CheckpointInfo", *, backend: "Backend", device: str, sessions: int) -> "Iterator[Memory]":
     """Yield what the model takes in each kind of numbers; one that is not available here is left out."""
     from duplex.engine.model import predict_memory  # noqa: PLC0415
@@ -165,7 +174,7 @@ def _general(described: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("name", f"{described['name']} ({described['kind']})")]
     if described["revision"]:
         rows.append(("revision", described["revision"]))
-    rows.append(("type", described["model_type"]))
+    rows.append(("type", KINDS.get(described["model_type"]) or described["model_type"]))
     if described["note"]:
         rows.append(("note", " ".join(described["note"].split())))
     return rows
@@ -205,6 +214,7 @@ def _model(model: dict[str, Any] | None) -> list[tuple[str, str]]:
             "sampling of text",
             f"temperature {sampling['text_temperature']:g}, top-k {sampling['text_top_k']}",
         ),
+        *([("voices", ", ".join(model["voices"]))] if model["voices"] else []),
     ]
 
 

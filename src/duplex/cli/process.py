@@ -1,5 +1,6 @@
 """``duplex process``: recorded dialogues."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ def process(
     from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.engine.model import check_choice  # noqa: PLC0415
     from duplex.process import Plan, Recipe, find_recordings, spooled  # noqa: PLC0415
+    from duplex.prompting.building import check_persona  # noqa: PLC0415
 
     passed_over: list[Path] = []
     recordings = find_recordings(inputs, out, passed_over=passed_over.append)
@@ -70,6 +72,7 @@ def process(
         cache_dtype=load_options.cache_dtype,
     )
     found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
+    check_persona(found.model_type, options)
     recipe = Recipe(
         model=load_options.model,
         revision=found.revision,
@@ -78,7 +81,7 @@ def process(
         options=options.with_defaults(found.defaults),
         user_channel=user_channel,
         tail=tail,
-        settings=load_options.settings(),
+        settings=load_options.settings() | _voice_file(options),
     )
     report = _Report()
     with spooled(recordings) as copied:
@@ -89,6 +92,14 @@ def process(
             _carry_out(plan, load_options, found, report)
     report.summary()
     return 1 if report.counts["failed"] else 0
+
+
+def _voice_file(options: SessionOptions) -> dict[str, str]:
+    """Return what tells a voice's file from another of the same name."""
+    if options.voice is None or not Path(options.voice).is_file():
+        return {}
+    with Path(options.voice).open("rb") as file:
+        return {"voice_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _tell_passed_over(paths: list[Path]) -> None:

@@ -11,9 +11,13 @@ from typing import Protocol
 
 import anyio
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 from duplex.checkpoints.tokenizer import StreamingDetokenizer
+from duplex.checkpoints.voices import Voices
 from duplex.conversation.listening import Listener
+from duplex.conversation.muting import AgentMute
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
@@ -24,6 +28,8 @@ from duplex.errors import CapacityError, ClosedError
 from duplex.events import EndReason, Event
 from duplex.frame_model import Frame, SessionState
 from duplex.options import SessionOptions
+from duplex.prompting.building import build_prompt, check_persona
+from duplex.prompting.prompt import Prompt
 from duplex.transport import Transport
 
 __all__ = ["LocalRunner", "Recorder"]
@@ -55,7 +61,7 @@ class _Export:
 class LocalRunner(Runner):
     """Runs a conversation on a model of this process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what can be chosen about a conversation
         self,
         model: Model,
         transport: Transport | None,
@@ -66,8 +72,11 @@ class LocalRunner(Runner):
         saved: SavedConversation | None,
         recorder: Recorder | None,
         audio_events: bool,
+        history: NDArray[np.int64] | None,
+        voices: Voices | None,
     ) -> None:
         spec = model.spec
+        check_persona(spec.kind, options)
         self.session_id: str = secrets.token_hex(8) if saved is None else saved.session_id
         self._model = model
         self._saved = saved
@@ -80,14 +89,24 @@ class LocalRunner(Runner):
         queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
         super().__init__(transport, sample_rate or spec.sample_rate, queue)
         self._options = self._complete_options(options)
+        self._history = history
+        self._voices = voices
         self._wait = wait
         self._recorder = recorder
+        self._mute = AgentMute()
         self._exports: list[_Export] = []
 
     async def open(self) -> Sequence[Task]:
         """Acquire what the conversation needs; return the tasks that run it."""
         self._wakeup = ThreadsafeNotifier()
-        self.seat: Seat = await self._take_seat()
+        prompt = None if self._saved is not None else await anyio.to_thread.run_sync(self._build_prompt)
+        self.seat: Seat = await self._take_seat(prompt)
+        try:
+            while prompt is not None and not self.seat.ready:
+                await self._wakeup.wait()
+        except BaseException:
+            self.seat.close()
+            raise
         self.listener: Listener = Listener(self.transport, self.seat, self._model.spec, self._report_late)
         self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
         return self.listener.run, self._process_outcomes
@@ -105,6 +124,17 @@ class LocalRunner(Runner):
     def release_abandoned(self) -> None:
         """Free the slot from any thread, in the middle of whatever that thread does."""
         self.seat.abandon()
+
+    async def interrupt(self) -> None:
+        """Let nothing more be heard of what the agent is saying."""
+        self._mute.interrupt()
+        self.playback.discard()
+
+    async def mute_agent(self, muted: bool) -> None:
+        """Let nothing be heard of the agent, or hear it again."""
+        self._mute.muted = muted
+        if muted:
+            self.playback.discard()
 
     async def export(self) -> bytes:
         """Save the conversation as it is at the next frame boundary.
@@ -131,21 +161,39 @@ class LocalRunner(Runner):
             options = attrs.evolve(options, seed=secrets.randbits(SEED_BITS))
         return options.with_defaults(self._model.defaults)
 
-    async def _take_seat(self) -> Seat:
+    def _build_prompt(self) -> Prompt | None:
+        """Return what the conversation begins with, in a thread."""
+        model, options = self._model, self._options
+        voices = self._voices or model.voices
+        return build_prompt(
+            model.spec,
+            model.codec,
+            model.tokenizer,
+            voices,
+            options,
+            history=self._history,
+            files=self._voices is None,
+        )
+
+    async def _take_seat(self, prompt: Prompt | None) -> Seat:
         """Take a free slot of the model, waiting for one as long as was asked."""
         vacancy = ThreadsafeNotifier()
         with self._model.engine.vacancies(_weak(vacancy.notify)), anyio.move_on_after(self._wait or 0):
             while True:
                 try:
-                    return self._open_seat()
+                    return self._open_seat(prompt)
                 except CapacityError:
                     await vacancy.wait()
-        return self._open_seat()
+        return self._open_seat(prompt)
 
-    def _open_seat(self) -> Seat:
+    def _open_seat(self, prompt: Prompt | None) -> Seat:
         slot = None if self._saved is None else self._saved.slot
         return self._model.engine.open(
-            self._options, realtime=self._realtime, notify=_weak(self._wakeup.notify), state=slot
+            self._options,
+            realtime=self._realtime,
+            notify=_weak(self._wakeup.notify),
+            state=slot,
+            prompt=prompt,
         )
 
     def _report_late(self, seconds: float) -> None:
@@ -182,12 +230,13 @@ class LocalRunner(Runner):
         export.done.set()
 
     async def _process_frame(self, frame: Frame) -> None:
+        frame = self._mute.apply(frame)
         # The agent's audio first: the detector takes a moment.
         dropped = 0 if frame.agent_pcm is None else await self.playback.play(frame.agent_pcm)
         activity = await self._model.detectors.detect(self._session.voice, frame)
         if self._recorder is not None:
             self._recorder.record(frame)
-        self.emit(self._session.process(frame, activity))
+        self.emit(self._session.process(frame, activity, agent_silent=self._mute.silent))
         self.queue.pass_frame()
         if dropped:
             behind, lost = (self._model.spec.seconds(count) for count in (self.playback.LIVE_FRAMES, dropped))

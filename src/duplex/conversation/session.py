@@ -65,11 +65,11 @@ class Session:
             )
         ]
 
-    def process(self, frame: Frame, activity: FrameActivity) -> list[events.Event]:
-        """Process the next time step and its voice activity; return its events."""
+    def process(self, frame: Frame, activity: FrameActivity, *, agent_silent: bool = False) -> list[events.Event]:
+        """Process the next time step and its voice activity; return its events, without a silenced agent's words."""
         found = [*self._user_turns(frame, activity.probabilities), *self._agent_frame(frame, activity.agent_level)]
         piece = self._decoder.feed(frame.text)
-        if piece:
+        if piece and not agent_silent:
             found.append(events.AgentText(sequence=_UNNUMBERED, at=frame.at, text=piece, token=frame.text))
         self._frames += 1
         self._end = frame.at + self._spec.frame_duration

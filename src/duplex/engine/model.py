@@ -21,6 +21,7 @@ from duplex.checkpoints import checkpoint
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import DEFAULT_OPTIONS
 from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
@@ -59,6 +60,7 @@ class Model:
         adapter: str | None = None,
         defaults: SessionOptions | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
+        voices: Voices | None = None,
     ) -> None:
         self.name = name
         self.backend: str = backend
@@ -82,6 +84,8 @@ class Model:
         self.detectors: DetectorWorker = DetectorWorker()
         self._free.detach()
         self._free = weakref.finalize(self, _free, self.engine, self.detectors)
+        self.voices: Voices = voices or Voices(None)
+        """The voices that came with the checkpoint."""
         self.voice_activity = voice_activity
         """Returns a new detector of speech for one conversation, for audio of a sample rate."""
 
@@ -216,6 +220,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         fingerprint=found.fingerprint,
         adapter=None if found.adapter is None else found.adapter.pinned,
         defaults=found.defaults,
+        voices=found.voices,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from duplex.backends.mlx.arrays import from_numpy, to_numpy
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import TensorBlock, mlx_tensor_blocks
@@ -60,8 +61,8 @@ class AdapterTensors:
 
 def _product(up: mx.array, down: mx.array, dtype: mx.Dtype) -> mx.array:
     """Return a product of matrices in a dtype; by NumPy, which is many times as fast as MLX on a CPU."""
-    factors = (np.array(matrix.astype(dtype).astype(mx.float32)) for matrix in (up, down))
-    return mx.array(np.matmul(*factors)).astype(dtype)
+    left, right = (to_numpy(matrix.astype(dtype).astype(mx.float32)) for matrix in (up, down))
+    return from_numpy(np.matmul(left, right)).astype(dtype)
 
 
 def _arrays(path: Path) -> dict[str, mx.array]:

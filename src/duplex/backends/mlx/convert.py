@@ -9,7 +9,7 @@ from duplex.backends.mlx.adapter import AdapterTensors
 from duplex.backends.mlx.arrays import evaluate, save
 from duplex.backends.mlx.linear import Packing
 from duplex.backends.mlx.stored import Stored
-from duplex.backends.mlx.weights import quantized
+from duplex.backends.mlx.weights import CONDITIONS, quantized
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import TensorBlock, WeightsLayout, check_names, detect_layout, mlx_tensor_blocks
@@ -71,7 +71,7 @@ def _to_mlx(
         left[piece.name] -= 1
         if found == "mlx" or not left[piece.name]:
             del whole[source]
-        if packing is None or _is_norm(name):
+        if packing is None or _stays_whole(name):
             written[name] = mx.contiguous(part)
         elif part.shape[-1] % packing.group:
             raise UsageError(
@@ -94,19 +94,20 @@ def _to_torch(
     *,
     eight_bit: bool,
 ) -> dict[str, mx.array]:
-    parts: dict[str, list[str]] = defaultdict(list)
-    for name, piece in pieces.items():
-        parts[piece.name].append(name)
+    parts: dict[str, dict[int, str]] = defaultdict(dict)
+    for name, piece in pieces.items():  # slices of one weight set hold copies of it
+        parts[piece.name].setdefault(piece.index, name)
     written: dict[str, mx.array] = {}
-    for target, names in parts.items():
+    for target, blocks in parts.items():
+        names = [blocks[index] for index in sorted(blocks)]
         if found == "torch":
             tensor = _half(stored, target)
-        elif _is_norm(target):  # the slices of the depth transformer hold copies of one
+        elif target.endswith(".alpha"):
             tensor = _half(stored, names[0])[None, None]
         else:
             tensor = mx.concatenate([_half(stored, name) for name in names])
         tensor = changes.changed(TensorBlock(target), tensor)
-        if not eight_bit or _is_norm(target) or _is_embedding(target):
+        if not eight_bit or _stays_whole(target) or _is_embedding(target):
             written[target] = tensor
         else:
             written |= _eight_bit(target, tensor, pieces[names[0]].of)
@@ -132,19 +133,24 @@ def _eight_bit(name: str, tensor: mx.array, steps: int) -> dict[str, mx.array]:
 
 
 def _half(stored: Stored, name: str) -> mx.array:
-    """Return a tensor in bfloat16, in the shape that it has."""
-    return stored.read(name).astype(mx.bfloat16)
+    """Return a tensor in bfloat16, in the shape that it has; what computes conditions as it is."""
+    tensor = stored.read(name)
+    return tensor if name.startswith(CONDITIONS) else tensor.astype(mx.bfloat16)
 
 
 def _part(whole: mx.array, name: str, piece: TensorBlock) -> mx.array:
     if _is_norm(name):
-        return whole[0, 0] if whole.ndim > 1 else whole
+        return whole[0, 0] if whole.ndim > 2 else whole  # noqa: PLR2004 -- torch's layout has [1, 1, dim]
     rows = whole.shape[0] // piece.of
     return whole[piece.index * rows :][:rows] if piece.of > 1 else whole
 
 
 def _is_norm(name: str) -> bool:
     return "norm" in name
+
+
+def _stays_whole(name: str) -> bool:
+    return _is_norm(name) or name.startswith(CONDITIONS)
 
 
 def _is_embedding(name: str) -> bool:

@@ -21,10 +21,13 @@ from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import TensorBlock, check_names, detect_layout, mlx_tensor_blocks
 from duplex.errors import UsageError, WeightsError
 
-__all__ = ["PACKINGS", "load_language_model_weights", "load_mimi_weights", "quantized"]
+__all__ = ["CONDITIONS", "PACKINGS", "load_language_model_weights", "load_mimi_weights", "quantized"]
 
 PACKINGS = {"int4": Packing(bits=4, group=32), "int8": Packing(bits=8, group=64)}
 """How the published files are quantized, and what ``quantize`` means."""
+
+CONDITIONS = "condition_provider."
+"""Prefix of the names of what computes conditions, which it does in float32, whatever the model computes in."""
 
 
 def load_mimi_weights(mimi: Module, path: Path, unused: Any) -> None:
@@ -76,7 +79,7 @@ def load_language_model_weights(
     for name, array in wanted.items():
         value = stored.read(name, array.shape, packed=array.dtype == mx.uint32)
         whole, _, last = name.rpartition(".")
-        kind = mx.float32 if last in ("scales", "biases") and f"{whole}.weight" in fine else dtype
+        kind = mx.float32 if last in ("scales", "biases") and f"{whole}.weight" in fine else kind_of(name, dtype)
         whole_number = value.dtype == mx.uint32
         _put(model, name, value if whole_number else changes.adapted(name, value.astype(kind)))
 
@@ -98,7 +101,11 @@ def _load_torch_layout(
     shapes = {name: array.shape for name, array in parameters(model)}
     check_names(stored.path, stored.names, {piece.name for piece in pieces.values()})
     if packing is not None:
-        fitting = {name for name, matrix in _matrices(model) if matrix.columns % packing.group == 0}
+        fitting = {
+            name
+            for name, matrix in _matrices(model)
+            if matrix.columns % packing.group == 0 and not name.startswith(CONDITIONS)
+        }
         if not fitting:
             raise UsageError(
                 f"no weight of {stored.path} has rows of a multiple of {packing.group}, so it cannot be quantized to "
@@ -118,7 +125,7 @@ def _load_torch_layout(
             whole = stored.read(source, (rows * pieces[names[0]].of, *rest))
         for name in names:
             part = whole[pieces[name].index * rows :][:rows] if pieces[name].of > 1 else whole
-            part = changes.adapted(name, part.astype(dtype))
+            part = changes.adapted(name, part.astype(kind_of(name, dtype)))
             if packing is None or name not in packed:
                 _put(model, name, part)
                 continue
@@ -127,6 +134,11 @@ def _load_torch_layout(
             kind = mx.float32 if name in fine else dtype
             _put(model, name.replace(".weight", ".scales"), scales.astype(kind))
             _put(model, name.replace(".weight", ".biases"), biases.astype(kind))
+
+
+def kind_of(name: str, dtype: mx.Dtype) -> mx.Dtype:
+    """Return the type of a weight of this name in a model of ``dtype``."""
+    return mx.float32 if name.startswith(CONDITIONS) else dtype
 
 
 def _finely_scaled(model: Module) -> set[str]:

@@ -5,6 +5,7 @@ Its state holds, besides the temporal transformer's cache, a ring of delayed tok
 lie at the top level, as published.
 """
 
+import functools
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from duplex.backends.shared import delays as delay_rules
+from duplex.backends.shared.support import check_runs
 from duplex.backends.torch import kernels
+from duplex.backends.torch.conditioning import ConditionProvider
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import TokenEmbedding
 from duplex.backends.torch.norm import RmsNorm
@@ -25,10 +28,21 @@ from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.backends.torch.weights import load_weights
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED
+from duplex.checkpoints.weight_names import projection_rows
+from duplex.errors import UsageError
+from duplex.frame_model import UNGENERATED, Conditions
 from duplex.options import SessionOptions
 
-__all__ = ["LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
+__all__ = ["ENDED", "HEADS", "LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
+
+HEADS, CONDITION, ENDED = "heads", "condition", "ended"
+"""Names in the state: what the extra heads said in the last step, what is added to every step's input, and whether the
+next step has no user frame but the end of the source."""
+END_OF_TEXT = 2
+"""The token, in all published tokenizers."""
+
+
+_NOT_RUN = ("cross_attention", "demux_second_stream", "depformer_low_rank_embeddings")
 
 
 def load_language_model(
@@ -66,6 +80,7 @@ def read_language_model(
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
+    check_runs(config, _NOT_RUN)
     with torch.device("meta"):
         model = LanguageModel(config)
     # Published files keep the depth transformer's parts at the top level.
@@ -75,10 +90,13 @@ def read_language_model(
         dtype=dtype,
         device=device,
         published=lambda name: name.removeprefix("depth."),
+        rows=functools.partial(projection_rows, config),
         quantize=quantize,
         adapter=adapter,
     )
     model.quantized = quantize
+    if config.model_type == "hibiki":  # as its own program: the end of the source sounds like padding
+        model.text_emb.weight[END_OF_TEXT] = model.text_emb.weight[config.existing_text_padding_id]
     model.prepare()
     return model
 
@@ -115,7 +133,10 @@ class LanguageModel(Streaming):
         self.text_emb: TokenEmbedding = TokenEmbedding(config.text_card + 1, config.dim)
         self.transformer: TemporalTransformer = TemporalTransformer(config)
         self.out_norm: RmsNorm = RmsNorm(config.dim)
-        self.text_linear: nn.Linear = nn.Linear(config.dim, config.text_card, bias=False)
+        self.text_linear: nn.Linear = nn.Linear(config.dim, config.text_choices, bias=False)
+        heads = [nn.Linear(config.dim, config.extra_heads_dim, bias=False) for _ in range(config.extra_heads_num_heads)]
+        self.extra_heads: nn.ModuleList = nn.ModuleList(heads)
+        self.condition_provider: ConditionProvider | None = ConditionProvider(config) if config.conditioners else None
         self.depth: DepthTransformer | None = DepthTransformer(config) if config.agent_streams else None
         self.size: int = sum(weight.numel() for weight in self.parameters())
         """Its weights, however many bits they have later."""
@@ -126,21 +147,37 @@ class LanguageModel(Streaming):
     def prepare(self) -> None:
         """Put the constants of a step on the device, so that no step has to: delays, initial tokens, counters."""
         config, device = self.config, self.text_linear.weight.device
-        self.counters = Counters.of([config.text_card] + [config.card] * config.agent_streams, device)
+        self.counters = Counters.of([config.text_choices] + [config.card] * config.agent_streams, device)
         self.delays = torch.tensor(config.delays, device=device)
         self.initial = torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
 
     def state_spec(self, frames_per_call: int = 1) -> dict[str, StateSpec]:
         """Return the token ring, the step counter and each slot's options."""
-        ring = StateSpec((1 + self.config.n_q, self.ring_length), torch.int64)
-        return {"tokens": ring, "step": StateSpec((), torch.int64), **Sampler.state_spec()}
+        config = self.config
+        ring = StateSpec((1 + config.n_q, self.ring_length), torch.int64)
+        own = {"tokens": ring, "step": StateSpec((), torch.int64), **Sampler.state_spec()}
+        if self.extra_heads:
+            own[HEADS] = StateSpec((config.extra_heads_num_heads, config.extra_heads_dim), torch.float32)
+        if config.model_type == "hibiki":
+            own[ENDED] = StateSpec((), torch.int64)
+        if config.fuser.sum:
+            own[CONDITION] = StateSpec((config.dim,))
+        return own
 
-    def begin(self, call: Call, options: SessionOptions) -> None:
-        """Set up the token ring and the options of freshly reset rows."""
+    def begin(self, call: Call, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Set up the token ring, the options and the conditions of freshly reset rows.
+
+        :raises UsageError: if the model has no such condition
+        """
         assert call.state is not None
         own = {name: call.state.tensors[f"{self.key}.{name}"] for name in self.state_spec()}
         own["tokens"].fill_(UNGENERATED)
         Sampler.write(own, options)
+        given = conditions or Conditions()
+        if self.condition_provider is not None:
+            own[CONDITION].copy_(self.condition_provider.sum(given.words)[None])
+        elif given.words:
+            raise UsageError(f"this model takes no conditions, and {', '.join(given.words)} was given; leave that out")
 
     def forward(self, user: Tensor | None, call: Call, sampling: Sampling, known: Tensor | None = None) -> TimeStep:
         """Advance by one step: the user's codes, int64 ``[batch, user_streams]``, go in (``None``: the initial step).
@@ -150,16 +187,31 @@ class LanguageModel(Streaming):
         """
         delays = Delays(self.delays, self.initial, longest=max(*self.config.delays, 1), length=self.ring_length)
         tokens = token_ring(call, self.key, delays)
+        user = self._or_end(user, call)
         columns, step = tokens.begin(user)
         context = self.temporal(columns[:, :, None], call)[:, 0]
         logits = self.text_linear(context).float()
+        if self.extra_heads:
+            told = torch.stack([head(context).float() for head in self.extra_heads], dim=1).softmax(dim=-1)
+            call.write(f"{self.key}.{HEADS}", told)
         held = {name: self._own(call, name) for name in Sampler.state_spec()}
         sampler = Sampler.prepare(held, sampling, step, self.counters)
         return TimeStep(tokens.complete(self._chosen(context, logits, sampler, known)), logits)
 
+    def _or_end(self, user: Tensor | None, call: Call) -> Tensor | None:
+        """Return the user's codes, or, where the source ends in this step, the tokens that say so."""
+        if user is None or self.config.model_type != "hibiki":
+            return user
+        ended = self._own(call, ENDED)
+        call.write(f"{self.key}.{ENDED}", torch.zeros_like(ended))
+        return torch.where(ended[:, None] > 0, self.config.card, user)
+
     def temporal(self, tokens: Tensor, call: Call) -> Tensor:
         """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""
-        return self.out_norm(self.transformer(self._embedded(tokens), call))
+        x = self._embedded(tokens)
+        if self.config.fuser.sum:
+            x = x + self._own(call, CONDITION)[:, None]
+        return self.out_norm(self.transformer(x, call))
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         if kernels.apply_to(tokens):

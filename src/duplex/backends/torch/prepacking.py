@@ -33,8 +33,8 @@ def prepack(module: nn.Module) -> None:
         elif isinstance(part, CausalConvTranspose1d):
             _prepack_transposed(part)
         elif isinstance(part, StackedAttention):
-            _prepack_parts(part, "in_proj_weight", part.codebooks)
-            _prepack_parts(part.out_proj, "weight", part.codebooks)
+            _prepack_parts(part, "in_proj_weight", part.sets)
+            _prepack_parts(part.out_proj, "weight", part.sets)
         elif isinstance(part, Attention):
             _prepack_matrix(part, "in_proj_weight")
         elif isinstance(part, Projection):
