@@ -35,7 +35,7 @@ from published_worker import Run
 
 HERE = Path(__file__).parent
 PACKAGE = "moshi==0.2.13"
-KINDS = ("moshi",)
+KINDS = ("moshi", "stt", "hibiki")
 """Kinds of models that both run on a recording, without anything else to be told."""
 RATE, FRAME = 24000, 1920
 GIGABYTE = 1e9

@@ -66,8 +66,13 @@ def run_original(given: dict[str, Any], frames: NDArray[np.float32]) -> Run:
         device=device, dtype=getattr(torch, dtype), **({"fuse_lora": True} if info.lora_weights else {})
     )
     logits: list[Any] = []
+    said = {"lm": lm, "cfg_coef": 1.0, "batch_size": 1, "model_type": info.model_type}
+    conditions = import_module("moshi.run_inference").get_condition_tensors(**said)
     generator = import_module("moshi.models").LMGen(
-        lm, use_sampling=False, on_text_logits_hook=lambda row: logits.append(row.float().flatten())
+        lm,
+        use_sampling=False,
+        condition_tensors=conditions,
+        on_text_logits_hook=lambda row: logits.append(row.float().flatten()),
     )
     mimi.streaming_forever(1)
     generator.streaming_forever(1)
@@ -78,12 +83,14 @@ def run_original(given: dict[str, Any], frames: NDArray[np.float32]) -> Run:
     for index, frame in enumerate(frames):
         start = time.perf_counter()
         codes.append(mimi.encode(torch.from_numpy(frame)[None, None].to(device)))
-        if index == 0:
-            generator.step(codes[0])  # the initial step: the frame itself is heard with the next
+        if index == 0:  # the initial step: the frame itself is heard with the next
+            tokens = generator.step(codes[0])
+            steps += [] if tokens is None else [tokens[0]]
         tokens = generator.step(codes[-1])
         if tokens is not None:
             steps.append(tokens[0])
-            mimi.decode(tokens[:, 1:]).cpu()
+            if tokens.shape[1] > 1:
+                mimi.decode(tokens[:, 1:]).cpu()
         seconds.append(time.perf_counter() - start)
     chosen = torch.cat(steps, dim=1).cpu().numpy()
     return Run(
@@ -117,14 +124,17 @@ def margins_of(torch: Any, logits: list[Any], text: NDArray[np.int64]) -> NDArra
 def run_duplex(given: dict[str, Any], frames: NDArray[np.float32]) -> Run:
     """Run this package."""
     began = time.perf_counter()
+    attrs: Any = import_module("attrs")
     duplex: Any = import_module("duplex")
+    default_conditions: Any = import_module("duplex.prompting.conditions").default_conditions
     choice = {**given["choice"], "device": given["device"] or "auto", "dtype": given["dtype"] or "auto"}
     torch: Any = import_module("torch") if choice["backend"] == "torch" else None
     imported = time.perf_counter()
     with duplex.load(**choice) as model:
         loaded = time.perf_counter()
         frame_model, spec = model.frame_model, model.spec
-        frame_model.open(0, duplex.SessionOptions(greedy=True, seed=0).with_defaults(model.defaults))
+        options = duplex.SessionOptions(greedy=True, seed=0).with_defaults(model.defaults)
+        frame_model.open(0, attrs.evolve(options, guidance=1.0), default_conditions(spec))
         tokens: list[Any] = []
         seconds: list[float] = []
         for frame in (*frames, *np.zeros((spec.latency_frames, FRAME), np.float32)):

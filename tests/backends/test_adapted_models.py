@@ -12,14 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import duplex
 from duplex.backends.conversion import convert
+from duplex.checkpoints.adapters import Adapter, find_adapter
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.layout import CheckpointLayout, read_json
+from duplex.checkpoints.sources import CONFIG
+from duplex.checkpoints.weights_file import read_header
 from duplex.errors import StateError, WeightsError
 from duplex.frame_model import SessionState
 
-ADAPTER = Path(__file__).parents[1] / "data" / "family" / "lora"
+FAMILY = Path(__file__).parents[1] / "data" / "family"
+ADAPTER = FAMILY / "lora"
+WEIGHTS = "hibiki-pytorch-small.safetensors"
 FRAMES = 40
 STEPWISE = re.compile(r"(.*\.(?:in|out)_proj)s\.(\d+)\.(lora_[AB]\.weight)")
 
@@ -208,3 +215,61 @@ def test_a_quantized_base_is_refused(small, tmp_path):
     convert(str(small.folder), tmp_path / "eight", layout="torch", quantize="int8")
     with pytest.raises(WeightsError, match="quantized, and an adapter is added to whole ones"):
         duplex.load(str(tmp_path / "eight"), adapter=str(ADAPTER))
+
+
+@pytest.mark.parametrize("name", ["hibiki", "hibiki-zero"])
+def test_relatives(name, tmp_path, backend):
+    """Shared weight sets and keys, conditioners, halves in RoPE: the sum is that of the tensors as published."""
+    found, summed, adapter = relative(name, tmp_path)
+    if backend == "torch":
+        import torch  # noqa: PLC0415
+
+        from duplex.backends.torch.language_model import read_language_model  # noqa: PLC0415
+
+        place = {"dtype": torch.float32, "device": torch.device("cpu")}
+        whole = read_language_model(found, summed, **place).state_dict()
+        adapted = read_language_model(found, FAMILY / name / WEIGHTS, adapter=adapter, **place).state_dict()
+    else:
+        import mlx.core as mx  # noqa: PLC0415
+
+        from duplex.backends.mlx.arrays import parameters  # noqa: PLC0415
+        from duplex.backends.mlx.language_model import load_language_model  # noqa: PLC0415
+
+        kind = {"dtype": mx.float32, "packing": None}
+        whole = dict(parameters(load_language_model(found, summed, **kind)))
+        adapted = dict(parameters(load_language_model(found, FAMILY / name / WEIGHTS, adapter=adapter, **kind)))
+    assert whole.keys() == adapted.keys()
+    for key, tensor in whole.items():
+        np.testing.assert_allclose(adapted[key].tolist(), tensor.tolist(), atol=1e-5)
+
+
+def load_floats(path):
+    from safetensors.torch import load_file  # noqa: PLC0415 -- numpy has no bfloat16
+
+    return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
+
+
+def relative(name, folder):
+    """Return the configuration of one of the family, a file with the sum of it and an adapter, and that adapter."""
+    mapping = read_json(FAMILY / name / CONFIG, name)
+    own = {key: value for key, value in mapping.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
+    config = LanguageModelConfig.from_dict(own, where=name)
+    weights = load_floats(FAMILY / name / WEIGHTS)
+    random, tensors, summed = np.random.default_rng(5), {}, dict(weights)
+    for key, weight in weights.items():
+        if weight.ndim != 2 or "emb." in key or key.endswith("embed.weight"):
+            continue
+        stacked = key.startswith("depformer.") and "self_attn" in key
+        sets = len(set(config.depth_weight_sets)) if stacked else 1
+        down = random.standard_normal((sets * 2, weight.shape[1])).astype(np.float32) / 8
+        up = random.standard_normal((len(weight), 2)).astype(np.float32) / 8
+        module = key.removesuffix(".weight").removesuffix("_weight")
+        tensors |= {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
+        blocks = zip(np.split(weight, sets), np.split(up, sets), np.split(down, sets), strict=True)
+        summed[key] = np.concatenate([part + 2 * (b @ a) for part, b, a in blocks])
+    save_file(tensors, folder / "lora.safetensors")
+    save_file(summed, folder / "summed.safetensors")
+    file = find_adapter(str(folder / "lora.safetensors"), progress=False)
+    path = folder / "lora.safetensors"
+    info = file.check(read_header(path), config, read_header(FAMILY / name / WEIGHTS), name)
+    return config, folder / "summed.safetensors", Adapter(info=info, path=path)

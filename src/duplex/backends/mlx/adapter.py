@@ -43,7 +43,7 @@ class AdapterTensors:
         first = block.index * rows
         if change.parts:
             whole = mx.concatenate([arrays[part] for part in change.parts])
-            whole = whole[0, 0] if weight.ndim == 1 else whole  # norms are [1, 1, dim] in torch's layout
+            whole = whole[0, 0] if whole.ndim > weight.ndim else whole  # norms may be [1, 1, dim] in torch's layout
             weight = whole[first : first + rows].astype(weight.dtype)
         pieces: list[mx.array] = []
         done = 0
