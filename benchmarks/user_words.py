@@ -61,7 +61,9 @@ async def converse(
     return " ".join(words), delays, missed
 
 
-async def measure(model: duplex.Model, transcriber: duplex.Transcriber, arguments: argparse.Namespace) -> dict[str, Any]:
+async def measure(
+    model: duplex.Model, transcriber: duplex.Transcriber, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Return the figures."""
     asked = questions(arguments.questions)
     waiting = list(enumerate(asked))[::-1]

@@ -109,7 +109,8 @@ class LocalRunner(Runner):
         lead = 0
         if self._placement is not None:
             self.seat.flush += self._placement.flush
-            lead = self._placement.lead if self._saved is None else 0
+            # A conversation may have been saved before it came to its audio.
+            lead = max(self._placement.lead - self.seat.index * self._model.spec.frame_size, 0)
         if self._transcriber is not None:
             try:
                 self._transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
