@@ -4,8 +4,9 @@
     python benchmarks/microphone.py cpu --seconds 20
 
 ``rooms`` puts one recording into a simulated room as the agent's voice and another as the user's, through fake devices
-of known clocks and the whole line, and prints a table: the echo's reduction while only the agent speaks, and with both
-the quality of the user's voice (PESQ, if it is installed). ``cpu`` opens the system's own devices.
+of known clocks and the whole line, and prints two tables: while only the agent speaks, the echo's reduction and the
+false starts of the detector of speech; while both speak, what is left of the user's voice (PESQ, STOI); and AECMOS for
+both. The packages for these are optional: pesq, pystoi, speechmos and librosa. ``cpu`` opens the system's own devices.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from duplex import FileTransport, MicrophoneTransport
 from duplex.transports.microphone.echo import WebRtcProcessor
 from duplex.transports.microphone.line import Line
 from duplex.transports.microphone.streams import AudioLine
+from microphone_quality import aecmos, intelligibility, missing, quality, speech_starts
 
 Samples = NDArray[np.floating[Any]]
 RATE, FRAME = 24000, 1920
@@ -96,6 +98,7 @@ class Scene(FakeSound):
         self.room, self.user, self.response = room, user, room.response()
         self.began = self.time
         self.echo = np.zeros(round((SECONDS + 5) * RATE))
+        self.far = np.zeros_like(self.echo)
         self.sound = self.hear
         self.taken = 0
 
@@ -103,7 +106,15 @@ class Scene(FakeSound):
         """Return what the microphone hears at times."""
         self.spread()
         at = (times - self.began) * RATE
-        return np.interp(at, np.arange(self.echo.size), self.echo) + self.voice(at)
+        return self.echo_at(at) + self.voice(at)
+
+    def echo_at(self, at: Samples) -> Samples:
+        """Return the echo at samples since the beginning."""
+        return np.interp(at, np.arange(self.echo.size), self.echo)
+
+    def played_at(self, at: Samples) -> Samples:
+        """Return what the loudspeaker plays at samples since the beginning."""
+        return np.interp(at, np.arange(self.far.size), self.far)
 
     def voice(self, at: Samples) -> Samples:
         """Return the user's voice at samples since the beginning."""
@@ -118,6 +129,7 @@ class Scene(FakeSound):
             echo = np.convolve(block, self.response)
             start = math.floor(first)
             part = first - start
+            self.far[start : start + played[::2].size] = played[::2]
             self.echo[start : start + echo.size] += (1 - part) * echo
             self.echo[start + 1 : start + 1 + echo.size] += part * echo
         self.taken = len(self.heard)
@@ -144,49 +156,76 @@ def run(room: Room, user: Samples, agent: Samples, **processing: bool) -> tuple[
     return (first + np.arange(pcm.size)) / RATE, pcm, scene
 
 
-def measure(room: Room, user: Samples, agent: Samples) -> tuple[float, ...]:
-    """Return dB of reduction early and late, PESQ of the user's voice without and with it, and dBFS that are left."""
-    plain = {"noise_suppression": False, "gain_control": False}
-    times, pcm, scene = run(room, user, agent, **plain)
+@attrs.frozen
+class Outcome:
+    """What the line makes of a room: first without noise suppression and gain control, then with everything on."""
+
+    early: float
+    """dB by which the echo is lowered, from 1 to 3 s."""
+    late: float
+    """The same from 8 s to the end of the agent's turn."""
+    pesq: tuple[float, float]
+    """Of the user's voice while both speak: with the echo left in, and cancelled."""
+    stoi: tuple[float, float]
+    starts: tuple[list[float], list[float]]
+    """When speech falsely starts while only the agent speaks: with the echo left in, and with everything on."""
+    left: float
+    """dBFS that are left of the echo with everything on."""
+    alone: float
+    """AECMOS for the echo while only the agent speaks, with everything on."""
+    both: tuple[float, float]
+    """AECMOS for the echo and for other degradations while both speak, with everything on."""
+
+
+def measure(room: Room, user: Samples, agent: Samples) -> Outcome:
+    """Put both voices into a room."""
+    times, pcm, scene = run(room, user, agent, noise_suppression=False, gain_control=False)
     at = (times - scene.began) * RATE
-    echo = np.interp(at, np.arange(scene.echo.size), scene.echo)
+    echo, voice = scene.echo_at(at), scene.voice(at)
+    both = at >= ALONE * RATE
 
     def reduction(begin: float, end: float) -> float:
         span = (at >= begin * RATE) & (at < end * RATE)
         return 10 * np.log10(np.sum(echo[span] ** 2) / max(np.sum(pcm[span] ** 2), 1e-12))
 
-    both = at >= ALONE * RATE
-    voice = scene.voice(at)
-    without = quality(voice[both], (echo + voice)[both])
-    residual = run(room, np.zeros(RATE), agent)[1]
-    full = 20 * np.log10(np.sqrt(np.mean(residual[8 * RATE : 14 * RATE] ** 2)) + 1e-6)
-    return reduction(1, 3), reduction(8, ALONE), without, quality(voice[both], pcm[both]), full
-
-
-def quality(clean: Samples, heard: Samples) -> float:
-    """Return wide-band PESQ, or NaN without the package."""
-    try:
-        from pesq import pesq  # noqa: PLC0415
-    except ImportError:
-        return float("nan")
-    import soxr  # noqa: PLC0415
-
-    return pesq(16000, soxr.resample(clean, RATE, 16000), soxr.resample(heard, RATE, 16000), "wb")
+    full_times, full, full_scene = run(room, user, agent)
+    full_at = (full_times - full_scene.began) * RATE
+    far, near = full_scene.played_at(full_at), full_scene.echo_at(full_at) + full_scene.voice(full_at)
+    settled, together = (full_at >= 4 * RATE) & (full_at < ALONE * RATE), full_at >= ALONE * RATE
+    pairs = [(voice[both], (echo + voice)[both]), (voice[both], pcm[both])]
+    return Outcome(
+        early=reduction(1, 3),
+        late=reduction(8, ALONE),
+        pesq=(quality(*pairs[0], RATE), quality(*pairs[1], RATE)),
+        stoi=(intelligibility(*pairs[0], RATE), intelligibility(*pairs[1], RATE)),
+        starts=(speech_starts(near[full_at < ALONE * RATE], RATE), speech_starts(full[full_at < ALONE * RATE], RATE)),
+        left=20 * np.log10(np.sqrt(np.mean(full[(full_at >= 8 * RATE) & (full_at < ALONE * RATE)] ** 2)) + 1e-6),
+        alone=aecmos(far[settled], near[settled], full[settled], RATE, "st")[0],
+        both=aecmos(far[together], near[together], full[together], RATE, "dt"),
+    )
 
 
 async def rooms(user_path: str, agent_path: str) -> None:
-    """Print a table, a line for each room."""
+    """Print a table of the echo and one of the voice and what is heard, a line for each room."""
+    if lacking := missing():
+        print(f"left out, as nan: pip install {' '.join(lacking)}", file=sys.stderr)
     agent = repeated(await read(agent_path), SECONDS + 1)
     user = repeated(await read(user_path), SECONDS - ALONE)
-    print("| room | echo | ERLE, 1 to 3 s | 8 to 14 s | PESQ, echo left in | cancelled | left with everything on |")
+    print("| room | echo | ERLE, 1 to 3 s | 8 to 14 s | left | false starts, echo left in | cancelled |")
     print("|---|---|---|---|---|---|---|")
+    found = []
     for room in ROOMS:
-        early, late, without, cancelled, full = measure(room, user, agent)
+        found.append(each := measure(room, user, agent))
         print(
-            f"| {room.name} | {room.echo_db:g} dB | {early:.1f} dB | {late:.1f} dB | {without:.2f} | {cancelled:.2f} | "
-            f"{full:.0f} dBFS |",
+            f"| {room.name} | {room.echo_db:g} dB | {each.early:.1f} dB | {each.late:.1f} dB | {each.left:.0f} dBFS | "
+            f"{len(each.starts[0])} | {len(each.starts[1])} ({', '.join(f'{at:.1f} s' for at in each.starts[1])}) |",
             flush=True,
         )
+    print("\n| room | PESQ, echo left in | cancelled | STOI, left in | cancelled | AECMOS alone | both: echo | other |")
+    print("|---|---|---|---|---|---|---|---|")
+    for room, each in zip(ROOMS, found, strict=True):
+        values = [*each.pesq, *each.stoi, each.alone, *each.both]
+        print(f"| {room.name} | {' | '.join(f'{value:.2f}' for value in values)} |")
 
 
 async def cpu(seconds: float) -> None:

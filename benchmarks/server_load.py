@@ -117,16 +117,16 @@ def histogram(text: str, name: str, share: float, **labels: str) -> float:
     return next((edge for edge, count in buckets if count >= share * total), float("inf")) if total else 0.0
 
 
-def total(text: str, name: str) -> float:
-    """Return a figure of Prometheus' that has no labels."""
-    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+def total(text: str, name: str, **labels: str) -> float:
+    """Return a figure of Prometheus', with these labels if it has some; that of all models together."""
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in wanted))
 
 
 def mean(text: str, name: str, **labels: str) -> float:
     """Return the mean of a Prometheus histogram."""
-    wanted = "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
-    figures = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line[0] != "#"}
-    return figures[f"{name}_sum{wanted}"] / max(1.0, figures[f"{name}_count{wanted}"])
+    return total(text, f"{name}_sum", **labels) / max(1.0, total(text, f"{name}_count", **labels))
 
 
 def measure(arguments: argparse.Namespace, sessions: int) -> dict[str, Any]:

@@ -17,8 +17,12 @@ from duplex.errors import UsageError
 from duplex.options import ModelKind, SessionOptions
 
 __all__ = [
+    "OPTIONS_KEY",
     "UNGENERATED",
     "ZERO",
+    "Conditions",
+    "EmbeddedPrefill",
+    "EndOfSource",
     "Frame",
     "FrameModel",
     "ModelSpec",
@@ -33,6 +37,9 @@ ZERO = -1
 UNGENERATED = -2
 """A token that is not known yet, and is for the model to choose."""
 
+OPTIONS_KEY = "options"
+"""Where a state's metadata has the session's options, as JSON."""
+
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
@@ -44,6 +51,7 @@ class ModelSpec:
     Stream widths come from the kind of the checkpoint: ``agent_streams`` is 0 for a model that only listens. ``delays``
     has one entry a stream, in the order text, agent, user. ``context`` is in frames. ``capacity`` is the number of
     slots. ``extra_heads`` of ``extra_classes`` each are what a recognition model tells beside the text.
+    ``conditions`` are the names that a session may be conditioned on, with the words of each.
     """
 
     kind: ModelKind = "moshi"
@@ -61,6 +69,7 @@ class ModelSpec:
     capacity: int
     extra_heads: int = 0
     extra_classes: int = 0
+    conditions: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, tuple[str, ...]])
 
     @property
     def frame_rate(self) -> float:
@@ -90,8 +99,10 @@ class ModelSpec:
             raise UsageError(
                 f"tokens are {tokens.dtype} {list(tokens.shape)}; give whole numbers of shape [{self.streams}, n]"
             )
+        user = self.text_streams + self.agent_streams
         for stream, row in enumerate(tokens):
             size = self.text_vocabulary if stream < self.text_streams else self.audio_vocabulary
+            size += self.kind == "hibiki" and stream >= user  # one more ends the source
             if row.size and not UNGENERATED <= row.min() <= row.max() < size:
                 raise UsageError(
                     f"tokens of stream {stream} run from {row.min()} to {row.max()}; they must be 0 to {size - 1}, "
@@ -126,13 +137,35 @@ class StepResult:
 
 
 @attrs.frozen(kw_only=True, eq=False)
+class Conditions:
+    """What a session is conditioned on, for models that have conditioners, each by its name.
+
+    ``words`` are of tables; ``vectors`` float32 ``[n, dim]`` are sequences, of which ``masks`` bool ``[n]`` says what
+    is there (all, where there is no mask). A condition that is not named is the learnt padding. ``null`` is what the
+    second row of guidance is conditioned on, ``None`` for nothing; ``masked_until`` is for how many steps that row
+    reads no tokens, as when a voice is given by a beginning.
+    """
+
+    words: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    vectors: Mapping[str, Float32] = attrs.field(factory=dict[str, Float32])
+    masks: Mapping[str, NDArray[np.bool_]] = attrs.field(factory=dict[str, NDArray[np.bool_]])
+    null: "Conditions | None" = None
+    masked_until: int = 0
+
+    def dropped(self) -> "Conditions":
+        """Return these conditions with nothing there: no words, and as many vectors, all of them masked."""
+        absent = {name: np.zeros(len(given), np.bool_) for name, given in self.vectors.items()}
+        return Conditions(vectors=self.vectors, masks=absent)
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class Frame:
     """One time step of one conversation, both sides of it: what a recorder writes and a detector listens to.
 
     ``at`` is its start in seconds on the session's time line. ``user_pcm`` and ``agent_pcm`` are float32
     ``[frame_size]``; ``agent_pcm`` is ``None`` for a model without a voice. ``text`` is the token, ``agent`` and
-    ``user`` int64 codes, one a stream. ``heads`` float32 ``[extra_heads, extra_classes]`` are the extra heads'
-    probabilities, ``None`` without such heads.
+    ``user`` int64 codes, one a stream. ``heads`` float32 ``[extra_heads, extra_classes]`` are probabilities that a
+    recognition model tells beside the text.
     """
 
     at: float
@@ -156,6 +189,10 @@ class SessionState:
     metadata: Mapping[str, str]
     tensors: Mapping[str, NDArray[np.generic]]
 
+    def with_options(self, options: SessionOptions) -> "SessionState":
+        """Return the same state for a session with other options; those of the metadata are what restoring takes."""
+        return attrs.evolve(self, metadata={**self.metadata, OPTIONS_KEY: options.to_json()})
+
 
 class FrameModel(Protocol):
     """A full-duplex dialogue model, advanced frame by frame for all its slots at once.
@@ -174,10 +211,12 @@ class FrameModel(Protocol):
         """The model's codec, with all codebooks that the model uses; safe to use from any thread."""
         ...
 
-    def open(self, slot: int, options: SessionOptions) -> None:
-        """Reset a slot, set its options, and run the initial step, which carries only the initial tokens.
+    def open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Reset a slot, set its options and conditions, and run the initial step, which carries only initial tokens.
 
-        ``options`` has no ``None`` in it. Neighbours are not touched.
+        What is to be sampled with has no ``None`` in it. Neighbours are not touched.
+
+        :raises UsageError: if the model has no such condition
         """
         ...
 
@@ -219,6 +258,30 @@ class FrameModel(Protocol):
 
     def close(self) -> None:
         """Free the model's memory. No other method may be called afterwards."""
+        ...
+
+
+@runtime_checkable
+class EmbeddedPrefill(Protocol):
+    """What a :class:`FrameModel` may offer besides: to be fed sums of embeddings, as published voices hold them."""
+
+    def prefill_embedded(self, slot: int, inputs: Float32, tokens: Int64) -> Iterator[None]:
+        """Advance a slot over columns of which only the inputs are known, float32 ``[n, dim]``, in pieces.
+
+        ``tokens`` int64 ``[streams, n]`` has what is known of the same columns, ``ZERO`` elsewhere; the last
+        ``max(delays)`` columns are complete.
+
+        :raises UsageError: if the inputs do not fit the model
+        """
+        ...
+
+
+@runtime_checkable
+class EndOfSource(Protocol):
+    """What a :class:`FrameModel` that translates offers besides."""
+
+    def end_source(self, slot: int) -> None:
+        """Let the slot's next step tell the model that the source has ended; the audio of that step is not heard."""
         ...
 
 

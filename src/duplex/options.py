@@ -1,6 +1,8 @@
 """What can be chosen about a conversation, and the closed sets of what can be chosen about a model."""
 
+import json
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -45,9 +47,26 @@ def _boolean(value: bool, field: "attrs.Attribute[Any]") -> bool:
 
 MAX_SESSIONS = 2**16
 """Conversations side by side; any one machine has memory for fewer."""
+MAX_TEXT = 20_000
+"""Characters of instructions; a model remembers a few thousand words at most."""
+
+
+def _optional_text(value: str | None, field: "attrs.Attribute[Any]") -> str | None:
+    if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{field.name} is {shown(value)}; give a text")
+    if value is not None and len(value) > MAX_TEXT:
+        raise UsageError(f"{field.name} has {len(value)} characters; give at most {MAX_TEXT}")
+    return value or None
+
+
+def _optional_voice(value: str | PathLike[str] | None, field: "attrs.Attribute[Any]") -> str | None:
+    return _optional_text(str(value) if isinstance(value, PathLike) else value, field)
+
 
 _INTEGER = attrs.Converter(_optional_integer, takes_field=True)
 _NUMBER = attrs.Converter(_optional_number, takes_field=True)
+_TEXT = attrs.Converter(_optional_text, takes_field=True)
+_VOICE = attrs.Converter(_optional_voice, takes_field=True)
 _BOOLEAN = attrs.Converter(_boolean, takes_field=True)
 
 
@@ -69,6 +88,9 @@ class SessionOptions:
     ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0. ``guidance`` is the
     coefficient of classifier-free guidance, for models that take conditions: 1 is without.
 
+    ``instructions`` are a persona in words, and ``voice`` is a name of the checkpoint's voices, or a file: a recording
+    of the voice, or one as its authors publish it. A model that takes none refuses them.
+
     :raises UsageError: if a value is no number, or out of range
     """
 
@@ -79,6 +101,8 @@ class SessionOptions:
     seed: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**64 - 1))
     guidance: float | None = attrs.field(default=None, converter=_NUMBER, validator=_optional_range(0, 100))
     greedy: bool = attrs.field(default=False, converter=_BOOLEAN)
+    instructions: str | None = attrs.field(default=None, converter=_TEXT)
+    voice: str | None = attrs.field(default=None, converter=_VOICE)
 
     def with_defaults(self, defaults: "SessionOptions") -> "SessionOptions":
         """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""
@@ -88,7 +112,11 @@ class SessionOptions:
         }
         if self.greedy:
             filled |= {"temperature": 0.0, "text_temperature": 0.0}
-        return SessionOptions(**filled, greedy=self.greedy)
+        return attrs.evolve(self, **filled)
+
+    def to_json(self) -> str:
+        """Return them as a JSON object."""
+        return json.dumps(attrs.asdict(self))
 
 
 def check_sessions(sessions: int) -> int:

@@ -72,6 +72,17 @@ def test_settings_from_the_file_the_environment_and_the_command(tmp_path):
         assert TOKEN not in said
 
 
+def test_several_models_and_one_in_the_file(tmp_path):
+    (tmp_path / "duplex.toml").write_text('model = "tiny"\norigin = "https://talk.example.org"\n')
+    with Process("--settings", tmp_path / "duplex.toml", "--model", "tiny", "--sessions", 1) as served:
+        described = json.loads(get(served.server, "/api/info")[2])
+        assert [each["name"] for each in described["models"]] == ["small", "tiny"]
+        with served.server.call("?model=tiny") as tiny, served.server.call("?model=small") as small:
+            for caller in (tiny, small):  # one place each
+                caller.until(wire.Kind.HANDSHAKE)
+        assert served.stop()[0] == 0
+
+
 def test_what_a_proxy_needs(tmp_path):
     """Names from the environment, several between spaces; the rest from a file."""
     (tmp_path / "duplex.toml").write_text(
@@ -177,7 +188,7 @@ def test_json_logs_tell_who_called_and_every_line_is_json(tmp_path):
     assert sum(line["message"] == "call ended" for line in lines) == 1, "who was refused had no call"
     assert told["draining"]["calls"] == 1
     assert told["listening"]["address"].startswith("http://127.0.0.1:")
-    assert "duplex_places 1.0" in text
+    assert 'duplex_places{model="small"} 1.0' in text
     assert "duplex_queue_wait_seconds_count 1.0" in text
     assert 'model="small"' in text or "duplex_build_info{" in text
 
@@ -223,14 +234,15 @@ def test_a_recording_is_readable_at_any_moment(tmp_path):
 
 def test_a_disk_that_refuses_ends_the_recording_only(tmp_path):
     folder = tmp_path / "calls"
-    with Process("--record", folder) as served, served.server.call("?format=pcm") as caller:
+    with Process("--record", folder) as served:
         folder.rmdir()
         folder.write_text("a file, from now on")
-        caller.until(wire.Kind.AUDIO)
-        time.sleep(1.2)
-        caller.say(np.zeros(1920, np.float32), audio_format="pcm")
-        caller.finish()
-        assert caller.end()[0] == 1000
+        with served.server.call("?format=pcm") as caller:
+            caller.until(wire.Kind.AUDIO)
+            time.sleep(1.2)
+            caller.say(np.zeros(1920, np.float32), audio_format="pcm")
+            caller.finish()
+            assert caller.end()[0] == 1000
         _, said = served.stop()
         assert "is incomplete" in said
         assert "Traceback" not in said

@@ -142,17 +142,17 @@ class Line:
 
 
 def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
-    service, sent = Service(models(), Settings()), []
-    first, second = service.admission.arrive("a"), service.admission.arrive("b")
+    service, sent = Service([models()], Settings()), []
+    first, second = service.models.default.admission.arrive("a"), service.models.default.admission.arrive("b")
 
     def on_send(message):
         sent.append(message)
-        service.admission.leave(first)
+        service.models.default.admission.leave(first)
         service.update()
 
     async def wait():
         with anyio.fail_after(KEEPALIVE / 2):
-            assert await Call(service, Line(on_send), CallParameters())._wait(second)
+            assert await Call(service, service.models.default, Line(on_send), CallParameters())._wait(second)
 
     anyio.run(wait)
     assert len(sent) == 1
@@ -160,13 +160,13 @@ def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
 
 def test_a_connection_that_the_server_closes_by_itself(models, caplog):
     """As uvicorn does with one that answers no ping: it is a caller who is gone, not a failure."""
-    service = Service(models(), Settings())
+    service = Service([models()], Settings())
 
     def on_send(_):
         raise RuntimeError("Unexpected ASGI message 'websocket.send'")
 
     async def talk():
-        await Call(service, Line(on_send), CallParameters()).run()
+        await Call(service, service.models.default, Line(on_send), CallParameters()).run()
 
     anyio.run(talk)
     assert b'duplex_calls_ended_total{reason="hung_up"} 1.0' in service.metrics.text()

@@ -225,8 +225,8 @@ def test_health_and_metrics(models):
         assert headers["content-type"].startswith("text/plain; version=")
         figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         assert figures['duplex_calls_ended_total{reason="finished"}'] == "1.0"
-        assert float(figures["duplex_step_seconds_count"]) >= 4
-        assert float(figures["duplex_frame_latency_seconds_count"]) >= 4
+        assert float(figures['duplex_step_seconds_count{model="fake"}']) >= 4
+        assert float(figures['duplex_frame_latency_seconds_count{model="fake"}']) >= 4
         assert float(figures['duplex_stage_seconds_count{stage="encode"}']) >= 4
 
 

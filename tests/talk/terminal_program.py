@@ -1,5 +1,6 @@
 """A call on the terminal of this process, with a model and a microphone that need nothing: for test_terminal.py."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +28,17 @@ class Broken(Headset):
         self._stats = values
 
 
+class Noisy(Headset):
+    """A microphone whose library writes on standard error, as PortAudio and ALSA do."""
+
+    async def receive(self):
+        os.write(2, b"ALSA lib pcm.c: underrun occurred\n")
+        return await super().receive()
+
+
+MICROPHONES = {"broken": Broken, "noisy": Noisy}
+
+
 async def hold(folder, microphone):
     with fake_model() as model:
         call = call_on(model, folder, microphone)
@@ -37,4 +49,4 @@ async def hold(folder, microphone):
 
 
 if __name__ == "__main__":
-    sys.exit(anyio.run(hold, Path(sys.argv[1]), Broken() if "broken" in sys.argv else Headset()))
+    sys.exit(anyio.run(hold, Path(sys.argv[1]), MICROPHONES.get(sys.argv[-1], Headset)()))

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -176,6 +177,27 @@ def test_a_server_that_is_full():
         outcome = run("talk", "--server", server.url())
     assert outcome.status == 1
     assert "taken" in outcome.only_error()
+
+
+def test_a_server_that_is_not_there():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    outcome = run("talk", "--server", f"http://127.0.0.1:{port}")
+    assert outcome.status == 1
+    assert "cannot be reached" in outcome.only_error()
+
+
+def test_whoever_waits_in_a_queue_is_told_the_place_and_may_leave(tmp_path):
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(fake_model(capacity=1))
+        server = stack.enter_context(running(model, Settings(queue=1)))
+        caller = stack.enter_context(server.call())
+        caller.next()
+        threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        call = remote_call(server, tmp_path, Headset())
+        status, said, noted = hold(call, record=False)
+    assert (status, call.error, said) == (130, None, [])
+    assert any("number 1 in the queue" in line for line in noted)
 
 
 def test_a_server_that_goes_away_during_the_call(tmp_path):

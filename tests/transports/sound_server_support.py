@@ -10,9 +10,10 @@ import numpy as np
 
 RATE = 48000
 MODULES = """
-load-module module-null-sink sink_name=loudspeaker norewinds=1 rate=48000 channels=2 \
+load-module module-null-sink sink_name=loudspeaker norewinds=1 rate={rate} channels={channels} \
 sink_properties=device.description=Loudspeaker
-load-module module-null-sink sink_name=room norewinds=1 rate=48000 channels=1 sink_properties=device.description=Room
+load-module module-null-sink sink_name=room norewinds=1 rate={rate} channels={inputs} \
+sink_properties=device.description=Room
 load-module module-remap-source source_name=microphone master=room.monitor \
 source_properties=device.description=Microphone
 load-module module-native-protocol-unix auth-anonymous=1 socket={socket}
@@ -31,11 +32,14 @@ def missing():
 class SoundServer:
     """Runs in a folder; tells programs of this process and its children about itself."""
 
-    def __init__(self, folder, *, echo=False):
+    def __init__(self, folder, *, echo=False, echo_db=0.0, rate=RATE, channels=2, inputs=1):
         self.folder = folder
+        self.echo_db = echo_db if echo else 0.0
         self.socket = folder / "native"
         self.environment = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder), "PULSE_SERVER": f"unix:{self.socket}"}
-        script = MODULES.format(socket=self.socket) + (ECHO if echo else "")
+        script = MODULES.format(socket=self.socket, rate=rate, channels=channels, inputs=inputs) + (
+            ECHO if echo else ""
+        )
         (folder / "modules.pa").write_text(script)
         self.process = None
 
@@ -53,6 +57,10 @@ class SoundServer:
         while b"microphone" not in self.run("pactl", "list", "short", "sources"):
             assert time.monotonic() < until, (self.folder / "log").read_text()
             time.sleep(0.05)
+        if self.echo_db:
+            (echo,) = self.run("pactl", "list", "short", "sink-inputs").split(b"\n")[:-1]
+            volume = round(65536 * 10 ** (self.echo_db / 60))  # the server's scale is cubic
+            self.run("pactl", "set-sink-input-volume", echo.split()[0], str(volume))
 
     def kill(self):
         if self.process is not None:
@@ -61,6 +69,11 @@ class SoundServer:
 
     def run(self, *command):
         return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, check=False).stdout
+
+    def module(self, argument):
+        """Return the number of the module that was loaded with an argument."""
+        listed = self.run("pactl", "list", "short", "modules").decode().splitlines()
+        return next(line.split()[0] for line in listed if argument in line)
 
     @contextlib.contextmanager
     def speaking(self, pcm):
@@ -76,12 +89,12 @@ class SoundServer:
             player.wait()
 
     @contextlib.contextmanager
-    def recording(self):
-        """Record what the loudspeaker plays, during a block; the list then has it, float32 ``[samples]``."""
+    def recording(self, device="loudspeaker.monitor"):
+        """Record what the loudspeaker, or another device, plays; the list has it after the block."""
         heard = []
         path = self.folder / "heard.raw"
         with path.open("wb") as file:
-            command = ["parec", "--raw", "--device=loudspeaker.monitor", *FORMAT]
+            command = ["parec", "--raw", f"--device={device}", *FORMAT]
             recorder = subprocess.Popen(
                 command, env={**os.environ, **self.environment}, stdout=file, stderr=subprocess.DEVNULL
             )

@@ -9,6 +9,8 @@ from sound_server_support import RATE, SoundServer, missing, share_at
 
 from duplex import AudioDeviceError, MicrophoneTransport
 from duplex.transports import list_devices
+from duplex.transports.microphone.portaudio import DEAD_SECONDS
+from duplex.transports.microphone.transport import RETRY_SECONDS
 
 pytestmark = [
     pytest.mark.anyio,
@@ -85,28 +87,80 @@ async def test_what_is_spoken_arrives_and_what_is_sent_is_heard(server):
     assert (stats.input_device, stats.output_device) == ("Microphone", "Loudspeaker")
 
 
+@pytest.mark.parametrize(
+    "server",
+    [{"rate": rate, "channels": count, "inputs": count} for rate in (8000, 44100, 48000) for count in (1, 2)],
+    indirect=True,
+)
+async def test_devices_of_every_rate_and_channel_count(server, request):
+    wanted = request.node.callspec.params["server"]
+    transport = MicrophoneTransport(echo_cancellation="off", noise_suppression=False, gain_control=False)
+    await transport.start(MODEL_RATE)
+    try:
+        with server.speaking(tone(700, RATE)(np.arange(6 * RATE))), server.recording() as played:
+            await receive_for(transport, 1.0)
+            heard = []
+            async with anyio.create_task_group() as both:
+                both.start_soon(say, transport, tone(440, MODEL_RATE), 2.0)
+                heard.append(await receive_for(transport, 2.0))
+            await transport.finish()
+        stats = transport.stats
+    finally:
+        await transport.aclose()
+    assert (stats.input_rate, stats.output_rate) == (wanted["rate"], wanted["rate"])
+    assert share_at(heard[0][-MODEL_RATE:], MODEL_RATE, 700) > 0.9
+    loudest = np.argmax(np.convolve(played[0] ** 2, np.ones(RATE), "valid"))
+    assert share_at(played[0][loudest : loudest + RATE], RATE, 440) > 0.9
+
+
+async def test_a_loudspeaker_that_goes_is_replaced_by_the_new_default(server):
+    """By the server, which moves streams, or by the transport; of four seconds at most two are lost."""
+    server.run("pactl", "load-module", "module-null-sink", "sink_name=headset", "norewinds=1")
+    transport = MicrophoneTransport()
+    await transport.start(MODEL_RATE)
+    try:
+        async with anyio.create_task_group() as both:
+            both.start_soon(receive_for, transport, 6.0)
+            await anyio.sleep(1.0)
+            server.run("pactl", "set-default-sink", "headset")
+            server.run("pactl", "unload-module", server.module("sink_name=loudspeaker"))
+            with server.recording("headset.monitor") as played:
+                await say(transport, tone(440, MODEL_RATE), 4.0)
+                await transport.finish()
+    finally:
+        await transport.aclose()
+    assert np.count_nonzero(np.abs(played[0]) > 0.01) > 1.8 * RATE
+    loudest = np.argmax(np.convolve(played[0] ** 2, np.ones(RATE), "valid"))
+    assert share_at(played[0][loudest : loudest + RATE], RATE, 440) > 0.9
+    assert DEAD_SECONDS + RETRY_SECONDS < 2
+
+
 @pytest.mark.parametrize("server", [{"echo": True}], indirect=True)
-@pytest.mark.parametrize(("how", "least", "most"), [("webrtc", 10.0, 200.0), ("off", -3.0, 3.0)])
+@pytest.mark.parametrize(("how", "least", "most"), [("webrtc", 20.0, 200.0), ("off", -3.0, 3.0)])
 @pytest.mark.usefixtures("server")
 async def test_the_loudspeakers_echo_at_0_db_is_cancelled(how, least, most):
-    """Wiring: on a busy machine the server itself stutters, and its loopback too; benchmarks/microphone.py measures."""
-    noise = np.random.default_rng(0).normal(0, 0.1, 20 * MODEL_RATE)
+    """In each five seconds of the run, whatever the server says about the times of its blocks.
+
+    A machine so busy that the server itself stutters (a load of twice its cores) fails this: run it on a quiet one.
+    """
+    noise = np.random.default_rng(0).normal(0, 0.1, 40 * MODEL_RATE)
     syllables = noise * (np.sin(2 * np.pi * 2 * np.arange(noise.size) / MODEL_RATE) > 0)
     transport = MicrophoneTransport(echo_cancellation=how, noise_suppression=False, gain_control=False)
     await transport.start(MODEL_RATE)
     try:
         heard = []
         async with anyio.create_task_group() as both:
-            both.start_soon(say, transport, lambda samples: syllables[samples], 9.0)
-            await receive_for(transport, 6.0)
-            heard.append(await receive_for(transport, 2.5))
-        reduction = transport.stats.echo_reduction
+            both.start_soon(say, transport, lambda samples: syllables[samples], 31.0)
+            await receive_for(transport, 5.0)
+            heard = [await receive_for(transport, 5.0) for _ in range(5)]
+        stats = transport.stats
     finally:
         await transport.aclose()
     sent = np.sqrt(np.mean(syllables**2))
-    left = 20 * np.log10(sent / np.sqrt(np.mean(heard[0] ** 2)))
-    assert least < left < most
-    assert (reduction is None) == (how == "off")
+    left = [20 * np.log10(sent / np.sqrt(np.mean(each**2))) for each in heard]
+    assert least < min(left), (left, stats)
+    assert max(left) < most
+    assert (stats.echo_reduction is None) == (how == "off")
 
 
 async def test_a_server_that_is_killed_and_comes_back(server):

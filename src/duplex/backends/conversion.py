@@ -12,6 +12,7 @@ import attrs
 from duplex.atomic import atomic_path, atomic_write_text, output_error
 from duplex.backends import mlx
 from duplex.checkpoints import checkpoint
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import read_json
 from duplex.checkpoints.sources import CONFIG, resolve_source
@@ -30,12 +31,19 @@ depformer_weights_per_step delays""".split()  # noqa: SIM905 -- a list of words,
 
 
 def convert(
-    name: str, folder: Path, *, layout: WeightsLayout = "mlx", quantize: str | None = None, revision: str | None = None
+    name: str,
+    folder: Path,
+    *,
+    layout: WeightsLayout = "mlx",
+    quantize: str | None = None,
+    revision: str | None = None,
+    adapter: str | None = None,
 ) -> Path:
     """Write a checkpoint to ``folder``, which must be empty or not there; return its weights file.
 
     It is read by :func:`duplex.load` and, in MLX's layout, by the original's loaders. ``quantize`` is ``"int8"``,
-    ``"int4"`` (for MLX), or ``None`` for bfloat16. The weights are computed with MLX, also those for torch.
+    ``"int4"`` (for MLX), or ``None`` for bfloat16. An ``adapter``, or the checkpoint's own, is added to the weights
+    before: what is written has none any more. The weights are computed with MLX, also those for torch.
 
     :raises CheckpointError: if the checkpoint cannot be found or read
     :raises UsageError: if it cannot be written as asked
@@ -47,19 +55,20 @@ def convert(
         raise UsageError("torch's layout has no int4; use quantize='int8', or layout='mlx'")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} is there already; name another folder")
-    found = checkpoint.resolve(name, revision=revision)
+    found = checkpoint.resolve(name, revision=revision, adapter=adapter)
     mapping = _configuration(name, revision, found)
     # A checkpoint that was resolved with all its parts has them all.
     config = cast("LanguageModelConfig", found.language_model)
     weights, mimi, pieces = (cast("Path", path) for path in (found.weights, found.mimi_weights, found.tokenizer))
     target = folder / (_WEIGHTS[quantize] if layout == "mlx" else _WEIGHTS["int8" if quantize else None])
     mapping |= {"moshi_name": target.name, "mimi_name": mimi.name, "tokenizer_name": pieces.name}
-    mapping.pop("quantize", None)
+    for key in ("quantize", "lora", "lora_name", "lora_rank", "lora_scaling"):
+        mapping.pop(key, None)
     if layout == "torch" and quantize:
         mapping["quantize"] = True
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_weights(config, weights, target, layout, quantize)
+        _write_weights(config, weights, target, layout, quantize, found.adapter)
         for path in (mimi, pieces):
             shutil.copyfile(path, folder / path.name)
         if mapping.get("mimi_config_name"):
@@ -73,12 +82,17 @@ def convert(
 
 
 def _write_weights(
-    config: LanguageModelConfig, weights: Path, target: Path, layout: WeightsLayout, quantize: str | None
+    config: LanguageModelConfig,
+    weights: Path,
+    target: Path,
+    layout: WeightsLayout,
+    quantize: str | None,
+    adapter: Adapter | None,
 ) -> None:
     try:
         with atomic_path(target) as part:
             written = part.with_name(f"{part.name}.safetensors")  # MLX insists on the ending
-            mlx.convert_weights(config, weights, written, layout=layout, quantize=quantize)
+            mlx.convert_weights(config, weights, written, layout=layout, quantize=quantize, adapter=adapter)
             written.rename(part)
     except BaseException:
         with contextlib.suppress(OSError):

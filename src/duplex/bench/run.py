@@ -61,8 +61,10 @@ def run_benchmark(
         place = {key: choice[key] for key in ("name", "backend", "device", "quantize", "revision")}
         report.mimi = time_codec(load_codec(**place), benchmark.frames)
     else:
-        described = checkpoint.describe(choice["name"], choice["revision"])
-        kept = {key: value for key, value in choice.items() if key not in {"name", "revision", "deterministic"}}
+        described = checkpoint.describe(choice["name"], choice["revision"], adapter=choice.get("adapter"))
+        kept = {
+            key: value for key, value in choice.items() if key not in {"name", "revision", "adapter", "deterministic"}
+        }
         report.memory = predict_memory(described, **kept)
         progress("loading")
         with load(**choice) as model:

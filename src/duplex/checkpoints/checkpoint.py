@@ -14,13 +14,15 @@ from typing import Any
 
 import attrs
 
+from duplex.checkpoints.adapters import Adapter, AdapterFile, AdapterInfo, check_whole, find_adapter
 from duplex.checkpoints.hub import HubRepository
 from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import MIMI_WEIGHTS, WEIGHTS, CheckpointLayout, Part
 from duplex.checkpoints.mimi_config import MimiConfig
-from duplex.checkpoints.sources import CONFIG, CheckpointSource, SourceKind, builtin_names, resolve_source
+from duplex.checkpoints.sources import CONFIG, CheckpointSource, SourceKind, builtin_names, locate, resolve_source
 from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.checkpoints.voices import Voices
 from duplex.checkpoints.weights_file import Header, TensorInfo, fingerprint_chunks, read_header
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
@@ -39,6 +41,7 @@ __all__ = [
 
 NOTES_FILE = "notes.txt"
 """An optional line or two for people, beside the configuration."""
+_SAMPLING = ("temperature", "text_temperature", "top_k", "text_top_k", "guidance")
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +62,9 @@ class Checkpoint:
     model_type: ModelKind
     stt: SttConfig | None
     tts: TtsConfig | None
+    voices: Voices
     note: str
+    adapter: Adapter | None = None
 
     @property
     def codebooks(self) -> int:
@@ -70,6 +75,8 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of the configurations and of samples of the weights: identifies a checkpoint.
 
+        It covers the adapter, if there is one.
+
         :raises WeightsError: if a weights file can no longer be read
         """
         model = None if self.language_model is None else self.language_model.identity()
@@ -79,6 +86,8 @@ class Checkpoint:
             if path is not None:
                 for piece in fingerprint_chunks(path):
                     total.update(piece)
+        for piece in () if self.adapter is None else self.adapter.fingerprint_chunks():
+            total.update(piece)
         return total.hexdigest()
 
 
@@ -99,7 +108,10 @@ class CheckpointInfo:
     mimi_weights: Header
     tokenizer_pieces: int | None
     defaults: SessionOptions | None
+    voices: tuple[str, ...]
+    """Names; of a repository only whether there are any is known without a download, and then ``"voices.tgz"``."""
     note: str
+    adapter: AdapterInfo | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the information as plain values, to print or to write as JSON."""
@@ -123,13 +135,19 @@ class CheckpointInfo:
             "weights": _weights_summary(self.mimi_weights),
         }
         whole = {"name": self.name, "kind": self.kind, "revision": self.revision, "model_type": self.model_type}
-        return {**whole, "model": self._model(), "codec": codec, "note": self.note}
+        adapter = None
+        if self.adapter is not None:
+            adapter = {**self.adapter.as_json(), "weights": _weights_summary(self.adapter.header)}
+        return {**whole, "model": self._model(), "adapter": adapter, "codec": codec, "note": self.note}
 
     def _model(self) -> dict[str, Any] | None:
         config = self.language_model
         if config is None or self.weights is None or self.defaults is None:
             return None
-        sampling = attrs.asdict(self.defaults, filter=attrs.filters.exclude("seed", "greedy"))
+        sampling = attrs.asdict(
+            self.defaults,
+            filter=attrs.filters.include("temperature", "text_temperature", "top_k", "text_top_k", "guidance"),
+        )
         return {
             "layers": config.num_layers,
             "dimension": config.dim,
@@ -147,6 +165,7 @@ class CheckpointInfo:
             "audio_vocabulary": config.card,
             "tokenizer_pieces": self.tokenizer_pieces,
             "sampling": sampling,
+            "voices": list(self.voices),
             "weights": _weights_summary(self.weights),
         }
 
@@ -155,13 +174,15 @@ def resolve(
     name: str,
     *,
     revision: str | None = None,
+    adapter: str | None = None,
     parts: Collection[Part] = ("model", "codec"),
     progress: bool = True,
 ) -> Checkpoint:
     """Locate a checkpoint's files by a built-in name, a folder, or ``owner/name`` on the hub; download what is missing.
 
     ``revision`` is a branch, tag or commit of the repository. ``parts`` selects what is to be loaded: ``"codec"`` alone
-    needs Mimi's files only, whatever the language model. ``progress`` shows the hub client's progress bars.
+    needs Mimi's files only, whatever the language model. ``adapter`` is what :mod:`duplex.checkpoints.adapters` finds
+    by name, instead of the checkpoint's own. ``progress`` shows the hub client's progress bars.
 
     :raises UsageError: if ``parts`` or ``revision`` is invalid
     :raises CheckpointNotFoundError: if there is no such name, repository, revision or file
@@ -173,12 +194,20 @@ def resolve(
         raise UsageError(f"parts is {parts!r}; give 'model', 'codec' or both")
     _, source = resolve_source(name, revision, progress=progress)
     layout = CheckpointLayout.read(source, codec_only="model" not in parts)
+    if "model" in parts:
+        check_whole(source, layout.weights)
     mimi = layout.read_mimi_config(source, progress=progress)
     places = layout.locate_files(source, parts, progress=progress)
+    found = _find_adapter(adapter, layout, source, progress=progress) if "model" in parts else None
+    adapter_path = None if found is None else found.place.fetch(found.file)
     paths = {key: place.fetch(file) for key, (place, file) in places.items()}
-    for key in ("moshi_name", "mimi_name"):
-        if key in paths:
-            read_header(paths[key])
+    headers = {key: read_header(paths[key]) for key in ("moshi_name", "mimi_name") if key in paths}
+    adapted = None
+    if found is not None and adapter_path is not None and layout.language_model is not None:
+        where = str(paths["moshi_name"])
+        info = found.check(read_header(adapter_path), layout.language_model, headers["moshi_name"], where)
+        adapted = Adapter(info=info, path=adapter_path)
+        found.place.record_revision()
     for place in (source, *(place for place, _ in places.values())):
         place.record_revision()
     return Checkpoint(
@@ -193,11 +222,13 @@ def resolve(
         model_type=layout.model_type,
         stt=layout.stt,
         tts=layout.tts,
+        voices=Voices(source),
         note=_read_note(source),
+        adapter=adapted,
     )
 
 
-def describe(name: str, revision: str | None = None) -> CheckpointInfo:
+def describe(name: str, revision: str | None = None, *, adapter: str | None = None) -> CheckpointInfo:
     """Return what a checkpoint is, from its configuration and its weights' headers, without downloading the weights.
 
     A folder or repository that contains only Mimi is described as a codec.
@@ -207,12 +238,19 @@ def describe(name: str, revision: str | None = None) -> CheckpointInfo:
     kind, source = resolve_source(name, revision, progress=False)
     mimi_alone = not source.has(CONFIG) and not source.has(WEIGHTS) and source.has(MIMI_WEIGHTS)
     layout = CheckpointLayout.read(source, codec_only=mimi_alone)
+    check_whole(source, layout.weights)
     mimi = layout.read_mimi_config(source, progress=False)
     places = layout.locate_files(source, ("codec",) if mimi_alone else ("model", "codec"), progress=False)
     tokenizer = None
     if "tokenizer_name" in places:
         place, file = places["tokenizer_name"]
         tokenizer = Tokenizer.load(place.fetch(file))
+    weights = None if mimi_alone else _read_header(*places["moshi_name"])
+    found = _find_adapter(adapter, layout, source, progress=False)
+    adapted = None
+    if found is not None and layout.language_model is not None and weights is not None:
+        header = _read_header(found.place, found.file)
+        adapted = found.check(header, layout.language_model, weights, places["moshi_name"][0].origin)
     return CheckpointInfo(
         name=str(name),
         kind=kind,
@@ -220,12 +258,26 @@ def describe(name: str, revision: str | None = None) -> CheckpointInfo:
         model_type="mimi" if mimi_alone else layout.model_type,
         language_model=layout.language_model,
         mimi=mimi,
-        weights=None if mimi_alone else _read_header(*places["moshi_name"]),
+        weights=weights,
         mimi_weights=_read_header(*places["mimi_name"]),
         tokenizer_pieces=None if tokenizer is None else tokenizer.vocab_size,
         defaults=None if mimi_alone else layout.defaults,
+        voices=Voices(source).listed,
         note=_read_note(source),
+        adapter=adapted,
     )
+
+
+def _find_adapter(
+    name: str | None, layout: CheckpointLayout, source: CheckpointSource, *, progress: bool
+) -> AdapterFile | None:
+    """Return the adapter of this name, without one the checkpoint's own, if it has one."""
+    if name is not None:
+        return find_adapter(name, progress=progress)
+    if layout.adapter is None:
+        return None
+    place, file = locate(layout.adapter, source, key="lora_name", progress=progress)
+    return AdapterFile(name=layout.adapter, place=place, file=file, config=layout.adapter_config, base={}).found()
 
 
 def _codebooks(model: LanguageModelConfig | None, mimi: MimiConfig) -> int:

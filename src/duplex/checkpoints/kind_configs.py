@@ -1,10 +1,20 @@
-"""What ``config.json`` says of one kind of model alone: ``stt_config`` of recognition, ``tts_config`` of synthesis."""
+"""What ``config.json`` says of some models alone: of recognition (``stt_config``), synthesis (``tts_config``), LoRA."""
+
+from collections.abc import Mapping
+from typing import Any, Self
 
 import attrs
 
-from duplex.checkpoints.validation import StrictConfig, in_range, strict_type, supported
+from duplex.checkpoints.validation import (
+    LARGEST_INTEGER,
+    StrictConfig,
+    in_range,
+    positive_number,
+    strict_type,
+    supported,
+)
 
-__all__ = ["SttConfig", "TtsConfig"]
+__all__ = ["AdapterConfig", "SttConfig", "TtsConfig"]
 
 MAX_SECONDS = 60
 
@@ -30,3 +40,23 @@ class TtsConfig(StrictConfig):
     second_stream_ahead: int = attrs.field(default=0, validator=[strict_type(int), in_range(0, 64)])
     """By how many words the second text stream runs ahead of the first; 0 for models without it."""
     multistream: bool = supported(False)
+
+
+@attrs.frozen(kw_only=True)
+class AdapterConfig(StrictConfig):
+    """How an adapter (LoRA) is added to the weights; without ``lora_rank``, its file alone says what rank it is of."""
+
+    lora: bool = supported(False, True)
+    lora_rank: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional([strict_type(int), in_range(1, LARGEST_INTEGER)])
+    )
+    lora_scaling: float = positive_number(2.0)
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any], *, where: str) -> Self:
+        """Validate the adapter's keys of a whole ``config.json``.
+
+        :raises ConfigError: naming the key that is invalid
+        """
+        own = {field.name for field in attrs.fields(cls)}
+        return cls.from_dict({key: value for key, value in mapping.items() if key in own}, where=where)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import attrs
 
-from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
+from duplex.checkpoints.kind_configs import AdapterConfig, SttConfig, TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, locate
@@ -19,7 +19,7 @@ from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from duplex.options import ModelKind, SessionOptions
 from duplex.parsing import parse_json, shown
 
-__all__ = ["CheckpointLayout", "Part"]
+__all__ = ["DEFAULT_OPTIONS", "CheckpointLayout", "Part", "file_name", "read_json"]
 
 Part = Literal["model", "codec"]
 WEIGHTS = "model.safetensors"
@@ -57,7 +57,10 @@ class CheckpointLayout:
             "mimi_name",
             "mimi_config_name",
             "tokenizer_name",
+            "lora",
             "lora_name",
+            "lora_rank",
+            "lora_scaling",
             "version",
             "lm_gen_config",
             "tts_config",
@@ -74,6 +77,8 @@ class CheckpointLayout:
     mimi_config: str | None = None
     tokenizer: str = TOKENIZER
     defaults: SessionOptions = DEFAULT_OPTIONS
+    adapter: str | None = None
+    adapter_config: AdapterConfig = attrs.Factory(AdapterConfig)
 
     @property
     def model_type(self) -> ModelKind:
@@ -101,11 +106,13 @@ class CheckpointLayout:
             language_model=_codec_only_model(mapping, where) if codec_only else _language_model(mapping, where),
             stt=_part(mapping, "stt_config", SttConfig, where),
             tts=_part(mapping, "tts_config", TtsConfig, where),
-            weights=_file_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
-            mimi_weights=_file_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
-            mimi_config=_file_name(mapping, "mimi_config_name", where, ".json"),
-            tokenizer=_file_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
+            weights=file_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
+            mimi_weights=file_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
+            mimi_config=file_name(mapping, "mimi_config_name", where, ".json"),
+            tokenizer=file_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
             defaults=_default_options(mapping.get("lm_gen_config"), where),
+            adapter=file_name(mapping, "lora_name", where, "" if codec_only else ".safetensors"),
+            adapter_config=AdapterConfig() if codec_only else AdapterConfig.of(mapping, where=where),
         )
 
     def read_mimi_config(self, source: CheckpointSource, *, progress: bool) -> MimiConfig:
@@ -208,10 +215,6 @@ def _check_layout(mapping: Mapping[str, Any], where: str) -> None:
 
 def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig:
     """Validate the language model's keys."""
-    if mapping.get("lora_name"):
-        raise ConfigError(
-            f"{where}: 'lora_name' is set, but this version does not run LoRA adapters; choose another checkpoint"
-        )
     own = {key: value for key, value in mapping.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
     config = LanguageModelConfig.from_dict(own, where=where)
     for key, kind in (("stt_config", "stt"), ("tts_config", "tts")):
@@ -238,8 +241,11 @@ def _codec_only_model(mapping: Mapping[str, Any], where: str) -> LanguageModelCo
         return None
 
 
-def _file_name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> str | None:
-    """Return a file name from the configuration, or ``None`` if it is absent."""
+def file_name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> str | None:
+    """Return a file name from the configuration, or ``None`` if it is absent.
+
+    :raises ConfigError: if it is no name, or has not this ending
+    """
     name = mapping.get(key)
     if name is None:
         return None

@@ -55,7 +55,7 @@ class LocalFolder:
 
     def has(self, file: str) -> bool:
         """Return whether the file exists."""
-        return _check_path(self.folder / PurePosixPath(file), "is_file")
+        return is_path(self.folder / PurePosixPath(file), "is_file")
 
     def fetch(self, file: str) -> Path:
         """Return the path of a file.
@@ -116,14 +116,14 @@ def resolve_source(
     """
     name = str(name)
     builtin = name in builtin_names()
-    folder = _builtin_folder() / name if builtin else _expand_user(name)
-    if builtin or (name.strip() and _check_path(folder, "is_dir")):
+    folder = _builtin_folder() / name if builtin else expand_user(name)
+    if builtin or (name.strip() and is_path(folder, "is_dir")):
         if revision is not None:
             raise UsageError(
                 f"revision is '{revision}', but '{name}' is a folder; only hub repositories have revisions"
             )
         return ("built in" if builtin else "folder"), LocalFolder(folder)
-    if name.strip() and _check_path(folder, "is_file"):
+    if name.strip() and is_path(folder, "is_file"):
         raise CheckpointNotFoundError(f"'{name}' is a file; give the folder of the checkpoint that it is in")
     if REPOSITORY.fullmatch(name):
         return "hub", HubRepository(name, revision, progress=progress)
@@ -133,13 +133,13 @@ def resolve_source(
     )
 
 
-def _expand_user(name: str) -> Path:
+def expand_user(name: str) -> Path:
     with contextlib.suppress(RuntimeError):  # "~somebody", who is not known here
         return Path(name).expanduser()
     return Path(name)
 
 
-def _check_path(path: Path, kind: Literal["is_dir", "is_file"]) -> bool:
+def is_path(path: Path, kind: Literal["is_dir", "is_file"]) -> bool:
     """Return ``path.is_dir()`` or ``path.is_file()``, and false for strings that are not valid paths."""
     with contextlib.suppress(OSError, ValueError):
         found: bool = getattr(path, kind)()

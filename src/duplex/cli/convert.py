@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from duplex.cli.options import debug_option
+from duplex.cli.options import adapter_option, debug_option
 from duplex.cli.text import plain, size
 
 __all__ = ["convert"]
@@ -23,8 +23,11 @@ __all__ = ["convert"]
 )
 @click.option("--quantize", type=click.Choice(["int8", "int4"]), help="Smaller weights; bfloat16 if left out.")
 @click.option("--revision", help="A branch, tag or commit of a hub repository.")
+@adapter_option
 @debug_option
-def convert(source: str, folder: Path, layout: Any, quantize: str | None, revision: str | None) -> None:
+def convert(
+    source: str, folder: Path, layout: Any, quantize: str | None, revision: str | None, adapter: str | None
+) -> None:
     """Write a checkpoint anew, with all of its files, into a folder. SRC is a name, a folder, or owner/name on the hub.
 
     It needs MLX, which also runs on Linux: the extra "mlx".
@@ -33,9 +36,10 @@ def convert(source: str, folder: Path, layout: Any, quantize: str | None, revisi
     Examples:
       duplex convert kyutai/moshika-pytorch-bf16 moshika-q4 --quantize int4
       duplex convert moshika-mlx moshika-torch --layout torch
+      duplex convert kyutai/moshiko-pytorch-bf16 mine-q8 --adapter run/consolidated --quantize int8
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.backends.conversion import convert as write  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
-    weights = write(source, folder, layout=layout, quantize=quantize, revision=revision)
+    weights = write(source, folder, layout=layout, quantize=quantize, revision=revision, adapter=adapter)
     click.echo(plain(f"{source} -> {folder}"))
     click.echo(f"  {weights.name}, {size(weights.stat().st_size)}")

@@ -1,12 +1,12 @@
 """``duplex models`` and ``duplex info``: what can be loaded, and what it is."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from duplex.cli.options import Option, backend_option, debug_option, device_option
+from duplex.cli.options import Option, adapter_option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
 from duplex.errors import HubError, MissingDependencyError, UsageError
 from duplex.options import MAX_SESSIONS
@@ -88,6 +88,7 @@ def _cached() -> list[str]:
 @click.command(short_help="Tell what a checkpoint is.")
 @click.argument("name", default="tiny")
 @click.option("--revision", help="A branch, tag or commit of a hub repository.")
+@adapter_option
 @click.option(
     "--sessions", type=click.IntRange(1, MAX_SESSIONS), default=1, show_default=True, help="Memory for so many."
 )
@@ -95,7 +96,9 @@ def _cached() -> list[str]:
 @device_option
 @json_option
 @debug_option
-def info(name: str, revision: str | None, sessions: int, backend: Any, device: str, as_json: bool) -> None:
+def info(
+    name: str, revision: str | None, adapter: str | None, sessions: int, backend: Any, device: str, as_json: bool
+) -> None:
     """Tell what a checkpoint is, without loading its weights: a built-in name, a folder, or owner/name on the hub.
 
     Also how much memory it would take, in each kind of numbers that it can be loaded in.
@@ -108,13 +111,22 @@ def info(name: str, revision: str | None, sessions: int, backend: Any, device: s
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints.checkpoint import describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
-    description = describe(name, revision)
+    description = describe(name, revision, adapter=adapter)
     memories = list(_memories(description, backend=backend, device=device, sessions=sessions))
     described = description.as_json()
     if as_json:
         print_json(described | {"memory": [_memory_as_json(memory) for memory in memories]})
         return
     _print_table([*_rows_of(described), *_memory_rows(memories)])
+
+
+KINDS: Mapping[str, str] = {
+    "moshi": "moshi: dialogue",
+    "personaplex": "personaplex: dialogue, with a persona (--instructions, --voice)",
+    "stt": "stt: recognition of speech",
+    "hibiki": "hibiki: translation of speech",
+    "tts": "tts: synthesis of speech",
+}
 
 
 def _memories(description: "CheckpointInfo", *, backend: "Backend", device: str, sessions: int) -> "Iterator[Memory]":
@@ -144,7 +156,12 @@ def _memory_rows(memories: "list[Memory]") -> list[tuple[str, str]]:
 
 
 def _rows_of(described: dict[str, Any]) -> list[tuple[str, str]]:
-    return [*_general(described), *_model(described["model"]), *_codec(described["codec"])]
+    return [
+        *_general(described),
+        *_model(described["model"]),
+        *_adapter(described["adapter"]),
+        *_codec(described["codec"]),
+    ]
 
 
 def _print_table(rows: list[tuple[str, str]]) -> None:
@@ -157,10 +174,20 @@ def _general(described: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("name", f"{described['name']} ({described['kind']})")]
     if described["revision"]:
         rows.append(("revision", described["revision"]))
-    rows.append(("type", described["model_type"]))
+    rows.append(("type", KINDS.get(described["model_type"]) or described["model_type"]))
     if described["note"]:
         rows.append(("note", " ".join(described["note"].split())))
     return rows
+
+
+def _adapter(adapter: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if adapter is None:
+        return []
+    ranks = " and ".join(str(rank) for rank in adapter["ranks"])
+    added = f"rank {ranks}, scaling {adapter['scaling']:g}, to {adapter['adapted']} matrices; " if ranks else ""
+    replaced = f"replaces {adapter['replaced']} tensors; " if adapter["replaced"] else ""
+    name = f"{adapter['name']}: " + (f"revision {adapter['revision']}, " if adapter["revision"] else "")
+    return [("adapter", f"{name}{added}{replaced}{_weights(adapter['weights'])}")]
 
 
 def _model(model: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -187,6 +214,7 @@ def _model(model: dict[str, Any] | None) -> list[tuple[str, str]]:
             "sampling of text",
             f"temperature {sampling['text_temperature']:g}, top-k {sampling['text_top_k']}",
         ),
+        *([("voices", ", ".join(model["voices"]))] if model["voices"] else []),
     ]
 
 

@@ -12,12 +12,14 @@ from duplex.options import MAX_SESSIONS, Backend, CacheDtype, Dtype, Quantizatio
 __all__ = [
     "LoadOptions",
     "Option",
+    "adapter_option",
     "backend_option",
     "codec_options",
     "debug_option",
     "device_option",
     "dialogue_options",
     "loading_options",
+    "many_models_options",
     "transcriber_option",
     "user_channel_option",
 ]
@@ -39,6 +41,7 @@ class LoadOptions:
 
     model: str
     revision: str | None
+    adapter: str | None = None
     backend: Backend
     device: str
     dtype: Dtype = "auto"
@@ -47,9 +50,14 @@ class LoadOptions:
     sessions: int | None = None
     deterministic: bool = False
 
+    def load_arguments(self, sessions: int) -> dict[str, Any]:
+        """Return the arguments of :func:`duplex.load` beside the name; ``sessions`` if none were asked for."""
+        given = attrs.asdict(self, filter=attrs.filters.exclude("model"))
+        return {**given, "sessions": self.sessions or sessions}
+
     def settings(self) -> dict[str, Any]:
         """Return what may change the tokens of a dialogue."""
-        return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "sessions"))
+        return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "adapter", "sessions"))
 
 
 backend_option: Option = click.option(
@@ -58,13 +66,40 @@ backend_option: Option = click.option(
 device_option: Option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, gpu (Apple's), ..."
 )
-CODEC = (
-    click.option("--model", default="tiny", show_default=True, help="A built-in name, a folder, or owner/name."),
+PLACE = (
     click.option("--revision", help="A branch, tag or commit of a hub repository."),
     backend_option,
     device_option,
 )
+CODEC = (
+    click.option("--model", default="tiny", show_default=True, help="A built-in name, a folder, or owner/name."),
+    *PLACE,
+)
+
+
+class _ModelName(click.ParamType[str]):
+    """A model's name; several in an environment variable stand between commas, as paths have spaces."""
+
+    name = "text"
+    envvar_list_splitter = ","
+
+
+MANY_MODELS = (
+    click.option(
+        "--model",
+        type=_ModelName(),
+        multiple=True,
+        default=("tiny",),
+        show_default=True,
+        help="A built-in name, a folder, or owner/name. May be given again: callers choose.",
+    ),
+    *PLACE,
+)
+adapter_option: Option = click.option(
+    "--adapter", help="A LoRA for the model: a .safetensors file, a folder, or owner/name; instead of its own."
+)
 LOADING = (
+    adapter_option,
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -90,6 +125,11 @@ SAMPLING = (
     click.option("--text-temperature", type=float, help="Of the agent's text."),
     click.option("--top-k", type=int, help="Audio tokens to choose among; 0 is all of them."),
     click.option("--text-top-k", type=int, help="Text tokens to choose among; 0 is all of them."),
+)
+
+PERSONA = (
+    click.option("--instructions", metavar="TEXT", help="A persona in words, for models that take one."),
+    click.option("--voice", metavar="NAME|FILE", help="A voice of the checkpoint, or a recording, for such models."),
 )
 
 # Looked for by `main` itself, so that it also holds for errors in the other options.
@@ -119,11 +159,24 @@ def loading_options(command: F) -> F:
     return _gathered(command, (*CODEC, *LOADING), lambda values: {"load_options": _take(LoadOptions, values)})
 
 
+def many_models_options(command: F) -> F:
+    """Add the options of what loads one model or several; the command gets ``load_options``, a list."""
+
+    def gather(values: dict[str, Any]) -> dict[str, Any]:
+        names = values.pop("model")
+        each = _take(LoadOptions, {**values, "model": ""})
+        for field in attrs.fields(LoadOptions):
+            values.pop(field.name, None)
+        return {"load_options": [attrs.evolve(each, model=name) for name in names]}
+
+    return _gathered(command, (*MANY_MODELS, *LOADING), gather)
+
+
 def dialogue_options(command: F) -> F:
     """Add the options of what runs a dialogue model; the command gets ``load_options`` and ``options``."""
     return _gathered(
         command,
-        (*CODEC, *LOADING, *SAMPLING),
+        (*CODEC, *LOADING, *SAMPLING, *PERSONA),
         lambda values: {"load_options": _take(LoadOptions, values), "options": _take(SessionOptions, values)},
     )
 

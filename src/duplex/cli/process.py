@@ -1,5 +1,6 @@
 """``duplex process``: recorded dialogues."""
 
+import hashlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ def process(
     from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.engine.model import check_choice  # noqa: PLC0415
     from duplex.process import Plan, Recipe, find_recordings, spooled  # noqa: PLC0415
+    from duplex.prompting.building import check_persona  # noqa: PLC0415
 
     passed_over: list[Path] = []
     recordings = find_recordings(inputs, out, passed_over=passed_over.append)
@@ -72,15 +74,19 @@ def process(
         quantize=load_options.quantize,
         cache_dtype=load_options.cache_dtype,
     )
-    found = checkpoint.resolve(load_options.model, revision=load_options.revision)
+    found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
+    check_persona(found.model_type, options)
     recipe = Recipe(
         model=load_options.model,
         revision=found.revision,
         fingerprint=found.fingerprint,
+        adapter=None if found.adapter is None else found.adapter.pinned,
         options=options.with_defaults(found.defaults),
         user_channel=user_channel,
         tail=tail,
-        settings=load_options.settings() | ({} if transcriber is None else {"transcriber": transcriber}),
+        settings=load_options.settings()
+        | _voice_file(options)
+        | ({} if transcriber is None else {"transcriber": transcriber}),
     )
     report = _Report()
     with spooled(recordings) as copied:
@@ -91,6 +97,14 @@ def process(
             _carry_out(plan, load_options, found, report, transcriber)
     report.summary()
     return 1 if report.counts["failed"] else 0
+
+
+def _voice_file(options: SessionOptions) -> dict[str, str]:
+    """Return what tells a voice's file from another of the same name."""
+    if options.voice is None or not Path(options.voice).is_file():
+        return {}
+    with Path(options.voice).open("rb") as file:
+        return {"voice_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def tell_passed_over(paths: list[Path]) -> None:
@@ -116,6 +130,7 @@ def _carry_out(
         duplex.load(
             load_options.model,
             revision=found.revision,  # the commit: a branch may have moved since
+            adapter=found.adapter.pinned if load_options.adapter and found.adapter else None,
             backend=load_options.backend,
             device=load_options.device,
             dtype=load_options.dtype,

@@ -4,7 +4,7 @@ import logging
 import os
 import tomllib
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import click
 
-from duplex.cli.options import LoadOptions, loading_options, transcriber_option
+from duplex.cli.options import LoadOptions, many_models_options, transcriber_option
 from duplex.cli.text import one_line, plain
 from duplex.errors import DuplexError, UsageError
 
@@ -43,6 +43,9 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     for name in read:
         if name not in known:
             raise UsageError(f"{path} has '{name}', which is no option of `duplex serve`; see duplex serve --help")
+    for parameter in context.command.params:
+        if parameter.multiple and isinstance(read.get(str(parameter.name)), str):  # of one's letters, each would be one
+            read[str(parameter.name)] = [read[str(parameter.name)]]
     context.default_map = {**(context.default_map or {}), **read}
 
 
@@ -71,6 +74,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")
 @click.option("--tls-key", type=FILES, metavar="FILE", help="Its key (PEM).")
 @click.option("--record", type=FILES, metavar="FOLDER", help="Record all conversations there.")
+@click.option("--voices", type=FILES, metavar="FOLDER", help="Voices that callers may name, beside a checkpoint's own.")
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log."
 )
@@ -84,9 +88,9 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     help="Options, as TOML.",
 )
 @transcriber_option
-@loading_options
-def serve(load_options: LoadOptions, log_format: Any, **given: Any) -> None:
-    """Serve conversations on one model to browsers and programs, many at a time.
+@many_models_options
+def serve(load_options: list[LoadOptions], log_format: Any, **given: Any) -> None:
+    """Serve conversations on a model, or several, to browsers and programs, many at a time.
 
     The page is at the address that is printed; programs open a websocket at /api/chat, as clients of the original do.
     Every option can also be set in the environment (DUPLEX_PORT, DUPLEX_QUEUE_TIMEOUT, ...) or a file (--settings);
@@ -96,6 +100,7 @@ def serve(load_options: LoadOptions, log_format: Any, **given: Any) -> None:
     Examples:
       duplex serve
       duplex serve --sessions 16 --record calls
+      duplex serve --model tiny --model kyutai/moshika-pytorch-bf16
       duplex serve --host 0.0.0.0 --tls --token-file tokens.txt
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.server.logs import configure_logging  # noqa: PLC0415 -- `duplex --help` need not wait for it
@@ -127,7 +132,7 @@ def _tell_address_as_json(model: str, address: str) -> None:
     log.info("listening", extra=fields(model=model, address=address))
 
 
-def _serve(load_options: LoadOptions, given: dict[str, Any], tell: Callable[[str, str], None]) -> None:
+def _serve(load_options: list[LoadOptions], given: dict[str, Any], tell: Callable[[str, str], None]) -> None:
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
@@ -138,27 +143,20 @@ def _serve(load_options: LoadOptions, given: dict[str, Any], tell: Callable[[str
 
     def started(port: int) -> None:
         host = f"[{listening.host}]" if ":" in listening.host else listening.host
-        tell(load_options.model, f"{'http' if listening.certificate is None else 'https'}://{host}:{port}")
+        tell(
+            ", ".join(each.model for each in load_options),
+            f"{'http' if listening.certificate is None else 'https'}://{host}:{port}",
+        )
 
-    sessions = load_options.sessions or SESSIONS
     name: str | None = given["transcriber"]
-    listens = nullcontext() if name is None else load_transcriber(name, sessions=sessions)
-    with (
-        listens as transcriber,
-        duplex.load(
-            load_options.model,
-            revision=load_options.revision,
-            backend=load_options.backend,
-            device=load_options.device,
-            dtype=load_options.dtype,
-            quantize=load_options.quantize,
-            cache_dtype=load_options.cache_dtype,
-            sessions=sessions,
-            deterministic=load_options.deterministic,
-        ) as model,
-    ):
+    with ExitStack() as loaded:
+        models = [
+            loaded.enter_context(duplex.load(each.model, **each.load_arguments(SESSIONS))) for each in load_options
+        ]
+        sessions = sum(model.sessions for model in models)
+        transcriber = None if name is None else loaded.enter_context(load_transcriber(name, sessions=sessions))
         anyio.run(
-            lambda: run(model, settings, listening, transcriber=transcriber, started=started),
+            lambda: run(models, settings, listening, transcriber=transcriber, started=started),
             backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows
         )
 
@@ -172,7 +170,7 @@ def _settings(given: dict[str, Any]) -> Any:
         hosts=given["allow_host"],
         **{
             name: given[name]
-            for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record")
+            for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record", "voices")
         },
     )
 

@@ -99,7 +99,18 @@ def _check(server: str | None, token: str | None) -> None:
     :raises UsageError: if not
     """
     context = click.get_current_context()
-    local = ("model", "revision", "backend", "device", "dtype", "quantize", "cache_dtype", "sessions", "deterministic")
+    local = (
+        "model",
+        "revision",
+        "adapter",
+        "backend",
+        "device",
+        "dtype",
+        "quantize",
+        "cache_dtype",
+        "sessions",
+        "deterministic",
+    )
     given = [name for name in local if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if server is not None and given:
         name = given[0].replace("_", "-")
@@ -155,6 +166,7 @@ def _local(model: "Model", load_options: LoadOptions, options: SessionOptions) -
         model=model.name,
         revision=model.revision,
         fingerprint=model.fingerprint,
+        adapter=model.adapter,
         options=options.with_defaults(attrs.evolve(model.defaults, seed=None)),
         settings=load_options.settings(),
     )

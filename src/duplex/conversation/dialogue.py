@@ -118,6 +118,25 @@ class Dialogue:
         self._runner.start(push)
         return self
 
+    async def interrupt(self) -> None:
+        """Silence the agent for the rest of what it is saying: neither its voice nor its words come any more.
+
+        Models of this family take no order to stop. The model goes on inside, and is heard again when it has come to a
+        pause and begins anew; if it is silent, nothing happens.
+
+        :raises UsageError: before the conversation has been entered
+        """
+        self._runner.check()
+        await self._runner.interrupt()
+
+    async def mute_agent(self, muted: bool = True) -> None:
+        """Silence the agent until ``mute_agent(False)``; it hears the user meanwhile, and may answer unheard.
+
+        :raises UsageError: before the conversation has been entered
+        """
+        self._runner.check()
+        await self._runner.mute_agent(muted)
+
     def _pushing(self) -> MemoryTransport:
         runner = self._runner
         if runner.transport is not runner.pushed:

@@ -1,5 +1,9 @@
 """A conversation on a local model, as its users see it; :mod:`duplex.conversation.local_runner` runs it."""
 
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.checkpoints.voices import Voices
 from duplex.conversation.dialogue import Dialogue, check_transport
 from duplex.conversation.local_runner import LocalRunner, Recorder
 from duplex.conversation.saved import SavedConversation
@@ -24,14 +28,17 @@ class Conversation(Dialogue):
 
     What only a conversation on a local model has: ``wait``, the seconds to wait for a free slot (0 if left out);
     ``recorder``, which receives every frame; ``state``, what :meth:`export` returned, to go on from there with its
-    options.
+    options; ``history``, known tokens int64 ``[streams, n]`` (text, agent, user; one column a frame) that the
+    conversation begins after; ``voices``, which alone ``options.voice`` may then name (without it, it may be a file
+    too). A persona and a history are fed to the model on entering, before the first frame.
 
     ``transcriber`` gives the user's words, as ``UserText`` events beside the model's own: a
     :class:`duplex.WhisperTranscriber`, a :class:`duplex.SttTranscriber`, or what else implements
     :class:`duplex.Transcriber`. They come some time after they were said; the conversation's end waits for the last
     ones. A recognition model needs none.
 
-    :raises UsageError: if ``model``, ``transport`` or ``transcriber`` is something else
+    :raises UsageError: if ``model``, ``transport`` or ``transcriber`` is something else, or the model takes no persona
+    :raises AudioFileError: on entering, if the voice cannot be read
     :raises CapacityError: on entering, if every place of the model is taken
     :raises ClosedError: on entering, if the model has been closed
     :raises StateError: if ``state`` is damaged
@@ -48,10 +55,14 @@ class Conversation(Dialogue):
         state: bytes | None = None,
         recorder: Recorder | None = None,
         audio_events: bool = True,
+        history: NDArray[np.int64] | None = None,
+        voices: Voices | None = None,
         transcriber: Transcriber | None = None,
     ) -> None:
         _check_model(model)
         _check_transcriber(model, transcriber)
+        if state is not None and history is not None:
+            raise UsageError("a saved conversation has a history of its own; leave history out")
         check_transport(transport)
         self.model = model
         self._saved = None if state is None else SavedConversation.from_bytes(state)
@@ -64,6 +75,8 @@ class Conversation(Dialogue):
             saved=self._saved,
             recorder=recorder,
             audio_events=audio_events,
+            history=history,
+            voices=voices,
             transcriber=transcriber,
         )
         super().__init__(self._local)

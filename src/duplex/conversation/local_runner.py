@@ -12,9 +12,13 @@ from typing import Protocol
 
 import anyio
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 from duplex.checkpoints.tokenizer import StreamingDetokenizer
+from duplex.checkpoints.voices import Voices
 from duplex.conversation.listening import Listener
+from duplex.conversation.muting import AgentMute
 from duplex.conversation.recognition import RecognitionSession
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.saved import SavedConversation
@@ -26,6 +30,8 @@ from duplex.errors import CapacityError, ClosedError
 from duplex.events import EndReason, Event, UserSpeechStarted, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
 from duplex.options import SessionOptions
+from duplex.prompting.building import build_prompt, check_persona
+from duplex.prompting.prompt import Prompt
 from duplex.transcription.protocol import Transcriber, Transcription, Word
 from duplex.transcription.words import placement_of
 from duplex.transport import Transport
@@ -74,9 +80,12 @@ class LocalRunner(Runner):
         saved: SavedConversation | None,
         recorder: Recorder | None,
         audio_events: bool,
+        history: NDArray[np.int64] | None,
+        voices: Voices | None,
         transcriber: Transcriber | None = None,
     ) -> None:
         spec = model.spec
+        check_persona(spec.kind, options)
         self.session_id: str = secrets.token_hex(8) if saved is None else saved.session_id
         self._model = model
         self._saved = saved
@@ -95,8 +104,11 @@ class LocalRunner(Runner):
         queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
         super().__init__(transport, sample_rate or spec.sample_rate, queue)
         self._options = self._complete_options(options)
+        self._history = history
+        self._voices = voices
         self._wait = wait
         self._recorder = recorder
+        self._mute = AgentMute()
         self._transcriber = transcriber
         self._transcription: Transcription | None = None
         self._transcribed = anyio.Event()
@@ -105,18 +117,21 @@ class LocalRunner(Runner):
     async def open(self) -> Sequence[Task]:
         """Acquire what the conversation needs; return the tasks that run it."""
         self._wakeup = ThreadsafeNotifier()
-        self.seat: Seat = await self._take_seat()
+        prompt = None if self._saved is not None else await anyio.to_thread.run_sync(self._build_prompt)
+        self.seat: Seat = await self._take_seat(prompt)
+        try:
+            while prompt is not None and not self.seat.ready:
+                await self._wakeup.wait()
+            if self._transcriber is not None:
+                self._transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
+        except BaseException:
+            self.seat.close()
+            raise
         lead = 0
         if self._placement is not None:
             self.seat.flush += self._placement.flush
             # A conversation may have been saved before it came to its audio.
             lead = max(self._placement.lead - self.seat.index * self._model.spec.frame_size, 0)
-        if self._transcriber is not None:
-            try:
-                self._transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
-            except BaseException:
-                self.seat.close()
-                raise
         self.listener: Listener = Listener(self.transport, self.seat, self._model.spec, self._report_late, lead=lead)
         self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
         if self._transcription is None:
@@ -140,6 +155,17 @@ class LocalRunner(Runner):
         self.seat.abandon()
         if self._transcription is not None:
             self._transcription.close()
+
+    async def interrupt(self) -> None:
+        """Let nothing more be heard of what the agent is saying."""
+        self._mute.interrupt()
+        self.playback.discard()
+
+    async def mute_agent(self, muted: bool) -> None:
+        """Let nothing be heard of the agent, or hear it again."""
+        self._mute.muted = muted
+        if muted:
+            self.playback.discard()
 
     async def export(self) -> bytes:
         """Save the conversation as it is at the next frame boundary.
@@ -166,21 +192,39 @@ class LocalRunner(Runner):
             options = attrs.evolve(options, seed=secrets.randbits(SEED_BITS))
         return options.with_defaults(self._model.defaults)
 
-    async def _take_seat(self) -> Seat:
+    def _build_prompt(self) -> Prompt | None:
+        """Return what the conversation begins with, in a thread."""
+        model, options = self._model, self._options
+        voices = self._voices or model.voices
+        return build_prompt(
+            model.spec,
+            model.codec,
+            model.tokenizer,
+            voices,
+            options,
+            history=self._history,
+            files=self._voices is None,
+        )
+
+    async def _take_seat(self, prompt: Prompt | None) -> Seat:
         """Take a free slot of the model, waiting for one as long as was asked."""
         vacancy = ThreadsafeNotifier()
         with self._model.engine.vacancies(weak_callback(vacancy.notify)), anyio.move_on_after(self._wait or 0):
             while True:
                 try:
-                    return self._open_seat()
+                    return self._open_seat(prompt)
                 except CapacityError:
                     await vacancy.wait()
-        return self._open_seat()
+        return self._open_seat(prompt)
 
-    def _open_seat(self) -> Seat:
+    def _open_seat(self, prompt: Prompt | None) -> Seat:
         slot = None if self._saved is None else self._saved.slot
         return self._model.engine.open(
-            self._options, realtime=self._realtime, notify=weak_callback(self._wakeup.notify), state=slot
+            self._options,
+            realtime=self._realtime,
+            notify=weak_callback(self._wakeup.notify),
+            state=slot,
+            prompt=prompt,
         )
 
     def _report_late(self, seconds: float) -> None:
@@ -250,12 +294,13 @@ class LocalRunner(Runner):
         export.done.set()
 
     async def _process_frame(self, frame: Frame) -> None:
+        frame = self._mute.apply(frame)
         # The agent's audio first: the detector takes a moment.
         dropped = 0 if frame.agent_pcm is None else await self.playback.play(frame.agent_pcm)
         activity = await self._model.detectors.detect(self._session.voice, frame)
         if self._recorder is not None:
             self._recorder.record(frame)
-        found = self._session.process(frame, activity)
+        found = self._session.process(frame, activity, agent_silent=self._mute.silent)
         self.emit(found)
         if self._transcription is not None:
             await self._tell_transcription(self._transcription, frame, found)

@@ -68,6 +68,10 @@ class Playback:
         self._frame_added.notify_all()
         await self._played.wait()
 
+    def discard(self) -> None:
+        """Put silence in the place of what waits to be played, which keeps its time."""
+        self._waiting = deque(np.zeros_like(pcm) for pcm in self._waiting)
+
     def close(self) -> None:
         """Discard what was not played."""
         self._waiting.clear()

@@ -33,11 +33,11 @@ class RecognitionSession(Session):
         self._words = WordTimes(decoder, spec, placement.delay)
         self._lead = placement.lead / spec.sample_rate
 
-    def process(self, frame: Frame, activity: FrameActivity) -> list[events.Event]:
+    def process(self, frame: Frame, activity: FrameActivity, *, agent_silent: bool = False) -> list[events.Event]:
         """Process the next time step and its voice activity; return its events."""
         return [
             event if isinstance(event, events.UserText) else attrs.evolve(event, at=self._given(event.at))
-            for event in super().process(frame, activity)
+            for event in super().process(frame, activity, agent_silent=agent_silent)
         ]
 
     def finish(self, reason: events.EndReason) -> list[events.Event]:
@@ -54,7 +54,7 @@ class RecognitionSession(Session):
         own = {name.removeprefix(_WORDS): value for name, value in state.items() if name.startswith(_WORDS)}
         self._words.restore(own, until=self._step(until))
 
-    def _text(self, frame: Frame) -> list[events.Event]:
+    def _text(self, frame: Frame, *, agent_silent: bool) -> list[events.Event]:  # noqa: ARG002 -- there is none
         return self._texts(self._words.feed(frame.text, self._step(frame.at)))
 
     def _texts(self, found: Sequence[Word | EndWord]) -> list[events.Event]:

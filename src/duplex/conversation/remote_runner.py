@@ -9,7 +9,7 @@
 import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import anyio
 import numpy as np
@@ -26,9 +26,6 @@ from duplex.parsing import parse_json
 from duplex.transport import Transport
 from duplex.transports import wire
 from duplex.transports.streams import Pacer
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["SAMPLE_RATE", "RemoteRunner"]
 
@@ -99,6 +96,17 @@ class RemoteRunner(Runner):
         at = self._frames * FRAME_SECONDS
         usage = Usage(frames=self._frames, seconds=at, dropped_seconds=0.0)
         return [SessionEnded(sequence=_UNNUMBERED, at=at, reason=reason, usage=self._usage or usage)]
+
+    async def interrupt(self) -> None:
+        """Let nothing more be heard of what the agent is saying."""
+        self.playback.discard()
+        await self._send(wire.metadata({"type": "Interrupt"}))
+
+    async def mute_agent(self, muted: bool) -> None:
+        """Let nothing be heard of the agent, or hear it again."""
+        if muted:
+            self.playback.discard()
+        await self._send(wire.metadata({"type": "MuteAgent", "muted": muted}))
 
     def release(self) -> None:
         """Release nothing: the task that reads the connection closes it."""

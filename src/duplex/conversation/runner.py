@@ -27,7 +27,6 @@ __all__ = ["Runner", "Task"]
 
 Task = Callable[[], Awaitable[None]]
 logger: logging.Logger = logging.getLogger(__name__)
-
 CLOSE_SECONDS = 10.0
 """Seconds that a transport may take to close, and tasks to end, before nobody waits for them any more."""
 
@@ -68,6 +67,14 @@ class Runner(ABC):
     @abstractmethod
     def release_abandoned(self) -> None:
         """Release it from any thread, in the middle of whatever that thread does, without waiting for a lock."""
+
+    @abstractmethod
+    async def interrupt(self) -> None:
+        """Let nothing more be heard of what the agent is saying."""
+
+    @abstractmethod
+    async def mute_agent(self, muted: bool) -> None:
+        """Let nothing be heard of the agent, or hear it again."""
 
     async def enter(self) -> None:
         """Acquire what the conversation needs, and start its tasks.

@@ -9,21 +9,23 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.backends.shared.process import OwnProcess
+from duplex.engine.beginnings import Beginnings
 from duplex.engine.failures import conversation_error
 from duplex.engine.results import Observer, frame_of
 from duplex.engine.seat import Failed, Finished, Job, Seat
 from duplex.engine.subscribers import Subscribers
 from duplex.engine.watchdog import Watchdog
 from duplex.errors import CapacityError, ClosedError, ModelStalledError
-from duplex.frame_model import FrameModel, SessionState
+from duplex.frame_model import EndOfSource, FrameModel, SessionState
 from duplex.options import SessionOptions
+from duplex.prompting.prompt import Prompt
 
 __all__ = ["Engine"]
 
@@ -44,6 +46,7 @@ class Engine:
         self.changed: threading.Condition = threading.Condition()
         self._pcm = np.zeros((model.spec.capacity, model.spec.frame_size), np.float32)
         self._process = OwnProcess()
+        self._beginnings = Beginnings(model)
         self._seats: dict[int, Seat] = {}
         self._abandoned: deque[Seat] = deque()
         """Seats that a finalizer has given up, and that nobody has released yet."""
@@ -71,8 +74,11 @@ class Engine:
         realtime: bool,
         notify: Callable[[], None],
         state: SessionState | None = None,
+        prompt: Prompt | None = None,
     ) -> Seat:
         """Take the lowest free slot. ``notify`` is called, from any thread, when there are results to take.
+
+        It begins where ``state`` was taken, or with a ``prompt``, which the model is fed between its neighbours' steps.
 
         :raises CapacityError: if there is none
         :raises ClosedError: if the engine has been closed
@@ -94,11 +100,11 @@ class Engine:
                     f"all {capacity} places of the model are taken; load it with more sessions, wait for one with "
                     "Conversation(..., wait=seconds), or try again later"
                 )
-            seat = Seat(self, slot, realtime=realtime, notify=notify)
+            seat = Seat(self, slot, realtime=realtime, notify=notify, prompted=prompt.length if prompt else 0)
             if state is not None:
                 seat.restore_time_line(state.tensors)
             self._seats[slot] = seat
-            self._jobs.append(self._prepare(seat, options, state))
+            self._jobs.append(self._prepare(seat, self._beginnings.prepare(slot, options, prompt, state)))
             self.changed.notify()
         return seat
 
@@ -226,21 +232,19 @@ class Engine:
             with self.changed:
                 self._jobs.append(job)
 
-    def _prepare(self, seat: Seat, options: SessionOptions, state: SessionState | None) -> Job:
+    def _prepare(self, seat: Seat, pieces: Iterator[None]) -> Job:
         if seat.closed:
             return
         try:
-            if state is None:
-                self.model.open(seat.slot, options)
-            else:
-                for _ in self.model.restore(seat.slot, state):
-                    yield
-                    if seat.closed:  # the slot may be another's by now
-                        return
+            for _ in pieces:
+                yield
+                if seat.closed:  # the slot may be another's by now
+                    return
         except Exception as error:  # noqa: BLE001 -- it belongs to the conversation that is being opened
             self._fail([seat], error)
         with self.changed:
             seat.ready = True
+        seat.wake()
 
     def _step(self, batch: list[Seat]) -> None:
         """Run one step; what fails for one seat alone ends only that one's conversation."""
@@ -248,6 +252,7 @@ class Engine:
         for seat in batch:
             self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
         try:
+            self._end_sources(batch)
             pending = [seat.in_flight[-1] for seat in batch]
             result = self.watchdog.watch(lambda: self.model.step(self._pcm, active))
             ended = time.monotonic()
@@ -258,18 +263,26 @@ class Engine:
             frames = [
                 (seat, frame_of(spec, seat.slot, seat.in_flight.popleft(), result))
                 for seat in batch
-                if result.valid[seat.slot]
+                if result.valid[seat.slot] and result.time_step[seat.slot] >= seat.prompted
             ]
             with self.changed:
                 for seat, frame in frames:
-                    if not seat.closed:
+                    if not (seat.closed or seat.translated):
                         seat.outbox.append(frame)
+                        seat.note_translation(frame.text)
             for seat in batch:
                 seat.wake()  # also without a result: there is room for another frame
             for observer in self.observed:
                 observer.stepped(began, ended, pending)
         except Exception as error:  # noqa: BLE001 -- every conversation of the step fails with it
             self._fail(batch, error)
+
+    def _end_sources(self, batch: list[Seat]) -> None:
+        """Tell the model of those seats whose source ends with this step."""
+        for seat in batch:
+            if seat.in_flight[-1].ends_source and isinstance(self.model, EndOfSource):
+                self.model.end_source(seat.slot)
+                seat.source_ended = True
 
     def _end_stalled(self, seconds: float) -> None:
         """End all conversations, as a step has been running for so long (the watchdog)."""

@@ -22,6 +22,7 @@ from duplex.checkpoints.kind_configs import SttConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import DEFAULT_OPTIONS
 from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
@@ -58,9 +59,11 @@ class Model:
         dtype: str = "",
         revision: str | None = None,
         fingerprint: str = "",
+        adapter: str | None = None,
         defaults: SessionOptions | None = None,
         stt: SttConfig | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
+        voices: Voices | None = None,
     ) -> None:
         self.name = name
         self.backend: str = backend
@@ -70,6 +73,8 @@ class Model:
         self.dtype: str = dtype
         """``"float32"`` or ``"bfloat16"``: what the weights are computed with, also if they are stored quantized."""
         self.revision = revision
+        self.adapter = adapter
+        """What was added to the weights, by the name that it was given by; ``None`` if nothing was."""
         self.fingerprint = fingerprint
         self.defaults: SessionOptions = defaults or DEFAULT_OPTIONS
         self.stt = stt
@@ -84,6 +89,8 @@ class Model:
         self.detectors: DetectorWorker = DetectorWorker()
         self._free.detach()
         self._free = weakref.finalize(self, _free, self.engine, self.detectors)
+        self.voices: Voices = voices or Voices(None)
+        """The voices that came with the checkpoint."""
         self.voice_activity = voice_activity
         """Returns a new detector of speech for one conversation, for audio of a sample rate."""
 
@@ -164,6 +171,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     sessions: int = 1,
     deterministic: bool = False,
     revision: str | None = None,
+    adapter: str | None = None,
+    guidance: bool | None = None,
 ) -> Model:
     """Load a model: a built-in name, a folder, or a hub repository such as ``"kyutai/moshika-pytorch-bf16"``.
 
@@ -174,7 +183,11 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     with torch on GPUs that have it, ``"fp8"``; ``cache_dtype`` ``"int8"``, with torch, the key/value cache of the
     temporal transformer: less memory, and steps that are faster by as much as they read less, for tokens that now and
     then differ.
+    ``adapter`` is a fine-tune's LoRA, which is added to the weights: a safetensors file, a folder that has one with its
+    ``config.json``, or a hub repository (``owner/name`` or ``owner/name@revision``); left out, the checkpoint's own.
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
+    With ``guidance`` conversations may have it (:attr:`duplex.SessionOptions.guidance`), at the price of a second row of
+    the language model for every one; ``None`` has it where the checkpoint's sessions use it by default.
 
     :raises CheckpointError: if the checkpoint cannot be found, read or run
     :raises UsageError: if an argument is out of range or not available here
@@ -182,7 +195,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     """
     sessions = check_sessions(sessions)
     check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
-    found = checkpoint.resolve(name, revision=revision)
+    found = checkpoint.resolve(name, revision=revision, adapter=adapter)
     # A checkpoint that was resolved with all its parts has them all.
     config, weights, mimi_weights, pieces = cast(
         "tuple[LanguageModelConfig, Path, Path, Path]",
@@ -203,6 +216,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         cache_dtype=cache_dtype,
         sessions=sessions,
         deterministic=deterministic,
+        adapter=found.adapter,
+        guidance=_guided(found.defaults, guidance),
     )
     frame_model.open(0, found.defaults)  # what is compiled or traced for a session, before anybody waits for it
     return Model(
@@ -212,9 +227,11 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         **attrs.asdict(loader.placement(device, dtype)),
         revision=found.revision,
         fingerprint=found.fingerprint,
+        adapter=None if found.adapter is None else found.adapter.pinned,
         defaults=found.defaults,
         stt=found.stt,
         voice_activity=_detector(frame_model.spec),
+        voices=found.voices,
     )
 
 
@@ -223,6 +240,11 @@ def _detector(spec: ModelSpec) -> VoiceActivityFactory:
     if spec.extra_heads > PAUSE_HEAD:
         return lambda _: PauseVoiceActivity(spec.frame_duration)
     return SileroVoiceActivity
+
+
+def _guided(defaults: SessionOptions | None, guidance: bool | None) -> bool:
+    """Return whether a model is loaded with guidance."""
+    return (defaults is not None and defaults.guidance not in (None, 1)) if guidance is None else guidance
 
 
 @parameters_of(load)
@@ -263,6 +285,7 @@ def predict_memory(
     quantize: Quantization | None = None,
     cache_dtype: CacheDtype = "auto",
     sessions: int = 1,
+    guidance: bool | None = None,
 ) -> Memory | None:
     """Return the memory that a model takes, loaded as :func:`load` does; ``None`` for a codec alone.
 
@@ -281,6 +304,7 @@ def predict_memory(
         quantize=quantize,
         cache_dtype=cache_dtype,
         sessions=sessions,
+        guidance=_guided(described.defaults, guidance),
     )
     return predicted
 

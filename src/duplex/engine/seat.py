@@ -23,6 +23,8 @@ from duplex.frame_model import Frame, FrameModel, SessionState
 
 __all__ = ["Exported", "Failed", "Finished", "Inference", "Job", "Outcome", "PendingFrame", "Seat", "Skipped"]
 
+END_OF_TEXT = 2
+"""The token by which a model that translates says that it has nothing to add, in all published tokenizers."""
 Float32 = NDArray[np.float32]
 Job = Generator[None]
 """Work for the inference thread, which runs it up to its next ``yield`` between two steps."""
@@ -68,6 +70,8 @@ class PendingFrame:
     index: int
     pcm: Float32
     since: float = attrs.field(factory=time.monotonic)
+    ends_source: bool = False
+    """Whether it carries no audio, but tells a model that translates that the source has ended."""
 
 
 @attrs.frozen
@@ -121,8 +125,12 @@ class Seat:
     EXPORT_PIECE = 1 << 23
     """Bytes that an export copies between two steps, rounded up to whole tensors."""
 
-    def __init__(self, engine: Inference, slot: int, *, realtime: bool, notify: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Inference, slot: int, *, realtime: bool, notify: Callable[[], None], prompted: int = 0
+    ) -> None:
         self.slot = slot
+        self.prompted: int = prompted
+        """Time steps of the prompt that the conversation begins with: they come out as no frames."""
         self.realtime = realtime
         self.index: int = 0
         """Index on the time line of the frame that is pushed next."""
@@ -130,6 +138,10 @@ class Seat:
         self.ending: bool = False
         self.failed: bool = False
         self.closed: bool = False
+        self.source_ended: bool = False
+        """Whether a model that translates has been told that the source has ended."""
+        self.translated: bool = False
+        """Whether it has said since that it has nothing to add."""
         self.exports: int = 0
         """Exports asked for; the slot is not stepped meanwhile."""
         self.flush: int = engine.model.spec.latency_frames
@@ -160,10 +172,20 @@ class Seat:
             self._report_skipped(self.index, spec.seconds(frames), frames)
             self.index += frames
 
+    def end_source(self) -> None:
+        """Tell a model that translates that the source has ended; silence is to be pushed until it has translated."""
+        with self._engine.changed:
+            silence = np.zeros(self._engine.model.spec.frame_size, np.float32)
+            self.inbox.append(PendingFrame(self.index, silence, ends_source=True))
+            self.index += 1
+            self._engine.mark_changed(self)
+
     def finish(self) -> None:
         """Mark the end of the user's audio; :class:`Finished` follows the last frame's result."""
         with self._engine.changed:
             silence = np.zeros(self._engine.model.spec.frame_size, np.float32)
+            if self.translated:
+                self.flush = 0
             self.inbox.extend(PendingFrame(self.index + extra, silence) for extra in range(self.flush))
             self.ending = True
             self._engine.mark_changed(self)
@@ -199,6 +221,7 @@ class Seat:
         spec = self._engine.model.spec
         try:
             index, pcm = tensors["seat.index"], tensors["seat.pcm"]
+            self.prompted = int(tensors["seat.prompted"]) if "seat.prompted" in tensors else 0  # not in older states
             self.index, *pending = np.atleast_1d(index).tolist()
         except (KeyError, ValueError) as error:
             raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
@@ -213,6 +236,12 @@ class Seat:
         """Add a result (the engine, with the lock held)."""
         self.outbox.append(outcome)
         self.wake()
+
+    def note_translation(self, text: int) -> None:
+        """Note whether a model that translates has come to its end (the engine, with the lock held)."""
+        if self.source_ended and text == END_OF_TEXT:
+            self.translated = True
+            self.inbox.clear()
 
     def wake(self) -> None:
         """Notify the conversation; an error in its callback must not end the inference thread."""
@@ -294,5 +323,6 @@ class Seat:
         size = self._engine.model.spec.frame_size
         return {
             "seat.index": np.array([reached, *(frame.index for frame in pending)], np.int64),
+            "seat.prompted": np.array(self.prompted, np.int64),
             "seat.pcm": np.array([frame.pcm for frame in pending], np.float32).reshape(-1, size),
         }

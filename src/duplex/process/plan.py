@@ -50,6 +50,7 @@ class Recipe:
     model: str
     revision: str | None = None
     fingerprint: str = ""
+    adapter: str | None = None
     options: SessionOptions
     user_channel: UserChannel = "mix"
     tail: float = attrs.field(default=0.0, validator=_check_tail)
@@ -58,9 +59,11 @@ class Recipe:
     def as_json(self) -> dict[str, Any]:
         """Return the recipe's part of ``run.json``."""
         sampling = attrs.asdict(self.options, filter=_chosen)
+        adapter = {} if self.adapter is None else {"adapter": self.adapter}
         return {
             "model": self.model,
             "revision": self.revision,
+            **adapter,
             "fingerprint": self.fingerprint,
             "options": {**sampling, "user_channel": self.user_channel, "tail": self.tail, **self.settings},
             "seed": self.options.seed,
@@ -69,8 +72,8 @@ class Recipe:
     def matches(self, run: Mapping[str, Any]) -> bool:
         """Tell whether results with this ``run.json`` would come out the same again."""
         own = self.as_json()
-        identity = ("fingerprint",) if self.fingerprint and run.get("fingerprint") else ("model", "revision")
-        return all(own[key] == run.get(key) for key in (*identity, "options", "seed"))
+        identity = ("fingerprint",) if self.fingerprint and run.get("fingerprint") else ("model", "revision", "adapter")
+        return all(own.get(key) == run.get(key) for key in (*identity, "options", "seed"))
 
 
 @attrs.frozen(kw_only=True)

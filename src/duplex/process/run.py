@@ -78,6 +78,7 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
         model=model.name,
         revision=model.revision,
         fingerprint=model.fingerprint,
+        adapter=model.adapter,
         options=(options or SessionOptions()).with_defaults(model.defaults),
         user_channel=user_channel,
         tail=tail,

@@ -32,17 +32,20 @@ class Refusal(StrEnum):
 
 
 class Admission:
-    """The places of a server and the queue in front of them; callers are numbers.
+    """The places of a model and the queue in front of them; callers are numbers.
+
+    ``calls_of`` counts the calls of each address; the models of one server share it.
 
     :raises UsageError: if a number is out of range
     """
 
-    def __init__(self, places: int, queue: int, per_address: int) -> None:
+    def __init__(self, places: int, queue: int, per_address: int, calls_of: Counter[str] | None = None) -> None:
         if places < 1 or queue < 0 or per_address < 0:
             raise UsageError("a server needs 1 place or more; its queue and the calls of an address cannot be negative")
         self._places = places
         self._queue = queue
         self._per_address = per_address
+        self._calls_of: Counter[str] = Counter() if calls_of is None else calls_of
         self._addresses: dict[int, str] = {}
         self._talking: set[int] = set()
         self._waiting: list[int] = []
@@ -70,12 +73,13 @@ class Admission:
         if self.draining:
             return Refusal.DRAINING
         address = _as_one(address)
-        if self._per_address and Counter(self._addresses.values())[address] >= self._per_address:
+        if self._per_address and self._calls_of[address] >= self._per_address:
             return Refusal.TOO_MANY
         if self.full:
             return Refusal.FULL
         self._calls += 1
         self._addresses[self._calls] = address
+        self._calls_of[address] += 1
         self._waiting.append(self._calls)
         self._give_places()
         return self._calls
@@ -86,7 +90,10 @@ class Admission:
 
     def leave(self, caller: int) -> None:
         """Let a caller go, from a place or from the queue; the next one gets the place."""
-        del self._addresses[caller]
+        address = self._addresses.pop(caller)
+        self._calls_of[address] -= 1
+        if not self._calls_of[address]:  # or it would be remembered for ever
+            del self._calls_of[address]
         self._talking.discard(caller)
         if caller in self._waiting:
             self._waiting.remove(caller)

@@ -1,5 +1,6 @@
 """The server as an ASGI application: routes, and who may use them."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import anyio
@@ -15,11 +16,13 @@ from starlette.websockets import WebSocket
 
 from duplex.engine.model import Model
 from duplex.errors import UsageError
+from duplex.events import JsonValue
 from duplex.server.call import Call
 from duplex.server.call_parameters import CallParameters
 from duplex.server.listening import check_settings
 from duplex.server.middleware import AnyServer, KnownHosts, MessageLimit, SecurityHeaders
 from duplex.server.origins import origin_allowed
+from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.server.settings import Settings
 from duplex.transcription.protocol import Transcriber
@@ -27,18 +30,21 @@ from duplex.transcription.protocol import Transcriber
 __all__ = ["application"]
 
 
-def application(model: Model, settings: Settings | None = None, *, transcriber: Transcriber | None = None) -> Starlette:
-    """Return an ASGI application that holds conversations on a model; mount it anywhere, or run it with uvicorn.
+def application(
+    models: Model | Sequence[Model], settings: Settings | None = None, *, transcriber: Transcriber | None = None
+) -> Starlette:
+    """Return an ASGI application that holds conversations on models; mount it anywhere, or run it with uvicorn.
 
-    ``application(...).state.service`` is what its calls share: ``drain`` it before the process ends. The model stays
+    Callers choose among several models by name (``?model=``); the first is that of those who do not.
+    ``application(...).state.service`` is what its calls share: ``drain`` it before the process ends. The models stay
     the caller's to close, and so does a ``transcriber``, which gives the users' words.
 
-    :raises UsageError: if a token is too short
+    :raises UsageError: if a token is too short, or two models have the same name
     :raises OutputError: if the folder for recordings cannot be written
     :raises MissingDependencyError: if libopus is not installed
     """
     check_settings(settings or Settings())
-    service = Service(model, settings or Settings(), transcriber)
+    service = Service([models] if isinstance(models, Model) else models, settings or Settings(), transcriber)
     # Pages of allowed origins may ask for what they need to call; what a server tells of itself is not for them.
     shared = Middleware(
         CORSMiddleware,
@@ -52,6 +58,7 @@ def application(model: Model, settings: Settings | None = None, *, transcriber: 
         Route("/api/chat", _websocket_wanted),
         Route("/api/ticket", _Ticket, middleware=[shared]),
         Route("/api/info", _Info, middleware=[shared]),
+        Route("/v1/models", _Models, middleware=[shared]),
         Route("/healthz", _health),
         Route("/readyz", _ready),
         Route("/metrics", _metrics),
@@ -82,13 +89,15 @@ async def _chat(websocket: WebSocket) -> None:
         return
     try:
         parameters = CallParameters.read(websocket.query_params)
+        served = service.models.find(parameters.model)
+        served.check(parameters.options)
     except UsageError as error:
         await _deny(websocket, 400, str(error))
         return
     await websocket.accept()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
-        await Call(service, websocket, parameters, owner).run()
+        await Call(service, served, websocket, parameters, owner).run()
         tasks.cancel_scope.cancel()
 
 
@@ -109,11 +118,21 @@ class _Ticket(HTTPEndpoint):
         service = _service(request)
         owner = service.tokens.owner(request.headers.get("authorization"))
         if owner is None:
-            error = {"error": "show a token (Authorization: Bearer ...)"}
-            return JSONResponse(error, 401, {"WWW-Authenticate": "Bearer"})
+            return _token_wanted()
         ticket = service.tickets.issue(owner, anyio.current_time())
         told = {"ticket": ticket, "seconds": service.tickets.SECONDS}
         return JSONResponse(told, headers={"Cache-Control": "no-store"})
+
+
+class _Models(HTTPEndpoint):
+    """Lists the models, in the words of OpenAI's clients."""
+
+    async def get(self, request: Request) -> Response:
+        service = _service(request)
+        if service.tokens.owner(request.headers.get("authorization")) is None:
+            return _token_wanted()
+        data = [{"id": each.name, "object": "model", "created": 0, "owned_by": "duplex"} for each in service.models.all]
+        return JSONResponse({"object": "list", "data": data})
 
 
 class _Info(HTTPEndpoint):
@@ -123,12 +142,28 @@ class _Info(HTTPEndpoint):
         service = _service(request)
         return JSONResponse(
             {
-                "model": service.model.name,
-                "sessions": service.model.sessions,
+                "model": service.models.default.name,
+                "sessions": service.models.default.model.sessions,
+                "models": [_described(served) for served in service.models.all],
                 "token": service.tokens.wanted,
                 "recorded": service.settings.record is not None,
             }
         )
+
+
+def _described(served: ServedModel) -> dict[str, JsonValue]:
+    described: dict[str, JsonValue] = {
+        "name": served.name,
+        "kind": served.model.spec.kind,
+        "sessions": served.model.sessions,
+        "persona": served.takes_persona,
+    }
+    return {**described, "voices": [*served.voices.names]} if served.takes_persona else described
+
+
+def _token_wanted() -> Response:
+    error = {"error": "show a token (Authorization: Bearer ...)"}
+    return JSONResponse(error, 401, {"WWW-Authenticate": "Bearer"})
 
 
 async def _health(_: Request) -> Response:
@@ -139,8 +174,14 @@ async def _health(_: Request) -> Response:
 async def _ready(request: Request) -> Response:
     """Say whether the next caller would be let in and answered."""
     service = _service(request)
-    state = service.state
-    record = {"state": state, "sessions": service.admission.talking, "queue": service.admission.waiting}
+    models, state = service.models.all, service.models.state
+    record: dict[str, JsonValue] = {
+        "state": state,
+        "sessions": sum(served.admission.talking for served in models),
+        "queue": sum(served.admission.waiting for served in models),
+    }
+    if len(models) > 1:
+        record["models"] = {served.name: served.state for served in models}
     return JSONResponse(record, 200 if state == "ready" else 503)
 
 

@@ -4,6 +4,7 @@ A call ends for one reason, an :class:`CloseReason`: the one that comes first.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any, cast
 
 import anyio
@@ -11,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.local import Conversation
-from duplex.errors import AudioError, CapacityError, ConsumerTooSlow, ModelStalledError
+from duplex.errors import AudioError, AudioFileError, CapacityError, ConsumerTooSlow, ModelStalledError, UsageError
 from duplex.events import AgentText, Event, Lag, UserText
 from duplex.parsing import parse_json
 from duplex.server.admission import Refusal
@@ -19,6 +20,7 @@ from duplex.server.call_parameters import CallParameters
 from duplex.server.caller_transport import CallerTransport
 from duplex.server.close_reasons import OF_REFUSAL, CloseReason
 from duplex.server.logs import fields
+from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.transports import wire
 
@@ -37,9 +39,17 @@ SEAT_WAIT = 10.0
 class Call:
     """A caller on a websocket that has been accepted."""
 
-    def __init__(self, service: Service, websocket: WebSocket, parameters: CallParameters, owner: str = "") -> None:
+    def __init__(
+        self,
+        service: Service,
+        served: ServedModel,
+        websocket: WebSocket,
+        parameters: CallParameters,
+        owner: str = "",
+    ) -> None:
         """Make the call of whoever shows the token of an ``owner``, "" where none is wanted."""
         self._service = service
+        self._served = served
         self._websocket = websocket
         self._parameters = parameters
         self._ending: tuple[CloseReason, str] | None = None
@@ -50,11 +60,12 @@ class Call:
         self._told: dict[str, object] = {"owner": owner} if owner else {}
         """What logs tell of it."""
         self._sending = anyio.Lock(fast_acquire=True)
-        self._recording = service.recording()
+        self._conversation: Conversation | None = None
+        self._recording = service.recording(served.model)
         self._caller = CallerTransport(
             self._send,
-            create_wire_codec(parameters.audio_format, service.model.spec.sample_rate),
-            sample_rate=service.model.spec.sample_rate,
+            create_wire_codec(parameters.audio_format, served.model.spec.sample_rate),
+            sample_rate=served.model.spec.sample_rate,
             metrics=service.metrics,
             coders=service.coders,
         )
@@ -62,7 +73,7 @@ class Call:
     async def run(self) -> None:
         """Serve the caller until the call ends."""
         client = self._websocket.client
-        caller = self._service.admission.arrive(client.host if client else "")
+        caller = self._served.admission.arrive(client.host if client else "")
         if isinstance(caller, Refusal):
             self._send_away(caller)
         else:
@@ -74,7 +85,7 @@ class Call:
                 log.exception("a call could not begin")
                 self._end(CloseReason.FAILED)
             finally:
-                self._service.admission.leave(caller)
+                self._served.admission.leave(caller)
                 self._service.leave(self)
         await self._say_goodbye()
 
@@ -105,6 +116,8 @@ class Call:
                 self._end(CloseReason.TOO_SLOW)
             except CapacityError:  # somebody beside this server uses the model
                 self._send_away(Refusal.WAITED)
+            except (UsageError, AudioFileError) as error:  # of what was asked for; the conversation has not begun
+                self._end(CloseReason.BAD_PROMPT, str(error))
             except ModelStalledError:
                 self._end(CloseReason.STALLED)
             except WebSocketDisconnect:
@@ -148,15 +161,27 @@ class Call:
             return
         if message.kind is wire.Kind.PING:
             await self._send(wire.ping())  # who asks can tell how long it takes
-        elif message.kind is wire.Kind.METADATA and _asks_to_finish(message.payload):
-            self._caller.hang_up()
+        elif message.kind is wire.Kind.METADATA:
+            await self._obey(_record(message.payload))
+
+    async def _obey(self, record: Mapping[str, Any]) -> None:
+        """Do what a caller asks for beside the audio; what is unknown, or comes before the conversation, is ignored."""
+        match record.get("type"), self._conversation:
+            case "Finish", _:
+                self._caller.hang_up()
+            case "Interrupt", Conversation() as conversation:
+                await conversation.interrupt()
+            case "MuteAgent", Conversation() as conversation:
+                await conversation.mute_agent(record.get("muted") is not False)
+            case _:
+                pass
 
     async def _wait(self, caller: int) -> bool:
         """Wait for a place, telling the caller how many are before; return whether there is one."""
-        service, told = self._service, 0
+        service, admission, told = self._service, self._served.admission, 0
         with anyio.move_on_after(service.settings.queue_timeout) as patience:
-            while position := service.admission.position(caller):
-                if service.admission.draining:
+            while position := admission.position(caller):
+                if admission.draining:
                     self._send_away(Refusal.DRAINING)
                     return False
                 if position != told:
@@ -186,17 +211,19 @@ class Call:
         self._end(CloseReason.IDLE)
 
     async def _converse(self) -> None:
-        service, parameters = self._service, self._parameters
-        with anyio.move_on_after(service.settings.session_limit or None) as limit:
+        settings, parameters = self._service.settings, self._parameters
+        with anyio.move_on_after(settings.session_limit or None) as limit:
             async with Conversation(
-                service.model,
+                self._served.model,
                 self._caller,
                 options=parameters.options,
                 wait=SEAT_WAIT,
                 recorder=self._recording,
                 audio_events=False,
-                transcriber=service.transcriber,
+                transcriber=None if self._served.model.spec.kind == "stt" else self._service.transcriber,
+                voices=self._served.voices,
             ) as conversation:
+                self._conversation = conversation
                 self._begin(conversation.session_id)
                 async for event in conversation:
                     await self._tell(event)
@@ -216,7 +243,7 @@ class Call:
         """Tell the caller of an event."""
         if isinstance(event, AgentText):
             await self._send(wire.text(event.text))
-        elif isinstance(event, UserText) and self._service.model.spec.kind == "stt":
+        elif isinstance(event, UserText) and self._served.model.spec.kind == "stt":
             await self._send(wire.text(f" {event.text}"))
         elif isinstance(event, Lag):
             self._service.metrics.lag.labels(event.side).inc()
@@ -259,10 +286,10 @@ class Call:
         log.info("call ended", extra=fields(**self._told, reason=reason, seconds=seconds))
 
 
-def _asks_to_finish(payload: bytes) -> bool:
-    """Tell whether a caller says that no more audio comes."""
+def _record(payload: bytes) -> Mapping[str, Any]:
+    """Return the JSON object that a caller has sent; an empty one if it is none."""
     try:
         record: Any = parse_json(payload)
     except ValueError:
-        return False
-    return isinstance(record, dict) and cast("dict[str, Any]", record).get("type") == "Finish"
+        return {}
+    return cast("dict[str, Any]", record) if isinstance(record, dict) else {}

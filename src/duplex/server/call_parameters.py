@@ -20,6 +20,7 @@ class CallParameters:
     options: SessionOptions = attrs.field(factory=SessionOptions)
     audio_format: AudioFormat = "opus"
     events: bool = False
+    model: str | None = None
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> "CallParameters":
@@ -32,12 +33,19 @@ class CallParameters:
             given = next((query[word] for word in words if query.get(word)), None)
             if given is not None:
                 values[name] = _number(name, given, kind)
+        for name, words in _TEXTS.items():
+            values[name] = next((query[word] for word in words if query.get(word)), None)
         if values.get("seed", 0) < 0:
             del values["seed"]  # the original's page: any
         audio_format = query.get("format", "opus")
         if audio_format not in ("opus", "pcm"):
             raise UsageError(f"there is no audio format {shown(audio_format)}; ask for 'opus' or 'pcm'")
-        return cls(options=SessionOptions(**values), audio_format=audio_format, events=query.get("events") == "full")
+        return cls(
+            options=SessionOptions(**values),
+            audio_format=audio_format,
+            events=query.get("events") == "full",
+            model=query.get("model"),
+        )
 
 
 _OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
@@ -48,6 +56,13 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
     "seed": (("seed", "audio_seed"), int),
 }
 """The words that a query may have for each option: ours, and that of the original's page."""
+
+
+_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "instructions": ("instructions", "text_prompt"),
+    "voice": ("voice", "voice_prompt"),
+}
+"""Ours, and those of PersonaPlex's clients."""
 
 
 def _number(name: str, given: str, kind: type[int] | type[float]) -> int | float:

@@ -17,6 +17,7 @@ class CloseReason(Enum):
     NOT_BINARY = 1003, "text frames are not understood; send binary messages, as the protocol says"
     IDLE = 1008, "no audio came for too long; call again"
     BAD_AUDIO = 1008, "the audio cannot be understood"
+    BAD_PROMPT = 1008, "the model cannot begin with this persona"
     TOO_SLOW = 1008, "the messages were not read; call again over a faster line"
     FAILED = 1011, "the conversation failed; call again"
     STALLED = 1011, "the model does not answer; call again in some minutes"

@@ -23,7 +23,7 @@ REQUEST_SECONDS = 30.0
 """That a connection may take for its first answer, and from each answer to the next."""
 CLOSE_SECONDS = 12.0
 """That a websocket may take to close; uvicorn waits 10 for the other side's goodbye."""
-QUIET_SECONDS = 0.2
+QUIET_SECONDS = 1.0
 """Without a byte, after which one who was cut off is taken to have read why."""
 MAX_UNSENT_BYTES = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import cast
 
@@ -40,7 +40,7 @@ GRACE_SECONDS = 10
 
 
 async def serve(
-    model: Model,
+    models: Model | Sequence[Model],
     settings: Settings | None = None,
     listening: Listening | None = None,
     *,
@@ -49,9 +49,11 @@ async def serve(
 ) -> None:
     """Serve on asyncio until SIGTERM or SIGINT, or until cancelled. ``started`` is told the port that is listened on.
 
+    Callers choose among several models by name; the first is that of those who do not.
+
     Meanwhile numpy's matrix products are of one thread each, in all of the process.
 
-    :raises UsageError: if others could reach the server and no token is wanted
+    :raises UsageError: if others could reach the server and no token is wanted, or two models have the same name
     :raises ServerError: if the address is taken, or the certificate cannot be read
     :raises OutputError: if the folder for recordings cannot be written
     :raises MissingDependencyError: if libopus is not installed
@@ -59,10 +61,10 @@ async def serve(
     where, rules = listening or Listening(), settings or Settings()
     where.check(rules)
     rules = attrs.evolve(rules, hosts=where.hosts(rules))
-    served = application(model, rules, transcriber=transcriber)
+    served = application(models, rules, transcriber=transcriber)
     service: Service = served.state.service
     asked = ThreadsafeNotifier()
-    limit = ConnectionLimit(descriptor_bound(model.sessions + rules.queue))
+    limit = ConnectionLimit(descriptor_bound(_most_calls(service)))
     server = _Server(_config(served, where), limit, where.tls(), asked=asked.notify, listens=started or _nobody)
     # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
     with contextlib.closing(where.bind()) as bound, threadpool_limits(1, user_api="blas"):
@@ -130,6 +132,11 @@ class _Server(uvicorn.Server):
         self._asked()
         if self._signals > 1:
             self.should_exit = self.force_exit = True
+
+
+def _most_calls(service: Service) -> int:
+    """Return how many calls there can be, those who wait with them."""
+    return sum(served.model.sessions + service.settings.queue for served in service.models.all)
 
 
 def _nobody(_: int) -> None:

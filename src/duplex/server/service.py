@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -11,11 +12,11 @@ import duplex
 from duplex.engine.model import Model
 from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
-from duplex.server.admission import Admission
 from duplex.server.auth import Tickets, Tokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
 from duplex.server.recording import RecordingWriter
+from duplex.server.served_models import ServedModels
 from duplex.server.settings import Settings
 from duplex.transcription.protocol import Transcriber
 
@@ -33,29 +34,21 @@ class ActiveCall(Protocol):
 
 
 class Service:
-    """A model, the rules of its server, and who is calling.
+    """The models of a server, its rules, and who is calling.
 
-    :raises UsageError: if a token is too short
+    :raises UsageError: if a token is too short, or two models have the same name
     """
 
-    def __init__(self, model: Model, settings: Settings, transcriber: Transcriber | None = None) -> None:
-        self.model = model
+    def __init__(self, models: Sequence[Model], settings: Settings, transcriber: Transcriber | None = None) -> None:
+        self.models: ServedModels = ServedModels(models, settings)
         self.transcriber = transcriber
         self.settings = settings
-        self.admission: Admission = Admission(model.sessions, settings.queue, settings.per_address)
         self.tokens: Tokens = Tokens(settings.tokens)
         self.tickets: Tickets = Tickets()
         self.metrics: Metrics = Metrics()
-        self.metrics.places.set(model.sessions)
-        self.metrics.build.info(
-            {
-                "version": duplex.__version__,
-                "model": model.name,
-                "backend": model.backend,
-                "device": model.device,
-                "dtype": model.dtype,
-            }
-        )
+        self.metrics.build.info({"version": duplex.__version__})
+        for served in self.models.all:
+            self.metrics.describe(served.name, served.model)
         self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
         self.writers: Workers = Workers("duplex-recording", 1)
         self.changed: Notifier = Notifier()
@@ -65,17 +58,6 @@ class Service:
         """Whether somebody measures the event loop."""
         self._unwatched = Notifier()
         self._watching = ExitStack()
-
-    @property
-    def state(self) -> str:
-        """``ready``, or why it is not: ``draining``, ``closed`` or ``stalled`` (the model), ``full``."""
-        if self.admission.draining:
-            return "draining"
-        if self.model.closed:
-            return "closed"
-        if self.model.engine.watchdog.late:
-            return "stalled"
-        return "full" if self.admission.full else "ready"
 
     async def watch_loop(self) -> None:
         """Measure how late the event loop is, for ever, while nobody else does."""
@@ -88,17 +70,18 @@ class Service:
             self._watched = False
             self._unwatched.notify_all()
 
-    def recording(self) -> RecordingWriter | None:
+    def recording(self, model: Model) -> RecordingWriter | None:
         """Return the recorder of a new conversation, if there shall be one."""
         folder = self.settings.record
-        return None if folder is None else RecordingWriter(folder, self.model.spec, self.metrics, self.writers)
+        return None if folder is None else RecordingWriter(folder, model.spec, self.metrics, self.writers)
 
     def enter(self, call: ActiveCall) -> None:
-        """Count a call. Threads run, and the model is watched, only meanwhile: a server that is gone leaves nothing."""
+        """Count a call. Threads run, and models are watched, only meanwhile: a server that is gone leaves nothing."""
         if not self._calls:
             self._watching.enter_context(self.coders)
             self._watching.enter_context(self.writers)
-            self._watching.enter_context(self.model.engine.observed(self.metrics))
+            for served in self.models.all:
+                self._watching.enter_context(served.model.engine.observed(self.metrics.observer(served.name)))
         self._calls.add(call)
         self.update()
 
@@ -111,15 +94,17 @@ class Service:
 
     def update(self) -> None:
         """Tell everybody that something has changed."""
-        self.metrics.sessions.set(self.admission.talking)
-        self.metrics.queue.set(self.admission.waiting)
+        for served in self.models.all:
+            self.metrics.sessions.labels(served.name).set(served.admission.talking)
+            self.metrics.queue.labels(served.name).set(served.admission.waiting)
         self.changed.notify_all()
 
     async def drain(self, seconds: float) -> None:
         """Let nobody in any more, wait so long for the conversations that go on, then end them."""
-        if not self.admission.draining:
+        if not self.models.default.admission.draining:
             log.info("draining", extra=fields(calls=len(self._calls), seconds=seconds))
-        self.admission.draining = True
+        for served in self.models.all:
+            served.admission.draining = True
         self.update()
         with anyio.move_on_after(seconds):
             while self._calls:

@@ -52,6 +52,8 @@ class Settings:
     where none is: a page elsewhere could point a name of its own here."""
     record: Path | None = None
     """Folder for recordings of all conversations."""
+    voices: Path | None = None
+    """Folder of voices that callers may name, beside those of a checkpoint; a caller never names a file elsewhere."""
 
     @property
     def names(self) -> tuple[str, ...]:

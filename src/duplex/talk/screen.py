@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import anyio
+import anyio.to_thread
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +17,7 @@ from duplex.talk import drawing
 from duplex.talk.call import Call
 from duplex.talk.device_list import DeviceList
 from duplex.talk.line import Device
-from duplex.talk.terminal import Interrupts, kept_terminal
+from duplex.talk.terminal import Interrupts, kept_terminal, quiet_errors
 from duplex.transports import AudioDevice
 
 __all__ = ["TalkScreen", "show_screen"]
@@ -96,14 +97,15 @@ class TalkScreen(App[None]):
         await self.call.toggle_recording()
         self.show()
 
-    def action_devices(self) -> None:
-        """Let the user choose other devices."""
+    async def action_devices(self) -> None:
+        """Let the user choose other devices, of those that there are now."""
 
         def chosen(choice: tuple[Device, Device] | None) -> None:
             if choice is not None:
                 self.run_worker(self.call.choose(*choice))
 
-        self.push_screen(DeviceList(self._devices(), self.call.line.chosen), chosen)
+        devices = await anyio.to_thread.run_sync(self._devices)  # asks the sound server, which may be slow
+        self.push_screen(DeviceList(devices, self.call.line.chosen), chosen)
 
     def action_leave(self) -> None:
         """End the call."""
@@ -163,7 +165,7 @@ async def show_screen(
         await call.run(record=record)
         app.exit()
 
-    with kept_terminal(), app.interrupts.handled():
+    with quiet_errors(), kept_terminal(), app.interrupts.handled():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(talk)
             try:

@@ -1,18 +1,22 @@
 """What a process owes its terminal and whoever ends it: signals become a clean end, and settings are put back."""
 
 import asyncio
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["Interrupts", "kept_terminal"]
+__all__ = ["Interrupts", "kept_terminal", "quiet_errors"]
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 _LEAVE_SCREEN = "\x1b[?1049l\x1b[?25h\x1b[?1000;1003;1015;1006l\x1b[?2004l\x1b[<u\x1b[0m"
 """Leave the alternate screen, show the cursor, no mouse, no marked pastes, plain keys, no colour."""
+_KEPT_BYTES = 20_000
+"""Of what was written on standard error while the screen was up: its end."""
 
 
 class Interrupts:
@@ -68,6 +72,41 @@ def kept_terminal() -> Generator[None]:
         raise
     finally:
         restore()
+
+
+@contextmanager
+def quiet_errors() -> Generator[None]:
+    """Keep what libraries write on standard error off the screen while the block lasts; it is written afterwards.
+
+    PortAudio, ALSA and libpulse write to the file descriptor itself, across whatever a screen has drawn.
+    """
+    descriptor = 2
+    try:
+        kept = os.dup(descriptor)
+    except OSError:  # closed: nothing can spoil the screen
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), descriptor)
+        # textual draws on it, and is to find the terminal there.
+        before, sys.__stderr__ = sys.__stderr__, os.fdopen(kept, "w", encoding="utf-8", errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, descriptor)
+            sys.__stderr__.close()
+            sys.__stderr__ = before  # pyright: ignore[reportAttributeAccessIssue]
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _KEPT_BYTES))
+            _write_all(descriptor, log.read())
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    # A terminal that was closed takes nothing any more.
+    with suppress(OSError):
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 def _saved_settings() -> Callable[[], None]:

@@ -6,7 +6,6 @@ on every token so far, so a token that is lost, added or seen in the wrong step 
 """
 
 import hashlib
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from duplex.backends.shared import noise
 from duplex.backends.shared.slots import LONGEST_LIFE
 from duplex.codec import CodecSpec
 from duplex.errors import StateError, UsageError
-from duplex.frame_model import UNGENERATED, ZERO, ModelSpec, SessionState, StepResult
+from duplex.frame_model import OPTIONS_KEY, UNGENERATED, ZERO, Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 from duplex.parsing import parse_json
 from duplex.testing.fake_codec import FakeCodec
@@ -123,7 +122,12 @@ class FakeFrameModel:
         self._initial = np.array([text_vocabulary] + [audio_vocabulary] * (agent_streams + user_streams))
         self._slots: dict[int, _Slot] = {}
 
-    def open(self, slot: int, options: SessionOptions) -> None:
+    def open(
+        self,
+        slot: int,
+        options: SessionOptions,
+        conditions: Conditions | None = None,  # noqa: ARG002 -- it has none
+    ) -> None:
         """Reset a slot, set its options, and run the initial step."""
         if self._on_open is not None:
             self._on_open(slot)
@@ -176,7 +180,7 @@ class FakeFrameModel:
             "version": _FORMAT,
             "backend": "fake",
             "fingerprint": self._fingerprint(),
-            "options": json.dumps(attrs.asdict(held.options)),
+            OPTIONS_KEY: held.options.to_json(),
         }
         heard = np.array(held.heard, np.float32).reshape(-1, self.spec.frame_size)
         known = [[*place, token] for place, token in held.known.items()]
@@ -262,7 +266,7 @@ class FakeFrameModel:
                 raise ValueError("a known token is out of range")
         if not 0 <= frames < LONGEST_LIFE or not np.isfinite(heard).all():
             raise ValueError("its numbers are out of range")
-        options: dict[str, Any] = parse_json(state.metadata["options"])
+        options: dict[str, Any] = parse_json(state.metadata[OPTIONS_KEY])
         return _Slot(
             options=SessionOptions(**options),
             ring=ring,

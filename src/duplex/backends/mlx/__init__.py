@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.placement import Placement
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weight_names import WeightsLayout
@@ -105,8 +106,10 @@ def load_model(
     cache_dtype: str,
     sessions: int,
     deterministic: bool,
+    adapter: Adapter | None = None,
+    guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it: here a session has a second row if it asks for one
 ) -> FrameModel:
-    """Load a dialogue model.
+    """Load a dialogue model, with an adapter added to its weights.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
     :raises UsageError: as :func:`check` does, or if the model does not fit into the machine's memory
@@ -127,7 +130,7 @@ def load_model(
     packing = None if quantize is None else PACKINGS[quantize]
     kind = _core().float32 if numbers == "float32" else _core().bfloat16
     with exclusive(place):
-        language_model = load_language_model(config, weights, dtype=kind, packing=packing)
+        language_model = load_language_model(config, weights, dtype=kind, packing=packing, adapter=adapter)
         mimi = load_mimi(mimi_config, mimi_weights, config.codebooks)
     return MlxFrameModel(
         mimi,
@@ -152,6 +155,7 @@ def predict_memory(
     quantize: str | None,
     cache_dtype: str,
     sessions: int,
+    guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it
 ) -> Memory:
     """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
 
@@ -167,9 +171,15 @@ def predict_memory(
 
 
 def convert_weights(
-    config: LanguageModelConfig, source: Path, target: Path, *, layout: WeightsLayout, quantize: str | None
+    config: LanguageModelConfig,
+    source: Path,
+    target: Path,
+    *,
+    layout: WeightsLayout,
+    quantize: str | None,
+    adapter: Adapter | None = None,
 ) -> None:
-    """Write a language model's weights anew, in either layout, in bfloat16 or quantized.
+    """Write a language model's weights anew, in either layout, in bfloat16 or quantized, with an adapter added to them.
 
     :raises WeightsError: if the source is damaged, or does not fit the configuration
     :raises UsageError: if it is quantized already, or cannot be quantized as asked
@@ -180,7 +190,7 @@ def convert_weights(
 
     packing = None if quantize is None else PACKINGS[quantize]
     with exclusive(_device("cpu")):
-        convert.convert_weights(config, source, target, layout=layout, packing=packing)
+        convert.convert_weights(config, source, target, layout=layout, packing=packing, adapter=adapter)
 
 
 def _core() -> Any:

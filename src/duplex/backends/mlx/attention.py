@@ -16,7 +16,7 @@ from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call, StateSpec, Streaming
 
-__all__ = ["Attention", "AttentionWindow", "RingCache"]
+__all__ = ["Attention", "AttentionWindow", "RingCache", "attend", "split_heads"]
 
 
 @attrs.frozen(eq=False)
@@ -36,10 +36,16 @@ class AttentionWindow:
     """What each position sees, bool ``[batch, 1, positions, length]``."""
     rotation: tuple[mx.array, mx.array]
     """Cosines and sines, float32 ``[batch, 1, positions, head_dim // 2]``."""
+    halves: bool
+    """Whether pairs are turned that lie half a head apart, rather than neighbours."""
 
     def rotate(self, x: mx.array) -> mx.array:
-        """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
+        """Turn pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
         cosine, sine = self.rotation
+        if self.halves:
+            first, second = mx.split(x.astype(mx.float32), 2, axis=-1)
+            turned = mx.concatenate([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
+            return turned.astype(x.dtype)
         pairs = shaped(x.astype(mx.float32), *x.shape[:-1], -1, 2)
         first, second = pairs[..., 0], pairs[..., 1]
         turned = mx.stack([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
@@ -48,7 +54,8 @@ class AttentionWindow:
     def attend(self, layer: int, query: mx.array, keys: mx.array, values: mx.array) -> mx.array:
         """Put a layer's new keys and values into the ring and return what the queries see there.
 
-        All are ``[batch, heads, positions, head_dim]``.
+        All are ``[batch, heads, positions, head_dim]``; each of the fewer heads of keys and values serves as many
+        consecutive heads of queries.
         """
         name, seen = f"{self.key}.cache.{layer}", list[mx.array]()
         for row, state in enumerate(self.call.rows):
@@ -61,7 +68,7 @@ class AttentionWindow:
             state[name] = ring
             past = ring[:, :, : self.length]
             one = slice(row, row + 1)
-            seen.append(_attend(query[one], past[:1], past[1:], self.mask[one]))
+            seen.append(attend(query[one], past[:1], past[1:], self.mask[one]))
         return seen[0] if len(seen) == 1 else mx.concatenate(seen)
 
 
@@ -77,6 +84,7 @@ class RingCache(Streaming):
         context: int,
         period: float,
         positions_per_frame: int,
+        halves: bool = False,
     ) -> None:
         super().__init__()
         self.context = context
@@ -85,6 +93,7 @@ class RingCache(Streaming):
         self.heads = heads
         self.head_dim = head_dim
         self.period = period
+        self.halves = halves
         self.capacity: int = context
 
     def state_spec(self, frames_per_call: int) -> dict[str, StateSpec]:
@@ -111,6 +120,7 @@ class RingCache(Streaming):
             length,
             self._mask(query[:, :, None], seen[:, None, :])[:, None],
             self._rotation(query),
+            self.halves,
         )
         call.advance(f"{self.key}.position", positions)
         return window
@@ -127,22 +137,40 @@ class RingCache(Streaming):
 
 
 class Attention(Module):
-    """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same."""
+    """Multi-head self-attention without biases, ``[batch, positions, dim]`` to the same.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    ``repeat`` consecutive heads of queries share a key and a value.
+    """
+
+    def __init__(self, dim: int, heads: int, repeat: int = 1) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj: Linear = Linear(dim, 3 * dim)
+        self.repeat = repeat
+        self.in_proj: Linear = Linear(dim, dim + 2 * dim // repeat)
         self.out_proj: Linear = Linear(dim, dim)
 
     def __call__(self, x: mx.array, window: AttentionWindow, layer: int) -> mx.array:
         """Attend from every position of ``x`` to what its window shows."""
-        projected = mx.transpose(shaped(self.in_proj(x), *x.shape[:2], 3, self.heads, -1), (2, 0, 3, 1, 4))
-        turned = window.rotate(projected[:2])
-        y = window.attend(layer, turned[0], turned[1], projected[2])
+        if self.repeat > 1:
+            query, key, value = split_heads(self.in_proj(x), self.heads, self.repeat)
+            y = window.attend(layer, window.rotate(query), window.rotate(key), value)
+        else:
+            projected = mx.transpose(shaped(self.in_proj(x), *x.shape[:2], 3, self.heads, -1), (2, 0, 3, 1, 4))
+            turned = window.rotate(projected[:2])
+            y = window.attend(layer, turned[0], turned[1], projected[2])
         return self.out_proj(shaped(y.swapaxes(1, 2), *x.shape))
 
 
-def _attend(query: mx.array, keys: mx.array, values: mx.array, mask: mx.array) -> mx.array:
+def split_heads(projected: mx.array, heads: int, repeat: int) -> tuple[mx.array, mx.array, mx.array]:
+    """Return queries, keys and values ``[batch, heads, positions, head_dim]``, the latter of ``heads // repeat`` heads.
+
+    ``projected`` is ``[batch, positions, (heads + 2 * heads // repeat) * head_dim]``.
+    """
+    by_head = shaped(projected, *projected.shape[:2], heads + 2 * (heads // repeat), -1).swapaxes(1, 2)
+    shared = heads + heads // repeat
+    return by_head[:, :heads], by_head[:, heads:shared], by_head[:, shared:]
+
+
+def attend(query: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None = None) -> mx.array:
     """Return ``[batch, heads, positions, head_dim]``, of the query's shape; ``mask`` says what each position sees."""
     return mx.fast.scaled_dot_product_attention(query, keys, values, scale=query.shape[-1] ** -0.5, mask=mask)

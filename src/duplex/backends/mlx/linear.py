@@ -42,6 +42,15 @@ class Linear(Matrix):
         super().__init__(outputs, inputs)
         self._across: mx.array | None = None
 
+    def part(self, start: int, stop: int) -> "Linear":
+        """Return a copy of the outputs from ``start`` to ``stop``, as a product of its own."""
+        made = Linear(self.columns, stop - start)
+        made.packing = self.packing
+        made.weight = mx.contiguous(self.weight[start:stop])
+        if self.packing is not None:
+            made.scales, made.biases = (mx.contiguous(part[start:stop]) for part in (self.scales, self.biases))
+        return made
+
     def lay_across(self) -> None:
         """Lay the weight out by columns, which a CPU's float32 product reads several times as fast."""
         if self.packing is None:

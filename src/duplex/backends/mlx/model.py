@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 from duplex.backends.mlx import snapshot
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.codec import MlxCodec
+from duplex.backends.mlx.guidance import guided_rows
 from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
-from duplex.backends.mlx.prefill import LONGEST_RUN, prefill
+from duplex.backends.mlx.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.mlx.sampling import Sampling
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
 from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.pieces import each_within, finish
+from duplex.backends.shared.prefilling import check_inputs
 from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
-from duplex.frame_model import ModelSpec, SessionState, StepResult
+from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 
 __all__ = ["MlxFrameModel"]
@@ -43,9 +45,11 @@ class Shape:
     complete: tuple[int, ...]
     """The rows for which audio comes out."""
     sampling: Sampling
+    guided: tuple[int, ...]
+    """The rows that have a second one."""
 
 
-Advance = Callable[[list[SlotState], mx.array], tuple[mx.array, mx.array | None, list[SlotState]]]
+Advance = Callable[[list[SlotState], mx.array], tuple[mx.array, mx.array | None, mx.array | None, list[SlotState]]]
 
 
 class MlxFrameModel:
@@ -91,6 +95,8 @@ class MlxFrameModel:
             delays=config.delays,
             context=config.context,
             capacity=sessions,
+            extra_heads=config.extra_heads_num_heads,
+            extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
         )
         self._mimi = mimi
         self._lm = language_model
@@ -102,12 +108,12 @@ class MlxFrameModel:
         self.state: list[SlotState] = [{} for _ in range(sessions)]
         self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
 
-    def open(self, slot: int, options: SessionOptions) -> None:
-        """Reset a slot, set its options, and run the initial step."""
-        self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
+    def open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Reset a slot, set its options and conditions, and run the initial step."""
+        self.slots[slot] = Slot(options, TokenLog(self.spec.streams), conditions=conditions)
         with exclusive(self.device):
             state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
-            self._lm.begin(state, options)
+            self._lm.begin(state, options, conditions)
             self._lm(None, Call([state], 1), Sampling.of([options]))
             evaluate(state)
         self.state[slot] = state
@@ -122,6 +128,9 @@ class MlxFrameModel:
             text=np.zeros(spec.capacity, np.int64),
             agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
             user=np.zeros((spec.capacity, spec.user_streams), np.int64),
+            heads=np.zeros((spec.capacity, spec.extra_heads, spec.extra_classes), np.float32)
+            if spec.extra_heads
+            else None,
         )
         slots = [slot for slot, runs in enumerate(active) if runs]
         with exclusive(self.device):
@@ -142,6 +151,14 @@ class MlxFrameModel:
         with exclusive(self.device):
             finish(prefill(self._lm, self.state[slot], self.slots[slot], tokens))
 
+    def prefill_embedded(self, slot: int, inputs: NDArray[np.float32], tokens: NDArray[np.int64]) -> Iterator[None]:
+        """Advance a slot over columns of which the sums of embeddings are known, in pieces."""
+        check_inputs(inputs, tokens, self.spec, self._lm.config.dim)
+        return each_within(
+            functools.partial(exclusive, self.device),
+            prefill_embedded(self._lm, self.state[slot], self.slots[slot], inputs, tokens),
+        )
+
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
         return snapshot.export(self.slots[slot], self.state[slot], self.spec, self.origin, self.device)
@@ -155,7 +172,7 @@ class MlxFrameModel:
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
             yield from known.check_log(self.spec)
-            self.open(slot, known.options)
+            self.open(slot, known.options, known.conditions)
             yield
             if not exact:
                 for tokens in known.known_tokens(self.spec):
@@ -182,15 +199,18 @@ class MlxFrameModel:
         valid = times >= 0
         complete = np.flatnonzero(valid).tolist() if self.spec.agent_streams else []
         frames = self._rounded(max(slot.frames for slot in slots) + 2)
-        shape = Shape(frames, tuple(complete), Sampling.of([slot.options for slot in slots]))
+        guided = guided_rows([self.state[index] for index in batch])
+        shape = Shape(frames, tuple(complete), Sampling.of([slot.options for slot in slots]), guided)
         # The old state is handed over whole: what nobody else holds, the new one is written into.
-        found, voice, states = self._graph(shape)(self._handed_over(batch), from_numpy(pcm[batch]))
+        found, voice, heads, states = self._graph(shape)(self._handed_over(batch), from_numpy(pcm[batch]))
         for index, state in zip(batch, states, strict=True):
             self.state[index] = state
-        evaluate(found, voice, states)
+        evaluate(found, voice, heads, states)
         tokens = to_numpy(found)
         if voice is not None:
             result.pcm[np.array(batch)[complete]] = to_numpy(voice)
+        if heads is not None and result.heads is not None:
+            result.heads[batch] = to_numpy(heads)
         for row, slot in enumerate(slots):
             slot.frames += 1
             if valid[row]:
@@ -214,8 +234,8 @@ class MlxFrameModel:
 
     def _advance(
         self, shape: Shape, states: list[SlotState], pcm: mx.array
-    ) -> tuple[mx.array, mx.array | None, list[SlotState]]:
-        """Return the tokens int32 ``[batch, streams]``, the voice ``[complete, frame_size]``, and the new states."""
+    ) -> tuple[mx.array, mx.array | None, mx.array | None, list[SlotState]]:
+        """Return tokens int32 ``[batch, streams]``, voice ``[complete, frame_size]``, extra heads, and new states."""
         call = Call(states, shape.frames)
         codes = self._mimi.encode(pcm, call)
         step = self._lm(codes[:, : self.spec.user_streams, 0], call, shape.sampling)
@@ -223,4 +243,4 @@ class MlxFrameModel:
         if shape.complete:  # what is not complete yet may hold no code at all
             spoken = mx.stack([step.tokens[row, self._lm.agent, None] for row in shape.complete])
             voice = self._mimi.decode(spoken, Call([states[row] for row in shape.complete], shape.frames))
-        return step.tokens, voice, states
+        return step.tokens, voice, step.heads, states

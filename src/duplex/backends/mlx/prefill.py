@@ -13,12 +13,19 @@ from duplex.backends.shared import prefilling
 from duplex.backends.shared.prefilling import LONGEST_RUN
 from duplex.backends.shared.slots import Slot
 
-__all__ = ["LONGEST_RUN", "prefill"]
+__all__ = ["LONGEST_RUN", "prefill", "prefill_embedded"]
 
 
 def prefill(lm: LanguageModel, state: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> Iterator[None]:
     """Advance one slot over ``tokens`` int64 ``[streams, n]``, in pieces."""
     return prefilling.prefill(_Target(lm, state, slot), lm.config, slot, tokens)
+
+
+def prefill_embedded(
+    lm: LanguageModel, state: SlotState, slot: Slot, inputs: NDArray[np.float32], tokens: NDArray[np.int64]
+) -> Iterator[None]:
+    """Advance one slot over sums of embeddings float32 ``[n, dim]``, in pieces."""
+    return prefilling.prefill_embedded(_Target(lm, state, slot), lm.config, slot, inputs, tokens)
 
 
 class _Target:
@@ -36,6 +43,12 @@ class _Target:
         call = self._call(count)
         self._lm.temporal(from_numpy(columns)[None], call)
         call.advance(f"{self._lm.key}.step", count)
+        evaluate(self._state)
+
+    def forward_embedded(self, inputs: NDArray[np.float32]) -> None:
+        call = self._call(len(inputs))
+        self._lm.transformer(from_numpy(inputs)[None].astype(self._lm.out_norm.weight.dtype), call)
+        call.advance(f"{self._lm.key}.step", len(inputs))
         evaluate(self._state)
 
     def step(self, user: NDArray[np.int64], known: NDArray[np.int64]) -> None:

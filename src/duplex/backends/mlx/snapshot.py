@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy, whole_number
 from duplex.backends.mlx.state import SlotState, exclusive
+from duplex.backends.shared.conditions import condition_tensors
 from duplex.backends.shared.slots import Slot
 from duplex.backends.shared.snapshots import (
     AHEAD,
@@ -53,7 +54,11 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
 
 def export(slot: Slot, arrays: SlotState, spec: ModelSpec, origin: Origin, device: mx.Device) -> SessionState:
     """Return the state of a slot, whose arrays are ``arrays``; they are copied when they are read."""
-    known: dict[str, NDArray[np.generic]] = {LOG: slot.log.columns, AHEAD: slot.ahead[1]}
+    known: dict[str, NDArray[np.generic]] = {
+        LOG: slot.log.columns,
+        AHEAD: slot.ahead[1],
+        **condition_tensors(slot.conditions),
+    }
     kept = {name: array for name, array in arrays.items() if not name.startswith(OPTIONS)}
     return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(kept, known, device))
 

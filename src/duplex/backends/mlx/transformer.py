@@ -4,6 +4,7 @@ import mlx.core as mx
 from mlx import nn
 
 from duplex.backends.mlx.attention import Attention, AttentionWindow, RingCache
+from duplex.backends.mlx.cross_attention import CrossAttention
 from duplex.backends.mlx.linear import Linear, gelu, silu
 from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.state import Call
@@ -100,16 +101,23 @@ class MimiTransformer(Module):
 class TemporalLayer(Module):
     """One layer of the temporal transformer."""
 
-    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+    def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
+        dim = config.dim
         self.norm1: RmsNorm = RmsNorm(dim)
-        self.self_attn: Attention = Attention(dim, heads)
+        self.self_attn: Attention = Attention(dim, config.num_heads, config.kv_repeat)
+        if config.cross_attention:
+            self.norm_cross: nn.LayerNorm = nn.LayerNorm(dim, eps=1e-5)
+            self.cross_attention: CrossAttention = CrossAttention(dim, config.num_heads)
+        self.crossing: bool = config.cross_attention
         self.norm2: RmsNorm = RmsNorm(dim)
-        self.gating: GatedFeedForward = GatedFeedForward(dim, hidden)
+        self.gating: GatedFeedForward = GatedFeedForward(dim, config.feedforward)
 
     def __call__(self, x: mx.array, window: AttentionWindow, index: int) -> mx.array:
         """Transform ``[batch, positions, dim]``."""
         x = x + self.self_attn(self.norm1(x), window, index)
+        if self.crossing:
+            x = x + self.cross_attention(self.norm_cross(x), window.call, index)
         return x + self.gating(self.norm2(x))
 
 
@@ -118,16 +126,15 @@ class TemporalTransformer(Module):
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        self.layers: list[TemporalLayer] = [
-            TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)
-        ]
+        self.layers: list[TemporalLayer] = [TemporalLayer(config) for _ in range(config.num_layers)]
         self.ring: RingCache = RingCache(
             layers=config.num_layers,
-            heads=config.num_heads,
+            heads=config.num_heads // config.kv_repeat,
             head_dim=config.dim // config.num_heads,
             context=config.context,
             period=config.max_period,
             positions_per_frame=1,
+            halves=config.positional_embedding == "rope_concat",
         )
 
     def __call__(self, x: mx.array, call: Call) -> mx.array:

@@ -11,18 +11,23 @@ from typing import Any
 
 import mlx.core as mx
 
+from duplex.backends.mlx.adapter import AdapterTensors
 from duplex.backends.mlx.arrays import evaluate, named_modules, parameters
 from duplex.backends.mlx.linear import Linear, Matrix, Packing
 from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.stored import Stored
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import TensorBlock, check_names, detect_layout, mlx_tensor_blocks
 from duplex.errors import UsageError, WeightsError
 
-__all__ = ["PACKINGS", "load_language_model_weights", "load_mimi_weights", "quantized"]
+__all__ = ["CONDITIONS", "PACKINGS", "load_language_model_weights", "load_mimi_weights", "quantized"]
 
 PACKINGS = {"int4": Packing(bits=4, group=32), "int8": Packing(bits=8, group=64)}
 """How the published files are quantized, and what ``quantize`` means."""
+
+CONDITIONS = "condition_provider."
+"""Prefix of the names of what computes conditions, which it does in float32, whatever the model computes in."""
 
 
 def load_mimi_weights(mimi: Module, path: Path, unused: Any) -> None:
@@ -41,23 +46,31 @@ def load_mimi_weights(mimi: Module, path: Path, unused: Any) -> None:
 
 
 def load_language_model_weights(
-    model: Module, config: LanguageModelConfig, path: Path, *, dtype: mx.Dtype, packing: Packing | None
+    model: Module,
+    config: LanguageModelConfig,
+    path: Path,
+    *,
+    dtype: mx.Dtype,
+    packing: Packing | None,
+    adapter: Adapter | None = None,
 ) -> None:
     """Fill a language model from a published file of either layout; quantize it if ``packing`` says so.
+
+    An ``adapter`` is added to the weights before.
 
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
     :raises UsageError: if it cannot be quantized as asked
     """
-    stored = Stored(path)
+    stored, changes = Stored(path), AdapterTensors(adapter, config)
     if detect_layout(stored.names) == "torch":
-        _load_torch_layout(model, mlx_tensor_blocks(config), stored, dtype, packing)
+        _load_torch_layout(model, mlx_tensor_blocks(config), stored, dtype, packing, changes)
         return
     found = _packing_of(model, stored)
     if found is not None and packing not in (None, found):
         raise UsageError(f"{path} is quantized to {found.bits} bit already; leave `quantize` out")
     if found is None and packing is not None:
         pieces = {name: TensorBlock(name) for name, _ in parameters(model)}
-        _load_torch_layout(model, pieces, stored, dtype, packing)
+        _load_torch_layout(model, pieces, stored, dtype, packing, changes)
         return
     if found is not None:
         _make_room(model, found, {name.removesuffix(".scales") for name in stored.names if name.endswith(".scales")})
@@ -66,8 +79,9 @@ def load_language_model_weights(
     for name, array in wanted.items():
         value = stored.read(name, array.shape, packed=array.dtype == mx.uint32)
         whole, _, last = name.rpartition(".")
-        kind = mx.float32 if last in ("scales", "biases") and f"{whole}.weight" in fine else dtype
-        _put(model, name, value if value.dtype == mx.uint32 else value.astype(kind))
+        kind = mx.float32 if last in ("scales", "biases") and f"{whole}.weight" in fine else kind_of(name, dtype)
+        whole_number = value.dtype == mx.uint32
+        _put(model, name, value if whole_number else changes.adapted(name, value.astype(kind)))
 
 
 def quantized(weight: mx.array, packing: Packing) -> tuple[mx.array, mx.array, mx.array]:
@@ -77,12 +91,21 @@ def quantized(weight: mx.array, packing: Packing) -> tuple[mx.array, mx.array, m
 
 
 def _load_torch_layout(
-    model: Module, pieces: dict[str, TensorBlock], stored: Stored, dtype: mx.Dtype, packing: Packing | None
+    model: Module,
+    pieces: dict[str, TensorBlock],
+    stored: Stored,
+    dtype: mx.Dtype,
+    packing: Packing | None,
+    changes: AdapterTensors,
 ) -> None:
     shapes = {name: array.shape for name, array in parameters(model)}
     check_names(stored.path, stored.names, {piece.name for piece in pieces.values()})
     if packing is not None:
-        fitting = {name for name, matrix in _matrices(model) if matrix.columns % packing.group == 0}
+        fitting = {
+            name
+            for name, matrix in _matrices(model)
+            if matrix.columns % packing.group == 0 and not name.startswith(CONDITIONS)
+        }
         if not fitting:
             raise UsageError(
                 f"no weight of {stored.path} has rows of a multiple of {packing.group}, so it cannot be quantized to "
@@ -102,14 +125,20 @@ def _load_torch_layout(
             whole = stored.read(source, (rows * pieces[names[0]].of, *rest))
         for name in names:
             part = whole[pieces[name].index * rows :][:rows] if pieces[name].of > 1 else whole
+            part = changes.adapted(name, part.astype(kind_of(name, dtype)))
             if packing is None or name not in packed:
-                _put(model, name, part.astype(dtype))
+                _put(model, name, part)
                 continue
             weight, scales, biases = quantized(part, packing)
             _put(model, name, weight)
             kind = mx.float32 if name in fine else dtype
             _put(model, name.replace(".weight", ".scales"), scales.astype(kind))
             _put(model, name.replace(".weight", ".biases"), biases.astype(kind))
+
+
+def kind_of(name: str, dtype: mx.Dtype) -> mx.Dtype:
+    """Return the type of a weight of this name in a model of ``dtype``."""
+    return mx.float32 if name.startswith(CONDITIONS) else dtype
 
 
 def _finely_scaled(model: Module) -> set[str]:

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from duplex.backends.shared import delays as delay_rules
 from duplex.backends.shared.slots import Slot
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED
+from duplex.errors import UsageError
+from duplex.frame_model import UNGENERATED, ModelSpec
 
-__all__ = ["LONGEST_RUN", "PrefillTarget", "prefill"]
+__all__ = ["LONGEST_RUN", "PrefillTarget", "check_inputs", "prefill", "prefill_embedded"]
 
 LONGEST_RUN = 32
 """Columns that go through the temporal transformer in one call, a piece; its ring has room for them."""
 
+Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 
@@ -41,6 +43,10 @@ class PrefillTarget(Protocol):
         """Run the temporal transformer over delayed tokens ``[streams, n]``, and count ``n`` steps."""
         ...
 
+    def forward_embedded(self, inputs: Float32) -> None:
+        """Run the temporal transformer over sums of embeddings ``[n, dim]``, and count ``n`` steps."""
+        ...
+
     def step(self, user: Int64, known: Int64) -> None:
         """Run an ordinary step, as for the first frames of a conversation.
 
@@ -56,6 +62,43 @@ def prefill(target: PrefillTarget, config: LanguageModelConfig, slot: Slot, toke
     Between two pieces the slot must be left alone.
     """
     return _Prefill(target, config, slot, tokens).run()
+
+
+def check_inputs(inputs: Float32, tokens: Int64, spec: ModelSpec, dim: int) -> None:
+    """Check what :func:`prefill_embedded` is to be given.
+
+    :raises UsageError: if it does not fit the model
+    """
+    spec.check_tokens(tokens)
+    if inputs.shape != (tokens.shape[1], dim) or not np.isfinite(inputs).all():
+        raise UsageError(
+            f"the inputs are {inputs.dtype} {list(inputs.shape)}, but finite numbers of shape "
+            f"[{tokens.shape[1]}, {dim}] are wanted; were they made for another model?"
+        )
+
+
+def prefill_embedded(
+    target: PrefillTarget, config: LanguageModelConfig, slot: Slot, inputs: Float32, tokens: Int64
+) -> Iterator[None]:
+    """Advance one slot over ``inputs`` float32 ``[n, dim]``, in pieces.
+
+    ``tokens`` int64 ``[streams, n]`` is what is known of the same columns; the last ``max(delays)`` are complete.
+    """
+    start, count = slot.frames, len(inputs)
+    for first in range(0, count, LONGEST_RUN):
+        target.forward_embedded(inputs[first : first + LONGEST_RUN])
+        yield
+    shifted = delay_rules.delayed(tokens, config.delays)
+    ring, length = target.fetch(), delay_rules.ring_length(config.delays)
+    for column in range(shifted.shape[1]):
+        known = shifted[:, column]
+        place = (start + column) % length
+        ring[:, place] = np.where(known == UNGENERATED, ring[:, place], known)
+    target.push(ring)
+    for time in range(start, delay_rules.time_step_of(start + count - 1, config.delays) + 1):
+        slot.log.append(tokens[:, time - start])
+    slot.frames = slot.embedded = start + count
+    slot.ahead = start + count + 1, shifted[:, count + 1 :].copy()
 
 
 class _Prefill:

@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.frame_model import Conditions
 from duplex.options import SessionOptions
 
 __all__ = ["LONGEST_LIFE", "Slot", "TokenLog"]
@@ -50,3 +51,6 @@ class Slot:
     """Frames that have gone in, prefilled ones included."""
     ahead: tuple[int, NDArray[np.int64]] = (-1, np.zeros((0, 0), np.int64))
     """Delayed tokens that a prompt fixed for steps to come, ``[streams, n]``, and the index of the first of them."""
+    conditions: Conditions | None = None
+    embedded: int = 0
+    """Frames at the beginning of which the log does not have all tokens: from it alone nothing can be rebuilt."""

@@ -11,15 +11,17 @@ from contextlib import contextmanager
 
 import attrs
 
+from duplex.backends.shared.conditions import describe_conditions
 from duplex.backends.shared.slots import Slot
 from duplex.errors import StateError
-from duplex.frame_model import ModelSpec
+from duplex.frame_model import OPTIONS_KEY, ModelSpec
 
 __all__ = [
     "AHEAD",
     "CACHE",
     "LANGUAGE_MODEL",
     "LOG",
+    "NULL",
     "OPTIONS",
     "RESTORE_PIECE",
     "Origin",
@@ -35,6 +37,8 @@ CACHE = ".cache."
 LOG = "log"
 AHEAD = "ahead"
 LANGUAGE_MODEL = "lm."
+NULL = f"{LANGUAGE_MODEL}null."
+"""Prefix of what belongs to the second row of a session with guidance."""
 OPTIONS = f"{LANGUAGE_MODEL}options."
 """What a step reads of the session's options; it is made of those in the metadata, and not part of a state."""
 
@@ -61,10 +65,12 @@ def describe(slot: Slot, spec: ModelSpec, origin: Origin) -> dict[str, str]:
         "backend": origin.backend,
         "dtype": origin.numbers,
         "fingerprint": origin.fingerprint,
-        "options": json.dumps(attrs.asdict(slot.options)),
+        OPTIONS_KEY: slot.options.to_json(),
         "frames": str(slot.frames),
         "spec": json.dumps(attrs.asdict(spec)),
         "ahead": str(slot.ahead[0]),
+        "embedded": str(slot.embedded),
+        "conditions": describe_conditions(slot.conditions),
     }
 
 
@@ -87,9 +93,11 @@ def _check(metadata: Mapping[str, str], fingerprint: str) -> None:
             f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew"
         )
     if metadata.get("fingerprint") != fingerprint:
-        raise StateError("the state was taken from another checkpoint; load the same model and revision to go on")
+        raise StateError(
+            "the state was taken from another checkpoint; load the same model, revision and adapter to go on"
+        )
 
 
 def position_of(cache: str) -> str:
-    """Return the name of the tensor that counts a cache's positions."""
-    return cache.partition(CACHE)[0] + ".position"
+    """Return the name of the tensor that counts a cache's positions; both rows of guidance have the same."""
+    return cache.replace(NULL, LANGUAGE_MODEL, 1).partition(CACHE)[0] + ".position"

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.backends.shared import delays as delay_rules
+from duplex.backends.shared.conditions import checked_conditions
 from duplex.backends.shared.slots import LONGEST_LIFE, Slot
 from duplex.backends.shared.snapshots import AHEAD, LANGUAGE_MODEL, LOG
-from duplex.frame_model import UNGENERATED, ZERO, ModelSpec, SessionState
+from duplex.errors import StateError
+from duplex.frame_model import UNGENERATED, ZERO, Conditions, ModelSpec, SessionState
 from duplex.options import SessionOptions
 from duplex.parsing import parse_integer, parse_json
 
@@ -39,6 +41,8 @@ class CheckedState:
     ring: Int64
     """int64 ``[streams, ring_length]``"""
     ahead: tuple[int, Int64]
+    embedded: int
+    conditions: Conditions | None
 
     def check_log(self, spec: ModelSpec) -> Iterator[None]:
         """Check the log's tokens, in pieces.
@@ -74,6 +78,7 @@ class CheckedState:
     def put(self, slot: Slot, *, exact: bool) -> None:
         """Make a slot's host part that of the state; unless ``exact``, its log and frames come from prefilling."""
         slot.ahead = self.ahead
+        slot.embedded = self.embedded
         if exact:
             slot.frames = self.frames
             slot.log.replace(self.log)
@@ -86,8 +91,15 @@ def checked_state(state: SessionState, spec: ModelSpec, positions: Mapping[str, 
     model's tensors are another backend's, and only its ring of tokens is read.
 
     :raises ValueError: naming what is out of range
+    :raises StateError: if it could only be taken over exactly
     """
     frames = parse_integer(state.metadata["frames"], 0, LONGEST_LIFE)
+    embedded = parse_integer(state.metadata.get("embedded", "0"), 0, frames)
+    if embedded and not exact:
+        raise StateError(
+            "the conversation began with a published voice, of which nobody knows the codes, so it can go on only with "
+            f"the backend and dtype that it was exported from ({state.metadata['backend']}, {state.metadata['dtype']})"
+        )
     log = _checked_integers(state.tensors, LOG, 2)
     if log.shape[1] != spec.streams:
         raise ValueError(f"its log has {log.shape[1]} streams, not {spec.streams}")
@@ -104,6 +116,8 @@ def checked_state(state: SessionState, spec: ModelSpec, positions: Mapping[str, 
         log,
         _checked_ring(state.tensors, frames, spec),
         _checked_ahead(state, frames, spec),
+        embedded,
+        checked_conditions(state.metadata.get("conditions", "null"), state.tensors),
     )
 
 
@@ -116,7 +130,8 @@ def _checked_options(text: str) -> SessionOptions:
     options = SessionOptions(**values)
     if options.guidance is None:  # in states of before there was guidance
         options = attrs.evolve(options, guidance=1.0)
-    missing = [name for name, value in attrs.asdict(options).items() if value is None]
+    free = attrs.filters.exclude("instructions", "voice")
+    missing = [name for name, value in attrs.asdict(options, filter=free).items() if value is None]
     if missing:
         raise ValueError(f"it has no option '{missing[0]}'")
     return options

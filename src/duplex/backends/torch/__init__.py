@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.placement import Placement
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weights_file import Header
@@ -75,8 +76,10 @@ def load_model(
     cache_dtype: str,
     sessions: int,
     deterministic: bool,
+    adapter: Adapter | None = None,
+    guidance: bool = False,
 ) -> FrameModel:
-    """Load a dialogue model.
+    """Load a dialogue model, with an adapter added to its weights, and with a second row a session for ``guidance``.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
     :raises UsageError: as :func:`check` does, and if the device has not the memory
@@ -88,8 +91,8 @@ def load_model(
 
     check(device, dtype, quantize, cache_dtype)
     chosen = _chosen(device, dtype, quantize, cache_dtype)
-    check_memory(config, mimi_config, sessions=sessions, **chosen)
-    language_model = load_language_model(config, weights, **chosen)
+    check_memory(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
+    language_model = load_language_model(config, weights, **chosen, adapter=adapter, guidance=guidance)
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, chosen["device"])
     return TorchFrameModel(
         mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
@@ -106,6 +109,7 @@ def predict_memory(
     quantize: str | None,
     cache_dtype: str,
     sessions: int,
+    guidance: bool = False,
 ) -> Memory:
     """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
 
@@ -114,7 +118,8 @@ def predict_memory(
     check(device, dtype, quantize, cache_dtype)
     from duplex.backends.torch.memory import predict  # noqa: PLC0415 -- torch takes seconds to import
 
-    return predict(config, mimi_config, sessions=sessions, **_chosen(device, dtype, quantize, cache_dtype))
+    chosen = _chosen(device, dtype, quantize, cache_dtype)
+    return predict(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
 
 
 def _chosen(device: str, dtype: str, quantize: str | None, cache_dtype: str) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class RingCache(Streaming):
 
     quantized = False
     """Whether keys and values are held as int8, which halves what they take in bfloat16."""
+    copies = 1
+    """Rows of a slot, side by side in a batch: 2 with guidance. They are at the same position."""
 
     def __init__(
         self,
@@ -121,10 +123,11 @@ class RingCache(Streaming):
         """Return the ring itself and how many positions each stream has had."""
         capacity = self.context + (frames_per_call - 1) * self.per_frame
         dtype = torch.int8 if self.quantized else None
-        layer = StateSpec((2, self.heads, capacity, self.head_dim), dtype, spared=True)
+        copies = () if self.copies == 1 else (self.copies,)
+        layer = StateSpec((*copies, 2, self.heads, capacity, self.head_dim), dtype, spared=True)
         caches = {f"cache.{index}": layer for index in range(self.layers)}
         if self.quantized:
-            scale = StateSpec((2, self.heads, capacity, 1), torch.float32, spared=True)
+            scale = StateSpec((*copies, 2, self.heads, capacity, 1), torch.float32, spared=True)
             caches |= {f"cache.scale.{index}": scale for index in range(self.layers)}
         return {**caches, "position": StateSpec((), torch.int64)}
 
@@ -133,13 +136,14 @@ class RingCache(Streaming):
         if call.state is not None and positions == self.per_frame and self.fits_kernels:
             position = call.state.tensors[f"{self.key}.position"]
             if kernels.apply_to(position):
-                return self._fused(self._past(call.state.tensors), position, call.slots(batch, device))
+                return self._fused(self._past(call.state.tensors), position, call.slots(batch // self.copies, device))
         start = call.read(f"{self.key}.position")
         past = None
         if start is None:
-            start = torch.zeros(batch, dtype=torch.int64, device=device)
+            start = torch.zeros(batch // self.copies, dtype=torch.int64, device=device)
         elif call.state is not None:
             past = self._past(call.state.tensors)
+        start = start if self.copies == 1 else start.repeat_interleave(self.copies)
         window = self._masked(past, call, start[:, None] + torch.arange(positions, device=device))
         call.advance(f"{self.key}.position", positions)
         return window
@@ -148,7 +152,10 @@ class RingCache(Streaming):
         names = [f"{self.key}.cache.{index}" for index in range(self.layers)]
         scales = [f"{self.key}.cache.scale.{index}" for index in range(self.layers)]
         scale = [tensors[name] for name in scales] if self.quantized else None
-        return KeyValueCache([tensors[name] for name in names], scale)
+        cache = [tensors[name] for name in names]
+        if self.copies == 1:
+            return KeyValueCache(cache, scale)
+        return KeyValueCache([each.flatten(0, 1) for each in cache], scale and [each.flatten(0, 1) for each in scale])
 
     @property
     def fits_kernels(self) -> bool:
@@ -159,7 +166,10 @@ class RingCache(Streaming):
         from duplex.backends.torch.kernels.rope import advance  # noqa: PLC0415 -- needs Triton
 
         frequencies = _frequencies(*self.exponents, slots.device)
-        begin, rotation, zeros = advance(position, slots, frequencies, self.per_frame, self.heads)
+        begin, rotation, zeros = advance(position, slots, frequencies, self.per_frame, self.heads * self.copies)
+        if self.copies > 1:
+            slots = (slots[:, None] * self.copies + torch.arange(self.copies, device=slots.device)).flatten()
+            begin, rotation = (each.repeat_interleave(self.copies, dim=0) for each in (begin, rotation))
         return FusedAttention(past, slots, begin, rotation, zeros, self.context)
 
     def _masked(self, past: KeyValueCache | None, call: Call, query: Tensor) -> AttentionWindow:
@@ -170,8 +180,9 @@ class RingCache(Streaming):
             assert positions <= capacity - self.context + self.per_frame, "more positions than the ring takes"
             filled = torch.as_tensor(capacity if call.filled is None else call.filled)
         mask = visible(query, filled, capacity, self.per_frame, self.context)
-        runs = torch.tensor([[0, batch]]) if call.rows is None else call.rows.runs
+        runs = torch.tensor([[0, batch // self.copies]]) if call.rows is None else call.rows.runs
         assert runs is not None, "only kernels can do without"
+        runs = runs if self.copies == 1 else runs * self.copies
         return MaskedAttention(past, runs, query % capacity, mask[:, None], self._rotation(query))
 
     def _rotation(self, query: Tensor) -> Tensor:

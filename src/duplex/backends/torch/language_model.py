@@ -5,6 +5,7 @@ Its state holds, besides the temporal transformer's cache, a ring of delayed tok
 lie at the top level, as published.
 """
 
+import functools
 from pathlib import Path
 
 import attrs
@@ -13,21 +14,33 @@ from torch import Tensor, nn
 
 from duplex.backends.shared import delays as delay_rules
 from duplex.backends.torch import kernels
+from duplex.backends.torch.conditioning import ConditionProvider
 from duplex.backends.torch.depth import DepthTransformer
-from duplex.backends.torch.embedding import TokenEmbedding
+from duplex.backends.torch.embedding import DemuxedEmbedding, TokenEmbedding
+from duplex.backends.torch.guidance import COEFFICIENT, MASKED, Guidance, fed, pairs
 from duplex.backends.torch.norm import RmsNorm
 from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.sampling import Counters, Sampler, Sampling
-from duplex.backends.torch.state import Call, StateSpec, Streaming
+from duplex.backends.torch.script import Script
+from duplex.backends.torch.state import Call, SlotState, StateSpec, Streaming
 from duplex.backends.torch.token_ring import Delays, token_ring
 from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.backends.torch.weights import load_weights
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED
+from duplex.checkpoints.weight_names import projection_rows
+from duplex.errors import UsageError
+from duplex.frame_model import UNGENERATED, Conditions
 from duplex.options import SessionOptions
 
-__all__ = ["LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
+__all__ = ["ENDED", "HEADS", "LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
+
+HEADS, CONDITION, ENDED = "heads", "condition", "ended"
+"""Names in the state: what the extra heads said in the last step, what is added to every step's input, and whether the
+next step has no user frame but the end of the source."""
+END_OF_TEXT = 2
+"""The token, in all published tokenizers."""
 
 
 def load_language_model(
@@ -38,15 +51,20 @@ def load_language_model(
     device: torch.device,
     quantize: Kind | None = None,
     int8_cache: bool = False,
+    guidance: bool = False,
+    adapter: Adapter | None = None,
 ) -> "LanguageModel":
     """Load a language model for whoever steps it: as :func:`read_language_model`, laid out as a step reads it.
 
-    On request its past is held in 8 bits.
+    On request its past is held in 8 bits, and it has the second rows of guidance.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
+    :raises UsageError: if guidance means nothing for the model
     """
-    model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize)
+    model = read_language_model(config, weights, dtype=dtype, device=device, quantize=quantize, adapter=adapter)
     model.transformer.ring.quantized = int8_cache
+    if guidance:
+        model.guide()
     prepack(model)
     return model
 
@@ -58,8 +76,9 @@ def read_language_model(
     dtype: torch.dtype,
     device: torch.device,
     quantize: Kind | None = None,
+    adapter: Adapter | None = None,
 ) -> "LanguageModel":
-    """Read the language model of a published file, on request with few bits for its weights.
+    """Read the language model of a published file, on request with an adapter, and with few bits for its weights.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
@@ -72,9 +91,13 @@ def read_language_model(
         dtype=dtype,
         device=device,
         published=lambda name: name.removeprefix("depth."),
+        rows=functools.partial(projection_rows, config),
         quantize=quantize,
+        adapter=adapter,
     )
     model.quantized = quantize
+    if config.model_type == "hibiki":  # as its own program: the end of the source sounds like padding
+        model.text_emb.weight[END_OF_TEXT] = model.text_emb.weight[config.existing_text_padding_id]
     model.prepare()
     return model
 
@@ -98,6 +121,10 @@ class LanguageModel(Streaming):
     counters: Counters
     quantized: Kind | None = None
     """What the large weights were rounded to."""
+    guided = False
+    """Whether each slot has the second row of guidance."""
+    script: Script | None = None
+    """What a text that is to be said makes of the tokens."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
@@ -108,10 +135,14 @@ class LanguageModel(Streaming):
         self.emb: nn.ModuleList = nn.ModuleList(
             [TokenEmbedding(config.card + 1, config.dim) for _ in range(config.n_q)]
         )
-        self.text_emb: TokenEmbedding = TokenEmbedding(config.text_card + 1, config.dim)
+        text = DemuxedEmbedding if config.demux_second_stream else TokenEmbedding
+        self.text_emb: TokenEmbedding = text(config.text_card + 1, config.dim)
         self.transformer: TemporalTransformer = TemporalTransformer(config)
         self.out_norm: RmsNorm = RmsNorm(config.dim)
-        self.text_linear: nn.Linear = nn.Linear(config.dim, config.text_card, bias=False)
+        self.text_linear: nn.Linear = nn.Linear(config.dim, config.text_choices, bias=False)
+        heads = [nn.Linear(config.dim, config.extra_heads_dim, bias=False) for _ in range(config.extra_heads_num_heads)]
+        self.extra_heads: nn.ModuleList = nn.ModuleList(heads)
+        self.condition_provider: ConditionProvider | None = ConditionProvider(config) if config.conditioners else None
         self.depth: DepthTransformer | None = DepthTransformer(config) if config.agent_streams else None
         self.size: int = sum(weight.numel() for weight in self.parameters())
         """Its weights, however many bits they have later."""
@@ -119,24 +150,77 @@ class LanguageModel(Streaming):
         self.register_buffer("initial", torch.empty(0), persistent=False)
         self.prepare()
 
+    @property
+    def guidable(self) -> bool:
+        """Whether guidance means anything for the model: it has conditions, or a text to be said."""
+        return bool(self.config.conditioners) or self._textless
+
+    def guide(self) -> None:
+        """Give each slot a second row, before any state is declared.
+
+        :raises UsageError: if guidance means nothing for the model
+        """
+        if not self.guidable:
+            raise UsageError("this model takes no conditions that guidance could strengthen; leave guidance out")
+        self.guided = True
+        for part in (self.transformer.ring, *self.transformer.crossing):
+            part.copies = 2
+
     def prepare(self) -> None:
         """Put the constants of a step on the device, so that no step has to: delays, initial tokens, counters."""
         config, device = self.config, self.text_linear.weight.device
-        self.counters = Counters.of([config.text_card] + [config.card] * config.agent_streams, device)
+        self.counters = Counters.of([config.text_choices] + [config.card] * config.agent_streams, device)
         self.delays = torch.tensor(config.delays, device=device)
         self.initial = torch.tensor([config.text_card] + [config.card] * config.n_q, device=device)
 
     def state_spec(self, frames_per_call: int = 1) -> dict[str, StateSpec]:
         """Return the token ring, the step counter and each slot's options."""
-        ring = StateSpec((1 + self.config.n_q, self.ring_length), torch.int64)
-        return {"tokens": ring, "step": StateSpec((), torch.int64), **Sampler.state_spec()}
+        config = self.config
+        ring = StateSpec((1 + config.n_q, self.ring_length), torch.int64)
+        own = {"tokens": ring, "step": StateSpec((), torch.int64), **Sampler.state_spec()}
+        if self.extra_heads:
+            own[HEADS] = StateSpec((config.extra_heads_num_heads, config.extra_heads_dim), torch.float32)
+        if config.model_type == "hibiki":
+            own[ENDED] = StateSpec((), torch.int64)
+        if config.fuser.sum:
+            own[CONDITION] = StateSpec((2, config.dim) if self.guided else (config.dim,))
+        if self.guided:
+            own |= Guidance.state_spec()
+        if self.script is not None:
+            own |= self.script.state_spec()
+        return own
 
-    def begin(self, call: Call, options: SessionOptions) -> None:
-        """Set up the token ring and the options of freshly reset rows."""
+    def begin(self, call: Call, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Set up the token ring, the options and the conditions of freshly reset rows.
+
+        :raises UsageError: if the model has no such condition
+        """
         assert call.state is not None
         own = {name: call.state.tensors[f"{self.key}.{name}"] for name in self.state_spec()}
         own["tokens"].fill_(UNGENERATED)
         Sampler.write(own, options)
+        given = conditions or Conditions()
+        if self.guided:
+            Guidance.write(own, options, given)
+        elif options.guidance not in (None, 1) and self.guidable:
+            raise UsageError(f"guidance is {options.guidance}, but the model was loaded without; use guidance=True")
+        unknown = [] if self.condition_provider else [*given.words, *given.vectors]
+        if unknown:
+            raise UsageError(f"this model takes no conditions, and {', '.join(unknown)} was given; leave that out")
+        rows = (given, given.null or given.dropped()) if self.guided else (given,)
+        for copy, row in enumerate(rows):
+            self._condition(call.state, copy, row)
+
+    def _condition(self, state: SlotState, copy: int, conditions: Conditions) -> None:
+        """Put the conditions of one row of a slot into its state."""
+        provider = self.condition_provider
+        if self.config.fuser.sum and provider is not None:
+            held = state.tensors[f"{self.key}.{CONDITION}"][0]
+            (held[copy] if self.guided else held).copy_(provider.sum(conditions))
+        if self.config.fuser.cross and provider is not None:
+            source = provider.cross(conditions).to(self.text_linear.weight.dtype)
+            for layer in self.transformer.crossing:
+                layer.remember(state, copy, source)
 
     def forward(self, user: Tensor | None, call: Call, sampling: Sampling, known: Tensor | None = None) -> TimeStep:
         """Advance by one step: the user's codes, int64 ``[batch, user_streams]``, go in (``None``: the initial step).
@@ -146,38 +230,89 @@ class LanguageModel(Streaming):
         """
         delays = Delays(self.delays, self.initial, longest=max(*self.config.delays, 1), length=self.ring_length)
         tokens = token_ring(call, self.key, delays)
+        user = self._or_end(user, call)
         columns, step = tokens.begin(user)
-        context = self.temporal(columns[:, :, None], call)[:, 0]
-        logits = self.text_linear(context).float()
+        contexts = self.temporal(columns[:, :, None], call)[:, 0]
+        guidance = Guidance(self._own(call, COEFFICIENT)[:, None]) if self.guided else None
+        context = contexts if guidance is None else pairs(contexts)[0]
+        if guidance is None or self._textless:
+            logits = self.text_linear(context).float()
+        else:
+            logits = guidance.guided(self.text_linear(contexts).float())
+        if self.extra_heads:
+            told = torch.stack([head(context).float() for head in self.extra_heads], dim=1).softmax(dim=-1)
+            call.write(f"{self.key}.{HEADS}", told)
         held = {name: self._own(call, name) for name in Sampler.state_spec()}
         sampler = Sampler.prepare(held, sampling, step, self.counters)
-        return TimeStep(tokens.complete(self._chosen(context, logits, sampler, known)), logits)
+        text = self._text(logits, sampler, step, call, known)
+        return TimeStep(tokens.complete(self._chosen(contexts, text, sampler, known, guidance, step, call)), logits)
+
+    def _or_end(self, user: Tensor | None, call: Call) -> Tensor | None:
+        """Return the user's codes, or, where the source ends in this step, the tokens that say so."""
+        if user is None or self.config.model_type != "hibiki":
+            return user
+        ended = self._own(call, ENDED)
+        call.write(f"{self.key}.{ENDED}", torch.zeros_like(ended))
+        return torch.where(ended[:, None] > 0, self.config.card, user)
 
     def temporal(self, tokens: Tensor, call: Call) -> Tensor:
-        """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""
-        return self.out_norm(self.transformer(self._embedded(tokens), call))
+        """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed.
+
+        With guidance it is ``[2 * batch, n, dim]``, both rows of each slot.
+        """
+        if self.guided:
+            step, masked = self._own(call, "step"), self._own(call, MASKED)
+            tokens = fed(tokens, step, masked, self.delays, textless=self._textless)
+        x = self._embedded(tokens)
+        if self.config.fuser.sum:
+            added = self._own(call, CONDITION)
+            x = x + (added.flatten(0, 1) if self.guided else added)[:, None]
+        return self.out_norm(self.transformer(x, call))
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         if kernels.apply_to(tokens):
             from duplex.backends.torch.kernels.embedding import sum_embedded  # noqa: PLC0415 -- needs Triton
 
             rows = tokens.transpose(1, 2).reshape(-1, tokens.shape[1])
-            tables = [self.text_emb.weight, *(weight for module in self.emb for weight in module.parameters())]
-            return sum_embedded(tables, rows).view(len(tokens), -1, self.config.dim)
+            tables = [weight for module in self.emb for weight in module.parameters()]
+            shape = (len(tokens), -1, self.config.dim)
+            if isinstance(self.text_emb, DemuxedEmbedding):
+                return self.text_emb(tokens[:, 0]) + sum_embedded(tables, rows[:, 1:].contiguous()).view(shape)
+            return sum_embedded([self.text_emb.weight, *tables], rows).view(shape)
         x = self.text_emb(tokens[:, 0])
         for stream, embedding in enumerate(self.emb, 1):
             x = x + embedding(tokens[:, stream])
         return x
 
-    def _chosen(self, context: Tensor, logits: Tensor, sampler: Sampler, known: Tensor | None) -> Tensor:
-        """Return the text and the agent's codes, int64 ``[batch, 1 + agent_streams]``."""
+    def _text(self, logits: Tensor, sampler: Sampler, step: Tensor, call: Call, known: Tensor | None) -> Tensor:
+        """Return the text, int64 ``[batch]``."""
         text = sampler.sample_text(logits)
-        if known is not None:
-            text = torch.where(known[:, 0] == UNGENERATED, text, known[:, 0])
+        if self.script is not None:
+            text = self.script.text(text, step, call, self.key)
+        return text if known is None else torch.where(known[:, 0] == UNGENERATED, text, known[:, 0])
+
+    def _chosen(
+        self,
+        contexts: Tensor,
+        text: Tensor,
+        sampler: Sampler,
+        known: Tensor | None,
+        guidance: Guidance | None,
+        step: Tensor,
+        call: Call,
+    ) -> Tensor:
+        """Return the text and the agent's codes, int64 ``[batch, 1 + agent_streams]``."""
         if self.depth is None:
             return text[:, None]
-        codes = self.depth(context, text, sampler, None if known is None else known[:, 1:])
+        codes = self.depth(contexts, text, sampler, None if known is None else known[:, 1:], guidance)
+        if self.script is not None:
+            codes = self.script.codes(codes, step, call, self.key)
         return torch.cat([text[:, None], codes], dim=1)
+
+    @property
+    def _textless(self) -> bool:
+        """Whether guidance's second row reads no text, and leaves the text alone."""
+        return self.config.model_type == "tts"
 
     def _own(self, call: Call, name: str) -> Tensor:
         tensor = call.read(f"{self.key}.{name}")

@@ -37,11 +37,14 @@ def predict(
     sessions: int,
     quantize: Kind | None = None,
     int8_cache: bool = False,
+    guidance: bool = False,
 ) -> Memory:
     """Return what a model of these configurations takes, loaded so."""
     with torch.device("meta"):
         lm, mimi = LanguageModel(config), Mimi(mimi_config, config.codebooks)
     lm.transformer.ring.quantized = int8_cache
+    if guidance:
+        lm.guide()
     weights = sum(
         _rounded_size(tensor.shape, quantize)
         if quantize and quantizable(name, tensor.shape)
@@ -66,17 +69,34 @@ def check_memory(
     sessions: int,
     quantize: Kind | None,
     int8_cache: bool,
+    guidance: bool,
 ) -> None:
     """Check that a device has the memory for a model.
 
     :raises UsageError: telling what would fit
     """
     wanted = predict(
-        config, mimi_config, dtype=dtype, device=device, sessions=sessions, quantize=quantize, int8_cache=int8_cache
+        config,
+        mimi_config,
+        dtype=dtype,
+        device=device,
+        sessions=sessions,
+        quantize=quantize,
+        int8_cache=int8_cache,
+        guidance=guidance,
     )
     choices: tuple[tuple[Kind | None, bool], ...] = (("int8", False), ("int8", True), ("int4", True))
     smaller = (
-        predict(config, mimi_config, dtype=torch.bfloat16, device=device, sessions=1, quantize=kind, int8_cache=cache)
+        predict(
+            config,
+            mimi_config,
+            dtype=torch.bfloat16,
+            device=device,
+            sessions=1,
+            quantize=kind,
+            int8_cache=cache,
+            guidance=guidance,
+        )
         for kind, cache in choices
     )
     check_fits(wanted, _there(device), str(device), smaller)

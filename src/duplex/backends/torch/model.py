@@ -7,7 +7,7 @@ transformer, text, depth transformer, decode; the host puts the audio in and tak
 """
 
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
@@ -17,24 +17,28 @@ from torch import Tensor
 
 from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.pieces import each_within, finish
+from duplex.backends.shared.prefilling import check_inputs
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
 from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.cores import cores
 from duplex.backends.torch.cuda_graphs import FrameGraphs
-from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.language_model import ENDED, HEADS, LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
-from duplex.backends.torch.prefill import LONGEST_RUN, prefill
+from duplex.backends.torch.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
 from duplex.backends.torch.tracing import TracedFrames
-from duplex.frame_model import ModelSpec, SessionState, StepResult
+from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 
 __all__ = ["TorchFrameModel"]
+
+_EARS = ("mimi.encoder", "mimi.downsample")
+"""The codec's state tensors that encoding changes."""
 
 
 class TorchFrameModel:
@@ -55,6 +59,7 @@ class TorchFrameModel:
         bits = (f", {language_model.quantized} weights" if language_model.quantized else "") + (
             ", int8 cache" if language_model.transformer.ring.quantized else ""
         )
+        bits += ", guided" if language_model.guided else ""
         self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
         self.spec: ModelSpec = ModelSpec(
             kind=config.model_type,
@@ -70,6 +75,9 @@ class TorchFrameModel:
             delays=config.delays,
             context=config.context,
             capacity=sessions,
+            extra_heads=config.extra_heads_num_heads,
+            conditions={name: part.values for name, part in config.conditioners.items()},
+            extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
         )
         self._mimi = mimi
         self._lm = language_model
@@ -79,6 +87,8 @@ class TorchFrameModel:
         graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
         self.state: SlotState = self._allocate(sessions, spare=int(graphed))
         self._positions = {f"{ring.key}.position": ring.per_frame for ring in rings}
+        self._ended: set[int] = set()
+        """Slots whose next step ends the source."""
         self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
         recorded = on_cpu and torchscript.AVAILABLE
@@ -89,17 +99,18 @@ class TorchFrameModel:
         """A step as a program, on a CPU; with ``None`` it runs in Python, where hooks can listen."""
 
     @torch.inference_mode()
-    def open(self, slot: int, options: SessionOptions) -> None:
-        """Reset a slot, set its options, and run the initial step."""
+    def open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        """Reset a slot, set its options and conditions, and run the initial step."""
         rows = self.state.rows(slot, slot + 1)
         rows.reset()
+        self._ended.discard(slot)
         sampling = Sampling.of([options])
         with self._cores():
             if self.recorded is not None:
                 self.recorded.prepare(sampling, slot)
-            self.slots[slot] = Slot(options, TokenLog(self.spec.streams))
+            self.slots[slot] = Slot(options, TokenLog(self.spec.streams), conditions=conditions)
             call = Call(rows, filled=1)
-            self._lm.begin(call, options)
+            self._lm.begin(call, options, conditions)
             self._lm(None, call, sampling)
 
     @torch.inference_mode()
@@ -113,9 +124,12 @@ class TorchFrameModel:
             text=np.zeros(spec.capacity, np.int64),
             agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
             user=np.zeros((spec.capacity, spec.user_streams), np.int64),
+            heads=np.zeros((spec.capacity, spec.extra_heads, spec.extra_classes), np.float32)
+            if spec.extra_heads
+            else None,
         )
         slots = [slot for slot, runs in enumerate(active) if runs]
-        with self._cores():
+        with self._cores(), self._unheard(self._ended.intersection(slots)):
             if not self.deterministic:
                 if slots:
                     self._step(slots, pcm[slots], result)
@@ -134,6 +148,20 @@ class TorchFrameModel:
         with self._cores():
             finish(prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens))
 
+    def prefill_embedded(self, slot: int, inputs: NDArray[np.float32], tokens: NDArray[np.int64]) -> Iterator[None]:
+        """Advance a slot over columns of which the sums of embeddings are known, in pieces."""
+        check_inputs(inputs, tokens, self.spec, self._lm.config.dim)
+        return each_within(
+            self._computing,
+            prefill_embedded(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], inputs, tokens),
+        )
+
+    @torch.inference_mode()
+    def end_source(self, slot: int) -> None:
+        """Let the slot's next step tell the model that the source has ended."""
+        self.state.tensors[f"{self._lm.key}.{ENDED}"][slot] = 1
+        self._ended.add(slot)
+
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
         return snapshot.export(self.slots[slot], self.state.rows(slot, slot + 1), self.spec, self.origin)
@@ -147,7 +175,7 @@ class TorchFrameModel:
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
             yield from known.check_log(self.spec)
-            self.open(slot, known.options)
+            self.open(slot, known.options, known.conditions)
             yield
             rows = self.state.rows(slot, slot + 1)
             if not exact:
@@ -174,6 +202,16 @@ class TorchFrameModel:
     def _computing(self) -> Generator[None]:
         with torch.inference_mode(), self._cores():
             yield
+
+    @contextmanager
+    def _unheard(self, slots: Collection[int]) -> Generator[None]:
+        """Leave the codec's encoder of these slots as it is, whatever it hears in the block."""
+        ears = [tensor for name, tensor in self.state.tensors.items() if name.startswith(_EARS)] if slots else []
+        before = [(tensor, slot, tensor[slot].clone()) for tensor in ears for slot in slots]
+        yield
+        for tensor, slot, value in before:
+            tensor[slot] = value
+        self._ended.difference_update(slots)
 
     def _cores(self) -> AbstractContextManager[None]:
         """Keep a small model's steps on one core."""
@@ -216,6 +254,8 @@ class TorchFrameModel:
                 slot.log.append(tokens[row])
         result.pcm[[slot for slot, done in zip(batch, valid, strict=True) if done]] = voice
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
+        if result.heads is not None:
+            result.heads[batch] = self.state.tensors[f"{self._lm.key}.{HEADS}"][batch].cpu().numpy()
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
 
     def _advanced(
@@ -249,8 +289,10 @@ class TorchFrameModel:
         the host knows it.
         """
         mimi_filled, lm_filled = (None, None) if filled is None else (filled + 1, filled + 2)
-        codes = self._mimi.encode(heard, Call(state, rows, mimi_filled))
-        step = self._lm(codes[:, : self.spec.user_streams, 0], Call(state, rows, lm_filled), sampling)
+        user = None
+        if self.spec.user_streams:
+            user = self._mimi.encode(heard, Call(state, rows, mimi_filled))[:, : self.spec.user_streams, 0]
+        step = self._lm(user, Call(state, rows, lm_filled), sampling)
         said = step.tokens[:, self._lm.agent] if complete is None else step.tokens[complete, self._lm.agent]
         if not self.spec.agent_streams or not len(said):
             return step.tokens, heard.new_zeros((len(said), self.spec.frame_size))

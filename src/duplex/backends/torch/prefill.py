@@ -12,12 +12,19 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, Slot, SlotState
 
-__all__ = ["LONGEST_RUN", "prefill"]
+__all__ = ["LONGEST_RUN", "prefill", "prefill_embedded"]
 
 
 def prefill(lm: LanguageModel, rows: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> Iterator[None]:
     """Advance one slot over ``tokens`` int64 ``[streams, n]``, in pieces."""
     return prefilling.prefill(_Target(lm, rows, slot), lm.config, slot, tokens)
+
+
+def prefill_embedded(
+    lm: LanguageModel, rows: SlotState, slot: Slot, inputs: NDArray[np.float32], tokens: NDArray[np.int64]
+) -> Iterator[None]:
+    """Advance one slot over sums of embeddings float32 ``[n, dim]``, in pieces."""
+    return prefilling.prefill_embedded(_Target(lm, rows, slot), lm.config, slot, inputs, tokens)
 
 
 class _Target:
@@ -33,13 +40,22 @@ class _Target:
         self._held.copy_(torch.as_tensor(ring[None]))
 
     def forward(self, columns: NDArray[np.int64]) -> None:
-        count = columns.shape[1]
-        call = Call(self._rows, filled=int(self._counted) + count)
+        call = self._call(columns.shape[1])
         self._lm.temporal(torch.as_tensor(columns[None]).to(self._held.device), call)
-        call.advance(f"{self._lm.key}.step", count)
+        call.advance(f"{self._lm.key}.step", columns.shape[1])
+
+    def forward_embedded(self, inputs: NDArray[np.float32]) -> None:
+        call = self._call(len(inputs))
+        weight = self._lm.text_linear.weight
+        self._lm.transformer(torch.as_tensor(inputs[None]).to(weight.device, weight.dtype), call)
+        call.advance(f"{self._lm.key}.step", len(inputs))
 
     def step(self, user: NDArray[np.int64], known: NDArray[np.int64]) -> None:
         device = self._held.device
-        call = Call(self._rows, filled=int(self._counted) + 1)
+        call = self._call(1)
         heard, fixed = (torch.as_tensor(tokens[None]).to(device) for tokens in (user, known))
         self._lm(heard, call, Sampling.of([self._slot.options]), fixed)
+
+    def _call(self, steps: int) -> Call:
+        """Return a call that advances the slot by so many steps."""
+        return Call(self._rows, filled=int(self._counted) + steps)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from duplex.backends.torch.allocator import trim
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
+from duplex.backends.torch.cross_attention import CrossAttention
 from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.linear import Projection, Weight, put
 from duplex.backends.torch.onednn import OneDnnWeight
@@ -33,8 +34,10 @@ def prepack(module: nn.Module) -> None:
         elif isinstance(part, CausalConvTranspose1d):
             _prepack_transposed(part)
         elif isinstance(part, StackedAttention):
-            _prepack_parts(part, "in_proj_weight", part.codebooks)
-            _prepack_parts(part.out_proj, "weight", part.codebooks)
+            _prepack_parts(part, "in_proj_weight", part.sets)
+            _prepack_parts(part.out_proj, "weight", part.sets)
+        elif isinstance(part, CrossAttention):
+            _prepack_parts(part, "in_proj_weight", 3)
         elif isinstance(part, Attention):
             _prepack_matrix(part, "in_proj_weight")
         elif isinstance(part, Projection):

@@ -22,7 +22,7 @@ _SMALLEST = 1e-12
 _OFFSET = 8
 _AT_ONCE = 2048
 """Outputs that are rounded at a time: in float32, which no whole weight needs the memory for."""
-_KEPT = ("emb", "text_linear", "linears", "norm")
+_KEPT = ("emb", "text_linear", "linears", "norm", "extra_heads", "condition_provider")
 """Parts of names whose weights stay as they are."""
 
 

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from duplex.backends.shared.conditions import condition_tensors
 from duplex.backends.shared.slots import Slot
 from duplex.backends.shared.snapshots import (
     AHEAD,
@@ -51,7 +52,11 @@ class _Tensors(Mapping[str, NDArray[np.generic]]):
 
 def export(slot: Slot, rows: SlotState, spec: ModelSpec, origin: Origin) -> SessionState:
     """Return the state of a slot, whose one row is ``rows``; tensors are copied when they are read."""
-    known: dict[str, NDArray[np.generic]] = {LOG: slot.log.columns, AHEAD: slot.ahead[1]}
+    known: dict[str, NDArray[np.generic]] = {
+        LOG: slot.log.columns,
+        AHEAD: slot.ahead[1],
+        **condition_tensors(slot.conditions),
+    }
     kept = {name: tensor for name, tensor in rows.tensors.items() if not name.startswith(OPTIONS)}
     return SessionState(metadata=describe(slot, spec, origin), tensors=_Tensors(kept, known))
 

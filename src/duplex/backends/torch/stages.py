@@ -37,10 +37,11 @@ def stages(
     heard, said = (tokens(spec.audio_vocabulary, count) for count in (spec.user_streams, spec.agent_streams))
     columns = tokens(min(spec.audio_vocabulary, spec.text_vocabulary), spec.streams, 1)
     found: dict[str, Callable[[], object]] = {
-        "encode": lambda: mimi.encode(pcm, Call(state, rows, mimi_filled)),
         "temporal": lambda: lm.temporal(columns, Call(state, rows, lm_filled)),
-        "language_model": lambda: lm(heard, Call(state, rows, lm_filled), sampling),
+        "language_model": lambda: lm(heard if spec.user_streams else None, Call(state, rows, lm_filled), sampling),
     }
+    if spec.user_streams:
+        found = {"encode": lambda: mimi.encode(pcm, Call(state, rows, mimi_filled)), **found}
     if spec.agent_streams:
         found["decode"] = lambda: mimi.decode(said[:, :, None], Call(state, rows, mimi_filled))
     prepared = _captured if device.type == "cuda" else _direct

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch.attention import Attention, AttentionWindow, RingCache
+from duplex.backends.torch.cross_attention import CrossAttention
 from duplex.backends.torch.fusion import Fusion
 from duplex.backends.torch.linear import Projection
 from duplex.backends.torch.norm import LayerNorm, Norm, RmsNorm
@@ -88,16 +89,21 @@ class MimiTransformer(nn.Module):
 class TemporalLayer(nn.Module):
     """One layer of the temporal transformer."""
 
-    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+    def __init__(self, dim: int, heads: int, hidden: int, *, cross: bool = False) -> None:
         super().__init__()
         self.norm1: RmsNorm = RmsNorm(dim)
         self.self_attn: Attention = Attention(dim, heads)
         self.norm2: RmsNorm = RmsNorm(dim)
         self.gating: GatedFeedForward = GatedFeedForward(dim, hidden)
+        self.cross_attention: CrossAttention | None = CrossAttention(dim, heads) if cross else None
+        self.norm_cross: LayerNorm | None = LayerNorm(dim) if cross else None
 
-    def forward(self, x: Tensor, window: AttentionWindow, index: int) -> Tensor:
+    def forward(self, x: Tensor, window: AttentionWindow, index: int, call: Call) -> Tensor:
         """Transform ``[batch, positions, dim]``, which is used up."""
-        return self.gating(self.self_attn(x, window, index, self.norm1), self.norm2)
+        x = self.self_attn(x, window, index, self.norm1)
+        if self.cross_attention is not None and self.norm_cross is not None:
+            x = self.cross_attention(x, call, self.norm_cross)
+        return self.gating(x, self.norm2)
 
 
 class TemporalTransformer(nn.Module):
@@ -105,8 +111,10 @@ class TemporalTransformer(nn.Module):
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        layers = [TemporalLayer(config.dim, config.num_heads, config.feedforward) for _ in range(config.num_layers)]
+        shape = (config.dim, config.num_heads, config.feedforward)
+        layers = [TemporalLayer(*shape, cross=config.cross_attention) for _ in range(config.num_layers)]
         self.layers: nn.ModuleList = nn.ModuleList(layers)
+        self.crossing: list[CrossAttention] = [each.cross_attention for each in layers if each.cross_attention]
         self.ring: RingCache = RingCache(
             layers=config.num_layers,
             heads=config.num_heads,
@@ -120,5 +128,5 @@ class TemporalTransformer(nn.Module):
         """Transform the next positions of every stream, ``x``, which is used up."""
         window = self.ring.window(call, x.shape[0], x.shape[1], x.device)
         for index, layer in enumerate(self.layers):
-            x = layer(x, window, index)
+            x = layer(x, window, index, call)
         return x

@@ -12,19 +12,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from duplex.backends.torch.adapter import AdapterTensors
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.quantize import Kind, Quantized, quantizable
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.weight_names import UNSPLIT, canonical_name, check_names, detect_layout
 from duplex.errors import WeightsError
 
 __all__ = ["load_weights"]
 
+CONDITIONERS = "condition_provider."
 _SCALES = "_scb"
 _INT8_RANGE = 127
+
+
+def _as_published(_: str) -> None:
+    """Take the rows of a tensor as they are."""
 
 
 def load_weights(
@@ -35,24 +44,32 @@ def load_weights(
     device: torch.device,
     published: Callable[[str], str] = str,
     unused: re.Pattern[str] | None = None,
+    rows: Callable[[str], NDArray[np.int64] | None] = _as_published,
     quantize: Kind | None = None,
+    adapter: Adapter | None = None,
 ) -> None:
     """Fill ``module``, built on the meta device, from a safetensors file.
 
-    ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides. With
-    ``quantize`` each large weight is rounded as soon as it is read.
+    ``published`` turns a name of ours into the file's; names that match ``unused`` may be in the file besides. ``rows``
+    says which rows of the file's tensor are ours, if not all in order. What conditions a model stays float32. With
+    ``quantize`` each large weight is rounded as soon as it is read, and the ``adapter`` is added to it.
 
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
     """
     try:
         opened: Any = safe_open(path, framework="pt")
-        with opened as file:
+        with opened as file, AdapterTensors(adapter) as changes:
             stored = _Stored(path, file)
             wanted = {published(name): (name, tensor) for name, tensor in module.state_dict().items()}
             stored.check_names(set(wanted), unused)
             loaded: dict[str, Tensor] = {}
             for name, (ours, tensor) in wanted.items():
-                value = stored.read(name, tensor.shape).to(device=device, dtype=dtype)
+                held = torch.float32 if name.startswith(CONDITIONERS) else dtype
+                order = rows(name)
+                shape = tensor.shape if order is None else torch.Size([int(order.max()) + 1, *tensor.shape[1:]])
+                value = stored.read(name, shape).to(device=device, dtype=held)
+                value = changes.adapted(name, value)
+                value = value if order is None else value[torch.as_tensor(order, device=device)]
                 if quantize is not None and quantizable(ours, tensor.shape):
                     put(module, ours, Quantized.of(value, quantize))
                 else:

@@ -147,7 +147,9 @@ def _read_model(name: str, wanted: LanguageModelConfig, segments: SegmentSampler
             f"the dialogues were made with another tokenizer than that of '{name}'; make them anew with: duplex train "
             f"dialogues --tokenizer {name}"
         )
-    return read_language_model(wanted, found.weights, dtype=torch.float32, device=torch.device("cpu"))
+    return read_language_model(
+        wanted, found.weights, dtype=torch.float32, device=torch.device("cpu"), adapter=found.adapter
+    )
 
 
 def _other_files(data: Path, segments: SegmentSampler, codec: Checkpoint) -> dict[str, bytes]:

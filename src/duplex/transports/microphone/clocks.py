@@ -1,18 +1,21 @@
-"""A device's samples on the monotonic clock: a delay-locked loop steers a resampler.
+"""A device's samples on the monotonic clock: a resampler that follows the device's own.
 
 1. The output is a grid: sample k is what was heard at k / rate seconds of the monotonic clock. Two streams on one
    grid are aligned, and over any time as many samples come out as the clock has passed.
-2. Each block of a device has a time, which is off by some milliseconds, at random. A second-order loop, wide at first
-   and narrow later, follows the device's clock through that; only the reading speed changes, so nothing tears.
-3. A block that is off by more than REANCHOR, several times in a row or where samples were lost, begins the stream anew:
-   what is missing is silence on the grid, what is there twice is left out. A gap of more than GAP stays a gap.
+2. Each block of a device has a time, which is off by some milliseconds. A stream's place on the grid is that of its
+   first second; from then on it goes at the pace of the device's clock (:mod:`duplex.transports.microphone.drift`),
+   and is brought back slowly where it has strayed. Only the reading speed changes, so nothing tears.
+3. A stream that is off by more than REANCHOR for OFF_SECONDS, or at all where samples were lost, begins anew: what is
+   missing is silence on the grid, what is there twice is left out. A gap of more than GAP stays a gap.
 """
 
 import math
+import statistics
 
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.transports.microphone.drift import DriftFilter
 from duplex.transports.microphone.interpolation import Interpolator
 
 __all__ = ["ClockedStream", "Piece"]
@@ -23,20 +26,17 @@ Piece = tuple[int, Float32]
 
 REANCHOR = 0.03
 GAP = 0.5
-_OFF_BLOCKS = 5
-_OUTLIER = 0.005
-"""Seconds that one block's time can pull at most."""
-_NARROW, _WIDE = 0.02, 0.05
-"""Bandwidths of the loop in hertz, when it has settled and at first."""
+OFF_SECONDS = 0.3
+_RETURN_SECONDS = 60.0
+"""In which a stream that has strayed from its place is brought back (time constant)."""
 _FASTEST = 0.0004
 """Share by which the reading speed differs at most from the nominal one."""
-_MOST_DRIFT = 0.0003
 _WARM_UP = 0.05
 """Seconds of a stream that are left out: the times of a device's first blocks are guesses."""
-_SETTLING = 15.0
-"""Seconds of a stream after which its times are followed."""
-_OFFSET_SECONDS = 3.0
-"""Over which its offset is averaged until then."""
+_SETTLING = 1.0
+"""Seconds of a stream whose times give its place."""
+_MISPLACED = 0.005
+"""A stream whose first time was off by more seconds than that begins anew once."""
 
 
 class ClockedStream:
@@ -49,18 +49,21 @@ class ClockedStream:
         self._next = 0
         self._interpolator: Interpolator | None = None
         self._pieces: list[Piece] = []
-        self._slow = 0.0
+        self._filter = DriftFilter()
         self._speed = 1.0
         self._elapsed = -_WARM_UP
-        self._offset = 0.0
-        self._off = 0
+        self._anchored_at = 0.0
+        self._place: float | None = None
+        self._first_errors: list[float] = []
+        self._mended = self._fresh = False
+        self._off = 0.0
         self.anchors: int = 0
         """How often the stream has begun anew, the first time included."""
 
     @property
     def drift_ppm(self) -> float:
         """By how much the device's clock is faster than the monotonic one."""
-        return -self._slow * 1e6
+        return -self._filter.drift * 1e6
 
     def push(self, pcm: Float32, time: float, *, lost: bool = False) -> None:
         """Take float32 ``[samples]`` whose first was heard at ``time``; ``lost``: samples before it are missing."""
@@ -71,22 +74,19 @@ class ClockedStream:
         if self._interpolator is None:
             self._anchor(time)
         error = self._error(time)
-        self._off = self._off + 1 if abs(error) > REANCHOR else 0
-        if self._off >= (1 if lost else _OFF_BLOCKS):
+        self._off = self._off + seconds if abs(error) > REANCHOR else 0.0
+        if self._off > (0 if lost else OFF_SECONDS):
             self._anchor(time)
             error = 0.0
-        if self._elapsed < _SETTLING:
-            # A sound server's times wander by ten milliseconds at first: followed, they would slide one stream against
-            # the other. The stream is left alone, and the offset that it has in the end is its own from then on.
-            self._offset += min(1.0, seconds / min(self._elapsed, _OFFSET_SECONDS)) * (error - self._offset)
-        else:
-            self._speed = self._steer(max(-_OUTLIER, min(_OUTLIER, error - self._offset)), seconds)
+        self._follow(time, error, seconds)
         self._stream.push(pcm)
+        self._fresh = True
 
     def take(self) -> list[Piece]:
         """Return what has become ready."""
-        if self._interpolator is not None:
+        if self._interpolator is not None and self._fresh:
             self._emit(self._interpolator.read(self._source_rate / self._rate * self._speed))
+            self._fresh = False
         pieces, self._pieces = self._pieces, []
         return pieces
 
@@ -98,15 +98,29 @@ class ClockedStream:
     def _error(self, time: float) -> float:
         """Return by how many seconds a block that begins now is later than the grid has it."""
         stream = self._stream
-        ahead = (stream.received - stream.position) / (self._source_rate * (1 - self._slow))
+        ahead = (stream.received - stream.position) / (self._source_rate * self._speed)
         return time - self._next / self._rate - ahead
 
-    def _steer(self, error: float, seconds: float) -> float:
-        """Return the reading speed, as a multiple of the nominal one, after a block of so many seconds."""
-        omega = 2 * math.pi * max(_NARROW, min(_WIDE, 0.5 / (self._elapsed - _SETTLING + seconds)))
-        self._slow = max(-_MOST_DRIFT, min(_MOST_DRIFT, self._slow + omega**2 * error * seconds))
-        correction = self._slow + math.sqrt(2) * omega * error
-        return 1 - max(-_FASTEST, min(_FASTEST, correction))
+    def _follow(self, time: float, error: float, seconds: float) -> None:
+        """Set the reading speed by a block of so many seconds, which begins ``error`` seconds later than the grid."""
+        late = time - self._anchored_at - self._stream.received / self._source_rate
+        if self._place is None:
+            self._first_errors.append(error)
+            if len(self._first_errors) * seconds >= _SETTLING:
+                self._settle(time - error, statistics.median(self._first_errors))
+        elif self._filter.add(late, seconds):
+            strayed = self._filter.offset - (late - error + self._place)
+            correction = self._filter.drift + strayed / _RETURN_SECONDS
+            self._speed = 1 - max(-_FASTEST, min(_FASTEST, correction))
+
+    def _settle(self, gridded: float, place: float) -> None:
+        """End the first second with a block that the grid has at ``gridded``, and the times ``place`` later."""
+        if abs(place) > _MISPLACED and not self._mended:
+            self._anchor(gridded + place)
+            self._mended = True
+        else:  # not brought back: whether the grid or the first second's times are right, nobody knows
+            self._place = place
+            self._anchored_at = gridded + place - self._stream.received / self._source_rate
 
     def _anchor(self, time: float) -> None:
         """Begin anew with a block that begins at ``time``."""
@@ -121,7 +135,11 @@ class ClockedStream:
         self._next = max(first, self._next) if self.anchors else first
         self._interpolator = Interpolator(self._source_rate, self._rate)
         self._interpolator.position = max(0.0, (self._next / self._rate - time) * self._source_rate)
-        self._off = 0
+        self._off = 0.0
+        self._anchored_at, self._place = time, None
+        self._mended = False
+        self._first_errors.clear()
+        self._filter.restart()
         self.anchors += 1
 
     def _emit(self, pcm: Float32) -> None:

@@ -35,7 +35,8 @@ class Line:
         self._far = FarEnd(rate)
         self._capture: CaptureBuffer | None = None
         self._playback: PlaybackBuffer | None = None
-        self._overruns = self._underruns = self._lost = 0
+        self._overruns = self._underruns = 0
+        self._lost = (0, 0)
         self._margin = MARGIN_LEAST
         self.near_clock: ClockedStream | None = None
         self.far_clock: ClockedStream | None = None
@@ -63,7 +64,7 @@ class Line:
         self.far_clock = ClockedStream(playback.rate, self._rate)
         self.watch = InputWatch(capture.rate)
         self.output_meter = LevelMeter(playback.rate)
-        self._lost = 0
+        self._lost = (0, 0)
         self.jitter = JitterBuffer(playback.ring, self._rate, playback.rate, playback.channels, self._margin)
 
     def disconnect(self) -> None:
@@ -87,11 +88,13 @@ class Line:
     def _take_captured(self) -> None:
         if self._capture is None or self.near_clock is None:
             return
-        ring, lost = self._capture.ring, self._capture.ring.lost - self._lost
-        for block, time in ring.take():
-            mono = self.watch.add(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
-            self.near_clock.push(mono, time, lost=lost > 0)
-        self._lost += lost
+        ring = self._capture.ring
+        if blocks := ring.take():
+            # What is lost found the ring full: the gap comes with the blocks that are taken next.
+            lost, self._lost = ring.lost > self._lost[0], (self._lost[1], ring.lost)
+            for block, time in blocks:
+                mono = self.watch.add(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
+                self.near_clock.push(mono, time, lost=lost)
         for piece in self.near_clock.take():
             self._blocks.push(piece)
 

@@ -9,7 +9,7 @@ __all__ = ["Notices"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-SILENT_SECONDS = 3.0
+SILENT_SECONDS = 1.5
 
 
 class Notices:

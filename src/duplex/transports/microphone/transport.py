@@ -24,7 +24,7 @@ Float32 = NDArray[np.float32]
 _POLL_SECONDS = 0.02
 _LEFT_SECONDS = 10.0
 """For how long devices that have all gone may come back before the conversation ends."""
-_RETRY_SECONDS = 0.25
+RETRY_SECONDS = 0.25
 
 
 class MicrophoneTransport:
@@ -163,7 +163,7 @@ class MicrophoneTransport:
             except AudioDeviceError as error:
                 if anyio.current_time() > give_up:
                     raise AudioDeviceError(f"no audio device is left: {error}") from None
-            await anyio.sleep(_RETRY_SECONDS)
+            await anyio.sleep(RETRY_SECONDS)
         self._lost = False
         stats = self.stats
         self._notices.tell(f"now on {stats.input_device} and {stats.output_device}")

@@ -1,0 +1,92 @@
+"""How a slot begins: empty, with a prompt, or where a saved conversation was.
+
+A prompt that several sessions begin with is fed to the model once, all but its last column; the state is kept, within
+bounds, and put into the other sessions' slots. Tokens are the same as without: what the model chooses depends on a
+session's options, and the step of the last column is the first whose choice is not overruled.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.errors import UsageError
+from duplex.frame_model import EmbeddedPrefill, FrameModel, SessionState, split_columns
+from duplex.options import SessionOptions
+from duplex.prompting.conditions import default_conditions
+from duplex.prompting.prompt import Prompt
+
+__all__ = ["Beginnings"]
+
+COLUMNS = 32
+"""Of a prompt that are fed in one piece, between two steps of the neighbours."""
+
+
+class Beginnings:
+    """Prepares the slots of one model, on its inference thread."""
+
+    KEPT_PROMPTS = 8
+    KEPT_BYTES = 1 << 30
+    EXPORT_PIECE = 8_000_000
+    """Bytes that are copied of a state in one piece."""
+
+    def __init__(self, model: FrameModel) -> None:
+        self._model = model
+        self._kept: OrderedDict[str, SessionState] = OrderedDict()
+
+    def prepare(
+        self, slot: int, options: SessionOptions, prompt: Prompt | None, state: SessionState | None
+    ) -> Iterator[None]:
+        """Prepare a slot, in pieces of about a step."""
+        if state is not None:
+            yield from self._model.restore(slot, state)
+        elif prompt is None:
+            self._open(slot, options)
+        else:
+            yield from self._begin(slot, options, prompt)
+
+    def _begin(self, slot: int, options: SessionOptions, prompt: Prompt) -> Iterator[None]:
+        if prompt.key in self._kept:
+            self._kept.move_to_end(prompt.key)
+            yield from self._model.restore(slot, self._kept[prompt.key].with_options(options))
+        else:
+            self._open(slot, options)
+            yield
+            yield from self._feed(slot, prompt)
+            yield from self._keep(slot, prompt)
+        self._model.prefill(slot, prompt.columns[:, -1:])
+
+    def _open(self, slot: int, options: SessionOptions) -> None:
+        conditions = default_conditions(self._model.spec)
+        if conditions is None:
+            self._model.open(slot, options)
+        else:
+            self._model.open(slot, options, conditions)
+
+    def _feed(self, slot: int, prompt: Prompt) -> Iterator[None]:
+        """Feed all of a prompt but its last column."""
+        if prompt.embedded is not None:
+            if not isinstance(self._model, EmbeddedPrefill):
+                raise UsageError("this model takes a voice as a recording only; give one")
+            yield from self._model.prefill_embedded(slot, prompt.embedded.inputs, prompt.embedded.tokens)
+        for columns in split_columns(prompt.columns[:, :-1], COLUMNS):
+            self._model.prefill(slot, columns)
+            yield
+
+    def _keep(self, slot: int, prompt: Prompt) -> Iterator[None]:
+        """Keep the state for the next session that begins with this prompt."""
+        tensors: dict[str, NDArray[np.generic]] = {}
+        state, copied = self._model.export(slot), 0
+        for name in state.tensors:
+            tensors[name] = np.array(state.tensors[name])
+            copied += tensors[name].nbytes
+            if copied >= self.EXPORT_PIECE:
+                copied = 0
+                yield
+        self._kept[prompt.key] = SessionState(metadata=dict(state.metadata), tensors=tensors)
+        while len(self._kept) > self.KEPT_PROMPTS or (len(self._kept) > 1 and self._bytes() > self.KEPT_BYTES):
+            self._kept.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(tensor.nbytes for state in self._kept.values() for tensor in state.tensors.values())

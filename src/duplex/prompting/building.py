@@ -1,0 +1,66 @@
+"""From a session's options to the prompt that its model is fed first."""
+
+from collections.abc import Collection
+
+from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.checkpoints.voices import Voices
+from duplex.codec import Codec
+from duplex.errors import UsageError
+from duplex.frame_model import Int64, ModelSpec
+from duplex.options import ModelKind, SessionOptions
+from duplex.prompting.personaplex import persona_prompt, tagged
+from duplex.prompting.prompt import Prompt
+from duplex.prompting.voices import find_voice, read_voice
+
+__all__ = ["TAKES_PERSONA", "build_prompt", "check_persona"]
+
+
+TAKES_PERSONA: Collection[ModelKind] = ("personaplex",)
+"""Kinds of models that a conversation can give instructions and a voice."""
+
+
+def check_persona(kind: ModelKind, options: SessionOptions) -> None:
+    """Check that a kind of model takes the persona that is asked for.
+
+    :raises UsageError: if it takes none
+    """
+    asked = [name for name in ("instructions", "voice") if getattr(options, name) is not None]
+    if asked and kind not in TAKES_PERSONA:
+        raise UsageError(
+            f"this model ({kind}) takes no {' and no '.join(asked)}; leave that out, or load a model that does, "
+            "such as nvidia/personaplex-7b-v1"
+        )
+
+
+def build_prompt(
+    spec: ModelSpec,
+    codec: Codec,
+    tokenizer: Tokenizer,
+    voices: Voices,
+    options: SessionOptions,
+    *,
+    history: Int64 | None = None,
+    files: bool = True,
+) -> Prompt | None:
+    """Return what a conversation with these options begins with, ``history`` last; ``None`` for nothing.
+
+    This reads a file and encodes it, so it takes a while. Unless ``files`` may be given, a voice is a name of
+    ``voices``.
+
+    :raises UsageError: if the model takes no persona, there is no such voice, or it is all too long
+    :raises AudioFileError: if the voice cannot be read
+    """
+    check_persona(spec.kind, options)
+    prompt: Prompt | None = None
+    if options.instructions is not None or options.voice is not None:
+        voice = None
+        if options.voice is not None:
+            voice = read_voice(find_voice(voices, options.voice, files=files), spec, codec)
+        text = options.instructions or ""
+        prompt = persona_prompt(spec, voice, tokenizer.encode(tagged(text)) if text.strip() else [])
+    if history is not None:
+        spec.check_tokens(history)
+        prompt = Prompt(history) if prompt is None else prompt.followed_by(history)
+    if prompt is not None:
+        prompt.check(spec)
+    return prompt

@@ -1,0 +1,65 @@
+"""A prompt: what a model is fed before the first frame of a conversation."""
+
+import hashlib
+from functools import cached_property
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.errors import UsageError
+from duplex.frame_model import ModelSpec
+
+__all__ = ["EmbeddedColumns", "Prompt"]
+
+Int64 = NDArray[np.int64]
+
+
+@attrs.frozen(eq=False)
+class EmbeddedColumns:
+    """Columns of which only the model's inputs are known: a published voice without its codes.
+
+    ``inputs`` float32 ``[n, dim]`` are sums of embeddings, one a step. ``tokens`` int64 ``[streams, n]`` is what is
+    known of the same columns (``ZERO`` elsewhere); the last ``max(delays)`` of them are complete.
+    """
+
+    inputs: NDArray[np.float32]
+    tokens: Int64
+
+
+@attrs.frozen(eq=False)
+class Prompt:
+    """``columns`` int64 ``[streams, n]`` for :meth:`duplex.frame_model.FrameModel.prefill`, after ``embedded``."""
+
+    columns: Int64
+    embedded: EmbeddedColumns | None = None
+
+    @property
+    def length(self) -> int:
+        """Time steps."""
+        return self.columns.shape[1] + (0 if self.embedded is None else self.embedded.tokens.shape[1])
+
+    @cached_property
+    def key(self) -> str:
+        """Hexadecimal SHA-256 of all of it: prompts with the same key leave a model in the same state."""
+        total = hashlib.sha256(np.ascontiguousarray(self.columns).tobytes())
+        if self.embedded is not None:
+            total.update(np.ascontiguousarray(self.embedded.inputs).tobytes())
+            total.update(np.ascontiguousarray(self.embedded.tokens).tobytes())
+        return total.hexdigest()
+
+    def check(self, spec: ModelSpec) -> None:
+        """Check that a model can be fed this.
+
+        :raises UsageError: if its tokens do not fit, or it is longer than what the model remembers
+        """
+        spec.check_tokens(self.columns)
+        if self.length > spec.context:
+            raise UsageError(
+                f"the conversation would begin with {self.length} frames, and the model remembers {spec.context} "
+                f"({spec.seconds(spec.context):.0f} s); shorten the instructions, the voice or the history"
+            )
+
+    def followed_by(self, columns: Int64) -> "Prompt":
+        """Return this prompt with more columns after it."""
+        return attrs.evolve(self, columns=np.concatenate([self.columns, columns], axis=1))

@@ -1,0 +1,95 @@
+"""Voices by example: a recording, or what the authors of PersonaPlex publish of one."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio.decoding import Decoder
+from duplex.audio.loudness import at_loudness
+from duplex.checkpoints.voices import Voices
+from duplex.codec import Codec
+from duplex.errors import AudioError, AudioFileError, UsageError
+from duplex.frame_model import ModelSpec
+from duplex.prompting.personaplex import PublishedVoice
+from duplex.prompting.pickles import read_tensors
+
+__all__ = ["MAX_VOICE_SECONDS", "find_voice", "read_voice", "voice_codes"]
+
+Float32 = NDArray[np.float32]
+LOUDNESS = -24.0
+"""LUFS: that of the voices in training."""
+MAX_VOICE_SECONDS = 60.0
+_PICKLED = ".pt"
+
+
+def find_voice(voices: Voices, given: str, *, files: bool) -> Path:
+    """Return the file of a voice: of one of ``voices`` by name, or, where ``files`` may be given, of its own.
+
+    :raises UsageError: if there is none
+    """
+    known = voices.find(given)
+    if known is not None:
+        return known
+    if files and Path(given).is_file():
+        return Path(given)
+    raise voices.unknown(given)
+
+
+def read_voice(path: Path, spec: ModelSpec, codec: Codec) -> NDArray[np.int64] | PublishedVoice:
+    """Return a voice's codes, int64 ``[codebooks, n]``, or what is published of it.
+
+    :raises AudioFileError: if it cannot be read, is silent, too short or too long
+    """
+    if path.suffix == _PICKLED:
+        return _published(path, spec)
+    pcm = _read(path, codec.spec.sample_rate)
+    return voice_codes(pcm, codec, where=str(path))
+
+
+def voice_codes(pcm: Float32, codec: Codec, *, where: str) -> NDArray[np.int64]:
+    """Return the codes of a voice, int64 ``[codebooks, n]``, at the loudness of training; the last frame is padded.
+
+    :raises AudioFileError: if it is silent or too short; ``where`` names it
+    """
+    try:
+        loud = at_loudness(pcm, codec.spec.sample_rate, LOUDNESS)
+    except AudioError as error:
+        raise AudioFileError(f"{where}: no voice can be taken from it: {error}") from None
+    return codec.encode(np.pad(loud, (0, -len(loud) % codec.spec.frame_size)))
+
+
+def _read(path: Path, sample_rate: int) -> Float32:
+    decoder = Decoder(path, sample_rate, "mix")
+    pieces: list[Float32] = []
+    try:
+        while sum(map(len, pieces)) <= MAX_VOICE_SECONDS * sample_rate:
+            piece = decoder.read()
+            if piece is None:
+                return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+            pieces.append(piece)
+    finally:
+        decoder.close()
+    raise AudioFileError(f"{path}: longer than {MAX_VOICE_SECONDS:g} s; a voice needs four to ten, so cut it")
+
+
+def _published(path: Path, spec: ModelSpec) -> PublishedVoice:
+    tensors = read_tensors(path)
+    inputs, ring = tensors.get("embeddings"), tensors.get("cache")
+    fits = (
+        inputs is not None
+        and ring is not None
+        and inputs.ndim == 4  # noqa: PLR2004 -- [n, 1, 1, dim]
+        and inputs.shape[1:3] == (1, 1)
+        and len(inputs) > max(spec.delays) + 1
+        and ring.shape[:2] == (1, spec.streams)
+        and ring.dtype == np.int64
+        and ring.shape[2] > max(spec.delays) + 1
+    )
+    if not fits or inputs is None or ring is None:
+        raise AudioFileError(f"{path}: this is no voice of such a model; give one that was made for it, or a recording")
+    try:
+        spec.check_tokens(ring[0])
+    except UsageError as error:
+        raise AudioFileError(f"{path}: this is no voice of such a model ({error})") from None
+    return PublishedVoice(inputs[:, 0, 0].astype(np.float32), ring[0])

@@ -1,0 +1,93 @@
+"""A conversation in the sound server's room: a recording speaks, the loudspeaker echoes, events tell what was heard."""
+
+import wave
+
+import attrs
+import numpy as np
+import soxr
+from sound_server_support import RATE
+
+import duplex
+from duplex import MicrophoneTransport
+
+LATE = 0.8
+"""Seconds by which the detector may tell later than the user began, and the server deliver later than it was played."""
+
+
+@attrs.frozen
+class Heard:
+    """What came of a conversation, in seconds of it. ``spoken`` are the spans in which the user really spoke."""
+
+    spoken: list
+    starts: list
+    agent_spans: list
+    text: str
+    echo_reduction: float | None
+
+    def is_agents(self, at):
+        return any(begin - 0.2 <= at <= end + 0.5 for begin, end in self.agent_spans)
+
+    def false_starts(self):
+        """Return when the user was heard to begin, while the agent spoke, and the user had not."""
+        real = [any(begin - 0.3 <= at <= end + LATE for begin, end in self.spoken) for at in self.starts]
+        return [at for at, is_real in zip(self.starts, real, strict=True) if not is_real and self.is_agents(at)]
+
+    def barge_ins(self):
+        """Return whether the user was heard to begin, each time that the user cut in.
+
+        The agent falls silent at once, so its span may end just before the detector tells.
+        """
+        cut_in = [
+            (begin, end)
+            for begin, end in self.spoken
+            if any(start + 0.3 < begin < stop + 0.5 for start, stop in self.agent_spans)
+        ]
+        return [any(begin - 0.3 <= at <= end + LATE for at in self.starts) for begin, end in cut_in]
+
+
+def spans(pcm, rate):
+    """Return where a clean recording sounds: pauses under half a second belong to the speech around them."""
+    block = rate // 50
+    level = np.sqrt(np.mean(pcm[: pcm.size // block * block].reshape(-1, block) ** 2, axis=1))
+    found = []
+    for at in np.flatnonzero(level > 0.005) / 50:
+        if found and at - found[-1][1] < 0.5:
+            found[-1][1] = at
+        else:
+            found.append([at, at])
+    return [(begin, end) for begin, end in found if end - begin > 0.1]
+
+
+async def converse(server, model, recording, how, *, noise_suppression=True, gain_control=True):
+    """Hold a conversation: the recording is played into the room after the first second."""
+    with wave.open(str(recording)) as file:
+        rate, pcm = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), "<i2") / np.float32(32768)
+    speech = np.concatenate([np.zeros(RATE, np.float32), soxr.resample(pcm, rate, RATE)])
+    transport = MicrophoneTransport(
+        echo_cancellation=how, noise_suppression=noise_suppression, gain_control=gain_control
+    )
+    starts, agent, text, began = [], [], [], None
+    options = duplex.SessionOptions(seed=1)
+    async with duplex.Conversation(model, transport, options=options) as conversation:
+        player = None
+        try:
+            async for event in conversation:
+                at = getattr(event, "at", 0.0)
+                if isinstance(event, duplex.UserSpeechStarted):
+                    starts.append(at)
+                elif isinstance(event, duplex.AgentSpeechStarted):
+                    agent.append([at, np.inf])
+                elif isinstance(event, duplex.AgentSpeechStopped):
+                    agent[-1][1] = at
+                elif isinstance(event, duplex.AgentText):
+                    text.append(event.text)
+                if player is None and at > 0.5:
+                    player, began = server.speaking(speech), at
+                    player.__enter__()
+                if began is not None and at > began + speech.size / RATE + 2:
+                    transport.end()
+        finally:
+            if player is not None:
+                player.__exit__(None, None, None)
+    spoken = [(begin + began, end + began) for begin, end in spans(speech, RATE)]
+    return Heard(spoken, starts, agent, "".join(text), transport.stats.echo_reduction)
