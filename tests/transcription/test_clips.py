@@ -1,5 +1,7 @@
 """The user's turns, cut out of the user's audio."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,9 @@ def numbered(index):
 
 
 def hear(clipper, frames, first=0):
-    return [clip for index in range(first, first + frames) if (clip := clipper.hear(index * FRAME_SECONDS, numbered(index)))]
+    return [
+        clip for index in range(first, first + frames) if (clip := clipper.hear(index * FRAME_SECONDS, numbered(index)))
+    ]
 
 
 def test_a_turn_has_a_margin_on_both_sides():
@@ -37,7 +41,9 @@ def test_what_was_skipped_is_silence_in_its_place():
     clip = clipper.finish()
     heard = clip.pcm[:: FRAME // 2]
     assert clip.seconds == pytest.approx(15 * FRAME_SECONDS - clip.at)
-    assert not clip.pcm[round((5 * FRAME_SECONDS - clip.at) * RATE) : round((10 * FRAME_SECONDS - clip.at) * RATE)].any()
+    assert not clip.pcm[
+        round((5 * FRAME_SECONDS - clip.at) * RATE) : round((10 * FRAME_SECONDS - clip.at) * RATE)
+    ].any()
     assert heard[-1] == 14
 
 
@@ -56,7 +62,7 @@ def test_a_long_turn_is_cut_without_a_gap():
     clips = [*hear(clipper, frames, first=10), clipper.finish()]
     assert len(clips) == 3
     assert all(clip.seconds <= Clipper.LONGEST + FRAME_SECONDS for clip in clips)
-    for before, after in zip(clips, clips[1:], strict=False):
+    for before, after in pairwise(clips):
         assert before.at + before.seconds == pytest.approx(after.at)
         assert after.pcm[0] == before.pcm[-1] + 1
 

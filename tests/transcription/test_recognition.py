@@ -6,13 +6,13 @@ import wave
 import anyio
 import numpy as np
 import pytest
+from recognition_support import FRAME, RATE, write_wav
 from safetensors.numpy import load_file
 
 import duplex
 from cli_support import run
 from duplex.errors import CapacityError, UsageError
 from duplex.process import process, transcribe
-from recognition_support import FRAME, RATE, recognizer, reference_recognizer, write_wav
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,11 @@ async def check(model, expected):
     events = await heard(model, expected.pcm, recorder=tokens)
     # Delays of zero: a step's token is that of the time step before, and the first is the initial one's.
     assert tokens.text[1:] == expected.tensors["text"][: len(tokens.text) - 1].tolist()
-    assert words_of(events) == expected.words(len(tokens.text) - 1)
+    words = expected.words(len(tokens.text) - 1)
+    assert words_of(events)[: len(words)] == words
+    # The published program goes on for a second longer: a word may be open here, which is told as far as it has come.
+    is_open = int(tokens.text[-1] not in (0, 3))
+    assert len(words_of(events)) == len(words) + is_open
 
 
 async def test_tokens_and_words_are_those_of_the_published_program(model, recognizer):
@@ -81,9 +85,10 @@ async def test_live_audio_gives_the_same_words(model, recognizer):
     """All of it at once, and live: the frames after the end are no frames that have come too late."""
     transport = duplex.MemoryTransport(realtime=True)
     found = []
-    async with duplex.Conversation(
-        model, transport, options=duplex.SessionOptions(greedy=True)
-    ) as conversation, anyio.create_task_group() as tasks:
+    async with (
+        duplex.Conversation(model, transport, options=duplex.SessionOptions(greedy=True)) as conversation,
+        anyio.create_task_group() as tasks,
+    ):
 
         async def speak():
             for start in range(0, len(recognizer.pcm), FRAME):
@@ -145,7 +150,9 @@ async def test_transcripts_in_all_formats(model, recognizer, tmp_path):
         names = sorted(path.name for path in result.folder.iterdir())
         assert names == ["run.json", *(f"user_transcript.{form}" for form in ("json", "srt", "txt", "vtt"))]
         transcript = json.loads((result.folder / "user_transcript.json").read_text())
-        assert (result.folder / "user_transcript.txt").read_text() == transcript["text"] + "\n" == result.user_text + "\n"
+        assert (
+            (result.folder / "user_transcript.txt").read_text() == transcript["text"] + "\n" == result.user_text + "\n"
+        )
     assert [result.seconds for result in results] == [1.0, 2.0]
     again = await transcribe(model, recordings, tmp_path / "out", formats=formats)
     assert [result.status for result in again] == ["skipped", "skipped"]
@@ -171,7 +178,7 @@ async def test_beside_another_model_the_words_are_the_same(model, recognizer):
     assert model.free == model.sessions
 
 
-async def test_a_conversation_that_cannot_be_transcribed_takes_no_place(model, recognizer):
+async def test_a_conversation_that_cannot_be_transcribed_takes_no_place(model):
     transcriber = duplex.SttTranscriber(model)
     with duplex.load("tiny", sessions=1) as tiny:
         async with duplex.Conversation(model), duplex.Conversation(model):
@@ -185,7 +192,7 @@ async def test_what_is_no_transcriber_is_refused(model):
     with duplex.load("tiny") as tiny:
         with pytest.raises(UsageError, match="SttTranscriber"):
             duplex.Conversation(tiny, transcriber="whisper")
-        with pytest.raises(UsageError, match="does|kind"):
+        with pytest.raises(UsageError, match="kind"):
             duplex.SttTranscriber(tiny)
         with pytest.raises(UsageError, match="kind"):
             await transcribe(tiny, ["x.wav"], "out")

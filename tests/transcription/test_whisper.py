@@ -122,7 +122,7 @@ async def test_a_recording_waits_instead(whisper):
     assert patience.cancelled_caught
     transcription.finish()
     received = []
-    with pytest.raises(anyio.EndOfStream):
+    with pytest.raises(anyio.EndOfStream):  # noqa: PT012 -- the end of a loop
         while True:
             received.append(await transcription.receive())
     assert len(received) == 4
@@ -133,7 +133,7 @@ async def test_a_closed_one_says_so(tiny, question):
     closed = WhisperTranscriber(WHISPER)
     closed.close()
     closed.close()
-    with pytest.raises(ClosedError):
+    with pytest.raises(ClosedError):  # noqa: PT012 -- a conversation is a block
         async with duplex.Conversation(tiny, transcriber=closed) as conversation:
             async for _ in conversation.run(question):
                 pass

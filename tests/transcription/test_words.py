@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from recognition_support import DATA
 
+from duplex.checkpoints.kind_configs import SttConfig
 from duplex.checkpoints.tokenizer import SPACE, Tokenizer
 from duplex.frame_model import ModelSpec
 from duplex.transcription.protocol import Word
 from duplex.transcription.words import EndWord, Placement, WordTimes
-from duplex.checkpoints.kind_configs import SttConfig
-from recognition_support import DATA, recognizer
 
 SPEC = ModelSpec(
     kind="stt",
@@ -102,7 +102,7 @@ def test_a_state_goes_on_in_the_middle_of_a_word(published):
 )
 def test_a_damaged_state_is_refused(damage):
     times = machine(6)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError):  # noqa: PT011 -- the session's StateError has the words
         times.restore({**times.state(), **damage}, until=10)
 
 
