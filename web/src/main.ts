@@ -78,8 +78,11 @@ class View implements Listener {
       case "AgentText":
         words.write(event.text ?? "");
         break;
+      case "UserText":
+        words.hear(event.text ?? "");
+        break;
       case "UserSpeechStarted":
-        words.endTurn();
+        words.beginUser();
         speaks("user", true);
         break;
       case "UserSpeechStopped":
@@ -92,6 +95,7 @@ class View implements Listener {
         speaks("agent", false);
         break;
       case "Lag":
+        if (event.side === "transcript") break; // nothing of the call itself was lost
         this.#lost += event.dropped ?? 0;
         show("lag", `${this.#lost.toFixed(2)} s`);
         break;

@@ -27,7 +27,7 @@ export interface Told {
   position?: number;
   text?: string;
   model?: string;
-  side?: "user" | "agent";
+  side?: "user" | "agent" | "transcript";
   dropped?: number;
   behind?: number;
 }

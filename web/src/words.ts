@@ -1,4 +1,4 @@
-// What the agent says, a paragraph for each turn. Only whole words are added, and nothing is ever changed: a screen
+// What the agent says and, where the server tells it, what the user says: a paragraph for each turn. Only whole words are added, and nothing is ever changed: a screen
 // reader reads what is added, once.
 
 /** Pieces of one word come faster than this, one after the other. */
@@ -9,6 +9,9 @@ export class Words {
   #paragraph: HTMLElement | null = null;
   #word = "";
   #ending = 0;
+  #heard: HTMLElement | null = null;
+  /** What stood there when the user began to speak: the user's words come late, and belong below it. */
+  #before: Element | null = null;
 
   constructor(log: HTMLElement) {
     this.#log = log;
@@ -28,8 +31,28 @@ export class Words {
     this.#paragraph = null;
   }
 
+  /** The user begins to speak; what the agent says next is a new paragraph. */
+  beginUser(): void {
+    this.endTurn();
+    this.#heard = null;
+    this.#before = this.#log.lastElementChild;
+  }
+
+  /** Takes a word of the user's. */
+  hear(word: string): void {
+    if (!this.#heard) {
+      this.#heard = document.createElement("p");
+      this.#heard.className = "user";
+      if (this.#before) this.#before.after(this.#heard);
+      else this.#log.prepend(this.#heard);
+    }
+    this.#heard.append(this.#heard.textContent ? ` ${word}` : word);
+    this.#log.scrollTop = this.#log.scrollHeight;
+  }
+
   clear(): void {
     this.endTurn();
+    this.#heard = this.#before = null;
     this.#log.replaceChildren();
   }
 

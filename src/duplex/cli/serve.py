@@ -157,6 +157,8 @@ def _serve(load_options: list[LoadOptions], given: dict[str, Any], tell: Callabl
         models = [
             loaded.enter_context(duplex.load(each.model, **each.load_arguments(SESSIONS))) for each in load_options
         ]
+        sessions = sum(model.sessions for model in models)
+        transcriber = None if name is None else loaded.enter_context(load_transcriber(name, sessions=sessions))
         anyio.run(
             lambda: run(models, settings, listening, transcriber=transcriber, started=started),
             backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows

@@ -60,9 +60,9 @@ class Conversation(Dialogue):
         transcriber: Transcriber | None = None,
     ) -> None:
         _check_model(model)
+        _check_transcriber(model, transcriber)
         if state is not None and history is not None:
             raise UsageError("a saved conversation has a history of its own; leave history out")
-        _check_transcriber(model, transcriber)
         check_transport(transport)
         self.model = model
         self._saved = None if state is None else SavedConversation.from_bytes(state)

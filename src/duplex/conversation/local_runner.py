@@ -122,19 +122,16 @@ class LocalRunner(Runner):
         try:
             while prompt is not None and not self.seat.ready:
                 await self._wakeup.wait()
+            if self._transcriber is not None:
+                self._transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
         except BaseException:
             self.seat.close()
             raise
         lead = 0
         if self._placement is not None:
             self.seat.flush += self._placement.flush
-            lead = self._placement.lead if self._saved is None else 0
-        if self._transcriber is not None:
-            try:
-                self._transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
-            except BaseException:
-                self.seat.close()
-                raise
+            # A conversation may have been saved before it came to its audio.
+            lead = max(self._placement.lead - self.seat.index * self._model.spec.frame_size, 0)
         self.listener: Listener = Listener(self.transport, self.seat, self._model.spec, self._report_late, lead=lead)
         self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
         if self._transcription is None:

@@ -54,7 +54,7 @@ class RecognitionSession(Session):
         own = {name.removeprefix(_WORDS): value for name, value in state.items() if name.startswith(_WORDS)}
         self._words.restore(own, until=self._step(until))
 
-    def _text(self, frame: Frame) -> list[events.Event]:
+    def _text(self, frame: Frame, *, agent_silent: bool) -> list[events.Event]:  # noqa: ARG002 -- there is none
         return self._texts(self._words.feed(frame.text, self._step(frame.at)))
 
     def _texts(self, found: Sequence[Word | EndWord]) -> list[events.Event]:

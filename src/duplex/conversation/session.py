@@ -70,7 +70,7 @@ class Session:
     def process(self, frame: Frame, activity: FrameActivity, *, agent_silent: bool = False) -> list[events.Event]:
         """Process the next time step and its voice activity; return its events, without a silenced agent's words."""
         found = [*self._user_turns(frame, activity.probabilities), *self._agent_frame(frame, activity.agent_level)]
-        found += [event for event in self._text(frame) if not (agent_silent and isinstance(event, events.AgentText))]
+        found += self._text(frame, agent_silent=agent_silent)
         self._frames += 1
         self._end = frame.at + self._spec.frame_duration
         return found
@@ -153,9 +153,11 @@ class Session:
                 found.append(kind(sequence=UNNUMBERED, at=turn.at, probability=turn.probability))
         return found
 
-    def _text(self, frame: Frame) -> list[events.Event]:
+    def _text(self, frame: Frame, *, agent_silent: bool) -> list[events.Event]:
         piece = self._decoder.feed(frame.text)
-        return [events.AgentText(sequence=UNNUMBERED, at=frame.at, text=piece, token=frame.text)] if piece else []
+        if not piece or agent_silent:
+            return []
+        return [events.AgentText(sequence=UNNUMBERED, at=frame.at, text=piece, token=frame.text)]
 
     def _agent_frame(self, frame: Frame, level: float) -> list[events.Event]:
         if frame.agent_pcm is None:

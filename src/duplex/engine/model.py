@@ -229,9 +229,9 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         fingerprint=found.fingerprint,
         adapter=None if found.adapter is None else found.adapter.pinned,
         defaults=found.defaults,
-        voices=found.voices,
         stt=found.stt,
         voice_activity=_detector(frame_model.spec),
+        voices=found.voices,
     )
 
 

@@ -21,7 +21,7 @@ from duplex.audio.pcm import UserChannel
 from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
 from duplex.options import SessionOptions
 from duplex.process.recordings import Recording, absolute
-from duplex.results.files import RESULT_FILES, RUN, USER_TRANSCRIPT, read_run, read_text
+from duplex.results.files import RESULT_FILES, RUN, USER_FILES, USER_TRANSCRIPT, read_run, read_text
 from duplex.transports.files import probe_duration
 
 __all__ = ["Plan", "Recipe", "Result", "Task", "sha256_of", "versions"]
@@ -154,7 +154,7 @@ class Plan:
         :raises OutputError: if its results would replace something else
         """
         _try_to_open(recording)
-        for name in RESULT_FILES:
+        for name in (*RESULT_FILES, *USER_FILES):
             if _same_file(folder / name, recording.path):
                 raise OutputError(f"{recording.path} would be overwritten by its own results; choose another --out")
         run = read_run(folder)

@@ -30,6 +30,7 @@ __all__ = [
     "RESULT_FILES",
     "RUN",
     "TRANSCRIPT",
+    "USER_FILES",
     "USER_TRANSCRIPT",
     "ResultWriter",
     "read_run",
@@ -45,7 +46,9 @@ TOKENS = "tokens.safetensors"
 RUN = "run.json"
 BLOCK = 64
 """Frames whose audio is written at a time."""
-RESULT_FILES = (AGENT, DIALOGUE, TRANSCRIPT, USER_TRANSCRIPT, *SUBTITLES.values(), EVENTS, TOKENS, RUN)
+RESULT_FILES = (AGENT, DIALOGUE, TRANSCRIPT, EVENTS, TOKENS, RUN)
+USER_FILES = (USER_TRANSCRIPT, *SUBTITLES.values())
+"""Where the user's words are asked for."""
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -243,7 +246,7 @@ class ResultWriter:
 
     def _clear_remains(self) -> None:
         """Remove the unfinished files of a run that was killed."""
-        for name in RESULT_FILES:
+        for name in (*RESULT_FILES, *USER_FILES):
             for part in self.folder.glob(f"{name}.*.part"):
                 abandon(part)
 

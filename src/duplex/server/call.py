@@ -220,8 +220,8 @@ class Call:
                 wait=SEAT_WAIT,
                 recorder=self._recording,
                 audio_events=False,
+                transcriber=None if self._served.model.spec.kind == "stt" else self._service.transcriber,
                 voices=self._served.voices,
-                transcriber=self._service.transcriber,
             ) as conversation:
                 self._conversation = conversation
                 self._begin(conversation.session_id)

@@ -66,7 +66,7 @@ class _SttTranscription:
         """The end of what was heard, on the conversation's time line."""
         self._step = 0
         self._found: list[Word | Missed] = []
-        self._ended = False
+        self._ended = self._closed = False
         self._progress = Notifier()
         self._results = ThreadsafeNotifier()
         options = SessionOptions(seed=0).with_defaults(model.defaults)
@@ -112,7 +112,9 @@ class _SttTranscription:
         return found
 
     def close(self) -> None:
-        self._seat.abandon()
+        if not self._closed:
+            self._closed = True
+            self._seat.abandon()
 
     def _push(self, pcm: Float32) -> None:
         for frame in self._framer.push(pcm):

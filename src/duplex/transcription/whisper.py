@@ -100,6 +100,7 @@ class WhisperTranscriber:
             pcm,
             language=self.language,
             beam_size=1,
+            temperature=0.0,  # no second tries with noise, which take many times as long
             word_timestamps=True,
             condition_on_previous_text=False,
             vad_filter=pauses,
