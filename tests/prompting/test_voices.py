@@ -211,3 +211,11 @@ def test_names_and_files(tmp_path):
     for name in (str(tmp_path / "mine.wav"), "../voice", "/etc/passwd", "mine"):
         with pytest.raises(UsageError, match="choose among"):
             find_voice(voices, name, files=False)
+
+
+def test_a_small_file_does_not_unfold_into_a_large_tensor(tmp_path):
+    import torch  # noqa: PLC0415
+
+    torch.save({"embeddings": torch.zeros(1).expand(1 << 30), "cache": torch.zeros(1)}, tmp_path / "voice.pt")
+    with pytest.raises(AudioFileError, match="repeats its numbers"):
+        read_tensors(tmp_path / "voice.pt")

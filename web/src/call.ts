@@ -24,6 +24,12 @@ const PING_MILLISECONDS = 2000;
 /** Pings in a row, 10 s, during which nothing was heard: the server says something every 5 s, and answers pings. */
 const SILENT_PINGS = 5;
 
+/** Who the agent shall be; empty words leave it to the model. */
+export interface Persona {
+  instructions: string;
+  voice: string;
+}
+
 export class Call {
   #listener: Listener;
   #sound: Sound | null = null;
@@ -43,11 +49,11 @@ export class Call {
   }
 
   /** Asks for the microphone, then calls; none if it ended meanwhile. `token` is what the server asks for, if it does. */
-  static async start(listener: Listener, token: string): Promise<Call | null> {
+  static async start(listener: Listener, token: string, persona: Persona): Promise<Call | null> {
     const call = new Call(listener);
     try {
       const coding = await call.#open();
-      await call.#connect(coding, token ? await fetchTicket(token) : "");
+      await call.#connect(coding, token ? await fetchTicket(token) : "", persona);
     } catch (problem) {
       call.#finish(problem instanceof CallError ? problem : new CallError(soundAdvice(problem)));
     }
@@ -84,12 +90,13 @@ export class Call {
     return coding;
   }
 
-  async #connect(coding: Coding, ticket: string): Promise<void> {
+  async #connect(coding: Coding, ticket: string, persona: Persona): Promise<void> {
     const address = new URL("api/chat", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     address.searchParams.set("format", coding.format);
     address.searchParams.set("events", "full");
     if (ticket) address.searchParams.set("ticket", ticket);
+    for (const [name, words] of Object.entries(persona)) if (words) address.searchParams.set(name, words);
     const socket = (this.#socket = new WebSocket(address));
     socket.binaryType = "arraybuffer";
     socket.onmessage = (event: MessageEvent<ArrayBuffer>) => this.#take(event.data, coding);

@@ -13,6 +13,8 @@ interface Info {
   sessions: number;
   token: boolean;
   recorded: boolean;
+  persona: boolean;
+  voices?: string[];
 }
 
 const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
@@ -25,6 +27,9 @@ const kept = element("kept");
 const words = new Words(element("words"));
 const tokenField = element<HTMLFormElement>("token-field");
 const token = element<HTMLInputElement>("token");
+const persona = element<HTMLFormElement>("persona");
+const instructions = element<HTMLTextAreaElement>("instructions");
+const voice = element<HTMLSelectElement>("voice");
 const timeline = new Timeline(element<HTMLCanvasElement>("lanes"));
 
 let call: Call | null = null;
@@ -142,7 +147,7 @@ async function start(): Promise<void> {
   complain("");
   say("Allow the microphone, please.");
   button();
-  call = await Call.start(new View(), secret);
+  call = await Call.start(new View(), secret, { instructions: instructions.value.trim(), voice: voice.value });
   if (call) say("Waiting for the server.");
   starting = false;
   button();
@@ -201,6 +206,7 @@ tokenField.addEventListener("submit", (event) => {
   event.preventDefault();
   void start();
 });
+persona.addEventListener("submit", (event) => event.preventDefault());
 save.addEventListener("click", () => {
   if (!isAble(save)) return;
   const link = document.createElement("a");
@@ -212,7 +218,7 @@ save.addEventListener("click", () => {
 document.addEventListener("keydown", (event) => {
   const alone = !event.repeat && !event.altKey && !event.ctrlKey && !event.metaKey;
   // With Caps Lock the key is M; an event of a password manager has none.
-  if (alone && /^m$/i.test(event.key) && document.activeElement !== token) mute.click();
+  if (alone && /^m$/i.test(event.key) && !(document.activeElement as HTMLElement).matches("input, textarea, select")) mute.click();
 });
 window.addEventListener("pagehide", () => call?.end());
 
@@ -222,6 +228,8 @@ void fetch("api/info")
     show("model", info.model);
     tokenField.hidden = !info.token;
     element("recorded").hidden = !info.recorded;
+    persona.hidden = !info.persona;
+    voice.append(...(info.voices ?? []).map((name) => new Option(name)));
   })
   .catch(() => complain(UNREACHABLE));
 timeline.draw();

@@ -1,8 +1,9 @@
 """How a slot begins: empty, with a prompt, or where a saved conversation was.
 
 A prompt that several sessions begin with is fed to the model once, all but its last column; the state is kept, within
-bounds, and put into the other sessions' slots. Tokens are the same as without: what the model chooses depends on a
-session's options, and the step of the last column is the first whose choice is not overruled.
+bounds, and put into the other sessions' slots. One that leaves something to choose is each session's own. Tokens are
+the same as without: what the model chooses depends on a session's options, and the step of the last column is the first
+whose choice is not overruled.
 """
 
 from collections import OrderedDict
@@ -34,6 +35,7 @@ class Beginnings:
     def __init__(self, model: FrameModel) -> None:
         self._model = model
         self._kept: OrderedDict[str, SessionState] = OrderedDict()
+        self._feeding: set[str] = set()
 
     def prepare(
         self, slot: int, options: SessionOptions, prompt: Prompt | None, state: SessionState | None
@@ -47,15 +49,26 @@ class Beginnings:
             yield from self._begin(slot, options, prompt)
 
     def _begin(self, slot: int, options: SessionOptions, prompt: Prompt) -> Iterator[None]:
-        if prompt.key in self._kept:
+        key = prompt.key
+        while key in self._feeding:  # for another session, which keeps it in a moment
+            yield
+        if key in self._kept:
             self._kept.move_to_end(prompt.key)
             yield from self._model.restore(slot, self._kept[prompt.key].with_options(options))
+        elif prompt.known:
+            yield from self._fed_once(slot, options, prompt)
         else:
-            self._open(slot, options)
-            yield
-            yield from self._feed(slot, prompt)
-            yield from self._keep(slot, prompt)
+            yield from self._fed(slot, options, prompt)
         self._model.prefill(slot, prompt.columns[:, -1:])
+
+    def _fed_once(self, slot: int, options: SessionOptions, prompt: Prompt) -> Iterator[None]:
+        """Feed a prompt for all sessions that begin with it; those that come meanwhile wait."""
+        self._feeding.add(prompt.key)
+        try:
+            yield from self._fed(slot, options, prompt)
+            yield from self._keep(slot, prompt)
+        finally:
+            self._feeding.discard(prompt.key)
 
     def _open(self, slot: int, options: SessionOptions) -> None:
         conditions = default_conditions(self._model.spec)
@@ -64,8 +77,10 @@ class Beginnings:
         else:
             self._model.open(slot, options, conditions)
 
-    def _feed(self, slot: int, prompt: Prompt) -> Iterator[None]:
-        """Feed all of a prompt but its last column."""
+    def _fed(self, slot: int, options: SessionOptions, prompt: Prompt) -> Iterator[None]:
+        """Open a slot, and feed it all of a prompt but its last column."""
+        self._open(slot, options)
+        yield
         if prompt.embedded is not None:
             if not isinstance(self._model, EmbeddedPrefill):
                 raise UsageError("this model takes a voice as a recording only; give one")

@@ -5,6 +5,7 @@ Of what a pickle can call, only what makes tensors is known here, and it is ours
 """
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -96,5 +97,7 @@ def _tensor(
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if 0 not in size and last >= len(storage):
         raise ValueError("a tensor is larger than its numbers")
+    if math.prod(size) > len(storage):  # strides of 0 would make much of little
+        raise ValueError("a tensor repeats its numbers")
     steps = tuple(step * storage.itemsize for step in stride)
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps).copy()

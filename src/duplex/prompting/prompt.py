@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import UsageError
-from duplex.frame_model import ModelSpec
+from duplex.frame_model import UNGENERATED, ModelSpec
 
 __all__ = ["EmbeddedColumns", "Prompt"]
 
@@ -47,6 +47,11 @@ class Prompt:
             total.update(np.ascontiguousarray(self.embedded.inputs).tobytes())
             total.update(np.ascontiguousarray(self.embedded.tokens).tobytes())
         return total.hexdigest()
+
+    @property
+    def known(self) -> bool:
+        """Whether it leaves nothing to choose: then its state is the same for all sessions."""
+        return not (self.columns == UNGENERATED).any()
 
     def check(self, spec: ModelSpec) -> None:
         """Check that a model can be fed this.
