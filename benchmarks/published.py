@@ -9,7 +9,7 @@ environment for the original (`moshi` from PyPI), downloads the weights once for
 shipped recording, greedily, and prints a report to paste into an issue; the same lies in --out, with all tokens.
 
 Codes and tokens are exactly equal in float32 (--dtype float32, 31 GB for Moshi 7B). In bfloat16 both round, each in its
-own order: the first token that differs is told with what the original's likeliest text had over its next there.
+own order: the first frame with other tokens is told, and by how much the original's likeliest text was ahead there.
 """
 
 import argparse
@@ -42,13 +42,13 @@ GIGABYTE = 1e9
 
 
 class Comparison(NamedTuple):
-    """How many of the user's codes differ, and the first frame in which tokens of text or codes of the agent do."""
+    """How many of the user's codes differ; in how many frames all tokens are equal, and which differ in the next."""
 
     codes: int
     of: int
     frames: int
     equal: int
-    first: int | None
+    first: list[str]
     margin: float | None
 
 
@@ -121,14 +121,15 @@ def compare(ours: Run, theirs: Run) -> Comparison:
     """Compare codes and tokens."""
     frames = min(ours.tokens.shape[1], theirs.tokens.shape[1])
     same = (ours.tokens[:, :frames] == theirs.tokens[:, :frames]).all(axis=0)
-    first = None if same.all() else int(np.flatnonzero(~same)[0])
+    equal = frames if same.all() else int(np.flatnonzero(~same)[0])
+    streams = [] if same.all() else np.flatnonzero(ours.tokens[:, equal] != theirs.tokens[:, equal])
     return Comparison(
         codes=int((ours.codes != theirs.codes).sum()),
         of=ours.codes.size,
         frames=frames,
-        equal=frames if first is None else first,
-        first=first,
-        margin=None if first is None else float(theirs.margins[first]),
+        equal=equal,
+        first=[f"code {stream}" if stream else "text" for stream in streams],
+        margin=None if same.all() else float(theirs.margins[equal]),
     )
 
 
@@ -136,10 +137,10 @@ def report(given: argparse.Namespace, found: Checkpoint, ours: Run, theirs: Run,
     """Return the report, as Markdown."""
     compared = compare(ours, theirs)
     tokens = f"all equal in {compared.frames} frames"
-    if compared.first is not None:
+    if compared.first:
         tokens = (
-            f"equal in the first {compared.equal} of {compared.frames} frames; in the next the likeliest text of "
-            f"{theirs.facts['version']} is ahead by {compared.margin:.4f}"
+            f"equal in the first {compared.equal} of {compared.frames} frames; in the next {', '.join(compared.first)} "
+            f"differ, where the likeliest text of {theirs.facts['version']} is ahead by {compared.margin:.4f}"
         )
     rows = [("", theirs.facts["version"], ours.facts["version"])]
     rows += [

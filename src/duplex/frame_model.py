@@ -22,6 +22,7 @@ __all__ = [
     "ZERO",
     "Conditions",
     "EmbeddedPrefill",
+    "EndOfSource",
     "Frame",
     "FrameModel",
     "ModelSpec",
@@ -50,6 +51,7 @@ class ModelSpec:
     Stream widths come from the kind of the checkpoint: ``agent_streams`` is 0 for a model that only listens. ``delays``
     has one entry a stream, in the order text, agent, user. ``context`` is in frames. ``capacity`` is the number of
     slots. ``extra_heads`` of ``extra_classes`` each are what a recognition model tells beside the text.
+    ``conditions`` are the names that a session may be conditioned on, with the words of each.
     """
 
     kind: ModelKind = "moshi"
@@ -67,6 +69,7 @@ class ModelSpec:
     capacity: int
     extra_heads: int = 0
     extra_classes: int = 0
+    conditions: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, tuple[str, ...]])
 
     @property
     def frame_rate(self) -> float:
@@ -96,8 +99,10 @@ class ModelSpec:
             raise UsageError(
                 f"tokens are {tokens.dtype} {list(tokens.shape)}; give whole numbers of shape [{self.streams}, n]"
             )
+        user = self.text_streams + self.agent_streams
         for stream, row in enumerate(tokens):
             size = self.text_vocabulary if stream < self.text_streams else self.audio_vocabulary
+            size += self.kind == "hibiki" and stream >= user  # one more ends the source
             if row.size and not UNGENERATED <= row.min() <= row.max() < size:
                 raise UsageError(
                     f"tokens of stream {stream} run from {row.min()} to {row.max()}; they must be 0 to {size - 1}, "
@@ -268,6 +273,15 @@ class EmbeddedPrefill(Protocol):
 
         :raises UsageError: if the inputs do not fit the model
         """
+        ...
+
+
+@runtime_checkable
+class EndOfSource(Protocol):
+    """What a :class:`FrameModel` that translates offers besides."""
+
+    def end_source(self, slot: int) -> None:
+        """Let the slot's next step tell the model that the source has ended; the audio of that step is not heard."""
         ...
 
 

@@ -26,6 +26,8 @@ class Listener:
 
     WAITING_FRAMES = 60
     """Frames that may wait for the model before a transport that is not live is held back."""
+    TRANSLATION_SECONDS = 60.0
+    """That a model that translates may go on for after the end of the source."""
     GRACE = 0.02
     """Seconds that the event loop may be late before audio that has arrived meanwhile is taken first."""
 
@@ -48,7 +50,22 @@ class Listener:
         last = self._framer.flush()
         if last is not None:
             await self._push(last)
+        if self._spec.kind == "hibiki":
+            await self._await_translation()
         self._seat.finish()
+
+    async def _await_translation(self) -> None:
+        """Tell the model that the source has ended, and push silence until it has said all, or for too long."""
+        self._seat.end_source()
+        silence = np.zeros(self._spec.frame_size, np.float32)
+        for _ in range(round(self.TRANSLATION_SECONDS * self._spec.frame_rate)):
+            while self._seat.waiting and not self._seat.translated:
+                await self.progress.wait()
+            if self._seat.translated:
+                return
+            if self._transport.realtime:
+                await anyio.sleep(self._spec.frame_duration)
+            self._seat.push(silence)
 
     async def _listen(self) -> None:
         while True:

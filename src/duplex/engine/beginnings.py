@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from duplex.errors import UsageError
 from duplex.frame_model import EmbeddedPrefill, FrameModel, SessionState, split_columns
 from duplex.options import SessionOptions
+from duplex.prompting.conditions import default_conditions
 from duplex.prompting.prompt import Prompt
 
 __all__ = ["Beginnings"]
@@ -41,7 +42,7 @@ class Beginnings:
         if state is not None:
             yield from self._model.restore(slot, state)
         elif prompt is None:
-            self._model.open(slot, options)
+            self._open(slot, options)
         else:
             yield from self._begin(slot, options, prompt)
 
@@ -50,11 +51,18 @@ class Beginnings:
             self._kept.move_to_end(prompt.key)
             yield from self._model.restore(slot, self._kept[prompt.key].with_options(options))
         else:
-            self._model.open(slot, options)
+            self._open(slot, options)
             yield
             yield from self._feed(slot, prompt)
             yield from self._keep(slot, prompt)
         self._model.prefill(slot, prompt.columns[:, -1:])
+
+    def _open(self, slot: int, options: SessionOptions) -> None:
+        conditions = default_conditions(self._model.spec)
+        if conditions is None:
+            self._model.open(slot, options)
+        else:
+            self._model.open(slot, options, conditions)
 
     def _feed(self, slot: int, prompt: Prompt) -> Iterator[None]:
         """Feed all of a prompt but its last column."""

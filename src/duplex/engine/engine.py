@@ -23,7 +23,7 @@ from duplex.engine.seat import Failed, Finished, Job, Seat
 from duplex.engine.subscribers import Subscribers
 from duplex.engine.watchdog import Watchdog
 from duplex.errors import CapacityError, ClosedError, ModelStalledError
-from duplex.frame_model import FrameModel, SessionState
+from duplex.frame_model import EndOfSource, FrameModel, SessionState
 from duplex.options import SessionOptions
 from duplex.prompting.prompt import Prompt
 
@@ -252,6 +252,7 @@ class Engine:
         for seat in batch:
             self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
         try:
+            self._end_sources(batch)
             pending = [seat.in_flight[-1] for seat in batch]
             result = self.watchdog.watch(lambda: self.model.step(self._pcm, active))
             ended = time.monotonic()
@@ -266,14 +267,22 @@ class Engine:
             ]
             with self.changed:
                 for seat, frame in frames:
-                    if not seat.closed:
+                    if not (seat.closed or seat.translated):
                         seat.outbox.append(frame)
+                        seat.note_translation(frame.text)
             for seat in batch:
                 seat.wake()  # also without a result: there is room for another frame
             for observer in self.observed:
                 observer.stepped(began, ended, pending)
         except Exception as error:  # noqa: BLE001 -- every conversation of the step fails with it
             self._fail(batch, error)
+
+    def _end_sources(self, batch: list[Seat]) -> None:
+        """Tell the model of those seats whose source ends with this step."""
+        for seat in batch:
+            if seat.in_flight[-1].ends_source and isinstance(self.model, EndOfSource):
+                self.model.end_source(seat.slot)
+                seat.source_ended = True
 
     def _end_stalled(self, seconds: float) -> None:
         """End all conversations, as a step has been running for so long (the watchdog)."""

@@ -23,6 +23,8 @@ from duplex.frame_model import Frame, FrameModel, SessionState
 
 __all__ = ["Exported", "Failed", "Finished", "Inference", "Job", "Outcome", "PendingFrame", "Seat", "Skipped"]
 
+END_OF_TEXT = 2
+"""The token by which a model that translates says that it has nothing to add, in all published tokenizers."""
 Float32 = NDArray[np.float32]
 Job = Generator[None]
 """Work for the inference thread, which runs it up to its next ``yield`` between two steps."""
@@ -68,6 +70,8 @@ class PendingFrame:
     index: int
     pcm: Float32
     since: float = attrs.field(factory=time.monotonic)
+    ends_source: bool = False
+    """Whether it carries no audio, but tells a model that translates that the source has ended."""
 
 
 @attrs.frozen
@@ -134,6 +138,10 @@ class Seat:
         self.ending: bool = False
         self.failed: bool = False
         self.closed: bool = False
+        self.source_ended: bool = False
+        """Whether a model that translates has been told that the source has ended."""
+        self.translated: bool = False
+        """Whether it has said since that it has nothing to add."""
         self.exports: int = 0
         """Exports asked for; the slot is not stepped meanwhile."""
         self.flush: int = engine.model.spec.latency_frames
@@ -164,10 +172,20 @@ class Seat:
             self._report_skipped(self.index, spec.seconds(frames), frames)
             self.index += frames
 
+    def end_source(self) -> None:
+        """Tell a model that translates that the source has ended; silence is to be pushed until it has translated."""
+        with self._engine.changed:
+            silence = np.zeros(self._engine.model.spec.frame_size, np.float32)
+            self.inbox.append(PendingFrame(self.index, silence, ends_source=True))
+            self.index += 1
+            self._engine.mark_changed(self)
+
     def finish(self) -> None:
         """Mark the end of the user's audio; :class:`Finished` follows the last frame's result."""
         with self._engine.changed:
             silence = np.zeros(self._engine.model.spec.frame_size, np.float32)
+            if self.translated:
+                self.flush = 0
             self.inbox.extend(PendingFrame(self.index + extra, silence) for extra in range(self.flush))
             self.ending = True
             self._engine.mark_changed(self)
@@ -218,6 +236,12 @@ class Seat:
         """Add a result (the engine, with the lock held)."""
         self.outbox.append(outcome)
         self.wake()
+
+    def note_translation(self, text: int) -> None:
+        """Note whether a model that translates has come to its end (the engine, with the lock held)."""
+        if self.source_ended and text == END_OF_TEXT:
+            self.translated = True
+            self.inbox.clear()
 
     def wake(self) -> None:
         """Notify the conversation; an error in its callback must not end the inference thread."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from duplex.backends.shared import delays as delay_rules
+from duplex.backends.shared.support import check_runs
 from duplex.backends.torch import kernels
 from duplex.backends.torch.conditioning import ConditionProvider
 from duplex.backends.torch.depth import DepthTransformer
@@ -32,12 +33,16 @@ from duplex.errors import UsageError
 from duplex.frame_model import UNGENERATED, Conditions
 from duplex.options import SessionOptions
 
-__all__ = ["HEADS", "LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
+__all__ = ["ENDED", "HEADS", "LanguageModel", "TimeStep", "load_language_model", "read_language_model"]
 
-HEADS, CONDITION = "heads", "condition"
-"""Names in the state: what the extra heads said in the last step, and what is added to every step's input."""
+HEADS, CONDITION, ENDED = "heads", "condition", "ended"
+"""Names in the state: what the extra heads said in the last step, what is added to every step's input, and whether the
+next step has no user frame but the end of the source."""
 END_OF_TEXT = 2
 """The token, in all published tokenizers."""
+
+
+_NOT_RUN = ("cross_attention", "demux_second_stream", "depformer_low_rank_embeddings")
 
 
 def load_language_model(
@@ -75,6 +80,7 @@ def read_language_model(
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
+    check_runs(config, _NOT_RUN)
     with torch.device("meta"):
         model = LanguageModel(config)
     # Published files keep the depth transformer's parts at the top level.
@@ -152,6 +158,8 @@ class LanguageModel(Streaming):
         own = {"tokens": ring, "step": StateSpec((), torch.int64), **Sampler.state_spec()}
         if self.extra_heads:
             own[HEADS] = StateSpec((config.extra_heads_num_heads, config.extra_heads_dim), torch.float32)
+        if config.model_type == "hibiki":
+            own[ENDED] = StateSpec((), torch.int64)
         if config.fuser.sum:
             own[CONDITION] = StateSpec((config.dim,))
         return own
@@ -179,6 +187,7 @@ class LanguageModel(Streaming):
         """
         delays = Delays(self.delays, self.initial, longest=max(*self.config.delays, 1), length=self.ring_length)
         tokens = token_ring(call, self.key, delays)
+        user = self._or_end(user, call)
         columns, step = tokens.begin(user)
         context = self.temporal(columns[:, :, None], call)[:, 0]
         logits = self.text_linear(context).float()
@@ -188,6 +197,14 @@ class LanguageModel(Streaming):
         held = {name: self._own(call, name) for name in Sampler.state_spec()}
         sampler = Sampler.prepare(held, sampling, step, self.counters)
         return TimeStep(tokens.complete(self._chosen(context, logits, sampler, known)), logits)
+
+    def _or_end(self, user: Tensor | None, call: Call) -> Tensor | None:
+        """Return the user's codes, or, where the source ends in this step, the tokens that say so."""
+        if user is None or self.config.model_type != "hibiki":
+            return user
+        ended = self._own(call, ENDED)
+        call.write(f"{self.key}.{ENDED}", torch.zeros_like(ended))
+        return torch.where(ended[:, None] > 0, self.config.card, user)
 
     def temporal(self, tokens: Tensor, call: Call) -> Tensor:
         """Run the temporal transformer over delayed tokens ``[batch, streams, n]`` to ``[batch, n, dim]``, normed."""

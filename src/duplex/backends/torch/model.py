@@ -7,7 +7,7 @@ transformer, text, depth transformer, decode; the host puts the audio in and tak
 """
 
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
@@ -24,7 +24,7 @@ from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.cores import cores
 from duplex.backends.torch.cuda_graphs import FrameGraphs
-from duplex.backends.torch.language_model import HEADS, LanguageModel
+from duplex.backends.torch.language_model import ENDED, HEADS, LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill, prefill_embedded
@@ -36,6 +36,9 @@ from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 
 __all__ = ["TorchFrameModel"]
+
+_EARS = ("mimi.encoder", "mimi.downsample")
+"""The codec's state tensors that encoding changes."""
 
 
 class TorchFrameModel:
@@ -72,6 +75,7 @@ class TorchFrameModel:
             context=config.context,
             capacity=sessions,
             extra_heads=config.extra_heads_num_heads,
+            conditions={name: part.values for name, part in config.conditioners.items()},
             extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
         )
         self._mimi = mimi
@@ -82,6 +86,8 @@ class TorchFrameModel:
         graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
         self.state: SlotState = self._allocate(sessions, spare=int(graphed))
         self._positions = {f"{ring.key}.position": ring.per_frame for ring in rings}
+        self._ended: set[int] = set()
+        """Slots whose next step ends the source."""
         self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
         self._graphs = self._captured() if graphed else None
         recorded = on_cpu and torchscript.AVAILABLE
@@ -96,6 +102,7 @@ class TorchFrameModel:
         """Reset a slot, set its options and conditions, and run the initial step."""
         rows = self.state.rows(slot, slot + 1)
         rows.reset()
+        self._ended.discard(slot)
         sampling = Sampling.of([options])
         with self._cores():
             if self.recorded is not None:
@@ -121,7 +128,7 @@ class TorchFrameModel:
             else None,
         )
         slots = [slot for slot, runs in enumerate(active) if runs]
-        with self._cores():
+        with self._cores(), self._unheard(self._ended.intersection(slots)):
             if not self.deterministic:
                 if slots:
                     self._step(slots, pcm[slots], result)
@@ -147,6 +154,12 @@ class TorchFrameModel:
             self._computing,
             prefill_embedded(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], inputs, tokens),
         )
+
+    @torch.inference_mode()
+    def end_source(self, slot: int) -> None:
+        """Let the slot's next step tell the model that the source has ended."""
+        self.state.tensors[f"{self._lm.key}.{ENDED}"][slot] = 1
+        self._ended.add(slot)
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
@@ -188,6 +201,16 @@ class TorchFrameModel:
     def _computing(self) -> Generator[None]:
         with torch.inference_mode(), self._cores():
             yield
+
+    @contextmanager
+    def _unheard(self, slots: Collection[int]) -> Generator[None]:
+        """Leave the codec's encoder of these slots as it is, whatever it hears in the block."""
+        ears = [tensor for name, tensor in self.state.tensors.items() if name.startswith(_EARS)] if slots else []
+        before = [(tensor, slot, tensor[slot].clone()) for tensor in ears for slot in slots]
+        yield
+        for tensor, slot, value in before:
+            tensor[slot] = value
+        self._ended.difference_update(slots)
 
     def _cores(self) -> AbstractContextManager[None]:
         """Keep a small model's steps on one core."""

@@ -1,0 +1,14 @@
+"""What a session is conditioned on where its user has not said: as the published programs do."""
+
+from duplex.frame_model import Conditions, ModelSpec
+
+__all__ = ["default_conditions"]
+
+DEFAULTS = {"description": "very_good"}
+"""Of a translation: how well the speaker's voice is kept."""
+
+
+def default_conditions(spec: ModelSpec) -> Conditions | None:
+    """Return the conditions of a session, or ``None`` for a model without any."""
+    words = {name: word for name, word in DEFAULTS.items() if word in spec.conditions.get(name, ())}
+    return Conditions(words=words) if words else None
