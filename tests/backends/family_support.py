@@ -56,3 +56,9 @@ def said(model, slot, heard):
 def _prefilled(model, slot, tokens):
     model.prefill(slot, tokens)
     yield
+
+
+def encoder_state(model, slot):
+    """Return the state of the codec's encoder, by name: what it remembers of the audio that it has heard."""
+    tensors = model.export(slot).tensors
+    return {key: np.array(tensors[key]) for key in tensors if key.startswith("mimi.encoder")}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.placement import Placement
+from duplex.backends.shared.support import check_runs
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
@@ -111,10 +112,12 @@ def load_model(
     """Load a dialogue model, with an adapter added to its weights.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
+    :raises ConfigError: if it is a kind of model that is not run
     :raises UsageError: as :func:`check` does, or if the model does not fit into the machine's memory
     :raises MissingDependencyError: if MLX is not installed, or too old
     """
     check(device, dtype, quantize, cache_dtype)
+    check_runs(config, ())
     from duplex.backends.mlx.codec import load_mimi  # noqa: PLC0415 -- only who asks for it needs mlx
     from duplex.backends.mlx.language_model import load_language_model  # noqa: PLC0415
     from duplex.backends.mlx.memory import check_memory  # noqa: PLC0415

@@ -101,6 +101,7 @@ class MlxFrameModel:
             context=config.context,
             capacity=sessions,
             extra_heads=config.extra_heads_num_heads,
+            conditions={name: part.values for name, part in config.conditioners.items()},
             extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
         )
         self._mimi = mimi
