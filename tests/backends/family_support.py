@@ -24,15 +24,20 @@ MARGIN = 1e-3
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)
 
 
+def config_of(mapping):
+    """Return the language model's part of a ``config.json``."""
+    own = {key: value for key, value in mapping.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
+    return LanguageModelConfig.from_dict(own, where="config.json")
+
+
 def load_family(name, backend, **given):
     """Return a frame model and what was expected of it."""
     folder = FAMILY / name
     mapping = json.loads((folder / "config.json").read_text())
-    own = {key: value for key, value in mapping.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
     loader = importlib.import_module(f"duplex.backends.{backend}")
     choice = {"device": "cpu", "dtype": "float32", "quantize": None, "cache_dtype": "auto", "sessions": 2}
     model = loader.load_model(
-        LanguageModelConfig.from_dict(own, where=name),
+        config_of(mapping),
         MimiConfig.from_dict(json.loads((MIMI / "mimi_config.json").read_text()), where="mimi"),
         weights=folder / mapping["moshi_name"],
         mimi_weights=MIMI / "tokenizer-e351c8d8-checkpoint125.safetensors",
