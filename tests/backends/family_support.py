@@ -12,7 +12,7 @@ from duplex.backends.shared.pieces import finish
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import CheckpointLayout
 from duplex.checkpoints.mimi_config import MimiConfig
-from duplex.frame_model import UNGENERATED
+from duplex.frame_model import UNGENERATED, Conditions
 from duplex.options import SessionOptions
 
 FAMILY = Path(__file__).parents[1] / "data" / "family"
@@ -30,9 +30,9 @@ def config_of(mapping):
     return LanguageModelConfig.from_dict(own, where="config.json")
 
 
-def load_family(name, backend, **given):
+def load_family(name, backend, root=FAMILY, **given):
     """Return a frame model and what was expected of it."""
-    folder = FAMILY / name
+    folder = root / name
     mapping = json.loads((folder / "config.json").read_text())
     loader = importlib.import_module(f"duplex.backends.{backend}")
     choice = {"device": "cpu", "dtype": "float32", "quantize": None, "cache_dtype": "auto", "sessions": 2}
@@ -67,3 +67,12 @@ def encoder_state(model, slot):
     """Return the state of the codec's encoder, by name: what it remembers of the audio that it has heard."""
     tensors = model.export(slot).tensors
     return {key: np.array(tensors[key]) for key in tensors if key.startswith("mimi.encoder")}
+
+
+def voices_of(folder, **words):
+    """Return the conditions of speech synthesis: words, and the voices of a checkpoint, of five at most."""
+    voices = [load_file(path)["speaker_wavs"][0].T for path in sorted((folder / "voices").iterdir())]
+    absent = np.zeros(((5 - len(voices)) * len(voices[0]), voices[0].shape[1]), np.float32)
+    vectors = np.concatenate([*voices, absent])
+    there = np.arange(len(vectors)) < len(vectors) - len(absent)
+    return Conditions(words=words, vectors={"speaker_wavs": vectors}, masks={"speaker_wavs": there})

@@ -6,18 +6,15 @@ import shutil
 import attrs
 import numpy as np
 import pytest
-from family_support import FAMILY, GREEDY, config_of, load_family, said
+from family_support import FAMILY, GREEDY, load_family, said, voices_of
 from safetensors.numpy import load_file, save_file
 
 from duplex.backends.shared.pieces import finish
 from duplex.errors import ConfigError, UsageError
-from duplex.frame_model import UNGENERATED, ZERO, Conditions
+from duplex.frame_model import Conditions
 
 mx = pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
-language_model = pytest.importorskip("duplex.backends.mlx.language_model")
-sampling = pytest.importorskip("duplex.backends.mlx.sampling")
-state_of = pytest.importorskip("duplex.backends.mlx.state")
-arrays_of = pytest.importorskip("duplex.backends.mlx.arrays")
+synthesis_of = pytest.importorskip("mlx_synthesis_support")
 
 GOOD = {"description": "very_good"}
 GUIDED = Conditions(words=GOOD, null=Conditions(words={"description": "very_bad"}))
@@ -105,57 +102,14 @@ def test_vectors_for_a_model_that_takes_words(hibiki):
         model.open(0, GREEDY, Conditions(vectors=vectors))
 
 
-class Synthesis:
-    """The language model of speech synthesis, whose words somebody else chooses."""
-
-    DELAY = 4
-
-    def __init__(self, folder=TTS):
-        mapping = json.loads((folder / "config.json").read_text())
-        self.model = language_model.load_language_model(
-            config_of(mapping), folder / mapping["moshi_name"], dtype=mx.float32, packing=None
-        )
-        self.declared = state_of.bind(self.model, "lm", 32)
-
-    def conditions(self, coefficient):
-        voices = [load_file(path)["speaker_wavs"][0].T for path in sorted((TTS / "voices").iterdir())]
-        there = sum(len(voice) for voice in voices)
-        vectors = np.concatenate([*voices, np.zeros((25 - there, 12), np.float32)])
-        return Conditions(
-            words={"control": "ok", "cfg": coefficient},
-            vectors={"speaker_wavs": vectors},
-            masks={"speaker_wavs": np.arange(25) < there},
-        )
-
-    def run(self, words, coefficient):
-        """Return text logits and all tokens, with the text of each step replaced by ``words``."""
-        state = state_of.allocate(self.declared, mx.float32)
-        self.model.begin(state, GREEDY, self.conditions(coefficient))
-        delays = np.array(self.model.config.delays[1:])
-        logits, columns = [], []
-        for step, word in enumerate(words):
-            known = np.where(step < delays + self.DELAY, ZERO, UNGENERATED)
-            made = self.model(
-                None if step == 0 else mx.zeros((1, 0), mx.int32),
-                state_of.Call([state], step + 1),
-                sampling.Sampling.of([GREEDY]),
-                mx.array([[UNGENERATED, *known.tolist()]], mx.int32),
-                lambda text, _, word=word: mx.full(text.shape, int(word), mx.int32),
-            )
-            arrays_of.evaluate(made.tokens, made.text_logits, state)
-            logits.append(np.array(made.text_logits)[0])
-            columns.append(np.array(made.tokens)[0])
-        return np.array(logits), np.array(columns).T[:, max(delays) :]
-
-
 @pytest.fixture(scope="module")
 def synthesis():
-    return Synthesis(), load_file(TTS / "expected.safetensors")
+    return synthesis_of.Synthesis(TTS), load_file(TTS / "expected.safetensors")
 
 
 def test_what_synthesis_is_conditioned_on(synthesis):
     made, expected = synthesis
-    provider, conditions = made.model.condition_provider, made.conditions("2.0")
+    provider, conditions = made.model.condition_provider, voices_of(TTS, control="ok", cfg="2.0")
     np.testing.assert_allclose(np.array(provider.sum(conditions)), expected["condition_sum"], atol=1e-5)
     np.testing.assert_allclose(np.array(provider.cross(conditions)), expected["condition_cross"], atol=1e-5)
 
@@ -163,7 +117,7 @@ def test_what_synthesis_is_conditioned_on(synthesis):
 @pytest.mark.parametrize(("run", "coefficient"), [("", "2.0"), ("between0.", "3.5")])
 def test_synthesis(synthesis, run, coefficient):
     made, expected = synthesis
-    logits, tokens = made.run(expected[f"{run}text"], coefficient)
+    logits, tokens = made.run(expected[f"{run}text"], GREEDY, voices_of(TTS, control="ok", cfg=coefficient))
     frames = expected[f"{run}frames"]
     np.testing.assert_array_equal(tokens[:, : frames.shape[1]], frames)
     if not run:

@@ -10,6 +10,7 @@ from family_support import FAMILY, GREEDY, MIMI, config_of
 from duplex.backends.conversion import convert
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.weight_names import mlx_tensor_blocks
+from duplex.errors import WeightsError
 from duplex.frame_model import Conditions
 
 mx = pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
@@ -125,6 +126,14 @@ def answer(small, run, opened):
         return run(model, opened=True).hear(small.frames[:FRAMES]).tokens
 
     return answered
+
+
+def test_codebooks_that_share_weights_have_the_same(wide, small, tmp_path):
+    shutil.copytree(wide, tmp_path / "odd")
+    name = "depformer.slices.3.transformer.layers.0.gating.linear_in.weight"
+    arrays_of.save(tmp_path / "odd" / "model.safetensors", {**arrays(wide), name: 2 * arrays(wide)[name]}, {})
+    with pytest.raises(WeightsError, match=r"depformer\.slices\.3\..*is not what another codebook has"):
+        small.load(tmp_path / "odd", backend="mlx")
 
 
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
