@@ -141,6 +141,9 @@ from .events import (
 from .events import (
     UserSpeechStopped as UserSpeechStopped,
 )
+from .events import (
+    UserText as UserText,
+)
 from .frame_model import (
     Frame as Frame,
 )
@@ -158,6 +161,21 @@ from .frame_model import (
 )
 from .options import (
     SessionOptions as SessionOptions,
+)
+from .transcription.protocol import (
+    Transcriber as Transcriber,
+)
+from .transcription.protocol import (
+    Transcription as Transcription,
+)
+from .transcription.protocol import (
+    Word as Word,
+)
+from .transcription.recognizer import (
+    SttTranscriber as SttTranscriber,
+)
+from .transcription.whisper import (
+    WhisperTranscriber as WhisperTranscriber,
 )
 from .transport import (
     Transport as Transport,

@@ -32,6 +32,7 @@ __all__ = [
     "Usage",
     "UserSpeechStarted",
     "UserSpeechStopped",
+    "UserText",
     "event_from_dict",
 ]
 
@@ -138,6 +139,20 @@ class UserSpeechStopped(TimedEvent):
 
 
 @attrs.frozen(kw_only=True)
+class UserText(TimedEvent):
+    """What the user said from ``start`` to ``end``, in seconds of the user's audio: a word, without spaces around it.
+
+    It comes from a recognition model, or from a transcriber beside another model; ``at`` is its ``start``, which lies
+    before events that were sent earlier. In languages written without spaces it is a longer piece. Pieces joined by
+    spaces are the text.
+    """
+
+    text: str
+    start: float = attrs.field(converter=_to_microsecond)
+    end: float = attrs.field(converter=_to_microsecond)
+
+
+@attrs.frozen(kw_only=True)
 class AgentSpeechStarted(TimedEvent):
     """The agent's level rose above -45 dBFS in two of three frames."""
 
@@ -151,12 +166,13 @@ class AgentSpeechStopped(TimedEvent):
 class Lag(TimedEvent):
     """Real time was lost: ``behind`` seconds of delay had built up, and ``dropped`` seconds of audio were dropped.
 
-    ``side`` is ``"user"`` for audio that the model did not hear, ``"agent"`` for audio that was not delivered.
+    ``side`` is ``"user"`` for audio that the model did not hear, ``"agent"`` for audio that was not delivered, and
+    ``"transcript"`` for the user's audio that a transcriber beside the model left out.
     """
 
     behind: float
     dropped: float
-    side: Literal["user", "agent"]
+    side: Literal["user", "agent", "transcript"]
 
 
 @attrs.frozen(kw_only=True)
@@ -173,6 +189,7 @@ Event: TypeAlias = (
     | AgentText
     | UserSpeechStarted
     | UserSpeechStopped
+    | UserText
     | AgentSpeechStarted
     | AgentSpeechStopped
     | Lag

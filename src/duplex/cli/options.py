@@ -20,6 +20,7 @@ __all__ = [
     "dialogue_options",
     "loading_options",
     "many_models_options",
+    "transcriber_option",
     "user_channel_option",
 ]
 
@@ -139,6 +140,12 @@ user_channel_option: Option = click.option(
     default="mix",
     show_default=True,
     help="Which channel of a recording is the user.",
+)
+
+transcriber_option: Option = click.option(
+    "--transcriber",
+    metavar="whisper:NAME|MODEL",
+    help="Give the user's words too: by Whisper, or by a model that recognises speech.",
 )
 
 

@@ -1,13 +1,14 @@
 """``duplex process``: recorded dialogues."""
 
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
-from duplex.cli.options import LoadOptions, dialogue_options, user_channel_option
+from duplex.cli.options import LoadOptions, dialogue_options, transcriber_option, user_channel_option
 from duplex.cli.progress import FileBars
 from duplex.cli.text import one_line, plain, report_error, truncate
 from duplex.options import SessionOptions
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from duplex.checkpoints.checkpoint import Checkpoint
     from duplex.process import Plan, Result
 
-__all__ = ["process"]
+__all__ = ["SIDE_BY_SIDE", "SMALL", "process", "tell_passed_over"]
 
 SMALL = 1_000_000_000
 """Bytes of weights below which several conversations side by side are a matter of course."""
@@ -30,6 +31,7 @@ NAMED = 3
 @click.option("--out", type=click.Path(), default="out", show_default=True, help="Folder for the results.")
 @user_channel_option
 @click.option("--tail", type=float, default=0.0, metavar="SECONDS", help="Go on with silence, so no reply is cut off.")
+@transcriber_option
 @click.option("--force", is_flag=True, help="Process again what is finished; replace other results.")
 @dialogue_options
 def process(
@@ -37,6 +39,7 @@ def process(
     out: str,
     user_channel: Any,
     tail: float,
+    transcriber: str | None,
     force: bool,
     load_options: LoadOptions,
     options: SessionOptions,
@@ -62,7 +65,7 @@ def process(
 
     passed_over: list[Path] = []
     recordings = find_recordings(inputs, out, passed_over=passed_over.append)
-    _tell_passed_over(passed_over)
+    tell_passed_over(passed_over)
     Recipe(model=load_options.model, options=options, tail=tail)  # complains of options, before anything is downloaded
     check_choice(
         backend=load_options.backend,
@@ -81,7 +84,9 @@ def process(
         options=options.with_defaults(found.defaults),
         user_channel=user_channel,
         tail=tail,
-        settings=load_options.settings() | _voice_file(options),
+        settings=load_options.settings()
+        | _voice_file(options)
+        | ({} if transcriber is None else {"transcriber": transcriber}),
     )
     report = _Report()
     with spooled(recordings) as copied:
@@ -89,7 +94,7 @@ def process(
         for result in plan.results:
             report.report(result)
         if plan.tasks:
-            _carry_out(plan, load_options, found, report)
+            _carry_out(plan, load_options, found, report, transcriber)
     report.summary()
     return 1 if report.counts["failed"] else 0
 
@@ -102,7 +107,8 @@ def _voice_file(options: SessionOptions) -> dict[str, str]:
         return {"voice_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _tell_passed_over(paths: list[Path]) -> None:
+def tell_passed_over(paths: list[Path]) -> None:
+    """Say which files were found and not taken."""
     if paths:
         names = ", ".join(str(path) for path in sorted(paths)[:NAMED])
         more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
@@ -110,22 +116,30 @@ def _tell_passed_over(paths: list[Path]) -> None:
         click.echo(f"duplex: note: {plain(one_line(note))}", err=True)
 
 
-def _carry_out(plan: "Plan", load_options: LoadOptions, found: "Checkpoint", report: "_Report") -> None:
+def _carry_out(
+    plan: "Plan", load_options: LoadOptions, found: "Checkpoint", report: "_Report", transcriber: str | None
+) -> None:
     import duplex  # noqa: PLC0415
     from duplex.process import Progress, carry_out  # noqa: PLC0415
+    from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
-    with duplex.load(
-        load_options.model,
-        revision=found.revision,  # the commit: a branch may have moved since
-        adapter=found.adapter.pinned if load_options.adapter and found.adapter else None,
-        backend=load_options.backend,
-        device=load_options.device,
-        dtype=load_options.dtype,
-        quantize=load_options.quantize,
-        cache_dtype=load_options.cache_dtype,
-        sessions=load_options.sessions or _sessions(plan, found),
-        deterministic=load_options.deterministic,
-    ) as model:
+    sessions = load_options.sessions or _sessions(plan, found)
+    listening = nullcontext() if transcriber is None else load_transcriber(transcriber, sessions=sessions)
+    with (
+        listening as loaded,
+        duplex.load(
+            load_options.model,
+            revision=found.revision,  # the commit: a branch may have moved since
+            adapter=found.adapter.pinned if load_options.adapter and found.adapter else None,
+            backend=load_options.backend,
+            device=load_options.device,
+            dtype=load_options.dtype,
+            quantize=load_options.quantize,
+            cache_dtype=load_options.cache_dtype,
+            sessions=sessions,
+            deterministic=load_options.deterministic,
+        ) as model,
+    ):
         bars = FileBars()
 
         def progress(news: Progress) -> None:
@@ -135,7 +149,7 @@ def _carry_out(plan: "Plan", load_options: LoadOptions, found: "Checkpoint", rep
                 bars.after(lambda result=news.result: report.report(result))
 
         with bars:
-            anyio.run(lambda: carry_out(model, plan, progress=progress))
+            anyio.run(lambda: carry_out(model, plan, progress=progress, transcriber=loaded))
 
 
 def _sessions(plan: "Plan", found: "Checkpoint") -> int:
@@ -157,7 +171,10 @@ class _Report:
             return
         finished = " (finished before)" if result.status == "skipped" else ""
         click.echo(plain(f"{result.recording.path} -> {result.folder}{finished}"))
-        click.echo(f"  agent: {truncate(plain(result.text)) or '(no words)'}")
+        if result.user_text:
+            click.echo(f"  user: {truncate(plain(result.user_text))}")
+        if result.text or not result.user_text:
+            click.echo(f"  agent: {truncate(plain(result.text)) or '(no words)'}")
         factor = "unknown" if result.real_time_factor is None else f"{result.real_time_factor:.2f}"
         click.echo(f"  {result.seconds:.2f} s of audio, real-time factor {factor}")
         if result.cut_short:

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import click
 
-from duplex.cli.options import LoadOptions, many_models_options
+from duplex.cli.options import LoadOptions, many_models_options, transcriber_option
 from duplex.cli.text import one_line, plain
 from duplex.errors import DuplexError, UsageError
 
@@ -87,6 +87,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     metavar="FILE",
     help="Options, as TOML.",
 )
+@transcriber_option
 @many_models_options
 def serve(load_options: list[LoadOptions], log_format: Any, **given: Any) -> None:
     """Serve conversations on a model, or several, to browsers and programs, many at a time.
@@ -135,6 +136,7 @@ def _serve(load_options: list[LoadOptions], given: dict[str, Any], tell: Callabl
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
+    from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
     settings, listening = _settings(given), _listening(given)
     check_start(settings, listening)
@@ -146,12 +148,17 @@ def _serve(load_options: list[LoadOptions], given: dict[str, Any], tell: Callabl
             f"{'http' if listening.certificate is None else 'https'}://{host}:{port}",
         )
 
+    name: str | None = given["transcriber"]
     with ExitStack() as loaded:
+        transcriber = None
+        if name is not None:
+            most = sum(each.sessions or SESSIONS for each in load_options)
+            transcriber = loaded.enter_context(load_transcriber(name, sessions=most))
         models = [
             loaded.enter_context(duplex.load(each.model, **each.load_arguments(SESSIONS))) for each in load_options
         ]
         anyio.run(
-            lambda: run(models, settings, listening, started=started),
+            lambda: run(models, settings, listening, transcriber=transcriber, started=started),
             backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows
         )
 

@@ -21,7 +21,7 @@ class Listener:
 
     A transport that is not live is held back while many frames wait for the model. For a live one, silence stands in
     for audio that does not come, and ``report_late`` is called with the seconds of audio that came too late and were
-    dropped.
+    dropped. ``lead`` samples of silence come before the audio.
     """
 
     WAITING_FRAMES = 60
@@ -31,7 +31,9 @@ class Listener:
     GRACE = 0.02
     """Seconds that the event loop may be late before audio that has arrived meanwhile is taken first."""
 
-    def __init__(self, transport: Transport, seat: Seat, spec: ModelSpec, report_late: Callable[[float], None]) -> None:
+    def __init__(
+        self, transport: Transport, seat: Seat, spec: ModelSpec, report_late: Callable[[float], None], *, lead: int = 0
+    ) -> None:
         self.progress: Notifier = Notifier()
         """To be notified when the model has taken frames."""
         self._transport = transport
@@ -39,10 +41,13 @@ class Listener:
         self._spec = spec
         self._report_late = report_late
         self._framer = Framer(spec.frame_size)
+        self._lead = lead
 
     async def run(self) -> None:
         """Push the transport's audio until it is over, and then finish the seat."""
         await self._transport.start(self._spec.sample_rate)
+        if self._lead:
+            await self._take(np.zeros(self._lead, np.float32))
         if self._transport.realtime:
             await self._listen_live(LiveClock(self._spec.sample_rate, self._spec.frame_size, anyio.current_time()))
         else:

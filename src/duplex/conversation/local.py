@@ -10,6 +10,8 @@ from duplex.conversation.saved import SavedConversation
 from duplex.engine.model import Model
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
+from duplex.transcription.protocol import Transcriber
+from duplex.transcription.words import placement_of
 from duplex.transport import Transport
 
 __all__ = ["Conversation", "Recorder"]
@@ -30,7 +32,12 @@ class Conversation(Dialogue):
     conversation begins after; ``voices``, which alone ``options.voice`` may then name (without it, it may be a file
     too). A persona and a history are fed to the model on entering, before the first frame.
 
-    :raises UsageError: if ``model`` or ``transport`` is something else, or the model takes no persona
+    ``transcriber`` gives the user's words, as ``UserText`` events beside the model's own: a
+    :class:`duplex.WhisperTranscriber`, a :class:`duplex.SttTranscriber`, or what else implements
+    :class:`duplex.Transcriber`. They come some time after they were said; the conversation's end waits for the last
+    ones. A recognition model needs none.
+
+    :raises UsageError: if ``model``, ``transport`` or ``transcriber`` is something else, or the model takes no persona
     :raises AudioFileError: on entering, if the voice cannot be read
     :raises CapacityError: on entering, if every place of the model is taken
     :raises ClosedError: on entering, if the model has been closed
@@ -50,10 +57,12 @@ class Conversation(Dialogue):
         audio_events: bool = True,
         history: NDArray[np.int64] | None = None,
         voices: Voices | None = None,
+        transcriber: Transcriber | None = None,
     ) -> None:
         _check_model(model)
         if state is not None and history is not None:
             raise UsageError("a saved conversation has a history of its own; leave history out")
+        _check_transcriber(model, transcriber)
         check_transport(transport)
         self.model = model
         self._saved = None if state is None else SavedConversation.from_bytes(state)
@@ -68,6 +77,7 @@ class Conversation(Dialogue):
             audio_events=audio_events,
             history=history,
             voices=voices,
+            transcriber=transcriber,
         )
         super().__init__(self._local)
         self.session_id: str = self._local.session_id
@@ -75,7 +85,9 @@ class Conversation(Dialogue):
     @property
     def resume_at(self) -> float:
         """Position in the user's audio to go on from, in seconds: 0, or where a saved conversation was exported."""
-        return 0.0 if self._saved is None else self._saved.resume_at(self.model.spec)
+        placement, spec = placement_of(self.model), self.model.spec
+        lead = 0.0 if placement is None else placement.lead / spec.sample_rate
+        return 0.0 if self._saved is None else max(self._saved.resume_at(spec) - lead, 0.0)
 
     async def export(self) -> bytes:
         """Save the conversation as it is at the next frame boundary; it goes on afterwards.
@@ -86,6 +98,22 @@ class Conversation(Dialogue):
         :raises ClosedError: if the conversation is over
         """
         return await self._local.export()
+
+
+def _check_transcriber(model: Model, transcriber: object) -> None:
+    """Check that a conversation was given a transcriber, or none.
+
+    :raises UsageError: if not, or if the model itself gives the user's words
+    """
+    if transcriber is None:
+        return
+    if not isinstance(transcriber, Transcriber):
+        raise UsageError(
+            f"the transcriber is {type(transcriber).__name__}; give a duplex.WhisperTranscriber or a "
+            "duplex.SttTranscriber"
+        )
+    if placement_of(model) is not None:
+        raise UsageError(f"{model.name} recognises speech itself; leave the transcriber out")
 
 
 def _check_model(model: object) -> None:

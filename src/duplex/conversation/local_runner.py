@@ -4,9 +4,10 @@ It has three tasks: one brings the transport's audio to the model (:mod:`duplex.
 model's results into events, and one plays the agent's audio (:mod:`duplex.conversation.playback`).
 """
 
+import logging
+import math
 import secrets
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import anyio
@@ -18,22 +19,29 @@ from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.checkpoints.voices import Voices
 from duplex.conversation.listening import Listener
 from duplex.conversation.muting import AgentMute
+from duplex.conversation.recognition import RecognitionSession
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
 from duplex.engine.model import Model
-from duplex.engine.notifiers import ThreadsafeNotifier
+from duplex.engine.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.engine.seat import Exported, Failed, Finished, Outcome, Seat, Skipped
 from duplex.errors import CapacityError, ClosedError
-from duplex.events import EndReason, Event
+from duplex.events import EndReason, Event, UserSpeechStarted, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
 from duplex.options import SessionOptions
 from duplex.prompting.building import build_prompt, check_persona
 from duplex.prompting.prompt import Prompt
+from duplex.transcription.protocol import Transcriber, Transcription, Word
+from duplex.transcription.words import placement_of
 from duplex.transport import Transport
 
 __all__ = ["LocalRunner", "Recorder"]
 
+logger: logging.Logger = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 10.0
+"""Seconds that a live conversation waits at its end for what the user said last."""
 SEED_BITS = 53
 """Bits of a seed drawn for a live session: integers that every JSON parser keeps exactly."""
 
@@ -74,6 +82,7 @@ class LocalRunner(Runner):
         audio_events: bool,
         history: NDArray[np.int64] | None,
         voices: Voices | None,
+        transcriber: Transcriber | None = None,
     ) -> None:
         spec = model.spec
         check_persona(spec.kind, options)
@@ -81,7 +90,13 @@ class LocalRunner(Runner):
         self._model = model
         self._saved = saved
         decoder = StreamingDetokenizer(model.tokenizer, spec.text_padding, spec.text_end_of_padding)
-        self._session = Session(spec, decoder, model.voice_activity(spec.sample_rate), audio_events=audio_events)
+        voice = model.voice_activity(spec.sample_rate)
+        self._placement = placement_of(model)
+        self._session = (
+            Session(spec, decoder, voice, audio_events=audio_events)
+            if self._placement is None
+            else RecognitionSession(spec, decoder, voice, self._placement)
+        )
         if saved is not None:
             self._session.restore(saved.session, until=saved.resume_at(model.spec))
         self._realtime = transport is not None and transport.realtime
@@ -94,6 +109,9 @@ class LocalRunner(Runner):
         self._wait = wait
         self._recorder = recorder
         self._mute = AgentMute()
+        self._transcriber = transcriber
+        self._transcription: Transcription | None = None
+        self._transcribed = anyio.Event()
         self._exports: list[_Export] = []
 
     async def open(self) -> Sequence[Task]:
@@ -107,9 +125,21 @@ class LocalRunner(Runner):
         except BaseException:
             self.seat.close()
             raise
-        self.listener: Listener = Listener(self.transport, self.seat, self._model.spec, self._report_late)
+        lead = 0
+        if self._placement is not None:
+            self.seat.flush += self._placement.flush
+            lead = self._placement.lead if self._saved is None else 0
+        if self._transcriber is not None:
+            try:
+                self._transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
+            except BaseException:
+                self.seat.close()
+                raise
+        self.listener: Listener = Listener(self.transport, self.seat, self._model.spec, self._report_late, lead=lead)
         self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
-        return self.listener.run, self._process_outcomes
+        if self._transcription is None:
+            return self.listener.run, self._process_outcomes
+        return self.listener.run, self._process_outcomes, self._transcribe
 
     def last_events(self, reason: EndReason) -> list[Event]:
         """Return the events that end the session."""
@@ -118,12 +148,16 @@ class LocalRunner(Runner):
     def release(self) -> None:
         """Free the slot, and wake whoever waits for an export."""
         self.seat.close()
+        if self._transcription is not None:
+            self._transcription.close()
         for export in self._exports:
             export.done.set()
 
     def release_abandoned(self) -> None:
         """Free the slot from any thread, in the middle of whatever that thread does."""
         self.seat.abandon()
+        if self._transcription is not None:
+            self._transcription.close()
 
     async def interrupt(self) -> None:
         """Let nothing more be heard of what the agent is saying."""
@@ -178,7 +212,7 @@ class LocalRunner(Runner):
     async def _take_seat(self, prompt: Prompt | None) -> Seat:
         """Take a free slot of the model, waiting for one as long as was asked."""
         vacancy = ThreadsafeNotifier()
-        with self._model.engine.vacancies(_weak(vacancy.notify)), anyio.move_on_after(self._wait or 0):
+        with self._model.engine.vacancies(weak_callback(vacancy.notify)), anyio.move_on_after(self._wait or 0):
             while True:
                 try:
                     return self._open_seat(prompt)
@@ -191,7 +225,7 @@ class LocalRunner(Runner):
         return self._model.engine.open(
             self._options,
             realtime=self._realtime,
-            notify=_weak(self._wakeup.notify),
+            notify=weak_callback(self._wakeup.notify),
             state=slot,
             prompt=prompt,
         )
@@ -217,9 +251,42 @@ class LocalRunner(Runner):
                 self._finish_export(self._exports.pop(0), state)
             case Finished():
                 await self.playback.finish()
+                await self._finish_transcription()
                 self.end(EndReason.FINISHED)
             case Failed(error):
                 raise error
+
+    async def _tell_transcription(self, transcription: Transcription, frame: Frame, found: Sequence[Event]) -> None:
+        transcription.hear(frame.at, frame.user_pcm)
+        for event in found:
+            if isinstance(event, UserSpeechStarted | UserSpeechStopped):
+                transcription.turn(started=isinstance(event, UserSpeechStarted), at=event.at)
+        if not self._realtime:
+            await transcription.room()
+
+    async def _finish_transcription(self) -> None:
+        """Wait for the last words."""
+        if self._transcription is None:
+            return
+        self._transcription.finish()
+        with anyio.move_on_after(LAST_WORDS_SECONDS if self._realtime else math.inf) as patience:
+            await self._transcribed.wait()
+        if patience.cancelled_caught:
+            logger.warning("the last words of a conversation took more than %g s, and were left", LAST_WORDS_SECONDS)
+
+    async def _transcribe(self) -> None:
+        """Emit the user's words as they come from the transcriber."""
+        while self._transcription is not None:
+            try:
+                found = await self._transcription.receive()
+            except anyio.EndOfStream:
+                break
+            for each in found:
+                if isinstance(each, Word):
+                    self.emit(self._session.user_text(each))
+                else:
+                    self.emit(self._session.lag(each.at, each.behind, each.seconds, "transcript"))
+        self._transcribed.set()
 
     def _finish_export(self, export: _Export, state: SessionState | Exception) -> None:
         if isinstance(state, Exception):
@@ -236,7 +303,10 @@ class LocalRunner(Runner):
         activity = await self._model.detectors.detect(self._session.voice, frame)
         if self._recorder is not None:
             self._recorder.record(frame)
-        self.emit(self._session.process(frame, activity, agent_silent=self._mute.silent))
+        found = self._session.process(frame, activity, agent_silent=self._mute.silent)
+        self.emit(found)
+        if self._transcription is not None:
+            await self._tell_transcription(self._transcription, frame, found)
         self.queue.pass_frame()
         if dropped:
             behind, lost = (self._model.spec.seconds(count) for count in (self.playback.LIVE_FRAMES, dropped))
@@ -244,15 +314,3 @@ class LocalRunner(Runner):
         # The task that exports may be the consumer, which takes no event until that is done.
         while self.queue.full and not self._exports:
             await self.event_taken.wait()
-
-
-def _weak(notify: Callable[[], None]) -> Callable[[], None]:
-    """Return a callback that keeps nothing alive: an inference thread outlives event loops that were thrown away."""
-    reference = weakref.WeakMethod(notify)
-
-    def notify_if_alive() -> None:
-        alive = reference()
-        if alive is not None:
-            alive()
-
-    return notify_if_alive

@@ -20,11 +20,13 @@ from duplex.conversation.saved import checked_numbers
 from duplex.conversation.turns import AgentTurns, UserTurns
 from duplex.errors import ConsumerTooSlow, StateError
 from duplex.frame_model import Frame, ModelSpec
+from duplex.transcription.protocol import Word
 from duplex.voice_activity.protocol import FrameActivity, VoiceActivity
 
-__all__ = ["EventQueue", "Session"]
+__all__ = ["UNNUMBERED", "EventQueue", "Session"]
 
-_UNNUMBERED = -1
+UNNUMBERED = -1
+"""The sequence of an event that has not been queued."""
 
 
 class Session:
@@ -55,7 +57,7 @@ class Session:
         """Begin the session; return its first event."""
         return [
             events.SessionStarted(
-                sequence=_UNNUMBERED,
+                sequence=UNNUMBERED,
                 at=self._end,
                 session_id=session_id,
                 model=model,
@@ -68,18 +70,22 @@ class Session:
     def process(self, frame: Frame, activity: FrameActivity, *, agent_silent: bool = False) -> list[events.Event]:
         """Process the next time step and its voice activity; return its events, without a silenced agent's words."""
         found = [*self._user_turns(frame, activity.probabilities), *self._agent_frame(frame, activity.agent_level)]
-        piece = self._decoder.feed(frame.text)
-        if piece and not agent_silent:
-            found.append(events.AgentText(sequence=_UNNUMBERED, at=frame.at, text=piece, token=frame.text))
+        found += [event for event in self._text(frame) if not (agent_silent and isinstance(event, events.AgentText))]
         self._frames += 1
         self._end = frame.at + self._spec.frame_duration
         return found
 
-    def lag(self, at: float, behind: float, dropped: float, side: Literal["user", "agent"]) -> list[events.Event]:
+    def user_text(self, word: Word) -> list[events.Event]:
+        """Report what the user said."""
+        return [events.UserText(sequence=UNNUMBERED, at=word.start, text=word.text, start=word.start, end=word.end)]
+
+    def lag(
+        self, at: float, behind: float, dropped: float, side: Literal["user", "agent", "transcript"]
+    ) -> list[events.Event]:
         """Report that ``dropped`` seconds of one side's audio were lost, from ``at`` on."""
         if side == "user":
             self._dropped += dropped
-        return [events.Lag(sequence=_UNNUMBERED, at=at, behind=behind, dropped=dropped, side=side)]
+        return [events.Lag(sequence=UNNUMBERED, at=at, behind=behind, dropped=dropped, side=side)]
 
     @property
     def now(self) -> float:
@@ -91,7 +97,7 @@ class Session:
         used = events.Usage(
             frames=self._frames, seconds=self._spec.seconds(self._frames), dropped_seconds=self._dropped
         )
-        return [events.SessionEnded(sequence=_UNNUMBERED, at=self._end, reason=reason, usage=used)]
+        return [events.SessionEnded(sequence=UNNUMBERED, at=self._end, reason=reason, usage=used)]
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return the session's state, for :meth:`restore`."""
@@ -144,8 +150,12 @@ class Session:
             self._windows += 1
             if turn is not None:
                 kind = events.UserSpeechStarted if turn.started else events.UserSpeechStopped
-                found.append(kind(sequence=_UNNUMBERED, at=turn.at, probability=turn.probability))
+                found.append(kind(sequence=UNNUMBERED, at=turn.at, probability=turn.probability))
         return found
+
+    def _text(self, frame: Frame) -> list[events.Event]:
+        piece = self._decoder.feed(frame.text)
+        return [events.AgentText(sequence=UNNUMBERED, at=frame.at, text=piece, token=frame.text)] if piece else []
 
     def _agent_frame(self, frame: Frame, level: float) -> list[events.Event]:
         if frame.agent_pcm is None:
@@ -154,10 +164,10 @@ class Session:
         turn = self._agent.update(level, frame.at)
         if turn is not None:
             kind = events.AgentSpeechStarted if turn.started else events.AgentSpeechStopped
-            found.append(kind(sequence=_UNNUMBERED, at=turn.at))
+            found.append(kind(sequence=UNNUMBERED, at=turn.at))
         if not self._audio_events:
             return found
-        return [*found, events.AgentAudio(sequence=_UNNUMBERED, at=frame.at, pcm=frame.agent_pcm)]
+        return [*found, events.AgentAudio(sequence=UNNUMBERED, at=frame.at, pcm=frame.agent_pcm)]
 
 
 def _voice_state(state: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
@@ -248,7 +258,7 @@ class EventQueue:
         passed, dropped = self._waiting[index]
         self._audio_frames -= 1
         lag = events.Lag(
-            sequence=_UNNUMBERED,
+            sequence=UNNUMBERED,
             at=dropped.at,
             behind=now - dropped.at,
             dropped=self._frame_duration,

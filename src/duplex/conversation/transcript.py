@@ -1,6 +1,6 @@
-"""What the agent said, word by word with times.
+"""What the agent said, word by word with times, and what the user said.
 
-Rules:
+Rules of the agent's:
 
 - A space at the front of a piece begins a word. So does the first piece of all, and the first after padding: languages
   written without spaces are cut where the agent pauses.
@@ -13,7 +13,7 @@ from typing import TypedDict
 
 import attrs
 
-__all__ = ["Chunk", "Transcript", "TranscriptJson"]
+__all__ = ["Chunk", "Transcript", "TranscriptJson", "UserTranscript"]
 
 DIGITS = 3
 """Times are written in whole milliseconds, so that 3 * 0.08 is 0.24."""
@@ -92,3 +92,18 @@ class Transcript:
         if self._open_word is not None:
             # Two words may begin within one frame, when the second follows a broken character.
             self._open_word.end = max(at, self._open_word.start)
+
+
+class UserTranscript:
+    """Gathers the words of one conversation's user, from its ``UserText`` events."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Chunk] = []
+
+    def feed(self, text: str, start: float, end: float) -> None:
+        """Take a word, from ``start`` to ``end`` seconds."""
+        self._chunks.append({"text": text, "timestamp": [round(start, DIGITS), round(end, DIGITS)]})
+
+    def as_json(self) -> TranscriptJson:
+        """Return the transcript so far."""
+        return {"text": " ".join(chunk["text"] for chunk in self._chunks), "chunks": list(self._chunks)}

@@ -18,6 +18,7 @@ from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints import checkpoint
+from duplex.checkpoints.kind_configs import SttConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import DEFAULT_OPTIONS
 from duplex.checkpoints.tokenizer import Tokenizer
@@ -28,6 +29,7 @@ from duplex.engine.engine import Engine
 from duplex.errors import ClosedError
 from duplex.frame_model import FrameModel, ModelSpec
 from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions, check_sessions
+from duplex.voice_activity.pauses import PAUSE_HEAD, PauseVoiceActivity
 from duplex.voice_activity.protocol import VoiceActivity
 from duplex.voice_activity.silero import SileroVoiceActivity
 
@@ -59,6 +61,7 @@ class Model:
         fingerprint: str = "",
         adapter: str | None = None,
         defaults: SessionOptions | None = None,
+        stt: SttConfig | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
         voices: Voices | None = None,
     ) -> None:
@@ -74,6 +77,8 @@ class Model:
         """What was added to the weights, by the name that it was given by; ``None`` if nothing was."""
         self.fingerprint = fingerprint
         self.defaults: SessionOptions = defaults or DEFAULT_OPTIONS
+        self.stt = stt
+        """How a recognition model lies in time; ``None`` for other models."""
         self.tokenizer = tokenizer
         self._process = OwnProcess()
         self._closed = False
@@ -221,7 +226,16 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         adapter=None if found.adapter is None else found.adapter.pinned,
         defaults=found.defaults,
         voices=found.voices,
+        stt=found.stt,
+        voice_activity=_detector(frame_model.spec),
     )
+
+
+def _detector(spec: ModelSpec) -> VoiceActivityFactory:
+    """Return what detects speech: the model's own heads, where they tell pauses."""
+    if spec.extra_heads > PAUSE_HEAD:
+        return lambda _: PauseVoiceActivity(spec.frame_duration)
+    return SileroVoiceActivity
 
 
 @parameters_of(load)

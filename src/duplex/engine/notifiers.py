@@ -1,13 +1,14 @@
 """Waking tasks from the same event loop (:class:`Notifier`) or from any thread (:class:`ThreadsafeNotifier`)."""
 
 import contextlib
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 from anyio.lowlevel import current_token
 
-__all__ = ["Notifier", "ThreadsafeNotifier", "threadsafe_call_soon"]
+__all__ = ["Notifier", "ThreadsafeNotifier", "threadsafe_call_soon", "weak_callback"]
 
 
 def threadsafe_call_soon() -> Callable[[Callable[[], None]], object]:
@@ -19,6 +20,18 @@ def threadsafe_call_soon() -> Callable[[Callable[[], None]], object]:
     native: Any = current_token().native_token
     # A trio token and an asyncio loop spell the same thing differently.
     return native.run_sync_soon if hasattr(native, "run_sync_soon") else native.call_soon_threadsafe
+
+
+def weak_callback(notify: Callable[[], None]) -> Callable[[], None]:
+    """Return a callback that keeps nothing alive: an inference thread outlives event loops that were thrown away."""
+    reference = weakref.WeakMethod(notify)
+
+    def notify_if_alive() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return notify_if_alive
 
 
 class Notifier:

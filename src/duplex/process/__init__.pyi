@@ -10,3 +10,4 @@ from .run import Progress as Progress
 from .run import carry_out as carry_out
 from .run import process as process
 from .streams import spooled as spooled
+from .transcription import transcribe as transcribe

@@ -21,7 +21,7 @@ from duplex.audio.pcm import UserChannel
 from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
 from duplex.options import SessionOptions
 from duplex.process.recordings import Recording, absolute
-from duplex.results.files import RESULT_FILES, RUN, read_run, read_text
+from duplex.results.files import RESULT_FILES, RUN, USER_TRANSCRIPT, read_run, read_text
 from duplex.transports.files import probe_duration
 
 __all__ = ["Plan", "Recipe", "Result", "Task", "sha256_of", "versions"]
@@ -81,8 +81,8 @@ class Result:
     """What became of one recording.
 
     ``real_time_factor`` is computing time over the audio's ``seconds``; below 1 is faster than real time. ``text`` is
-    what the agent said. ``error`` says why it ``"failed"``; ``cut_short`` that the recording is only the beginning of
-    what it was, and that this beginning was processed.
+    what the agent said, ``user_text`` what the user said if that was transcribed. ``error`` says why it ``"failed"``;
+    ``cut_short`` that the recording is only the beginning of what it was, and that this beginning was processed.
     """
 
     recording: Recording
@@ -91,6 +91,7 @@ class Result:
     seconds: float = 0.0
     real_time_factor: float | None = None
     text: str = ""
+    user_text: str = ""
     cut_short: bool = False
     error: Exception | None = None
 
@@ -176,6 +177,7 @@ class Plan:
             seconds=_number(run.get("seconds")) or 0.0,
             real_time_factor=_number(run.get("real_time_factor")),
             text=read_text(folder),
+            user_text=read_text(folder, USER_TRANSCRIPT),
         )
 
 

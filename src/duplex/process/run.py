@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_o
 from duplex.process.recordings import Recording, find_recordings
 from duplex.process.streams import spooled
 from duplex.results.files import ResultWriter
+from duplex.transcription.protocol import Transcriber
+from duplex.transcription.words import placement_of
 from duplex.transports.files import FileTransport
 
-__all__ = ["Progress", "carry_out", "process"]
+__all__ = ["Progress", "Recorded", "carry_out", "carry_out_side_by_side", "process"]
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +58,7 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     force: bool = False,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    transcriber: Transcriber | None = None,
 ) -> list[Result]:
     """Process recordings, and write a folder of results for each below ``out``.
 
@@ -65,7 +68,8 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     and ``settings`` is skipped, unless ``force``. A recording that fails is told in its :class:`Result` and does not
     stop the others. Cancelled, it keeps what is finished, and nothing of the rest.
 
-    ``tail`` is for how many seconds of silence the agent may go on after the recording's end.
+    ``tail`` is for how many seconds of silence the agent may go on after the recording's end. ``transcriber`` adds the
+    user's words; name it in ``settings``, for results with another to count as others.
 
     :raises UsageError: if an argument is out of range
     :raises OutputError: if ``out`` cannot be made
@@ -84,11 +88,32 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     with contextlib.ExitStack() as copies:
         copied = await anyio.to_thread.run_sync(copies.enter_context, spooled(recordings))
         plan = await anyio.to_thread.run_sync(partial(Plan.make, copied, out, recipe, force=force))
-        return await carry_out(model, plan, progress=progress)
+        return await carry_out(model, plan, progress=progress, transcriber=transcriber)
 
 
-async def carry_out(model: Model, plan: Plan, *, progress: Callable[[Progress], None] | None = None) -> list[Result]:
+async def carry_out(
+    model: Model,
+    plan: Plan,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    transcriber: Transcriber | None = None,
+) -> list[Result]:
     """Process what a plan has left to do; return the results of all its recordings, in order."""
+
+    async def process_one(task: Task, heard: Callable[[float], None]) -> Result:
+        return await _process_one(model, task, plan.recipe, heard, transcriber)
+
+    return await carry_out_side_by_side(plan, model.sessions, process_one, progress)
+
+
+Work = Callable[[Task, Callable[[float], None]], Awaitable[Result]]
+"""Processes one recording, and tells how many seconds of it have been heard."""
+
+
+async def carry_out_side_by_side(
+    plan: Plan, side_by_side: int, process_one: Work, progress: Callable[[Progress], None] | None
+) -> list[Result]:
+    """Process what a plan has left to do, so many at a time; return the results of all its recordings, in order."""
     waiting = deque(plan.tasks)
     results: list[Result] = []
     tracker = _Tracker(plan.tasks, progress)
@@ -96,36 +121,46 @@ async def carry_out(model: Model, plan: Plan, *, progress: Callable[[Progress], 
     async def work() -> None:
         while waiting:
             task = waiting.popleft()
-            result = await _run(model, task, plan.recipe, tracker)
+            result = await _run(task, process_one, partial(tracker.heard, task))
             results.append(result)
             tracker.ended(task, result)
 
     async with anyio.create_task_group() as workers:
-        for _ in range(min(model.sessions, len(waiting))):
+        for _ in range(min(side_by_side, len(waiting))):
             workers.start_soon(work)
     return plan.in_order(results)
 
 
-class _Recorded(FileTransport):
+class Recorded(FileTransport):
     """A recording with ``tail`` seconds of silence after its end."""
 
     def __init__(self, recording: Recording, *, user_channel: UserChannel, tail: float) -> None:
         super().__init__(recording.path, user_channel=user_channel)
         self._content = recording.content
         self._tail = tail
-        self._silence = self._rate = 0
+        self._silence = self._rate = self._samples = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the recording that have been read."""
+        return self._samples / self._rate if self._rate else 0.0
 
     async def start(self, sample_rate: int) -> None:
+        """Open the recording."""
         await super().start(sample_rate)
         self._rate = sample_rate
         self._silence = round(self._tail * sample_rate)
 
     async def receive(self) -> NDArray[np.float32]:
+        """Return the next second or so of the recording, and then of the silence."""
         try:
-            return await super().receive()
+            pcm = await super().receive()
         except anyio.EndOfStream:
             if not self._silence:
                 raise
+        else:
+            self._samples += len(pcm)
+            return pcm
         samples = min(self._silence, self._rate)
         self._silence -= samples
         return np.zeros(samples, np.float32)
@@ -166,30 +201,34 @@ class _Tracker:
         )
 
 
-async def _run(model: Model, task: Task, recipe: Recipe, tracker: _Tracker) -> Result:
+async def _run(task: Task, process_one: Work, heard: Callable[[float], None]) -> Result:
     """Process one recording; whatever goes wrong with it is its own."""
     try:
-        return await _process_one(model, task, recipe, tracker)
+        return await process_one(task, heard)
     except Exception as error:  # noqa: BLE001 -- the other recordings must not suffer
         return Result(recording=task.recording, folder=task.folder, status="failed", error=error)
 
 
-async def _process_one(model: Model, task: Task, recipe: Recipe, tracker: _Tracker) -> Result:
-    tracker.heard(task, 0.0)
-    recording, duration = task.recording, model.spec.frame_duration
+async def _process_one(
+    model: Model, task: Task, recipe: Recipe, heard: Callable[[float], None], transcriber: Transcriber | None
+) -> Result:
+    heard(0.0)
+    recording, placement = task.recording, placement_of(model)
     sha256 = await anyio.to_thread.run_sync(sha256_of, recording)
-    transport = _Recorded(recording, user_channel=recipe.user_channel, tail=recipe.tail)
-    with ResultWriter(task.folder, model.spec, model.tokenizer) as writer:
+    transport = Recorded(recording, user_channel=recipe.user_channel, tail=recipe.tail)
+    with ResultWriter(
+        task.folder, model.spec, model.tokenizer, user_words=transcriber is not None, placement=placement
+    ) as writer:
         started = time.perf_counter()
         async with Conversation(
-            model, transport, options=recipe.options, wait=math.inf, recorder=writer
+            model, transport, options=recipe.options, wait=math.inf, recorder=writer, transcriber=transcriber
         ) as conversation:
             async for event in conversation:
                 writer.event(event)
                 if writer.due:
                     await anyio.to_thread.run_sync(writer.flush)
-                    tracker.heard(task, writer.frames * duration)
-        seconds = writer.frames * duration
+                    heard(writer.seconds)
+        seconds = writer.seconds
         factor = (time.perf_counter() - started) / seconds
         cut = await anyio.to_thread.run_sync(is_truncated, recording.content, seconds - recipe.tail)
         run = run_record(recording, recipe, sha256=sha256, seconds=seconds, real_time_factor=factor, cut_short=cut)
@@ -200,6 +239,7 @@ async def _process_one(model: Model, task: Task, recipe: Recipe, tracker: _Track
             status="done",
             seconds=seconds,
             real_time_factor=factor,
-            text=writer.text,
+            text=writer.text if placement is None else "",
+            user_text=writer.user_text,
             cut_short=cut,
         )

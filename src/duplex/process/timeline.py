@@ -1,4 +1,4 @@
-"""A picture of a dialogue: both voices on one time line, with the agent's words where it says them.
+"""A picture of a dialogue: both voices on one time line, with each side's words where they are said.
 
 It is made from a finished folder of results. The user's lane is above, the agent's below, ten seconds a row; what is
 shaded is speech, by the events of the conversation.
@@ -6,7 +6,7 @@ shaded is speech, by the events of the conversation.
 
 import math
 import wave
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from duplex.atomic import atomic_path
 from duplex.conversation.transcript import Chunk
 from duplex.errors import UsageError
 from duplex.parsing import parse_json
-from duplex.results.files import DIALOGUE, EVENTS, TRANSCRIPT, read_run
+from duplex.results.files import DIALOGUE, EVENTS, TRANSCRIPT, USER_TRANSCRIPT, read_run
 from duplex.results.plotting import new_figure, require_matplotlib
 
 __all__ = ["Timeline", "draw_timeline", "read_timeline"]
@@ -47,7 +47,8 @@ class Timeline:
     peaks: dict[str, Float32]
     """Of ``user`` and ``agent``, float32 ``[bins]``, 0 to 1."""
     speech: list[tuple[str, float, float]]
-    words: Sequence[Chunk]
+    words: Mapping[str, Sequence[Chunk]]
+    """Of ``user`` and ``agent``; without a transcript none."""
     start: float
     end: float
 
@@ -84,7 +85,7 @@ def read_timeline(folder: Path, start: float, end: float | None) -> Timeline:
             end = _checked_end(start, end, length)
             file.setpos(round(start * rate))
             samples = np.frombuffer(file.readframes(round((end - start) * rate)), np.int16).reshape(-1, 2)
-        words: list[Chunk] = parse_json((folder / TRANSCRIPT).read_bytes())["chunks"]
+        words = {"user": _words(folder / USER_TRANSCRIPT), "agent": _words(folder / TRANSCRIPT)}
         events: list[dict[str, Any]] = [parse_json(line) for line in (folder / EVENTS).read_bytes().splitlines()]
     except (OSError, EOFError, wave.Error, KeyError, ValueError, TypeError) as error:
         if isinstance(error, UsageError):
@@ -97,6 +98,11 @@ def read_timeline(folder: Path, start: float, end: float | None) -> Timeline:
         for index, name in enumerate(ROWS)
     }
     return Timeline(peaks=peaks, speech=_speech(events, length), words=words, start=start, end=end)
+
+
+def _words(path: Path) -> list[Chunk]:
+    """Return the words of a transcript, none if it was not made."""
+    return parse_json(path.read_bytes())["chunks"] if path.is_file() else []
 
 
 def _checked_end(start: float, end: float | None, length: float) -> float:
@@ -142,11 +148,18 @@ def _draw_row(axes: Any, timeline: Timeline, start: float) -> None:
             axes.fill_between(
                 [left, right], ROWS[name] - 0.95, ROWS[name] + 0.95, color=COLOURS[name], alpha=0.12, lw=0
             )
-    for word in timeline.words:
-        at, text = word["timestamp"][0], word["text"]
-        if start <= at < end and timeline.start <= at < timeline.end:
-            axes.text(at, -2.25, text, fontsize=8, color=COLOURS["agent"], parse_math=False, rotation=25, va="top")
-    axes.set(xlim=(start, end), ylim=(-3.4, 2.1), yticks=[])
+    for name, words in timeline.words.items():
+        for word in words:
+            at, text = word["timestamp"][0], word["text"]
+            if start <= at < end and timeline.start <= at < timeline.end:
+                _write(axes, at, text, name)
+    axes.set(xlim=(start, end), ylim=(-3.4, 3.4 if timeline.words["user"] else 2.1), yticks=[])
     axes.tick_params(labelsize=7)
     for side in ("top", "left", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _write(axes: Any, at: float, text: str, name: str) -> None:
+    """Write a word outside its lane: the user's above, the agent's below."""
+    height, alignment = {"user": (2.15, "bottom"), "agent": (-2.25, "top")}[name]
+    axes.text(at, height, text, fontsize=8, color=COLOURS[name], parse_math=False, rotation=25, va=alignment)

@@ -16,10 +16,12 @@ from safetensors.numpy import save
 from duplex.atomic import abandon, atomic_write_bytes, begin, complete, make_folder, output_error
 from duplex.audio.wav import WavWriter
 from duplex.checkpoints.tokenizer import StreamingDetokenizer, Tokenizer
-from duplex.conversation.transcript import Transcript
-from duplex.events import AgentAudio, Event
+from duplex.conversation.transcript import Transcript, UserTranscript
+from duplex.events import AgentAudio, Event, UserText
 from duplex.frame_model import ZERO, Frame, ModelSpec
 from duplex.parsing import parse_json
+from duplex.results.subtitles import SUBTITLES, as_file
+from duplex.transcription.words import Placement
 
 __all__ = [
     "AGENT",
@@ -28,6 +30,7 @@ __all__ = [
     "RESULT_FILES",
     "RUN",
     "TRANSCRIPT",
+    "USER_TRANSCRIPT",
     "ResultWriter",
     "read_run",
     "read_text",
@@ -36,12 +39,13 @@ __all__ = [
 AGENT = "agent.wav"
 DIALOGUE = "dialogue.wav"
 TRANSCRIPT = "transcript.json"
+USER_TRANSCRIPT = "user_transcript.json"
 EVENTS = "events.jsonl"
 TOKENS = "tokens.safetensors"
 RUN = "run.json"
 BLOCK = 64
 """Frames whose audio is written at a time."""
-RESULT_FILES = (AGENT, DIALOGUE, TRANSCRIPT, EVENTS, TOKENS, RUN)
+RESULT_FILES = (AGENT, DIALOGUE, TRANSCRIPT, USER_TRANSCRIPT, *SUBTITLES.values(), EVENTS, TOKENS, RUN)
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
@@ -53,10 +57,10 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return run if isinstance(run, dict) else None  # pyright: ignore[reportUnknownVariableType] -- JSON objects
 
 
-def read_text(folder: Path) -> str:
-    """Return the agent's words of finished results, "" if they cannot be read."""
+def read_text(folder: Path, name: str = TRANSCRIPT) -> str:
+    """Return the agent's words of finished results, or those of another transcript; "" if they cannot be read."""
     try:
-        return str(parse_json((folder / TRANSCRIPT).read_bytes())["text"])
+        return str(parse_json((folder / name).read_bytes())["text"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -69,10 +73,21 @@ class ResultWriter:
     in the files is one on the time line. Nothing has its final name before :meth:`commit`; leaving the ``with`` block
     without it leaves nothing behind.
 
+    With ``user_words`` there is a transcript of the user too, from the events. ``placement`` is that of a recognition
+    model: there is no agent then, and the recording is the audio that was given.
+
     :raises OutputError: if the folder or a file in it cannot be made
     """
 
-    def __init__(self, folder: Path, spec: ModelSpec, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spec: ModelSpec,
+        tokenizer: Tokenizer,
+        *,
+        user_words: bool = False,
+        placement: Placement | None = None,
+    ) -> None:
         self.folder = folder
         self.frames: int = 0
         """Time steps so far, those that were skipped included."""
@@ -80,6 +95,14 @@ class ResultWriter:
         self._spec = spec
         self._decoder = StreamingDetokenizer(tokenizer, spec.text_padding, spec.text_end_of_padding)
         self._transcript = Transcript(spec.text_padding, spec.text_end_of_padding, spec.frame_duration)
+        self._user = UserTranscript() if user_words or placement is not None else None
+        self._listens = placement is not None
+        self._before = 0 if placement is None else placement.lead
+        self._after = 0 if placement is None else placement.flush
+        self._passed = 0
+        """Samples of what comes before the audio so far."""
+        self._held = np.zeros((0, 2), np.float32)
+        """Audio that may come to be the end of what the model heard, which is not part of the recording."""
         self._tokens = array("i")
         self._gathered: list[Frame] = []
         self._lines: list[str] = []
@@ -107,6 +130,17 @@ class ResultWriter:
         return self._transcript.as_json()["text"]
 
     @property
+    def user_text(self) -> str:
+        """The user's words so far, "" if nobody transcribes them."""
+        return "" if self._user is None else self._user.as_json()["text"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio so far, without what a recognition model hears before and after it."""
+        spec = self._spec
+        return max((self.frames - self._after) * spec.frame_size - self._before, 0) / spec.sample_rate
+
+    @property
     def due(self) -> bool:
         """Whether a second or more waits for :meth:`flush`."""
         return len(self._gathered) >= self._spec.frame_rate
@@ -118,6 +152,8 @@ class ResultWriter:
 
     def event(self, event: Event) -> None:
         """Take an event; audio is in the recording already."""
+        if isinstance(event, UserText) and self._user is not None:
+            self._user.feed(event.text, event.start, event.end)
         if not isinstance(event, AgentAudio):
             self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False))
 
@@ -149,7 +185,10 @@ class ResultWriter:
         self.flush()
         self._transcript.finish(self.frames * self._spec.frame_duration)
         # What still has to be written is, before the first file gets its name: a full disk shows here.
-        self._write(TRANSCRIPT, (json.dumps(self._transcript.as_json(), ensure_ascii=False, indent=1) + "\n").encode())
+        if not self._listens:
+            self._write(TRANSCRIPT, as_file(self._transcript.as_json()))
+        if self._user is not None:
+            self._write(USER_TRANSCRIPT, as_file(self._user.as_json()))
         self._write(TOKENS, save(self._token_tensors()))
         try:
             if self._events is not None:
@@ -233,7 +272,18 @@ class ResultWriter:
         if self._spec.agent_streams:
             agent = np.concatenate([frame.agent_pcm for frame in frames if frame.agent_pcm is not None])
             self._wavs[0].write(agent)
-        self._wavs[-1].write(np.stack([user, agent], axis=1))
+        self._wavs[-1].write(self._given(np.stack([user, agent], axis=1)))
+
+    def _given(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the next of the audio that was given to the model, which heard ``audio``, float32 ``[samples, 2]``."""
+        if not self._listens:
+            return audio
+        left_out = min(self._before - self._passed, len(audio))
+        self._passed += left_out
+        audio = np.concatenate([self._held, audio[left_out:]])
+        given = max(len(audio) - self._after * self._spec.frame_size, 0)
+        self._held = audio[given:]
+        return audio[:given]
 
     def _token_tensors(self) -> dict[str, NDArray[np.int64]]:
         streams = 1 + self._spec.agent_streams + self._spec.user_streams

@@ -25,23 +25,26 @@ from duplex.server.origins import origin_allowed
 from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.server.settings import Settings
+from duplex.transcription.protocol import Transcriber
 
 __all__ = ["application"]
 
 
-def application(models: Model | Sequence[Model], settings: Settings | None = None) -> Starlette:
+def application(
+    models: Model | Sequence[Model], settings: Settings | None = None, *, transcriber: Transcriber | None = None
+) -> Starlette:
     """Return an ASGI application that holds conversations on models; mount it anywhere, or run it with uvicorn.
 
     Callers choose among several models by name (``?model=``); the first is that of those who do not.
     ``application(...).state.service`` is what its calls share: ``drain`` it before the process ends. The models stay
-    the caller's to close.
+    the caller's to close, and so does a ``transcriber``, which gives the users' words.
 
     :raises UsageError: if a token is too short, or two models have the same name
     :raises OutputError: if the folder for recordings cannot be written
     :raises MissingDependencyError: if libopus is not installed
     """
     check_settings(settings or Settings())
-    service = Service([models] if isinstance(models, Model) else models, settings or Settings())
+    service = Service([models] if isinstance(models, Model) else models, settings or Settings(), transcriber)
     # Pages of allowed origins may ask for what they need to call; what a server tells of itself is not for them.
     shared = Middleware(
         CORSMiddleware,

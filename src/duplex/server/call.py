@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, AudioFileError, CapacityError, ConsumerTooSlow, ModelStalledError, UsageError
-from duplex.events import AgentText, Event, Lag
+from duplex.events import AgentText, Event, Lag, UserText
 from duplex.parsing import parse_json
 from duplex.server.admission import Refusal
 from duplex.server.call_parameters import CallParameters
@@ -221,6 +221,7 @@ class Call:
                 recorder=self._recording,
                 audio_events=False,
                 voices=self._served.voices,
+                transcriber=self._service.transcriber,
             ) as conversation:
                 self._conversation = conversation
                 self._begin(conversation.session_id)
@@ -242,6 +243,8 @@ class Call:
         """Tell the caller of an event."""
         if isinstance(event, AgentText):
             await self._send(wire.text(event.text))
+        elif isinstance(event, UserText) and self._served.model.spec.kind == "stt":
+            await self._send(wire.text(f" {event.text}"))
         elif isinstance(event, Lag):
             self._service.metrics.lag.labels(event.side).inc()
             self._service.metrics.dropped.labels(event.side).inc(event.dropped)

@@ -27,6 +27,7 @@ from duplex.server.listening import Listening
 from duplex.server.middleware import MAX_MESSAGE_BYTES, RootPath
 from duplex.server.service import Service
 from duplex.server.settings import Settings
+from duplex.transcription.protocol import Transcriber
 
 __all__ = ["serve"]
 
@@ -43,6 +44,7 @@ async def serve(
     settings: Settings | None = None,
     listening: Listening | None = None,
     *,
+    transcriber: Transcriber | None = None,
     started: Callable[[int], None] | None = None,
 ) -> None:
     """Serve on asyncio until SIGTERM or SIGINT, or until cancelled. ``started`` is told the port that is listened on.
@@ -59,7 +61,7 @@ async def serve(
     where, rules = listening or Listening(), settings or Settings()
     where.check(rules)
     rules = attrs.evolve(rules, hosts=where.hosts(rules))
-    served = application(models, rules)
+    served = application(models, rules, transcriber=transcriber)
     service: Service = served.state.service
     asked = ThreadsafeNotifier()
     limit = ConnectionLimit(descriptor_bound(_most_calls(service)))

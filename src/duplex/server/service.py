@@ -18,6 +18,7 @@ from duplex.server.metrics import Metrics
 from duplex.server.recording import RecordingWriter
 from duplex.server.served_models import ServedModels
 from duplex.server.settings import Settings
+from duplex.transcription.protocol import Transcriber
 
 __all__ = ["ActiveCall", "Service"]
 
@@ -38,8 +39,9 @@ class Service:
     :raises UsageError: if a token is too short, or two models have the same name
     """
 
-    def __init__(self, models: Sequence[Model], settings: Settings) -> None:
+    def __init__(self, models: Sequence[Model], settings: Settings, transcriber: Transcriber | None = None) -> None:
         self.models: ServedModels = ServedModels(models, settings)
+        self.transcriber = transcriber
         self.settings = settings
         self.tokens: Tokens = Tokens(settings.tokens)
         self.tickets: Tickets = Tickets()

@@ -27,6 +27,7 @@ from duplex.events import (
     SessionStarted,
     UserSpeechStarted,
     UserSpeechStopped,
+    UserText,
 )
 
 __all__ = ["CallState", "LaneFrame", "Utterance"]
@@ -79,7 +80,9 @@ class CallState:
         self._user_stopped: float | None = None
         self._began = 0.0
 
-    def feed(self, event: Event, now: float, user_level: float = SILENCE_DBFS) -> None:
+    def feed(  # noqa: C901 -- a case for each event
+        self, event: Event, now: float, user_level: float = SILENCE_DBFS
+    ) -> None:
         """Take an event that came at ``now``, in seconds of a monotonic clock, and the microphone's level, dBFS."""
         match event:
             case SessionStarted():
@@ -102,6 +105,8 @@ class CallState:
                 self.agent_speaks = False
             case Lag(dropped=dropped):
                 self.lost_seconds += dropped
+            case UserText():  # the screen shows that the user speaks, not what
+                return
             case SessionEnded():
                 self.end()
 
