@@ -26,7 +26,7 @@ from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
-from duplex.errors import ClosedError
+from duplex.errors import ClosedError, ConfigError
 from duplex.frame_model import FrameModel, ModelSpec
 from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions, check_sessions
 from duplex.voice_activity.pauses import PAUSE_HEAD, PauseVoiceActivity
@@ -196,6 +196,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     sessions = check_sessions(sessions)
     check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
     found = checkpoint.resolve(name, revision=revision, adapter=adapter)
+    if found.model_type == "tts":
+        raise ConfigError(f"{name} is a model of speech synthesis ('tts'), which this version does not run yet")
     # A checkpoint that was resolved with all its parts has them all.
     config, weights, mimi_weights, pieces = cast(
         "tuple[LanguageModelConfig, Path, Path, Path]",

@@ -144,6 +144,8 @@ class _Info(HTTPEndpoint):
             {
                 "model": service.models.default.name,
                 "sessions": service.models.default.model.sessions,
+                "persona": service.models.default.takes_persona,
+                "voices": _voices(service.models.default),
                 "models": [_described(served) for served in service.models.all],
                 "token": service.tokens.wanted,
                 "recorded": service.settings.record is not None,
@@ -158,7 +160,11 @@ def _described(served: ServedModel) -> dict[str, JsonValue]:
         "sessions": served.model.sessions,
         "persona": served.takes_persona,
     }
-    return {**described, "voices": [*served.voices.names]} if served.takes_persona else described
+    return {**described, "voices": _voices(served)}
+
+
+def _voices(served: ServedModel) -> list[JsonValue]:
+    return [*served.voices.names] if served.takes_persona else []
 
 
 def _token_wanted() -> Response:

@@ -112,6 +112,7 @@ def load_model(
     """Load a dialogue model, with an adapter added to its weights.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
+    :raises ConfigError: if it is a kind of model that is not run
     :raises UsageError: as :func:`check` does, or if the model does not fit into the machine's memory
     :raises MissingDependencyError: if MLX is not installed, or too old
     """

@@ -5,6 +5,7 @@ Its state holds, besides the temporal transformer's cache, a ring of delayed tok
 published for MLX.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -29,12 +30,15 @@ from duplex.errors import UsageError
 from duplex.frame_model import UNGENERATED, ZERO, Conditions
 from duplex.options import SessionOptions
 
-__all__ = ["LanguageModel", "TimeStep", "load_language_model"]
+__all__ = ["LanguageModel", "TextHook", "TimeStep", "load_language_model"]
 
 CONDITION = "lm.condition"
 """What is added to every step's input, in a state."""
 END_OF_TEXT = 2
 """The token, in all published tokenizers."""
+
+TextHook = Callable[[mx.array, Call], mx.array]
+"""From the text of a step's rows, int32 ``[batch]``, to what stands in its place; it may use the rows' states."""
 
 
 def load_language_model(
@@ -145,11 +149,17 @@ class LanguageModel(Streaming):
         return made
 
     def __call__(
-        self, user: mx.array | None, call: Call, sampling: Sampling, known: mx.array | None = None
+        self,
+        user: mx.array | None,
+        call: Call,
+        sampling: Sampling,
+        known: mx.array | None = None,
+        hook: TextHook | None = None,
     ) -> TimeStep:
         """Advance by one step: the user's codes, int32 ``[batch, user_streams]``, go in (``None``: the initial step).
 
         ``known`` int32 ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
+        A ``hook`` replaces the text, chosen or known, before codes are chosen for it.
         """
         config = self.config
         step, ring = self._own(call, "step"), self._own(call, "tokens")
@@ -163,7 +173,12 @@ class LanguageModel(Streaming):
             logits = logits[: len(call.rows)] if self._textless else guidance.guided(logits)
         held = {name: self._own(call, name) for name in Sampler.state_spec()}
         sampler = Sampler.prepare(held, sampling, step, [config.text_choices] + [config.card] * config.agent_streams)
-        chosen = self._generate(context, logits, sampler, known, guidance)
+        text = sampler.sample_text(logits)
+        if known is not None:
+            text = mx.where(known[:, 0] == UNGENERATED, text, known[:, 0])
+        if hook is not None:
+            text = hook(text, call)
+        chosen = self._with_codes(context, text, sampler, known, guidance)
         written = mx.broadcast_to(step[:, None], chosen.shape)
         ring = self._write(ring, slice(0, self.agent.stop), written, chosen)
         call.write(f"{self.key}.tokens", ring)
@@ -218,18 +233,10 @@ class LanguageModel(Streaming):
             return None
         return mx.softmax(mx.stack([head(context).astype(mx.float32) for head in self.extra_heads], axis=1), axis=-1)
 
-    def _generate(
-        self,
-        context: mx.array,
-        logits: mx.array,
-        sampler: Sampler,
-        known: mx.array | None,
-        guidance: Guidance | None,
+    def _with_codes(
+        self, context: mx.array, text: mx.array, sampler: Sampler, known: mx.array | None, guidance: Guidance | None
     ) -> mx.array:
-        """Return what is chosen, or known, at this step: int32 ``[batch, 1 + agent_streams]``."""
-        text = sampler.sample_text(logits)
-        if known is not None:
-            text = mx.where(known[:, 0] == UNGENERATED, text, known[:, 0])
+        """Return the text of this step, int32 ``[batch]``, and its codes, int32 ``[batch, 1 + agent_streams]``."""
         if not self.config.agent_streams:
             return text[:, None]
         codes = self.depformer(context, text, sampler, None if known is None else known[:, 1:], guidance)

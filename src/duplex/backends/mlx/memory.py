@@ -16,6 +16,8 @@ __all__ = ["available", "check_memory", "predict"]
 _BYTES = {"float32": 4, "bfloat16": 2}
 _STEP = 0.05
 """What a step computes in between, as a part of the whole."""
+_VOICES = 625
+"""Vectors that a session of speech synthesis attends to: ten seconds each of five voices."""
 
 
 def check_memory(
@@ -57,10 +59,17 @@ def predict(
     else:
         size = sum(weights.elements.values()) * (_BYTES[dtype] if quantize is None else _quantized(quantize, scale))
     size += 4 * sum(mimi.elements.values())
-    past = 2 * config.num_layers * config.dim * (config.context + LONGEST_RUN) * _BYTES[dtype]
+    past = _past(config, _BYTES[dtype])
     how = f"quantize='{quantize}'" if quantize else f"dtype='{dtype}'"
     step = _STEP * (size + sessions * past)
     return Memory(how=how, weights=int(size), session=past, sessions=sessions, step=int(step))
+
+
+def _past(config: LanguageModelConfig, scale: int) -> int:
+    """Return the bytes of a session's keys and values, of so many bytes a number: past ones, and of its conditions."""
+    rows = 2 if config.model_type == "tts" and "cfg" not in config.conditioners else 1  # it is guided by default
+    shared = config.dim // config.kv_repeat * (config.context + LONGEST_RUN)
+    return rows * 2 * config.num_layers * scale * (shared + config.cross_attention * config.dim * _VOICES)
 
 
 def available(device: mx.Device) -> int:

@@ -35,6 +35,9 @@ from duplex.options import SessionOptions
 
 __all__ = ["MlxFrameModel"]
 
+_EARS = ("mimi.encoder", "mimi.downsample")
+"""The codec's state arrays that encoding changes."""
+
 
 @attrs.frozen
 class Shape:
@@ -47,6 +50,8 @@ class Shape:
     sampling: Sampling
     guided: tuple[int, ...]
     """The rows that have a second one."""
+    ending: tuple[int, ...]
+    """The rows whose source ends with this step."""
 
 
 Advance = Callable[[list[SlotState], mx.array], tuple[mx.array, mx.array | None, mx.array | None, list[SlotState]]]
@@ -96,6 +101,7 @@ class MlxFrameModel:
             context=config.context,
             capacity=sessions,
             extra_heads=config.extra_heads_num_heads,
+            conditions={name: part.values for name, part in config.conditioners.items()},
             extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
         )
         self._mimi = mimi
@@ -105,12 +111,15 @@ class MlxFrameModel:
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
         self._positions = {f"{ring.key}.position": ring.per_frame for ring in rings}
         self._graph = functools.lru_cache(self.COMPILED)(self._compile)
+        self._ended: set[int] = set()
+        """Slots whose next step ends the source."""
         self.state: list[SlotState] = [{} for _ in range(sessions)]
         self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
 
     def open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
         """Reset a slot, set its options and conditions, and run the initial step."""
         self.slots[slot] = Slot(options, TokenLog(self.spec.streams), conditions=conditions)
+        self._ended.discard(slot)
         with exclusive(self.device):
             state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
             self._lm.begin(state, options, conditions)
@@ -159,6 +168,10 @@ class MlxFrameModel:
             prefill_embedded(self._lm, self.state[slot], self.slots[slot], inputs, tokens),
         )
 
+    def end_source(self, slot: int) -> None:
+        """Let the slot's next step tell the model that the source has ended."""
+        self._ended.add(slot)
+
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
         return snapshot.export(self.slots[slot], self.state[slot], self.spec, self.origin, self.device)
@@ -200,7 +213,9 @@ class MlxFrameModel:
         complete = np.flatnonzero(valid).tolist() if self.spec.agent_streams else []
         frames = self._rounded(max(slot.frames for slot in slots) + 2)
         guided = guided_rows([self.state[index] for index in batch])
-        shape = Shape(frames, tuple(complete), Sampling.of([slot.options for slot in slots]), guided)
+        ending = tuple(row for row, index in enumerate(batch) if index in self._ended)
+        self._ended.difference_update(batch)
+        shape = Shape(frames, tuple(complete), Sampling.of([slot.options for slot in slots]), guided, ending)
         # The old state is handed over whole: what nobody else holds, the new one is written into.
         found, voice, heads, states = self._graph(shape)(self._handed_over(batch), from_numpy(pcm[batch]))
         for index, state in zip(batch, states, strict=True):
@@ -217,6 +232,20 @@ class MlxFrameModel:
                 slot.log.append(tokens[row].astype(np.int64))
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
+
+    def _heard_codes(self, pcm: mx.array, call: Call, ending: tuple[int, ...]) -> mx.array:
+        """Return the user's codes, int32 ``[batch, user_streams]``; of rows that are ``ending`` what says so.
+
+        The encoder of these is left as it is.
+        """
+        kept = [{name: array for name, array in call.rows[row].items() if name.startswith(_EARS)} for row in ending]
+        codes = self._mimi.encode(pcm, call)[:, : self.spec.user_streams, 0]
+        for row, before in zip(ending, kept, strict=True):
+            call.rows[row].update(before)
+        if not ending:
+            return codes
+        ends = mx.array([row in ending for row in range(len(call.rows))])
+        return mx.where(ends[:, None], self._lm.config.card, codes)
 
     def _handed_over(self, batch: list[int]) -> list[SlotState]:
         states = [self.state[index] for index in batch]
@@ -237,8 +266,7 @@ class MlxFrameModel:
     ) -> tuple[mx.array, mx.array | None, mx.array | None, list[SlotState]]:
         """Return tokens int32 ``[batch, streams]``, voice ``[complete, frame_size]``, extra heads, and new states."""
         call = Call(states, shape.frames)
-        codes = self._mimi.encode(pcm, call)
-        step = self._lm(codes[:, : self.spec.user_streams, 0], call, shape.sampling)
+        step = self._lm(self._heard_codes(pcm, call, shape.ending), call, shape.sampling)
         voice = None
         if shape.complete:  # what is not complete yet may hold no code at all
             spoken = mx.stack([step.tokens[row, self._lm.agent, None] for row in shape.complete])

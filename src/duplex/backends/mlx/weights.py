@@ -81,7 +81,14 @@ def load_language_model_weights(
         whole, _, last = name.rpartition(".")
         kind = mx.float32 if last in ("scales", "biases") and f"{whole}.weight" in fine else kind_of(name, dtype)
         whole_number = value.dtype == mx.uint32
-        _put(model, name, value if whole_number else changes.adapted(name, value.astype(kind)))
+        value = value if whole_number else changes.adapted(name, value.astype(kind))
+        held = _held(model, name)
+        if held is not array and not bool(mx.array_equal(held, value).item()):  # another codebook's, put there before
+            raise WeightsError(
+                f"{path}: '{name}' is not what another codebook has, with which it shares its weights "
+                "(depformer_weights_per_step_schedule); the file does not belong to this configuration"
+            )
+        _put(model, name, value)
 
 
 def quantized(weight: mx.array, packing: Packing) -> tuple[mx.array, mx.array, mx.array]:
@@ -184,6 +191,14 @@ def _make_room(model: Module, packing: Packing, names: set[str]) -> None:
 
 def _matrices(model: Module) -> list[tuple[str, Matrix]]:
     return [(name, module) for name, module in named_modules(model) if isinstance(module, Matrix)]
+
+
+def _held(model: Module, name: str) -> mx.array:
+    """Return what is in a tensor's place."""
+    place: Any = model
+    for part in name.split("."):
+        place = place[int(part) if part.isdecimal() else part]
+    return place
 
 
 def _put(model: Module, name: str, value: mx.array) -> None:
