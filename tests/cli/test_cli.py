@@ -118,7 +118,7 @@ def test_debug_shows_where_an_error_comes_from(tmp_path):
 
 
 def test_an_unexpected_error_is_one_line_too(monkeypatch, tmp_path):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("something\nodd")
 
     monkeypatch.setattr("duplex.checkpoints.checkpoint.describe", fail)

@@ -55,6 +55,11 @@ class LoadOptions:
         given = attrs.asdict(self, filter=attrs.filters.exclude("model"))
         return {**given, "sessions": self.sessions or sessions}
 
+    @staticmethod
+    def guided(options: SessionOptions) -> dict[str, Any]:
+        """Return what a model must be loaded with for these options."""
+        return {} if options.guidance is None else {"guidance": options.guidance != 1}
+
     def settings(self) -> dict[str, Any]:
         """Return what may change the tokens of a dialogue."""
         return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "adapter", "sessions"))
@@ -125,6 +130,7 @@ SAMPLING = (
     click.option("--text-temperature", type=float, help="Of the agent's text."),
     click.option("--top-k", type=int, help="Audio tokens to choose among; 0 is all of them."),
     click.option("--text-top-k", type=int, help="Text tokens to choose among; 0 is all of them."),
+    click.option("--guidance", type=float, help="Of a model that takes conditions, such as Hibiki; 1 is without."),
 )
 
 PERSONA = (

@@ -138,6 +138,7 @@ def _carry_out(
             cache_dtype=load_options.cache_dtype,
             sessions=sessions,
             deterministic=load_options.deterministic,
+            **load_options.guided(plan.recipe.options),
         ) as model,
     ):
         bars = FileBars()

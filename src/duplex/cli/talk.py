@@ -88,7 +88,7 @@ def talk(  # noqa: PLR0917 -- click gives them by name
     devices = (input_device, output_device)
     if server is not None:
         return _talk(_remote(server, token, options), devices, echo_cancellation, record, ())
-    with _loaded(load_options) as model:
+    with _loaded(load_options, options) as model:
         hints = TINY_HINTS if load_options.model == "tiny" else ()
         return _talk(_local(model, load_options, options), devices, echo_cancellation, record, hints)
 
@@ -138,12 +138,12 @@ def _tell_devices() -> None:
 
 
 @contextmanager
-def _loaded(load_options: LoadOptions) -> Generator["Model"]:
+def _loaded(load_options: LoadOptions, options: SessionOptions) -> Generator["Model"]:
     import duplex  # noqa: PLC0415
 
     click.echo(plain(f"duplex: loading {load_options.model} ..."), err=True)
-    loading = attrs.asdict(load_options, filter=attrs.filters.exclude("model", "sessions"))
-    with duplex.load(load_options.model, **loading, sessions=load_options.sessions or 1) as model:
+    loading = load_options.load_arguments(sessions=1) | load_options.guided(options)
+    with duplex.load(load_options.model, **loading) as model:
         yield model
 
 

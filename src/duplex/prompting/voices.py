@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio.decoding import Decoder
 from duplex.audio.loudness import at_loudness
 from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
@@ -60,6 +59,8 @@ def voice_codes(pcm: Float32, codec: Codec, *, where: str) -> NDArray[np.int64]:
 
 
 def _read(path: Path, sample_rate: int) -> Float32:
+    from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- takes 40 ms, which conversations without a voice spare
+
     decoder = Decoder(path, sample_rate, "mix")
     pieces: list[Float32] = []
     try:
