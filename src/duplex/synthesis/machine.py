@@ -17,8 +17,9 @@ time                                second stream)
 ==================================  ====================  ==============================================
 
 ``forced`` becomes the padding of an entry when it is taken. A 3 takes one from either padding and gives the next queued
-token, or 3. With a second stream a 0, of a word's tokens too, moves there and the first stream gives the next queued token or 3; else the second
-gives the next token of the word ahead, or nothing. Both are one number: (second + 1) * vocabulary + first.
+token, or 3. With a second stream a 0, also one among a word's tokens, moves there, and the first stream gives the next
+queued token or 3; else the second gives the next token of the word ahead, or nothing. Both are one number:
+(second + 1) * vocabulary + first.
 """
 
 from collections import deque

@@ -66,8 +66,8 @@ class ScriptReader:
         rest = text.translate(_SPOKEN)
         while rest:
             found = _BETWEEN.search(rest)
-            word, rest, pause = (rest, "", None) if found is None else (
-                rest[: found.start()], rest[found.end() :], found.group(1)
+            word, rest, pause = (
+                (rest, "", None) if found is None else (rest[: found.start()], rest[found.end() :], found.group(1))
             )
             if word:
                 entries.append(self._word(word, speaker))

@@ -6,6 +6,7 @@ Published voices are files ``NAME.SIG@EPOCH.safetensors`` that belong to the che
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +48,9 @@ def read_voice(path: Path, dim: int) -> Float32:
     """
     try:
         with safe_open(path, "numpy") as file:
-            if SPEAKERS not in file.keys():  # noqa: SIM118 -- not a mapping
+            if SPEAKERS not in cast(Any, file).keys():  # noqa: SIM118 -- not a mapping
                 raise UsageError(f"{path}: this is no voice, it has no {SPEAKERS!r}; give a file of the model's voices")
-            found = np.asarray(file.get_tensor(SPEAKERS))
+            found = cast(NDArray[Any], cast(Any, file).get_tensor(SPEAKERS))
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path}: this voice cannot be read ({error}); give a file of the model's voices") from error
     if found.ndim != 3 or found.shape[:2] != (1, dim) or found.dtype.kind != "f":  # noqa: PLR2004
