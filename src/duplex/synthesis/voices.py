@@ -47,10 +47,10 @@ def read_voice(path: Path, dim: int) -> Float32:
     :raises UsageError: if the file is no voice, not of this width, silent, too long, or holds what is no number
     """
     try:
-        with safe_open(path, "numpy") as file:
-            if SPEAKERS not in cast(Any, file).keys():  # noqa: SIM118 -- not a mapping
+        with cast(Any, safe_open)(path, "numpy") as file:
+            if SPEAKERS not in file.keys():  # noqa: SIM118 -- not a mapping
                 raise UsageError(f"{path}: this is no voice, it has no {SPEAKERS!r}; give a file of the model's voices")
-            found = cast(NDArray[Any], cast(Any, file).get_tensor(SPEAKERS))
+            found: NDArray[Any] = file.get_tensor(SPEAKERS)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path}: this voice cannot be read ({error}); give a file of the model's voices") from error
     if found.ndim != 3 or found.shape[:2] != (1, dim) or found.dtype.kind != "f":  # noqa: PLR2004

@@ -24,7 +24,7 @@ UNENDED = -1
 NUMBERS = ("next", "entries", "written", "word", "words", "queued", "queue_end", "ahead", "ahead_end",
            "remaining", "forced", "end", "prefix", "streams")  # fmt: skip
 """The columns of a slot's numbers: places in the rings, paddings, the last step, and what its session chose."""
-AT = {name: column for column, name in enumerate(NUMBERS)}
+AT: dict[str, int] = {name: column for column, name in enumerate(NUMBERS)}
 
 
 @attrs.frozen(eq=False)
@@ -71,7 +71,8 @@ class SpeechScript:
         """Return the text token that is said for the one that was sampled, int64 ``[batch]`` both."""
         held = {name: call.read(f"{key}.{name}") for name in self.state_spec()}
         rings = {name.removeprefix("script."): tensor for name, tensor in held.items() if tensor is not None}
-        before = dict(zip(NUMBERS, rings["numbers"].unbind(1), strict=True))
+        columns = rings["numbers"].unbind(1)
+        before: dict[str, Tensor] = {name: columns[at] for name, at in AT.items()}
         said, after = self._said(sampled, step, before, rings)
         silent = step < before["prefix"]
         numbers = torch.where(silent[:, None], rings["numbers"], torch.stack([after[name] for name in NUMBERS], 1))
