@@ -1,0 +1,141 @@
+"""The state machine of :mod:`duplex.synthesis.machine` for a whole batch, as operations on the slots' state.
+
+Words and their tokens lie in rings that the host writes between steps. A new word begins only when the queue of the one
+before is empty, and words are looked ahead to in their order: so both queues are ranges of the ring of tokens, and a
+step moves a few numbers. Nothing goes to the host.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from duplex.backends.torch.state import Call, SlotState, StateSpec
+from duplex.frame_model import ZERO
+from duplex.synthesis.machine import NEW_WORD, PADDING, MachineSettings
+from duplex.synthesis.script import Entry
+
+__all__ = ["SpeechScript"]
+
+TOKENS, ENTRIES = 4096, 1024
+"""How many tokens and entries a slot's rings hold."""
+UNENDED = -1
+NUMBERS = ("next", "entries", "written", "word", "words", "queued", "queue_end", "ahead", "ahead_end",
+           "remaining", "forced", "end", "prefix", "streams")  # fmt: skip
+"""The columns of a slot's numbers: places in the rings, paddings, the last step, and what its session chose."""
+AT: dict[str, int] = {name: column for column, name in enumerate(NUMBERS)}
+
+
+@attrs.frozen(eq=False)
+class SpeechScript:
+    """Says what the slots' texts say; ``delays`` int64 ``[agent_streams]`` are the codes' on the model's device."""
+
+    settings: MachineSettings
+    delays: Tensor
+
+    def state_spec(self) -> dict[str, StateSpec]:
+        """Return the rings and the numbers of a slot."""
+        return {
+            "script.tokens": StateSpec((TOKENS,), torch.int64),
+            "script.entries": StateSpec((ENTRIES, 3), torch.int64),  # end in the ring of tokens, length, padding
+            "script.words": StateSpec((ENTRIES,), torch.int64),  # the end of each word's tokens
+            "script.numbers": StateSpec((len(NUMBERS),), torch.int64),
+        }
+
+    def begin(self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None) -> None:
+        """Set up one slot's rows: ``prefix`` steps without text, and codes of ``streams`` alone."""
+        numbers = state.tensors[f"{key}.script.numbers"][0]
+        numbers.zero_()
+        numbers[AT["remaining"]] = numbers[AT["forced"]] = self.settings.initial_padding
+        numbers[AT["end"]], numbers[AT["prefix"]] = UNENDED, prefix
+        numbers[AT["streams"]] = len(self.delays) if streams is None else streams
+
+    def say(self, state: SlotState, key: str, entries: Sequence[Entry]) -> None:
+        """Add to what one slot's rows say."""
+        own = {name: state.tensors[f"{key}.{name}"][0] for name in self.state_spec()}
+        numbers = own["script.numbers"]
+        for entry in entries:
+            written, length = int(numbers[AT["written"]]), len(entry.tokens)
+            for offset, token in enumerate(entry.tokens):
+                own["script.tokens"][(written + offset) % TOKENS] = token
+            end = written + length
+            own["script.entries"][int(numbers[AT["entries"]]) % ENTRIES] = torch.tensor([end, length, entry.padding])
+            numbers[AT["entries"]] += 1
+            numbers[AT["written"]] = end
+            if length:
+                own["script.words"][int(numbers[AT["words"]]) % ENTRIES] = end
+                numbers[AT["words"]] += 1
+
+    def text(self, sampled: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
+        """Return the text token that is said for the one that was sampled, int64 ``[batch]`` both."""
+        held = {name: call.read(f"{key}.{name}") for name in self.state_spec()}
+        rings = {name.removeprefix("script."): tensor for name, tensor in held.items() if tensor is not None}
+        columns = rings["numbers"].unbind(1)
+        before: dict[str, Tensor] = {name: columns[at] for name, at in AT.items()}
+        said, after = self._said(sampled, step, before, rings)
+        silent = step < before["prefix"]
+        numbers = torch.where(silent[:, None], rings["numbers"], torch.stack([after[name] for name in NUMBERS], 1))
+        call.write(f"{key}.script.numbers", numbers)
+        return torch.where(silent, ZERO, said)
+
+    def codes(self, chosen: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
+        """Return which codes are said for those that were chosen, int64 ``[batch, agent_streams]`` both."""
+        numbers = call.read(f"{key}.script.numbers")
+        assert numbers is not None
+        early = step[:, None] < self.delays + self.settings.delay_steps
+        unused = torch.arange(len(self.delays), device=step.device) >= numbers[:, AT["streams"], None]
+        return torch.where(early | unused, ZERO, chosen)
+
+    def _said(
+        self, sampled: Tensor, step: Tensor, now: dict[str, Tensor], rings: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        now = dict(now)
+        busy = (now["queued"] < now["queue_end"]) | (now["forced"] > 0)
+        asked = ~busy & ((sampled == NEW_WORD) | (now["remaining"] <= 0))
+        taken = asked & (now["next"] < now["entries"])
+        end, length, padding = _at(rings["entries"], now["next"] % ENTRIES).unbind(1)
+        word = taken & (length > 0)
+        now["queued"] = torch.where(word, end - length, now["queued"])
+        now["queue_end"] = torch.where(word, end, now["queue_end"])
+        now["next"] = now["next"] + taken
+        now["forced"] = torch.where(taken, padding, now["forced"])
+        now["remaining"] = torch.where(word, self.settings.max_padding, now["remaining"])
+        if self.settings.ahead:
+            self._look_ahead(word, now, rings)
+        now["word"] = now["word"] + word
+        ends = asked & ~taken & (now["end"] == UNENDED)
+        now["end"] = torch.where(ends, step, now["end"])
+        begins = word | ends if self.settings.ahead else word
+        for name in ("remaining", "forced"):
+            now[name] = torch.where(begins, now[name], (now[name] - 1).clamp(min=0))
+        return self._output(begins, now, rings["tokens"]), now
+
+    def _look_ahead(self, word: Tensor, now: dict[str, Tensor], rings: dict[str, Tensor]) -> None:
+        """Let the second queue reach to the end of the word ahead; it begins at that of the first word."""
+        target = now["word"] + self.settings.ahead
+        there = word & (target < now["words"])
+        start = _at(rings["words"], (target - 1) % ENTRIES)
+        empty = now["ahead"] >= now["ahead_end"]
+        now["ahead"] = torch.where(there & empty, start, now["ahead"])
+        now["ahead_end"] = torch.where(there, _at(rings["words"], target % ENTRIES), now["ahead_end"])
+
+    def _output(self, begins: Tensor, now: dict[str, Tensor], tokens: Tensor) -> Tensor:
+        def popped(wanted: Tensor, place: str, end: str, otherwise: int) -> Tensor:
+            has = wanted & (now[place] < now[end])
+            token = torch.where(has, _at(tokens, now[place] % TOKENS), otherwise)
+            now[place] = now[place] + has
+            return token
+
+        first = torch.where(begins, NEW_WORD, popped(~begins, "queued", "queue_end", PADDING))
+        if not self.settings.ahead:
+            return first
+        moved = first == NEW_WORD
+        first = torch.where(moved, popped(moved, "queued", "queue_end", PADDING), first)
+        second = torch.where(moved, NEW_WORD, popped(~moved, "ahead", "ahead_end", ZERO))
+        return (second + 1) * self.settings.vocabulary + first
+
+
+def _at(ring: Tensor, place: Tensor) -> Tensor:
+    """Return one entry of each row's ring: ``[batch, n, ...]`` at int64 ``[batch]``."""
+    return ring[torch.arange(len(ring), device=ring.device), place]
