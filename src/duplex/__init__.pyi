@@ -27,6 +27,9 @@ from .conversation.remote import (
 from .conversation.remote import (
     connect as connect,
 )
+from .conversation.speaker import (
+    Speaker as Speaker,
+)
 from .engine.model import (
     Model as Model,
 )

@@ -132,6 +132,8 @@ class StepResult:
     agent: Int64
     user: Int64
     heads: Float32 | None = None
+    script: Int64 | None = None
+    """Of a model of synthesis how far its texts have come, ``[capacity, 3]``: see ``duplex.synthesis.protocol``."""
     errors: dict[int, Exception] = attrs.Factory(dict[int, Exception])
     """Why a slot could not be stepped, where that is this slot's own: the others were. Its state is not to be used."""
 

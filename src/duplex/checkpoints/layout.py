@@ -28,6 +28,8 @@ MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
 DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0, guidance=1.0)
+SPEECH_OPTIONS = attrs.evolve(DEFAULT_OPTIONS, temperature=0.6, text_temperature=0.6, guidance=2.0)
+"""Of models of speech synthesis: those of the published commands."""
 MAX_NAME_CHARACTERS = 1000
 """Characters of a file's name, or of what hf:// or file:// refers to."""
 MAX_CONFIG_BYTES = 4_000_000
@@ -110,7 +112,9 @@ class CheckpointLayout:
             mimi_weights=file_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
             mimi_config=file_name(mapping, "mimi_config_name", where, ".json"),
             tokenizer=file_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
-            defaults=_default_options(mapping.get("lm_gen_config"), where),
+            defaults=_default_options(
+                mapping.get("lm_gen_config"), where, SPEECH_OPTIONS if mapping.get("tts_config") else DEFAULT_OPTIONS
+            ),
             adapter=file_name(mapping, "lora_name", where, "" if codec_only else ".safetensors"),
             adapter_config=AdapterConfig() if codec_only else AdapterConfig.of(mapping, where=where),
         )
@@ -256,7 +260,7 @@ def file_name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> 
     return name
 
 
-def _default_options(generation: Any, where: str) -> SessionOptions:
+def _default_options(generation: Any, where: str, usual: SessionOptions) -> SessionOptions:
     """Return the sampling defaults from ``lm_gen_config``."""
     settings = cast("dict[str, Any]", generation or {})
     if not isinstance(generation, dict | None):
@@ -281,6 +285,6 @@ def _default_options(generation: Any, where: str) -> SessionOptions:
                 )
             values[GENERATION_KEYS[key]] = value
     try:
-        return SessionOptions(**values).with_defaults(DEFAULT_OPTIONS)
+        return SessionOptions(**values).with_defaults(usual)
     except ValueError as error:
         raise ConfigError(f"{where}: 'lm_gen_config': {error}") from None

@@ -20,6 +20,7 @@ __all__ = [
     "dialogue_options",
     "loading_options",
     "many_models_options",
+    "say_options",
     "transcriber_option",
     "user_channel_option",
 ]
@@ -183,6 +184,15 @@ def dialogue_options(command: F) -> F:
     return _gathered(
         command,
         (*CODEC, *LOADING, *SAMPLING, *PERSONA),
+        lambda values: {"load_options": _take(LoadOptions, values), "options": _take(SessionOptions, values)},
+    )
+
+
+def say_options(command: F) -> F:
+    """Add the options of what says a text; the command gets ``load_options`` and ``options``."""
+    return _gathered(
+        command,
+        (*CODEC, *LOADING, *SAMPLING),
         lambda values: {"load_options": _take(LoadOptions, values), "options": _take(SessionOptions, values)},
     )
 

@@ -25,8 +25,8 @@ from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
 from duplex.engine.model import Model
 from duplex.engine.notifiers import ThreadsafeNotifier, weak_callback
-from duplex.engine.seat import Exported, Failed, Finished, Outcome, Seat, Skipped
-from duplex.errors import CapacityError, ClosedError
+from duplex.engine.seat import Exported, Failed, Finished, Outcome, ScriptProgress, Seat, Skipped
+from duplex.errors import CapacityError, ClosedError, UsageError
 from duplex.events import EndReason, Event, UserSpeechStarted, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
 from duplex.options import SessionOptions
@@ -86,6 +86,8 @@ class LocalRunner(Runner):
     ) -> None:
         spec = model.spec
         check_persona(spec.kind, options)
+        if spec.kind == "tts":
+            raise UsageError(f"{model.name} says texts and hears nothing; use duplex.Speaker, or `duplex say`")
         self.session_id: str = secrets.token_hex(8) if saved is None else saved.session_id
         self._model = model
         self._saved = saved
@@ -250,6 +252,8 @@ class LocalRunner(Runner):
                 await self.playback.finish()
                 await self._finish_transcription()
                 self.end(EndReason.FINISHED)
+            case ScriptProgress():  # of a model of synthesis, with which there are no conversations
+                pass
             case Failed(error):
                 raise error
 

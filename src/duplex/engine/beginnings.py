@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import UsageError
-from duplex.frame_model import EmbeddedPrefill, FrameModel, SessionState, split_columns
+from duplex.frame_model import Conditions, EmbeddedPrefill, FrameModel, SessionState, split_columns
 from duplex.options import SessionOptions
 from duplex.prompting.conditions import default_conditions
 from duplex.prompting.prompt import Prompt
@@ -38,13 +38,18 @@ class Beginnings:
         self._feeding: set[str] = set()
 
     def prepare(
-        self, slot: int, options: SessionOptions, prompt: Prompt | None, state: SessionState | None
+        self,
+        slot: int,
+        options: SessionOptions,
+        prompt: Prompt | None,
+        state: SessionState | None,
+        conditions: Conditions | None = None,
     ) -> Iterator[None]:
-        """Prepare a slot, in pieces of about a step."""
+        """Prepare a slot, in pieces of about a step; ``conditions`` stand for those that are usual."""
         if state is not None:
             yield from self._model.restore(slot, state)
         elif prompt is None:
-            self._open(slot, options)
+            self._open(slot, options, conditions)
         else:
             yield from self._begin(slot, options, prompt)
 
@@ -70,8 +75,8 @@ class Beginnings:
         finally:
             self._feeding.discard(prompt.key)
 
-    def _open(self, slot: int, options: SessionOptions) -> None:
-        conditions = default_conditions(self._model.spec)
+    def _open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
+        conditions = conditions or default_conditions(self._model.spec)
         if conditions is None:
             self._model.open(slot, options)
         else:

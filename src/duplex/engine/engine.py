@@ -19,11 +19,11 @@ from duplex.backends.shared.process import OwnProcess
 from duplex.engine.beginnings import Beginnings
 from duplex.engine.failures import conversation_error
 from duplex.engine.results import Observer, frame_of
-from duplex.engine.seat import Failed, Finished, Job, Seat
+from duplex.engine.seat import Failed, Finished, Job, ScriptProgress, Seat
 from duplex.engine.subscribers import Subscribers
 from duplex.engine.watchdog import Watchdog
 from duplex.errors import CapacityError, ClosedError, ModelStalledError
-from duplex.frame_model import EndOfSource, FrameModel, SessionState
+from duplex.frame_model import Conditions, EndOfSource, FrameModel, SessionState
 from duplex.options import SessionOptions
 from duplex.prompting.prompt import Prompt
 
@@ -75,6 +75,7 @@ class Engine:
         notify: Callable[[], None],
         state: SessionState | None = None,
         prompt: Prompt | None = None,
+        conditions: Conditions | None = None,
     ) -> Seat:
         """Take the lowest free slot. ``notify`` is called, from any thread, when there are results to take.
 
@@ -104,7 +105,7 @@ class Engine:
             if state is not None:
                 seat.restore_time_line(state.tensors)
             self._seats[slot] = seat
-            self._jobs.append(self._prepare(seat, self._beginnings.prepare(slot, options, prompt, state)))
+            self._jobs.append(self._prepare(seat, self._beginnings.prepare(slot, options, prompt, state, conditions)))
             self.changed.notify()
         return seat
 
@@ -266,6 +267,9 @@ class Engine:
                 if result.valid[seat.slot] and result.time_step[seat.slot] >= seat.prompted
             ]
             with self.changed:
+                for seat in batch:
+                    if result.script is not None and not seat.closed:
+                        seat.outbox.append(ScriptProgress(*result.script[seat.slot].tolist()))
                 for seat, frame in frames:
                     if not (seat.closed or seat.translated):
                         seat.outbox.append(frame)

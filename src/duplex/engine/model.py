@@ -5,7 +5,7 @@ import importlib
 import logging
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, cast
@@ -18,7 +18,8 @@ from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints import checkpoint
-from duplex.checkpoints.kind_configs import SttConfig
+from duplex.checkpoints.conditioning import ConditionerConfig
+from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import DEFAULT_OPTIONS
 from duplex.checkpoints.tokenizer import Tokenizer
@@ -26,7 +27,7 @@ from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
-from duplex.errors import ClosedError, ConfigError
+from duplex.errors import ClosedError
 from duplex.frame_model import FrameModel, ModelSpec
 from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions, check_sessions
 from duplex.voice_activity.pauses import PAUSE_HEAD, PauseVoiceActivity
@@ -62,6 +63,8 @@ class Model:
         adapter: str | None = None,
         defaults: SessionOptions | None = None,
         stt: SttConfig | None = None,
+        tts: TtsConfig | None = None,
+        conditioners: Mapping[str, ConditionerConfig] | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
         voices: Voices | None = None,
     ) -> None:
@@ -79,6 +82,10 @@ class Model:
         self.defaults: SessionOptions = defaults or DEFAULT_OPTIONS
         self.stt = stt
         """How a recognition model lies in time; ``None`` for other models."""
+        self.conditioners: Mapping[str, ConditionerConfig] = conditioners or {}
+        """What its sessions can be conditioned on."""
+        self.tts = tts
+        """How a model of synthesis lies in time; ``None`` for other models."""
         self.tokenizer = tokenizer
         self._process = OwnProcess()
         self._closed = False
@@ -196,8 +203,6 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     sessions = check_sessions(sessions)
     check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
     found = checkpoint.resolve(name, revision=revision, adapter=adapter)
-    if found.model_type == "tts":
-        raise ConfigError(f"{name} is a model of speech synthesis ('tts'), which this version does not run yet")
     # A checkpoint that was resolved with all its parts has them all.
     config, weights, mimi_weights, pieces = cast(
         "tuple[LanguageModelConfig, Path, Path, Path]",
@@ -219,9 +224,12 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         sessions=sessions,
         deterministic=deterministic,
         adapter=found.adapter,
-        guidance=_guided(found.defaults, guidance),
+        guidance=_guided(found.defaults, guidance, config),
+        **({} if found.tts is None else {"tts": found.tts}),
     )
-    frame_model.open(0, found.defaults)  # what is compiled or traced for a session, before anybody waits for it
+    frame_model.open(
+        0, attrs.evolve(found.defaults, guidance=1.0)
+    )  # what is compiled or traced for a session, before anybody waits for it
     return Model(
         frame_model,
         tokenizer,
@@ -232,6 +240,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         adapter=None if found.adapter is None else found.adapter.pinned,
         defaults=found.defaults,
         stt=found.stt,
+        tts=found.tts,
+        conditioners=config.conditioners,
         voice_activity=_detector(frame_model.spec),
         voices=found.voices,
     )
@@ -244,9 +254,11 @@ def _detector(spec: ModelSpec) -> VoiceActivityFactory:
     return SileroVoiceActivity
 
 
-def _guided(defaults: SessionOptions | None, guidance: bool | None) -> bool:
-    """Return whether a model is loaded with guidance."""
-    return (defaults is not None and defaults.guidance not in (None, 1)) if guidance is None else guidance
+def _guided(defaults: SessionOptions | None, guidance: bool | None, config: LanguageModelConfig) -> bool:
+    """Return whether a model is loaded with guidance; one that has it as a condition needs no second row."""
+    if guidance is not None:
+        return guidance
+    return defaults is not None and defaults.guidance not in (None, 1) and "cfg" not in config.conditioners
 
 
 @parameters_of(load)
@@ -306,7 +318,7 @@ def predict_memory(
         quantize=quantize,
         cache_dtype=cache_dtype,
         sessions=sessions,
-        guidance=_guided(described.defaults, guidance),
+        guidance=_guided(described.defaults, guidance, described.language_model),
     )
     return predicted
 

@@ -21,7 +21,18 @@ from duplex.engine.pacing import frames_to_skip
 from duplex.errors import ModelError, StateError
 from duplex.frame_model import Frame, FrameModel, SessionState
 
-__all__ = ["Exported", "Failed", "Finished", "Inference", "Job", "Outcome", "PendingFrame", "Seat", "Skipped"]
+__all__ = [
+    "Exported",
+    "Failed",
+    "Finished",
+    "Inference",
+    "Job",
+    "Outcome",
+    "PendingFrame",
+    "ScriptProgress",
+    "Seat",
+    "Skipped",
+]
 
 END_OF_TEXT = 2
 """The token by which a model that translates says that it has nothing to add, in all published tokenizers."""
@@ -95,6 +106,15 @@ class Failed:
     error: Exception
 
 
+@attrs.frozen
+class ScriptProgress:
+    """How far a model of synthesis has come after a step: entries taken, words begun, and the step of the end or -1."""
+
+    entries: int
+    words: int
+    end: int
+
+
 @attrs.frozen(eq=False)
 class Exported:
     """The slot's state between the results before this one and those after it, or why it could not be exported."""
@@ -102,7 +122,7 @@ class Exported:
     state: SessionState | Exception
 
 
-Outcome = Frame | Skipped | Finished | Failed | Exported
+Outcome = Frame | Skipped | Finished | Failed | Exported | ScriptProgress
 
 
 class Seat:

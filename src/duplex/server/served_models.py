@@ -68,6 +68,8 @@ class ServedModels:
         self._served: dict[str, ServedModel] = {}
         for model in models:
             name = _public_name(model)
+            if model.spec.kind == "tts":
+                raise UsageError(f"{name} says texts and hears nothing, so no one can call it; use `duplex say`")
             if name in self._served:
                 raise UsageError(f"two models are called {shown(name)}; serve one, or rename the folder of the other")
             admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)

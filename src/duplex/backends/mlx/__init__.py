@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.placement import Placement
 from duplex.checkpoints.adapters import Adapter
+from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weight_names import WeightsLayout
 from duplex.checkpoints.weights_file import Header, read_header
 from duplex.codec import Codec
-from duplex.errors import MissingDependencyError, UsageError
+from duplex.errors import ConfigError, MissingDependencyError, UsageError
 from duplex.extras import install_command
 from duplex.frame_model import FrameModel
 
@@ -108,6 +109,7 @@ def load_model(
     deterministic: bool,
     adapter: Adapter | None = None,
     guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it: here a session has a second row if it asks for one
+    tts: TtsConfig | None = None,
 ) -> FrameModel:
     """Load a dialogue model, with an adapter added to its weights.
 
@@ -116,6 +118,8 @@ def load_model(
     :raises UsageError: as :func:`check` does, or if the model does not fit into the machine's memory
     :raises MissingDependencyError: if MLX is not installed, or too old
     """
+    if tts is not None:
+        raise ConfigError("the MLX backend does not run speech synthesis ('model_type' tts) yet; use backend='torch'")
     check(device, dtype, quantize, cache_dtype)
     from duplex.backends.mlx.codec import load_mimi  # noqa: PLC0415 -- only who asks for it needs mlx
     from duplex.backends.mlx.language_model import load_language_model  # noqa: PLC0415

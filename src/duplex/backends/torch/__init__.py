@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.placement import Placement
 from duplex.checkpoints.adapters import Adapter
+from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weights_file import Header
@@ -78,6 +79,7 @@ def load_model(
     deterministic: bool,
     adapter: Adapter | None = None,
     guidance: bool = False,
+    tts: TtsConfig | None = None,
 ) -> FrameModel:
     """Load a dialogue model, with an adapter added to its weights, and with a second row a session for ``guidance``.
 
@@ -88,12 +90,15 @@ def load_model(
     from duplex.backends.torch.loading import load_language_model  # noqa: PLC0415
     from duplex.backends.torch.memory import check_memory  # noqa: PLC0415
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
+    from duplex.backends.torch.speech_script import speech_script  # noqa: PLC0415
 
     check(device, dtype, quantize, cache_dtype)
     chosen = _chosen(device, dtype, quantize, cache_dtype)
     check_memory(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
     language_model = load_language_model(config, weights, **chosen, adapter=adapter, guidance=guidance)
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, chosen["device"])
+    if tts is not None:
+        language_model.script = speech_script(language_model, tts, mimi_config.frame_rate)
     return TorchFrameModel(
         mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
     )

@@ -29,16 +29,25 @@ from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.torch.sampling import Sampling
+from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
 from duplex.backends.torch.tracing import TracedFrames
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
+from duplex.synthesis.script import Entry
 
 __all__ = ["TorchFrameModel"]
 
 _EARS = ("mimi.encoder", "mimi.downsample")
 """The codec's state tensors that encoding changes."""
+
+
+def _text_vocabulary(config: LanguageModelConfig) -> int:
+    """Return how many text tokens there are; with a second stream one number says both."""
+    one = config.text_card + 1
+    return one * (one + 1) if config.demux_second_stream else config.text_card
 
 
 class TorchFrameModel:
@@ -67,7 +76,7 @@ class TorchFrameModel:
             text_streams=1,
             agent_streams=config.agent_streams,
             user_streams=config.user_streams,
-            text_vocabulary=config.text_card,
+            text_vocabulary=_text_vocabulary(config),
             audio_vocabulary=config.card,
             text_padding=config.existing_text_padding_id,
             text_end_of_padding=config.existing_text_end_padding_id,
@@ -110,6 +119,8 @@ class TorchFrameModel:
             self.slots[slot] = Slot(options, TokenLog(self.spec.streams), conditions=conditions)
             call = Call(rows, filled=1)
             self._lm.begin(call, options, conditions)
+            if isinstance(self._lm.script, SpeechScript):
+                self._lm.script.begin(rows, self._lm.key)
             self._lm(None, call, sampling)
 
     @torch.inference_mode()
@@ -123,6 +134,7 @@ class TorchFrameModel:
             text=np.zeros(spec.capacity, np.int64),
             agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
             user=np.zeros((spec.capacity, spec.user_streams), np.int64),
+            script=np.zeros((spec.capacity, 3), np.int64) if self._lm.script is not None else None,
             heads=np.zeros((spec.capacity, spec.extra_heads, spec.extra_classes), np.float32)
             if spec.extra_heads
             else None,
@@ -160,6 +172,18 @@ class TorchFrameModel:
         """Let the slot's next step tell the model that the source has ended."""
         self.state.tensors[f"{self._lm.key}.{ENDED}"][slot] = 1
         self._ended.add(slot)
+
+    @property
+    def delay_steps(self) -> int:
+        """How many steps the sound of a model of synthesis comes after its text; 0 for others."""
+        script = self._lm.script
+        return script.settings.delay_steps if isinstance(script, SpeechScript) else 0
+
+    @torch.inference_mode()
+    def say(self, slot: int, entries: Sequence[Entry]) -> None:
+        """Add to what a slot says."""
+        assert isinstance(self._lm.script, SpeechScript)
+        self._lm.script.say(self.state.rows(slot, slot + 1), self._lm.key, entries)
 
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
@@ -239,7 +263,7 @@ class TorchFrameModel:
         """Advance the slots of ``batch``, in rising order, and put what comes out into ``result``."""
         slots = [self.slots[index] for index in batch]
         times = np.array([delays.time_step_of(slot.frames, self.spec.delays) for slot in slots])
-        valid = times >= 0  # what is not complete yet may hold no code at all
+        valid = times >= self.delay_steps  # what is not complete yet may hold no code at all
         sampling = Sampling.of([slot.options for slot in slots])
         if self._graphs is None:
             told, spoken = self._advanced(batch, heard, valid, sampling, max(slot.frames for slot in slots))
@@ -255,6 +279,8 @@ class TorchFrameModel:
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
         if result.heads is not None:
             result.heads[batch] = self.state.tensors[f"{self._lm.key}.{HEADS}"][batch].cpu().numpy()
+        if result.script is not None and isinstance(self._lm.script, SpeechScript):
+            result.script[batch] = self._lm.script.progress(self.state, self._lm.key)[batch].cpu().numpy()
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
 
     def _advanced(

@@ -11,12 +11,14 @@ import attrs
 import torch
 from torch import Tensor
 
+from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call, SlotState, StateSpec
+from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.frame_model import ZERO
 from duplex.synthesis.machine import NEW_WORD, PADDING, MachineSettings
 from duplex.synthesis.script import Entry
 
-__all__ = ["SpeechScript"]
+__all__ = ["SpeechScript", "speech_script"]
 
 TOKENS, ENTRIES = 4096, 1024
 """How many tokens and entries a slot's rings hold."""
@@ -66,6 +68,10 @@ class SpeechScript:
             if length:
                 own["script.words"][int(numbers[AT["words"]]) % ENTRIES] = end
                 numbers[AT["words"]] += 1
+
+    def progress(self, state: SlotState, key: str) -> Tensor:
+        """Return entries taken, words begun, and the end's step or -1, of all slots: int64 ``[slots, 3]``."""
+        return state.tensors[f"{key}.script.numbers"][:, [AT["next"], AT["word"], AT["end"]]]
 
     def text(self, sampled: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
         """Return the text token that is said for the one that was sampled, int64 ``[batch]`` both."""
@@ -136,6 +142,16 @@ class SpeechScript:
         return (second + 1) * self.settings.vocabulary + first
 
 
+def speech_script(model: LanguageModel, config: TtsConfig, frame_rate: float) -> SpeechScript:
+    """Return the script of a model of synthesis."""
+    settings = MachineSettings(
+        vocabulary=model.config.text_card + 1,
+        ahead=config.second_stream_ahead if model.config.demux_second_stream else 0,
+        delay_steps=int(config.audio_delay * frame_rate),
+    )
+    return SpeechScript(settings, model.delays[model.agent])
+
+
 def _at(ring: Tensor, place: Tensor) -> Tensor:
     """Return one entry of each row's ring: ``[batch, n, ...]`` at int64 ``[batch]``."""
-    return ring[torch.arange(len(ring), device=ring.device), place]
+    return ring[torch.arange(ring.shape[0], device=ring.device), place]
