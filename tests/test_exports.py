@@ -39,6 +39,7 @@ CONTRACT = {
     "SessionOptions",
     "SessionStarted",
     "SessionState",
+    "Speaker",
     "StepResult",
     "SttTranscriber",
     "Transcriber",

@@ -224,7 +224,7 @@ def test_relatives(name, tmp_path, backend):
     if backend == "torch":
         import torch  # noqa: PLC0415
 
-        from duplex.backends.torch.language_model import read_language_model  # noqa: PLC0415
+        from duplex.backends.torch.loading import read_language_model  # noqa: PLC0415
 
         place = {"dtype": torch.float32, "device": torch.device("cpu")}
         whole = read_language_model(found, summed, **place).state_dict()

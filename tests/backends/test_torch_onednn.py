@@ -65,7 +65,7 @@ def test_convolutions(make, width):
 @torch.inference_mode()
 def test_stacked_weights(width):
     """Those of the depth transformer's codebooks, whose parts are packed one by one."""
-    stacked = StackedAttention(width, 4, codebooks=3)
+    stacked = StackedAttention(width, 4, sets=3)
     torch.nn.init.normal_(stacked.in_proj_weight)
     torch.nn.init.normal_(stacked.out_proj.weight)
     packed = copy.deepcopy(stacked)

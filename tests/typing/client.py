@@ -36,6 +36,8 @@ def describe(event: duplex.Event) -> str:  # noqa: PLR0911 -- a case each
             return text + str(token)
         case duplex.UserSpeechStarted(probability=probability) | duplex.UserSpeechStopped(probability=probability):
             return f"{probability:.2f}"
+        case duplex.UserText(text=text, start=start, end=end):
+            return f"{text} {end - start:.2f}"
         case duplex.AgentSpeechStarted() | duplex.AgentSpeechStopped():
             return f"{event.sequence} {event.at}"
         case duplex.Lag(behind=behind, dropped=dropped, side=side):
@@ -62,6 +64,15 @@ def encode(codec: duplex.Codec, pcm: Pcm) -> tuple[duplex.CodecSpec, NDArray[np.
     return codec.spec, stream.encode(pcm)
 
 
+def listen_to(transcriber: duplex.Transcriber) -> tuple[duplex.Transcription, list[duplex.Word]]:
+    return transcriber.open(24000, realtime=False), [duplex.Word("hello", 0.0, 0.4)]
+
+
+async def say(model: duplex.Model) -> list[str]:
+    async with duplex.Speaker(model, voice=["her", "him"]) as speaker:
+        return [describe(event) async for event in speaker.say(["Hello.", "Good morning."])]
+
+
 async def main(detector: duplex.VoiceActivity, line: duplex.Transport, pcm: Pcm) -> None:
     options = duplex.SessionOptions(seed=7, temperature=0.8)
     model: duplex.Model = await duplex.load_async("tiny", backend="torch", dtype="float32", quantize="int8")
@@ -70,6 +81,9 @@ async def main(detector: duplex.VoiceActivity, line: duplex.Transport, pcm: Pcm)
         async with duplex.Conversation(model, line, options=options, recorder=recorder) as conversation:
             saved: bytes = await conversation.export()
         await listen(duplex.Conversation(other, state=saved, wait=1.0), pcm)
+        listen_to(duplex.WhisperTranscriber("tiny.en"))
+        await listen(duplex.Conversation(other, transcriber=duplex.SttTranscriber(model)), pcm)
+        await say(model)
         advance(model.frame_model, pcm)
         encode(model.codec if model.free else duplex.load_codec("tiny", device="cpu"), pcm)
     transports: list[duplex.Transport] = [duplex.FileTransport("question.wav"), duplex.MemoryTransport(pcm)]

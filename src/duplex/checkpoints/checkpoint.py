@@ -62,7 +62,7 @@ class Checkpoint:
     model_type: ModelKind
     stt: SttConfig | None
     tts: TtsConfig | None
-    voices: Voices
+    voices: Voices = attrs.field(eq=False)
     note: str
     adapter: Adapter | None = None
 

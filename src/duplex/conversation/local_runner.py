@@ -119,7 +119,7 @@ class LocalRunner(Runner):
     async def open(self) -> Sequence[Task]:
         """Acquire what the conversation needs; return the tasks that run it."""
         self._wakeup = ThreadsafeNotifier()
-        prompt = None if self._saved is not None else await anyio.to_thread.run_sync(self._build_prompt)
+        prompt = await anyio.to_thread.run_sync(self._build_prompt) if self._prompted else None
         self.seat: Seat = await self._take_seat(prompt)
         try:
             while prompt is not None and not self.seat.ready:
@@ -193,6 +193,13 @@ class LocalRunner(Runner):
         if options.seed is None and self._realtime:
             options = attrs.evolve(options, seed=secrets.randbits(SEED_BITS))
         return options.with_defaults(self._model.defaults)
+
+    @property
+    def _prompted(self) -> bool:
+        """Whether there is something to begin with, apart from a saved state."""
+        options = self._options
+        given = (options.instructions, options.voice, self._history)
+        return self._saved is None and any(each is not None for each in given)
 
     def _build_prompt(self) -> Prompt | None:
         """Return what the conversation begins with, in a thread."""

@@ -53,7 +53,7 @@ class LanguageModel(Streaming):
     counters: Counters
     quantized: Kind | None = None
     """What the large weights were rounded to."""
-    guided = False
+    guided: bool = False
     """Whether each slot has the second row of guidance."""
     script: Script | None = None
     """What a text that is to be said makes of the tokens."""
