@@ -20,7 +20,7 @@ from duplex.audio.decoding import Decoder
 from duplex.backends.torch import load_model
 from duplex.backends.torch.model import TorchFrameModel
 from duplex.checkpoints import checkpoint
-from duplex.engine.model import load_codec
+from duplex.engine.loading import load_codec
 from duplex.options import SessionOptions
 
 GREEDY = SessionOptions(temperature=0.0, text_temperature=0.0, top_k=0, text_top_k=0, seed=0, greedy=True)

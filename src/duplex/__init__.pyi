@@ -30,17 +30,17 @@ from .conversation.remote import (
 from .conversation.speaker import (
     Speaker as Speaker,
 )
-from .engine.model import (
-    Model as Model,
-)
-from .engine.model import (
+from .engine.loading import (
     load as load,
 )
-from .engine.model import (
+from .engine.loading import (
     load_async as load_async,
 )
-from .engine.model import (
+from .engine.loading import (
     load_codec as load_codec,
+)
+from .engine.model import (
+    Model as Model,
 )
 from .errors import (
     AudioDeviceError as AudioDeviceError,

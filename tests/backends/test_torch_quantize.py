@@ -8,7 +8,7 @@ from duplex.backends.torch import memory
 from duplex.backends.torch.quantize import Quantized
 from duplex.backends.torch.quantizer import Codebook
 from duplex.checkpoints import checkpoint
-from duplex.engine.model import load_codec
+from duplex.engine.loading import load_codec
 from duplex.errors import UsageError
 from duplex.testing import check_frame_model
 from duplex.testing.tracks import restore

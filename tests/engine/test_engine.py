@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from engine_support import LOUD, OPTIONS, QUIET, Desk, Gate, engines, ramp  # noqa: F401
 
-from duplex.engine.seat import Finished, Seat, Skipped
+from duplex.engine.outcomes import Finished, Skipped
+from duplex.engine.seat import Seat
 from duplex.errors import CapacityError
 from duplex.frame_model import Frame
 

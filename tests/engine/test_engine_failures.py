@@ -8,7 +8,8 @@ import pytest
 from engine_support import LOUD, OPTIONS, QUIET, Desk, Gate, engines, ramp  # noqa: F401
 
 from duplex.engine.engine import Engine
-from duplex.engine.seat import Exported, Failed, Finished, Seat
+from duplex.engine.outcomes import Exported, Failed, Finished
+from duplex.engine.seat import Seat
 from duplex.errors import ClosedError, ModelError, StateError
 from duplex.frame_model import SessionState
 from duplex.testing import FakeFrameModel

@@ -15,7 +15,7 @@ import torch
 from engine_support import LOUD, Desk, Gate, engines  # noqa: F401
 
 import duplex
-from duplex.engine.seat import Failed
+from duplex.engine.outcomes import Failed
 from duplex.errors import ClosedError
 from duplex.testing import FakeFrameModel, fake_model
 

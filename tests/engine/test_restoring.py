@@ -8,7 +8,7 @@ import pytest
 from engine_support import LOUD, Desk, ramp
 
 from duplex.engine.engine import Engine
-from duplex.engine.seat import Exported, Failed, Finished
+from duplex.engine.outcomes import Exported, Failed, Finished
 from duplex.errors import StateError
 from duplex.testing import FakeFrameModel
 

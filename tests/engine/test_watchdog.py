@@ -7,7 +7,7 @@ import pytest
 from engine_support import LOUD, OPTIONS, Desk, engines  # noqa: F401
 
 from duplex.engine import watchdog
-from duplex.engine.seat import Failed
+from duplex.engine.outcomes import Failed
 from duplex.engine.watchdog import StepDeadline
 from duplex.errors import ModelStalledError
 

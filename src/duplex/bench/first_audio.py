@@ -20,7 +20,7 @@ def measure_first_audio(choice: dict[str, Any]) -> dict[str, Any]:
     """Load a model and step its first slot until there is audio; return the seconds of each part, and bytes."""
     began = time.perf_counter()
     from duplex.backends.selection import select_backend  # noqa: PLC0415 -- what is measured
-    from duplex.engine.model import load  # noqa: PLC0415
+    from duplex.engine.loading import load  # noqa: PLC0415
 
     import_module(f"duplex.backends.{select_backend(choice['backend'], choice['device']).backend}.model")
     torch: Any = import_module("torch")

@@ -16,7 +16,8 @@ from duplex.bench.original import time_original
 from duplex.bench.report import BenchmarkReport
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.layout import Part
-from duplex.engine.model import Model, load, load_codec, predict_memory
+from duplex.engine.loading import load, load_codec, predict_memory
+from duplex.engine.model import Model
 from duplex.errors import MissingDependencyError, UsageError
 
 __all__ = ["BenchmarkOptions", "run_benchmark"]

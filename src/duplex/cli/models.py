@@ -131,7 +131,7 @@ KINDS: Mapping[str, str] = {
 
 def _memories(description: "CheckpointInfo", *, backend: "Backend", device: str, sessions: int) -> "Iterator[Memory]":
     """Yield what the model takes in each kind of numbers; one that is not available here is left out."""
-    from duplex.engine.model import predict_memory  # noqa: PLC0415
+    from duplex.engine.loading import predict_memory  # noqa: PLC0415
 
     for choice in NUMBERS:
         with contextlib.suppress(UsageError, MissingDependencyError):

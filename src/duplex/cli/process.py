@@ -59,7 +59,7 @@ def process(
       duplex process "calls/*.flac" --user-channel left --model kyutai/moshika-pytorch-bf16
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
-    from duplex.engine.model import check_choice  # noqa: PLC0415
+    from duplex.engine.loading import check_choice  # noqa: PLC0415
     from duplex.process import Plan, Recipe, find_recordings, spooled  # noqa: PLC0415
     from duplex.prompting.building import check_persona  # noqa: PLC0415
 

@@ -25,7 +25,8 @@ from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
 from duplex.engine.model import Model
 from duplex.engine.notifiers import ThreadsafeNotifier, weak_callback
-from duplex.engine.seat import Exported, Failed, Finished, Outcome, ScriptProgress, Seat, Skipped
+from duplex.engine.outcomes import Exported, Failed, Finished, Outcome, ScriptProgress, Skipped
+from duplex.engine.seat import Seat
 from duplex.errors import CapacityError, ClosedError, UsageError
 from duplex.events import EndReason, Event, UserSpeechStarted, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from duplex.backends.shared.process import OwnProcess
 from duplex.engine.beginnings import Beginnings
 from duplex.engine.failures import conversation_error
+from duplex.engine.outcomes import Failed, Finished, ScriptProgress
 from duplex.engine.results import Observer, frame_of
-from duplex.engine.seat import Failed, Finished, Job, ScriptProgress, Seat
+from duplex.engine.seat import Job, Seat
 from duplex.engine.subscribers import Subscribers
 from duplex.engine.watchdog import Watchdog
 from duplex.errors import CapacityError, ClosedError, ModelStalledError

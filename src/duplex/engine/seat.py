@@ -17,21 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import level_dbfs
+from duplex.engine.outcomes import Exported, Outcome, Skipped
 from duplex.engine.pacing import frames_to_skip
 from duplex.errors import ModelError, StateError
-from duplex.frame_model import Frame, FrameModel, SessionState
+from duplex.frame_model import FrameModel, SessionState
 
 __all__ = [
-    "Exported",
-    "Failed",
-    "Finished",
     "Inference",
     "Job",
-    "Outcome",
     "PendingFrame",
-    "ScriptProgress",
     "Seat",
-    "Skipped",
 ]
 
 END_OF_TEXT = 2
@@ -83,46 +78,6 @@ class PendingFrame:
     since: float = attrs.field(factory=time.monotonic)
     ends_source: bool = False
     """Whether it carries no audio, but tells a model that translates that the source has ended."""
-
-
-@attrs.frozen
-class Skipped:
-    """User frames that the model did not process, ``seconds`` of audio from ``at`` on."""
-
-    at: float
-    behind: float
-    seconds: float
-
-
-@attrs.frozen
-class Finished:
-    """The last user frame has been processed."""
-
-
-@attrs.frozen
-class Failed:
-    """The model raised; nothing more comes from this seat."""
-
-    error: Exception
-
-
-@attrs.frozen
-class ScriptProgress:
-    """How far a model of synthesis has come after a step: entries taken, words begun, and the step of the end or -1."""
-
-    entries: int
-    words: int
-    end: int
-
-
-@attrs.frozen(eq=False)
-class Exported:
-    """The slot's state between the results before this one and those after it, or why it could not be exported."""
-
-    state: SessionState | Exception
-
-
-Outcome = Frame | Skipped | Finished | Failed | Exported | ScriptProgress
 
 
 class Seat:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Generator
 
 from duplex.checkpoints import checkpoint
-from duplex.engine.model import load
+from duplex.engine.loading import load
 from duplex.errors import UsageError
 from duplex.transcription.protocol import Transcriber
 from duplex.transcription.recognizer import SttTranscriber

@@ -10,7 +10,7 @@ from duplex.audio.pcm import Framer
 from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.engine.model import Model
 from duplex.engine.notifiers import Notifier, ThreadsafeNotifier, weak_callback
-from duplex.engine.seat import Failed, Finished, Outcome
+from duplex.engine.outcomes import Failed, Finished, Outcome
 from duplex.errors import UsageError
 from duplex.frame_model import Frame
 from duplex.options import SessionOptions

@@ -25,6 +25,7 @@ from duplex.backends.mlx.sampling import Sampling
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
 from duplex.backends.shared import delays, snapshots
+from duplex.backends.shared.model_spec import model_spec
 from duplex.backends.shared.pieces import each_within, finish
 from duplex.backends.shared.prefilling import check_inputs
 from duplex.backends.shared.slots import Slot, TokenLog
@@ -86,24 +87,7 @@ class MlxFrameModel:
         self.device: mx.Device = device
         self.dtype: mx.Dtype = dtype
         self.compiled: bool = compiled
-        self.spec: ModelSpec = ModelSpec(
-            kind=config.model_type,
-            sample_rate=self.codec.spec.sample_rate,
-            frame_size=self.codec.spec.frame_size,
-            text_streams=1,
-            agent_streams=config.agent_streams,
-            user_streams=config.user_streams,
-            text_vocabulary=config.text_card,
-            audio_vocabulary=config.card,
-            text_padding=config.existing_text_padding_id,
-            text_end_of_padding=config.existing_text_end_padding_id,
-            delays=config.delays,
-            context=config.context,
-            capacity=sessions,
-            extra_heads=config.extra_heads_num_heads,
-            conditions={name: part.values for name, part in config.conditioners.items()},
-            extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
-        )
+        self.spec: ModelSpec = model_spec(config, self.codec.spec, sessions=sessions)
         self._mimi = mimi
         self._lm = language_model
         self._heard = bind(mimi, "mimi")

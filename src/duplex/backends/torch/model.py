@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duplex.backends.shared import delays, snapshots
+from duplex.backends.shared.model_spec import model_spec
 from duplex.backends.shared.pieces import each_within, finish
 from duplex.backends.shared.prefilling import check_inputs
 from duplex.backends.shared.snapshots import Origin
@@ -33,7 +34,6 @@ from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
 from duplex.backends.torch.tracing import TracedFrames
-from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 from duplex.synthesis.script import Entry
@@ -42,12 +42,6 @@ __all__ = ["TorchFrameModel"]
 
 _EARS = ("mimi.encoder", "mimi.downsample")
 """The codec's state tensors that encoding changes."""
-
-
-def _text_vocabulary(config: LanguageModelConfig) -> int:
-    """Return how many text tokens there are; with a second stream one number says both."""
-    one = config.text_card + 1
-    return one * (one + 1) if config.demux_second_stream else config.text_card
 
 
 class TorchFrameModel:
@@ -69,24 +63,7 @@ class TorchFrameModel:
         bits += ", int8 cache" if language_model.transformer.ring.quantized else ""
         bits += ", guided" if language_model.guided else ""
         self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
-        self.spec: ModelSpec = ModelSpec(
-            kind=config.model_type,
-            sample_rate=self.codec.spec.sample_rate,
-            frame_size=self.codec.spec.frame_size,
-            text_streams=1,
-            agent_streams=config.agent_streams,
-            user_streams=config.user_streams,
-            text_vocabulary=_text_vocabulary(config),
-            audio_vocabulary=config.card,
-            text_padding=config.existing_text_padding_id,
-            text_end_of_padding=config.existing_text_end_padding_id,
-            delays=config.delays,
-            context=config.context,
-            capacity=sessions,
-            extra_heads=config.extra_heads_num_heads,
-            conditions={name: part.values for name, part in config.conditioners.items()},
-            extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
-        )
+        self.spec: ModelSpec = model_spec(config, self.codec.spec, sessions=sessions)
         self._mimi = mimi
         self._lm = language_model
         on_cpu = self.device.type == "cpu"

@@ -15,7 +15,7 @@ from duplex.atomic import atomic_write_bytes, make_folder
 from duplex.checkpoints.checkpoint import resolve
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
-from duplex.engine.model import load_codec
+from duplex.engine.loading import load_codec
 from duplex.errors import UsageError
 from duplex.training.data.synthesizers import SYNTHESIZERS
 from duplex.training.data.voices import AGENT_VOICE, TRAINING_VOICES, Voice
