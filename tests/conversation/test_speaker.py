@@ -130,6 +130,7 @@ async def test_a_text_that_does_not_go_on_makes_no_sound(model):
     assert model.free == model.sessions
 
 
+@pytest.mark.slow
 async def test_a_text_longer_than_the_model_holds(model):
     """A thousand words; of the second half the first words are said last."""
     words = ["this", "river"] * 500
