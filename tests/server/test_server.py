@@ -19,7 +19,7 @@ from duplex.audio.opus import OpusWriter
 from duplex.options import SessionOptions
 from duplex.server import Settings, call
 from duplex.server.call import KEEPALIVE, Call
-from duplex.server.call_parameters import CallParameters
+from duplex.server.line import Line
 from duplex.server.service import Service
 from duplex.transports import wire
 from server_support import FRAME, RATE, get, running, tone
@@ -121,7 +121,7 @@ def test_who_waits_too_long_is_sent_away(models):
         assert 'duplex_calls_refused_total{reason="waited"} 1.0' in get(server, "/metrics")[2]
 
 
-class Line:
+class OwnWebSocket:
     """A websocket of which a test says what happens when something is sent."""
 
     client = None
@@ -141,6 +141,11 @@ class Line:
         pass
 
 
+def own_call(service, on_send):
+    chat = ChatWire(Opening(url="/api/chat", query={}, headers={}))
+    return Call(service, Line(OwnWebSocket(on_send), chat, 1 << 16))
+
+
 def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
     service, sent = Service([models()], Settings()), []
     first, second = service.models.default.admission.arrive("a"), service.models.default.admission.arrive("b")
@@ -152,7 +157,9 @@ def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
 
     async def wait():
         with anyio.fail_after(KEEPALIVE / 2):
-            assert await Call(service, service.models.default, Line(on_send), CallParameters())._wait(second)
+            made = own_call(service, on_send)
+            made._settle(made._wire.request)
+            assert await made._wait(second)
 
     anyio.run(wait)
     assert len(sent) == 1
@@ -166,7 +173,7 @@ def test_a_connection_that_the_server_closes_by_itself(models, caplog):
         raise RuntimeError("Unexpected ASGI message 'websocket.send'")
 
     async def talk():
-        await Call(service, service.models.default, Line(on_send), CallParameters()).run()
+        await own_call(service, on_send).run()
 
     anyio.run(talk)
     assert b'duplex_calls_ended_total{reason="hung_up"} 1.0' in service.metrics.text()

@@ -180,7 +180,7 @@ def test_our_own_words():
         {"seed": "5", "temperature": "0", "format": "pcm", "events": "full", "unknown": "x"}
     )
     assert (parameters.options.seed, parameters.options.temperature) == (5, 0.0)
-    assert (parameters.audio_format, parameters.events) == ("pcm", True)
+    assert (parameters.audio_format.encoding, parameters.events) == ("pcm", True)
     assert CallParameters.read({}) == CallParameters()
 
 

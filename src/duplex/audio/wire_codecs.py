@@ -1,21 +1,32 @@
-"""The formats in which a caller's audio travels: Opus in Ogg, or plain 16-bit samples."""
+"""The formats in which a caller's audio travels: Opus in Ogg, plain 16-bit samples, or the 8 bits of telephones."""
 
 from typing import Literal, Protocol
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.audio.g711 import Law, compress, expand
 from duplex.audio.opus import OpusReader, OpusWriter
-from duplex.audio.pcm import as_mono_float32, to_int16
+from duplex.audio.pcm import Resampler, as_mono_float32, to_int16
 from duplex.errors import AudioError
 
-__all__ = ["AudioFormat", "WireCodec", "create_wire_codec"]
+__all__ = ["AudioFormat", "Encoding", "WireCodec", "create_wire_codec"]
 
 Float32 = NDArray[np.float32]
-AudioFormat = Literal["opus", "pcm"]
+Encoding = Literal["opus", "pcm", "mulaw", "alaw"]
 MAX_SECONDS = 10.0
 """Of sound in one message."""
 _LITTLE_INT16 = np.dtype("<i2")
+
+
+@attrs.frozen
+class AudioFormat:
+    """How audio travels: Opus in Ogg pages, 16-bit little-endian samples, or G.711."""
+
+    encoding: Encoding = "opus"
+    sample_rate: int | None = None
+    """In Hz, on the line; ``None`` is the model's own. Opus has always that."""
 
 
 class WireCodec(Protocol):
@@ -44,17 +55,27 @@ class WireCodec(Protocol):
         """
         ...
 
+    def flush(self) -> Float32:
+        """Return what is left of the caller's audio when no more comes, float32 ``[samples]``, perhaps none."""
+        ...
+
     def encode(self, pcm: Float32) -> bytes:
         """Return a frame of sound as it travels."""
         ...
 
 
 def create_wire_codec(audio_format: AudioFormat, sample_rate: int) -> WireCodec:
-    """Return the codec of one caller's audio at a sample rate.
+    """Return the codec between a line's format and a model's sample rate.
 
     :raises MissingDependencyError: if libopus is wanted and not there
     """
-    return _Pcm() if audio_format == "pcm" else _Opus(sample_rate)
+    match audio_format.encoding:
+        case "opus":
+            return _Opus(sample_rate)
+        case "pcm":
+            return _Samples(_Linear(), audio_format.sample_rate, sample_rate)
+        case law:
+            return _Samples(_Logarithmic(law), audio_format.sample_rate, sample_rate)
 
 
 class _Opus:
@@ -73,30 +94,82 @@ class _Opus:
 
     def read_header(self, data: bytes) -> Float32:
         self._reader.read_header(data)
-        return np.zeros(0, np.float32)
+        return _nothing()
 
     def decode(self, data: bytes) -> Float32:
         return self._reader.feed(data)
+
+    def flush(self) -> Float32:
+        return _nothing()
 
     def encode(self, pcm: Float32) -> bytes:
         return self._writer.encode(pcm)
 
 
-class _Pcm:
-    """16-bit little-endian samples at the model's rate."""
+class _Coding(Protocol):
+    """Samples as bytes."""
+
+    def decode(self, data: bytes) -> NDArray[np.int16]: ...
+
+    def encode(self, pcm: NDArray[np.int16]) -> bytes: ...
+
+
+class _Linear:
+    """16-bit little-endian samples."""
+
+    def decode(self, data: bytes) -> NDArray[np.int16]:
+        if len(data) % _LITTLE_INT16.itemsize:
+            raise AudioError(f"{len(data)} bytes are not whole samples of 16 bit; send two bytes for each")
+        return np.frombuffer(data, _LITTLE_INT16).astype(np.int16)
+
+    def encode(self, pcm: NDArray[np.int16]) -> bytes:
+        return pcm.astype(_LITTLE_INT16).tobytes()
+
+
+class _Logarithmic:
+    """G.711, a byte for each sample."""
+
+    def __init__(self, law: Law) -> None:
+        self._law: Law = law
+
+    def decode(self, data: bytes) -> NDArray[np.int16]:
+        return expand(self._law, np.frombuffer(data, np.uint8))
+
+    def encode(self, pcm: NDArray[np.int16]) -> bytes:
+        return compress(self._law, pcm).tobytes()
+
+
+class _Samples:
+    """Samples without headers, at the line's rate."""
 
     damaged = 0
+
+    def __init__(self, coding: _Coding, line_rate: int | None, sample_rate: int) -> None:
+        self._coding = coding
+        self._line_rate = line_rate or sample_rate
+        self._heard = Resampler(self._line_rate, sample_rate)
+        self._said = Resampler(sample_rate, self._line_rate)
 
     def header(self) -> bytes:
         return b""
 
     def read_header(self, data: bytes) -> Float32:  # noqa: ARG002 -- samples have none
-        return np.zeros(0, np.float32)
+        return _nothing()
 
     def decode(self, data: bytes) -> Float32:
-        if len(data) % _LITTLE_INT16.itemsize:
-            raise AudioError(f"{len(data)} bytes are not whole samples of 16 bit; send two bytes for each")
-        return as_mono_float32(np.frombuffer(data, _LITTLE_INT16).astype(np.int16))
+        pcm = self._coding.decode(data)
+        if pcm.size > MAX_SECONDS * self._line_rate:
+            raise AudioError(
+                f"a message has over {MAX_SECONDS:g} s of sound; send it in pieces, at the pace of a clock"
+            )
+        return self._heard.push(as_mono_float32(pcm))
+
+    def flush(self) -> Float32:
+        return self._heard.flush()
 
     def encode(self, pcm: Float32) -> bytes:
-        return to_int16(pcm).astype(_LITTLE_INT16).tobytes()
+        return self._coding.encode(to_int16(self._said.push(pcm)))
+
+
+def _nothing() -> Float32:
+    return np.zeros(0, np.float32)

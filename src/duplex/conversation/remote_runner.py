@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Framer, as_mono_float32
-from duplex.audio.wire_codecs import create_wire_codec
+from duplex.audio.wire_codecs import AudioFormat, create_wire_codec
 from duplex.conversation.playback import Playback
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.session import EventQueue
@@ -83,7 +83,7 @@ class RemoteRunner(Runner):
         return self._receive_sessions, self._send_user_audio
 
     async def _connect(self) -> None:
-        self._codec = create_wire_codec("pcm" if "format=pcm" in self._address else "opus", SAMPLE_RATE)
+        self._codec = create_wire_codec(AudioFormat("pcm" if "format=pcm" in self._address else "opus"), SAMPLE_RATE)
         self._error = ""
         from duplex.transports.websocket import WebSocket  # noqa: PLC0415 -- the extra "client" brings what it needs
 

@@ -1,6 +1,7 @@
 """The server as an ASGI application: routes, and who may use them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.resources import files
 
 import anyio
@@ -10,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
@@ -18,13 +19,15 @@ from duplex.engine.model import Model
 from duplex.errors import UsageError
 from duplex.events import JsonValue
 from duplex.server.call import Call
-from duplex.server.call_parameters import CallParameters
+from duplex.server.line import Line
 from duplex.server.listening import check_settings
-from duplex.server.middleware import AnyServer, KnownHosts, MessageLimit, SecurityHeaders
+from duplex.server.middleware import AnyServer, KnownHosts, SecurityHeaders
 from duplex.server.origins import origin_allowed
 from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.server.settings import Settings
+from duplex.server.wires.base import Opening
+from duplex.server.wires.table import WIRES, WireKind
 from duplex.transcription.protocol import Transcriber
 
 __all__ = ["application"]
@@ -54,8 +57,7 @@ def application(
         allow_private_network=True,
     )
     routes = [
-        WebSocketRoute("/api/chat", _chat),
-        Route("/api/chat", _websocket_wanted),
+        *_wire_routes(service.settings),
         Route("/api/ticket", _Ticket, middleware=[shared]),
         Route("/api/info", _Info, middleware=[shared]),
         Route("/v1/models", _Models, middleware=[shared]),
@@ -67,7 +69,6 @@ def application(
     ]
     middleware = [
         Middleware(AnyServer),
-        Middleware(MessageLimit),
         Middleware(KnownHosts, names=service.settings.names),
         Middleware(SecurityHeaders),
     ]
@@ -76,28 +77,41 @@ def application(
     return made
 
 
-async def _chat(websocket: WebSocket) -> None:
+def _wire_routes(settings: Settings) -> Iterator[BaseRoute]:
+    for kind in (WIRES[name] for name in settings.wires):
+        yield WebSocketRoute(kind.path, partial(_open, kind))
+        yield Route(kind.path, _websocket_wanted)
+
+
+async def _open(kind: WireKind, websocket: WebSocket) -> None:
+    """Open a caller's line, or say why not."""
     service = _service(websocket)
     origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
     if not origin_allowed(origin, host, service.settings.origins):
         text = f"pages of {origin} may not call {host}; allow it with --origin, or let a proxy pass Host on"
         await _deny(websocket, 403, text)
         return
-    owner = _owner(websocket)
+    opening = Opening(
+        url=str(websocket.url),
+        query=websocket.query_params,
+        headers=websocket.headers,
+        subprotocols=tuple(websocket.scope.get("subprotocols") or ()),
+    )
+    owner = kind.owner(service.keys, opening, anyio.current_time())
     if owner is None:
-        await _deny(websocket, 401, "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)")
+        await _deny(websocket, 401, kind.credentials)
         return
     try:
-        parameters = CallParameters.read(websocket.query_params)
-        served = service.models.find(parameters.model)
-        served.check(parameters.options)
+        wire = kind.open(opening)
+        if wire.request is not None:
+            service.models.find(wire.request.model).describe(wire.request)
     except UsageError as error:
         await _deny(websocket, 400, str(error))
         return
-    await websocket.accept()
+    await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
-        await Call(service, served, websocket, parameters, owner).run()
+        await Call(service, Line(websocket, wire, kind.max_message_bytes), owner).run()
         tasks.cancel_scope.cancel()
 
 
@@ -116,11 +130,11 @@ class _Ticket(HTTPEndpoint):
 
     async def post(self, request: Request) -> Response:
         service = _service(request)
-        owner = service.tokens.owner(request.headers.get("authorization"))
+        owner = service.keys.tokens.owner(request.headers.get("authorization"))
         if owner is None:
             return _token_wanted()
-        ticket = service.tickets.issue(owner, anyio.current_time())
-        told = {"ticket": ticket, "seconds": service.tickets.SECONDS}
+        ticket = service.keys.tickets.issue(owner, anyio.current_time())
+        told = {"ticket": ticket, "seconds": service.keys.tickets.SECONDS}
         return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
 
@@ -129,7 +143,7 @@ class _Models(HTTPEndpoint):
 
     async def get(self, request: Request) -> Response:
         service = _service(request)
-        if service.tokens.owner(request.headers.get("authorization")) is None:
+        if service.keys.tokens.owner(request.headers.get("authorization")) is None:
             return _token_wanted()
         data = [{"id": each.name, "object": "model", "created": 0, "owned_by": "duplex"} for each in service.models.all]
         return JSONResponse({"object": "list", "data": data})
@@ -147,7 +161,7 @@ class _Info(HTTPEndpoint):
                 "persona": service.models.default.takes_persona,
                 "voices": _voices(service.models.default),
                 "models": [_described(served) for served in service.models.all],
-                "token": service.tokens.wanted,
+                "token": service.keys.tokens.wanted,
                 "recorded": service.settings.record is not None,
             }
         )
@@ -199,16 +213,6 @@ async def _metrics(request: Request) -> Response:
 def _service(connection: HTTPConnection) -> Service:
     service: Service = connection.app.state.service
     return service
-
-
-def _owner(websocket: WebSocket) -> str | None:
-    """Return whose token or ticket a caller has shown; ``worker_auth_id`` is the original's word for a ticket."""
-    service = _service(websocket)
-    owner = service.tokens.owner(websocket.headers.get("authorization"))
-    if owner is not None:
-        return owner
-    ticket = websocket.query_params.get("ticket") or websocket.query_params.get("worker_auth_id") or ""
-    return service.tickets.redeem(ticket, anyio.current_time())
 
 
 async def _deny(websocket: WebSocket, status: int, text: str) -> None:

@@ -6,9 +6,11 @@ import re
 import secrets
 from collections.abc import Iterable
 
+import attrs
+
 from duplex.errors import UsageError
 
-__all__ = ["Tickets", "Tokens"]
+__all__ = ["Keys", "Tickets", "Tokens"]
 
 _SCHEME = "bearer "
 _NAMED = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<token>.+)")
@@ -76,6 +78,14 @@ class Tickets:
         """Return whose ticket this is, ``None`` if it is not good; it is not, from then on."""
         until, owner = self._tickets.pop(_digest(ticket), (0.0, ""))
         return owner if until > now else None
+
+
+@attrs.frozen
+class Keys:
+    """What callers may show."""
+
+    tokens: Tokens
+    tickets: Tickets = attrs.field(factory=Tickets)
 
 
 def _digest(secret: str) -> bytes:

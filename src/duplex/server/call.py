@@ -1,28 +1,37 @@
-"""One call, from its first message to its last: the queue, the conversation, and a clear end.
+"""One call, whatever its wire, from its first message to its last: the queue, the conversation, and a clear end.
 
 A call ends for one reason, an :class:`CloseReason`: the one that comes first.
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any, cast
 
 import anyio
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from anyio.abc import TaskGroup
+from starlette.websockets import WebSocketDisconnect
 
-from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, AudioFileError, CapacityError, ConsumerTooSlow, ModelStalledError, UsageError
-from duplex.events import AgentText, Event, Lag, UserText
-from duplex.parsing import parse_json
+from duplex.events import Event, Lag, SessionStarted
 from duplex.server.admission import Refusal
-from duplex.server.call_parameters import CallParameters
 from duplex.server.caller_transport import CallerTransport
 from duplex.server.close_reasons import OF_REFUSAL, CloseReason
+from duplex.server.line import Line
 from duplex.server.logs import fields
+from duplex.server.recording import RecordingWriter
 from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
-from duplex.transports import wire
+from duplex.server.wires.base import (
+    Action,
+    Audio,
+    Begin,
+    CallDescription,
+    CallRequest,
+    End,
+    Finish,
+    Interrupt,
+    MuteAgent,
+    Reply,
+)
 
 __all__ = ["Call"]
 
@@ -34,24 +43,18 @@ CLOSE_TIMEOUT = 5.0
 """Seconds that the last messages may take."""
 SEAT_WAIT = 10.0
 """Seconds to wait for a place of the model, which others may use besides this server."""
+BEGIN_TIMEOUT = 30.0
+"""Seconds that a caller may take to say what is wanted."""
 
 
 class Call:
-    """A caller on a websocket that has been accepted."""
+    """A caller on a line."""
 
-    def __init__(
-        self,
-        service: Service,
-        served: ServedModel,
-        websocket: WebSocket,
-        parameters: CallParameters,
-        owner: str = "",
-    ) -> None:
+    def __init__(self, service: Service, line: Line, owner: str = "") -> None:
         """Make the call of whoever shows the token of an ``owner``, "" where none is wanted."""
         self._service = service
-        self._served = served
-        self._websocket = websocket
-        self._parameters = parameters
+        self._line = line
+        self._wire = line.wire
         self._ending: tuple[CloseReason, str] | None = None
         self._scope = anyio.CancelScope()
         self._arrived = anyio.current_time()
@@ -59,34 +62,25 @@ class Call:
         """When the conversation began."""
         self._told: dict[str, object] = {"owner": owner} if owner else {}
         """What logs tell of it."""
-        self._sending = anyio.Lock(fast_acquire=True)
+        self._wanted = anyio.Event()
+        """Set when it is known what the caller wants."""
         self._conversation: Conversation | None = None
-        self._recording = service.recording(served.model)
-        self._caller = CallerTransport(
-            self._send,
-            create_wire_codec(parameters.audio_format, served.model.spec.sample_rate),
-            sample_rate=served.model.spec.sample_rate,
-            metrics=service.metrics,
-            coders=service.coders,
-        )
+        self._recording: RecordingWriter | None = None
+        self._served: ServedModel
+        self._description: CallDescription
+        self._caller: CallerTransport
 
     async def run(self) -> None:
         """Serve the caller until the call ends."""
-        client = self._websocket.client
-        caller = self._served.admission.arrive(client.host if client else "")
-        if isinstance(caller, Refusal):
-            self._send_away(caller)
-        else:
-            try:
-                self._service.enter(self)
-                with self._scope:
-                    await self._serve(caller)
-            except Exception:  # a thread that cannot be started, for one
-                log.exception("a call could not begin")
-                self._end(CloseReason.FAILED)
-            finally:
-                self._served.admission.leave(caller)
-                self._service.leave(self)
+        try:
+            self._service.enter(self)
+            with self._scope:
+                await self._serve()
+        except Exception:  # a thread that cannot be started, for one
+            log.exception("a call could not begin")
+            self._end(CloseReason.FAILED)
+        finally:
+            self._service.leave(self)
         await self._say_goodbye()
 
     def shut_down(self) -> None:
@@ -101,23 +95,25 @@ class Call:
             self._ending = ending, text or ending.text
             self._scope.cancel()
 
-    async def _serve(self, caller: int) -> None:
+    async def _serve(self) -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._listen)
             try:
-                if not await self._wait(caller):
+                if self._wire.request is not None:
+                    self._settle(self._wire.request)
+                tasks.start_soon(self._listen)
+                await self._line.send(self._wire.opened)
+                with anyio.move_on_after(BEGIN_TIMEOUT):
+                    await self._wanted.wait()
+                if not self._wanted.is_set():
+                    self._end(CloseReason.SILENT)
                     return
-                if self._recording is not None:
-                    tasks.start_soon(self._recording.run)
-                if self._service.settings.idle_timeout:
-                    tasks.start_soon(self._watch, self._service.settings.idle_timeout)
-                await self._converse()
+                await self._let_in(tasks)
             except ConsumerTooSlow:
                 self._end(CloseReason.TOO_SLOW)
             except CapacityError:  # somebody beside this server uses the model
                 self._send_away(Refusal.WAITED)
             except (UsageError, AudioFileError) as error:  # of what was asked for; the conversation has not begun
-                self._end(CloseReason.BAD_PROMPT, str(error))
+                self._end(CloseReason.BAD_REQUEST, str(error))
             except ModelStalledError:
                 self._end(CloseReason.STALLED)
             except WebSocketDisconnect:
@@ -127,54 +123,88 @@ class Call:
                 self._end(CloseReason.FAILED)
             self._end(CloseReason.FINISHED)
 
+    def _settle(self, request: CallRequest) -> None:
+        """Note what the caller wants.
+
+        :raises UsageError: if it cannot be had
+        """
+        service = self._service
+        self._served = service.models.find(request.model)
+        self._description = self._served.describe(request)
+        self._caller = CallerTransport(
+            self._line,
+            request,
+            sample_rate=self._description.sample_rate,
+            metrics=service.metrics,
+            coders=service.coders,
+        )
+        self._wanted.set()
+
     async def _listen(self) -> None:
         """Take what the caller sends; what ends it ends the call."""
         try:
-            self._end(*await self._heard_out())
+            while self._ending is None:
+                message = await self._line.receive()
+                if message is None:
+                    self._end(CloseReason.HUNG_UP)
+                    return
+                if len(message) > self._line.max_message_bytes:
+                    self._end(CloseReason.TOO_LARGE)
+                    return
+                for action in self._wire.receive(message):
+                    await self._do(action)
+        except AudioError as error:
+            self._end(CloseReason.BAD_AUDIO, str(error))
+        except UsageError as error:
+            self._end(CloseReason.BAD_REQUEST, str(error))
+        except WebSocketDisconnect:
+            self._end(CloseReason.HUNG_UP)
         except Exception:  # as in the conversation
             log.exception("what a caller sent could not be taken")
             self._end(CloseReason.FAILED)
 
-    async def _heard_out(self) -> tuple[CloseReason, str]:
-        """Take what the caller sends until something ends it."""
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return CloseReason.HUNG_UP, ""
-            data = message.get("bytes")
-            if data is None:
-                return CloseReason.NOT_BINARY, ""
-            try:
-                await self._take(data)
-            except AudioError as error:
-                return CloseReason.BAD_AUDIO, str(error)
-            except WebSocketDisconnect:
-                return CloseReason.HUNG_UP, ""
-
-    async def _take(self, data: bytes) -> None:
-        message = wire.parse(data)
-        if message is not None and message.kind is wire.Kind.AUDIO:
-            await self._caller.hear(message.payload)
+    async def _do(self, action: Action) -> None:  # noqa: C901 -- one case an action
+        """Do what the caller wants; what makes no sense before the conversation is ignored."""
+        if isinstance(action, Audio):
+            if self._wanted.is_set():
+                await self._caller.hear(action.payload)
             return
-        self._caller.keep_pace()
-        if message is None:
-            return
-        if message.kind is wire.Kind.PING:
-            await self._send(wire.ping())  # who asks can tell how long it takes
-        elif message.kind is wire.Kind.METADATA:
-            await self._obey(_record(message.payload))
-
-    async def _obey(self, record: Mapping[str, Any]) -> None:
-        """Do what a caller asks for beside the audio; what is unknown, or comes before the conversation, is ignored."""
-        match record.get("type"), self._conversation:
-            case "Finish", _:
-                self._caller.hang_up()
-            case "Interrupt", Conversation() as conversation:
+        self._line.keep_pace()
+        match action, self._conversation:
+            case Begin(request), _:
+                if not self._wanted.is_set():
+                    self._settle(request)
+            case Reply(message), _:
+                await self._line.send(lambda: (message,))
+            case End(reason, text), _:
+                self._end(reason, text)
+            case Finish(), _:
+                if self._wanted.is_set():
+                    self._caller.hang_up()
+                else:
+                    self._end(CloseReason.FINISHED)
+            case Interrupt(), Conversation() as conversation:
                 await conversation.interrupt()
-            case "MuteAgent", Conversation() as conversation:
-                await conversation.mute_agent(record.get("muted") is not False)
+            case MuteAgent(muted), Conversation() as conversation:
+                await conversation.mute_agent(muted)
             case _:
                 pass
+
+    async def _let_in(self, tasks: TaskGroup) -> None:
+        """Hold the conversation, when there is a place."""
+        admission = self._served.admission
+        caller = admission.arrive(self._line.address)
+        if isinstance(caller, Refusal):
+            self._send_away(caller)
+            return
+        try:
+            self._service.update()
+            await self._line.send(self._wire.admitted, self._description)
+            if await self._wait(caller):
+                await self._converse(tasks)
+        finally:
+            admission.leave(caller)
+            self._service.update()
 
     async def _wait(self, caller: int) -> bool:
         """Wait for a place, telling the caller how many are before; return whether there is one."""
@@ -185,13 +215,13 @@ class Call:
                     self._send_away(Refusal.DRAINING)
                     return False
                 if position != told:
-                    await self._send(wire.metadata({"type": "Queued", "position": position}))
+                    await self._line.send(self._wire.waiting, position)
                     told = position
                     continue  # it may have changed meanwhile
                 with anyio.move_on_after(KEEPALIVE) as quiet:
                     await service.changed.wait()
                 if quiet.cancelled_caught:
-                    await self._send(wire.ping())
+                    await self._line.send(self._wire.keep_alive)
         if patience.cancelled_caught:
             self._send_away(Refusal.WAITED)
         return not patience.cancelled_caught
@@ -202,26 +232,23 @@ class Call:
         log.info("call refused", extra=fields(**self._told, reason=refusal.value))
         self._end(OF_REFUSAL[refusal])
 
-    async def _watch(self, idle: float) -> None:
-        """End the call when no audio has come for so long, in the queue aside."""
-        due = anyio.current_time() + idle
-        while due > anyio.current_time():
-            await anyio.sleep_until(due)
-            due = max(due, self._caller.heard_at + idle)
-        self._end(CloseReason.IDLE)
-
-    async def _converse(self) -> None:
-        settings, parameters = self._service.settings, self._parameters
+    async def _converse(self, tasks: TaskGroup) -> None:
+        settings, served = self._service.settings, self._served
+        self._recording = self._service.recording(served.model)
+        if self._recording is not None:
+            tasks.start_soon(self._recording.run)
+        if settings.idle_timeout:
+            tasks.start_soon(self._watch, settings.idle_timeout)
         with anyio.move_on_after(settings.session_limit or None) as limit:
             async with Conversation(
-                self._served.model,
+                served.model,
                 self._caller,
-                options=parameters.options,
+                options=self._description.options,
                 wait=SEAT_WAIT,
                 recorder=self._recording,
                 audio_events=False,
-                transcriber=None if self._served.model.spec.kind == "stt" else self._service.transcriber,
-                voices=self._served.voices,
+                transcriber=None if self._description.recognition else self._service.transcriber,
+                voices=served.voices,
             ) as conversation:
                 self._conversation = conversation
                 self._begin(conversation.session_id)
@@ -229,6 +256,14 @@ class Call:
                     await self._tell(event)
         if limit.cancelled_caught:
             self._end(CloseReason.TOO_LONG)
+
+    async def _watch(self, idle: float) -> None:
+        """End the call when no audio has come for so long, in the queue aside."""
+        due = anyio.current_time() + idle
+        while due > anyio.current_time():
+            await anyio.sleep_until(due)
+            due = max(due, self._caller.heard_at + idle)
+        self._end(CloseReason.IDLE)
 
     def _begin(self, session_id: str) -> None:
         """Note that the conversation begins."""
@@ -241,26 +276,14 @@ class Call:
 
     async def _tell(self, event: Event) -> None:
         """Tell the caller of an event."""
-        if isinstance(event, AgentText):
-            await self._send(wire.text(event.text))
-        elif isinstance(event, UserText) and self._served.model.spec.kind == "stt":
-            await self._send(wire.text(f" {event.text}"))
-        elif isinstance(event, Lag):
+        if isinstance(event, Lag):
             self._service.metrics.lag.labels(event.side).inc()
             self._service.metrics.dropped.labels(event.side).inc(event.dropped)
         if self._recording is not None:
             self._recording.record_event(event)
-        if self._parameters.events:
-            await self._send(wire.metadata(event.as_dict()))
-
-    async def _send(self, message: bytes) -> None:
-        async with self._sending:
-            if self._websocket.application_state is WebSocketState.DISCONNECTED:
-                raise WebSocketDisconnect
-            try:
-                await self._websocket.send_bytes(message)
-            except RuntimeError:  # what uvicorn says while it closes a connection by itself
-                raise WebSocketDisconnect from None
+        await self._line.send(self._wire.tell, event)
+        if isinstance(event, SessionStarted):
+            self._caller.announce()
 
     async def _say_goodbye(self) -> None:
         ending, text = self._ending or (CloseReason.FAILED, CloseReason.FAILED.text)
@@ -270,9 +293,8 @@ class Call:
             return
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             try:
-                if ending is not CloseReason.FINISHED:
-                    await self._websocket.send_bytes(wire.error(text))
-                await self._websocket.close(ending.code, ending.text)
+                await self._line.send(self._wire.goodbye, ending, text)
+                await self._line.close(ending.code, ending.text)
             except (WebSocketDisconnect, RuntimeError):
                 log.debug("the caller was gone before the goodbye")
 
@@ -284,12 +306,3 @@ class Call:
             self._service.metrics.call.observe(now - self._began)
         seconds = round(now - (self._began or self._arrived), 1)
         log.info("call ended", extra=fields(**self._told, reason=reason, seconds=seconds))
-
-
-def _record(payload: bytes) -> Mapping[str, Any]:
-    """Return the JSON object that a caller has sent; an empty one if it is none."""
-    try:
-        record: Any = parse_json(payload)
-    except ValueError:
-        return {}
-    return cast("dict[str, Any]", record) if isinstance(record, dict) else {}

@@ -18,7 +18,7 @@ class CallParameters:
     """What a caller asks for in the address."""
 
     options: SessionOptions = attrs.field(factory=SessionOptions)
-    audio_format: AudioFormat = "opus"
+    audio_format: AudioFormat = attrs.field(factory=AudioFormat)
     events: bool = False
     model: str | None = None
 
@@ -37,12 +37,12 @@ class CallParameters:
             values[name] = next((query[word] for word in words if query.get(word)), None)
         if values.get("seed", 0) < 0:
             del values["seed"]  # the original's page: any
-        audio_format = query.get("format", "opus")
-        if audio_format not in ("opus", "pcm"):
-            raise UsageError(f"there is no audio format {shown(audio_format)}; ask for 'opus' or 'pcm'")
+        encoding = query.get("format", "opus")
+        if encoding not in ("opus", "pcm"):
+            raise UsageError(f"there is no audio format {shown(encoding)}; ask for 'opus' or 'pcm'")
         return cls(
             options=SessionOptions(**values),
-            audio_format=audio_format,
+            audio_format=AudioFormat(encoding),
             events=query.get("events") == "full",
             model=query.get("model"),
         )

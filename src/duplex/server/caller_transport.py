@@ -1,11 +1,11 @@
-"""A caller's audio line: messages in and out of a websocket, as a transport of a conversation.
+"""A caller's audio, as a transport of a conversation: coded in threads, carried by the caller's line.
 
-Coding runs in threads. What arrives before the conversation starts is read for its headers and not heard.
+What arrives before the conversation starts is read for its headers and not heard.
 """
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -13,13 +13,12 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio.wire_codecs import WireCodec
+from duplex.audio.wire_codecs import create_wire_codec
 from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
-from duplex.errors import AudioError
+from duplex.server.line import Line
 from duplex.server.metrics import Metrics
-from duplex.server.pace import FRAME_SECONDS, LeakyBucket
-from duplex.transports import wire
+from duplex.server.wires.base import CallRequest
 
 __all__ = ["CallerTransport"]
 
@@ -29,22 +28,19 @@ Made = TypeVar("Made")
 
 
 class CallerTransport:
-    """The transport of one caller, whose audio is at the model's rate. ``send`` sends one websocket message."""
+    """The transport of one caller, in the formats that were asked for; ``sample_rate`` is the model's."""
 
     CODING_SHARE = 0.05
     """Of a core, that decoding one caller's audio may take; what takes longer counts for more sound than it has."""
 
     def __init__(
-        self,
-        send: Callable[[bytes], Awaitable[None]],
-        codec: WireCodec,
-        *,
-        sample_rate: int,
-        metrics: Metrics,
-        coders: Workers,
+        self, line: Line, request: CallRequest, *, sample_rate: int, metrics: Metrics, coders: Workers
     ) -> None:
-        self._send = send
-        self._codec = codec
+        self._line = line
+        self._heard_codec = create_wire_codec(request.heard, sample_rate)
+        self._said_codec = self._heard_codec
+        if request.said != request.heard:
+            self._said_codec = create_wire_codec(request.said, sample_rate)
         self._rate = sample_rate
         self._metrics = metrics
         self._coders = coders
@@ -54,7 +50,7 @@ class CallerTransport:
         self.heard_at: float = anyio.current_time()
         """When audio last came."""
         self._ended = False
-        self._pace = LeakyBucket(self.heard_at)
+        self._announced = anyio.Event()
 
     @property
     def realtime(self) -> bool:
@@ -66,41 +62,31 @@ class CallerTransport:
 
         :raises AudioError: if it cannot be decoded, or more comes than a clock allows
         """
-        damaged = self._codec.damaged
-        decode = self._codec.decode if self._began else self._codec.read_header
+        codec = self._heard_codec
+        damaged = codec.damaged
+        decode = codec.decode if self._began else codec.read_header
         pcm, spent = await self._coded("decode", partial(_timed, decode), payload)
-        self._metrics.damaged.inc(self._codec.damaged - damaged)
+        self._metrics.damaged.inc(codec.damaged - damaged)
         # What nobody hears yet is not decoded: of it the bytes count, as if they were samples.
         samples = pcm.size if self._began else len(payload) // 2
-        self.keep_pace(max(samples / self._rate, spent / self.CODING_SHARE))
-        if not pcm.size:
-            return
-        self.heard_at = anyio.current_time()
-        self._heard.append(pcm)
-        self._news.notify_all()
-
-    def keep_pace(self, seconds: float = 0.0) -> None:
-        """Count a message.
-
-        :raises AudioError: if more comes than a clock allows
-        """
-        if not self._pace.pour(max(seconds, FRAME_SECONDS), anyio.current_time()):
-            raise AudioError("audio comes faster than it is spoken; send it at the pace of a clock")
+        self._line.keep_pace(max(samples / self._rate, spent / self.CODING_SHARE))
+        self._take(pcm)
 
     def hang_up(self) -> None:
         """Say that no more audio comes."""
-        self._ended = True
-        self._news.notify_all()
+        self._take(self._heard_codec.flush())
+        self._end()
+
+    def announce(self) -> None:
+        """Let the agent be heard: the caller knows that the conversation has started."""
+        self._announced.set()
 
     async def start(self, sample_rate: int) -> None:  # noqa: ARG002 -- the codec has the model's rate already
         """Tell the caller that the conversation begins; from now on the line is heard."""
         self._began = True
         self.heard_at = anyio.current_time()
-        self._pace = LeakyBucket(self.heard_at)
-        await self._send(wire.handshake())
-        header = self._codec.header()
-        if header:
-            await self._send(wire.audio(header))
+        self._line.reset_pace()
+        await self._line.send(self._line.wire.started, self._said_codec.header())
 
     async def receive(self) -> Float32:
         """Wait for the caller's next audio, float32 ``[samples]``.
@@ -115,15 +101,28 @@ class CallerTransport:
 
     async def send(self, pcm: Float32) -> None:
         """Send a frame of the agent's audio."""
-        await self._send(wire.audio(await self._coded("encode", self._codec.encode, pcm)))
+        if not self._announced.is_set():
+            await self._announced.wait()
+        payload = await self._coded("encode", self._said_codec.encode, pcm)
+        await self._line.send(self._line.wire.audio, pcm, payload)
 
     async def finish(self) -> None:
         """All has been sent."""
 
     async def aclose(self) -> None:
         """Let go of what was not heard."""
-        self.hang_up()
+        self._end()
         self._heard.clear()
+
+    def _take(self, pcm: Float32) -> None:
+        if pcm.size:
+            self.heard_at = anyio.current_time()
+            self._heard.append(pcm)
+            self._news.notify_all()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._news.notify_all()
 
     async def _coded(self, stage: str, code: Callable[[Given], Made], given: Given) -> Made:
         """Code in a thread; the time counts the wait for it."""

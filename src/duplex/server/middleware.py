@@ -9,10 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from duplex.server.origins import host_allowed
 
-__all__ = ["MAX_MESSAGE_BYTES", "AnyServer", "KnownHosts", "MessageLimit", "RootPath", "SecurityHeaders"]
+__all__ = ["AnyServer", "KnownHosts", "RootPath", "SecurityHeaders"]
 
-MAX_MESSAGE_BYTES = 1 << 16
-"""Bytes of a websocket message: some seconds of Opus, a second of samples."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
@@ -82,36 +80,6 @@ class KnownHosts:
                 await JSONResponse({"error": text}, 400)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-class MessageLimit:
-    """Ends a websocket on which too large a message comes, whatever the server lets through."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application with a ``receive`` that ends."""
-        if scope["type"] != "websocket":
-            await self._app(scope, receive, send)
-            return
-        closed = False
-
-        async def receive_bounded() -> Message:
-            nonlocal closed
-            message = await receive()
-            if len(message.get("bytes") or message.get("text") or "") <= MAX_MESSAGE_BYTES:
-                return message
-            closed = True
-            await send({"type": "websocket.close", "code": 1009, "reason": f"over {MAX_MESSAGE_BYTES} bytes"})
-            return {"type": "websocket.disconnect", "code": 1009}
-
-        async def send_unless_closed(message: Message) -> None:
-            if closed:  # what a server raises whose client has gone
-                raise OSError
-            await send(message)
-
-        await self._app(scope, receive_bounded, send_unless_closed)
 
 
 class RootPath:

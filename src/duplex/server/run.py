@@ -24,9 +24,10 @@ from duplex.server.accept import Acceptor, ConnectionLimit, Counted, descriptor_
 from duplex.server.asgi import application
 from duplex.server.connections import HttpConnection, WebSocketConnection
 from duplex.server.listening import Listening
-from duplex.server.middleware import MAX_MESSAGE_BYTES, RootPath
+from duplex.server.middleware import RootPath
 from duplex.server.service import Service
 from duplex.server.settings import Settings
+from duplex.server.wires.table import WIRES
 from duplex.transcription.protocol import Transcriber
 
 __all__ = ["serve"]
@@ -149,7 +150,7 @@ def _config(served: Starlette, where: Listening) -> uvicorn.Config:
         proxy_headers=bool(where.proxies),
         forwarded_allow_ips=list(where.proxies),
         ws=WebSocketConnection,
-        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_max_size=max(kind.max_message_bytes for kind in WIRES.values()),
         ws_per_message_deflate=False,
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PING_SECONDS,

@@ -15,6 +15,7 @@ from duplex.prompting.building import TAKES_PERSONA, check_persona
 from duplex.prompting.voices import find_voice
 from duplex.server.admission import Admission
 from duplex.server.settings import Settings
+from duplex.server.wires.base import CallDescription, CallRequest
 
 __all__ = ["ServedModel", "ServedModels"]
 
@@ -28,17 +29,43 @@ class ServedModel:
     admission: Admission
     voices: Voices
     """Those that callers may name."""
+    seconds: float | None
+    """That a conversation may last, if there is a limit."""
 
     @property
     def takes_persona(self) -> bool:
         """Whether callers may give instructions and a voice."""
         return self.model.spec.kind in TAKES_PERSONA
 
-    def check(self, options: SessionOptions) -> None:
-        """Check what a caller has chosen.
+    def describe(self, request: CallRequest) -> CallDescription:
+        """Return what a caller gets of what was asked for.
 
-        :raises UsageError: if the model takes no persona, or there is no such voice
+        :raises UsageError: if something cannot be had, and the request is not lenient
         """
+        options, left_out = request.options, list[str]()
+        for word in ("instructions", "voice"):
+            chosen = getattr(options, word)
+            if chosen is None:
+                continue
+            try:
+                self._check(SessionOptions(**{word: chosen}))
+            except UsageError as error:
+                if not request.lenient:
+                    raise
+                left_out.append(str(error))
+                options = attrs.evolve(options, **{word: None})
+        spec = self.model.spec
+        return CallDescription(
+            model=self.name,
+            sample_rate=spec.sample_rate,
+            frame_duration=spec.frame_duration,
+            options=options,
+            left_out=tuple(left_out),
+            recognition=spec.kind == "stt",
+            seconds=self.seconds,
+        )
+
+    def _check(self, options: SessionOptions) -> None:
         check_persona(self.model.spec.kind, options)
         if options.voice is not None:
             find_voice(self.voices, options.voice, files=False)
@@ -74,7 +101,7 @@ class ServedModels:
                 raise UsageError(f"two models are called {shown(name)}; serve one, or rename the folder of the other")
             admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)
             voices = model.voices if settings.voices is None else model.voices.beside(settings.voices)
-            self._served[name] = ServedModel(name, model, admission, voices)
+            self._served[name] = ServedModel(name, model, admission, voices, settings.session_limit or None)
 
     @property
     def all(self) -> Sequence[ServedModel]:

@@ -12,7 +12,7 @@ import duplex
 from duplex.engine.model import Model
 from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
-from duplex.server.auth import Tickets, Tokens
+from duplex.server.auth import Keys, Tokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
 from duplex.server.recording import RecordingWriter
@@ -43,8 +43,7 @@ class Service:
         self.models: ServedModels = ServedModels(models, settings)
         self.transcriber = transcriber
         self.settings = settings
-        self.tokens: Tokens = Tokens(settings.tokens)
-        self.tickets: Tickets = Tickets()
+        self.keys: Keys = Keys(Tokens(settings.tokens))
         self.metrics: Metrics = Metrics()
         self.metrics.build.info({"version": duplex.__version__})
         for served in self.models.all:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import attrs
 
 from duplex.errors import UsageError
 from duplex.server.origins import LOOPBACK_NAMES, host_names, hosts_of, origins
+from duplex.server.wires.table import WIRES
 
 __all__ = ["Settings", "is_loopback", "not_negative"]
 
@@ -22,6 +24,17 @@ def not_negative(_: object, attribute: "attrs.Attribute[Any]", value: float) -> 
     """
     if not 0 <= value < math.inf:
         raise UsageError(f"{attribute.name} is {value}; give a number that is not negative")
+
+
+def _wires(given: Iterable[str]) -> tuple[str, ...]:
+    """Return names of wires as they were given.
+
+    :raises UsageError: if there is none of a name, or no name
+    """
+    names = tuple(given)
+    if not names or not all(name in WIRES for name in names):
+        raise UsageError(f"the wires are {', '.join(names) or 'none'}; choose one or more of {', '.join(WIRES)}")
+    return names
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +63,8 @@ class Settings:
     """Names that clients may call this server by, beside this machine's own and those of ``origins``; ``*.example.org``
     stands for all names below one, ``*`` for any. If none is given, any will do where a token is wanted, and no other
     where none is: a page elsewhere could point a name of its own here."""
+    wires: tuple[str, ...] = attrs.field(default=tuple(WIRES), converter=_wires)
+    """The protocols that callers may speak, by name."""
     record: Path | None = None
     """Folder for recordings of all conversations."""
     voices: Path | None = None

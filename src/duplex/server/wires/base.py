@@ -1,0 +1,178 @@
+"""What a wire is: one caller's protocol as a state machine, without sockets, clocks or a model.
+
+1. :meth:`Wire.receive` turns a caller's message into actions (:data:`Action`); the call carries them out.
+2. Everything else turns what happens in the call into messages to the caller, in the order in which they are sent.
+3. A wire whose address says everything has its :attr:`Wire.request` from the beginning; on others a caller's message
+   is a :class:`Begin`. What is heard before that is the wire's to refuse.
+4. A caller may send anything: a wire raises nothing but what it says.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.audio.wire_codecs import AudioFormat
+from duplex.events import Event
+from duplex.options import SessionOptions
+from duplex.server.close_reasons import CloseReason
+
+__all__ = [
+    "Action",
+    "Audio",
+    "Begin",
+    "CallDescription",
+    "CallRequest",
+    "End",
+    "Finish",
+    "Interrupt",
+    "MuteAgent",
+    "Opening",
+    "Reply",
+    "Wire",
+    "WireMessage",
+]
+
+WireMessage: TypeAlias = str | bytes
+"""A websocket's message: text or binary."""
+
+
+@attrs.frozen(kw_only=True)
+class Opening:
+    """The request that opened a websocket."""
+
+    url: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """By names in lower case."""
+    subprotocols: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class CallRequest:
+    """What a caller asks for."""
+
+    options: SessionOptions = attrs.field(factory=SessionOptions)
+    model: str | None = None
+    heard: AudioFormat = attrs.field(factory=AudioFormat)
+    """The format of the caller's audio."""
+    said: AudioFormat = attrs.field(factory=AudioFormat)
+    """The format of the agent's."""
+    lenient: bool = False
+    """Whether a persona that the model cannot take is left out and told, rather than refused: what a client sends
+    without anybody having asked for it must not end a call."""
+
+
+@attrs.frozen(kw_only=True)
+class CallDescription:
+    """What a caller has got."""
+
+    model: str
+    sample_rate: int
+    frame_duration: float
+    """Seconds."""
+    options: SessionOptions
+    """With what has been left out taken away."""
+    left_out: tuple[str, ...] = ()
+    """What the model cannot take of what was asked for, a sentence each."""
+    recognition: bool = False
+    """Whether the model writes down what it hears and says nothing."""
+    seconds: float | None = None
+    """After which the server ends the call, if it does."""
+
+
+@attrs.frozen
+class Begin:
+    """Let the caller in."""
+
+    request: CallRequest
+
+
+@attrs.frozen
+class Audio:
+    """Hear this, in the format that was asked for."""
+
+    payload: bytes
+
+
+@attrs.frozen
+class Reply:
+    """Send this."""
+
+    message: WireMessage
+
+
+@attrs.frozen
+class Finish:
+    """The caller says nothing more: let the agent finish, then end."""
+
+
+@attrs.frozen
+class Interrupt:
+    """Let nothing more be heard of what the agent is saying."""
+
+
+@attrs.frozen
+class MuteAgent:
+    """Let nothing be heard of the agent, or hear it again."""
+
+    muted: bool
+
+
+@attrs.frozen
+class End:
+    """End the call at once."""
+
+    reason: CloseReason
+    text: str = ""
+    """What the caller is told, if it is not what the reason says."""
+
+
+Action: TypeAlias = Begin | Audio | Reply | Finish | Interrupt | MuteAgent | End
+"""What a caller wants."""
+
+
+class Wire(ABC):
+    """One caller's protocol."""
+
+    request: CallRequest | None = None
+    """What the caller asks for, once that is known."""
+
+    @abstractmethod
+    def receive(self, message: WireMessage) -> Iterable[Action]:
+        """Take a message of the caller."""
+
+    def opened(self) -> Iterable[WireMessage]:
+        """Greet: the websocket has been accepted."""
+        return ()
+
+    def admitted(self, description: CallDescription) -> Iterable[WireMessage]:  # noqa: ARG002 -- most wait for the start
+        """Tell that the caller is let in, perhaps into the queue."""
+        return ()
+
+    def waiting(self, position: int) -> Iterable[WireMessage]:  # noqa: ARG002 -- most protocols have no words for it
+        """Tell the caller's place in the queue, from 1."""
+        return ()
+
+    def keep_alive(self) -> Iterable[WireMessage]:
+        """Say something to one who waits and has heard nothing for some seconds."""
+        return ()
+
+    def started(self, header: bytes) -> Iterable[WireMessage]:  # noqa: ARG002 -- only containers have a header
+        """Tell that the caller is heard; ``header`` is what the agent's audio begins with, perhaps nothing."""
+        return ()
+
+    @abstractmethod
+    def tell(self, event: Event) -> Iterable[WireMessage]:
+        """Tell what has happened; audio comes by :meth:`audio`, the first of it after ``SessionStarted``."""
+
+    @abstractmethod
+    def audio(self, pcm: NDArray[np.float32], payload: bytes) -> Iterable[WireMessage]:
+        """Send the agent's next frame: float32 ``[frame_size]``, and as bytes in the format that was asked for."""
+
+    @abstractmethod
+    def goodbye(self, reason: CloseReason, text: str) -> Iterable[WireMessage]:
+        """Say the last; the websocket is closed next."""

@@ -1,0 +1,121 @@
+"""``/api/chat``: the wire of Moshi's own clients, of the page, and of :func:`duplex.connect`.
+
+Messages are those of :mod:`duplex.transports.wire`. The address says everything; a client that asks for it is told of
+all events.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duplex.events import AgentText, Event, UserText
+from duplex.parsing import parse_json
+from duplex.server.call_parameters import CallParameters
+from duplex.server.close_reasons import CloseReason
+from duplex.server.wires.base import (
+    Action,
+    Audio,
+    CallDescription,
+    CallRequest,
+    End,
+    Finish,
+    Interrupt,
+    MuteAgent,
+    Opening,
+    Reply,
+    Wire,
+    WireMessage,
+)
+from duplex.transports import wire
+
+__all__ = ["ChatWire"]
+
+
+class ChatWire(Wire):
+    """A caller on ``/api/chat``.
+
+    :raises UsageError: if the address asks for something that makes no sense
+    """
+
+    def __init__(self, opening: Opening) -> None:
+        parameters = CallParameters.read(opening.query)
+        audio_format = parameters.audio_format
+        self.request = CallRequest(
+            options=parameters.options, model=parameters.model, heard=audio_format, said=audio_format
+        )
+        self._events = parameters.events
+        self._recognition = False
+
+    def receive(self, message: WireMessage) -> Iterable[Action]:
+        """Take a message; what is of an unknown kind means nothing."""
+        if isinstance(message, str):
+            return (End(CloseReason.NOT_BINARY),)
+        parsed = wire.parse(message)
+        match parsed.kind if parsed is not None else None, parsed:
+            case wire.Kind.AUDIO, wire.Message(payload=payload):
+                return (Audio(payload),)
+            case wire.Kind.PING, _:
+                return (Reply(wire.ping()),)  # who asks can tell how long it takes
+            case wire.Kind.METADATA, wire.Message(payload=payload):
+                return _wishes(payload)
+            case _:
+                return ()
+
+    def admitted(self, description: CallDescription) -> Iterable[WireMessage]:
+        """Note what the model does."""
+        self._recognition = description.recognition
+        return ()
+
+    def waiting(self, position: int) -> Iterable[WireMessage]:
+        """Tell how many are before."""
+        return (wire.metadata({"type": "Queued", "position": position}),)
+
+    def keep_alive(self) -> Iterable[WireMessage]:
+        """Say that the line is alive."""
+        return (wire.ping(),)
+
+    def started(self, header: bytes) -> Iterable[WireMessage]:
+        """Say that the conversation begins."""
+        return (wire.handshake(), wire.audio(header)) if header else (wire.handshake(),)
+
+    def tell(self, event: Event) -> Iterable[WireMessage]:
+        """Tell the agent's words, what a recogniser writes, and all events to a client that wants them."""
+        if isinstance(event, AgentText):
+            yield wire.text(event.text)
+        elif isinstance(event, UserText) and self._recognition:
+            yield wire.text(f" {event.text}")
+        if self._events:
+            yield wire.metadata(event.as_dict())
+
+    def audio(self, pcm: NDArray[np.float32], payload: bytes) -> Iterable[WireMessage]:  # noqa: ARG002 -- coded already
+        """Send the agent's frame."""
+        return (wire.audio(payload),)
+
+    def goodbye(self, reason: CloseReason, text: str) -> Iterable[WireMessage]:
+        """Say what went wrong, if something did."""
+        return () if reason is CloseReason.FINISHED else (wire.error(text),)
+
+
+def _wishes(payload: bytes) -> Iterable[Action]:
+    """Return what a caller asks for beside the audio; what is unknown is ignored."""
+    record = _record(payload)
+    match record.get("type"):
+        case "Finish":
+            return (Finish(),)
+        case "Interrupt":
+            return (Interrupt(),)
+        case "MuteAgent":
+            return (MuteAgent(record.get("muted") is not False),)
+        case _:
+            return ()
+
+
+def _record(payload: bytes) -> Mapping[str, Any]:
+    """Return the JSON object that a caller has sent; an empty one if it is none."""
+    try:
+        record: Any = parse_json(payload)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", record) if isinstance(record, dict) else {}

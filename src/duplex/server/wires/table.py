@@ -1,0 +1,44 @@
+"""The wires that a server has, by name; ``--wires`` chooses among them."""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from duplex.server.auth import Keys
+from duplex.server.wires.base import Opening, Wire
+from duplex.server.wires.chat import ChatWire
+
+__all__ = ["WIRES", "WireKind"]
+
+
+def _bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
+    """Return whose token or ticket a caller shows; ``worker_auth_id`` is the original's word for a ticket."""
+    owner = keys.tokens.owner(opening.headers.get("authorization"))
+    if owner is not None:
+        return owner
+    ticket = opening.query.get("ticket") or opening.query.get("worker_auth_id") or ""
+    return keys.tickets.redeem(ticket, now)
+
+
+@attrs.frozen(kw_only=True)
+class WireKind:
+    """A wire, and where it is."""
+
+    path: str
+    open: Callable[[Opening], Wire]
+    """Makes the wire of one caller.
+
+    :raises UsageError: if what the address says makes no sense
+    """
+    owner: Callable[[Keys, Opening, float], str | None] = _bearer_or_ticket
+    """Tells whose token a caller shows, "" if none is wanted; ``None`` may not come in."""
+    credentials: str = "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)"
+    """What one who may not come in is told."""
+    subprotocol: str | None = None
+    """The websocket's subprotocol that is chosen where a client offers it."""
+    max_message_bytes: int = 1 << 16
+
+
+WIRES: Mapping[str, WireKind] = {
+    "chat": WireKind(path="/api/chat", open=ChatWire),
+}
