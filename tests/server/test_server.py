@@ -21,6 +21,8 @@ from duplex.server import Settings, call
 from duplex.server.call import KEEPALIVE, Call
 from duplex.server.line import Line
 from duplex.server.service import Service
+from duplex.server.wires.base import Opening
+from duplex.server.wires.chat import ChatWire
 from duplex.transports import wire
 from server_support import FRAME, RATE, get, running, tone
 
