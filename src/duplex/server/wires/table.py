@@ -7,8 +7,12 @@ import attrs
 from duplex.server.auth import Keys
 from duplex.server.wires.base import Opening, Wire
 from duplex.server.wires.chat import ChatWire
+from duplex.server.wires.live import LiveWire
 
 __all__ = ["WIRES", "WireKind"]
+
+_WITH_BASE64 = 1 << 20
+"""Bytes of a message of JSON with audio in it: 16 seconds at most, and no client sends so much."""
 
 
 def _bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
@@ -41,4 +45,5 @@ class WireKind:
 
 WIRES: Mapping[str, WireKind] = {
     "chat": WireKind(path="/api/chat", open=ChatWire),
+    "live": WireKind(path="/v1/live/sessions", open=LiveWire, max_message_bytes=_WITH_BASE64),
 }
