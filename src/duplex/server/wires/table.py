@@ -1,13 +1,16 @@
 """The wires that a server has, by name; ``--wires`` chooses among them."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import attrs
 
-from duplex.server.auth import Keys
+from duplex.server.auth import Keys, signed_by_twilio
 from duplex.server.wires.base import Opening, Wire
 from duplex.server.wires.chat import ChatWire
 from duplex.server.wires.live import LiveWire
+from duplex.server.wires.media_streams import DIALECTS, MediaStreamWire
 
 __all__ = ["WIRES", "WireKind"]
 
@@ -22,6 +25,14 @@ def _bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
         return owner
     ticket = opening.query.get("ticket") or opening.query.get("worker_auth_id") or ""
     return keys.tickets.redeem(ticket, now)
+
+
+def _signature(keys: Keys, opening: Opening, now: float) -> str | None:
+    """Return whose call Twilio passes on: "twilio" if its signature is wanted and right, else as anybody's."""
+    if keys.twilio is None:
+        return _bearer_or_ticket(keys, opening, now)
+    signature = opening.headers.get("x-twilio-signature", "")
+    return "twilio" if signed_by_twilio(keys.twilio, opening.url, signature) else None
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +54,17 @@ class WireKind:
     max_message_bytes: int = 1 << 16
 
 
+_GUARDS: Mapping[str, Mapping[str, Any]] = {
+    "twilio": {
+        "owner": _signature,
+        "credentials": "no signature of Twilio; is DUPLEX_TWILIO_AUTH_TOKEN the auth token of the account that calls?",
+    }
+}
 WIRES: Mapping[str, WireKind] = {
     "chat": WireKind(path="/api/chat", open=ChatWire),
+    **{
+        name: WireKind(path=f"/{name}", open=partial(MediaStreamWire, dialect), **_GUARDS.get(name, {}))
+        for name, dialect in DIALECTS.items()
+    },
     "live": WireKind(path="/v1/live/sessions", open=LiveWire, max_message_bytes=_WITH_BASE64),
 }
