@@ -106,5 +106,5 @@ def _check_places(numbers: Sequence[int]) -> None:
         ("ahead", "ahead_end", TOKENS),
         ("ahead_end", "written", LONGEST_LIFE),  # nothing moves it where no word is looked ahead to
     ):
-        if not 0 <= held[last] - held[first] <= size:
+        if not 0 <= held[first] <= held[last] <= held[first] + size:
             raise ValueError(f"its text is at {first} {held[first]} of {last} {held[last]}")
