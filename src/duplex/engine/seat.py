@@ -23,12 +23,7 @@ from duplex.errors import ModelError, StateError
 from duplex.frame_model import FrameModel, SessionState
 from duplex.synthesis.protocol import Says
 
-__all__ = [
-    "Inference",
-    "Job",
-    "PendingFrame",
-    "Seat",
-]
+__all__ = ["Inference", "Job", "PendingFrame", "Seat"]
 
 END_OF_TEXT = 2
 """The token by which a model that translates says that it has nothing to add, in all published tokenizers."""
@@ -195,9 +190,7 @@ class Seat:
         :raises StateError: if it is damaged
         """
         spec, model = self._engine.model.spec, self._engine.model
-        latency = spec.latency_frames
-        if isinstance(model, Says):  # the sound comes after its text, and a frame later still after another voice's
-            latency += model.delay_steps + 1
+        latency = spec.latency_frames + (1 + model.delay_steps if isinstance(model, Says) else 0)  # after its text
         try:
             index, pcm = tensors["seat.index"], tensors["seat.pcm"]
             self.prompted = int(tensors["seat.prompted"]) if "seat.prompted" in tensors else 0  # not in older states
