@@ -16,7 +16,7 @@ from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weight_names import WeightsLayout
 from duplex.checkpoints.weights_file import Header, read_header
 from duplex.codec import Codec
-from duplex.errors import ConfigError, MissingDependencyError, UsageError
+from duplex.errors import MissingDependencyError, UsageError
 from duplex.extras import install_command
 from duplex.frame_model import FrameModel
 
@@ -108,35 +108,38 @@ def load_model(
     sessions: int,
     deterministic: bool,
     adapter: Adapter | None = None,
-    guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it: here a session has a second row if it asks for one
+    guidance: bool = False,
     tts: TtsConfig | None = None,
 ) -> FrameModel:
     """Load a dialogue model, with an adapter added to its weights.
 
+    A session has the second row of ``guidance`` if it asks for one; here that only says that there must be room for it.
+
     :raises WeightsError: if a file is damaged or does not fit the configuration
-    :raises ConfigError: if it is a kind of model that is not run
     :raises UsageError: as :func:`check` does, or if the model does not fit into the machine's memory
     :raises MissingDependencyError: if MLX is not installed, or too old
     """
-    if tts is not None:
-        raise ConfigError("the MLX backend does not run speech synthesis ('model_type' tts) yet; use backend='torch'")
     check(device, dtype, quantize, cache_dtype)
     from duplex.backends.mlx.codec import load_mimi  # noqa: PLC0415 -- only who asks for it needs mlx
     from duplex.backends.mlx.language_model import load_language_model  # noqa: PLC0415
     from duplex.backends.mlx.memory import check_memory  # noqa: PLC0415
     from duplex.backends.mlx.model import MlxFrameModel  # noqa: PLC0415
+    from duplex.backends.mlx.speech_script import speech_script  # noqa: PLC0415
     from duplex.backends.mlx.state import exclusive  # noqa: PLC0415
     from duplex.backends.mlx.weights import PACKINGS  # noqa: PLC0415
 
     place = _device(device)
     numbers = _numbers(dtype, place)
     headers = read_header(weights), read_header(mimi_weights)
-    check_memory(config, *headers, dtype=numbers, quantize=quantize, sessions=sessions, device=place)
+    chosen: dict[str, Any] = {"dtype": numbers, "quantize": quantize, "sessions": sessions, "device": place}
+    check_memory(config, *headers, guidance=guidance, **chosen)
     packing = None if quantize is None else PACKINGS[quantize]
     kind = _core().float32 if numbers == "float32" else _core().bfloat16
     with exclusive(place):
         language_model = load_language_model(config, weights, dtype=kind, packing=packing, adapter=adapter)
         mimi = load_mimi(mimi_config, mimi_weights, config.codebooks)
+        if tts is not None:
+            language_model.script = speech_script(language_model, tts, mimi_config.frame_rate)
     return MlxFrameModel(
         mimi,
         language_model,
@@ -160,7 +163,7 @@ def predict_memory(
     quantize: str | None,
     cache_dtype: str,
     sessions: int,
-    guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it
+    guidance: bool = False,
 ) -> Memory:
     """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
 
@@ -172,7 +175,8 @@ def predict_memory(
 
     place = _device(device)
     numbers = _numbers(dtype, place)
-    return predict(config, *headers, dtype=numbers, quantize=quantize, sessions=sessions, device=place)
+    chosen: dict[str, Any] = {"dtype": numbers, "quantize": quantize, "sessions": sessions, "device": place}
+    return predict(config, *headers, guidance=guidance, **chosen)
 
 
 def convert_weights(

@@ -1,16 +1,26 @@
 """The state machine of :mod:`duplex.synthesis.machine` for a whole batch, as operations on the slots' state.
 
-Words and their tokens lie in rings that the host writes between steps. A new word begins only when the queue of the one
-before is empty, and words are looked ahead to in their order: so both queues are ranges of the ring of tokens, and a
-step moves a few numbers. Nothing goes to the host.
+What a slot remembers is in :mod:`duplex.backends.shared.script_state`. Nothing goes to the host.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
+from duplex.backends.shared.script_state import (
+    AT,
+    ENTRIES,
+    NUMBERS,
+    SHAPES,
+    TOKENS,
+    UNENDED,
+    Staged,
+    machine_settings,
+)
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call, SlotState, StateSpec
 from duplex.checkpoints.kind_configs import TtsConfig
@@ -19,14 +29,6 @@ from duplex.synthesis.machine import NEW_WORD, PADDING, MachineSettings
 from duplex.synthesis.script import Entry
 
 __all__ = ["SpeechScript", "speech_script"]
-
-TOKENS, ENTRIES = 4096, 1024
-"""How many tokens and entries a slot's rings hold."""
-UNENDED = -1
-NUMBERS = ("next", "entries", "written", "word", "words", "queued", "queue_end", "ahead", "ahead_end",
-           "remaining", "forced", "end", "prefix", "streams")  # fmt: skip
-"""The columns of a slot's numbers: places in the rings, paddings, the last step, and what its session chose."""
-AT: dict[str, int] = {name: column for column, name in enumerate(NUMBERS)}
 
 
 @attrs.frozen(eq=False)
@@ -38,12 +40,7 @@ class SpeechScript:
 
     def state_spec(self) -> dict[str, StateSpec]:
         """Return the rings and the numbers of a slot."""
-        return {
-            "script.tokens": StateSpec((TOKENS,), torch.int64),
-            "script.entries": StateSpec((ENTRIES, 3), torch.int64),  # end in the ring of tokens, length, padding
-            "script.words": StateSpec((ENTRIES,), torch.int64),  # the end of each word's tokens
-            "script.numbers": StateSpec((len(NUMBERS),), torch.int64),
-        }
+        return {f"script.{name}": StateSpec(shape, torch.int64) for name, shape in SHAPES.items()}
 
     def begin(self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None) -> None:
         """Set up one slot's rows: ``prefix`` steps without text, and codes of ``streams`` alone."""
@@ -55,19 +52,18 @@ class SpeechScript:
 
     def say(self, state: SlotState, key: str, entries: Sequence[Entry]) -> None:
         """Add to what one slot's rows say."""
-        own = {name: state.tensors[f"{key}.{name}"][0] for name in self.state_spec()}
-        numbers = own["script.numbers"]
-        for entry in entries:
-            written, length = int(numbers[AT["written"]]), len(entry.tokens)
-            for offset, token in enumerate(entry.tokens):
-                own["script.tokens"][(written + offset) % TOKENS] = token
-            end = written + length
-            own["script.entries"][int(numbers[AT["entries"]]) % ENTRIES] = torch.tensor([end, length, entry.padding])
-            numbers[AT["entries"]] += 1
-            numbers[AT["written"]] = end
-            if length:
-                own["script.words"][int(numbers[AT["words"]]) % ENTRIES] = end
-                numbers[AT["words"]] += 1
+        own = {name: state.tensors[f"{key}.script.{name}"][0] for name in SHAPES}
+        numbers, staged = own["numbers"], Staged.of(entries)
+        parts = staged.tokens, staged.entries.ravel(), staged.words, staged.advance
+        copied = torch.as_tensor(np.concatenate(parts)).to(numbers.device)  # all in one copy, and nothing comes back
+        ends = np.cumsum([0, *map(len, parts)]).tolist()
+        tokens, rows, words, advance = (copied[start:end] for start, end in pairwise(ends))
+        rows, written = rows.view(-1, 3), numbers[AT["written"]]
+        rows[:, 0] += written
+        _put(own["tokens"], written, tokens)
+        _put(own["entries"], numbers[AT["entries"]], rows)
+        _put(own["words"], numbers[AT["words"]], words + written)
+        numbers += advance
 
     def progress(self, state: SlotState, key: str) -> Tensor:
         """Return entries taken, words begun, and the end's step or -1, of all slots: int64 ``[slots, 3]``."""
@@ -144,12 +140,12 @@ class SpeechScript:
 
 def speech_script(model: LanguageModel, config: TtsConfig, frame_rate: float) -> SpeechScript:
     """Return the script of a model of synthesis."""
-    settings = MachineSettings(
-        vocabulary=model.config.text_card + 1,
-        ahead=config.second_stream_ahead if model.config.demux_second_stream else 0,
-        delay_steps=int(config.audio_delay * frame_rate),
-    )
-    return SpeechScript(settings, model.delays[model.agent])
+    return SpeechScript(machine_settings(model.config, config, frame_rate), model.delays[model.agent])
+
+
+def _put(ring: Tensor, start: Tensor, values: Tensor) -> None:
+    """Write ``values`` ``[n, ...]`` to one ring, from place ``start`` (one int64) on."""
+    ring[(start + torch.arange(len(values), device=ring.device)) % len(ring)] = values
 
 
 def _at(ring: Tensor, place: Tensor) -> Tensor:
