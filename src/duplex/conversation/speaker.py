@@ -15,6 +15,7 @@ from typing import Self, cast
 import anyio.to_thread
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.conversation.spoken_text import NEVER, Pieces, SpokenText, Text
@@ -26,6 +27,9 @@ from duplex.errors import ModelError, UsageError
 from duplex.events import AgentAudio, AgentText, EndReason, Event, SessionEnded, SessionStarted, Usage
 from duplex.frame_model import Conditions, Frame
 from duplex.options import SessionOptions
+from duplex.prompting.imitation import imitation_prompt
+from duplex.prompting.prompt import Prompt
+from duplex.prompting.voices import find_voice, read_recording
 from duplex.synthesis.protocol import Says
 from duplex.synthesis.script import Entry, ScriptReader
 from duplex.synthesis.voices import SPEAKERS, read_voice, speaker_conditions
@@ -70,11 +74,12 @@ class Speaker:
         self._seat: Seat | None = None
 
     async def __aenter__(self) -> Self:
-        conditions, guidance = await anyio.to_thread.run_sync(self._conditions)
+        conditions, guidance, prompt = await anyio.to_thread.run_sync(self._beginning)
         self._options = attrs.evolve(self._options, guidance=guidance)
         self._wakeup = ThreadsafeNotifier()
+        self._imitated = 0 if prompt is None or prompt.voice is None else prompt.voice.shape[1]
         self._seat = self.model.engine.open(
-            self._options, realtime=False, notify=self._wakeup.notify, conditions=conditions
+            self._options, realtime=False, notify=self._wakeup.notify, prompt=prompt, conditions=conditions
         )
         return self
 
@@ -96,47 +101,68 @@ class Speaker:
         """
         if self._seat is None:
             raise UsageError("enter the speaker first: async with duplex.Speaker(...) as speaker")
-        return _Speech(self.model, self._tts, self._seat, self._wakeup, self._options.seed or 0, Pieces(text))
+        return _Speech(self.model, self._tts, self._seat, self._wakeup, self._options, Pieces(text), self._imitated)
 
-    def _conditions(self) -> tuple[Conditions, float]:
-        """Return what the session is conditioned on, and the guidance that is left to do; this reads a file."""
-        conditioners = dict(self.model.conditioners)
-        voices = [self._read_voice(voice) for voice in self._voices]
-        return speaker_conditions(voices, conditioners, guidance=self._options.guidance or 1.0)
+    def _beginning(self) -> tuple[Conditions, float, Prompt | None]:
+        """Return what the session is conditioned on, the guidance that is left to do, and a voice that comes first.
 
-    def _read_voice(self, given: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        if SPEAKERS not in self.model.conditioners:
-            raise UsageError("this model takes its voice from the beginning of a recording, which is not run yet")
+        This reads files.
+        """
+        conditioners, prompt = dict(self.model.conditioners), None
+        vectors = [self._vectors(voice) for voice in self._voices] if SPEAKERS in conditioners else []
+        conditions, guidance = speaker_conditions(vectors, conditioners, guidance=self._options.guidance or 1.0)
+        if self._voices and SPEAKERS not in conditioners:
+            codes, delay = self._recorded(), self._says.delay_steps
+            prompt = imitation_prompt(self.model.spec, codes, delay_steps=delay, codebooks=self._options.codebooks)
+            conditions = attrs.evolve(conditions, masked_until=codes.shape[1] + delay)
+        return conditions, guidance, prompt
+
+    def _vectors(self, given: str) -> NDArray[np.float32]:
+        """Return a voice that the model is conditioned on."""
         voices = self.model.voices
         named = [name for name in voices.names if name == given or name.startswith(f"{given}.")]
-        path = voices.find(named[0]) if len(named) == 1 else None
-        if path is None and Path(given).is_file():
-            path = Path(given)
-        if path is None:
-            raise voices.unknown(given)
-        return read_voice(path, self.model.conditioners[SPEAKERS].dim)
+        name = named[0] if len(named) == 1 else given
+        return read_voice(find_voice(voices, name, files=True), self.model.conditioners[SPEAKERS].dim)
+
+    def _recorded(self) -> NDArray[np.int64]:
+        """Return the codes of a voice that the model goes on from."""
+        if len(self._voices) > 1:
+            raise UsageError(f"this model speaks with one voice, and {len(self._voices)} were given; give one")
+        return read_recording(find_voice(self.model.voices, self._voices[0], files=True), self.model.codec)
 
 
 class _Speech:
     """The events of one text."""
 
     def __init__(
-        self, model: Model, tts: TtsConfig, seat: Seat, wakeup: ThreadsafeNotifier, seed: int, pieces: Pieces
+        self,
+        model: Model,
+        tts: TtsConfig,
+        seat: Seat,
+        wakeup: ThreadsafeNotifier,
+        options: SessionOptions,
+        pieces: Pieces,
+        imitated: int,
     ) -> None:
         spec = model.spec
         self._model, self._seat, self._wakeup, self._pieces = model, seat, wakeup, pieces
         self._says = cast("Says", model.frame_model)
         self._script = SpokenText(tts.second_stream_ahead)
-        self._reader = ScriptReader(model.tokenizer, spec.frame_rate, speakers=SPEAKERS in model.conditioners)
+        between = 1 if options.padding_between is None else options.padding_between
+        self._reader = ScriptReader(
+            model.tokenizer, spec.frame_rate, speakers=SPEAKERS in model.conditioners, padding_between=between
+        )
         self._silence = np.zeros(spec.frame_size, np.float32)
-        self._step = self._frames = self._sequence = 0
+        self._imitated = imitated
+        self._step = -1 if imitated else 0  # the last one that has been run; those of a voice before do not count
+        self._frames = self._sequence = 0
         self._ended = False
         started = SessionStarted(
             sequence=0,
             at=0.0,
             session_id=secrets.token_hex(8),
             model=model.name,
-            seed=seed,
+            seed=options.seed or 0,
             sample_rate=spec.sample_rate,
             frame_duration=spec.frame_duration,
         )
@@ -174,7 +200,7 @@ class _Speech:
         if frame is not None and frame.agent_pcm is not None:
             self._events.append(AgentAudio(sequence=0, at=spec.seconds(self._frames), pcm=frame.agent_pcm))
             self._frames += 1
-        last = progress.end + self._says.delay_steps + FINAL_PADDING
+        last = progress.end - self._imitated + self._says.delay_steps + FINAL_PADDING
         if progress.end != NEVER and self._step + 1 >= last:  # the initial step is one, too
             self._end()
         elif self._step == MAX_STEPS:

@@ -14,7 +14,8 @@ from torch import Tensor
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call, SlotState, StateSpec
 from duplex.checkpoints.kind_configs import TtsConfig
-from duplex.frame_model import ZERO
+from duplex.frame_model import UNGENERATED, ZERO
+from duplex.options import SessionOptions
 from duplex.synthesis.machine import NEW_WORD, PADDING, MachineSettings
 from duplex.synthesis.script import Entry
 
@@ -23,6 +24,8 @@ __all__ = ["SpeechScript", "speech_script"]
 TOKENS, ENTRIES = 4096, 1024
 """How many tokens and entries a slot's rings hold."""
 UNENDED = -1
+BONUS = "options.padding_bonus"
+"""Name in the state: what a session adds to the logit of padding."""
 NUMBERS = ("next", "entries", "written", "word", "words", "queued", "queue_end", "ahead", "ahead_end",
            "remaining", "forced", "end", "prefix", "streams")  # fmt: skip
 """The columns of a slot's numbers: places in the rings, paddings, the last step, and what its session chose."""
@@ -35,6 +38,8 @@ class SpeechScript:
 
     settings: MachineSettings
     delays: Tensor
+    latest: int = 0
+    """The longest of the delays."""
 
     def state_spec(self) -> dict[str, StateSpec]:
         """Return the rings and the numbers of a slot."""
@@ -43,15 +48,35 @@ class SpeechScript:
             "script.entries": StateSpec((ENTRIES, 3), torch.int64),  # end in the ring of tokens, length, padding
             "script.words": StateSpec((ENTRIES,), torch.int64),  # the end of each word's tokens
             "script.numbers": StateSpec((len(NUMBERS),), torch.int64),
+            "script.voice": StateSpec((self.overlap, len(self.delays)), torch.int64),
+            BONUS: StateSpec((), torch.float32),
         }
 
-    def begin(self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None) -> None:
-        """Set up one slot's rows: ``prefix`` steps without text, and codes of ``streams`` alone."""
+    @property
+    def overlap(self) -> int:
+        """Steps from the last one without a text on in which codes of a voice that came first may still be said."""
+        return self.settings.delay_steps + self.latest + 1
+
+    def begin(self, state: SlotState, key: str, *, prefix: int = 0, options: SessionOptions | None = None) -> None:
+        """Set up one slot's rows: ``prefix`` steps without text, and what the session has chosen."""
+        streams, bonus = (None, None) if options is None else (options.codebooks, options.padding_bonus)
+        state.tensors[f"{key}.{BONUS}"].fill_(bonus or 0.0)
+        state.tensors[f"{key}.script.voice"].fill_(UNGENERATED)
         numbers = state.tensors[f"{key}.script.numbers"][0]
         numbers.zero_()
         numbers[AT["remaining"]] = numbers[AT["forced"]] = self.settings.initial_padding
         numbers[AT["end"]], numbers[AT["prefix"]] = UNENDED, prefix
         numbers[AT["streams"]] = len(self.delays) if streams is None else streams
+
+    def imitate(self, state: SlotState, key: str, codes: Tensor, options: SessionOptions) -> None:
+        """Let one slot's rows go on from a voice, int64 ``[agent_streams, n]`` on the model's device."""
+        count = codes.shape[1]
+        self.begin(state, key, prefix=count, options=options)
+        rows = torch.arange(self.overlap, device=codes.device)[:, None]
+        column = count - 1 + rows - self.settings.delay_steps - self.delays
+        known = codes.T.gather(0, column.clamp(0, count - 1))
+        there = (column >= 0) & (column < count)
+        state.tensors[f"{key}.script.voice"][0] = known.masked_fill(~there, UNGENERATED)
 
     def say(self, state: SlotState, key: str, entries: Sequence[Entry]) -> None:
         """Add to what one slot's rows say."""
@@ -73,6 +98,13 @@ class SpeechScript:
         """Return entries taken, words begun, and the end's step or -1, of all slots: int64 ``[slots, 3]``."""
         return state.tensors[f"{key}.script.numbers"][:, [AT["next"], AT["word"], AT["end"]]]
 
+    def weighed(self, logits: Tensor, call: Call, key: str) -> Tensor:
+        """Return the text's logits float32 ``[batch, vocabulary]`` with what the sessions add to that of padding."""
+        bonus = call.read(f"{key}.{BONUS}")
+        assert bonus is not None
+        padding = torch.arange(logits.shape[1], device=logits.device) == PADDING
+        return logits + padding * bonus[:, None]
+
     def text(self, sampled: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
         """Return the text token that is said for the one that was sampled, int64 ``[batch]`` both."""
         held = {name: call.read(f"{key}.{name}") for name in self.state_spec()}
@@ -87,8 +119,13 @@ class SpeechScript:
 
     def codes(self, chosen: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
         """Return which codes are said for those that were chosen, int64 ``[batch, agent_streams]`` both."""
-        numbers = call.read(f"{key}.script.numbers")
+        numbers, voice = call.read(f"{key}.script.numbers"), call.read(f"{key}.script.voice")
         assert numbers is not None
+        assert voice is not None
+        row = step - numbers[:, AT["prefix"]] + 1
+        known = _at(voice, row.clamp(0, self.overlap - 1))
+        lasts = ((row >= 0) & (row < self.overlap))[:, None] & (known != UNGENERATED)
+        chosen = torch.where(lasts, known, chosen)
         early = step[:, None] < self.delays + self.settings.delay_steps
         unused = torch.arange(len(self.delays), device=step.device) >= numbers[:, AT["streams"], None]
         return torch.where(early | unused, ZERO, chosen)
@@ -149,7 +186,7 @@ def speech_script(model: LanguageModel, config: TtsConfig, frame_rate: float) ->
         ahead=config.second_stream_ahead if model.config.demux_second_stream else 0,
         delay_steps=int(config.audio_delay * frame_rate),
     )
-    return SpeechScript(settings, model.delays[model.agent])
+    return SpeechScript(settings, model.delays[model.agent], max(model.config.delays[model.agent]))
 
 
 def _at(ring: Tensor, place: Tensor) -> Tensor:
