@@ -36,13 +36,13 @@ def load_family(name, backend, root=FAMILY, **given):
     mapping = json.loads((folder / "config.json").read_text())
     loader = importlib.import_module(f"duplex.backends.{backend}")
     choice = {"device": "cpu", "dtype": "float32", "quantize": None, "cache_dtype": "auto", "sessions": 2}
+    choice["deterministic"] = False
     model = loader.load_model(
         config_of(mapping),
         MimiConfig.from_dict(json.loads((MIMI / "mimi_config.json").read_text()), where="mimi"),
         weights=folder / mapping["moshi_name"],
         mimi_weights=MIMI / "tokenizer-e351c8d8-checkpoint125.safetensors",
         fingerprint=name,
-        deterministic=False,
         **{**choice, **given},
     )
     return model, load_file(folder / "expected.safetensors")

@@ -10,8 +10,7 @@ from family_support import FAMILY, GREEDY, load_family, said, voices_of
 from safetensors.numpy import load_file, save_file
 
 from duplex.backends.shared.pieces import finish
-from duplex.checkpoints.kind_configs import TtsConfig
-from duplex.errors import ConfigError, UsageError
+from duplex.errors import UsageError
 from duplex.frame_model import Conditions
 
 mx = pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
@@ -123,11 +122,6 @@ def test_synthesis(synthesis, run, coefficient):
     np.testing.assert_array_equal(tokens[:, : frames.shape[1]], frames)
     if not run:
         np.testing.assert_allclose(logits, expected["text_logits"], atol=1e-3)
-
-
-def test_a_model_of_synthesis_is_refused_by_its_kind():
-    with pytest.raises(ConfigError, match="use backend='torch'"):
-        load_family("tts", "mlx", tts=TtsConfig())
 
 
 def test_codebooks_of_one_weight_set_share_it_in_memory(synthesis):

@@ -86,8 +86,7 @@ class Pieces:
         turns: Any = [text] if isinstance(text, str) else [""] if isinstance(text, AsyncIterable) else text
         if not isinstance(turns, Sequence) or isinstance(turns, bytes | bytearray | memoryview):
             raise UsageError(
-                f"the text is {kind}; give a string, a list of turns, or an asynchronous iterator of "
-                "strings"
+                f"the text is {kind}; give a string, a list of turns, or an asynchronous iterator of strings"
             )
         self._turns = deque(enumerate(map(_checked, cast("Sequence[object]", turns))))
         self._speaker, self._rest = self._turns.popleft() if self._turns else (0, "")

@@ -16,7 +16,7 @@ from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weight_names import WeightsLayout
 from duplex.checkpoints.weights_file import Header, read_header
 from duplex.codec import Codec
-from duplex.errors import ConfigError, MissingDependencyError, UsageError
+from duplex.errors import MissingDependencyError, UsageError
 from duplex.extras import install_command
 from duplex.frame_model import FrameModel
 
@@ -114,17 +114,15 @@ def load_model(
     """Load a dialogue model, with an adapter added to its weights.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
-    :raises ConfigError: if it is a kind of model that is not run
     :raises UsageError: as :func:`check` does, or if the model does not fit into the machine's memory
     :raises MissingDependencyError: if MLX is not installed, or too old
     """
-    if tts is not None:
-        raise ConfigError("the MLX backend does not run speech synthesis ('model_type' tts) yet; use backend='torch'")
     check(device, dtype, quantize, cache_dtype)
     from duplex.backends.mlx.codec import load_mimi  # noqa: PLC0415 -- only who asks for it needs mlx
     from duplex.backends.mlx.language_model import load_language_model  # noqa: PLC0415
     from duplex.backends.mlx.memory import check_memory  # noqa: PLC0415
     from duplex.backends.mlx.model import MlxFrameModel  # noqa: PLC0415
+    from duplex.backends.mlx.speech_script import speech_script  # noqa: PLC0415
     from duplex.backends.mlx.state import exclusive  # noqa: PLC0415
     from duplex.backends.mlx.weights import PACKINGS  # noqa: PLC0415
 
@@ -137,6 +135,8 @@ def load_model(
     with exclusive(place):
         language_model = load_language_model(config, weights, dtype=kind, packing=packing, adapter=adapter)
         mimi = load_mimi(mimi_config, mimi_weights, config.codebooks)
+        if tts is not None:
+            language_model.script = speech_script(language_model, tts, mimi_config.frame_rate)
     return MlxFrameModel(
         mimi,
         language_model,

@@ -5,7 +5,6 @@ Its state holds, besides the temporal transformer's cache, a ring of delayed tok
 published for MLX.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -19,6 +18,7 @@ from duplex.backends.mlx.embedding import DemuxedEmbedding, TokenEmbedding
 from duplex.backends.mlx.guidance import COEFFICIENT, MASKED, Guidance, put_back, taken_rows
 from duplex.backends.mlx.linear import Linear, Packing
 from duplex.backends.mlx.sampling import Sampler, Sampling
+from duplex.backends.mlx.script import Script
 from duplex.backends.mlx.state import Call, SlotState, StateSpec, Streaming
 from duplex.backends.mlx.transformer import RmsNorm, TemporalTransformer
 from duplex.backends.mlx.weights import load_language_model_weights
@@ -30,15 +30,12 @@ from duplex.errors import UsageError
 from duplex.frame_model import UNGENERATED, ZERO, Conditions
 from duplex.options import SessionOptions
 
-__all__ = ["LanguageModel", "TextHook", "TimeStep", "load_language_model"]
+__all__ = ["LanguageModel", "TimeStep", "load_language_model"]
 
 CONDITION = "lm.condition"
 """What is added to every step's input, in a state."""
 END_OF_TEXT = 2
 """The token, in all published tokenizers."""
-
-TextHook = Callable[[mx.array, Call], mx.array]
-"""From the text of a step's rows, int32 ``[batch]``, to what stands in its place; it may use the rows' states."""
 
 
 def load_language_model(
@@ -85,6 +82,9 @@ class TimeStep:
 class LanguageModel(Streaming):
     """Text, agent and user tokens in, the next text and agent tokens out."""
 
+    script: Script | None = None
+    """What a text that is to be said makes of the tokens."""
+
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -108,7 +108,8 @@ class LanguageModel(Streaming):
     def state_spec(self, frames_per_call: int = 1) -> dict[str, StateSpec]:
         """Return the token ring, the step counter and a slot's options."""
         ring = StateSpec((1 + self.config.n_q, self.ring_length), mx.int32)
-        return {"tokens": ring, "step": StateSpec((), mx.int32), **Sampler.state_spec()}
+        own = {"tokens": ring, "step": StateSpec((), mx.int32), **Sampler.state_spec()}
+        return own if self.script is None else own | self.script.state_spec()
 
     def begin(self, state: SlotState, options: SessionOptions, conditions: Conditions | None = None) -> None:
         """Set up the token ring, the options, the conditions and the row of guidance of a fresh state.
@@ -149,17 +150,12 @@ class LanguageModel(Streaming):
         return made
 
     def __call__(
-        self,
-        user: mx.array | None,
-        call: Call,
-        sampling: Sampling,
-        known: mx.array | None = None,
-        hook: TextHook | None = None,
+        self, user: mx.array | None, call: Call, sampling: Sampling, known: mx.array | None = None
     ) -> TimeStep:
-        """Advance by one step: the user's codes, int32 ``[batch, user_streams]``, go in (``None``: the initial step).
+        """Advance by one step: the user's codes, int32 ``[batch, user_streams]``, go in.
 
-        ``known`` int32 ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
-        A ``hook`` replaces the text, chosen or known, before codes are chosen for it.
+        ``None`` is for the initial step, and for models that hear nothing. ``known`` int32
+        ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
         """
         config = self.config
         step, ring = self._own(call, "step"), self._own(call, "tokens")
@@ -173,12 +169,8 @@ class LanguageModel(Streaming):
             logits = logits[: len(call.rows)] if self._textless else guidance.guided(logits)
         held = {name: self._own(call, name) for name in Sampler.state_spec()}
         sampler = Sampler.prepare(held, sampling, step, [config.text_choices] + [config.card] * config.agent_streams)
-        text = sampler.sample_text(logits)
-        if known is not None:
-            text = mx.where(known[:, 0] == UNGENERATED, text, known[:, 0])
-        if hook is not None:
-            text = hook(text, call)
-        chosen = self._with_codes(context, text, sampler, known, guidance)
+        text = self._text(logits, sampler, step, call, known)
+        chosen = self._chosen(context, text, sampler, known, guidance, step, call)
         written = mx.broadcast_to(step[:, None], chosen.shape)
         ring = self._write(ring, slice(0, self.agent.stop), written, chosen)
         call.write(f"{self.key}.tokens", ring)
@@ -233,13 +225,31 @@ class LanguageModel(Streaming):
             return None
         return mx.softmax(mx.stack([head(context).astype(mx.float32) for head in self.extra_heads], axis=1), axis=-1)
 
-    def _with_codes(
-        self, context: mx.array, text: mx.array, sampler: Sampler, known: mx.array | None, guidance: Guidance | None
+    def _text(self, logits: mx.array, sampler: Sampler, step: mx.array, call: Call, known: mx.array | None) -> mx.array:
+        """Return the text, int32 ``[batch]``."""
+        if self.script is None:
+            text = sampler.sample_text(logits)
+        else:
+            text = sampler.sample_text(self.script.weighed(logits, call, self.key))
+            text = self.script.text(text, step, call, self.key)
+        return text if known is None else mx.where(known[:, 0] == UNGENERATED, text, known[:, 0])
+
+    def _chosen(
+        self,
+        context: mx.array,
+        text: mx.array,
+        sampler: Sampler,
+        known: mx.array | None,
+        guidance: Guidance | None,
+        step: mx.array,
+        call: Call,
     ) -> mx.array:
-        """Return the text of this step, int32 ``[batch]``, and its codes, int32 ``[batch, 1 + agent_streams]``."""
+        """Return the text and the agent's codes, int32 ``[batch, 1 + agent_streams]``."""
         if not self.config.agent_streams:
             return text[:, None]
         codes = self.depformer(context, text, sampler, None if known is None else known[:, 1:], guidance)
+        if self.script is not None:
+            codes = self.script.codes(codes, step, call, self.key)
         return mx.concatenate([text[:, None], codes], axis=1)
 
     def _read(self, ring: mx.array, step: mx.array) -> mx.array:

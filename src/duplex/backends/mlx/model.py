@@ -22,17 +22,20 @@ from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.mlx.sampling import Sampling
+from duplex.backends.mlx.speech_script import SpeechScript
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
 from duplex.backends.shared import delays, snapshots
-from duplex.backends.shared.model_spec import model_spec
+from duplex.backends.shared.model_spec import empty_result, model_spec
 from duplex.backends.shared.pieces import each_within, finish
 from duplex.backends.shared.prefilling import check_inputs
+from duplex.backends.shared.script_state import check_script
 from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
 from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
+from duplex.synthesis.script import Entry
 
 __all__ = ["MlxFrameModel"]
 
@@ -90,6 +93,7 @@ class MlxFrameModel:
         self.spec: ModelSpec = model_spec(config, self.codec.spec, sessions=sessions)
         self._mimi = mimi
         self._lm = language_model
+        mimi.quantizer.partial = language_model.script is not None
         self._heard = bind(mimi, "mimi")
         self._thought = bind(language_model, "lm", LONGEST_RUN)
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
@@ -107,24 +111,15 @@ class MlxFrameModel:
         with exclusive(self.device):
             state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
             self._lm.begin(state, options, conditions)
+            if isinstance(self._lm.script, SpeechScript):
+                self._lm.script.begin(state, self._lm.key, options=options)
             self._lm(None, Call([state], 1), Sampling.of([options]))
             evaluate(state)
         self.state[slot] = state
 
     def step(self, pcm: NDArray[np.float32], active: NDArray[np.bool_]) -> StepResult:
         """Advance the slots where ``active`` by one frame."""
-        spec = self.spec
-        result = StepResult(
-            valid=np.zeros(spec.capacity, np.bool_),
-            time_step=np.zeros(spec.capacity, np.int64),
-            pcm=np.zeros((spec.capacity, spec.frame_size), np.float32),
-            text=np.zeros(spec.capacity, np.int64),
-            agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
-            user=np.zeros((spec.capacity, spec.user_streams), np.int64),
-            heads=np.zeros((spec.capacity, spec.extra_heads, spec.extra_classes), np.float32)
-            if spec.extra_heads
-            else None,
-        )
+        result = empty_result(self.spec, scripted=self._lm.script is not None)
         slots = [slot for slot, runs in enumerate(active) if runs]
         with exclusive(self.device):
             if not self.deterministic:
@@ -141,8 +136,15 @@ class MlxFrameModel:
     def prefill(self, slot: int, tokens: NDArray[np.int64]) -> None:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
         self.spec.check_tokens(tokens)
+        state, held = self.state[slot], self.slots[slot]
+        before = len(held.log.columns)
         with exclusive(self.device):
-            finish(prefill(self._lm, self.state[slot], self.slots[slot], tokens))
+            finish(prefill(self._lm, state, held, tokens))
+            if self._lm.script is not None:  # the sound goes on from what has been said
+                for column in held.log.columns[max(before, self.delay_steps) :]:
+                    codes = from_numpy(column[self._lm.agent].astype(np.int64))
+                    self._mimi.decode(codes[None, :, None], Call([state], held.frames + 1))
+                evaluate(state)
 
     def prefill_embedded(self, slot: int, inputs: NDArray[np.float32], tokens: NDArray[np.int64]) -> Iterator[None]:
         """Advance a slot over columns of which the sums of embeddings are known, in pieces."""
@@ -156,6 +158,26 @@ class MlxFrameModel:
         """Let the slot's next step tell the model that the source has ended."""
         self._ended.add(slot)
 
+    @property
+    def delay_steps(self) -> int:
+        """How many steps the sound of a model of synthesis comes after its text; 0 for others."""
+        script = self._lm.script
+        return script.settings.delay_steps if isinstance(script, SpeechScript) else 0
+
+    def imitate(self, slot: int, codes: NDArray[np.int64]) -> None:
+        """Let a slot that has just been opened go on from a voice, its codes int64 ``[agent_streams, n]``."""
+        assert isinstance(self._lm.script, SpeechScript)
+        with exclusive(self.device):
+            self._lm.script.imitate(self.state[slot], self._lm.key, codes, self.slots[slot].options)
+            evaluate(self.state[slot])
+
+    def say(self, slot: int, entries: Sequence[Entry]) -> None:
+        """Add to what a slot says."""
+        assert isinstance(self._lm.script, SpeechScript)
+        with exclusive(self.device):
+            self._lm.script.say(self.state[slot], self._lm.key, entries)
+            evaluate(self.state[slot])
+
     def export(self, slot: int) -> SessionState:
         """Return a slot's state."""
         return snapshot.export(self.slots[slot], self.state[slot], self.spec, self.origin, self.device)
@@ -168,14 +190,16 @@ class MlxFrameModel:
         with snapshots.checked(state.metadata, self.origin):
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
+            if isinstance(self._lm.script, SpeechScript):
+                check_script(state.tensors, self._lm.script.settings, self.spec)
             yield from known.check_log(self.spec)
             self.open(slot, known.options, known.conditions)
             yield
-            if not exact:
-                for tokens in known.known_tokens(self.spec):
-                    yield from prefill(self._lm, self.state[slot], self.slots[slot], tokens)
+            held = self.slots[slot]
+            for tokens in () if exact else known.known_tokens(self.spec):
+                yield from prefill(self._lm, self.state[slot], held, tokens, known.frames - held.frames)
             yield from snapshot.restore(self.state[slot], state, exact=exact)
-            known.put(self.slots[slot], exact=exact)
+            known.put(held, exact=exact)
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
         """Return each stage of a step on its own."""
@@ -193,7 +217,7 @@ class MlxFrameModel:
         """Advance the slots of ``batch``, in rising order, and put what comes out into ``result``."""
         slots = [self.slots[index] for index in batch]
         times = np.array([delays.time_step_of(slot.frames, self.spec.delays) for slot in slots])
-        valid = times >= 0
+        valid = times >= self.delay_steps  # what is not complete yet may hold no code at all
         complete = np.flatnonzero(valid).tolist() if self.spec.agent_streams else []
         frames = self._rounded(max(slot.frames for slot in slots) + 2)
         guided = guided_rows([self.state[index] for index in batch])
@@ -210,9 +234,11 @@ class MlxFrameModel:
             result.pcm[np.array(batch)[complete]] = to_numpy(voice)
         if heads is not None and result.heads is not None:
             result.heads[batch] = to_numpy(heads)
+        if result.script is not None and isinstance(script := self._lm.script, SpeechScript):
+            result.script[batch] = [script.progress(state, self._lm.key) for state in states]
         for row, slot in enumerate(slots):
             slot.frames += 1
-            if valid[row]:
+            if times[row] >= 0:
                 slot.log.append(tokens[row].astype(np.int64))
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
@@ -250,9 +276,10 @@ class MlxFrameModel:
     ) -> tuple[mx.array, mx.array | None, mx.array | None, list[SlotState]]:
         """Return tokens int32 ``[batch, streams]``, voice ``[complete, frame_size]``, extra heads, and new states."""
         call = Call(states, shape.frames)
-        step = self._lm(self._heard_codes(pcm, call, shape.ending), call, shape.sampling)
+        user = self._heard_codes(pcm, call, shape.ending) if self.spec.user_streams else None
+        step = self._lm(user, call, shape.sampling)
         voice = None
-        if shape.complete:  # what is not complete yet may hold no code at all
+        if shape.complete:
             spoken = mx.stack([step.tokens[row, self._lm.agent, None] for row in shape.complete])
             voice = self._mimi.decode(spoken, Call([states[row] for row in shape.complete], shape.frames))
         return step.tokens, voice, step.heads, states

@@ -16,9 +16,11 @@ from duplex.backends.shared.slots import Slot
 __all__ = ["LONGEST_RUN", "prefill", "prefill_embedded"]
 
 
-def prefill(lm: LanguageModel, state: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> Iterator[None]:
-    """Advance one slot over ``tokens`` int64 ``[streams, n]``, in pieces."""
-    return prefilling.prefill(_Target(lm, state, slot), lm.config, slot, tokens)
+def prefill(
+    lm: LanguageModel, state: SlotState, slot: Slot, tokens: NDArray[np.int64], frames: int | None = None
+) -> Iterator[None]:
+    """Advance one slot over ``tokens`` int64 ``[streams, n]``, by at most ``frames``, in pieces."""
+    return prefilling.prefill(_Target(lm, state, slot), lm.config, slot, tokens, frames)
 
 
 def prefill_embedded(
@@ -53,7 +55,7 @@ class _Target:
 
     def step(self, user: NDArray[np.int64], known: NDArray[np.int64]) -> None:
         heard, fixed = (from_numpy(tokens)[None] for tokens in (user, known))
-        self._lm(heard, self._call(1), Sampling.of([self._slot.options]), fixed)
+        self._lm(heard if len(user) else None, self._call(1), Sampling.of([self._slot.options]), fixed)
         evaluate(self._state)
 
     def _call(self, steps: int) -> Call:

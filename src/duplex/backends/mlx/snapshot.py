@@ -17,6 +17,7 @@ from duplex.backends.shared.snapshots import (
     LOG,
     OPTIONS,
     RESTORE_PIECE,
+    SCRIPT,
     Origin,
     describe,
     position_of,
@@ -64,15 +65,16 @@ def export(slot: Slot, arrays: SlotState, spec: ModelSpec, origin: Origin, devic
 
 
 def restore(arrays: SlotState, state: SessionState, *, exact: bool) -> Iterator[None]:
-    """Put a checked state into a slot that has been opened, or, unless ``exact``, prefilled: then the codec's part.
+    """Put a checked state into a slot that has been opened, or, unless ``exact``, prefilled: then of that only a part.
 
-    It is done in pieces, between which the slot must be left alone.
+    That part, the codec's and what belongs to a text, is the same on any backend. It is done in pieces, between which
+    the slot must be left alone.
 
     :raises ValueError: if an array has another type or shape, or NaN or infinity
     """
     put = 0
     for name, array in arrays.items():
-        if (exact and not name.startswith(OPTIONS)) or not name.startswith(LANGUAGE_MODEL):
+        if (exact and not name.startswith(OPTIONS)) or name.startswith(SCRIPT) or not name.startswith(LANGUAGE_MODEL):
             arrays[name] = _taken(array, name, state.tensors)
             put += array.nbytes
             if put >= RESTORE_PIECE:

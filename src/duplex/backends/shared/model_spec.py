@@ -1,10 +1,12 @@
 """What a model takes and gives, from its configuration: the same on any backend."""
 
+import numpy as np
+
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.codec import CodecSpec
-from duplex.frame_model import ModelSpec
+from duplex.frame_model import ModelSpec, StepResult
 
-__all__ = ["model_spec"]
+__all__ = ["empty_result", "model_spec"]
 
 
 def model_spec(config: LanguageModelConfig, codec: CodecSpec, *, sessions: int) -> ModelSpec:
@@ -26,6 +28,22 @@ def model_spec(config: LanguageModelConfig, codec: CodecSpec, *, sessions: int) 
         extra_heads=config.extra_heads_num_heads,
         extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
         conditions={name: part.values for name, part in config.conditioners.items()},
+    )
+
+
+def empty_result(spec: ModelSpec, *, scripted: bool) -> StepResult:
+    """Return the result of a step of no slot at all; ``scripted`` is for a model that says texts."""
+    rows = spec.capacity
+    heads = np.zeros((rows, spec.extra_heads, spec.extra_classes), np.float32) if spec.extra_heads else None
+    return StepResult(
+        valid=np.zeros(rows, np.bool_),
+        time_step=np.zeros(rows, np.int64),
+        pcm=np.zeros((rows, spec.frame_size), np.float32),
+        text=np.zeros(rows, np.int64),
+        agent=np.zeros((rows, spec.agent_streams), np.int64),
+        user=np.zeros((rows, spec.user_streams), np.int64),
+        heads=heads,
+        script=np.zeros((rows, 3), np.int64) if scripted else None,
     )
 
 

@@ -56,12 +56,15 @@ class PrefillTarget(Protocol):
         ...
 
 
-def prefill(target: PrefillTarget, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> Iterator[None]:
+def prefill(
+    target: PrefillTarget, config: LanguageModelConfig, slot: Slot, tokens: Int64, frames: int | None = None
+) -> Iterator[None]:
     """Advance one slot over ``tokens`` int64 ``[streams, n]``, in pieces; its frames are counted with the last.
 
-    Between two pieces the slot must be left alone.
+    Columns whose user tokens are known advance it, at most ``frames`` of them: of a model that hears nothing, all
+    would. Between two pieces the slot must be left alone.
     """
-    return _Prefill(target, config, slot, tokens).run()
+    return _Prefill(target, config, slot, tokens, frames).run()
 
 
 def check_inputs(inputs: Float32, tokens: Int64, spec: ModelSpec, dim: int) -> None:
@@ -102,12 +105,15 @@ def prefill_embedded(
 
 
 class _Prefill:
-    def __init__(self, target: PrefillTarget, config: LanguageModelConfig, slot: Slot, tokens: Int64) -> None:
+    def __init__(
+        self, target: PrefillTarget, config: LanguageModelConfig, slot: Slot, tokens: Int64, frames: int | None
+    ) -> None:
         self.target, self.slot, self.tokens = target, slot, tokens
         self.start = slot.frames
         self.generated = slice(0, 1 + config.agent_streams)
         self.user = slice(1 + config.agent_streams, len(config.delays))
-        self.heard = int((tokens[self.user] != UNGENERATED).all(axis=0).sum())
+        heard = int((tokens[self.user] != UNGENERATED).all(axis=0).sum())
+        self.heard = heard if frames is None else min(heard, frames)
         self.delays = np.array(config.delays)
         self.shifted = self._with_ahead(delay_rules.delayed(tokens, config.delays))
         self.ring_length = delay_rules.ring_length(config.delays)

@@ -24,6 +24,7 @@ __all__ = [
     "NULL",
     "OPTIONS",
     "RESTORE_PIECE",
+    "SCRIPT",
     "Origin",
     "checked",
     "describe",
@@ -41,6 +42,8 @@ NULL = f"{LANGUAGE_MODEL}null."
 """Prefix of what belongs to the second row of a session with guidance."""
 OPTIONS = f"{LANGUAGE_MODEL}options."
 """What a step reads of the session's options; it is made of those in the metadata, and not part of a state."""
+SCRIPT = f"{LANGUAGE_MODEL}script."
+"""Prefix of what belongs to the text that a slot of synthesis says: the same on any backend, in any numbers."""
 
 
 @attrs.frozen

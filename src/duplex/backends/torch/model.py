@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duplex.backends.shared import delays, snapshots
-from duplex.backends.shared.model_spec import model_spec
+from duplex.backends.shared.model_spec import empty_result, model_spec
 from duplex.backends.shared.pieces import each_within, finish
 from duplex.backends.shared.prefilling import check_inputs
+from duplex.backends.shared.script_state import check_script
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
 from duplex.backends.torch import kernels, snapshot, torchscript
@@ -104,19 +105,7 @@ class TorchFrameModel:
     @torch.inference_mode()
     def step(self, pcm: NDArray[np.float32], active: NDArray[np.bool_]) -> StepResult:
         """Advance the slots where ``active`` by one frame."""
-        spec = self.spec
-        result = StepResult(
-            valid=np.zeros(spec.capacity, np.bool_),
-            time_step=np.zeros(spec.capacity, np.int64),
-            pcm=np.zeros((spec.capacity, spec.frame_size), np.float32),
-            text=np.zeros(spec.capacity, np.int64),
-            agent=np.zeros((spec.capacity, spec.agent_streams), np.int64),
-            user=np.zeros((spec.capacity, spec.user_streams), np.int64),
-            script=np.zeros((spec.capacity, 3), np.int64) if self._lm.script is not None else None,
-            heads=np.zeros((spec.capacity, spec.extra_heads, spec.extra_classes), np.float32)
-            if spec.extra_heads
-            else None,
-        )
+        result = empty_result(self.spec, scripted=self._lm.script is not None)
         slots = [slot for slot, runs in enumerate(active) if runs]
         with self._cores(), self._unheard(self._ended.intersection(slots)):
             if not self.deterministic:
@@ -167,8 +156,7 @@ class TorchFrameModel:
     def imitate(self, slot: int, codes: NDArray[np.int64]) -> None:
         """Let a slot that has just been opened go on from a voice, its codes int64 ``[agent_streams, n]``."""
         assert isinstance(self._lm.script, SpeechScript)
-        given = torch.as_tensor(codes).to(self.device)
-        self._lm.script.imitate(self.state.rows(slot, slot + 1), self._lm.key, given, self.slots[slot].options)
+        self._lm.script.imitate(self.state.rows(slot, slot + 1), self._lm.key, codes, self.slots[slot].options)
 
     @torch.inference_mode()
     def say(self, slot: int, entries: Sequence[Entry]) -> None:
@@ -188,15 +176,16 @@ class TorchFrameModel:
         with snapshots.checked(state.metadata, self.origin):
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
+            if isinstance(self._lm.script, SpeechScript):
+                check_script(state.tensors, self._lm.script.settings, self.spec)
             yield from known.check_log(self.spec)
             self.open(slot, known.options, known.conditions)
             yield
-            rows = self.state.rows(slot, slot + 1)
-            if not exact:
-                for tokens in known.known_tokens(self.spec):
-                    yield from prefill(self._lm, rows, self.slots[slot], tokens)
+            rows, held = self.state.rows(slot, slot + 1), self.slots[slot]
+            for tokens in () if exact else known.known_tokens(self.spec):
+                yield from prefill(self._lm, rows, held, tokens, known.frames - held.frames)
             yield from snapshot.restore(rows, state, exact=exact)
-            known.put(self.slots[slot], exact=exact)
+            known.put(held, exact=exact)
 
     def stages(self, slots: Sequence[int]) -> Mapping[str, Callable[[], None]]:
         """Return each stage of a step on its own."""
@@ -264,7 +253,7 @@ class TorchFrameModel:
             voice = voice[valid]
         for row, slot in enumerate(slots):
             slot.frames += 1
-            if valid[row]:
+            if times[row] >= 0:
                 slot.log.append(tokens[row])
         result.pcm[[slot for slot, done in zip(batch, valid, strict=True) if done]] = voice
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]

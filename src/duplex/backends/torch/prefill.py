@@ -15,9 +15,11 @@ from duplex.backends.torch.state import Call, Slot, SlotState
 __all__ = ["LONGEST_RUN", "prefill", "prefill_embedded"]
 
 
-def prefill(lm: LanguageModel, rows: SlotState, slot: Slot, tokens: NDArray[np.int64]) -> Iterator[None]:
-    """Advance one slot over ``tokens`` int64 ``[streams, n]``, in pieces."""
-    return prefilling.prefill(_Target(lm, rows, slot), lm.config, slot, tokens)
+def prefill(
+    lm: LanguageModel, rows: SlotState, slot: Slot, tokens: NDArray[np.int64], frames: int | None = None
+) -> Iterator[None]:
+    """Advance one slot over ``tokens`` int64 ``[streams, n]``, by at most ``frames``, in pieces."""
+    return prefilling.prefill(_Target(lm, rows, slot), lm.config, slot, tokens, frames)
 
 
 def prefill_embedded(
@@ -54,7 +56,7 @@ class _Target:
         device = self._held.device
         call = self._call(1)
         heard, fixed = (torch.as_tensor(tokens[None]).to(device) for tokens in (user, known))
-        self._lm(heard, call, Sampling.of([self._slot.options]), fixed)
+        self._lm(heard if len(user) else None, call, Sampling.of([self._slot.options]), fixed)
 
     def _call(self, steps: int) -> Call:
         """Return a call that advances the slot by so many steps."""

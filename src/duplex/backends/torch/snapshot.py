@@ -16,6 +16,7 @@ from duplex.backends.shared.snapshots import (
     LOG,
     OPTIONS,
     RESTORE_PIECE,
+    SCRIPT,
     Origin,
     describe,
     position_of,
@@ -62,15 +63,16 @@ def export(slot: Slot, rows: SlotState, spec: ModelSpec, origin: Origin) -> Sess
 
 
 def restore(rows: SlotState, state: SessionState, *, exact: bool) -> Iterator[None]:
-    """Put a checked state into a slot that has been opened, or, unless ``exact``, prefilled: then the codec's part.
+    """Put a checked state into a slot that has been opened, or, unless ``exact``, prefilled: then of that only a part.
 
-    It is done in pieces, between which the slot must be left alone.
+    That part, the codec's and what belongs to a text, is the same on any backend. It is done in pieces, between which
+    the slot must be left alone.
 
     :raises ValueError: if a tensor has another type or shape, or NaN or infinity
     """
     put = 0
     for name, tensor in rows.tensors.items():
-        if (exact and not name.startswith(OPTIONS)) or not name.startswith(LANGUAGE_MODEL):
+        if (exact and not name.startswith(OPTIONS)) or name.startswith(SCRIPT) or not name.startswith(LANGUAGE_MODEL):
             _put(tensor[0], name, state.tensors)
             put += tensor[0].nbytes
             if put >= RESTORE_PIECE:

@@ -1,16 +1,30 @@
 """The state machine of :mod:`duplex.synthesis.machine` for a whole batch, as operations on the slots' state.
 
-Words and their tokens lie in rings that the host writes between steps. A new word begins only when the queue of the one
-before is empty, and words are looked ahead to in their order: so both queues are ranges of the ring of tokens, and a
-step moves a few numbers. Nothing goes to the host.
+What a slot remembers is in :mod:`duplex.backends.shared.script_state`. Nothing goes to the host.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import attrs
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from duplex.backends.shared.script_state import (
+    AT,
+    BONUS,
+    ENTRIES,
+    NUMBERS,
+    SHAPES,
+    TOKENS,
+    UNENDED,
+    Staged,
+    machine_settings,
+    overlap,
+    voice_rows,
+)
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call, SlotState, StateSpec
 from duplex.checkpoints.kind_configs import TtsConfig
@@ -20,16 +34,6 @@ from duplex.synthesis.machine import NEW_WORD, PADDING, MachineSettings
 from duplex.synthesis.script import Entry
 
 __all__ = ["SpeechScript", "speech_script"]
-
-TOKENS, ENTRIES = 4096, 1024
-"""How many tokens and entries a slot's rings hold."""
-UNENDED = -1
-BONUS = "options.padding_bonus"
-"""Name in the state: what a session adds to the logit of padding."""
-NUMBERS = ("next", "entries", "written", "word", "words", "queued", "queue_end", "ahead", "ahead_end",
-           "remaining", "forced", "end", "prefix", "streams")  # fmt: skip
-"""The columns of a slot's numbers: places in the rings, paddings, the last step, and what its session chose."""
-AT: dict[str, int] = {name: column for column, name in enumerate(NUMBERS)}
 
 
 @attrs.frozen(eq=False)
@@ -43,19 +47,9 @@ class SpeechScript:
 
     def state_spec(self) -> dict[str, StateSpec]:
         """Return the rings and the numbers of a slot."""
-        return {
-            "script.tokens": StateSpec((TOKENS,), torch.int64),
-            "script.entries": StateSpec((ENTRIES, 3), torch.int64),  # end in the ring of tokens, length, padding
-            "script.words": StateSpec((ENTRIES,), torch.int64),  # the end of each word's tokens
-            "script.numbers": StateSpec((len(NUMBERS),), torch.int64),
-            "script.voice": StateSpec((self.overlap, len(self.delays)), torch.int64),
-            BONUS: StateSpec((), torch.float32),
-        }
-
-    @property
-    def overlap(self) -> int:
-        """Steps from the last one without a text on in which codes of a voice that came first may still be said."""
-        return self.settings.delay_steps + self.latest + 1
+        voice = {"voice": (overlap(self.settings, self.latest), len(self.delays))}
+        held = {f"script.{name}": StateSpec(shape, torch.int64) for name, shape in (SHAPES | voice).items()}
+        return {**held, BONUS: StateSpec((), torch.float32)}
 
     def begin(self, state: SlotState, key: str, *, prefix: int = 0, options: SessionOptions | None = None) -> None:
         """Set up one slot's rows: ``prefix`` steps without text, and what the session has chosen."""
@@ -68,31 +62,26 @@ class SpeechScript:
         numbers[AT["end"]], numbers[AT["prefix"]] = UNENDED, prefix
         numbers[AT["streams"]] = len(self.delays) if streams is None else streams
 
-    def imitate(self, state: SlotState, key: str, codes: Tensor, options: SessionOptions) -> None:
-        """Let one slot's rows go on from a voice, int64 ``[agent_streams, n]`` on the model's device."""
-        count = codes.shape[1]
-        self.begin(state, key, prefix=count, options=options)
-        rows = torch.arange(self.overlap, device=codes.device)[:, None]
-        column = count - 1 + rows - self.settings.delay_steps - self.delays
-        known = codes.T.gather(0, column.clamp(0, count - 1))
-        there = (column >= 0) & (column < count)
-        state.tensors[f"{key}.script.voice"][0] = known.masked_fill(~there, UNGENERATED)
+    def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
+        """Let one slot's rows go on from a voice, its codes int64 ``[agent_streams, n]``."""
+        self.begin(state, key, prefix=codes.shape[1], options=options)
+        last = voice_rows(codes, self.settings, self.delays.tolist())
+        state.tensors[f"{key}.script.voice"].copy_(torch.as_tensor(last)[None])
 
     def say(self, state: SlotState, key: str, entries: Sequence[Entry]) -> None:
         """Add to what one slot's rows say."""
-        own = {name: state.tensors[f"{key}.{name}"][0] for name in self.state_spec()}
-        numbers = own["script.numbers"]
-        for entry in entries:
-            written, length = int(numbers[AT["written"]]), len(entry.tokens)
-            for offset, token in enumerate(entry.tokens):
-                own["script.tokens"][(written + offset) % TOKENS] = token
-            end = written + length
-            own["script.entries"][int(numbers[AT["entries"]]) % ENTRIES] = torch.tensor([end, length, entry.padding])
-            numbers[AT["entries"]] += 1
-            numbers[AT["written"]] = end
-            if length:
-                own["script.words"][int(numbers[AT["words"]]) % ENTRIES] = end
-                numbers[AT["words"]] += 1
+        own = {name: state.tensors[f"{key}.script.{name}"][0] for name in SHAPES}
+        numbers, staged = own["numbers"], Staged.of(entries)
+        parts = staged.tokens, staged.entries.ravel(), staged.words, staged.advance
+        copied = torch.as_tensor(np.concatenate(parts)).to(numbers.device)  # all in one copy, and nothing comes back
+        ends = np.cumsum([0, *map(len, parts)]).tolist()
+        tokens, rows, words, advance = (copied[start:end] for start, end in pairwise(ends))
+        rows, written = rows.view(-1, 3), numbers[AT["written"]]
+        rows[:, 0] += written
+        _put(own["tokens"], written, tokens)
+        _put(own["entries"], numbers[AT["entries"]], rows)
+        _put(own["words"], numbers[AT["words"]], words + written)
+        numbers += advance
 
     def progress(self, state: SlotState, key: str) -> Tensor:
         """Return entries taken, words begun, and the end's step or -1, of all slots: int64 ``[slots, 3]``."""
@@ -123,8 +112,8 @@ class SpeechScript:
         assert numbers is not None
         assert voice is not None
         row = step - numbers[:, AT["prefix"]] + 1
-        known = _at(voice, row.clamp(0, self.overlap - 1))
-        lasts = ((row >= 0) & (row < self.overlap))[:, None] & (known != UNGENERATED)
+        known = _at(voice, row.clamp(0, voice.shape[1] - 1))
+        lasts = ((row >= 0) & (row < voice.shape[1]))[:, None] & (known != UNGENERATED)
         chosen = torch.where(lasts, known, chosen)
         early = step[:, None] < self.delays + self.settings.delay_steps
         unused = torch.arange(len(self.delays), device=step.device) >= numbers[:, AT["streams"], None]
@@ -181,12 +170,13 @@ class SpeechScript:
 
 def speech_script(model: LanguageModel, config: TtsConfig, frame_rate: float) -> SpeechScript:
     """Return the script of a model of synthesis."""
-    settings = MachineSettings(
-        vocabulary=model.config.text_card + 1,
-        ahead=config.second_stream_ahead if model.config.demux_second_stream else 0,
-        delay_steps=int(config.audio_delay * frame_rate),
-    )
-    return SpeechScript(settings, model.delays[model.agent], max(model.config.delays[model.agent]))
+    settings, latest = machine_settings(model.config, config, frame_rate), max(model.config.delays[model.agent])
+    return SpeechScript(settings, model.delays[model.agent], latest)
+
+
+def _put(ring: Tensor, start: Tensor, values: Tensor) -> None:
+    """Write ``values`` ``[n, ...]`` to one ring, from place ``start`` (one int64) on."""
+    ring[(start + torch.arange(len(values), device=ring.device)) % len(ring)] = values
 
 
 def _at(ring: Tensor, place: Tensor) -> Tensor:
