@@ -50,9 +50,10 @@ class SpeechScript:
         held = {f"script.{name}": StateSpec(shape, mx.int32) for name, shape in (SHAPES | voice).items()}
         return {**held, BONUS: StateSpec((), mx.float32)}
 
-    def begin(self, state: SlotState, key: str, *, prefix: int = 0, options: SessionOptions | None = None) -> None:
-        """Set up one slot's state: ``prefix`` steps without text, and what the session has chosen."""
-        streams, bonus = (None, None) if options is None else (options.codebooks, options.padding_bonus)
+    def begin(
+        self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None, bonus: float | None = None
+    ) -> None:
+        """Set up one slot's state: ``prefix`` steps without text, codes of ``streams`` alone, and a ``bonus``."""
         state[f"{key}.{BONUS}"] = mx.array(bonus or 0.0, mx.float32)
         state[f"{key}.script.voice"] = mx.full_like(state[f"{key}.script.voice"], UNGENERATED)
         numbers = np.zeros(len(NUMBERS), np.int64)
@@ -63,7 +64,7 @@ class SpeechScript:
 
     def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
         """Let one slot's state go on from a voice, its codes int64 ``[agent_streams, n]``."""
-        self.begin(state, key, prefix=codes.shape[1], options=options)
+        self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks, bonus=options.padding_bonus)
         last = voice_rows(codes, self.settings, to_numpy(self.delays).tolist())
         state[f"{key}.script.voice"] = from_numpy(last)
 

@@ -51,9 +51,10 @@ class SpeechScript:
         held = {f"script.{name}": StateSpec(shape, torch.int64) for name, shape in (SHAPES | voice).items()}
         return {**held, BONUS: StateSpec((), torch.float32)}
 
-    def begin(self, state: SlotState, key: str, *, prefix: int = 0, options: SessionOptions | None = None) -> None:
-        """Set up one slot's rows: ``prefix`` steps without text, and what the session has chosen."""
-        streams, bonus = (None, None) if options is None else (options.codebooks, options.padding_bonus)
+    def begin(
+        self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None, bonus: float | None = None
+    ) -> None:
+        """Set up one slot's rows: ``prefix`` steps without text, codes of ``streams`` alone, and a ``bonus``."""
         state.tensors[f"{key}.{BONUS}"].fill_(bonus or 0.0)
         state.tensors[f"{key}.script.voice"].fill_(UNGENERATED)
         numbers = state.tensors[f"{key}.script.numbers"][0]
@@ -64,7 +65,7 @@ class SpeechScript:
 
     def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
         """Let one slot's rows go on from a voice, its codes int64 ``[agent_streams, n]``."""
-        self.begin(state, key, prefix=codes.shape[1], options=options)
+        self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks, bonus=options.padding_bonus)
         last = voice_rows(codes, self.settings, self.delays.tolist())
         state.tensors[f"{key}.script.voice"].copy_(torch.as_tensor(last)[None])
 
