@@ -1,5 +1,6 @@
 """Texts said by a small random model of synthesis: the published program's words and times, and what is refused."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pytest
 
 import duplex
 from duplex import AgentAudio, AgentText, SessionEnded, SessionOptions, SessionStarted, Speaker, UsageError
-from duplex.backends import torch as torch_backend
 from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import CheckpointLayout
@@ -38,12 +38,15 @@ class Words:
         return self.known.get(text, [4, 5])
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=["torch", "mlx"])
+def model(request):
+    if request.param == "mlx":
+        pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
+    backend = importlib.import_module(f"duplex.backends.{request.param}")
     mapping = json.loads((FOLDER / "config.json").read_text())
     own = {key: value for key, value in mapping.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
     config, tts = LanguageModelConfig.from_dict(own, where="tts"), TtsConfig(**mapping["tts_config"])
-    frame_model = torch_backend.load_model(
+    frame_model = backend.load_model(
         config,
         MimiConfig.from_dict(json.loads((CODEC / "mimi_config.json").read_text()), where="mimi"),
         weights=FOLDER / mapping["moshi_name"],

@@ -108,10 +108,12 @@ def load_model(
     sessions: int,
     deterministic: bool,
     adapter: Adapter | None = None,
-    guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it: here a session has a second row if it asks for one
+    guidance: bool = False,
     tts: TtsConfig | None = None,
 ) -> FrameModel:
     """Load a dialogue model, with an adapter added to its weights.
+
+    A session has the second row of ``guidance`` if it asks for one; here that only says that there must be room for it.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
     :raises UsageError: as :func:`check` does, or if the model does not fit into the machine's memory
@@ -129,7 +131,8 @@ def load_model(
     place = _device(device)
     numbers = _numbers(dtype, place)
     headers = read_header(weights), read_header(mimi_weights)
-    check_memory(config, *headers, dtype=numbers, quantize=quantize, sessions=sessions, device=place)
+    chosen: dict[str, Any] = {"dtype": numbers, "quantize": quantize, "sessions": sessions, "device": place}
+    check_memory(config, *headers, guidance=guidance, **chosen)
     packing = None if quantize is None else PACKINGS[quantize]
     kind = _core().float32 if numbers == "float32" else _core().bfloat16
     with exclusive(place):
@@ -160,7 +163,7 @@ def predict_memory(
     quantize: str | None,
     cache_dtype: str,
     sessions: int,
-    guidance: bool = False,  # noqa: ARG001 -- PyTorch needs it
+    guidance: bool = False,
 ) -> Memory:
     """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
 
@@ -172,7 +175,8 @@ def predict_memory(
 
     place = _device(device)
     numbers = _numbers(dtype, place)
-    return predict(config, *headers, dtype=numbers, quantize=quantize, sessions=sessions, device=place)
+    chosen: dict[str, Any] = {"dtype": numbers, "quantize": quantize, "sessions": sessions, "device": place}
+    return predict(config, *headers, guidance=guidance, **chosen)
 
 
 def convert_weights(

@@ -1,5 +1,6 @@
 """What a model needs of the machine's memory, told before anything is loaded."""
 
+import functools
 import os
 from typing import Any
 
@@ -29,16 +30,16 @@ def check_memory(
     quantize: str | None,
     sessions: int,
     device: mx.Device,
+    guidance: bool = False,
 ) -> None:
     """Check that a device has the memory for a model.
 
     :raises UsageError: telling what would fit
     """
-    wanted = predict(config, weights, mimi, dtype=dtype, quantize=quantize, sessions=sessions, device=device)
+    told = functools.partial(predict, config, weights, mimi, device=device, guidance=guidance)
+    wanted = told(dtype=dtype, quantize=quantize, sessions=sessions)
     kinds = [None] if _packed(weights) else [None, "int8", "int4"]
-    smaller = (
-        predict(config, weights, mimi, dtype="bfloat16", quantize=kind, sessions=1, device=device) for kind in kinds
-    )
+    smaller = (told(dtype="bfloat16", quantize=kind, sessions=1) for kind in kinds)
     check_fits(wanted, available(device), "the GPU" if device.type == mx.gpu else "the machine", smaller)
 
 
@@ -51,25 +52,28 @@ def predict(
     quantize: str | None,
     sessions: int,
     device: mx.Device,
+    guidance: bool = False,
 ) -> Memory:
-    """Return what a model of these files takes, loaded so; files that are quantized stay so."""
+    """Return what a model of these files takes, loaded so; files that are quantized stay so.
+
+    With ``guidance`` every session has a second row.
+    """
     scale = _BYTES["float32" if device.type == mx.cpu else dtype]
     if _packed(weights):  # all but the packed words are, nearly, scales and offsets
         size = sum(4 * count if kind == "U32" else scale * count for kind, count in weights.elements.items())
     else:
         size = sum(weights.elements.values()) * (_BYTES[dtype] if quantize is None else _quantized(quantize, scale))
     size += 4 * sum(mimi.elements.values())
-    past = _past(config, _BYTES[dtype])
+    past = (2 if guidance else 1) * _past(config, _BYTES[dtype])
     how = f"quantize='{quantize}'" if quantize else f"dtype='{dtype}'"
     step = _STEP * (size + sessions * past)
     return Memory(how=how, weights=int(size), session=past, sessions=sessions, step=int(step))
 
 
 def _past(config: LanguageModelConfig, scale: int) -> int:
-    """Return the bytes of a session's keys and values, of so many bytes a number: past ones, and of its conditions."""
-    rows = 2 if config.model_type == "tts" and "cfg" not in config.conditioners else 1  # it is guided by default
-    shared = config.dim // config.kv_repeat * (config.context + LONGEST_RUN)
-    return rows * 2 * config.num_layers * scale * (shared + config.cross_attention * config.dim * _VOICES)
+    """Return the bytes of one row's keys and values, of so many bytes a number: past ones, and of its conditions."""
+    shared = config.dim // config.kv_repeat * (config.context + LONGEST_RUN - 1)
+    return 2 * config.num_layers * scale * (shared + config.cross_attention * config.dim * _VOICES)
 
 
 def available(device: mx.Device) -> int:

@@ -13,9 +13,11 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN
 from duplex.backends.torch.quantize import GROUP, Kind, quantizable
+from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.state import StateSpec, bind
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.synthesis.machine import MachineSettings
 
 __all__ = ["check_memory", "predict"]
 
@@ -45,6 +47,8 @@ def predict(
     lm.transformer.ring.quantized = int8_cache
     if guidance:
         lm.guide()
+    if config.model_type == "tts":
+        lm.script = SpeechScript(MachineSettings(vocabulary=config.text_card + 1), lm.delays[lm.agent])
     weights = sum(
         _rounded_size(tensor.shape, quantize)
         if quantize and quantizable(name, tensor.shape)
