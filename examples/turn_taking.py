@@ -20,7 +20,7 @@ import duplex
 from duplex.audio.wav import WavWriter
 
 PAUSE = 0.6
-"""Seconds of silence after which it is the agent's turn."""
+"""Seconds of silence, once the last words are recognised, after which it is the agent's turn."""
 Respond = Callable[[list[str]], AsyncIterator[str]]
 
 
@@ -34,59 +34,86 @@ async def respond(said: list[str]) -> AsyncIterator[str]:
 class Agent:
     """Answers each turn of the user, and falls silent when the user speaks."""
 
-    def __init__(self, mouth: duplex.Model, voice: str | None, out: WavWriter, respond: Respond) -> None:
-        self._mouth, self._voice, self._out, self._respond = mouth, voice, out, respond
+    def __init__(
+        self, mouth: duplex.Model, voice: str | None, out: WavWriter, respond: Respond, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        self._mouth, self._voice, self._out, self._respond, self._tasks = mouth, voice, out, respond, tasks
         self._speaker: duplex.Speaker | None = None
+        self._turn = 0
         self.said: list[str] = []
-        self.answers: list[tuple[str, duplex.EndReason | None]] = []
+        self.answers: list[tuple[str, duplex.EndReason]] = []
         """What has been heard of each answer, and how it ended."""
 
     def interrupt(self) -> None:
-        """Fall silent at once: the user speaks."""
+        """Fall silent at once: the user speaks. An answer that is only about to begin is none."""
+        self._turn += 1
         if self._speaker is not None:
             self._speaker.interrupt()
 
-    async def answer(self, words: str) -> None:
-        """Say what the language model makes of the user's turn, as its words come."""
+    def answer(self, words: str) -> None:
+        """Begin to answer what the user has said."""
         self.interrupt()
         self.said.append(words)
+        self._tasks.start_soon(self._answer, [*self.said], self._turn)
+
+    async def _answer(self, said: list[str], turn: int) -> None:
+        """Say what the language model makes of it, as its words come."""
         heard: list[str] = []
-        reason: duplex.EndReason | None = None
         async with duplex.Speaker(self._mouth, voice=self._voice) as speaker:
-            self._speaker = speaker
-            async for event in speaker.say(self._respond(self.said)):
+            speech = speaker.say(self._respond(said))
+            if turn == self._turn:
+                self._speaker = speaker
+            else:
+                speaker.interrupt()
+            async for event in speech:
                 match event:
                     case duplex.AgentAudio(pcm=pcm):
-                        self._out.write(pcm)
+                        self._out.write(pcm)  # or to a loudspeaker
                     case duplex.AgentText(text=word):
                         heard.append(word)
-                    case duplex.SessionEnded():
-                        reason = event.reason
+                    case duplex.SessionEnded(reason=reason):
+                        self.answers.append((" ".join(heard), reason))
+                        print(f"user:  {said[-1]}\nagent: {' '.join(heard)} ({reason})")
                     case _:
                         pass
             if self._speaker is speaker:
                 self._speaker = None
-        self.answers.append((" ".join(heard), reason))
-        print(f"user:  {words}\nagent: {' '.join(heard)} ({reason})")
 
 
-async def listen(ears: duplex.Model, user: duplex.Transport, agent: Agent, tasks: anyio.abc.TaskGroup) -> None:
-    """Gather the user's words, and give the agent its turn in the pauses."""
-    words: list[str] = []
-    silent_since: float | None = None
-    async with duplex.Conversation(ears, user) as conversation:
-        async for event in conversation:
-            if isinstance(event, duplex.UserSpeechStarted):
-                silent_since = None
-                agent.interrupt()  # barge-in
-            elif isinstance(event, duplex.UserSpeechStopped):
-                silent_since = event.at
-            elif isinstance(event, duplex.UserText):
-                words.append(event.text.strip())
-            pause = silent_since is not None and event.at - silent_since >= PAUSE
-            if words and (pause or isinstance(event, duplex.SessionEnded)):
-                tasks.start_soon(agent.answer, " ".join(words))
-                words, silent_since = [], None
+class Listener:
+    """Gathers the user's words, and gives the agent its turn in the pauses. It is told of every frame: its clock."""
+
+    def __init__(self, ears: duplex.Model, agent: Agent) -> None:
+        self._ears, self._agent = ears, agent
+        self._words: list[str] = []
+        self._silent_since: float | None = None
+        self._wait = PAUSE + (ears.stt.audio_delay_seconds if ears.stt else 0)
+
+    async def run(self, user: duplex.Transport) -> None:
+        """Listen to the end."""
+        async with duplex.Conversation(self._ears, user, recorder=self) as conversation:
+            async for event in conversation:
+                match event:
+                    case duplex.UserSpeechStarted():
+                        self._silent_since = None
+                        self._agent.interrupt()  # barge-in
+                    case duplex.UserSpeechStopped(at=at):
+                        self._silent_since = at
+                    case duplex.UserText(text=text):
+                        self._words.append(text)
+                    case _:
+                        pass
+        self._end_turn()
+
+    def record(self, frame: duplex.Frame) -> None:
+        """Take a frame, and end the user's turn where it comes after enough silence."""
+        if self._silent_since is not None and frame.at >= self._silent_since + self._wait:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        words, self._words, self._silent_since = self._words, [], None
+        if words:
+            self._agent.answer(" ".join(words))
 
 
 async def main(arguments: argparse.Namespace, respond: Respond = respond) -> Agent:
@@ -96,9 +123,9 @@ async def main(arguments: argparse.Namespace, respond: Respond = respond) -> Age
         duplex.load(arguments.mouth, sessions=2) as mouth,
         WavWriter(arguments.out, channels=1, sample_rate=mouth.spec.sample_rate) as out,
     ):
-        agent = Agent(mouth, arguments.voice, out, respond)
         async with anyio.create_task_group() as tasks:
-            await listen(ears, duplex.FileTransport(arguments.recording), agent, tasks)
+            agent = Agent(mouth, arguments.voice, out, respond, tasks)
+            await Listener(ears, agent).run(duplex.FileTransport(arguments.recording))
         out.commit()
     return agent
 

@@ -35,7 +35,7 @@ def arguments(tmp_path_factory, pytestconfig):
         question = np.frombuffer(file.readframes(file.getnframes()), np.int16)
     pause = np.zeros(4 * RATE, np.int16)
     return argparse.Namespace(
-        recording=str(write_wav(folder / "user.wav", np.concatenate([question, pause, question, pause]))),
+        recording=str(write_wav(folder / "user.wav", np.concatenate([question, question, pause]))),
         out=str(folder / "reply.wav"),
         ears=str(folder / "stt-prefix"),
         mouth=str(write_checkpoint(folder / "tts", "tts")),
@@ -50,18 +50,18 @@ async def test_what_the_user_says_is_answered_and_interrupts(example, arguments)
         """The first answer has no end: only the user's next words can stop it."""
         asked.append(list(said))
         yield "Hello, how are you "
-        while len(said) == 1:
+        while len(asked) == 1:
             await anyio.sleep(0.01)
             yield "this morning? "
 
     with anyio.fail_after(120):
         agent = await example.main(arguments, respond)
-    assert len(agent.answers) == len(asked) >= 2
+    assert len(agent.answers) >= 2
     reasons = [reason for _, reason in agent.answers]
     assert reasons[0] is EndReason.INTERRUPTED
     assert reasons[-1] is EndReason.FINISHED
     assert agent.answers[-1][0] == "Hello, how are you"
-    assert asked[1][: len(asked[0])] == asked[0]
+    assert agent.said[: len(asked[0])] == asked[0]
     with wave.open(arguments.out) as file:
         assert file.getnframes() > RATE
 

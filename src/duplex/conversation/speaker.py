@@ -82,6 +82,8 @@ class Speaker:
         if self._place is not None:
             self._place.seat.close()
             self._place = None
+        if self._speech is not None:
+            await self._speech.aclose()
 
     def say(self, text: Text) -> AsyncIterator[Event]:
         """Say a text: whole, in pieces as they come (one may end within a word), or the list of a dialogue's turns.
@@ -91,6 +93,8 @@ class Speaker:
         ends at once. Iterating raises what the text raises; ``ModelError`` if the model fails, or the text has no end
         within 30000 steps; and ``UsageError`` if the model knows no letter of it, a word has more than 512 tokens or a
         break is longer than a minute. ``SessionEnded`` comes before the error.
+        An asynchronous generator is closed when the
+        speaker is left.
 
         :raises UsageError: if it is no text, the speaker has not been entered, or it has said another text
         """

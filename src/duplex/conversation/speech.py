@@ -104,6 +104,11 @@ class Speech:
         if self._scope is not None:
             self._scope.cancel()
 
+    async def aclose(self) -> None:
+        """Let go of the text."""
+        self._ended = True
+        await self._pieces.aclose()
+
     async def _go_on(self) -> None:
         """Advance; what fails, or is interrupted, ends."""
         try:

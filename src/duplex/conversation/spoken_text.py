@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from typing import Any, TypeAlias, cast
 
 import attrs
@@ -112,6 +112,12 @@ class Pieces:
                 self._speaker, self._rest = self._turns.popleft()
             if piece:
                 return speaker, piece
+
+    async def aclose(self) -> None:
+        """Close the text's source, if it is an asynchronous generator: nobody else would."""
+        source, self._source = self._source, None
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
 
     async def _more(self) -> str | None:
         """Return what comes next of the turn, ``None`` at its end."""
