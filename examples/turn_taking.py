@@ -87,6 +87,7 @@ class Listener:
         self._ears, self._agent = ears, agent
         self._words: list[str] = []
         self._silent_since: float | None = None
+        self._now = 0.0
         self._wait = PAUSE + (ears.stt.audio_delay_seconds if ears.stt else 0)
 
     async def run(self, user: duplex.Transport) -> None:
@@ -103,11 +104,16 @@ class Listener:
                         self._words.append(text)
                     case _:
                         pass
+                self._end_turn_after_silence()
         self._end_turn()
 
     def record(self, frame: duplex.Frame) -> None:
-        """Take a frame, and end the user's turn where it comes after enough silence."""
-        if self._silent_since is not None and frame.at >= self._silent_since + self._wait:
+        """Take a frame."""
+        self._now = frame.at
+        self._end_turn_after_silence()
+
+    def _end_turn_after_silence(self) -> None:
+        if self._silent_since is not None and self._now >= self._silent_since + self._wait:
             self._end_turn()
 
     def _end_turn(self) -> None:
@@ -116,8 +122,10 @@ class Listener:
             self._agent.answer(" ".join(words))
 
 
-async def main(arguments: argparse.Namespace, respond: Respond = respond) -> Agent:
-    """Answer a recording, and write what was said to a file."""
+async def main(
+    arguments: argparse.Namespace, respond: Respond = respond, user: duplex.Transport | None = None
+) -> Agent:
+    """Answer a recording, or a line such as ``duplex.MicrophoneTransport()``, and write what was said to a file."""
     with (
         duplex.load(arguments.ears) as ears,
         duplex.load(arguments.mouth, sessions=2) as mouth,
@@ -125,7 +133,7 @@ async def main(arguments: argparse.Namespace, respond: Respond = respond) -> Age
     ):
         async with anyio.create_task_group() as tasks:
             agent = Agent(mouth, arguments.voice, out, respond, tasks)
-            await Listener(ears, agent).run(duplex.FileTransport(arguments.recording))
+            await Listener(ears, agent).run(user or duplex.FileTransport(arguments.recording))
         out.commit()
     return agent
 

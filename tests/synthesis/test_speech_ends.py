@@ -21,7 +21,7 @@ async def collected(speech):
     events = []
     try:
         async for event in speech:
-            events.append(event)
+            events.append(event)  # noqa: PERF401 -- what came before an error is kept
     except (OSError, UsageError, ModelError) as error:
         return events, error
     return events, None
