@@ -22,10 +22,11 @@ QUIET = np.zeros(1920, np.float32)
 class Desk:
     """A seat, and its results as they come."""
 
-    def __init__(self, engine, *, realtime=False, options=OPTIONS, state=None):
+    def __init__(self, engine, *, realtime=False, options=OPTIONS, state=None, conditions=None):
         self.news = threading.Event()
         self.results = []
-        self.seat = engine.open(options, realtime=realtime, notify=self.news.set, state=state)
+        given = {"realtime": realtime, "notify": self.news.set, "state": state, "conditions": conditions}
+        self.seat = engine.open(options, **given)
 
     def until(self, condition):
         """Take results until a condition on them holds."""

@@ -21,13 +21,9 @@ from duplex.engine.outcomes import Exported, Outcome, Skipped
 from duplex.engine.pacing import frames_to_skip
 from duplex.errors import ModelError, StateError
 from duplex.frame_model import FrameModel, SessionState
+from duplex.synthesis.protocol import Says
 
-__all__ = [
-    "Inference",
-    "Job",
-    "PendingFrame",
-    "Seat",
-]
+__all__ = ["Inference", "Job", "PendingFrame", "Seat"]
 
 END_OF_TEXT = 2
 """The token by which a model that translates says that it has nothing to add, in all published tokenizers."""
@@ -193,7 +189,8 @@ class Seat:
 
         :raises StateError: if it is damaged
         """
-        spec = self._engine.model.spec
+        spec, model = self._engine.model.spec, self._engine.model
+        latency = spec.latency_frames + (1 + model.delay_steps if isinstance(model, Says) else 0)  # after its text
         try:
             index, pcm = tensors["seat.index"], tensors["seat.pcm"]
             self.prompted = int(tensors["seat.prompted"]) if "seat.prompted" in tensors else 0  # not in older states
@@ -201,7 +198,7 @@ class Seat:
         except (KeyError, ValueError) as error:
             raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
         places = [-1, *pending, self.index, self.LONGEST]
-        fits = pcm.shape == (len(pending), spec.frame_size) and len(pending) <= spec.latency_frames
+        fits = pcm.shape == (len(pending), spec.frame_size) and len(pending) <= latency
         numbers = index.dtype == np.int64 and pcm.dtype == np.float32 and bool(np.isfinite(pcm).all())
         if not (numbers and fits) or any(later <= earlier for earlier, later in pairwise(places)):
             raise StateError("the saved conversation's time line does not fit this model; export it anew")

@@ -44,10 +44,10 @@ NUMBERS = ("next", "entries", "written", "word", "words", "queued", "queue_end",
 """The columns of a slot's numbers: places in the rings, paddings, the last step, and what its session chose."""
 AT: dict[str, int] = {name: column for column, name in enumerate(NUMBERS)}
 SHAPES: dict[str, tuple[int, ...]] = {
+    "numbers": (len(NUMBERS),),  # the first to be exported: what is said meanwhile is then beyond what they count
     "tokens": (TOKENS,),
     "entries": (ENTRIES, 3),  # end in the ring of tokens, length, padding
     "words": (ENTRIES,),  # the end of each word's tokens
-    "numbers": (len(NUMBERS),),
 }
 """Of a slot's integers, by the last part of their names; ``voice`` is one more (:func:`voice_rows`)."""
 
