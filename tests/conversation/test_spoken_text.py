@@ -22,8 +22,11 @@ class Letters:
 async def read(text):
     """Return the entries of a text, read piece by piece."""
     pieces, reader, found = Pieces(text), ScriptReader(Letters(), 12.5, speakers=False), []
-    while (piece := await pieces.next()) is not None:
-        found += reader.turn(piece[1], piece[0])
+    try:
+        while (piece := await pieces.next()) is not None:
+            found += reader.turn(piece[1], piece[0])
+    finally:
+        await pieces.aclose()
     return found, reader
 
 
@@ -45,6 +48,7 @@ async def test_what_is_no_break_does_not_hold_the_text_back():
     pieces = Pieces(streamed(["if a < b then ", "go on ", "and on"]))
     assert await pieces.next() == (0, "if a < b then ")
     assert await pieces.next() == (0, "go on ")
+    await pieces.aclose()
 
 
 async def test_long_texts_and_turns():
