@@ -46,6 +46,8 @@ class EndReason(StrEnum):
 
     FINISHED = "finished"
     """The user's audio came to its end and the agent's was flushed."""
+    INTERRUPTED = "interrupted"
+    """A speaker was told to fall silent (:meth:`duplex.Speaker.interrupt`)."""
     FAILED = "failed"
     """Something raised; the conversation's iterator raises the same error next."""
     CONSUMER_TOO_SLOW = "consumer_too_slow"

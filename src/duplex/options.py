@@ -14,6 +14,8 @@ from duplex.parsing import shown
 
 __all__ = [
     "MAX_SESSIONS",
+    "SAMPLING",
+    "SAYING",
     "Backend",
     "CacheDtype",
     "Dtype",
@@ -45,6 +47,10 @@ def _boolean(value: bool, field: "attrs.Attribute[Any]") -> bool:
     return bool(value)
 
 
+SAMPLING = ("temperature", "text_temperature", "top_k", "text_top_k", "seed", "guidance")
+"""Names of options that every session has a value of."""
+SAYING = ("codebooks", "padding_bonus", "padding_between")
+"""Names of options that are for texts that are said."""
 MAX_SESSIONS = 2**16
 """Conversations side by side; any one machine has memory for fewer."""
 MAX_TEXT = 20_000
@@ -91,6 +97,11 @@ class SessionOptions:
     ``instructions`` are a persona in words, and ``voice`` is a name of the checkpoint's voices, or a file: a recording
     of the voice, or one as its authors publish it. A model that takes none refuses them.
 
+    For texts that are said (:class:`duplex.Speaker`), and refused elsewhere: so many ``codebooks`` of the model's are
+    generated, and the finer ones left out, which is coarser and faster; ``padding_bonus``, usually -2 to 2, is added to
+    the logit of padding: above 0 speech is slower, below it is faster; ``padding_between`` is the least number of
+    frames between two words, 1 if left out.
+
     :raises UsageError: if a value is no number, or out of range
     """
 
@@ -100,6 +111,9 @@ class SessionOptions:
     text_top_k: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**31))
     seed: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 2**64 - 1))
     guidance: float | None = attrs.field(default=None, converter=_NUMBER, validator=_optional_range(0, 100))
+    codebooks: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(1, 1024))
+    padding_bonus: float | None = attrs.field(default=None, converter=_NUMBER, validator=_optional_range(-100, 100))
+    padding_between: int | None = attrs.field(default=None, converter=_INTEGER, validator=_optional_range(0, 1000))
     greedy: bool = attrs.field(default=False, converter=_BOOLEAN)
     instructions: str | None = attrs.field(default=None, converter=_TEXT)
     voice: str | None = attrs.field(default=None, converter=_VOICE)
@@ -108,7 +122,7 @@ class SessionOptions:
         """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""
         filled = {
             name: getattr(defaults, name) if getattr(self, name) is None else getattr(self, name)
-            for name in ("temperature", "text_temperature", "top_k", "text_top_k", "seed", "guidance")
+            for name in (*SAMPLING, *SAYING)
         }
         if self.greedy:
             filled |= {"temperature": 0.0, "text_temperature": 0.0}

@@ -139,6 +139,12 @@ PERSONA = (
     click.option("--voice", metavar="NAME|FILE", help="A voice of the checkpoint, or a recording, for such models."),
 )
 
+SAYING = (
+    click.option("--codebooks", type=int, help="So many of the model's alone: coarser and faster; all if left out."),
+    click.option("--padding-bonus", type=float, help="Slower speech above 0, faster below; usually -2 to 2."),
+    click.option("--padding-between", type=int, help="Frames between two words at least; 1 if left out."),
+)
+
 # Looked for by `main` itself, so that it also holds for errors in the other options.
 debug_option: Option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error comes from.")
 user_channel_option: Option = click.option(
@@ -192,7 +198,7 @@ def say_options(command: F) -> F:
     """Add the options of what says a text; the command gets ``load_options`` and ``options``."""
     return _gathered(
         command,
-        (*CODEC, *LOADING, *SAMPLING),
+        (*CODEC, *LOADING, *SAMPLING, *SAYING),
         lambda values: {"load_options": _take(LoadOptions, values), "options": _take(SessionOptions, values)},
     )
 

@@ -22,7 +22,7 @@ __all__ = ["say"]
     "voices",
     multiple=True,
     metavar="NAME|FILE",
-    help="May be given again: for a dialogue, of whose turns each is a line.",
+    help="A voice of the checkpoint, or a file. May be given again: for a dialogue, of whose turns each is a line.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), default="speech.wav", show_default=True, metavar="OUT.wav", help="Result."
@@ -42,6 +42,7 @@ def say(
     Examples:
       duplex say "Good morning." --model kyutai/tts-1.6b-en_fr --voice expresso/ex01.wav --out morning.wav
       duplex say --text-file dialogue.txt --voice her --voice him --model kyutai/tts-1.6b-en_fr
+      duplex say "In my voice." --voice recording.wav --model kyutai/tts-0.75b-en-public
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     said = _given(text, text_file)
     if not said.strip():

@@ -1,20 +1,27 @@
 """A text that is being said: its pieces as they come, and what of it the model has been given and has said."""
 
+import re
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from typing import Any, TypeAlias, cast
 
 import attrs
 
 from duplex.engine.outcomes import ScriptProgress
 from duplex.errors import UsageError
-from duplex.synthesis.script import Entry
+from duplex.synthesis.script import BETWEEN_WORDS, Entry
 
 __all__ = ["NEVER", "Pieces", "SpokenText", "Text"]
 
 NEVER = -1
 MAX_ENTRIES, MAX_TOKENS, MAX_WORD_TOKENS = 256, 2048, 512
 """What a model is given of a text at a time: it holds some thousand."""
+MAX_WORD = 1 << 14
+"""Letters that may come without an end of the word."""
+BITE = 1 << 10
+"""Letters of a whole text that are read at a time."""
+_BEGUN_BREAK = re.compile(r"<(?:b(?:r(?:e(?:a(?:k(?:\s[^<>]{0,40})?)?)?)?)?)?\Z")
+"""What may become a break when more comes: it has spaces in it."""
 Text: TypeAlias = str | Sequence[str] | AsyncIterable[str]
 
 
@@ -68,28 +75,71 @@ class SpokenText:
 
 
 class Pieces:
-    """A text in pieces that end between words, each with the number of its speaker."""
+    """A text in pieces that end between words, each with the number of its speaker.
+
+    :raises UsageError: if it is no text
+    """
 
     def __init__(self, text: Text) -> None:
         self._source: AsyncIterator[str] | None = aiter(text) if isinstance(text, AsyncIterable) else None
-        turns: Sequence[str] = [text] if isinstance(text, str) else [] if isinstance(text, AsyncIterable) else text
-        self._whole = deque((number % 2, turn) for number, turn in enumerate(turns))
+        kind = type(text).__name__
+        turns: Any = [text] if isinstance(text, str) else [""] if isinstance(text, AsyncIterable) else text
+        if not isinstance(turns, Sequence) or isinstance(turns, bytes | bytearray | memoryview):
+            raise UsageError(
+                f"the text is {kind}; give a string, a list of turns, or an asynchronous iterator of strings"
+            )
+        self._turns = deque(enumerate(map(_checked, cast("Sequence[object]", turns))))
+        self._speaker, self._rest = self._turns.popleft() if self._turns else (0, "")
         self._held = ""
 
     async def next(self) -> tuple[int, str] | None:
-        """Return the next piece; ``None`` after the last."""
-        if self._whole:
-            return self._whole.popleft()
-        while self._source is not None:
+        """Return the next piece; ``None`` after the last. What the text itself raises is raised.
+
+        :raises UsageError: if a piece is no string, or a word has no end
+        """
+        while True:
+            cut = _cut(self._held)
+            if not cut:
+                more = await self._more()
+                if more is not None:
+                    self._held += more
+                    continue
+                if not self._held and not self._turns:
+                    return None
+                cut = len(self._held)
+            speaker, piece, self._held = self._speaker % 2, self._held[:cut], self._held[cut:]
+            if not self._held and not self._rest and self._source is None and self._turns:
+                self._speaker, self._rest = self._turns.popleft()
+            if piece:
+                return speaker, piece
+
+    async def aclose(self) -> None:
+        """Close the text's source, if it is an asynchronous generator: nobody else would."""
+        source, self._source = self._source, None
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
+
+    async def _more(self) -> str | None:
+        """Return what comes next of the turn, ``None`` at its end."""
+        if len(self._held) > MAX_WORD:
+            raise UsageError(f"a word of the text has {len(self._held)} letters or more; put spaces between words")
+        if self._source is not None:
             piece = await anext(self._source, None)
             if piece is None:
-                self._source, last = None, self._held
-                return 0, last
-            self._held += piece
-            cut = max(self._held.rfind(" "), self._held.rfind("\n"))
-            if "<" in self._held[:cut] and ">" not in self._held[self._held.rfind("<") :]:  # a break has spaces in it
-                cut = self._held.rfind("<") - 1
-            if cut > 0:
-                whole, self._held = self._held[: cut + 1], self._held[cut + 1 :]
-                return 0, whole
-        return None
+                self._source = None
+            return None if piece is None else _checked(piece)
+        piece, self._rest = self._rest[:BITE], self._rest[BITE:]
+        return piece or None
+
+
+def _cut(held: str) -> int:
+    """Return where the last word that is known to have ended ends, 0 for nowhere."""
+    begun = _BEGUN_BREAK.search(held)
+    ends = [found.end() for found in BETWEEN_WORDS.finditer(held, 0, len(held) if begun is None else begun.start())]
+    return ends[-1] if ends else 0
+
+
+def _checked(piece: object) -> str:
+    if not isinstance(piece, str):
+        raise UsageError(f"a piece of the text is {type(piece).__name__}; give strings")
+    return piece

@@ -6,6 +6,8 @@ the same as without: what the model chooses depends on a session's options, and 
 whose choice is not overruled.
 """
 
+import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -17,11 +19,14 @@ from duplex.frame_model import Conditions, EmbeddedPrefill, FrameModel, SessionS
 from duplex.options import SessionOptions
 from duplex.prompting.conditions import default_conditions
 from duplex.prompting.prompt import Prompt
+from duplex.synthesis.protocol import Says
 
 __all__ = ["Beginnings"]
 
 COLUMNS = 32
 """Of a prompt that are fed in one piece, between two steps of the neighbours."""
+HEARD_COLUMNS = 4
+"""The same of a voice that the codec hears, too."""
 
 
 class Beginnings:
@@ -51,29 +56,31 @@ class Beginnings:
         elif prompt is None:
             self._open(slot, options, conditions)
         else:
-            yield from self._begin(slot, options, prompt)
+            yield from self._begin(slot, options, prompt, conditions)
 
-    def _begin(self, slot: int, options: SessionOptions, prompt: Prompt) -> Iterator[None]:
-        key = prompt.key
+    def _begin(
+        self, slot: int, options: SessionOptions, prompt: Prompt, conditions: Conditions | None
+    ) -> Iterator[None]:
+        key = prompt.key if conditions is None else f"{prompt.key} {_key(conditions)}"
         while key in self._feeding:  # for another session, which keeps it in a moment
             yield
         if key in self._kept:
-            self._kept.move_to_end(prompt.key)
-            yield from self._model.restore(slot, self._kept[prompt.key].with_options(options))
+            self._kept.move_to_end(key)
+            yield from self._model.restore(slot, self._kept[key].with_options(options))
         elif prompt.known:
-            yield from self._fed_once(slot, options, prompt)
+            yield from self._fed_once(slot, key, self._fed(slot, options, prompt, conditions))
         else:
-            yield from self._fed(slot, options, prompt)
+            yield from self._fed(slot, options, prompt, conditions)
         self._model.prefill(slot, prompt.columns[:, -1:])
 
-    def _fed_once(self, slot: int, options: SessionOptions, prompt: Prompt) -> Iterator[None]:
+    def _fed_once(self, slot: int, key: str, pieces: Iterator[None]) -> Iterator[None]:
         """Feed a prompt for all sessions that begin with it; those that come meanwhile wait."""
-        self._feeding.add(prompt.key)
+        self._feeding.add(key)
         try:
-            yield from self._fed(slot, options, prompt)
-            yield from self._keep(slot, prompt)
+            yield from pieces
+            yield from self._keep(slot, key)
         finally:
-            self._feeding.discard(prompt.key)
+            self._feeding.discard(key)
 
     def _open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
         conditions = conditions or default_conditions(self._model.spec)
@@ -82,19 +89,21 @@ class Beginnings:
         else:
             self._model.open(slot, options, conditions)
 
-    def _fed(self, slot: int, options: SessionOptions, prompt: Prompt) -> Iterator[None]:
+    def _fed(self, slot: int, options: SessionOptions, prompt: Prompt, conditions: Conditions | None) -> Iterator[None]:
         """Open a slot, and feed it all of a prompt but its last column."""
-        self._open(slot, options)
+        self._open(slot, options, conditions)
+        if prompt.voice is not None and isinstance(self._model, Says):
+            self._model.imitate(slot, prompt.voice)
         yield
         if prompt.embedded is not None:
             if not isinstance(self._model, EmbeddedPrefill):
                 raise UsageError("this model takes a voice as a recording only; give one")
             yield from self._model.prefill_embedded(slot, prompt.embedded.inputs, prompt.embedded.tokens)
-        for columns in split_columns(prompt.columns[:, :-1], COLUMNS):
+        for columns in split_columns(prompt.columns[:, :-1], COLUMNS if prompt.voice is None else HEARD_COLUMNS):
             self._model.prefill(slot, columns)
             yield
 
-    def _keep(self, slot: int, prompt: Prompt) -> Iterator[None]:
+    def _keep(self, slot: int, key: str) -> Iterator[None]:
         """Keep the state for the next session that begins with this prompt."""
         tensors: dict[str, NDArray[np.generic]] = {}
         state, copied = self._model.export(slot), 0
@@ -104,9 +113,21 @@ class Beginnings:
             if copied >= self.EXPORT_PIECE:
                 copied = 0
                 yield
-        self._kept[prompt.key] = SessionState(metadata=dict(state.metadata), tensors=tensors)
+        self._kept[key] = SessionState(metadata=dict(state.metadata), tensors=tensors)
         while len(self._kept) > self.KEPT_PROMPTS or (len(self._kept) > 1 and self._bytes() > self.KEPT_BYTES):
             self._kept.popitem(last=False)
 
     def _bytes(self) -> int:
         return sum(tensor.nbytes for state in self._kept.values() for tensor in state.tensors.values())
+
+
+def _key(conditions: Conditions) -> str:
+    """Return the hexadecimal SHA-256 of all of a session's conditions."""
+    total = hashlib.sha256(json.dumps([dict(conditions.words), conditions.masked_until], sort_keys=True).encode())
+    for name, array in sorted(
+        {**conditions.vectors, **{f"{name}.": a for name, a in conditions.masks.items()}}.items()
+    ):
+        total.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    if conditions.null is not None:
+        total.update(_key(conditions.null).encode())
+    return total.hexdigest()

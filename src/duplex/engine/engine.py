@@ -102,7 +102,9 @@ class Engine:
                     f"all {capacity} places of the model are taken; load it with more sessions, wait for one with "
                     "Conversation(..., wait=seconds), or try again later"
                 )
-            seat = Seat(self, slot, realtime=realtime, notify=notify, prompted=prompt.length if prompt else 0)
+            seat = Seat(
+                self, slot, realtime=realtime, notify=notify, prompted=prompt.length + prompt.later if prompt else 0
+            )
             if state is not None:
                 seat.restore_time_line(state.tensors)
             self._seats[slot] = seat

@@ -7,7 +7,7 @@ from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.errors import UsageError
 from duplex.frame_model import Int64, ModelSpec
-from duplex.options import ModelKind, SessionOptions
+from duplex.options import SAYING, ModelKind, SessionOptions
 from duplex.prompting.personaplex import persona_prompt, tagged
 from duplex.prompting.prompt import Prompt
 from duplex.prompting.voices import find_voice, read_voice
@@ -20,10 +20,15 @@ TAKES_PERSONA: Collection[ModelKind] = ("personaplex",)
 
 
 def check_persona(kind: ModelKind, options: SessionOptions) -> None:
-    """Check that a kind of model takes the persona that is asked for.
+    """Check that a kind of model that hears takes what is asked for beside sampling.
 
-    :raises UsageError: if it takes none
+    :raises UsageError: if it takes no persona, or a text is wanted that it says
     """
+    saying = [name for name in SAYING if getattr(options, name) is not None]
+    if saying:
+        raise UsageError(
+            f"{' and '.join(saying)} is for texts that a model says (duplex.Speaker, duplex say); leave it out"
+        )
     asked = [name for name in ("instructions", "voice") if getattr(options, name) is not None]
     if asked and kind not in TAKES_PERSONA:
         raise UsageError(

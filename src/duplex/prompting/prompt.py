@@ -29,10 +29,17 @@ class EmbeddedColumns:
 
 @attrs.frozen(eq=False)
 class Prompt:
-    """``columns`` int64 ``[streams, n]`` for :meth:`duplex.frame_model.FrameModel.prefill`, after ``embedded``."""
+    """``columns`` int64 ``[streams, n]`` for :meth:`duplex.frame_model.FrameModel.prefill`, after ``embedded``.
+
+    ``voice`` int64 ``[agent_streams, m]`` are codes that a model of synthesis goes on from
+    (:meth:`duplex.synthesis.protocol.Says.imitate`); ``later`` is how many time steps more than ``length`` come out
+    that are part of the beginning.
+    """
 
     columns: Int64
     embedded: EmbeddedColumns | None = None
+    voice: Int64 | None = None
+    later: int = 0
 
     @property
     def length(self) -> int:
@@ -46,6 +53,8 @@ class Prompt:
         if self.embedded is not None:
             total.update(np.ascontiguousarray(self.embedded.inputs).tobytes())
             total.update(np.ascontiguousarray(self.embedded.tokens).tobytes())
+        if self.voice is not None:
+            total.update(np.ascontiguousarray(self.voice).tobytes())
         return total.hexdigest()
 
     @property

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.audio.loudness import at_loudness
+from duplex.audio.loudness import at_loudness, loudness_lufs
 from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.errors import AudioError, AudioFileError, UsageError
@@ -13,12 +13,14 @@ from duplex.frame_model import ModelSpec
 from duplex.prompting.personaplex import PublishedVoice
 from duplex.prompting.pickles import read_tensors
 
-__all__ = ["MAX_VOICE_SECONDS", "find_voice", "read_voice", "voice_codes"]
+__all__ = ["MAX_VOICE_SECONDS", "find_voice", "read_recording", "read_voice", "voice_codes"]
 
 Float32 = NDArray[np.float32]
 LOUDNESS = -24.0
 """LUFS: that of the voices in training."""
 MAX_VOICE_SECONDS = 60.0
+UNCODED = 2
+"""Frames at the end of a recording that a model of synthesis does not go on from: as published."""
 _PICKLED = ".pt"
 
 
@@ -44,6 +46,20 @@ def read_voice(path: Path, spec: ModelSpec, codec: Codec) -> NDArray[np.int64] |
         return _published(path, spec)
     pcm = _read(path, codec.spec.sample_rate)
     return voice_codes(pcm, codec, where=str(path))
+
+
+def read_recording(path: Path, codec: Codec) -> NDArray[np.int64]:
+    """Return the codes of a voice that a model of synthesis goes on from, int64 ``[codebooks, n]``, as loud as it is.
+
+    :raises AudioFileError: if it cannot be read, is silent, too short or too long
+    """
+    spec = codec.spec
+    pcm = _read(path, spec.sample_rate)
+    try:
+        loudness_lufs(pcm, spec.sample_rate)
+    except AudioError as error:
+        raise AudioFileError(f"{path}: no voice can be taken from it: {error}") from None
+    return codec.encode(np.pad(pcm, (0, -len(pcm) % spec.frame_size)))[:, :-UNCODED]
 
 
 def voice_codes(pcm: Float32, codec: Codec, *, where: str) -> NDArray[np.int64]:

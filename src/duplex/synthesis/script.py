@@ -9,6 +9,8 @@ U+2019                    an apostrophe
 white space               ends a word; each word is tokenized by itself
 ``<break time="0.4s"/>``  an entry without tokens, silent for so long, rounded to frames
 a change of the speaker   token 1 (the first speaker) or 2 (the other) before the first word
+a word in other letters   nothing, if the tokenizer knows none of them; else its pieces, the
+                          unknown ones as token 0, as published
 ========================  ==================================================================
 
 Turns alternate between two speakers. A model that knows one speaker gets no speaker's tokens.
@@ -20,13 +22,20 @@ from typing import Protocol
 
 import attrs
 
-__all__ = ["Encoder", "Entry", "ScriptReader", "read_script"]
+from duplex.errors import UsageError
+
+__all__ = ["BETWEEN_WORDS", "Encoder", "Entry", "ScriptReader", "read_script"]
 
 SPEAKERS = (1, 2)
 """The tokens of the first speaker and of the other."""
 
 _SPOKEN = str.maketrans({"\u2019": "'", ":": " ", "(": None, ")": None})
-_BETWEEN = re.compile(r'<break\s+time="([0-9]+(?:\.[0-9]*)?)s"\s*/?>|\s+')
+UNKNOWN = 0
+"""The token of what a tokenizer has no piece for."""
+MAX_BREAK_SECONDS = 60.0
+_UNKNOWN_LETTER = "\ue000"
+"""Of private use, which no text was trained on."""
+BETWEEN_WORDS: re.Pattern[str] = re.compile(r'<break\s+time="([0-9]+(?:\.[0-9]*)?)s"\s*/?>|\s+')
 
 
 class Encoder(Protocol):
@@ -48,7 +57,7 @@ class Entry:
 
 @attrs.define
 class ScriptReader:
-    """Reads a session's turns one after the other, and remembers who spoke last.
+    """Reads a session's turns one after the other, and remembers who spoke last, and the first word that it left out.
 
     ``frame_rate`` is in frames a second; ``padding_between`` is the least padding after a word of one token, 0 for
     none; ``speakers`` says whether the model is told who speaks.
@@ -58,30 +67,45 @@ class ScriptReader:
     frame_rate: float
     speakers: bool = True
     padding_between: int = 1
+    left_out: str | None = attrs.field(default=None, init=False)
     _last: int | None = attrs.field(default=None, init=False)
+    _unknown: frozenset[int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Find out which tokens make up a word of unknown letters alone: a piece for its beginning may be one."""
+        self._unknown = frozenset(self.tokenizer.encode(_UNKNOWN_LETTER))
 
     def turn(self, text: str, speaker: int = 0) -> list[Entry]:
-        """Return the entries of one turn; ``speaker`` 0 is the first, 1 the other. Nothing to say is no entry."""
+        """Return the entries of one turn; ``speaker`` 0 is the first, 1 the other. Nothing to say is no entry.
+
+        :raises UsageError: if a break is longer than a minute
+        """
         entries: list[Entry] = []
-        rest = text.translate(_SPOKEN)
-        while rest:
-            found = _BETWEEN.search(rest)
-            word, rest, pause = (
-                (rest, "", None) if found is None else (rest[: found.start()], rest[found.end() :], found.group(1))
-            )
-            if word:
-                entries.append(self._word(word, speaker))
-            if pause:
-                entries.append(Entry((), "", round(float(pause) * self.frame_rate)))
+        spoken, start = text.encode("utf-8", "ignore").decode().translate(_SPOKEN), 0
+        for found in [*BETWEEN_WORDS.finditer(spoken), None]:
+            end = len(spoken) if found is None else found.start()
+            if start < end:
+                entries += self._word(spoken[start:end], speaker)
+            if found is not None and found.group(1):
+                entries.append(Entry((), "", self._break(float(found.group(1)))))
+            start = end if found is None else found.end()
         return entries
 
-    def _word(self, word: str, speaker: int) -> Entry:
+    def _break(self, seconds: float) -> int:
+        if seconds > MAX_BREAK_SECONDS:
+            raise UsageError(f"a break of the text is {seconds:g} s; give one of at most {MAX_BREAK_SECONDS:g} s")
+        return round(seconds * self.frame_rate)
+
+    def _word(self, word: str, speaker: int) -> list[Entry]:
         tokens = self.tokenizer.encode(word)
+        if not tokens or (UNKNOWN in tokens and self._unknown.issuperset(tokens)):
+            self.left_out = self.left_out or word
+            return []
         if self.speakers and speaker != self._last:
             tokens = [SPEAKERS[speaker], *tokens]
             self._last = speaker
         padding = max(0, self.padding_between + len(tokens) - 1) if self.padding_between > 0 else 0
-        return Entry(tuple(tokens), word, padding)
+        return [Entry(tuple(tokens), word, padding)]
 
 
 def read_script(turns: Iterable[str], reader: ScriptReader) -> Sequence[Entry]:

@@ -17,7 +17,7 @@ from duplex.backends.mlx.module import Module
 from duplex.backends.mlx.sampling import Sampler
 from duplex.backends.mlx.transformer import GatedFeedForward, RmsNorm
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED
+from duplex.frame_model import UNGENERATED, ZERO
 
 __all__ = ["DepthTransformer"]
 
@@ -121,13 +121,14 @@ class DepthTransformer(Module):
     ) -> mx.array:
         """Choose the agent's codes, int32 ``[batch, agent_streams]``.
 
+        Of the codes that the sampling leaves out, the last ones, each is ``ZERO``.
         ``context`` is ``[batch, dim]``, with the second rows of ``guidance`` after them, ``text`` int32 ``[batch]``;
         where ``known`` int32 ``[batch, agent_streams]`` is not ``UNGENERATED`` it stands instead of a choice.
         """
         past: list[KeyValueCache] = [[] for _ in range(self.config.depformer_num_layers)]
         codes: list[mx.array] = []
         previous = text
-        for codebook in range(self.config.agent_streams):
+        for codebook in range(min(sampler.sampling.codebooks or self.config.agent_streams, self.config.agent_streams)):
             fed = previous if guidance is None else guidance.doubled(previous)
             logits = self.slices[codebook](context, fed, past)
             if guidance is not None:
@@ -136,4 +137,5 @@ class DepthTransformer(Module):
             if known is not None:
                 previous = mx.where(known[:, codebook] == UNGENERATED, previous, known[:, codebook])
             codes.append(previous)
+        codes += [mx.full(text.shape, ZERO, text.dtype)] * (self.config.agent_streams - len(codes))
         return mx.stack(codes, axis=1)

@@ -93,6 +93,7 @@ class MlxFrameModel:
         self.spec: ModelSpec = model_spec(config, self.codec.spec, sessions=sessions)
         self._mimi = mimi
         self._lm = language_model
+        mimi.quantizer.partial = language_model.script is not None
         self._heard = bind(mimi, "mimi")
         self._thought = bind(language_model, "lm", LONGEST_RUN)
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
@@ -111,7 +112,7 @@ class MlxFrameModel:
             state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
             self._lm.begin(state, options, conditions)
             if isinstance(self._lm.script, SpeechScript):
-                self._lm.script.begin(state, self._lm.key)
+                self._lm.script.begin(state, self._lm.key, streams=options.codebooks, bonus=options.padding_bonus)
             self._lm(None, Call([state], 1), Sampling.of([options]))
             evaluate(state)
         self.state[slot] = state
@@ -135,8 +136,15 @@ class MlxFrameModel:
     def prefill(self, slot: int, tokens: NDArray[np.int64]) -> None:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
         self.spec.check_tokens(tokens)
+        state, held = self.state[slot], self.slots[slot]
+        before = len(held.log.columns)
         with exclusive(self.device):
-            finish(prefill(self._lm, self.state[slot], self.slots[slot], tokens))
+            finish(prefill(self._lm, state, held, tokens))
+            if self._lm.script is not None:  # the sound goes on from what has been said
+                for column in held.log.columns[max(before, self.delay_steps) :]:
+                    codes = from_numpy(column[self._lm.agent].astype(np.int64))
+                    self._mimi.decode(codes[None, :, None], Call([state], held.frames + 1))
+                evaluate(state)
 
     def prefill_embedded(self, slot: int, inputs: NDArray[np.float32], tokens: NDArray[np.int64]) -> Iterator[None]:
         """Advance a slot over columns of which the sums of embeddings are known, in pieces."""
@@ -155,6 +163,13 @@ class MlxFrameModel:
         """How many steps the sound of a model of synthesis comes after its text; 0 for others."""
         script = self._lm.script
         return script.settings.delay_steps if isinstance(script, SpeechScript) else 0
+
+    def imitate(self, slot: int, codes: NDArray[np.int64]) -> None:
+        """Let a slot that has just been opened go on from a voice, its codes int64 ``[agent_streams, n]``."""
+        assert isinstance(self._lm.script, SpeechScript)
+        with exclusive(self.device):
+            self._lm.script.imitate(self.state[slot], self._lm.key, codes, self.slots[slot].options)
+            evaluate(self.state[slot])
 
     def say(self, slot: int, entries: Sequence[Entry]) -> None:
         """Add to what a slot says."""
@@ -176,7 +191,7 @@ class MlxFrameModel:
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
             if isinstance(self._lm.script, SpeechScript):
-                check_script(state.tensors, self._lm.script.settings.vocabulary)
+                check_script(state.tensors, self._lm.script.settings, self.spec)
             yield from known.check_log(self.spec)
             self.open(slot, known.options, known.conditions)
             yield

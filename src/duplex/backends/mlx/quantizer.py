@@ -42,6 +42,10 @@ class Codebook(Module):
         """Return the entries ``[..., dimension]`` of ``codes`` ``[...]``."""
         return self._entries[codes]
 
+    def decode_partial(self, codes: mx.array) -> mx.array:
+        """Return the same, and zeros for a negative code."""
+        return mx.where((codes < 0)[..., None], 0, self._entries[mx.maximum(codes, 0)])
+
 
 class VectorQuantization(Module):
     """A codebook at its place in published files."""
@@ -89,12 +93,16 @@ class ResidualQuantizer(Module):
             codes.append(chosen)
         return mx.stack(codes, axis=1)
 
-    def decode(self, codes: mx.array) -> mx.array:
-        """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to the count."""
+    def decode(self, codes: mx.array, *, partial: bool = False) -> mx.array:
+        """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to the count.
+
+        Of ``partial`` codes a negative one adds nothing.
+        """
         layers = self.vq["layers"]
-        total = layers[0].codebook.decode(codes[:, 0])
+        decode = Codebook.decode_partial if partial else Codebook.decode
+        total = decode(layers[0].codebook, codes[:, 0])
         for index in range(1, codes.shape[1]):
-            total = total + layers[index].codebook.decode(codes[:, index])
+            total = total + decode(layers[index].codebook, codes[:, index])
         return self.output_proj(total)
 
 
@@ -105,6 +113,8 @@ class SplitQuantizer(Module):
         super().__init__()
         self.rvq_first: ResidualQuantizer = ResidualQuantizer(config, 1)
         self.rvq_rest: ResidualQuantizer = ResidualQuantizer(config, codebooks - 1)
+        self.partial: bool = False
+        """Whether codes may be left out in decoding: negative ones, which add nothing."""
 
     def encode(self, x: mx.array) -> mx.array:
         """Return codes ``[batch, codebooks, frames]`` of latents ``[batch, frames, dimension]``, the semantic first."""
@@ -112,5 +122,7 @@ class SplitQuantizer(Module):
 
     def decode(self, codes: mx.array) -> mx.array:
         """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to all."""
-        latent = self.rvq_first.decode(codes[:, :1])
-        return latent if codes.shape[1] == 1 else latent + self.rvq_rest.decode(codes[:, 1:])
+        latent = self.rvq_first.decode(codes[:, :1], partial=self.partial)
+        if codes.shape[1] == 1:
+            return latent
+        return latent + self.rvq_rest.decode(codes[:, 1:], partial=self.partial)

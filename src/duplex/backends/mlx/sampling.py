@@ -13,6 +13,7 @@ import mlx.core as mx
 from duplex.backends.mlx.arrays import shaped
 from duplex.backends.mlx.state import SlotState, StateSpec
 from duplex.backends.shared import noise
+from duplex.backends.shared.codebooks import EVERY, computed_codebooks
 from duplex.options import SessionOptions
 
 __all__ = ["TEXT_STREAM", "Sampler", "Sampling", "gumbel"]
@@ -62,7 +63,8 @@ def _gumbel_of(word: mx.array) -> mx.array:
 class Sampling:
     """What the host knows of how a step's tokens are chosen: whether any row samples, and at least its deepest top-k.
 
-    Each is compiled into a step of its own, so there are ten of them, whatever callers ask for.
+    Each is compiled into a step of its own, so there are ten of them, whatever callers ask for, for each number of
+    codes that are computed.
     """
 
     DEPTHS: ClassVar[tuple[int, ...]] = (32, 256, 2**31)
@@ -71,14 +73,17 @@ class Sampling:
     sampled: bool = False
     text_top_k: int = 0
     audio_top_k: int = 0
+    codebooks: int = EVERY
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
         """Return the sampling for rows with these options."""
+        codebooks = computed_codebooks(options)
         if not any(each.text_temperature or each.temperature for each in options):
-            return cls()
+            return cls(codebooks=codebooks)
         return cls(
             sampled=True,
+            codebooks=codebooks,
             text_top_k=cls._rounded(max(each.text_top_k or 0 for each in options)),
             audio_top_k=cls._rounded(max(each.top_k or 0 for each in options)),
         )

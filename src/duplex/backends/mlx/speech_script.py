@@ -15,6 +15,7 @@ from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.state import Call, SlotState, StateSpec
 from duplex.backends.shared.script_state import (
     AT,
+    BONUS,
     ENTRIES,
     NUMBERS,
     SHAPES,
@@ -22,9 +23,12 @@ from duplex.backends.shared.script_state import (
     UNENDED,
     Staged,
     machine_settings,
+    overlap,
+    voice_rows,
 )
 from duplex.checkpoints.kind_configs import TtsConfig
-from duplex.frame_model import ZERO
+from duplex.frame_model import UNGENERATED, ZERO
+from duplex.options import SessionOptions
 from duplex.synthesis.machine import NEW_WORD, PADDING, MachineSettings
 from duplex.synthesis.script import Entry
 
@@ -37,18 +41,32 @@ class SpeechScript:
 
     settings: MachineSettings
     delays: mx.array
+    latest: int = 0
+    """The longest of the delays."""
 
     def state_spec(self) -> dict[str, StateSpec]:
         """Return the rings and the numbers of a slot."""
-        return {f"script.{name}": StateSpec(shape, mx.int32) for name, shape in SHAPES.items()}
+        voice = {"voice": (overlap(self.settings, self.latest), len(self.delays))}
+        held = {f"script.{name}": StateSpec(shape, mx.int32) for name, shape in (SHAPES | voice).items()}
+        return {**held, BONUS: StateSpec((), mx.float32)}
 
-    def begin(self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None) -> None:
-        """Set up one slot's state: ``prefix`` steps without text, and codes of ``streams`` alone."""
+    def begin(
+        self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None, bonus: float | None = None
+    ) -> None:
+        """Set up one slot's state: ``prefix`` steps without text, codes of ``streams`` alone, and a ``bonus``."""
+        state[f"{key}.{BONUS}"] = mx.array(bonus or 0.0, mx.float32)
+        state[f"{key}.script.voice"] = mx.full_like(state[f"{key}.script.voice"], UNGENERATED)
         numbers = np.zeros(len(NUMBERS), np.int64)
         numbers[AT["remaining"]] = numbers[AT["forced"]] = self.settings.initial_padding
         numbers[AT["end"]], numbers[AT["prefix"]] = UNENDED, prefix
         numbers[AT["streams"]] = len(self.delays) if streams is None else streams
         state[f"{key}.script.numbers"] = from_numpy(numbers)
+
+    def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
+        """Let one slot's state go on from a voice, its codes int64 ``[agent_streams, n]``."""
+        self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks, bonus=options.padding_bonus)
+        last = voice_rows(codes, self.settings, to_numpy(self.delays).tolist())
+        state[f"{key}.script.voice"] = from_numpy(last)
 
     def say(self, state: SlotState, key: str, entries: Sequence[Entry]) -> None:
         """Add to what one slot's state says."""
@@ -69,6 +87,11 @@ class SpeechScript:
         """Return entries taken, words begun, and the end's step or -1, of one slot after a step: int64 ``[3]``."""
         return to_numpy(state[f"{key}.script.numbers"])[[AT["next"], AT["word"], AT["end"]]].astype(np.int64)
 
+    def weighed(self, logits: mx.array, call: Call, key: str) -> mx.array:
+        """Return the text's logits float32 ``[batch, vocabulary]`` with what the sessions add to that of padding."""
+        padding = mx.arange(logits.shape[1]) == PADDING
+        return logits + padding * call.read(f"{key}.{BONUS}")[:, None]
+
     def text(self, sampled: mx.array, step: mx.array, call: Call, key: str) -> mx.array:
         """Return the text token that is said for the one that was sampled, int32 ``[batch]`` both."""
         rings = {name: call.read(f"{key}.script.{name}") for name in SHAPES}
@@ -82,6 +105,11 @@ class SpeechScript:
     def codes(self, chosen: mx.array, step: mx.array, call: Call, key: str) -> mx.array:
         """Return which codes are said for those that were chosen, int32 ``[batch, agent_streams]`` both."""
         numbers = call.read(f"{key}.script.numbers")
+        voice = call.read(f"{key}.script.voice")
+        row = step - numbers[:, AT["prefix"]] + 1
+        known = _at(voice, mx.clip(row, 0, voice.shape[1] - 1))
+        lasts = ((row >= 0) & (row < voice.shape[1]))[:, None] & (known != UNGENERATED)
+        chosen = mx.where(lasts, known, chosen)
         early = step[:, None] < self.delays + self.settings.delay_steps
         unused = mx.arange(len(self.delays)) >= numbers[:, AT["streams"], None]
         return mx.where(early | unused, ZERO, chosen)
@@ -139,7 +167,8 @@ class SpeechScript:
 def speech_script(model: LanguageModel, config: TtsConfig, frame_rate: float) -> SpeechScript:
     """Return the script of a model of synthesis."""
     delays = mx.array(model.config.delays[model.agent], mx.int32)
-    return SpeechScript(machine_settings(model.config, config, frame_rate), delays)
+    settings, latest = machine_settings(model.config, config, frame_rate), max(model.config.delays[model.agent])
+    return SpeechScript(settings, delays, latest)
 
 
 def _put(ring: mx.array, start: mx.array, values: mx.array) -> mx.array:

@@ -15,14 +15,30 @@ from duplex.backends.shared.slots import LONGEST_LIFE
 from duplex.backends.shared.snapshots import SCRIPT
 from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.frame_model import UNGENERATED, ModelSpec
 from duplex.synthesis.machine import MachineSettings
 from duplex.synthesis.script import Entry
 
-__all__ = ["AT", "ENTRIES", "NUMBERS", "SHAPES", "TOKENS", "UNENDED", "Staged", "check_script", "machine_settings"]
+__all__ = [
+    "AT",
+    "BONUS",
+    "ENTRIES",
+    "NUMBERS",
+    "SHAPES",
+    "TOKENS",
+    "UNENDED",
+    "Staged",
+    "check_script",
+    "machine_settings",
+    "overlap",
+    "voice_rows",
+]
 
 TOKENS, ENTRIES = 4096, 1024
 """How many tokens and entries a slot's rings hold."""
 UNENDED = -1
+BONUS = "options.padding_bonus"
+"""Name of what a session adds to the logit of padding, which is not part of an exported state."""
 NUMBERS = ("next", "entries", "written", "word", "words", "queued", "queue_end", "ahead", "ahead_end",
            "remaining", "forced", "end", "prefix", "streams")  # fmt: skip
 """The columns of a slot's numbers: places in the rings, paddings, the last step, and what its session chose."""
@@ -33,7 +49,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "entries": (ENTRIES, 3),  # end in the ring of tokens, length, padding
     "words": (ENTRIES,),  # the end of each word's tokens
 }
-"""Of a slot's integers, by the last part of their names."""
+"""Of a slot's integers, by the last part of their names; ``voice`` is one more (:func:`voice_rows`)."""
 
 Int64 = NDArray[np.int64]
 
@@ -79,17 +95,38 @@ def machine_settings(config: LanguageModelConfig, tts: TtsConfig, frame_rate: fl
     )
 
 
-def check_script(tensors: Mapping[str, NDArray[np.generic]], vocabulary: int) -> None:
+def overlap(settings: MachineSettings, latest: int) -> int:
+    """Return in how many steps, from the last one without a text on, codes of a voice that came first may be said.
+
+    ``latest`` is the longest delay of a code.
+    """
+    return settings.delay_steps + latest + 1
+
+
+def voice_rows(codes: Int64, settings: MachineSettings, delays: Sequence[int]) -> Int64:
+    """Return what is said of a voice ``[agent_streams, n]`` in those steps, ``[overlap, agent_streams]``.
+
+    It is ``UNGENERATED`` where nothing is.
+    """
+    count, rows = codes.shape[1], np.arange(overlap(settings, max(delays)))[:, None]
+    column = count - 1 + rows - settings.delay_steps - np.array(delays)
+    known = np.take_along_axis(codes.T, column.clip(0, count - 1), axis=0)
+    return np.where((column >= 0) & (column < count), known, UNGENERATED)
+
+
+def check_script(tensors: Mapping[str, NDArray[np.generic]], settings: MachineSettings, spec: ModelSpec) -> None:
     """Check what a state holds of a text: a token that no table has would end the neighbours' steps, too.
 
     :raises ValueError: naming what is out of range
     """
-    for name, shape in SHAPES.items():
+    agent = spec.delays[spec.text_streams : spec.text_streams + spec.agent_streams]
+    voice = {"voice": (overlap(settings, max(agent)), spec.agent_streams)}
+    for name, shape in (SHAPES | voice).items():
         held = np.asarray(tensors[SCRIPT + name])
         if held.dtype != np.int64 or held.shape != shape:
             raise ValueError(f"'{SCRIPT}{name}' is {held.dtype} {list(held.shape)}, not int64 {list(shape)}")
-        least = UNENDED if name == "numbers" else 0
-        most = vocabulary - 1 if name == "tokens" else LONGEST_LIFE
+        least = {"numbers": UNENDED, "voice": UNGENERATED}.get(name, 0)
+        most = {"tokens": settings.vocabulary - 1, "voice": spec.audio_vocabulary - 1}.get(name, LONGEST_LIFE)
         if held.min() < least or held.max() > most:
             raise ValueError(f"'{SCRIPT}{name}' runs from {held.min()} to {held.max()}, beyond {least} to {most}")
     _check_places(np.asarray(tensors[f"{SCRIPT}numbers"]).tolist())

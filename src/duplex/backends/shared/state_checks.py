@@ -19,7 +19,7 @@ from duplex.backends.shared.slots import LONGEST_LIFE, Slot
 from duplex.backends.shared.snapshots import AHEAD, LANGUAGE_MODEL, LOG
 from duplex.errors import StateError
 from duplex.frame_model import UNGENERATED, ZERO, Conditions, ModelSpec, SessionState
-from duplex.options import SessionOptions
+from duplex.options import SAMPLING, SessionOptions
 from duplex.parsing import parse_integer, parse_json
 
 __all__ = ["SPAN", "CheckedState", "check_finite", "checked_state"]
@@ -130,8 +130,7 @@ def _checked_options(text: str) -> SessionOptions:
     options = SessionOptions(**values)
     if options.guidance is None:  # in states of before there was guidance
         options = attrs.evolve(options, guidance=1.0)
-    free = attrs.filters.exclude("instructions", "voice")
-    missing = [name for name, value in attrs.asdict(options, filter=free).items() if value is None]
+    missing = [name for name in SAMPLING if getattr(options, name) is None]
     if missing:
         raise ValueError(f"it has no option '{missing[0]}'")
     return options

@@ -20,7 +20,7 @@ from duplex.backends.torch.norm import LayerNorm, Norm, RmsNorm
 from duplex.backends.torch.sampling import Sampler
 from duplex.backends.torch.transformer import GatedFeedForward
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.frame_model import UNGENERATED
+from duplex.frame_model import UNGENERATED, ZERO
 
 __all__ = ["DepthTransformer", "StackedAttention"]
 
@@ -115,6 +115,7 @@ class DepthTransformer(nn.Module):
     ) -> Tensor:
         """Choose the agent's codes, int64 ``[batch, agent_streams]``.
 
+        Of the codes that the sampling leaves out, the last ones, each is ``ZERO``.
         ``context`` is ``[batch, dim]``, or with ``guidance`` both rows of each slot, ``[2 * batch, dim]``; ``text`` is
         int64 ``[batch]``; where ``known`` int64 ``[batch, agent_streams]`` is not ``UNGENERATED`` it stands instead of
         a choice.
@@ -122,7 +123,7 @@ class DepthTransformer(nn.Module):
         past = self.begin()
         codes: list[Tensor] = []
         previous = text
-        for codebook in range(self.config.agent_streams):
+        for codebook in range(min(sampler.sampling.codebooks or self.config.agent_streams, self.config.agent_streams)):
             if guidance is None:
                 logits = self.logits(context, previous, codebook, past)
             else:
@@ -131,6 +132,7 @@ class DepthTransformer(nn.Module):
             if known is not None:
                 previous = torch.where(known[:, codebook] == UNGENERATED, previous, known[:, codebook])
             codes.append(previous)
+        codes += [torch.full_like(text, ZERO)] * (self.config.agent_streams - len(codes))
         return torch.stack(codes, dim=1)
 
     def logits(self, context: Tensor, previous: Tensor, codebook: int, past: list[KeyValueCache]) -> Tensor:

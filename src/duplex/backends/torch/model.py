@@ -67,6 +67,7 @@ class TorchFrameModel:
         self.spec: ModelSpec = model_spec(config, self.codec.spec, sessions=sessions)
         self._mimi = mimi
         self._lm = language_model
+        mimi.quantizer.partial = language_model.script is not None
         on_cpu = self.device.type == "cpu"
         self._one_core = on_cpu and language_model.size < self.SMALL
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
@@ -98,7 +99,7 @@ class TorchFrameModel:
             call = Call(rows, filled=1)
             self._lm.begin(call, options, conditions)
             if isinstance(self._lm.script, SpeechScript):
-                self._lm.script.begin(rows, self._lm.key)
+                self._lm.script.begin(rows, self._lm.key, streams=options.codebooks, bonus=options.padding_bonus)
             self._lm(None, call, sampling)
 
     @torch.inference_mode()
@@ -122,8 +123,14 @@ class TorchFrameModel:
     def prefill(self, slot: int, tokens: NDArray[np.int64]) -> None:
         """Advance a slot over known tokens, int64 ``[streams, n]``."""
         self.spec.check_tokens(tokens)
+        rows, held = self.state.rows(slot, slot + 1), self.slots[slot]
+        before = len(held.log.columns)
         with self._cores():
-            finish(prefill(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], tokens))
+            finish(prefill(self._lm, rows, held, tokens))
+            if self._lm.script is not None:  # the sound goes on from what has been said
+                for column in held.log.columns[max(before, self.delay_steps) :]:
+                    codes = torch.as_tensor(column[self._lm.agent].astype(np.int64)).to(self.device)
+                    self._mimi.decode(codes[None, :, None], Call(rows))
 
     def prefill_embedded(self, slot: int, inputs: NDArray[np.float32], tokens: NDArray[np.int64]) -> Iterator[None]:
         """Advance a slot over columns of which the sums of embeddings are known, in pieces."""
@@ -146,6 +153,12 @@ class TorchFrameModel:
         return script.settings.delay_steps if isinstance(script, SpeechScript) else 0
 
     @torch.inference_mode()
+    def imitate(self, slot: int, codes: NDArray[np.int64]) -> None:
+        """Let a slot that has just been opened go on from a voice, its codes int64 ``[agent_streams, n]``."""
+        assert isinstance(self._lm.script, SpeechScript)
+        self._lm.script.imitate(self.state.rows(slot, slot + 1), self._lm.key, codes, self.slots[slot].options)
+
+    @torch.inference_mode()
     def say(self, slot: int, entries: Sequence[Entry]) -> None:
         """Add to what a slot says."""
         assert isinstance(self._lm.script, SpeechScript)
@@ -164,7 +177,7 @@ class TorchFrameModel:
             exact = self.origin.made(state.metadata)
             known = checked_state(state, self.spec, self._positions, exact=exact)
             if isinstance(self._lm.script, SpeechScript):
-                check_script(state.tensors, self._lm.script.settings.vocabulary)
+                check_script(state.tensors, self._lm.script.settings, self.spec)
             yield from known.check_log(self.spec)
             self.open(slot, known.options, known.conditions)
             yield
@@ -289,5 +302,7 @@ class TorchFrameModel:
         if not self.spec.agent_streams or not len(said):
             return step.tokens, heard.new_zeros((len(said), self.spec.frame_size))
         # In a captured graph a row that is not complete speaks too, into the spare slot.
-        voice = self._mimi.decode(said.clamp(min=0)[:, :, None], Call(state, speaking, mimi_filled))
+        if not self._mimi.quantizer.partial:
+            said = said.clamp(min=0)
+        voice = self._mimi.decode(said[:, :, None], Call(state, speaking, mimi_filled))
         return step.tokens, voice

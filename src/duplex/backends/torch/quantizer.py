@@ -56,6 +56,10 @@ class Codebook(nn.Module):
         """Return the entries ``[..., dimension]`` of ``codes`` ``[...]``."""
         return self.entries[codes]
 
+    def decode_partial(self, codes: Tensor) -> Tensor:
+        """Return the same, and zeros for a negative code."""
+        return self.entries[codes.clamp(min=0)].masked_fill((codes < 0)[..., None], 0)
+
 
 class VectorQuantization(nn.Module):
     """A codebook at its place in published files."""
@@ -105,14 +109,14 @@ class ResidualQuantizer(nn.Module):
             codes.append(chosen)
         return torch.stack(codes, dim=1)
 
-    def decode(self, codes: Tensor, onto: Tensor | None = None) -> Tensor:
+    def decode(self, codes: Tensor, onto: Tensor | None = None, *, partial: bool = False) -> Tensor:
         """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to the count.
 
-        They are added to ``onto``, if there is any.
+        They are added to ``onto``, if there is any. Of ``partial`` codes a negative one adds nothing.
         """
-        return self.unproject(self._summed(codes), onto)
+        return self.unproject(self._summed(codes, partial=partial), onto)
 
-    def _summed(self, codes: Tensor) -> Tensor:
+    def _summed(self, codes: Tensor, *, partial: bool) -> Tensor:
         first, count = self.codebooks[0], codes.shape[1]
         if kernels.apply_to(codes):
             from duplex.backends.torch.kernels.embedding import sum_embedded  # noqa: PLC0415 -- needs Triton
@@ -120,9 +124,10 @@ class ResidualQuantizer(nn.Module):
             rows = codes.transpose(1, 2).reshape(-1, count)
             tables = [codebook.entries for codebook in self.codebooks[:count]]
             return sum_embedded(tables, rows).view(len(codes), codes.shape[2], -1)
-        total = first.decode(codes[:, 0])
+        decode = Codebook.decode_partial if partial else Codebook.decode
+        total = decode(first, codes[:, 0])
         for index in range(1, count):
-            total = total + self.codebooks[index].decode(codes[:, index])
+            total = total + decode(self.codebooks[index], codes[:, index])
         return total
 
 
@@ -133,6 +138,8 @@ class SplitQuantizer(nn.Module):
         super().__init__()
         self.rvq_first: ResidualQuantizer = ResidualQuantizer(config, 1)
         self.rvq_rest: ResidualQuantizer = ResidualQuantizer(config, codebooks - 1)
+        self.partial: bool = False
+        """Whether codes may be left out in decoding: negative ones, which add nothing."""
 
     def prepare(self) -> None:
         """Compute all entries from what was loaded."""
@@ -145,5 +152,5 @@ class SplitQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return latents ``[batch, frames, dimension]`` of codes ``[batch, n, frames]``, for any n up to all."""
-        latent = self.rvq_first.decode(codes[:, :1])
-        return latent if codes.shape[1] == 1 else self.rvq_rest.decode(codes[:, 1:], latent)
+        latent = self.rvq_first.decode(codes[:, :1], partial=self.partial)
+        return latent if codes.shape[1] == 1 else self.rvq_rest.decode(codes[:, 1:], latent, partial=self.partial)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from duplex.backends.shared import noise
+from duplex.backends.shared.codebooks import EVERY, computed_codebooks
 from duplex.backends.torch import kernels, torchscript
 from duplex.backends.torch.state import StateSpec
 from duplex.options import SessionOptions
@@ -26,18 +27,27 @@ class Sampling:
     """What the host must know of the options of all rows of a step, to leave work out."""
 
     drawn: bool = False
-    """Whether any row samples at all: the one thing here that a recorded step, or a captured graph, is made for."""
+    """Whether any row samples at all."""
     text_top_k: int | Tensor = 0
     """The deepest top-k of any row, 0 where none is limited. A recorded step has it as a tensor, read when it runs."""
     audio_top_k: int | Tensor = 0
+    codebooks: int = EVERY
+    """How many codes are computed."""
+
+    @property
+    def kind(self) -> tuple[bool, int]:
+        """What a recorded step, or a captured graph, is made for; the rest it reads when it runs."""
+        return self.drawn, self.codebooks
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
         """Return what these rows need together."""
+        codebooks = computed_codebooks(options)
         if not any(each.text_temperature or each.temperature for each in options):
-            return cls()
+            return cls(codebooks=codebooks)
         return cls(
             drawn=True,
+            codebooks=codebooks,
             text_top_k=max(each.text_top_k or 0 for each in options),
             audio_top_k=max(each.top_k or 0 for each in options),
         )

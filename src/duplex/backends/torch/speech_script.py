@@ -9,10 +9,12 @@ from itertools import pairwise
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from duplex.backends.shared.script_state import (
     AT,
+    BONUS,
     ENTRIES,
     NUMBERS,
     SHAPES,
@@ -20,11 +22,14 @@ from duplex.backends.shared.script_state import (
     UNENDED,
     Staged,
     machine_settings,
+    overlap,
+    voice_rows,
 )
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call, SlotState, StateSpec
 from duplex.checkpoints.kind_configs import TtsConfig
-from duplex.frame_model import ZERO
+from duplex.frame_model import UNGENERATED, ZERO
+from duplex.options import SessionOptions
 from duplex.synthesis.machine import NEW_WORD, PADDING, MachineSettings
 from duplex.synthesis.script import Entry
 
@@ -37,18 +42,32 @@ class SpeechScript:
 
     settings: MachineSettings
     delays: Tensor
+    latest: int = 0
+    """The longest of the delays."""
 
     def state_spec(self) -> dict[str, StateSpec]:
         """Return the rings and the numbers of a slot."""
-        return {f"script.{name}": StateSpec(shape, torch.int64) for name, shape in SHAPES.items()}
+        voice = {"voice": (overlap(self.settings, self.latest), len(self.delays))}
+        held = {f"script.{name}": StateSpec(shape, torch.int64) for name, shape in (SHAPES | voice).items()}
+        return {**held, BONUS: StateSpec((), torch.float32)}
 
-    def begin(self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None) -> None:
-        """Set up one slot's rows: ``prefix`` steps without text, and codes of ``streams`` alone."""
+    def begin(
+        self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None, bonus: float | None = None
+    ) -> None:
+        """Set up one slot's rows: ``prefix`` steps without text, codes of ``streams`` alone, and a ``bonus``."""
+        state.tensors[f"{key}.{BONUS}"].fill_(bonus or 0.0)
+        state.tensors[f"{key}.script.voice"].fill_(UNGENERATED)
         numbers = state.tensors[f"{key}.script.numbers"][0]
         numbers.zero_()
         numbers[AT["remaining"]] = numbers[AT["forced"]] = self.settings.initial_padding
         numbers[AT["end"]], numbers[AT["prefix"]] = UNENDED, prefix
         numbers[AT["streams"]] = len(self.delays) if streams is None else streams
+
+    def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
+        """Let one slot's rows go on from a voice, its codes int64 ``[agent_streams, n]``."""
+        self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks, bonus=options.padding_bonus)
+        last = voice_rows(codes, self.settings, self.delays.tolist())
+        state.tensors[f"{key}.script.voice"].copy_(torch.as_tensor(last)[None])
 
     def say(self, state: SlotState, key: str, entries: Sequence[Entry]) -> None:
         """Add to what one slot's rows say."""
@@ -69,6 +88,13 @@ class SpeechScript:
         """Return entries taken, words begun, and the end's step or -1, of all slots: int64 ``[slots, 3]``."""
         return state.tensors[f"{key}.script.numbers"][:, [AT["next"], AT["word"], AT["end"]]]
 
+    def weighed(self, logits: Tensor, call: Call, key: str) -> Tensor:
+        """Return the text's logits float32 ``[batch, vocabulary]`` with what the sessions add to that of padding."""
+        bonus = call.read(f"{key}.{BONUS}")
+        assert bonus is not None
+        padding = torch.arange(logits.shape[1], device=logits.device) == PADDING
+        return logits + padding * bonus[:, None]
+
     def text(self, sampled: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
         """Return the text token that is said for the one that was sampled, int64 ``[batch]`` both."""
         held = {name: call.read(f"{key}.{name}") for name in self.state_spec()}
@@ -83,8 +109,13 @@ class SpeechScript:
 
     def codes(self, chosen: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
         """Return which codes are said for those that were chosen, int64 ``[batch, agent_streams]`` both."""
-        numbers = call.read(f"{key}.script.numbers")
+        numbers, voice = call.read(f"{key}.script.numbers"), call.read(f"{key}.script.voice")
         assert numbers is not None
+        assert voice is not None
+        row = step - numbers[:, AT["prefix"]] + 1
+        known = _at(voice, row.clamp(0, voice.shape[1] - 1))
+        lasts = ((row >= 0) & (row < voice.shape[1]))[:, None] & (known != UNGENERATED)
+        chosen = torch.where(lasts, known, chosen)
         early = step[:, None] < self.delays + self.settings.delay_steps
         unused = torch.arange(len(self.delays), device=step.device) >= numbers[:, AT["streams"], None]
         return torch.where(early | unused, ZERO, chosen)
@@ -140,7 +171,8 @@ class SpeechScript:
 
 def speech_script(model: LanguageModel, config: TtsConfig, frame_rate: float) -> SpeechScript:
     """Return the script of a model of synthesis."""
-    return SpeechScript(machine_settings(model.config, config, frame_rate), model.delays[model.agent])
+    settings, latest = machine_settings(model.config, config, frame_rate), max(model.config.delays[model.agent])
+    return SpeechScript(settings, model.delays[model.agent], latest)
 
 
 def _put(ring: Tensor, start: Tensor, values: Tensor) -> None:

@@ -90,7 +90,7 @@ class TracedFrames:
     """A step's computation, traced for rows that all are greedy, and for others, when such are first asked for.
 
     Which slots a step advances, how far back they look and how deep their top-k is are its arguments: whatever callers
-    ask for makes no third program.
+    ask for makes no third program, but that texts said with fewer codebooks have theirs for 1, 2, 4, ... of them.
     """
 
     def __init__(self, compute: Compute, state: SlotState, packed: Sequence[OneDnnWeight], frame_size: int) -> None:
@@ -98,29 +98,29 @@ class TracedFrames:
         self._state = state
         self._packed = packed
         self._frame_size = frame_size
-        self._programs: dict[bool, Traced] = {}
+        self._programs: dict[tuple[bool, int], Traced] = {}
 
     def prepare(self, sampling: Sampling, slot: int) -> None:
         """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
-        drawn = sampling.drawn
-        if drawn in self._programs:
+        if sampling.kind in self._programs:
             return
+        drawn, codebooks = sampling.kind
 
         def step(
             state: SlotState, heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor, depths: Tensor
         ) -> tuple[Tensor, Tensor]:
             rows = Rows(indices, runs)
-            return self._compute(state, heard, rows, rows, Sampling(drawn, depths[0], depths[1]), filled)
+            return self._compute(state, heard, rows, rows, Sampling(drawn, depths[0], depths[1], codebooks), filled)
 
         traced = Traced(step, self._packed)
         slots = torch.tensor([slot]), torch.tensor([[slot, slot + 1]])
         rest = torch.tensor(1), torch.ones(2, dtype=torch.int64)
         traced.trace(self._state, slot, torch.zeros(1, self._frame_size), *slots, *rest)
-        self._programs[drawn] = traced
+        self._programs[sampling.kind] = traced
 
     def run(self, heard: Tensor, rows: Rows, filled: int, sampling: Sampling) -> tuple[Tensor, Tensor]:
         """Advance ``rows``, all of which speak: int64 ``[batch, streams]`` and float32 ``[batch, frame_size]``."""
         assert rows.runs is not None, "the host knows them on a CPU"
         self.prepare(sampling, int(rows.indices[0]))
         rest = torch.tensor(filled), torch.tensor([sampling.text_top_k, sampling.audio_top_k])
-        return self._programs[sampling.drawn](self._state, heard, rows.indices, rows.runs, *rest)
+        return self._programs[sampling.kind](self._state, heard, rows.indices, rows.runs, *rest)
