@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.transformers_names import is_of_transformers
+from duplex.checkpoints.transformers_section import AS_PUBLISHED
 from duplex.checkpoints.weight_names import UNSPLIT, canonical_name, detect_layout, mlx_tensor_blocks
 from duplex.checkpoints.weights_file import Header, TensorInfo
 from duplex.errors import WeightsError
@@ -65,8 +67,13 @@ class Change:
 def shapes_of(weights: Header, config: LanguageModelConfig, where: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a model's tensors by their canonical names, from the header of weights of either layout.
 
-    :raises WeightsError: if the weights are quantized
+    :raises WeightsError: if the weights are quantized, or lie otherwise than those that adapters are trained on
     """
+    if is_of_transformers(weights):
+        raise WeightsError(
+            f"{where}: these weights are in the layout of Hugging Face transformers, whose rows lie otherwise than an "
+            f"adapter's; {AS_PUBLISHED}, and the adapter with it"
+        )
     if any(_QUANTIZED.search(name) for name in weights):
         raise WeightsError(
             f"{where}: these weights are quantized, and an adapter is added to whole ones; load the model that they "

@@ -21,7 +21,7 @@ from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import CheckpointLayout, Part, is_codec_alone
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.sources import CheckpointSource, builtin_names, locate, resolve_source
-from duplex.checkpoints.stored_weights import fingerprint_chunks, merged, read_header, shards
+from duplex.checkpoints.stored_weights import fingerprint_chunks, merged, read_header, shards, size_on_disk
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.checkpoints.voices import Voices
 from duplex.checkpoints.weight_names import checked_half
@@ -71,6 +71,11 @@ class Checkpoint:
     def codebooks(self) -> int:
         """Number of the codec's active codebooks: those that the language model uses, or all without one."""
         return codebooks_used(self.language_model, self.mimi)
+
+    @property
+    def weights_size(self) -> int:
+        """Bytes of the language model's files, 0 without one."""
+        return 0 if self.weights is None else size_on_disk(self.weights)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ from duplex.checkpoints.weights_file import Header
 from duplex.errors import WeightsError
 from duplex.parsing import parse_json
 
-__all__ = ["INDEX", "fingerprint_chunks", "merged", "read_header", "shards"]
+__all__ = ["INDEX", "fingerprint_chunks", "merged", "read_header", "shards", "size_on_disk"]
 
 INDEX = "model.safetensors.index.json"
 _ENDING = ".index.json"
@@ -60,6 +60,14 @@ def merged(headers: list[Header]) -> Header:
         for kind, size in header.bytes.items():
             sizes[kind] = sizes.get(kind, 0) + size
     return Header({name: tensor for header in headers for name, tensor in header.items()}, headers[0].metadata, sizes)
+
+
+def size_on_disk(path: Path) -> int:
+    """Return the bytes of all files that a weights file is.
+
+    :raises WeightsError: if it is an index that cannot be read
+    """
+    return sum(each.stat().st_size for each in shards(path))
 
 
 def fingerprint_chunks(path: Path) -> Iterator[bytes]:
