@@ -43,7 +43,7 @@ def change(folder, *within, **values):
 def test_a_model_and_its_codec_are_told_apart(moshi):
     whole = read_header(moshi / "model.safetensors")
     info = describe(str(moshi))
-    assert (info.model_type, info.tokenizer_pieces) == ("moshi", 300)
+    assert (info.model_type, info.tokenizer_pieces) == ("moshi", 288)
     assert info.weights is not None
     assert len(info.weights) + len(info.mimi_weights) == len(whole)
     assert all(name.startswith("audio_encoder.") for name in info.mimi_weights)
