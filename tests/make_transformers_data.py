@@ -1,4 +1,4 @@
-"""Make ``tests/data/transformers``: small random checkpoints that Hugging Face transformers saves, and what it computes.
+"""Make ``tests/data/transformers``: small checkpoints that Hugging Face transformers saves, and what it computes.
 
 Run it in an environment of its own, with ``torch``, ``transformers`` and ``sentencepiece`` installed::
 

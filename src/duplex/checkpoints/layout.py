@@ -25,7 +25,8 @@ __all__ = ["CheckpointLayout", "Part", "file_name", "is_codec_alone", "read_json
 
 Part = Literal["model", "codec"]
 WEIGHTS = "model.safetensors"
-WEIGHTS_QUANTIZED = ("model.q8.safetensors", "model.q4.safetensors")
+OTHER_WEIGHTS = ("model.q8.safetensors", "model.q4.safetensors", "model.q8.gguf", "model.q4.gguf")
+"""What the weights are called where there is no configuration to name them."""
 MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
@@ -92,7 +93,7 @@ class CheckpointLayout:
         if not source.has(CONFIG):
             return cls(
                 language_model=None if codec_only else LanguageModelConfig(),
-                weights=next((name for name in (WEIGHTS, *WEIGHTS_QUANTIZED) if source.has(name)), WEIGHTS),
+                weights=next((name for name in (WEIGHTS, *OTHER_WEIGHTS) if source.has(name)), WEIGHTS),
                 mimi_config=MIMI_CONFIG if source.has(MIMI_CONFIG) else None,
             )
         path = source.fetch(CONFIG)
@@ -106,14 +107,15 @@ class CheckpointLayout:
             else _language_model(mapping, where),
             stt=_part(mapping, "stt_config", SttConfig, where),
             tts=_part(mapping, "tts_config", TtsConfig, where),
-            weights=file_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
+            weights=file_name(mapping, "moshi_name", where, *(() if codec_only else (".safetensors", ".gguf")))
+            or WEIGHTS,
             mimi_weights=file_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
             mimi_config=file_name(mapping, "mimi_config_name", where, ".json"),
-            tokenizer=file_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
+            tokenizer=file_name(mapping, "tokenizer_name", where) or TOKENIZER,
             defaults=default_options(
                 mapping.get("lm_gen_config"), where, SPEECH_OPTIONS if mapping.get("tts_config") else DEFAULT_OPTIONS
             ),
-            adapter=file_name(mapping, "lora_name", where, "" if codec_only else ".safetensors"),
+            adapter=file_name(mapping, "lora_name", where, *(() if codec_only else (".safetensors",))),
             adapter_config=AdapterConfig() if codec_only else AdapterConfig.of(mapping, where=where),
         )
 
@@ -271,16 +273,17 @@ def _codec_only(
         return None
 
 
-def file_name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> str | None:
+def file_name(mapping: Mapping[str, Any], key: str, where: str, *suffixes: str) -> str | None:
     """Return a file name from the configuration, or ``None`` if it is absent.
 
-    :raises ConfigError: if it is no name, or has not this ending
+    :raises ConfigError: if it is no name, or has none of these endings
     """
     name = mapping.get(key)
     if name is None:
         return None
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_NAME_CHARACTERS:
         raise ConfigError(f"{where}: '{key}' is {shown(name)}, but a file name is wanted")
-    if not name.endswith(suffix):
-        raise ConfigError(f"{where}: '{key}' is '{name}'; only {suffix} files are read, so name that file instead")
+    if suffixes and not name.endswith(suffixes):
+        kinds = " and ".join(suffixes)
+        raise ConfigError(f"{where}: '{key}' is '{name}'; only {kinds} files are read, so name that file instead")
     return name

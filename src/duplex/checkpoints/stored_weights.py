@@ -1,4 +1,4 @@
-"""Weights files of every kind that is read: one of safetensors, or an index that names several.
+"""Weights files of every kind that is read: safetensors, GGUF, or an index that names several.
 
 Large models of Hugging Face transformers come in pieces, beside ``model.safetensors.index.json``, which says what is
 where. Such a file stands for all of them: it is what a checkpoint's ``weights`` is then.
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from duplex.checkpoints import weights_file
+from duplex.checkpoints.gguf_file import ENDING, GgufFile, gguf_fingerprint_chunks
 from duplex.checkpoints.weights_file import Header
 from duplex.errors import WeightsError
 from duplex.parsing import parse_json
@@ -16,7 +17,7 @@ from duplex.parsing import parse_json
 __all__ = ["INDEX", "fingerprint_chunks", "merged", "read_header", "shards", "size_on_disk"]
 
 INDEX = "model.safetensors.index.json"
-_ENDING = ".index.json"
+_OF_INDEX = ".index.json"
 _LONGEST = 16_000_000
 """Bytes of an index."""
 
@@ -26,7 +27,7 @@ def shards(path: Path) -> list[Path]:
 
     :raises WeightsError: if it is an index that cannot be read
     """
-    if not path.name.endswith(_ENDING):
+    if not path.name.endswith(_OF_INDEX):
         return [path]
     try:
         with path.open("rb") as file:
@@ -48,6 +49,8 @@ def read_header(path: Path) -> Header:
 
     :raises WeightsError: if one cannot be read, is of another format, is damaged, or is truncated
     """
+    if path.name.endswith(ENDING):
+        return GgufFile(path).header
     return merged([weights_file.read_header(each) for each in shards(path)])
 
 
@@ -75,6 +78,9 @@ def fingerprint_chunks(path: Path) -> Iterator[bytes]:
 
     :raises WeightsError: if a file cannot be read or is not safetensors
     """
+    if path.name.endswith(ENDING):
+        yield from gguf_fingerprint_chunks(path)
+        return
     for each in shards(path):
         yield from weights_file.fingerprint_chunks(each)
 

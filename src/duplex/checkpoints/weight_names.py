@@ -3,8 +3,9 @@
 Torch's layout is the canonical one here. Its attention projections have several names: stacked (``in_proj_weight``),
 as ``in_proj.weight``, or one per step (``in_projs.N.weight``), and its depth transformer stacks the projections of all
 codebooks in the rows of one tensor. MLX's layout has a separate slice for each codebook, norms included, and splits
-quantized tensors in three: packed ``weight``, ``scales`` and ``biases``. The layout of Hugging Face transformers is
-read as torch's, by the table in :mod:`duplex.checkpoints.transformers_names`.
+quantized tensors in three: packed ``weight``, ``scales`` and ``biases``. The layout of Hugging Face transformers, and
+that of the programs in Rust, are read as torch's, by the tables in :mod:`duplex.checkpoints.transformers_names` and
+:mod:`duplex.checkpoints.rust_names`.
 """
 
 import re
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.checkpoints.rust_names import published_name
 from duplex.checkpoints.transformers_names import Slice, half_of, is_of_transformers, transformers_slices
 from duplex.checkpoints.transformers_section import AS_PUBLISHED
 from duplex.checkpoints.weights_file import Header, TensorInfo, sizes_of
@@ -88,8 +90,11 @@ def stored_parts(tensors: Mapping[str, TensorInfo], where: str, *, codec: bool) 
     parts: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for name in sorted(tensors):
         # Scales belong to a tensor; without one they are a tensor that nobody knows.
-        if not name.endswith(SCALES) or name.removesuffix(SCALES) not in tensors:
-            canonical, index = canonical_name(name) if split else (name, UNSPLIT)
+        if name.endswith(SCALES) and name.removesuffix(SCALES) in tensors:
+            continue
+        published = published_name(name)
+        if published is not None:
+            canonical, index = canonical_name(published) if split else (name, UNSPLIT)
             parts[canonical].append((index, name))
     for found in parts.values():
         found.sort()

@@ -6,6 +6,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from duplex.backends.mlx.arrays import from_numpy
+from duplex.checkpoints.gguf_file import ENDING, GgufFile
 from duplex.checkpoints.stored_weights import read_header, shards
 from duplex.checkpoints.transformers_names import Slice
 from duplex.checkpoints.weight_names import SCALES, stored_parts
@@ -29,7 +31,8 @@ class Stored:
         self.path = path
         self._header = read_header(path)
         self._arrays: dict[str, mx.array] = {}
-        for shard in shards(path):
+        self._gguf = GgufFile(path) if path.name.endswith(ENDING) else None
+        for shard in () if self._gguf else shards(path):
             try:
                 self._arrays |= _load(shard)
             except (RuntimeError, ValueError) as error:
@@ -70,6 +73,8 @@ class Stored:
 
     def _take(self, part: Slice, *, packed: bool) -> mx.array:
         name = part.name
+        if self._gguf is not None:
+            return from_numpy(self._gguf.read(name))
         kind, scaled = self._header[name].dtype, name + SCALES in self._header
         if kind == "U32" and packed:
             return self._arrays.pop(name)

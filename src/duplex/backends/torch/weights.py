@@ -22,6 +22,7 @@ from duplex.backends.torch.adapter import AdapterTensors
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.quantize import Kind, Quantized, quantizable
 from duplex.checkpoints.adapters import Adapter
+from duplex.checkpoints.gguf_file import ENDING, GgufFile
 from duplex.checkpoints.stored_weights import read_header, shards
 from duplex.checkpoints.transformers_names import Slice
 from duplex.checkpoints.weight_names import SCALES, check_names, detect_layout, stored_parts
@@ -82,6 +83,14 @@ def load_weights(
     module.requires_grad_(requires_grad=False).eval()
 
 
+class _Gguf(GgufFile):
+    """A GGUF file with the methods of an open safetensors file."""
+
+    def get_tensor(self, name: str) -> Tensor:
+        """Return a tensor as the float32 numbers that it stands for."""
+        return torch.as_tensor(self.read(name))
+
+
 class _Stored:
     """The tensors of a weights file under their canonical names: parts joined, 8-bit ones dequantized.
 
@@ -93,6 +102,10 @@ class _Stored:
         header = read_header(path)
         self._files: dict[str, Any] = {}
         for shard in shards(path):
+            if shard.name.endswith(ENDING):
+                file = _Gguf(shard)
+                self._files |= dict.fromkeys(file.keys(), file)
+                continue
             opened: Any = safe_open(shard, framework="pt")
             file = files.enter_context(opened)
             self._files |= dict.fromkeys(file.keys(), file)
