@@ -6,10 +6,12 @@ import pytest
 from family_support import GREEDY, encoder_state, load_family, said
 
 from duplex.backends.shared.pieces import finish
-from duplex.errors import UsageError
+from duplex.errors import StateError, UsageError
 from duplex.frame_model import Conditions
 
 NAMES = ["hibiki", "hibiki-zero"]
+HEADS, SHARING = 4, 2
+"""Heads of queries of hibiki-zero, and how many of them share a key and a value."""
 GOOD = Conditions(words={"description": "very_good"})
 
 
@@ -59,6 +61,28 @@ def test_beside_another_session_and_after_a_move(family, name):
     text, codes = said(model, 1, fed[:, 17:])
     np.testing.assert_array_equal(text, expected["cfg1.text"])
     np.testing.assert_array_equal(codes, expected["cfg1.audio"])
+
+
+def test_shared_keys_and_values_are_held_once(family):
+    """Also a state of a version that held them as often as they are used goes on."""
+    model, expected = family("hibiki-zero")
+    fed = expected["cfg1.fed"]
+    model.open(0, GREEDY)
+    said(model, 0, fed[:, :9])
+    state = model.export(0)
+    tensors = dict(state.tensors)
+    caches = [name for name in tensors if name.startswith("lm.") and ".cache." in name]
+    assert caches
+    assert {tensors[name].shape[-3] for name in caches} == {HEADS // SHARING}
+    if state.metadata["backend"] == "torch":  # MLX has always held them once
+        tensors |= {name: np.repeat(tensors[name], SHARING, axis=-3) for name in caches}
+    finish(model.restore(1, attrs.evolve(state, tensors=tensors)))
+    text, codes = said(model, 1, fed[:, 9:])
+    np.testing.assert_array_equal(text, expected["cfg1.text"])
+    np.testing.assert_array_equal(codes, expected["cfg1.audio"])
+    unlike = np.random.default_rng(0).normal(size=(2, HEADS, *tensors[caches[0]].shape[-2:])).astype(np.float32)
+    with pytest.raises(StateError, match="export it anew"):
+        finish(model.restore(1, attrs.evolve(state, tensors=tensors | {caches[0]: unlike})))
 
 
 def test_conditions(family):

@@ -183,38 +183,41 @@ def rotated(x, turns):
 
 
 @pytest.mark.parametrize(
-    ("batch", "positions", "context", "frames", "quantized", "tolerance"),
+    ("batch", "positions", "context", "frames", "quantized", "repeat", "tolerance"),
     [
-        (2, 1, 40, 60, False, 1e-5),
-        (3, 2, 20, 20, False, 1e-5),
-        (1, 1, 72, 88, False, 1e-5),
-        (2, 1, 40, 60, True, 0.03),
+        (2, 1, 40, 60, False, 1, 1e-5),
+        (3, 2, 20, 20, False, 1, 1e-5),
+        (1, 1, 72, 88, False, 1, 1e-5),
+        (2, 1, 40, 60, True, 1, 0.03),
+        (1, 2, 20, 14, False, 3, 1e-5),
+        (2, 1, 12, 16, True, 2, 0.03),
     ],
 )
-def test_attention_over_a_ring(batch, positions, context, frames, quantized, tolerance):
+def test_attention_over_a_ring(batch, positions, context, frames, quantized, repeat, tolerance):
     """Frame by frame, past the context, every row sees what the definition says it sees."""
-    heads, width, slots = 3, 16, torch.tensor([2, 0, 3][:batch], device=DEVICE)
-    cache = torch.zeros(5, 2, heads, context, width, dtype=torch.int8 if quantized else torch.float32, device=DEVICE)
-    scale = torch.zeros(5, 2, heads, context, 1, device=DEVICE) if quantized else None
+    shared, width, slots = 3, 16, torch.tensor([2, 0, 3][:batch], device=DEVICE)
+    heads = shared * repeat
+    cache = torch.zeros(5, 2, shared, context, width, dtype=torch.int8 if quantized else torch.float32, device=DEVICE)
+    scale = torch.zeros(5, 2, shared, context, 1, device=DEVICE) if quantized else None
     at = torch.zeros(batch, dtype=torch.int64, device=DEVICE)
     arrived = torch.zeros(batch * positions * heads, dtype=torch.int32, device=DEVICE)
-    keys, values = random(batch, 0, heads, width), random(batch, 0, heads, width)
+    keys, values = random(batch, 0, shared, width), random(batch, 0, shared, width)
     for _ in range(frames):
-        projected = random(batch, positions, 3, heads, width)
+        projected = random(batch, positions, heads + 2 * shared, width)
         turns = rotation(at, positions, width)
         turned = torch.view_as_real(turns).flatten(-2).contiguous()
         found = attention.attend(projected, turned, cache, scale, slots, at, arrived, context=context)
         assert not arrived.any()
-        query = rotated(projected[:, :, 0], turns)
-        keys = torch.cat([keys, rotated(projected[:, :, 1], turns)], dim=1)
-        values = torch.cat([values, projected[:, :, 2]], dim=1)
+        query = rotated(projected[:, :, :heads], turns)
+        keys = torch.cat([keys, rotated(projected[:, :, heads:-shared], turns)], dim=1)
+        values = torch.cat([values, projected[:, :, -shared:]], dim=1)
         end, first = keys.shape[1], max(0, keys.shape[1] - context)
         for position in range(positions):
             last = end - positions + position + 1
             wanted = functional.scaled_dot_product_attention(
                 query[:, position, :, None],
-                keys[:, first:last].transpose(1, 2),
-                values[:, first:last].transpose(1, 2),
+                keys[:, first:last].transpose(1, 2).repeat_interleave(repeat, dim=1),
+                values[:, first:last].transpose(1, 2).repeat_interleave(repeat, dim=1),
             )
             torch.testing.assert_close(found[:, position], wanted.flatten(1), rtol=0, atol=tolerance)
         at = at + positions

@@ -16,6 +16,9 @@ from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import read_json
 from duplex.checkpoints.sources import CONFIG, resolve_source
+from duplex.checkpoints.stored_weights import read_header
+from duplex.checkpoints.transformers_names import is_of_transformers
+from duplex.checkpoints.transformers_section import AS_PUBLISHED
 from duplex.checkpoints.weight_names import WeightsLayout
 from duplex.errors import ConfigError, OutputError, UsageError
 
@@ -60,6 +63,10 @@ def convert(
     # A checkpoint that was resolved with all its parts has them all.
     config = cast("LanguageModelConfig", found.language_model)
     weights, mimi, pieces = (cast("Path", path) for path in (found.weights, found.mimi_weights, found.tokenizer))
+    if is_of_transformers(read_header(weights)):
+        raise UsageError(
+            f"'{name}' is in the layout of Hugging Face transformers, which is not converted; {AS_PUBLISHED}"
+        )
     target = folder / (_WEIGHTS[quantize] if layout == "mlx" else _WEIGHTS["int8" if quantize else None])
     mapping |= {"moshi_name": target.name, "mimi_name": mimi.name, "tokenizer_name": pieces.name}
     for key in ("quantize", "lora", "lora_name", "lora_rank", "lora_scaling"):

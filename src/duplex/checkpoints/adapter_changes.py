@@ -14,7 +14,11 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from duplex.checkpoints.gguf_file import is_rounded
 from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.rust_names import published_name
+from duplex.checkpoints.transformers_names import is_of_transformers
+from duplex.checkpoints.transformers_section import AS_PUBLISHED
 from duplex.checkpoints.weight_names import UNSPLIT, canonical_name, detect_layout, mlx_tensor_blocks
 from duplex.checkpoints.weights_file import Header, TensorInfo
 from duplex.errors import WeightsError
@@ -65,9 +69,14 @@ class Change:
 def shapes_of(weights: Header, config: LanguageModelConfig, where: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a model's tensors by their canonical names, from the header of weights of either layout.
 
-    :raises WeightsError: if the weights are quantized
+    :raises WeightsError: if the weights are quantized, or lie otherwise than those that adapters are trained on
     """
-    if any(_QUANTIZED.search(name) for name in weights):
+    if is_of_transformers(weights):
+        raise WeightsError(
+            f"{where}: these weights are in the layout of Hugging Face transformers, whose rows lie otherwise than an "
+            f"adapter's; {AS_PUBLISHED}, and the adapter with it"
+        )
+    if any(_QUANTIZED.search(name) or is_rounded(tensor) for name, tensor in weights.items()):
         raise WeightsError(
             f"{where}: these weights are quantized, and an adapter is added to whole ones; load the model that they "
             "were made of with the adapter, and quantize='int8' or 'int4' to have the sum quantized"
@@ -81,8 +90,8 @@ def shapes_of(weights: Header, config: LanguageModelConfig, where: str) -> dict[
                 shapes[block.name] = (1, 1, count) if alpha else (count * block.of, *weights[name].shape[1:])
         return shapes
     for name, tensor in weights.items():
-        canonical, _ = canonical_name(name)
-        for count in tensor.shape[:1]:
+        canonical, _ = canonical_name(published_name(name) or name)
+        for count in tensor.shape[:1] if published_name(name) else ():
             shapes[canonical] = (shapes.get(canonical, (0,))[0] + count, *tensor.shape[1:])
     return shapes
 

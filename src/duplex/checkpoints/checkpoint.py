@@ -9,22 +9,23 @@ import hashlib
 import json
 from collections.abc import Collection
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import attrs
 
-from duplex.checkpoints.adapters import Adapter, AdapterFile, AdapterInfo, check_whole, find_adapter
+from duplex.checkpoints.adapters import Adapter, AdapterFile, check_whole, find_adapter
+from duplex.checkpoints.checkpoint_info import CheckpointInfo, codebooks_used
 from duplex.checkpoints.hub import HubRepository
 from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.checkpoints.layout import MIMI_WEIGHTS, WEIGHTS, CheckpointLayout, Part
+from duplex.checkpoints.layout import CheckpointLayout, Part, is_codec_alone
 from duplex.checkpoints.mimi_config import MimiConfig
-from duplex.checkpoints.sources import CONFIG, CheckpointSource, SourceKind, builtin_names, locate, resolve_source
+from duplex.checkpoints.sources import CheckpointSource, builtin_names, locate, resolve_source
+from duplex.checkpoints.stored_weights import fingerprint_chunks, merged, read_header, shards, size_on_disk
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.checkpoints.voices import Voices
-from duplex.checkpoints.weights_file import Header, TensorInfo, fingerprint_chunks, read_header
-from duplex.codec import CodecSpec
+from duplex.checkpoints.weight_names import checked_half
+from duplex.checkpoints.weights_file import Header, TensorInfo
 from duplex.errors import UsageError
 from duplex.options import ModelKind, SessionOptions
 
@@ -69,7 +70,12 @@ class Checkpoint:
     @property
     def codebooks(self) -> int:
         """Number of the codec's active codebooks: those that the language model uses, or all without one."""
-        return _codebooks(self.language_model, self.mimi)
+        return codebooks_used(self.language_model, self.mimi)
+
+    @property
+    def weights_size(self) -> int:
+        """Bytes of the language model's files, 0 without one."""
+        return 0 if self.weights is None else size_on_disk(self.weights)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -89,85 +95,6 @@ class Checkpoint:
         for piece in () if self.adapter is None else self.adapter.fingerprint_chunks():
             total.update(piece)
         return total.hexdigest()
-
-
-@attrs.frozen(kw_only=True)
-class CheckpointInfo:
-    """What ``duplex info`` shows of a checkpoint. ``kind`` is the kind of its source.
-
-    ``weights`` and ``mimi_weights`` are the headers of the files. ``language_model`` is ``None`` for a codec alone.
-    """
-
-    name: str
-    kind: SourceKind
-    revision: str | None
-    model_type: str
-    language_model: LanguageModelConfig | None
-    mimi: MimiConfig
-    weights: Header | None
-    mimi_weights: Header
-    tokenizer_pieces: int | None
-    defaults: SessionOptions | None
-    voices: tuple[str, ...]
-    """Names; of a repository only whether there are any is known without a download, and then ``"voices.tgz"``."""
-    note: str
-    adapter: AdapterInfo | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the information as plain values, to print or to write as JSON."""
-        quantizer = self.mimi.quantizer
-        used = CodecSpec(
-            sample_rate=self.mimi.sample_rate,
-            frame_size=self.mimi.frame_size,
-            codebooks=_codebooks(self.language_model, self.mimi),
-            vocabulary=quantizer.bins,
-        )
-        codec = {
-            "sample_rate": self.mimi.sample_rate,
-            "frame_rate": self.mimi.frame_rate,
-            "frame_size": self.mimi.frame_size,
-            "codebooks": quantizer.n_q,
-            "codebooks_used": used.codebooks,
-            "codebook_size": quantizer.bins,
-            "bits_per_second": used.bitrate,
-            "dimension": self.mimi.seanet.dimension,
-            "transformer_layers": self.mimi.transformer.num_layers,
-            "weights": _weights_summary(self.mimi_weights),
-        }
-        whole = {"name": self.name, "kind": self.kind, "revision": self.revision, "model_type": self.model_type}
-        adapter = None
-        if self.adapter is not None:
-            adapter = {**self.adapter.as_json(), "weights": _weights_summary(self.adapter.header)}
-        return {**whole, "model": self._model(), "adapter": adapter, "codec": codec, "note": self.note}
-
-    def _model(self) -> dict[str, Any] | None:
-        config = self.language_model
-        if config is None or self.weights is None or self.defaults is None:
-            return None
-        sampling = attrs.asdict(
-            self.defaults,
-            filter=attrs.filters.include("temperature", "text_temperature", "top_k", "text_top_k", "guidance"),
-        )
-        return {
-            "layers": config.num_layers,
-            "dimension": config.dim,
-            "heads": config.num_heads,
-            "depth_layers": config.depformer_num_layers,
-            "depth_dimension": config.depformer_dim,
-            "depth_heads": config.depformer_num_heads,
-            "agent_streams": config.agent_streams,
-            "user_streams": config.user_streams,
-            "codebooks": config.codebooks,
-            "delays": list(config.delays),
-            "context": config.context,
-            "context_seconds": config.context / self.mimi.frame_rate,
-            "text_vocabulary": config.text_card,
-            "audio_vocabulary": config.card,
-            "tokenizer_pieces": self.tokenizer_pieces,
-            "sampling": sampling,
-            "voices": list(self.voices),
-            "weights": _weights_summary(self.weights),
-        }
 
 
 def resolve(
@@ -200,8 +127,14 @@ def resolve(
     places = layout.locate_files(source, parts, progress=progress)
     found = _find_adapter(adapter, layout, source, progress=progress) if "model" in parts else None
     adapter_path = None if found is None else found.place.fetch(found.file)
-    paths = {key: place.fetch(file) for key, (place, file) in places.items()}
-    headers = {key: read_header(paths[key]) for key in ("moshi_name", "mimi_name") if key in paths}
+    paths = {key: _fetch(place, file) for key, (place, file) in places.items()}
+    headers = {
+        key: checked_half(
+            read_header(paths[key]), str(paths[key]), layout.language_model, mimi, codec=key != "moshi_name"
+        )
+        for key in ("moshi_name", "mimi_name")
+        if key in paths
+    }
     adapted = None
     if found is not None and adapter_path is not None and layout.language_model is not None:
         where = str(paths["moshi_name"])
@@ -236,7 +169,7 @@ def describe(name: str, revision: str | None = None, *, adapter: str | None = No
     :raises CheckpointError: as :func:`resolve` does
     """
     kind, source = resolve_source(name, revision, progress=False)
-    mimi_alone = not source.has(CONFIG) and not source.has(WEIGHTS) and source.has(MIMI_WEIGHTS)
+    mimi_alone = is_codec_alone(source)
     layout = CheckpointLayout.read(source, codec_only=mimi_alone)
     check_whole(source, layout.weights)
     mimi = layout.read_mimi_config(source, progress=False)
@@ -245,7 +178,14 @@ def describe(name: str, revision: str | None = None, *, adapter: str | None = No
     if "tokenizer_name" in places:
         place, file = places["tokenizer_name"]
         tokenizer = Tokenizer.load(place.fetch(file))
-    weights = None if mimi_alone else _read_header(*places["moshi_name"])
+    headers = {
+        key: checked_half(
+            _read_header(place, file), place.origin, layout.language_model, mimi, codec=key != "moshi_name"
+        )
+        for key, (place, file) in places.items()
+        if key != "tokenizer_name"
+    }
+    weights = headers.get("moshi_name")
     found = _find_adapter(adapter, layout, source, progress=False)
     adapted = None
     if found is not None and layout.language_model is not None and weights is not None:
@@ -259,7 +199,7 @@ def describe(name: str, revision: str | None = None, *, adapter: str | None = No
         language_model=layout.language_model,
         mimi=mimi,
         weights=weights,
-        mimi_weights=_read_header(*places["mimi_name"]),
+        mimi_weights=headers["mimi_name"],
         tokenizer_pieces=None if tokenizer is None else tokenizer.vocab_size,
         defaults=None if mimi_alone else layout.defaults,
         voices=Voices(source).listed,
@@ -280,12 +220,23 @@ def _find_adapter(
     return AdapterFile(name=layout.adapter, place=place, file=file, config=layout.adapter_config, base={}).found()
 
 
-def _codebooks(model: LanguageModelConfig | None, mimi: MimiConfig) -> int:
-    return mimi.quantizer.n_q if model is None else model.codebooks
+def _fetch(place: CheckpointSource, file: str) -> Path:
+    """Return the local path of a file, once it and all files that it stands for are on this machine."""
+    path = place.fetch(file)
+    for shard in shards(path) if file.endswith(".json") else ():
+        place.fetch(str(PurePosixPath(file).with_name(shard.name)))
+    return path
 
 
 def _read_header(place: CheckpointSource, file: str) -> Header:
     """Read a weights file's header, over the network if the file is not in the cache."""
+    if not file.endswith(".json"):
+        return _read_one_header(place, file)
+    names = [str(PurePosixPath(file).with_name(shard.name)) for shard in shards(place.fetch(file))]
+    return merged([_read_one_header(place, name) for name in names])
+
+
+def _read_one_header(place: CheckpointSource, file: str) -> Header:
     if isinstance(place, HubRepository):
         cached = place.cached(file)
         return place.read_header(file) if cached is None else read_header(cached)
@@ -296,13 +247,3 @@ def _read_note(source: CheckpointSource) -> str:
     if not source.has(NOTES_FILE):
         return ""
     return source.fetch(NOTES_FILE).read_text(encoding="utf-8", errors="replace").strip()
-
-
-def _weights_summary(header: Header) -> dict[str, Any]:
-    return {
-        "tensors": len(header),
-        "parameters": header.elements,
-        "bytes": header.bytes,
-        "total_parameters": sum(header.elements.values()),
-        "total_bytes": sum(header.bytes.values()),
-    }

@@ -3,8 +3,7 @@
 A checkpoint without a ``config.json`` is Moshi 7B under the first published names.
 """
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
@@ -13,36 +12,31 @@ import attrs
 from duplex.checkpoints.kind_configs import AdapterConfig, SttConfig, TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.checkpoints.sampling_defaults import DEFAULT_OPTIONS, SPEECH_OPTIONS, default_options
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, locate
+from duplex.checkpoints.stored_weights import INDEX
+from duplex.checkpoints.transformers_config import codec_config, is_of_transformers_config, model_config
 from duplex.checkpoints.validation import StrictConfig
 from duplex.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 from duplex.options import ModelKind, SessionOptions
 from duplex.parsing import parse_json, shown
 
-__all__ = ["DEFAULT_OPTIONS", "CheckpointLayout", "Part", "file_name", "read_json"]
+__all__ = ["CheckpointLayout", "Part", "file_name", "is_codec_alone", "read_json"]
 
 Part = Literal["model", "codec"]
 WEIGHTS = "model.safetensors"
-WEIGHTS_QUANTIZED = ("model.q8.safetensors", "model.q4.safetensors")
+OTHER_WEIGHTS = ("model.q8.safetensors", "model.q4.safetensors", "model.q8.gguf", "model.q4.gguf")
+"""What the weights are called where there is no configuration to name them."""
 MIMI_WEIGHTS = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG = "mimi_config.json"
 TOKENIZER = "tokenizer_spm_32k_3.model"
-DEFAULT_OPTIONS = SessionOptions(temperature=0.8, text_temperature=0.7, top_k=250, text_top_k=25, seed=0, guidance=1.0)
-SPEECH_OPTIONS = attrs.evolve(DEFAULT_OPTIONS, temperature=0.6, text_temperature=0.6, guidance=2.0)
-"""Of models of speech synthesis: those of the published commands."""
+TOKENIZERS = (TOKENIZER, "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+"""What a sentencepiece model is called beside what transformers writes."""
+OTHER_TOKENIZER = "tokenizer.json"
 MAX_NAME_CHARACTERS = 1000
 """Characters of a file's name, or of what hf:// or file:// refers to."""
 MAX_CONFIG_BYTES = 4_000_000
 """Bytes."""
-TRANSFORMERS_KEYS = frozenset({"audio_encoder_config", "depth_decoder_config", "transformers_version"})
-GENERATION_KEYS = {
-    "temp": "temperature",
-    "temp_text": "text_temperature",
-    "text_temp": "text_temperature",
-    "top_k": "top_k",
-    "top_k_text": "text_top_k",
-    "cfg_coef": "guidance",
-}
 _Part = TypeVar("_Part", bound=StrictConfig)
 
 
@@ -77,6 +71,8 @@ class CheckpointLayout:
     weights: str = WEIGHTS
     mimi_weights: str = MIMI_WEIGHTS
     mimi_config: str | None = None
+    mimi: MimiConfig | None = None
+    """The codec's configuration, where it has no file of its own."""
     tokenizer: str = TOKENIZER
     defaults: SessionOptions = DEFAULT_OPTIONS
     adapter: str | None = None
@@ -97,26 +93,50 @@ class CheckpointLayout:
         if not source.has(CONFIG):
             return cls(
                 language_model=None if codec_only else LanguageModelConfig(),
-                weights=next((name for name in (WEIGHTS, *WEIGHTS_QUANTIZED) if source.has(name)), WEIGHTS),
+                weights=next((name for name in (WEIGHTS, *OTHER_WEIGHTS) if source.has(name)), WEIGHTS),
                 mimi_config=MIMI_CONFIG if source.has(MIMI_CONFIG) else None,
             )
         path = source.fetch(CONFIG)
         where = f"{source.origin}: {CONFIG}"
         mapping = read_json(path, where)
-        _check_layout(mapping, where)
+        if is_of_transformers_config(mapping):
+            return cls._of_transformers(mapping, source, where, codec_only=codec_only)
         return cls(
-            language_model=_codec_only_model(mapping, where) if codec_only else _language_model(mapping, where),
+            language_model=_codec_only(_language_model, mapping, where)
+            if codec_only
+            else _language_model(mapping, where),
             stt=_part(mapping, "stt_config", SttConfig, where),
             tts=_part(mapping, "tts_config", TtsConfig, where),
-            weights=file_name(mapping, "moshi_name", where, "" if codec_only else ".safetensors") or WEIGHTS,
+            weights=file_name(mapping, "moshi_name", where, *(() if codec_only else (".safetensors", ".gguf")))
+            or WEIGHTS,
             mimi_weights=file_name(mapping, "mimi_name", where, ".safetensors") or MIMI_WEIGHTS,
             mimi_config=file_name(mapping, "mimi_config_name", where, ".json"),
-            tokenizer=file_name(mapping, "tokenizer_name", where, "") or TOKENIZER,
-            defaults=_default_options(
+            tokenizer=file_name(mapping, "tokenizer_name", where) or TOKENIZER,
+            defaults=default_options(
                 mapping.get("lm_gen_config"), where, SPEECH_OPTIONS if mapping.get("tts_config") else DEFAULT_OPTIONS
             ),
-            adapter=file_name(mapping, "lora_name", where, "" if codec_only else ".safetensors"),
+            adapter=file_name(mapping, "lora_name", where, *(() if codec_only else (".safetensors",))),
             adapter_config=AdapterConfig() if codec_only else AdapterConfig.of(mapping, where=where),
+        )
+
+    @classmethod
+    def _of_transformers(
+        cls, mapping: Mapping[str, Any], source: CheckpointSource, where: str, *, codec_only: bool
+    ) -> "CheckpointLayout":
+        """Return the layout of what transformers wrote: a model and its codec in the same files, or a codec alone."""
+        model = _codec_only(model_config, mapping, where) if codec_only else model_config(mapping, where=where)
+        if model is None and not codec_only:
+            raise ConfigError(
+                f"{where}: this is a codec alone (Mimi), to encode and decode with; a conversation needs a model, such "
+                "as kyutai/moshika-pytorch-bf16 (`duplex models` lists more)"
+            )
+        weights = INDEX if source.has(INDEX) and not source.has(WEIGHTS) else WEIGHTS
+        return cls(
+            language_model=model,
+            weights=weights,
+            mimi_weights=weights,
+            mimi=codec_config(mapping, where=where),
+            tokenizer=next((name for name in TOKENIZERS if source.has(name)), TOKENIZER),
         )
 
     def read_mimi_config(self, source: CheckpointSource, *, progress: bool) -> MimiConfig:
@@ -124,13 +144,13 @@ class CheckpointLayout:
 
         :raises CheckpointError: if it is invalid, or does not fit the language model
         """
-        config = MimiConfig()
+        config = self.mimi or MimiConfig()
         if self.mimi_config is not None:
             place, file = locate(self.mimi_config, source, key="mimi_config_name", progress=progress)
             where = f"{place.origin}: {file}"
             mapping = read_json(place.fetch(file), where)
-            _check_layout(mapping, where)
-            config = MimiConfig.from_dict(mapping, where=where)
+            read = codec_config if is_of_transformers_config(mapping) else MimiConfig.from_dict
+            config = read(mapping, where=where)
             if place is not source:
                 place.record_revision()
         model, quantizer = self.language_model, config.quantizer
@@ -165,9 +185,22 @@ class CheckpointLayout:
         for key in sorted(names):
             place, file = locate(names[key], source, key=key, progress=progress)
             if not place.has(file):
-                raise CheckpointNotFoundError(f"{place.origin}: {_missing_file(key, file, configured=configured)}")
+                unread = key == "tokenizer_name" and place.has(OTHER_TOKENIZER)
+                missing = _unread_tokenizer(file) if unread else _missing_file(key, file, configured=configured)
+                raise CheckpointNotFoundError(f"{place.origin}: {missing}")
             places[key] = place, file
         return {key: places[key] for key in ("tokenizer_name", "mimi_name", "moshi_name") if key in places}
+
+
+def is_codec_alone(source: CheckpointSource) -> bool:
+    """Return whether a checkpoint holds Mimi, and no language model.
+
+    :raises CheckpointError: if its configuration cannot be read or downloaded
+    """
+    if not source.has(CONFIG):
+        return not source.has(WEIGHTS) and source.has(MIMI_WEIGHTS)
+    mapping = read_json(source.fetch(CONFIG), f"{source.origin}: {CONFIG}")
+    return is_of_transformers_config(mapping) and mapping.get("model_type") == "mimi"
 
 
 def _missing_file(key: str, file: str, *, configured: bool) -> str:
@@ -176,6 +209,13 @@ def _missing_file(key: str, file: str, *, configured: bool) -> str:
     if configured:
         return f"{what} '{file}' is missing; download or copy it there, or correct '{key}' in config.json"
     return f"{what} '{file}' is missing, and so is config.json, which may give another name; copy the whole checkpoint"
+
+
+def _unread_tokenizer(file: str) -> str:
+    return (
+        f"its tokenizer is there as {OTHER_TOKENIZER} alone, which is not read here; copy the sentencepiece model that "
+        f"it was made of there as '{file}', which the published checkpoint of the same model has"
+    )
 
 
 def read_json(path: Path, where: str) -> dict[str, Any]:
@@ -203,20 +243,6 @@ def _read_bytes(path: Path, where: str) -> bytes:
     return text
 
 
-def _check_layout(mapping: Mapping[str, Any], where: str) -> None:
-    """Recognize what transformers writes; its ``model_type`` is the same word, and nothing else is.
-
-    :raises ConfigError: if it is that
-    """
-    written = mapping.get("architectures")
-    if written is not None or TRANSFORMERS_KEYS & mapping.keys():
-        what = ", ".join(map(str, cast("list[Any]", written))) if isinstance(written, list) and written else "a model"
-        raise ConfigError(
-            f"{where}: this is {what} in the layout of Hugging Face transformers, which is not read here; give the "
-            "same model as its authors published it, such as kyutai/moshika-pytorch-bf16 (`duplex models` lists more)"
-        )
-
-
 def _language_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig:
     """Validate the language model's keys."""
     own = {key: value for key, value in mapping.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
@@ -237,54 +263,27 @@ def _part(mapping: Mapping[str, Any], key: str, kind: type[_Part], where: str) -
     return kind.from_dict(cast("dict[str, Any]", value), where=f"{where}: {key}")
 
 
-def _codec_only_model(mapping: Mapping[str, Any], where: str) -> LanguageModelConfig | None:
+def _codec_only(
+    read: Callable[..., LanguageModelConfig | None], mapping: Mapping[str, Any], where: str
+) -> LanguageModelConfig | None:
     """Validate the language model's keys, or return ``None``: the codec of an unsupported model can be used alone."""
     try:
-        return _language_model(mapping, where)
+        return read(mapping, where=where)
     except ConfigError:
         return None
 
 
-def file_name(mapping: Mapping[str, Any], key: str, where: str, suffix: str) -> str | None:
+def file_name(mapping: Mapping[str, Any], key: str, where: str, *suffixes: str) -> str | None:
     """Return a file name from the configuration, or ``None`` if it is absent.
 
-    :raises ConfigError: if it is no name, or has not this ending
+    :raises ConfigError: if it is no name, or has none of these endings
     """
     name = mapping.get(key)
     if name is None:
         return None
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MAX_NAME_CHARACTERS:
         raise ConfigError(f"{where}: '{key}' is {shown(name)}, but a file name is wanted")
-    if not name.endswith(suffix):
-        raise ConfigError(f"{where}: '{key}' is '{name}'; only {suffix} files are read, so name that file instead")
+    if suffixes and not name.endswith(suffixes):
+        kinds = " and ".join(suffixes)
+        raise ConfigError(f"{where}: '{key}' is '{name}'; only {kinds} files are read, so name that file instead")
     return name
-
-
-def _default_options(generation: Any, where: str, usual: SessionOptions) -> SessionOptions:
-    """Return the sampling defaults from ``lm_gen_config``."""
-    settings = cast("dict[str, Any]", generation or {})
-    if not isinstance(generation, dict | None):
-        raise ConfigError(f"{where}: 'lm_gen_config' is {shown(generation)}, but an object is wanted")
-    values: dict[str, Any] = {}
-    for key, value in settings.items():
-        if key == "use_sampling" and isinstance(value, bool):
-            values["greedy"] = not value
-        elif key not in GENERATION_KEYS:
-            raise ConfigError(
-                f"{where}: 'lm_gen_config' has {shown(key)}, which this version does not know; a newer one may"
-            )
-        else:
-            whole = key.startswith("top")
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int if whole else int | float)
-                or not 0 <= value < math.inf
-            ):
-                raise ConfigError(
-                    f"{where}: 'lm_gen_config': '{key}' is {shown(value)}, but a number from 0 up is wanted"
-                )
-            values[GENERATION_KEYS[key]] = value
-    try:
-        return SessionOptions(**values).with_defaults(usual)
-    except ValueError as error:
-        raise ConfigError(f"{where}: 'lm_gen_config': {error}") from None

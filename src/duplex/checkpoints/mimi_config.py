@@ -81,7 +81,7 @@ class TransformerConfig(StrictConfig):
     conv_layout: bool = supported(True)
     gating: str = supported("none")
     norm: str = supported("layer_norm")
-    positional_embedding: str = supported("rope")
+    positional_embedding: str = supported("rope", "rope_concat")
 
 
 @attrs.frozen(kw_only=True)

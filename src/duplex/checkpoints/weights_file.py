@@ -6,7 +6,7 @@ dtypes, shapes and offsets, so that a truncated download is detected before anyt
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -15,7 +15,7 @@ import attrs
 from duplex.errors import WeightsError
 from duplex.parsing import parse_json
 
-__all__ = ["Header", "TensorInfo", "checked_header", "fingerprint_chunks", "read_header"]
+__all__ = ["Header", "TensorInfo", "checked_header", "fingerprint_chunks", "read_header", "sizes_of"]
 
 LENGTH_BYTES = 8
 """Bytes that hold the length of the header."""
@@ -74,6 +74,14 @@ class Header(dict[str, TensorInfo]):
         for tensor in self.values():
             counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.elements
         return counts
+
+
+def sizes_of(tensors: Iterable[TensorInfo]) -> dict[str, int]:
+    """Return the bytes of tensors by dtype, of those whose width is known."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.elements * BITS_PER_ELEMENT.get(tensor.dtype, 0) // 8
+    return sizes
 
 
 def read_header(path: Path) -> Header:

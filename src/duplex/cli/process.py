@@ -155,7 +155,7 @@ def _carry_out(
 
 def _sessions(plan: "Plan", found: "Checkpoint") -> int:
     """Choose how many run side by side: each costs a large model gigabytes."""
-    small = found.weights is not None and found.weights.stat().st_size < SMALL
+    small = found.weights is not None and found.weights_size < SMALL
     return min(len(plan.tasks), SIDE_BY_SIDE) if small else 1
 
 

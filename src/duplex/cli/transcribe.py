@@ -86,7 +86,7 @@ def _loaded(
         raise UsageError("--language is for --transcriber whisper:NAME; a recognition model takes none")
     check_recognizer(load_options.model, revision=load_options.revision)
     found = checkpoint.resolve(load_options.model, revision=load_options.revision)
-    small = found.weights is not None and found.weights.stat().st_size < SMALL
+    small = found.weights is not None and found.weights_size < SMALL
     sessions = load_options.sessions or min(recordings, SIDE_BY_SIDE if small else 1)
     chosen: dict[str, Any] = attrs.asdict(load_options) | {"revision": found.revision, "sessions": sessions}
     with duplex.load(chosen.pop("model"), **chosen) as model:

@@ -13,8 +13,9 @@ from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.checkpoints.stored_weights import read_header
 from duplex.checkpoints.weight_names import WeightsLayout
-from duplex.checkpoints.weights_file import Header, read_header
+from duplex.checkpoints.weights_file import Header
 from duplex.codec import Codec
 from duplex.errors import MissingDependencyError, UsageError
 from duplex.extras import install_command

@@ -1,48 +1,46 @@
-"""The tensors of a safetensors file under their canonical names: parts joined, torch's 8-bit ones dequantized."""
+"""The tensors of a weights file under their canonical names: parts joined, torch's 8-bit ones dequantized."""
 
-from collections import defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from duplex.checkpoints.weight_names import UNSPLIT, canonical_name, detect_layout
-from duplex.checkpoints.weights_file import read_header
+from duplex.backends.mlx.arrays import from_numpy
+from duplex.checkpoints.gguf_file import ENDING, GgufFile
+from duplex.checkpoints.stored_weights import read_header, shards
+from duplex.checkpoints.transformers_names import Slice
+from duplex.checkpoints.weight_names import SCALES, stored_parts
 from duplex.errors import WeightsError
 
 __all__ = ["Stored"]
 
-_SCALES = "_scb"
 _INT8_RANGE = 127
 _FLOATING = {"F32", "F16", "BF16"}
 
 
 class Stored:
-    """An open weights file. Nothing is read before :meth:`read` asks for it, and nothing is kept.
+    """An open weights file, or one half of one that holds a model and its codec.
+
+    Nothing is read before :meth:`read` asks for it, and nothing is kept.
 
     :raises WeightsError: if the file is damaged, or has a tensor twice, in two spellings
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, codec: bool = False) -> None:
         self.path = path
         self._header = read_header(path)
-        try:
-            self._arrays: dict[str, mx.array] = _load(path)
-        except (RuntimeError, ValueError) as error:
-            raise WeightsError(f"{path} is not a readable safetensors file ({error}); download it again") from error
-        torch = detect_layout(self._header) == "torch"
-        self._parts: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for name in sorted(self._header):
-            if not name.endswith(_SCALES) or name.removesuffix(_SCALES) not in self._header:
-                canonical, index = canonical_name(name) if torch else (name, UNSPLIT)
-                self._parts[canonical].append((index, name))
-        for parts in self._parts.values():
-            parts.sort()
-            indices = [index for index, _ in parts]
-            if len(parts) > 1 and (UNSPLIT in indices or len(set(indices)) < len(parts)):
+        self._arrays: dict[str, mx.array] = {}
+        self._gguf = GgufFile(path) if path.name.endswith(ENDING) else None
+        for shard in () if self._gguf else shards(path):
+            try:
+                self._arrays |= _load(shard)
+            except (RuntimeError, ValueError) as error:
                 raise WeightsError(
-                    f"{path} has the same tensor as '{parts[0][1]}' and as '{parts[1][1]}'; download it again"
-                )
+                    f"{shard} is not a readable safetensors file ({error}); download it again"
+                ) from error
+        self._parts = stored_parts(self._header, str(path), codec=codec)
+        self._uses = Counter(part.name for parts in self._parts.values() for part in parts)
 
     @property
     def names(self) -> set[str]:
@@ -60,7 +58,9 @@ class Stored:
 
         :raises WeightsError: if it is not of this shape, or of a type that weights have not
         """
-        parts = [self._take(part, packed=packed) for _, part in self._parts[name]]
+        parts = [self._take(part, packed=packed) for part in self._parts[name]]
+        if name.endswith(".alpha") and parts[0].ndim == 1:  # a norm that is not published as [1, 1, dim]
+            parts = [part[None, None] for part in parts]
         columns = parts[0].shape[1:] if shape is None else tuple(shape[1:])
         fits = all(part.shape[1:] == columns for part in parts)
         tensor = mx.concatenate(parts) if len(parts) > 1 and fits else parts[0]
@@ -71,24 +71,29 @@ class Stored:
             )
         return tensor
 
-    def _take(self, name: str, *, packed: bool) -> mx.array:
-        kind, scaled = self._header[name].dtype, name + _SCALES in self._header
+    def _take(self, part: Slice, *, packed: bool) -> mx.array:
+        name = part.name
+        if self._gguf is not None:
+            return from_numpy(self._gguf.read(name))
+        kind, scaled = self._header[name].dtype, name + SCALES in self._header
         if kind == "U32" and packed:
             return self._arrays.pop(name)
         if kind in _FLOATING and not scaled and not packed:
-            return self._arrays.pop(name)
+            self._uses[name] -= 1
+            whole = self._arrays[name] if self._uses[name] else self._arrays.pop(name)
+            return whole if part.codebook is None else whole[part.codebook]
         if kind != "I8" or packed:
             what = f"{kind} with scales" if scaled else kind
             raise WeightsError(f"{self.path}: tensor '{name}' is {what}; floating or 8-bit weights are wanted")
         if not scaled:
-            raise WeightsError(f"{self.path}: 8-bit tensor '{name}' lacks '{name + _SCALES}'; download the file again")
-        shape, scales = self._header[name].shape, self._header[name + _SCALES]
+            raise WeightsError(f"{self.path}: 8-bit tensor '{name}' lacks '{name + SCALES}'; download the file again")
+        shape, scales = self._header[name].shape, self._header[name + SCALES]
         if len(shape) != 2 or scales.shape != shape[:1] or scales.dtype not in _FLOATING:  # noqa: PLR2004
             raise WeightsError(
-                f"{self.path}: '{name + _SCALES}' is {scales.dtype} {list(scales.shape)}, but one floating number for "
+                f"{self.path}: '{name + SCALES}' is {scales.dtype} {list(scales.shape)}, but one floating number for "
                 f"each row of {list(shape)} is wanted; download the file again"
             )
-        factors = self._arrays.pop(name + _SCALES).astype(mx.float32) / _INT8_RANGE
+        factors = self._arrays.pop(name + SCALES).astype(mx.float32) / _INT8_RANGE
         return self._arrays.pop(name).astype(mx.float32) * factors[:, None]
 
 

@@ -88,6 +88,7 @@ class MimiTransformer(Module):
             context=shape.context,
             period=shape.max_period,
             positions_per_frame=config.positions_per_frame,
+            halves=shape.positional_embedding == "rope_concat",
         )
 
     def __call__(self, x: mx.array, call: Call) -> mx.array:

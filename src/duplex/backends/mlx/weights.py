@@ -35,7 +35,7 @@ def load_mimi_weights(mimi: Module, path: Path, unused: Any) -> None:
 
     :raises WeightsError: if the file is damaged, or a tensor is missing, unknown, or of another shape or kind
     """
-    stored = Stored(path)
+    stored = Stored(path, codec=True)
     wanted = {
         name.replace(".codebook.", "._codebook.").replace(".in_proj.weight", ".in_proj_weight"): (name, array.shape)
         for name, array in parameters(mimi)

@@ -1,10 +1,11 @@
 """Attention over a ring of past positions, with a slot axis.
 
-One ring per transformer holds the keys and values of its layers, ``[slots, 2, heads, capacity, head_dim]`` for each, in
-the transformer's dtype or as int8 with a float32 scale for each vector. Position p of a stream lies at index
-``p % capacity``. The canonical computation is one call per frame, in which the ring holds ``context`` positions up to
-the frame's last; a call with several frames reproduces it by mask. A ring of ``context`` plus what one call may add,
-less a frame, keeps what such a call still needs.
+One ring per transformer holds the keys and values of its layers, ``[slots, 2, shared, capacity, head_dim]`` for each,
+in the transformer's dtype or as int8 with a float32 scale for each vector. Each of the ``shared`` heads of keys and
+values serves as many consecutive heads of queries (grouped-query attention), most often one. Position p of a stream
+lies at index ``p % capacity``. The canonical computation is one call per frame, in which the ring holds ``context``
+positions up to the frame's last; a call with several frames reproduces it by mask. A ring of ``context`` plus what one
+call may add, less a frame, keeps what such a call still needs.
 """
 
 import functools
@@ -32,8 +33,8 @@ class AttentionWindow(Protocol):
     def attend(self, layer: int, projected: Tensor) -> Tensor:
         """Put a layer's new keys and values into its ring and return what the queries see there.
 
-        ``projected`` is ``[batch, positions, 3, heads, head_dim]``: queries, keys and values, not yet rotated. Returns
-        ``[batch, positions, heads * head_dim]``.
+        ``projected`` is ``[batch, positions, heads + 2 * shared, head_dim]``: queries, keys and values, not yet
+        rotated. Returns ``[batch, positions, heads * head_dim]``.
         """
         ...
 
@@ -51,15 +52,19 @@ class MaskedAttention:
     """What each position sees, bool ``[batch, 1, positions, length]``."""
     rotation: Tensor
     """Complex numbers of size one, ``[batch, 1, positions, head_dim // 2]``."""
+    shared: int
+    """Heads of keys and values."""
 
     def attend(self, layer: int, projected: Tensor) -> Tensor:
         """See :meth:`AttentionWindow.attend`."""
-        projected = projected.permute(2, 0, 3, 1, 4)
-        query, keys = self._rotate(projected[:2])
-        return self._seen(layer, query, keys, projected[2]).transpose(1, 2).flatten(-2)
+        projected = projected.transpose(1, 2)
+        heads = projected.shape[1] - 2 * self.shared
+        turned = self._rotate(projected[:, : heads + self.shared])
+        values = projected[:, heads + self.shared :]
+        return self._seen(layer, turned[:, :heads], turned[:, heads:], values).transpose(1, 2).flatten(-2)
 
     def _rotate(self, x: Tensor) -> Tensor:
-        """Turn interleaved pairs of ``x`` ``[..., batch, heads, positions, head_dim]`` by their position (RoPE)."""
+        """Turn interleaved pairs of ``x`` ``[batch, heads, positions, head_dim]`` by their position (RoPE)."""
         pairs = torch.view_as_complex(x.float().view(*(x.shape[axis] for axis in range(x.ndim - 1)), -1, 2))
         return torch.view_as_real(pairs * self.rotation).flatten(-2).to(x.dtype)
 
@@ -110,12 +115,14 @@ class RingCache(Streaming):
         context: int,
         period: float,
         positions_per_frame: int,
+        repeat: int = 1,
     ) -> None:
         super().__init__()
         self.context = context
         self.per_frame = positions_per_frame
         self.layers = layers
         self.heads = heads
+        self.shared: int = heads // repeat
         self.head_dim = head_dim
         self.exponents: tuple[float, int] = -2 * math.log(period) / head_dim, head_dim // 2
 
@@ -124,10 +131,10 @@ class RingCache(Streaming):
         capacity = self.context + (frames_per_call - 1) * self.per_frame
         dtype = torch.int8 if self.quantized else None
         copies = () if self.copies == 1 else (self.copies,)
-        layer = StateSpec((*copies, 2, self.heads, capacity, self.head_dim), dtype, spared=True)
+        layer = StateSpec((*copies, 2, self.shared, capacity, self.head_dim), dtype, spared=True)
         caches = {f"cache.{index}": layer for index in range(self.layers)}
         if self.quantized:
-            scale = StateSpec((*copies, 2, self.heads, capacity, 1), torch.float32, spared=True)
+            scale = StateSpec((*copies, 2, self.shared, capacity, 1), torch.float32, spared=True)
             caches |= {f"cache.scale.{index}": scale for index in range(self.layers)}
         return {**caches, "position": StateSpec((), torch.int64)}
 
@@ -183,7 +190,7 @@ class RingCache(Streaming):
         runs = torch.tensor([[0, batch // self.copies]]) if call.rows is None else call.rows.runs
         assert runs is not None, "only kernels can do without"
         runs = runs if self.copies == 1 else runs * self.copies
-        return MaskedAttention(past, runs, query % capacity, mask[:, None], self._rotation(query))
+        return MaskedAttention(past, runs, query % capacity, mask[:, None], self._rotation(query), self.shared)
 
     def _rotation(self, query: Tensor) -> Tensor:
         angle = query.float()[:, None, :, None] * _frequencies(*self.exponents, query.device)
@@ -191,12 +198,15 @@ class RingCache(Streaming):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention without biases, beside the identity."""
+    """Multi-head self-attention without biases, beside the identity.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    ``repeat`` consecutive heads of queries share a key and a value.
+    """
+
+    def __init__(self, dim: int, heads: int, repeat: int = 1) -> None:
         super().__init__()
-        self.heads = heads
-        self.in_proj_weight: nn.Parameter = nn.Parameter(torch.empty(3 * dim, dim))
+        self.head_dim: int = dim // heads
+        self.in_proj_weight: nn.Parameter = nn.Parameter(torch.empty(dim + 2 * dim // repeat, dim))
         self.out_proj: Projection = Projection(dim, dim)
 
     def forward(
@@ -204,7 +214,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Add to ``x`` ``[batch, positions, dim]``, used up, what its normed positions see, times ``scale``."""
         projected = linear(x, self.in_proj_weight, fusion=Fusion(norm=norm))
-        seen = window.attend(layer, projected.view(x.shape[0], x.shape[1], 3, self.heads, -1))
+        seen = window.attend(layer, projected.view(x.shape[0], x.shape[1], -1, self.head_dim))
         return self.out_proj(seen, Fusion(scale=scale, onto=x))
 
 
@@ -220,6 +230,9 @@ def _frequencies(exponent: float, count: int, device: torch.device) -> Tensor:
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Return ``[batch, heads, positions, head_dim]``, of the query's shape; ``mask`` says what each position sees."""
+    grouped = query.shape[1] // keys.shape[1]
+    if grouped > 1:
+        keys, values = (x.repeat_interleave(grouped, dim=1) for x in (keys, values))
     learning = torch.is_grad_enabled() and query.requires_grad and query.dtype == torch.bfloat16
     if not learning or query.device.type != "cpu":
         return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)

@@ -20,6 +20,7 @@ from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.tracing import Traced
 from duplex.backends.torch.weights import load_weights
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.checkpoints.weight_names import codec_projection_rows
 from duplex.codec import CodecSpec
 from duplex.errors import UsageError
 
@@ -52,7 +53,16 @@ def read_mimi(
     """
     with torch.device("meta"):
         mimi = Mimi(config, codebooks)
-    load_weights(mimi, path, dtype=torch.float32, device=device, unused=_UNUSED, quantize=quantize)
+    load_weights(
+        mimi,
+        path,
+        dtype=torch.float32,
+        device=device,
+        unused=_UNUSED,
+        rows=functools.partial(codec_projection_rows, config),
+        quantize=quantize,
+        codec=True,
+    )
     mimi.prepare()
     return mimi
 

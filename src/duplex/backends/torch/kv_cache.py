@@ -24,9 +24,10 @@ class KeyValueCache:
     def attend(self, layer: int, query: Tensor, new: Tensor, index: Tensor, mask: Tensor, runs: Tensor) -> Tensor:
         """Remember ``new`` keys and values, and return what the queries see, ``[batch, heads, positions, head_dim]``.
 
-        ``query`` is of that shape, ``new`` ``[batch, 2, heads, positions, head_dim]``, ``index`` int64
+        ``query`` is of that shape, ``new`` ``[batch, 2, shared, positions, head_dim]``, ``index`` int64
         ``[batch, positions]`` the places of the new ones, ``mask`` bool ``[batch, 1, positions, length]`` what is
-        seen of the first ``length`` places; ``runs`` int64 ``[runs, 2]`` the slots that the batch is.
+        seen of the first ``length`` places; ``runs`` int64 ``[runs, 2]`` the slots that the batch is. Each of the
+        ``shared`` heads serves as many consecutive heads of queries.
         """
         scale = None if self.scale is None else self.scale[layer]
         return torchscript.as_traced(_attend)(query, new, index, mask, self.cache[layer], scale, runs)
@@ -56,6 +57,10 @@ def _attend(
     length = mask.shape[-1]
     new = new.permute(0, 3, 1, 2, 4)  # what is written goes to places of rows, whatever the number of heads
     first = 0
+    shape, grouped = query.shape, query.shape[1] // new.shape[3]
+    if grouped > 1:  # the queries that share a key are as many positions more of one head
+        query = query.reshape(shape[0], new.shape[3], grouped * shape[2], shape[3])
+        mask = mask if shape[2] == 1 else mask.repeat(1, 1, grouped, 1)
     for run in range(runs.shape[0]):
         start, stop = int(runs[run, 0]), int(runs[run, 1])
         last = first + stop - start
@@ -75,4 +80,5 @@ def _attend(
         keys, values = past[:, 0], past[:, 1]
         seen.append(functional.scaled_dot_product_attention(query[first:last], keys, values, mask[first:last]))
         first = last
-    return seen[0] if len(seen) == 1 else torch.cat(seen)
+    found = seen[0] if len(seen) == 1 else torch.cat(seen)
+    return found if grouped == 1 else found.reshape(shape)

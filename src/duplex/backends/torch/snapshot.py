@@ -83,6 +83,7 @@ def restore(rows: SlotState, state: SessionState, *, exact: bool) -> Iterator[No
 def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) -> None:
     """Put one saved tensor where it belongs in a slot's; a cache's positions go back to the places they came from."""
     value = _from_numpy(name, saved[name], tensor.dtype).to(tensor.device)
+    value = _folded(value, tensor) if CACHE in name else value
     check_finite(name, finite=not value.is_floating_point() or bool(value.isfinite().all()))
     wanted = list(tensor.shape)
     if CACHE in name:
@@ -95,6 +96,15 @@ def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) ->
         tensor[..., places, :] = value
     else:
         tensor.copy_(value)
+
+
+def _folded(value: Tensor, tensor: Tensor) -> Tensor:
+    """Return a saved cache with as many heads as there are now: older states have shared ones as often as used."""
+    if value.ndim != tensor.ndim or value.shape[-3] <= tensor.shape[-3] or value.shape[-3] % tensor.shape[-3]:
+        return value
+    repeat = value.shape[-3] // tensor.shape[-3]
+    folded = value[..., ::repeat, :, :]
+    return folded if torch.equal(folded.repeat_interleave(repeat, dim=-3), value) else value
 
 
 def _places(position: int, capacity: int, device: torch.device) -> Tensor:

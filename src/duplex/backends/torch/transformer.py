@@ -89,12 +89,13 @@ class MimiTransformer(nn.Module):
 class TemporalLayer(nn.Module):
     """One layer of the temporal transformer."""
 
-    def __init__(self, dim: int, heads: int, hidden: int, *, cross: bool = False) -> None:
+    def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
+        dim, heads, cross = config.dim, config.num_heads, config.cross_attention
         self.norm1: RmsNorm = RmsNorm(dim)
-        self.self_attn: Attention = Attention(dim, heads)
+        self.self_attn: Attention = Attention(dim, heads, config.kv_repeat)
         self.norm2: RmsNorm = RmsNorm(dim)
-        self.gating: GatedFeedForward = GatedFeedForward(dim, hidden)
+        self.gating: GatedFeedForward = GatedFeedForward(dim, config.feedforward)
         self.cross_attention: CrossAttention | None = CrossAttention(dim, heads) if cross else None
         self.norm_cross: LayerNorm | None = LayerNorm(dim) if cross else None
 
@@ -111,8 +112,7 @@ class TemporalTransformer(nn.Module):
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
-        shape = (config.dim, config.num_heads, config.feedforward)
-        layers = [TemporalLayer(*shape, cross=config.cross_attention) for _ in range(config.num_layers)]
+        layers = [TemporalLayer(config) for _ in range(config.num_layers)]
         self.layers: nn.ModuleList = nn.ModuleList(layers)
         self.crossing: list[CrossAttention] = [each.cross_attention for each in layers if each.cross_attention]
         self.ring: RingCache = RingCache(
@@ -122,6 +122,7 @@ class TemporalTransformer(nn.Module):
             context=config.context,
             period=config.max_period,
             positions_per_frame=1,
+            repeat=config.kv_repeat,
         )
 
     def forward(self, x: Tensor, call: Call) -> Tensor:

@@ -33,14 +33,17 @@ def attend(
 ) -> Tensor:
     """Put a frame's keys and values into the ring, and return what its queries see: ``[batch, positions, dim]``.
 
-    ``projected`` is contiguous ``[batch, positions, 3, heads, head_dim]``, not yet rotated; ``rotation`` float32
-    ``[batch, positions, head_dim]`` (cosine and sine in turn), ``cache`` ``[slots, 2, heads, capacity, head_dim]``,
-    ``scale`` float32 ``[slots, 2, heads, capacity, 1]`` where the cache is int8, ``slots`` and ``position``, where the
-    frame begins, int64 ``[batch]``. ``arrived`` int32 ``[batch * positions * heads]`` is zero, and is so again
-    afterwards. A position sees the ``context`` positions up to the end of its frame, those after itself left out. A
-    row whose slot the ring does not have (a captured graph's spare one) is put nowhere, and sees nothing.
+    ``projected`` is contiguous ``[batch, positions, heads + 2 * shared, head_dim]``, not yet rotated; ``rotation``
+    float32 ``[batch, positions, head_dim]`` (cosine and sine in turn), ``cache``
+    ``[slots, 2, shared, capacity, head_dim]``, ``scale`` float32 ``[slots, 2, shared, capacity, 1]`` where the cache is
+    int8, ``slots`` and ``position``, where the frame begins, int64 ``[batch]``. ``arrived`` int32
+    ``[batch * positions * heads]`` is zero, and is so again afterwards. A position sees the ``context`` positions up to
+    the end of its frame, those after itself left out. A row whose slot the ring does not have (a captured graph's
+    spare one) is put nowhere, and sees nothing.
     """
-    batch, positions, _, heads, width = projected.shape
+    batch, positions, vectors, width = projected.shape
+    shared = cache.shape[2]
+    heads = vectors - 2 * shared
     rows = batch * positions
     splits = max(1, min(MAX_SPLITS, PROGRAMS // (rows * heads), triton.cdiv(context, 2 * BLOCK)))
     partial = torch.empty((rows, heads, splits, width), dtype=torch.float32, device=projected.device)
@@ -58,6 +61,7 @@ def attend(
         arrived,
         out,
         heads,
+        shared,
         cache.shape[-2],
         cache.stride(0),
         len(cache),
@@ -66,6 +70,7 @@ def attend(
         POSITIONS=positions,
         SPLITS=splits,
         SPLITS_2=triton.next_power_of_2(splits),
+        REPEAT=heads // shared,
         WIDTH=width,
         BLOCK=BLOCK,
         QUANTIZED=scale is not None,
@@ -88,6 +93,7 @@ def _attend(
     arrived,
     out,
     heads,
+    shared,
     capacity,
     slot_stride,
     held,
@@ -96,6 +102,7 @@ def _attend(
     POSITIONS: tl.constexpr,
     SPLITS: tl.constexpr,
     SPLITS_2: tl.constexpr,
+    REPEAT: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
     QUANTIZED: tl.constexpr,
@@ -105,9 +112,10 @@ def _attend(
     begin = tl.load(position + row // POSITIONS)
     slot = tl.load(slots + row // POSITIONS)
     here = slot < held
-    ring = cache + slot * slot_stride + head * capacity * WIDTH
-    scales = scale + slot * (2 * heads * capacity) + head * capacity
-    mine = projected + (row * 3 * heads + head) * WIDTH
+    group = head // REPEAT
+    ring = cache + slot * slot_stride + group * capacity * WIDTH
+    scales = scale + slot * (2 * shared * capacity) + group * capacity
+    mine = projected + (row * (heads + 2 * shared) + head) * WIDTH
     q = _rotated(mine, rotation + row * WIDTH, WIDTH) * factor
     # What lies in the ring: all that is seen but this frame, which no program could be sure to find there.
     first = tl.maximum(begin + POSITIONS - context, 0)
@@ -115,19 +123,21 @@ def _attend(
     share = tl.cdiv(tl.cdiv(seen, SPLITS), BLOCK) * BLOCK
     start = split * share
     end = tl.minimum(start + share, seen)
-    most, total, mean = _look_back(q, ring, scales, first, start, end, heads, capacity, WIDTH, BLOCK, QUANTIZED, STAGES)
+    most, total, mean = _look_back(
+        q, ring, scales, first, start, end, shared, capacity, WIDTH, BLOCK, QUANTIZED, STAGES
+    )
     if split == SPLITS - 1:
         for other in tl.static_range(POSITIONS):
             there = row // POSITIONS * POSITIONS + other
-            base = projected + (there * 3 * heads + head) * WIDTH
+            base = projected + (there * (heads + 2 * shared) + heads + group) * WIDTH
             place = (begin + other) % capacity
             k, v = _remembered(
                 base,
                 rotation + there * WIDTH,
                 ring + place * WIDTH,
                 scales + place,
-                here & (there == row),
-                heads,
+                here & (there == row) & (head % REPEAT == 0),
+                shared,
                 capacity,
                 WIDTH,
                 QUANTIZED,
@@ -159,7 +169,7 @@ def _look_back(
     first,
     start,
     end,
-    heads,
+    shared,
     capacity,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -178,7 +188,7 @@ def _look_back(
         index = ((first + number) % capacity).to(tl.int32)
         where = ring + index[:, None] * WIDTH + column[None, :]
         k = _wide(tl.load(where, mask=visible[:, None], other=0), QUANTIZED)
-        v = _wide(tl.load(where + heads * capacity * WIDTH, mask=visible[:, None], other=0), QUANTIZED)
+        v = _wide(tl.load(where + shared * capacity * WIDTH, mask=visible[:, None], other=0), QUANTIZED)
         score = tl.sum(k * q[None, :], axis=1)
         if QUANTIZED:
             score = score * tl.load(scales + index, mask=visible, other=0)
@@ -188,7 +198,7 @@ def _look_back(
         own = tl.where(visible, tl.exp(score - new), 0.0)
         total = total * old + own
         if QUANTIZED:
-            own = own * tl.load(scales + heads * capacity + index, mask=visible, other=0)
+            own = own * tl.load(scales + shared * capacity + index, mask=visible, other=0)
         mean = mean * old[:, None] + own[:, None] * v
         largest = new
     most = tl.max(largest, axis=0)
@@ -197,11 +207,11 @@ def _look_back(
 
 
 @triton.jit
-def _remembered(base, turns, place, scales, own, heads, capacity, WIDTH: tl.constexpr, QUANTIZED: tl.constexpr):
+def _remembered(base, turns, place, scales, own, shared, capacity, WIDTH: tl.constexpr, QUANTIZED: tl.constexpr):
     """Return a new key and value as the ring holds them, where they are written if they are the program's own."""
     column = tl.arange(0, WIDTH)
-    k = _rotated(base + heads * WIDTH, turns, WIDTH).to(base.dtype.element_ty).to(tl.float32)
-    v = tl.load(base + 2 * heads * WIDTH + column).to(tl.float32)
+    k = _rotated(base, turns, WIDTH).to(base.dtype.element_ty).to(tl.float32)
+    v = tl.load(base + shared * WIDTH + column).to(tl.float32)
     k_scale, v_scale = 1.0, 1.0
     if QUANTIZED:
         k_scale = tl.maximum(tl.max(tl.abs(k), axis=0), 1e-8) / 127
@@ -209,10 +219,10 @@ def _remembered(base, turns, place, scales, own, heads, capacity, WIDTH: tl.cons
         k, v = _whole(k / k_scale), _whole(v / v_scale)
     if own:
         tl.store(place + column, k.to(place.dtype.element_ty))
-        tl.store(place + heads * capacity * WIDTH + column, v.to(place.dtype.element_ty))
+        tl.store(place + shared * capacity * WIDTH + column, v.to(place.dtype.element_ty))
         if QUANTIZED:
             tl.store(scales, k_scale)
-            tl.store(scales + heads * capacity, v_scale)
+            tl.store(scales + shared * capacity, v_scale)
     return k * k_scale, v * v_scale
 
 
