@@ -14,6 +14,7 @@ conversation's time line, and the time that Whisper took from there, which is gi
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ from duplex.transcription.protocol import Missed, Transcription, Word
 Float32 = NDArray[np.float32]
 AFTER = 3.0
 """Seconds of silence after a question."""
+TOLD = 20
+"""After how many questions something is told."""
 
 
 @attrs.frozen
@@ -46,7 +49,7 @@ class Heard:
 
     text: str
     delays: list[float]
-    computing: list[float] = attrs.Factory(list)
+    computing: list[float] = attrs.Factory(list[float])
     missed: int = 0
 
 
@@ -115,7 +118,7 @@ class TimedTranscriber:
     """Opens :class:`TimedTurns`."""
 
     inner: duplex.Transcriber
-    turns: list[TimedTurns] = attrs.Factory(list)
+    turns: list[TimedTurns] = attrs.Factory(list[TimedTurns])
 
     def open(self, sample_rate: int, *, realtime: bool) -> TimedTurns:
         """Open one."""
@@ -180,6 +183,8 @@ async def measure(
         while waiting:
             index, question = waiting.pop()
             heard[index] = await ask(model, transcriber, question, index)
+            if len(heard) % TOLD == 0:
+                print(f"{len(heard)} of {len(asked)}", file=sys.stderr, flush=True)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(arguments.sessions):

@@ -161,3 +161,16 @@ def test_the_command_takes_whisper(tmp_path):
     )
     assert processed.status == 0
     assert "  user: What is the capital of France?" in processed.out
+
+
+def test_finished_recordings_need_no_whisper(tmp_path):
+    given = tmp_path / "whisper"
+    given.symlink_to(WHISPER)
+    command = ["transcribe", EXAMPLES / "question.wav", "--out", tmp_path / "out", "--transcriber", f"whisper:{given}"]
+    first = run(*command)
+    assert first.status == 0
+    given.unlink()
+    again = run(*command)
+    assert (again.status, again.out.replace(" (finished before)", "")) == (0, first.out)
+    other = run(*command, "--format", "srt")
+    assert "cannot be loaded" in other.only_error()
