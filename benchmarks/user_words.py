@@ -7,13 +7,15 @@ Questions come in voices and phrasings that training never has, as in `conversat
 pace of a clock: a word's delay is from its end in the user's audio, sent at that pace, to its event. Needs the extras
 `train` and `transcribe`, the group `benchmark`, and the programs flite and espeak-ng.
 
-With `--offline` there is no clock, so nothing is lost on a busy machine: one conversation at a time, which waits while
-a turn is transcribed. A word's delay is then from its end to the frame that told the end of its turn, on the
-conversation's time line, and the time that Whisper took from there, which is given by itself too.
+With `--offline` there is no clock, so nothing is lost on a busy machine: one conversation at a time, frame by frame,
+which waits while a turn is transcribed. A word's delay is then from its end to the frame that told the end of its turn,
+on the conversation's time line, and the processor's time that Whisper took from there (it has one thread), which is
+given by itself too. `--minutes` is how long questions are asked at most.
 """
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -56,22 +58,24 @@ class Heard:
 class TimedTurns:
     """A transcription of turns that holds its conversation back meanwhile, and notes how late each word comes."""
 
-    PATIENCE = 120.0
-
     def __init__(self, inner: Transcription) -> None:
         self._inner = inner
-        self._place = 0.0
+        self.place = 0.0
+        """How far it has heard, in seconds."""
+        self.heard = anyio.Event()
         self._speaking = False
         self._handed: tuple[float, float] | None = None
-        """Where on the time line the turn that waits was handed over, and the clock's time then."""
+        """Where on the time line the turn that waits was handed over, and the processor's time then."""
         self._done = anyio.Event()
         self.delays: list[float] = []
         self.computing: list[float] = []
 
     def hear(self, at: float, pcm: Float32) -> None:
         """Pass it on, as all else."""
-        self._place = at + len(pcm) / RATE
+        self.place = at + len(pcm) / RATE
         self._inner.hear(at, pcm)
+        self.heard.set()
+        self.heard = anyio.Event()
 
     def turn(self, *, started: bool, at: float) -> None:
         """Note when a turn ends."""
@@ -83,8 +87,7 @@ class TimedTurns:
     async def room(self) -> None:
         """Wait until the turn that has ended is transcribed."""
         if self._handed is not None:
-            with anyio.fail_after(self.PATIENCE):
-                await self._done.wait()
+            await self._done.wait()
 
     def finish(self) -> None:
         """Note that the last turn ends."""
@@ -97,7 +100,7 @@ class TimedTurns:
         found = await self._inner.receive()
         if self._handed is not None:
             place, began = self._handed
-            took = time.perf_counter() - began
+            took = time.process_time() - began
             self.computing.append(took)
             self.delays += [place + took - word.end for word in found if isinstance(word, Word)]
             self._handed = None
@@ -110,7 +113,7 @@ class TimedTurns:
 
     def _hand_over(self) -> None:
         self._done = anyio.Event()
-        self._handed = self._place, time.perf_counter()
+        self._handed = self.place, time.process_time()
 
 
 @attrs.define
@@ -126,14 +129,33 @@ class TimedTranscriber:
         return self.turns[-1]
 
 
+def framed(question: Question) -> Float32:
+    """Return a question with a silence after it, float32 ``[frames, frame_size]``."""
+    pcm = question.pcm[: round((question.end + AFTER) * RATE)]
+    return np.pad(pcm, (0, -len(pcm) % FRAME)).reshape(-1, FRAME)
+
+
 async def converse_offline(
     model: duplex.Model, transcriber: duplex.Transcriber, question: Question, seed: int
 ) -> Heard:
-    """Ask a question as fast as the machine can."""
+    """Ask a question as fast as the machine can; the model has nothing to do while a turn is transcribed."""
     timed = TimedTranscriber(transcriber)
     options = duplex.SessionOptions(seed=seed)
-    async with duplex.Conversation(model, options=options, transcriber=timed, audio_events=False) as conversation:
-        events = [event async for event in conversation.run(question.pcm[: round((question.end + AFTER) * RATE)])]
+    events: list[duplex.Event] = []
+
+    async def speak() -> None:
+        for index, frame in enumerate(framed(question)):
+            await conversation.send(frame)
+            while timed.turns[0].place < (index + 0.5 - model.spec.latency_frames) * FRAME / RATE:
+                await timed.turns[0].heard.wait()
+        await conversation.finish()
+
+    async with (
+        duplex.Conversation(model, options=options, transcriber=timed, audio_events=False) as conversation,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(speak)
+        events += [event async for event in conversation]
     text = " ".join(event.text for event in events if isinstance(event, duplex.UserText))
     missed = sum(isinstance(event, duplex.Lag) for event in events)
     return Heard(text, timed.turns[0].delays, timed.turns[0].computing, missed)
@@ -142,13 +164,12 @@ async def converse_offline(
 async def converse(model: duplex.Model, transcriber: duplex.Transcriber, question: Question, seed: int) -> Heard:
     """Ask a question at the pace of a clock."""
     transport = duplex.MemoryTransport(realtime=True, keep=False)
-    pcm = question.pcm[: round((question.end + AFTER) * RATE)]
     words: list[str] = []
     delays: list[float] = []
     missed = 0
 
     async def speak() -> None:
-        for index, frame in enumerate(np.pad(pcm, (0, -len(pcm) % FRAME)).reshape(-1, FRAME)):
+        for index, frame in enumerate(framed(question)):
             await anyio.sleep_until(began + (index + 1) * FRAME / RATE)
             await transport.feed(frame)
         await transport.end()
@@ -180,17 +201,19 @@ async def measure(
     ask = converse_offline if arguments.offline else converse
 
     async def work() -> None:
-        while waiting:
+        while waiting and anyio.current_time() < until:
             index, question = waiting.pop()
             heard[index] = await ask(model, transcriber, question, index)
             if len(heard) % TOLD == 0:
                 print(f"{len(heard)} of {len(asked)}", file=sys.stderr, flush=True)
 
+    until = anyio.current_time() + 60 * arguments.minutes
     async with anyio.create_task_group() as tasks:
         for _ in range(arguments.sessions):
             tasks.start_soon(work)
+    asked = [question for index, question in enumerate(asked) if index in heard]
     said = [question.exchange.question.replace("|", "") for question in asked]
-    found = [heard[index].text for index in range(len(asked))]
+    found = [heard[index].text for index in sorted(heard)]
     errors = count_errors(said, found)
     _, low, high = errors.above(Errors(errors=(0,) * len(asked), words=errors.words))
     figures = {
@@ -230,6 +253,7 @@ def main() -> None:
     parser.add_argument("--transcriber", required=True, metavar="whisper:NAME|MODEL")
     parser.add_argument("--questions", type=int, default=306)
     parser.add_argument("--sessions", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--offline", action="store_true", help="no clock, one conversation at a time")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all figures as JSON")
     arguments = parser.parse_args()
