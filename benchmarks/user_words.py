@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 import duplex
 from codec_words import Errors, count_errors
 from conversation_calls import FRAME, RATE
-from conversation_questions import Question, questions
+from conversation_questions import Question, each_question, questions
 from duplex.errors import UsageError
 from duplex.transcription.loading import WHISPER, load_transcriber
 from duplex.transcription.protocol import Missed, Transcription, Word
@@ -195,25 +195,27 @@ async def measure(
     model: duplex.Model, transcriber: duplex.Transcriber, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the figures."""
-    asked = questions(arguments.questions)
-    waiting = list(enumerate(asked))[::-1]
+    speak = each_question if arguments.offline else questions  # speaking takes time, which a clock does not give
+    waiting = enumerate(speak(arguments.questions))
+    asked: dict[int, Question] = {}
     heard: dict[int, Heard] = {}
     ask = converse_offline if arguments.offline else converse
 
     async def work() -> None:
-        while waiting and anyio.current_time() < until:
-            index, question = waiting.pop()
+        while anyio.current_time() < until and (following := next(waiting, None)) is not None:
+            index, question = following
+            asked[index] = question
             heard[index] = await ask(model, transcriber, question, index)
             if len(heard) % TOLD == 0:
-                print(f"{len(heard)} of {len(asked)}", file=sys.stderr, flush=True)
+                print(f"{len(heard)} of {arguments.questions}", file=sys.stderr, flush=True)
 
     until = anyio.current_time() + 60 * arguments.minutes
     async with anyio.create_task_group() as tasks:
         for _ in range(arguments.sessions):
             tasks.start_soon(work)
-    asked = [question for index, question in enumerate(asked) if index in heard]
-    said = [question.exchange.question.replace("|", "") for question in asked]
-    found = [heard[index].text for index in sorted(heard)]
+    order = sorted(heard)
+    said = [asked[index].exchange.question.replace("|", "") for index in order]
+    found = [heard[index].text for index in order]
     errors = count_errors(said, found)
     _, low, high = errors.above(Errors(errors=(0,) * len(asked), words=errors.words))
     figures = {
@@ -224,7 +226,8 @@ async def measure(
         "delay_seconds": spread([delay for each in heard.values() for delay in each.delays]),
         "lags": sum(each.missed for each in heard.values()),
         "by_voice": {
-            voice: count_errors(*zip(*pairs, strict=True)).rate for voice, pairs in by_voice(asked, said, found).items()
+            voice: count_errors(*zip(*pairs, strict=True)).rate
+            for voice, pairs in by_voice([asked[index] for index in order], said, found).items()
         },
         "pairs": list(zip(said, found, strict=True)),
     }
