@@ -1,6 +1,7 @@
 """Questions of `conversation_quality.py`, in voices and phrasings that training never has."""
 
 import zlib
+from collections.abc import Iterator
 
 import attrs
 import numpy as np
@@ -12,7 +13,7 @@ from duplex.training.data.voices import HELD_OUT_VOICES, Voice
 from duplex.training.dialogues.speech import speak_words
 from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, draw_exchange
 
-__all__ = ["Question", "clips", "long_answers", "questions", "walk"]
+__all__ = ["Question", "clips", "each_question", "long_answers", "questions", "walk"]
 
 Float32 = NDArray[np.float32]
 LEAD, ANSWER, LEISURE = 0.8, 5.0, 7.0
@@ -35,18 +36,21 @@ class Question:
 
 def questions(count: int, seed: int = 0) -> list[Question]:
     """Return questions of all topics in turn, by all voices in turn; in a third, users pause to think if they can."""
+    return list(each_question(count, seed))
+
+
+def each_question(count: int, seed: int = 0) -> Iterator[Question]:
+    """Yield the same, each spoken when it is asked for."""
     rng = np.random.default_rng(seed)
     topics = [topic for topic in TOPICS if topic != "ask name"]
     count_of_voices = len(HELD_OUT_VOICES)
-    return [
-        _spoken(
+    for index in range(count):
+        yield _spoken(
             draw_exchange(topics[index % len(topics)], "testing", rng, Memory()),
             HELD_OUT_VOICES[index % count_of_voices],
             rng,
             pauses=index // count_of_voices % 3 == 0,
         )
-        for index in range(count)
-    ]
 
 
 def long_answers(count: int, seed: int = 1) -> list[Question]:

@@ -1,6 +1,6 @@
 """Write a checkpoint of random weights, in the published layout, in the shape of the built-in model or of another.
 
-    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--codec tiny|published] [--seed 0]
+    python benchmarks/random_model.py --out DIR [--shape tiny|300m|stt-300m] [--codec tiny|published] [--seed 0]
         [--gain 1.6] [--branches 1]
 
 It loads like a trained one and costs what a trained one costs, and says nothing.
@@ -44,6 +44,21 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 """What differs from the built-in model."""
+SHAPES["stt-300m"] = SHAPES["300m"] | {
+    "n_q": 32,
+    "dep_q": 0,
+    "delays": [0] * 33,
+    "context": 750,
+}
+SPEAKING: dict[str, Any] = {
+    "model_type": "moshi",
+    "lm_gen_config": {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25},
+}
+LISTENING: dict[str, Any] = {
+    "model_type": "stt",
+    "stt_config": {"audio_delay_seconds": 0.5, "audio_silence_prefix_seconds": 0.0},
+    "lm_gen_config": {"temp": 0.0, "temp_text": 0.0, "top_k": 250, "top_k_text": 50},
+}
 CODECS: dict[str, dict[str, Any]] = {"tiny": TINY_CODEC, "published": {"quantizer": {"n_q": 32, "bins": 2048}}}
 WORDS = """the a of to and in is you that it he was for on are as with his they at be this have from or one had by but
 not what all were we when your can said there use an each which she do how their if will up other about out
@@ -76,7 +91,10 @@ def write(
     out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator, gain: float, branches: float
 ) -> None:
     """Write the two configurations and the two weights files."""
-    language_model = LanguageModel(LanguageModelConfig.from_dict(config, where="language model"))
+    kind = LISTENING if config["dep_q"] == 0 else SPEAKING
+    language_model = LanguageModel(
+        LanguageModelConfig.from_dict(config | {"model_type": kind["model_type"]}, where="language model")
+    )
     randomize(language_model, generator, gain, branches)
     mimi = Mimi(MimiConfig.from_dict(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
     randomize(mimi, generator, gain=1.2)
@@ -86,8 +104,7 @@ def write(
         "mimi_name": MIMI_NAME,
         "mimi_config_name": "mimi_config.json",
         "tokenizer_name": TOKENIZER_NAME,
-        "model_type": "moshi",
-        "lm_gen_config": {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25},
+        **kind,
     }
     (out / "config.json").write_text(json.dumps(config | names, indent=1) + "\n")
     (out / "mimi_config.json").write_text(json.dumps(codec, indent=1) + "\n")

@@ -167,7 +167,8 @@ class Frame:
     ``at`` is its start in seconds on the session's time line. ``user_pcm`` and ``agent_pcm`` are float32
     ``[frame_size]``; ``agent_pcm`` is ``None`` for a model without a voice. ``text`` is the token, ``agent`` and
     ``user`` int64 codes, one a stream. ``heads`` float32 ``[extra_heads, extra_classes]`` are probabilities that a
-    recognition model tells beside the text.
+    recognition model tells beside the text. ``inserted`` is a step of silence that is not on the time line: its ``at``
+    is where the audio goes on after it.
     """
 
     at: float
@@ -177,6 +178,7 @@ class Frame:
     agent: Int64
     user: Int64
     heads: Float32 | None = None
+    inserted: bool = False
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -7,6 +7,7 @@ from, its siblings are tested too.
 
 import json
 import os
+import shutil
 import tarfile
 import wave
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 DATA = Path(__file__).parents[1] / "data" / "family"
 FRAME, RATE = 1920, 24000
@@ -79,6 +80,19 @@ def recognizer(tmp_path_factory):
     with tarfile.open(DATA / "stt-prefix.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return recognizer_in(folder / "stt-prefix")
+
+
+@pytest.fixture(scope="session")
+def recognizer_with_heads(recognizer, tmp_path_factory):
+    """The same with extra heads, random ones, which change their mind often."""
+    folder = tmp_path_factory.mktemp("heads") / "stt"
+    shutil.copytree(recognizer.folder, folder)
+    config = json.loads((folder / "config.json").read_text()) | {"extra_heads_num_heads": 4, "extra_heads_dim": 6}
+    (folder / "config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(2)
+    heads = {f"extra_heads.{head}.weight": random.normal(0, 0.6, (6, 64)).astype(np.float32) for head in range(4)}
+    save_file(load_file(folder / "model.safetensors") | heads, folder / "model.safetensors")
+    return attrs.evolve(recognizer, folder=folder)
 
 
 @pytest.fixture(params=["stt", "stt-prefix"])

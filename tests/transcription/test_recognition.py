@@ -1,6 +1,8 @@
 """A recognition model in conversations and on recordings: whole words, in time, and nothing of an agent."""
 
 import json
+import subprocess
+import sys
 import wave
 
 import anyio
@@ -229,3 +231,34 @@ def test_wrong_use_of_the_command(tmp_path, arguments, said):
     outcome = run("transcribe", recording, *arguments)
     assert outcome.status in (1, 2)
     assert said in outcome.only_error()
+
+
+WITHOUT_TORCH = """
+import sys
+from duplex.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ended:
+    sys.exit(ended.code or int("torch" in sys.modules))
+"""
+
+
+def test_the_command_loads_no_model_when_all_is_finished(recognizer, tmp_path):
+    recordings = [write_wav(tmp_path / f"{name}.wav", recognizer.pcm[:RATE]) for name in "ab"]
+    command = ["transcribe", *recordings, "--model", recognizer.folder, "--out", tmp_path / "out"]
+    first = run(*command)
+    assert first.status == 0
+    again = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert again.stdout.count("(finished before)") == 2
+    assert again.stdout.replace(" (finished before)", "") == first.out
+    (tmp_path / "out" / "b" / "run.json").unlink()
+    third = run(*command)
+    assert third.out.count("(finished before)") == 1
+    assert third.out.replace(" (finished before)", "") == first.out
+    assert run(*command, "--force").out == first.out

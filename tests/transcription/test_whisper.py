@@ -2,6 +2,7 @@
 
 import json
 import sys
+import wave
 from importlib.resources import files
 from pathlib import Path
 
@@ -161,3 +162,69 @@ def test_the_command_takes_whisper(tmp_path):
     )
     assert processed.status == 0
     assert "  user: What is the capital of France?" in processed.out
+
+
+def write_noise(path, level):
+    pcm = np.random.default_rng(0).normal(0, level, 2 * RATE)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((pcm * 32767).clip(-32768, 32767).astype("<i2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize("level", [0.0, 0.05])
+def test_a_recording_without_speech_has_no_words(tmp_path, level):
+    recording = write_noise(tmp_path / "quiet.wav", level)
+    command = ["transcribe", recording, "--transcriber", f"whisper:{WHISPER}"]
+    outcome = run(*command, "--out", tmp_path / "out", "--format", "json,srt,vtt,text")
+    assert outcome.status == 0
+    assert outcome.out.endswith("(no words)\n")
+    folder = tmp_path / "out" / "quiet"
+    assert json.loads((folder / "user_transcript.json").read_text()) == {"text": "", "chunks": []}
+    assert (folder / "user_transcript.srt").read_text() == ""
+    assert (folder / "user_transcript.vtt").read_text() == "WEBVTT\n"
+    assert (folder / "user_transcript.txt").read_text() == "\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--transcriber", f"whisper:{WHISPER}", "--language", "ja"), "has no language 'ja'; it has en"),
+        (("--transcriber", "whisper:enormous"), "a name that faster-whisper knows"),
+        (("--transcriber", "enormous"), "give whisper:NAME"),
+    ],
+)
+def test_what_the_command_does_not_know(given, said):
+    outcome = run("transcribe", EXAMPLES / "question.wav", *given)
+    assert outcome.status in (1, 2)
+    assert said in outcome.only_error()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("enormous", "there is no model or folder 'enormous'"),
+        ("", "there is no model or folder ''"),
+        ("tiny", "does not recognise speech"),
+        ("whisper:", "lacks a model"),
+        ("whisper:enormous", "a name that faster-whisper knows"),
+    ],
+)
+def test_a_transcriber_that_does_not_exist(tmp_path, name, said):
+    outcome = run("process", EXAMPLES / "question.wav", "--out", tmp_path / "out", "--transcriber", name)
+    assert outcome.status in (1, 2)
+    assert said in outcome.only_error()
+    assert not list(tmp_path.glob("out/*/run.json"))
+
+
+def test_finished_recordings_need_no_whisper(tmp_path):
+    given = tmp_path / "whisper"
+    given.symlink_to(WHISPER)
+    command = ["transcribe", EXAMPLES / "question.wav", "--out", tmp_path / "out", "--transcriber", f"whisper:{given}"]
+    first = run(*command)
+    assert first.status == 0
+    given.unlink()
+    again = run(*command)
+    assert (again.status, again.out.replace(" (finished before)", "")) == (0, first.out)
+    other = run(*command, "--format", "srt")
+    assert "cannot be loaded" in other.only_error()

@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import numpy as np
 import pytest
 from recognition_support import DATA
@@ -88,6 +89,14 @@ def test_a_state_goes_on_in_the_middle_of_a_word(published):
         assert found + fed(after, tokens[cut:], cut + 1) == whole
 
 
+def test_a_state_without_inserted_silence_is_an_older_one():
+    times = machine(1)
+    state = times.state()
+    del state["inserted"]
+    times.restore(state, until=0)
+    assert times.state()["inserted"].shape == (0, 2)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -98,6 +107,13 @@ def test_a_state_goes_on_in_the_middle_of_a_word(published):
         {"counts": np.zeros(2, np.int64)},
         {"text": np.zeros((1, 1), np.uint8)},
         {"text": np.array([255], np.uint8)},
+        {"inserted": np.zeros(2, np.int64)},
+        {"inserted": np.zeros((1, 2))},
+        {"inserted": np.array([[0, 3]], np.int64)},
+        {"inserted": np.array([[3, 0]], np.int64)},
+        {"inserted": np.array([[3, 1 << 40]], np.int64)},
+        {"inserted": np.array([[5, 1], [4, 1]], np.int64)},
+        {"inserted": np.array([[11, 1]], np.int64)},
     ],
 )
 def test_a_damaged_state_is_refused(damage):
@@ -142,3 +158,42 @@ def test_the_script_has_another_rule(recognizer):
     found = script_words(tokens, tokenizer, offset)
     assert [text for text, _, _ in found] == [text for text, _, _ in facts["script_words"]]
     assert np.allclose([times for _, *times in found], [times for _, *times in facts["script_words"]], atol=1e-5)
+
+
+def labelled(first, audio, stretches):
+    """Return the audio frame that each frame of what the model hears belongs to, and whether it is inserted."""
+    heard = []
+    for place in range(first, audio + 1):
+        heard += [(place, True)] * stretches.get(place, 0)
+        if place < audio:
+            heard.append((place, False))
+    return heard
+
+
+@pytest.mark.parametrize("delay", [2, 6, 32])
+@pytest.mark.parametrize("seed", range(4))
+def test_inserted_silence_takes_no_time(delay, seed):
+    """Against a model that hears the silence as audio, with the places moved afterwards; from any state on."""
+    random = np.random.default_rng(seed)
+    stretches = {int(place): int(random.integers(1, 2 * delay)) for place in random.integers(1, 80, 5)}
+    heard = labelled(0, 80, stretches)
+    tokens = random.choice([0, 3, 3, 7, 8, 9], len(heard)).tolist()
+    places = [place for place, _ in heard]
+
+    def moved(seconds):
+        return pytest.approx(places[round(seconds / 0.08)] * 0.08)
+
+    plain = [
+        EndWord(moved(each.stop))
+        if isinstance(each, EndWord)
+        else attrs.evolve(each, start=moved(each.start), end=moved(each.end))
+        for each in fed(machine(delay), tokens, first=0)
+    ]
+    times, found = machine(delay), []
+    for (place, inserted), token in zip(heard, tokens, strict=True):
+        found += times.feed(token, place, inserted=inserted)
+        after = machine(delay)
+        after.restore(times.state(), until=80)
+        times = after
+    assert found == plain
+    assert any(inserted for _, inserted in heard)

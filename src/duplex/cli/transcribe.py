@@ -1,8 +1,8 @@
 """``duplex transcribe``: the words of recordings."""
 
-import contextlib
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,12 @@ from duplex.cli.process import SIDE_BY_SIDE, SMALL, tell_passed_over
 from duplex.cli.progress import FileBars
 from duplex.cli.text import plain, report_error
 from duplex.errors import UsageError
+from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
     from duplex.engine.model import Model
-    from duplex.process import Progress, Result
+    from duplex.process import Plan, Progress, Recipe, Result
+    from duplex.results.subtitles import TranscriptFormat
     from duplex.transcription.whisper import WhisperTranscriber
 
 __all__ = ["transcribe"]
@@ -48,7 +50,7 @@ def transcribe(load_options: LoadOptions, **given: Any) -> int:
       duplex transcribe recordings --out transcripts --format json,srt --model kyutai/stt-1b-en_fr
       duplex transcribe question.wav --transcriber whisper:small.en
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.process import find_recordings  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.process import Plan, find_recordings, spooled  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.process.transcription import checked_formats  # noqa: PLC0415
 
     out: str | None = given["out"]
@@ -59,44 +61,71 @@ def transcribe(load_options: LoadOptions, **given: Any) -> int:
     passed_over: list[Path] = []
     recordings = find_recordings(given["inputs"], out, passed_over=passed_over.append)
     tell_passed_over(passed_over)
-    with contextlib.ExitStack() as stack:
-        recognizer = stack.enter_context(_loaded(load_options, given, len(recordings)))
-        folder = out or stack.enter_context(tempfile.TemporaryDirectory())
+    recognizer = _chosen(load_options, given, formats)
+    with spooled(recordings) as copied, tempfile.TemporaryDirectory() as unnamed:
+        plan = Plan.make(copied, out or unnamed, recognizer.recipe, force=given["force"])
+        results = _carry_out(recognizer, plan, formats) if plan.tasks else plan.in_order([])
         report = _Report(printed=None if out is not None else formats[0])
-        _carry_out(recognizer, folder, formats, given, report)
+        for result in results:
+            report.report(result, several=len(results) > 1)
     return 1 if report.failed else 0
 
 
-@contextlib.contextmanager
-def _loaded(
-    load_options: LoadOptions, given: dict[str, Any], recordings: int
-) -> "Generator[Model | WhisperTranscriber]":
-    import duplex  # noqa: PLC0415
-    from duplex.checkpoints import checkpoint  # noqa: PLC0415
-    from duplex.transcription.loading import WHISPER, check_recognizer, load_whisper  # noqa: PLC0415
+@attrs.frozen
+class _Recognizer:
+    """What was asked for, which is loaded if there is something to do: ``load`` takes how many recordings there are."""
 
-    transcriber: str | None = given["transcriber"]
+    recipe: "Recipe"
+    load: "Callable[[int], AbstractContextManager[Model | WhisperTranscriber]]"
+
+
+def _chosen(load_options: LoadOptions, given: dict[str, Any], formats: "list[TranscriptFormat]") -> _Recognizer:
+    from duplex.process.transcription import whisper_recipe  # noqa: PLC0415
+    from duplex.transcription.loading import WHISPER, load_whisper, whisper_name  # noqa: PLC0415
+
+    transcriber, language = given["transcriber"], given["language"]
     if transcriber is not None:
         if not transcriber.startswith(WHISPER):
             raise UsageError(f"--transcriber is {transcriber!r}; give whisper:NAME, or a recognition model as --model")
-        with load_whisper(transcriber, language=given["language"]) as whisper:
-            yield whisper
-        return
-    if given["language"] is not None:
+        recipe = whisper_recipe(whisper_name(transcriber), language, formats, given["user_channel"])
+        return _Recognizer(recipe, lambda _: load_whisper(transcriber, language=language))
+    if language is not None:
         raise UsageError("--language is for --transcriber whisper:NAME; a recognition model takes none")
+    return _chosen_model(load_options, given["user_channel"], formats)
+
+
+def _chosen_model(load_options: LoadOptions, user_channel: Any, formats: "list[TranscriptFormat]") -> _Recognizer:
+    import duplex  # noqa: PLC0415
+    from duplex.checkpoints import checkpoint  # noqa: PLC0415
+    from duplex.process import Recipe  # noqa: PLC0415
+    from duplex.process.transcription import wanted  # noqa: PLC0415
+    from duplex.transcription.loading import check_recognizer  # noqa: PLC0415
+
     check_recognizer(load_options.model, revision=load_options.revision)
-    found = checkpoint.resolve(load_options.model, revision=load_options.revision)
-    small = found.weights is not None and found.weights_size < SMALL
-    sessions = load_options.sessions or min(recordings, SIDE_BY_SIDE if small else 1)
-    chosen: dict[str, Any] = attrs.asdict(load_options) | {"revision": found.revision, "sessions": sessions}
-    with duplex.load(chosen.pop("model"), **chosen) as model:
-        yield model
+    found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
+    pinned = None if found.adapter is None else found.adapter.pinned
+    recipe = Recipe(
+        model=load_options.model,
+        revision=found.revision,
+        fingerprint=found.fingerprint,
+        adapter=pinned,
+        options=SessionOptions(seed=0).with_defaults(found.defaults),
+        user_channel=user_channel,
+        settings=wanted(formats) | load_options.settings(),
+    )
+
+    def load(recordings: int) -> "Model":
+        small = found.weights is not None and found.weights_size < SMALL
+        given = load_options.load_arguments(min(recordings, SIDE_BY_SIDE if small else 1))
+        # The commit: a branch may have moved since.
+        given |= {"revision": found.revision, "adapter": pinned if load_options.adapter else None}
+        return duplex.load(load_options.model, **given)
+
+    return _Recognizer(recipe, load)
 
 
-def _carry_out(
-    recognizer: "Model | WhisperTranscriber", out: str, formats: Any, given: dict[str, Any], report: "_Report"
-) -> None:
-    from duplex.process import transcribe as run  # noqa: PLC0415
+def _carry_out(recognizer: _Recognizer, plan: "Plan", formats: "list[TranscriptFormat]") -> "list[Result]":
+    from duplex.process.transcription import transcribe_plan  # noqa: PLC0415
 
     bars = FileBars()
 
@@ -104,21 +133,8 @@ def _carry_out(
         bars.update(str(news.recording.path), news.seconds, news.duration, over=news.result is not None)
         bars.update_total(news.done, news.total)
 
-    async def work() -> "list[Result]":
-        return await run(
-            recognizer,
-            given["inputs"],
-            out,
-            formats=formats,
-            user_channel=given["user_channel"],
-            force=given["force"],
-            progress=progress,
-        )
-
-    with bars:
-        results = anyio.run(work)
-    for result in results:
-        report.report(result, several=len(results) > 1)
+    with recognizer.load(len(plan.tasks)) as loaded, bars:
+        return anyio.run(lambda: transcribe_plan(loaded, plan, formats, progress=progress))
 
 
 class _Report:

@@ -21,7 +21,8 @@ class Listener:
 
     A transport that is not live is held back while many frames wait for the model. For a live one, silence stands in
     for audio that does not come, and ``report_late`` is called with the seconds of audio that came too late and were
-    dropped. ``lead`` samples of silence come before the audio.
+    dropped. ``lead`` samples of silence come before the audio. With ``lockstep`` a transport that is not live is held
+    back until a frame's events are there, as :meth:`settle` tells: what follows from them then has its fixed place.
     """
 
     WAITING_FRAMES = 60
@@ -32,7 +33,14 @@ class Listener:
     """Seconds that the event loop may be late before audio that has arrived meanwhile is taken first."""
 
     def __init__(
-        self, transport: Transport, seat: Seat, spec: ModelSpec, report_late: Callable[[float], None], *, lead: int = 0
+        self,
+        transport: Transport,
+        seat: Seat,
+        spec: ModelSpec,
+        report_late: Callable[[float], None],
+        *,
+        lead: int = 0,
+        lockstep: bool = False,
     ) -> None:
         self.progress: Notifier = Notifier()
         """To be notified when the model has taken frames."""
@@ -42,6 +50,14 @@ class Listener:
         self._report_late = report_late
         self._framer = Framer(spec.frame_size)
         self._lead = lead
+        self._settled = seat.index if lockstep else None
+        """Before which frame all events are there, if that is waited for."""
+
+    def settle(self, at: float) -> None:
+        """Tell that the events of the frame ``at`` are there."""
+        if self._settled is not None:
+            self._settled = round(at * self._spec.frame_rate) + 1 + self._spec.latency_frames
+            self.progress.notify_all()
 
     async def run(self) -> None:
         """Push the transport's audio until it is over, and then finish the seat."""
@@ -118,3 +134,5 @@ class Listener:
         while not self._transport.realtime and self._seat.waiting >= self.WAITING_FRAMES:
             await self.progress.wait()
         self._seat.push(frame)
+        while not self._transport.realtime and self._settled is not None and self._settled < self._seat.index:
+            await self.progress.wait()

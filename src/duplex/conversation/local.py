@@ -37,7 +37,12 @@ class Conversation(Dialogue):
     :class:`duplex.Transcriber`. They come some time after they were said; the conversation's end waits for the last
     ones. A recognition model needs none.
 
-    :raises UsageError: if ``model``, ``transport`` or ``transcriber`` is something else, or the model takes no persona
+    With ``flush_on_pause`` a recognition model hears silence when the user stops, as much as its words are late and as
+    fast as it can, so that the last ones come at once (:class:`duplex.UserSpeechStopped` says when). Times are as
+    without; words after a pause may differ. Audio that is not live then waits for each frame's events.
+
+    :raises UsageError: if ``model``, ``transport`` or ``transcriber`` is something else, or the model takes no persona,
+        or has no words that come late
     :raises AudioFileError: on entering, if the voice cannot be read
     :raises CapacityError: on entering, if every place of the model is taken
     :raises ClosedError: on entering, if the model has been closed
@@ -58,8 +63,11 @@ class Conversation(Dialogue):
         history: NDArray[np.int64] | None = None,
         voices: Voices | None = None,
         transcriber: Transcriber | None = None,
+        flush_on_pause: bool = False,
     ) -> None:
         _check_model(model)
+        if flush_on_pause and placement_of(model) is None:
+            raise UsageError(f"{model.name} recognises no speech, so nothing is to flush; leave flush_on_pause out")
         _check_transcriber(model, transcriber)
         if state is not None and history is not None:
             raise UsageError("a saved conversation has a history of its own; leave history out")
@@ -78,6 +86,7 @@ class Conversation(Dialogue):
             history=history,
             voices=voices,
             transcriber=transcriber,
+            flush_on_pause=flush_on_pause,
         )
         super().__init__(self._local)
         self.session_id: str = self._local.session_id

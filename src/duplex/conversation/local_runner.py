@@ -36,9 +36,12 @@ from duplex.prompting.prompt import Prompt
 from duplex.transcription.protocol import Transcriber, Transcription, Word
 from duplex.transcription.words import placement_of
 from duplex.transport import Transport
+from duplex.voice_activity.protocol import FrameActivity
 
 __all__ = ["LocalRunner", "Recorder"]
 
+NO_ACTIVITY = FrameActivity(())
+"""Of frames that no detector listens to."""
 logger: logging.Logger = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 10.0
@@ -84,6 +87,7 @@ class LocalRunner(Runner):
         history: NDArray[np.int64] | None,
         voices: Voices | None,
         transcriber: Transcriber | None = None,
+        flush_on_pause: bool = False,
     ) -> None:
         spec = model.spec
         check_persona(spec.kind, options)
@@ -95,6 +99,8 @@ class LocalRunner(Runner):
         decoder = StreamingDetokenizer(model.tokenizer, spec.text_padding, spec.text_end_of_padding)
         voice = model.voice_activity(spec.sample_rate)
         self._placement = placement_of(model)
+        self._pause_flush = self._placement.flush if flush_on_pause and self._placement is not None else 0
+        """Frames of silence that the model hears when the user stops."""
         self._session = (
             Session(spec, decoder, voice, audio_events=audio_events)
             if self._placement is None
@@ -135,7 +141,14 @@ class LocalRunner(Runner):
             self.seat.flush += self._placement.flush
             # A conversation may have been saved before it came to its audio.
             lead = max(self._placement.lead - self.seat.index * self._model.spec.frame_size, 0)
-        self.listener: Listener = Listener(self.transport, self.seat, self._model.spec, self._report_late, lead=lead)
+        self.listener: Listener = Listener(
+            self.transport,
+            self.seat,
+            self._model.spec,
+            self._report_late,
+            lead=lead,
+            lockstep=self._pause_flush > 0,
+        )
         self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
         if self._transcription is None:
             return self.listener.run, self._process_outcomes
@@ -254,6 +267,8 @@ class LocalRunner(Runner):
 
     async def _process(self, outcome: Outcome) -> None:
         match outcome:
+            case Frame(inserted=True):
+                self.emit(self._session.process(outcome, NO_ACTIVITY))
             case Frame():
                 await self._process_frame(outcome)
             case Skipped(at, behind, seconds):
@@ -318,6 +333,9 @@ class LocalRunner(Runner):
             self._recorder.record(frame)
         found = self._session.process(frame, activity, agent_silent=self._mute.silent)
         self.emit(found)
+        if self._pause_flush and any(isinstance(event, UserSpeechStopped) for event in found):
+            self.seat.insert_silence(self._pause_flush)
+        self.listener.settle(frame.at)
         if self._transcription is not None:
             await self._tell_transcription(self._transcription, frame, found)
         self.queue.pass_frame()

@@ -1,7 +1,8 @@
 """One session of a recognition model, sans I/O: its text is the user's, and there is no agent.
 
 The model hears a silence before the audio and another one after it, and its words come late. Events are on the time
-line of the audio that was given: all of that is taken off.
+line of the audio that was given: all of that is taken off. Silence that was inserted when the user stopped, so that the
+last words come at once, is not on that time line: its frames give words, and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,9 @@ class RecognitionSession(Session):
         self._lead = placement.lead / spec.sample_rate
 
     def process(self, frame: Frame, activity: FrameActivity, *, agent_silent: bool = False) -> list[events.Event]:
-        """Process the next time step and its voice activity; return its events."""
+        """Process the next time step and its voice activity, if it is of audio; return its events."""
+        if frame.inserted:
+            return self._text(frame, agent_silent=agent_silent)
         return [
             event if isinstance(event, events.UserText) else attrs.evolve(event, at=self._given(event.at))
             for event in super().process(frame, activity, agent_silent=agent_silent)
@@ -55,7 +58,7 @@ class RecognitionSession(Session):
         self._words.restore(own, until=self._step(until))
 
     def _text(self, frame: Frame, *, agent_silent: bool) -> list[events.Event]:  # noqa: ARG002 -- there is none
-        return self._texts(self._words.feed(frame.text, self._step(frame.at)))
+        return self._texts(self._words.feed(frame.text, self._step(frame.at), inserted=frame.inserted))
 
     def _texts(self, found: Sequence[Word | EndWord]) -> list[events.Event]:
         return [event for word in found if isinstance(word, Word) for event in self.user_text(word)]

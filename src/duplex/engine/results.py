@@ -27,4 +27,5 @@ def frame_of(spec: ModelSpec, slot: int, pending: PendingFrame, result: StepResu
         agent=result.agent[slot].copy(),
         user=result.user[slot].copy(),
         heads=None if result.heads is None else result.heads[slot].copy(),
+        inserted=pending.inserted,
     )

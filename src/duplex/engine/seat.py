@@ -74,6 +74,8 @@ class PendingFrame:
     since: float = attrs.field(factory=time.monotonic)
     ends_source: bool = False
     """Whether it carries no audio, but tells a model that translates that the source has ended."""
+    inserted: bool = False
+    """Whether it is silence that takes no time on the time line: ``index`` is that of the frame after it."""
 
 
 class Seat:
@@ -119,6 +121,10 @@ class Seat:
         self.inbox: deque[PendingFrame] = deque()
         self.in_flight: deque[PendingFrame] = deque()
         self.outbox: deque[Outcome] = deque()
+        self._complete = False
+        """Whether all of the user's audio has been pushed."""
+        self._delayed = 0
+        """Frames that may wait beyond the limit, as inserted silence has taken the model's time."""
         self._engine = engine
         self._notify = notify
 
@@ -130,10 +136,25 @@ class Seat:
     def push(self, pcm: Float32) -> None:
         """Queue the next user frame, float32 ``[frame_size]``."""
         with self._engine.changed:
+            if not self.inbox:
+                self._delayed = 0
             self.inbox.append(PendingFrame(self.index, pcm))
             self.index += 1
-            if self.realtime and len(self.inbox) > self.WAITING_LIMIT:
+            if self.realtime and len(self.inbox) > self.WAITING_LIMIT + self._delayed:
                 self._catch_up()
+            self._engine.mark_changed(self)
+
+    def insert_silence(self, frames: int) -> None:
+        """Queue ``frames`` frames of silence that take no time on the time line, nor are they a delay of live audio.
+
+        After :meth:`finish` it does nothing, as silence has come already.
+        """
+        with self._engine.changed:
+            if self._complete:
+                return
+            silence = np.zeros(self._engine.model.spec.frame_size, np.float32)
+            self.inbox.extend(PendingFrame(self.index, silence, inserted=True) for _ in range(frames))
+            self._delayed += frames
             self._engine.mark_changed(self)
 
     def skip(self, frames: int) -> None:
@@ -158,7 +179,7 @@ class Seat:
             if self.translated:
                 self.flush = 0
             self.inbox.extend(PendingFrame(self.index + extra, silence) for extra in range(self.flush))
-            self.ending = True
+            self.ending = self._complete = True
             self._engine.mark_changed(self)
 
     def take(self) -> list[Outcome]:
@@ -243,12 +264,12 @@ class Seat:
 
     def _catch_up(self) -> None:
         spec = self._engine.model.spec
-        behind = spec.seconds(len(self.inbox))
-        silent = [level_dbfs(frame.pcm) < self.SILENCE for frame in self.inbox]
-        chosen = frames_to_skip(silent, len(self.inbox) - self.WAITING_AFTER_SKIP)
-        first = self.inbox[chosen[0]].index
-        self.inbox = deque(frame for i, frame in enumerate(self.inbox) if i not in chosen)
-        self._report_skipped(first, behind, len(chosen))
+        heard = [frame for frame in self.inbox if not frame.inserted]
+        behind = spec.seconds(len(heard))
+        silent = [level_dbfs(frame.pcm) < self.SILENCE for frame in heard]
+        chosen = [heard[i] for i in frames_to_skip(silent, len(heard) - self.WAITING_AFTER_SKIP)]
+        self.inbox = deque(frame for frame in self.inbox if frame not in chosen)
+        self._report_skipped(chosen[0].index, behind, len(chosen))
 
     def _report_skipped(self, index: int, behind: float, frames: int) -> None:
         """Add a :class:`Skipped`, merged into the one before it if that has not been taken yet."""

@@ -34,7 +34,15 @@ from duplex.transcription.protocol import Word
 from duplex.transcription.whisper import WhisperTranscriber
 from duplex.transcription.words import placement_of
 
-__all__ = ["checked_formats", "transcribe", "transcribe_plan", "transcript_name", "transcription_recipe"]
+__all__ = [
+    "checked_formats",
+    "transcribe",
+    "transcribe_plan",
+    "transcript_name",
+    "transcription_recipe",
+    "wanted",
+    "whisper_recipe",
+]
 
 WHISPER_RATE = 16000
 Heard = Callable[[float], None]
@@ -74,11 +82,8 @@ def transcription_recipe(
 
     :raises UsageError: if the model does not recognise speech, or there is no such format
     """
-    wanted = {"formats": checked_formats(formats), "task": "transcribe"}
-    options = SessionOptions(seed=0)
     if isinstance(recognizer, WhisperTranscriber):
-        settings = {**wanted, "language": recognizer.language}
-        return Recipe(model=f"whisper:{recognizer.name}", options=options, user_channel=user_channel, settings=settings)
+        return whisper_recipe(recognizer.name, recognizer.language, formats, user_channel)
     if placement_of(recognizer) is None:
         raise UsageError(
             f"{recognizer.name} is a model of kind {recognizer.spec.kind!r}, which does not recognise speech; give one "
@@ -88,10 +93,31 @@ def transcription_recipe(
         model=recognizer.name,
         revision=recognizer.revision,
         fingerprint=recognizer.fingerprint,
-        options=options.with_defaults(recognizer.defaults),
+        adapter=recognizer.adapter,
+        options=SessionOptions(seed=0).with_defaults(recognizer.defaults),
         user_channel=user_channel,
-        settings={**wanted, "dtype": recognizer.dtype, "device": recognizer.device},
+        settings={**wanted(formats), "dtype": recognizer.dtype, "device": recognizer.device},
     )
+
+
+def whisper_recipe(
+    name: str, language: str | None, formats: Sequence[TranscriptFormat], user_channel: UserChannel = "mix"
+) -> Recipe:
+    """Return what decides the transcripts of a Whisper model, which need not be loaded.
+
+    :raises UsageError: if there is no such format
+    """
+    settings = {**wanted(formats), "language": language}
+    options = SessionOptions(seed=0)
+    return Recipe(model=f"whisper:{name}", options=options, user_channel=user_channel, settings=settings)
+
+
+def wanted(formats: Sequence[TranscriptFormat]) -> dict[str, Any]:
+    """Return what a recipe says of the transcripts themselves.
+
+    :raises UsageError: if there is no such format
+    """
+    return {"formats": checked_formats(formats), "task": "transcribe"}
 
 
 def checked_formats(formats: Sequence[str]) -> list[TranscriptFormat]:

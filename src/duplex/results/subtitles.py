@@ -82,10 +82,11 @@ def _subtitles(chunks: Sequence[Chunk]) -> list[_Subtitle]:
             lines.append([chunk])
     starts = [line[0]["timestamp"][0] for line in lines]
     found: list[_Subtitle] = []
-    for line, start, following in zip(lines, starts, [*starts[1:], float("inf")], strict=True):
+    for line, start, following in zip(lines, starts, [*starts, float("inf")][1:], strict=True):
         end = max(chunk["timestamp"][1] for chunk in line)
         shown = max(min(max(end, start + SHORTEST), following), start)
-        found.append(_Subtitle(" ".join(chunk["text"] for chunk in line), start, shown))
+        text = " ".join(" ".join(chunk["text"] for chunk in line).split())  # an empty line would end the subtitle
+        found.append(_Subtitle(text, start, shown))
     return found
 
 

@@ -10,7 +10,7 @@ from duplex.transcription.protocol import Transcriber
 from duplex.transcription.recognizer import SttTranscriber
 from duplex.transcription.whisper import WhisperTranscriber
 
-__all__ = ["WHISPER", "check_recognizer", "load_transcriber", "load_whisper"]
+__all__ = ["WHISPER", "check_recognizer", "load_transcriber", "load_whisper", "whisper_name"]
 
 WHISPER = "whisper:"
 """What the name of a Whisper model begins with; a folder or a name of ``faster-whisper``'s follows."""
@@ -41,10 +41,18 @@ def load_whisper(name: str, *, language: str | None = None) -> WhisperTranscribe
     :raises MissingDependencyError: if ``faster-whisper`` is not installed
     :raises UsageError: if there is no name, or the model does not know the language
     """
+    return WhisperTranscriber(whisper_name(name), language=language)
+
+
+def whisper_name(name: str) -> str:
+    """Return the NAME of ``whisper:NAME``.
+
+    :raises UsageError: if there is none
+    """
     given = name.removeprefix(WHISPER)
     if not given:
         raise UsageError("whisper: lacks a model; give a folder or a name, as in whisper:small.en")
-    return WhisperTranscriber(given, language=language)
+    return given
 
 
 def check_recognizer(name: str, *, revision: str | None = None) -> None:

@@ -25,15 +25,18 @@ Float32 = NDArray[np.float32]
 class SttTranscriber:
     """Transcribes with a recognition model that has been loaded, one of its sessions for each conversation.
 
+    With ``flush_on_pause`` a turn's last words come at its end, as in a :class:`duplex.Conversation` on the model.
+
     :raises UsageError: if the model is of another kind
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, flush_on_pause: bool = False) -> None:
         placement = placement_of(model)
         if placement is None:
             raise UsageError(f"{model.name} is a model of kind {model.spec.kind!r}; give one that recognises speech")
         self.model = model
         self._placement = placement
+        self._flush = placement.flush if flush_on_pause else 0
 
     def open(self, sample_rate: int, *, realtime: bool) -> "_SttTranscription":
         """Begin to transcribe a conversation with audio of this rate, in its event loop.
@@ -46,7 +49,7 @@ class SttTranscriber:
             raise UsageError(
                 f"the audio has {sample_rate} Hz, and {self.model.name} hears {own} Hz; give another model"
             )
-        return _SttTranscription(self.model, self._placement, realtime=realtime)
+        return _SttTranscription(self.model, self._placement, self._flush, realtime=realtime)
 
 
 class _SttTranscription:
@@ -55,8 +58,9 @@ class _SttTranscription:
     WAITING = 75
     """Frames that may wait for the model: of a live conversation, the next are left out."""
 
-    def __init__(self, model: Model, placement: Placement, *, realtime: bool) -> None:
+    def __init__(self, model: Model, placement: Placement, flush: int, *, realtime: bool) -> None:
         self._spec = model.spec
+        self._flush = flush
         self._realtime = realtime
         decoder = StreamingDetokenizer(model.tokenizer, self._spec.text_padding, self._spec.text_end_of_padding)
         self._words = WordTimes(decoder, self._spec, placement.delay)
@@ -87,8 +91,10 @@ class _SttTranscription:
             return
         self._push(pcm)
 
-    def turn(self, *, started: bool, at: float) -> None:
-        """Do nothing: the model hears all."""
+    def turn(self, *, started: bool, at: float) -> None:  # noqa: ARG002 -- what it hears of a turn has been pushed
+        """Insert the silence that brings a turn's last words, if that is wanted: the model hears all."""
+        if self._flush and not started:
+            self._seat.insert_silence(self._flush)
 
     async def room(self) -> None:
         while self._seat.waiting >= self.WAITING and not self._ended:
@@ -123,8 +129,9 @@ class _SttTranscription:
     def _take(self, outcome: Outcome) -> None:
         match outcome:
             case Frame():
-                self._step = round(outcome.at * self._spec.frame_rate)
-                closed = self._words.feed(outcome.text, self._step)
+                step = round(outcome.at * self._spec.frame_rate)
+                closed = self._words.feed(outcome.text, step, inserted=outcome.inserted)
+                self._step = step - 1 if outcome.inserted else step
             case Finished():
                 self._ended = True
                 closed = self._words.finish(self._step)

@@ -8,12 +8,17 @@ takes a word's time from the end-of-padding before it, several words dividing th
     end-of-padding              is a stop, at (step - delay) frames; it ends the words since the last one
     any other token             belongs to the open word
 
+Silence that was inserted after ``n`` frames of audio, to hear the last words at once, is no audio: what the model tells
+of it is at ``n``, and everything after it is where it would be without.
+
 The server sends ``Word(start)`` and, later, ``EndWord(stop)``. A word here has both at once, so as not to wait for the
 next one: it ends where it was closed, which is the server's stop if end-of-padding closed it, and earlier if padding
 did.
 """
 
+from collections import deque
 from collections.abc import Mapping
+from itertools import pairwise
 
 import attrs
 import numpy as np
@@ -29,6 +34,8 @@ __all__ = ["EndWord", "Placement", "WordTimes", "placement_of"]
 
 PUBLISHED_DELAYS = {0.5: 6, 2.5: 32}
 """Frames that the published server takes for the two published delays in seconds: neither rounded up nor down."""
+LONGEST_SILENCE = 1 << 20
+"""Frames that a state may tell of inserted silence: a day."""
 
 
 @attrs.frozen
@@ -76,16 +83,21 @@ class WordTimes:
         self._text = ""
         self._open = self._unended = False
         self._last_stop = 0
+        self._inserted: deque[tuple[int, int]] = deque()
+        """Silence that was inserted, and that the model may still tell of: before which frame, and how many frames."""
 
-    def feed(self, token: int, step: int) -> list[Word | EndWord]:
+    def feed(self, token: int, step: int, *, inserted: bool = False) -> list[Word | EndWord]:
         """Take the token of a step; return the word that it closes, and the stop that it is.
 
         Step 0 is the initial one, whose token comes out as that of the first frame; ``step`` is the frame's index. One
-        that is not the last one's plus 1 follows frames that were skipped.
+        that is not the last one's plus 1 follows frames that were skipped. That of ``inserted`` silence is the index of
+        the frame after it.
         """
-        if step < self._delay:
+        if inserted:
+            self._insert(step)
+        place = self._place(step - 1 if inserted else step)
+        if place < 0:
             return []
-        place = step - self._delay
         if token not in (self._padding, self._end_of_padding):
             self._text += self._decoder.feed(token)
             self._open = True
@@ -99,12 +111,13 @@ class WordTimes:
 
     def finish(self, step: int) -> list[Word | EndWord]:
         """Return the word that is open after the last step."""
-        return self._close(max(step - self._delay, self._last_stop))
+        return self._close(max(self._place(step), self._last_stop))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return the state, for :meth:`restore`."""
         counts = np.array([self._last_stop, self._open, self._unended], np.int64)
-        return {"counts": counts, "text": np.frombuffer(self._text.encode(), np.uint8)}
+        inserted = np.array(self._inserted, np.int64).reshape(-1, 2)
+        return {"counts": counts, "text": np.frombuffer(self._text.encode(), np.uint8), "inserted": inserted}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]], *, until: int) -> None:
         """Go on where :meth:`state` was taken, after ``until`` steps.
@@ -117,8 +130,26 @@ class WordTimes:
         last_stop, is_open, unended = (int(count) for count in counts)
         if not 0 <= last_stop <= until or not {is_open, unended} <= {0, 1}:
             raise ValueError("its words do not fit its length")
+        inserted = _inserted_silence(state.get("inserted", np.zeros((0, 2), np.int64)), until)  # not in older states
         self._text = text.tobytes().decode()
         self._last_stop, self._open, self._unended = last_stop, bool(is_open), bool(unended)
+        self._inserted = inserted
+
+    def _insert(self, step: int) -> None:
+        """Count a frame of silence before the frame ``step``."""
+        before = self._inserted.pop()[1] if self._inserted and self._inserted[-1][0] == step else 0
+        self._inserted.append((step, before + 1))
+
+    def _place(self, step: int) -> int:
+        """Return which frame the model tells of now, that has last heard the frame ``step`` and what was inserted."""
+        place = step + sum(frames for _, frames in self._inserted) - self._delay
+        while self._inserted:
+            at, frames = self._inserted[0]
+            if place < at + frames:
+                return min(place, at)
+            self._inserted.popleft()
+            place -= frames
+        return place
 
     def _close(self, place: int) -> list[Word | EndWord]:
         if not self._open:
@@ -126,3 +157,18 @@ class WordTimes:
         text = (self._text + self._decoder.finish()).strip()
         self._text, self._open, self._unended = "", False, True
         return [Word(text, self._spec.seconds(self._last_stop), self._spec.seconds(place))] if text else []
+
+
+def _inserted_silence(state: NDArray[np.generic], until: int) -> deque[tuple[int, int]]:
+    """Return what a state, int64 ``[n, 2]``, tells of inserted silence.
+
+    :raises ValueError: if it is damaged
+    """
+    if state.dtype != np.int64 or state.ndim != 2 or state.shape[1] != 2:  # noqa: PLR2004 -- where, and how long
+        raise ValueError("its inserted silence is of another form")
+    inserted = deque((int(place), int(frames)) for place, frames in state)
+    places = [0, *(place for place, _ in inserted), until + 1]
+    in_order = all(before < after for before, after in pairwise(places))
+    if not in_order or not all(0 < frames <= LONGEST_SILENCE for _, frames in inserted):
+        raise ValueError("its inserted silence does not fit its length")
+    return inserted
