@@ -1,7 +1,7 @@
 """Write a checkpoint of random weights, in the published layout, in the shape of the built-in model or of another.
 
     python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--codec tiny|published] [--seed 0]
-        [--gain 1.6] [--branches 1]
+        [--gain 1.6] [--branches 1] [--kind moshi|personaplex]
 
 It loads like a trained one and costs what a trained one costs, and says nothing.
 """
@@ -44,6 +44,16 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 """What differs from the built-in model."""
+KINDS: dict[str, dict[str, Any]] = {
+    "moshi": {},
+    "personaplex": {
+        "model_type": "personaplex",
+        "n_q": 16,
+        "dep_q": 16,
+        "delays": [0, *([0] + [1] * 7) * 2],
+    },
+}
+"""What differs from a Moshi: PersonaPlex predicts the user's streams too, eight on either side."""
 CODECS: dict[str, dict[str, Any]] = {"tiny": TINY_CODEC, "published": {"quantizer": {"n_q": 32, "bins": 2048}}}
 WORDS = """the a of to and in is you that it he was for on are as with his they at be this have from or one had by but
 not what all were we when your can said there use an each which she do how their if will up other about out
@@ -61,11 +71,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gain", type=float, default=1.6, help="of the language model's matrices")
     parser.add_argument("--branches", type=float, default=1.0, help="of what a layer adds; 0.18 is usual for 16 layers")
+    parser.add_argument("--kind", choices=KINDS, default="moshi")
     parser.add_argument("--codec", choices=CODECS, default="tiny")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(arguments.seed)
-    config = TINY_LANGUAGE_MODEL | SHAPES[arguments.shape]
+    config = TINY_LANGUAGE_MODEL | SHAPES[arguments.shape] | KINDS[arguments.kind]
     config["text_card"] = train_tokenizer(arguments.out / TOKENIZER_NAME, config["text_card"])
     codec = CODECS[arguments.codec]
     config["card"] = codec["quantizer"]["bins"]
@@ -86,7 +97,7 @@ def write(
         "mimi_name": MIMI_NAME,
         "mimi_config_name": "mimi_config.json",
         "tokenizer_name": TOKENIZER_NAME,
-        "model_type": "moshi",
+        "model_type": config.get("model_type", "moshi"),
         "lm_gen_config": {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25},
     }
     (out / "config.json").write_text(json.dumps(config | names, indent=1) + "\n")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import attrs
 import click
 
 from duplex.cli.options import LoadOptions, loading_options, user_channel_option
@@ -88,8 +87,8 @@ def _loaded(
     found = checkpoint.resolve(load_options.model, revision=load_options.revision)
     small = found.weights is not None and found.weights.stat().st_size < SMALL
     sessions = load_options.sessions or min(recordings, SIDE_BY_SIDE if small else 1)
-    chosen: dict[str, Any] = attrs.asdict(load_options) | {"revision": found.revision, "sessions": sessions}
-    with duplex.load(chosen.pop("model"), **chosen) as model:
+    loading = load_options.load_arguments(sessions) | dict[str, Any](revision=found.revision)
+    with duplex.load(load_options.model, **loading) as model:
         yield model
 
 

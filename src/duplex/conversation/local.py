@@ -37,7 +37,8 @@ class Conversation(Dialogue):
     :class:`duplex.Transcriber`. They come some time after they were said; the conversation's end waits for the last
     ones. A recognition model needs none.
 
-    :raises UsageError: if ``model``, ``transport`` or ``transcriber`` is something else, or the model takes no persona
+    :raises UsageError: if ``model``, ``transport``, ``history`` or ``transcriber`` is something else, or the model
+        takes no persona
     :raises AudioFileError: on entering, if the voice cannot be read
     :raises CapacityError: on entering, if every place of the model is taken
     :raises ClosedError: on entering, if the model has been closed

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from duplex.engine.model import Model
-from duplex.errors import UsageError
+from duplex.errors import AudioFileError, UsageError
 from duplex.events import JsonValue
 from duplex.server.call import Call
 from duplex.server.call_parameters import CallParameters
@@ -90,8 +90,8 @@ async def _chat(websocket: WebSocket) -> None:
     try:
         parameters = CallParameters.read(websocket.query_params)
         served = service.models.find(parameters.model)
-        served.check(parameters.options)
-    except UsageError as error:
+        await served.check(parameters.options)
+    except (UsageError, AudioFileError) as error:
         await _deny(websocket, 400, str(error))
         return
     await websocket.accept()

@@ -2,8 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import attrs
 
 from duplex.checkpoints.voices import Voices
@@ -11,8 +14,7 @@ from duplex.engine.model import Model
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
 from duplex.parsing import shown
-from duplex.prompting.building import TAKES_PERSONA, check_persona
-from duplex.prompting.voices import find_voice
+from duplex.prompting.building import TAKES_PERSONA, check_persona, check_prompt
 from duplex.server.admission import Admission
 from duplex.server.settings import Settings
 
@@ -28,20 +30,28 @@ class ServedModel:
     admission: Admission
     voices: Voices
     """Those that callers may name."""
+    _checking: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(1))
+    """Voices are read one at a time: callers who come by the dozen take one core at most from conversations."""
 
     @property
     def takes_persona(self) -> bool:
         """Whether callers may give instructions and a voice."""
         return self.model.spec.kind in TAKES_PERSONA
 
-    def check(self, options: SessionOptions) -> None:
-        """Check what a caller has chosen.
+    async def check(self, options: SessionOptions) -> None:
+        """Check what a caller has chosen, all of it that can be told without a step of the model.
 
-        :raises UsageError: if the model takes no persona, or there is no such voice
+        To be called before a call is admitted, whatever the wire.
+
+        :raises UsageError: if the model takes no persona, there is no such voice, or it is all too long
+        :raises AudioFileError: if the voice cannot be read
         """
         check_persona(self.model.spec.kind, options)
-        if options.voice is not None:
-            find_voice(self.voices, options.voice, files=False)
+        if options.instructions is None and options.voice is None:
+            return
+        model = self.model
+        check = partial(check_prompt, model.spec, model.tokenizer, self.voices, options, files=False)
+        await anyio.to_thread.run_sync(check, limiter=self._checking)
 
     @property
     def state(self) -> str:
@@ -59,6 +69,7 @@ class ServedModels:
     """The models of one server; the first is the one of callers who do not choose.
 
     :raises UsageError: if there is none, or two have the same name
+    :raises CheckpointError: if the voices of one cannot be unpacked
     """
 
     def __init__(self, models: Sequence[Model], settings: Settings) -> None:
@@ -74,7 +85,9 @@ class ServedModels:
                 raise UsageError(f"two models are called {shown(name)}; serve one, or rename the folder of the other")
             admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)
             voices = model.voices if settings.voices is None else model.voices.beside(settings.voices)
-            self._served[name] = ServedModel(name, model, admission, voices)
+            self._served[name] = served = ServedModel(name, model, admission, voices)
+            if served.takes_persona:
+                _ = voices.names  # what is wrong with an archive shows now, and not to a caller
 
     @property
     def all(self) -> Sequence[ServedModel]:
