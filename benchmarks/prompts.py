@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 import wave
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -38,13 +37,11 @@ class Steps:
 
     def stepped(self, began: float, ended: float, frames: Sequence[Any]) -> None:
         """Take the times of a step for ``frames``."""
-        if len(frames) > 1 or not self.took:
+        if len(frames) > 1:
             self.took.append(ended - began)
 
     def percentiles(self) -> str:
         """Return the median and 99 %, in milliseconds."""
-        if not self.took:
-            return "– | –"
         return " | ".join(f"{np.percentile(self.took, share) * 1000:.0f}" for share in (50, 99))
 
 
@@ -91,10 +88,11 @@ async def first_frame(model: duplex.Model, options: duplex.SessionOptions) -> fl
 
 def measure(model: duplex.Model, persona: duplex.SessionOptions, neighbours: int, repeats: int) -> None:
     """Print the rows of so many neighbours."""
-    found: dict[str, list[float]] = defaultdict(list)
-    steps: dict[str, Steps] = defaultdict(Steps)
+    found: dict[str, list[float]] = {name: [] for name in ROWS}
+    steps = {name: Steps() for name in ROWS}
+    before = Steps()
     with Neighbours(model, neighbours):
-        with model.engine.observed(steps["nobody opens"]):
+        with model.engine.observed(before):
             time.sleep(3.0 * repeats * bool(neighbours))
         for _ in range(repeats):
             model.engine._beginnings._kept.clear()
@@ -104,12 +102,14 @@ def measure(model: duplex.Model, persona: duplex.SessionOptions, neighbours: int
                 with model.engine.observed(steps[name]):
                     found[name].append(anyio.run(first_frame, model, options))
                 time.sleep(0.3)
+    if neighbours:
+        print(f"| {neighbours} neighbours, nobody opens | | | | {before.percentiles()} |")
     where = f"beside {neighbours}" if neighbours else "alone"
-    for name, took in steps.items():
-        times = np.array(found.get(name, [np.nan])) * 1000
-        first = "– | –" if name not in found else f"{np.median(times):.0f} | {times.min():.0f}–{times.max():.0f}"
-        if neighbours or name in found:
-            print(f"| {where}, {name} | {first} | {took.percentiles() if neighbours else '– | –'} |", flush=True)
+    for name in ROWS:
+        times = np.array(found[name]) * 1000
+        first = f"{np.median(times):.0f} | {times.min():.0f} to {times.max():.0f}"
+        beside = f"{len(steps[name].took) / repeats:.0f} | {steps[name].percentiles()}" if neighbours else "| |"
+        print(f"| {where}, {name} | {first} | {beside} |", flush=True)
 
 
 def write_voice(path: Path, seconds: float, rate: int) -> None:

@@ -17,7 +17,7 @@ from duplex.backends.torch.state import StateSpec, bind
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 
-__all__ = ["check_memory", "predict"]
+__all__ = ["available", "check_memory", "predict"]
 
 FLOAT32 = 4
 STEP_ON_CUDA = 0.13e9
@@ -99,7 +99,7 @@ def check_memory(
         )
         for kind, cache in choices
     )
-    check_fits(wanted, _there(device), str(device), smaller)
+    check_fits(wanted, available(device), str(device), smaller)
 
 
 def _rounded_size(shape: torch.Size, kind: Kind) -> int:
@@ -112,7 +112,7 @@ def _state_size(declared: StateSpec, dtype: torch.dtype) -> int:
     return torch.Size(declared.shape).numel() * (declared.dtype or dtype).itemsize
 
 
-def _there(device: torch.device) -> int | None:
+def available(device: torch.device) -> int | None:
     """Return a GPU's free memory, or all that a CPU has: what others hold there may be let go. ``None``: not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
