@@ -149,9 +149,8 @@ def main() -> None:
         write_voice(voice, given.seconds, model.spec.sample_rate)
         persona = duplex.SessionOptions(instructions=words_of(model, given.tokens), voice=voice)
         print(f"load of the machine: {os.getloadavg()[0]:.1f} at the beginning, on {os.cpu_count()} cores\n")
-        print(
-            "| | first frame, ms, median | least to most | neighbours' step, ms, median | 99 % |\n|---|---|---|---|---|"
-        )
+        print("| | first frame, ms | least to most | neighbours' steps meanwhile | their median, ms | 99 %, ms |")
+        print("|---|---|---|---|---|---|")
         for count in (0, given.neighbours):
             measure(model, persona, count, given.repeats)
         print(f"\nload of the machine: {os.getloadavg()[0]:.1f} at the end")
