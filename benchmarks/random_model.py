@@ -1,7 +1,7 @@
 """Write a checkpoint of random weights, in the published layout, in the shape of the built-in model or of another.
 
-    python benchmarks/random_model.py --out DIR [--shape tiny|300m|stt-300m] [--codec tiny|published] [--seed 0]
-        [--gain 1.6] [--branches 1]
+    python benchmarks/random_model.py --out DIR [--shape tiny|300m] [--codec tiny|published] [--seed 0]
+        [--gain 1.6] [--branches 1] [--kind moshi|personaplex|stt]
 
 It loads like a trained one and costs what a trained one costs, and says nothing.
 """
@@ -44,21 +44,24 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 """What differs from the built-in model."""
-SHAPES["stt-300m"] = SHAPES["300m"] | {
-    "n_q": 32,
-    "dep_q": 0,
-    "delays": [0] * 33,
-    "context": 750,
+KINDS: dict[str, dict[str, Any]] = {
+    "moshi": {},
+    "personaplex": {
+        "model_type": "personaplex",
+        "n_q": 16,
+        "dep_q": 16,
+        "delays": [0, *([0] + [1] * 7) * 2],
+    },
+    "stt": {"model_type": "stt", "n_q": 32, "dep_q": 0, "delays": [0] * 33, "context": 750},
 }
-SPEAKING: dict[str, Any] = {
-    "model_type": "moshi",
-    "lm_gen_config": {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25},
+"""What differs from a Moshi: PersonaPlex predicts the user's streams too, eight on either side; a recogniser none."""
+TOLD: dict[str, dict[str, Any]] = {
+    "stt": {
+        "stt_config": {"audio_delay_seconds": 0.5, "audio_silence_prefix_seconds": 0.0},
+        "lm_gen_config": {"temp": 0.0, "temp_text": 0.0, "top_k": 250, "top_k_text": 50},
+    },
 }
-LISTENING: dict[str, Any] = {
-    "model_type": "stt",
-    "stt_config": {"audio_delay_seconds": 0.5, "audio_silence_prefix_seconds": 0.0},
-    "lm_gen_config": {"temp": 0.0, "temp_text": 0.0, "top_k": 250, "top_k_text": 50},
-}
+"""What differs of the configuration beside the language model's own."""
 CODECS: dict[str, dict[str, Any]] = {"tiny": TINY_CODEC, "published": {"quantizer": {"n_q": 32, "bins": 2048}}}
 WORDS = """the a of to and in is you that it he was for on are as with his they at be this have from or one had by but
 not what all were we when your can said there use an each which she do how their if will up other about out
@@ -76,11 +79,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gain", type=float, default=1.6, help="of the language model's matrices")
     parser.add_argument("--branches", type=float, default=1.0, help="of what a layer adds; 0.18 is usual for 16 layers")
+    parser.add_argument("--kind", choices=KINDS, default="moshi")
     parser.add_argument("--codec", choices=CODECS, default="tiny")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(arguments.seed)
-    config = TINY_LANGUAGE_MODEL | SHAPES[arguments.shape]
+    config = TINY_LANGUAGE_MODEL | SHAPES[arguments.shape] | KINDS[arguments.kind]
     config["text_card"] = train_tokenizer(arguments.out / TOKENIZER_NAME, config["text_card"])
     codec = CODECS[arguments.codec]
     config["card"] = codec["quantizer"]["bins"]
@@ -91,10 +95,8 @@ def write(
     out: Path, config: dict[str, Any], codec: dict[str, Any], generator: torch.Generator, gain: float, branches: float
 ) -> None:
     """Write the two configurations and the two weights files."""
-    kind = LISTENING if config["dep_q"] == 0 else SPEAKING
-    language_model = LanguageModel(
-        LanguageModelConfig.from_dict(config | {"model_type": kind["model_type"]}, where="language model")
-    )
+    kind = config.get("model_type", "moshi")
+    language_model = LanguageModel(LanguageModelConfig.from_dict(config, where="language model"))
     randomize(language_model, generator, gain, branches)
     mimi = Mimi(MimiConfig.from_dict(codec, where="mimi"), codebooks=codec["quantizer"]["n_q"])
     randomize(mimi, generator, gain=1.2)
@@ -104,7 +106,9 @@ def write(
         "mimi_name": MIMI_NAME,
         "mimi_config_name": "mimi_config.json",
         "tokenizer_name": TOKENIZER_NAME,
-        **kind,
+        "model_type": kind,
+        "lm_gen_config": {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25},
+        **TOLD.get(kind, {}),
     }
     (out / "config.json").write_text(json.dumps(config | names, indent=1) + "\n")
     (out / "mimi_config.json").write_text(json.dumps(codec, indent=1) + "\n")

@@ -51,7 +51,8 @@ class ModelSpec:
     Stream widths come from the kind of the checkpoint: ``agent_streams`` is 0 for a model that only listens. ``delays``
     has one entry a stream, in the order text, agent, user. ``context`` is in frames. ``capacity`` is the number of
     slots. ``extra_heads`` of ``extra_classes`` each are what a recognition model tells beside the text.
-    ``conditions`` are the names that a session may be conditioned on, with the words of each.
+    ``conditions`` are the names that a session may be conditioned on, with the words of each. ``dim`` is how many
+    numbers a sum of embeddings has, which published voices hold; ``None`` where that is not told.
     """
 
     kind: ModelKind = "moshi"
@@ -70,6 +71,7 @@ class ModelSpec:
     extra_heads: int = 0
     extra_classes: int = 0
     conditions: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, tuple[str, ...]])
+    dim: int | None = None
 
     @property
     def frame_rate(self) -> float:

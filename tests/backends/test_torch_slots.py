@@ -359,3 +359,16 @@ def test_a_prompt_that_leaves_the_agent_free(alone, sampled, eight):
         eight.prefill(1, tokens[:, start : start + 7])
     columns = eight.slots[1].log.columns.T
     assert np.array_equal(columns, alone.tokens[:, : columns.shape[1]])
+
+
+def test_a_short_past_is_restored_in_few_pieces(checkpoint_reference, run, sampled, eight, monkeypatch):
+    """However much room its cache has: neighbours wait for what is put into it."""
+    run(eight, 0, sampled).hear(checkpoint_reference.frames[:2])
+    state = taken(eight.export(0))
+    filled = sum(np.asarray(tensor).nbytes for tensor in state.tensors.values())
+    assert filled < sum(tensor[0].nbytes for tensor in eight.state.tensors.values()) / 2
+    counts = []
+    for piece in (filled, 1 << 40):
+        monkeypatch.setattr(snapshot, "RESTORE_PIECE", piece)
+        counts.append(sum(1 for _ in eight.restore(1, state)))
+    assert counts[0] == counts[1]

@@ -8,7 +8,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from persona_support import EXPECTED, FOLDER
 
 from duplex.audio.loudness import at_loudness, loudness_lufs
 from duplex.checkpoints.sources import LocalFolder
@@ -17,6 +16,7 @@ from duplex.errors import AudioError, AudioFileError, CheckpointError, UsageErro
 from duplex.frame_model import ModelSpec
 from duplex.prompting.pickles import read_tensors
 from duplex.prompting.voices import find_voice, read_voice
+from persona_support import EXPECTED, FOLDER
 
 PT = FOLDER / "voices" / "voice.pt"
 
@@ -54,7 +54,7 @@ def tone(seconds, level=0.1, rate=24000):
 
 def test_the_published_loudness():
     codec = Codec()
-    read_voice(FOLDER / "voices" / "voice.wav", spec(), codec)
+    read_voice(FOLDER / "voices" / "voice.wav", spec(), codec.encode)
     expected = EXPECTED["voice_normalized"]
     np.testing.assert_allclose(codec.pcm[: len(expected)], expected, atol=1e-6)
     assert len(codec.pcm) % 1920 == 0
@@ -90,14 +90,14 @@ def test_what_has_no_loudness(pcm):
 )
 def test_recordings_that_are_no_voice(tmp_path, pcm, match):
     with pytest.raises(AudioFileError, match=match) as caught:
-        read_voice(write(tmp_path / "voice.wav", pcm), spec(), Codec())
+        read_voice(write(tmp_path / "voice.wav", pcm), spec(), Codec().encode)
     assert "voice.wav" in str(caught.value)
 
 
 def test_other_rates_and_stereo(tmp_path):
     codec = Codec()
     stereo = np.repeat(tone(2, rate=44100), 2)
-    codes = read_voice(write(tmp_path / "voice.wav", stereo, 44100, channels=2), spec(), codec)
+    codes = read_voice(write(tmp_path / "voice.wav", stereo, 44100, channels=2), spec(), codec.encode)
     assert codes.shape == (8, 25)
     assert loudness_lufs(codec.pcm, 24000) == pytest.approx(-24.0, abs=0.1)
 
@@ -137,7 +137,7 @@ def packed(path, pickled, **files):
 def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AudioFileError, match="it wants to call"):
-        read_voice(packed(tmp_path / "evil.pt", pickle.dumps({"embeddings": Evil()})), spec(), Codec())
+        read_voice(packed(tmp_path / "evil.pt", pickle.dumps({"embeddings": Evil()})), spec(), Codec().encode)
     assert not (tmp_path / "evil").exists()
 
 
@@ -147,9 +147,9 @@ def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
 def test_files_that_are_no_voice(tmp_path, content):
     (tmp_path / "voice.pt").write_bytes(content)
     with pytest.raises(AudioFileError, match=r"voice\.pt"):
-        read_voice(tmp_path / "voice.pt", spec(), Codec())
+        read_voice(tmp_path / "voice.pt", spec(), Codec().encode)
     with pytest.raises(AudioFileError, match=r"voice\.pt"):
-        read_voice(packed(tmp_path / "voice.pt", content), spec(), Codec())
+        read_voice(packed(tmp_path / "voice.pt", content), spec(), Codec().encode)
 
 
 def test_a_voice_of_another_model(tmp_path):
@@ -163,7 +163,7 @@ def test_a_voice_of_another_model(tmp_path):
     ):
         torch.save({"embeddings": embeddings, "cache": cache}, path)
         with pytest.raises(AudioFileError, match="no voice of such a model"):
-            read_voice(path, spec(), Codec())
+            read_voice(path, spec(), Codec().encode)
 
 
 def archive(folder, names, content=b"voice"):

@@ -3,13 +3,13 @@
 import anyio
 import numpy as np
 import pytest
-from persona_support import EXPECTED, FOLDER, GREEDY, PROMPT, USER, Recorder, expected_tokens, persona_model, tokens_of  # noqa: F401
 
 import duplex
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.errors import AudioFileError, StateError, UsageError
 from duplex.prompting.personaplex import persona_prompt, tagged
 from duplex.prompting.voices import read_voice
+from persona_support import EXPECTED, FOLDER, GREEDY, PROMPT, USER, Recorder, expected_tokens, persona_model, tokens_of  # noqa: F401
 
 pytestmark = pytest.mark.anyio
 WAV, PT = str(FOLDER / "voices" / "voice.wav"), str(FOLDER / "voices" / "voice.pt")
@@ -18,14 +18,14 @@ WAV, PT = str(FOLDER / "voices" / "voice.wav"), str(FOLDER / "voices" / "voice.p
 def test_the_columns_are_the_published_ones(persona_model):
     spec = persona_model.spec
     tokenizer = Tokenizer.load(FOLDER / "tokenizer_spm_32k_3.model")
-    voice = read_voice(FOLDER / "voices" / "voice.wav", spec, persona_model.codec)
+    voice = read_voice(FOLDER / "voices" / "voice.wav", spec, persona_model.codec.encode)
     prompt = persona_prompt(spec, voice, tokenizer.encode(tagged(PROMPT)))
     np.testing.assert_array_equal(prompt.columns, EXPECTED["prompt"][:, 1:])
 
 
 def test_a_published_voice_says_what_it_knows_of_its_last_columns(persona_model):
     spec = persona_model.spec
-    prompt = persona_prompt(spec, read_voice(FOLDER / "voices" / "voice.pt", spec, persona_model.codec), [])
+    prompt = persona_prompt(spec, read_voice(FOLDER / "voices" / "voice.pt", spec, persona_model.codec.encode), [])
     count = prompt.embedded.tokens.shape[1]
     np.testing.assert_array_equal(prompt.columns[:, 0], EXPECTED["prompt"][:, 1 + count])
     np.testing.assert_array_equal(prompt.embedded.tokens[:, -1], EXPECTED["prompt"][:, count])
@@ -144,6 +144,7 @@ async def test_a_model_that_takes_no_persona_says_so(models):
         ({"voice": str(FOLDER / "config.json")}, AudioFileError, r"config\.json"),
         ({"history": np.zeros((3, 4), np.int64)}, UsageError, r"shape \[17, n\]"),
         ({"history": np.full((17, 4), 64)}, UsageError, "0 to 63"),
+        ({"history": np.where(np.arange(17)[:, None] == 12, -2, np.zeros((17, 4), np.int64))}, UsageError, "row 12"),
     ],
 )
 async def test_what_cannot_begin_a_conversation(persona_model, options, error, match):

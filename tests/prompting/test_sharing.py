@@ -3,9 +3,9 @@
 import anyio
 import numpy as np
 import pytest
-from persona_support import EXPECTED, GREEDY, expected_tokens, persona_model, tokens_of  # noqa: F401
 
 from duplex.frame_model import UNGENERATED
+from persona_support import EXPECTED, GREEDY, expected_tokens, persona_model, tokens_of  # noqa: F401
 
 pytestmark = pytest.mark.anyio
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -77,6 +78,7 @@ def test_several_models_and_one_in_the_file(tmp_path):
     with Process("--settings", tmp_path / "duplex.toml", "--model", "tiny", "--sessions", 1) as served:
         described = json.loads(get(served.server, "/api/info")[2])
         assert [each["name"] for each in described["models"]] == ["small", "tiny"]
+        assert re.search(r"memory on cpu: \d+\.\d GB of .*small .* \(1 session\), tiny .* \(1 session\)", served.told)
         with served.server.call("?model=tiny") as tiny, served.server.call("?model=small") as small:
             for caller in (tiny, small):  # one place each
                 caller.until(wire.Kind.HANDSHAKE)

@@ -143,9 +143,10 @@ class OwnWebSocket:
         pass
 
 
-def own_call(service, on_send):
+async def own_call(service, on_send):
     chat = ChatWire(Opening(url="/api/chat", query={}, headers={}))
-    return Call(service, Line(OwnWebSocket(on_send), chat, 1 << 16))
+    agreed = await service.models.settle(chat.request)
+    return Call(service, Line(OwnWebSocket(on_send), chat, 1 << 16), agreed=agreed)
 
 
 def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
@@ -159,9 +160,7 @@ def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
 
     async def wait():
         with anyio.fail_after(KEEPALIVE / 2):
-            made = own_call(service, on_send)
-            made._settle(made._wire.request)
-            assert await made._wait(second)
+            assert await (await own_call(service, on_send))._wait(second)
 
     anyio.run(wait)
     assert len(sent) == 1
@@ -175,7 +174,7 @@ def test_a_connection_that_the_server_closes_by_itself(models, caplog):
         raise RuntimeError("Unexpected ASGI message 'websocket.send'")
 
     async def talk():
-        await own_call(service, on_send).run()
+        await (await own_call(service, on_send)).run()
 
     anyio.run(talk)
     assert b'duplex_calls_ended_total{reason="hung_up"} 1.0' in service.metrics.text()

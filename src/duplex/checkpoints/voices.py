@@ -55,10 +55,11 @@ class Voices:
         stem = Path(name).stem if name.endswith(VOICE_SUFFIXES) and Path(name).name == name else name
         return files.get(stem)
 
-    def unknown(self, name: str) -> UsageError:
-        """Return the error for a name that stands for nothing."""
+    def unknown(self, name: str, *, files: bool = True) -> UsageError:
+        """Return the error for a name that stands for nothing; ``files`` says whether a file may be given."""
         known = ", ".join(self.names)
-        choose = f"choose among {known}" if known else "this checkpoint has none, so give a file"
+        other = "give a file" if files else "leave it out"
+        choose = f"choose among {known}" if known else f"this checkpoint has none, so {other}"
         return UsageError(f"there is no voice {shown(name)}; {choose}")
 
     @cached_property

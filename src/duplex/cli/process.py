@@ -59,9 +59,8 @@ def process(
       duplex process "calls/*.flac" --user-channel left --model kyutai/moshika-pytorch-bf16
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
-    from duplex.engine.loading import check_choice  # noqa: PLC0415
+    from duplex.engine.loading import check_beginning, check_choice  # noqa: PLC0415
     from duplex.process import Plan, Recipe, find_recordings, spooled  # noqa: PLC0415
-    from duplex.prompting.building import check_persona  # noqa: PLC0415
 
     passed_over: list[Path] = []
     recordings = find_recordings(inputs, out, passed_over=passed_over.append)
@@ -75,7 +74,7 @@ def process(
         cache_dtype=load_options.cache_dtype,
     )
     found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
-    check_persona(found.model_type, options)
+    check_beginning(found, options)
     recipe = Recipe(
         model=load_options.model,
         revision=found.revision,
@@ -124,22 +123,11 @@ def _carry_out(
     from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
     sessions = load_options.sessions or _sessions(plan, found)
+    loading = load_options.load_arguments(sessions) | load_options.guided(plan.recipe.options)
     listening = nullcontext() if transcriber is None else load_transcriber(transcriber, sessions=sessions)
     with (
         listening as loaded,
-        duplex.load(
-            load_options.model,
-            revision=found.revision,  # the commit: a branch may have moved since
-            adapter=found.adapter.pinned if load_options.adapter and found.adapter else None,
-            backend=load_options.backend,
-            device=load_options.device,
-            dtype=load_options.dtype,
-            quantize=load_options.quantize,
-            cache_dtype=load_options.cache_dtype,
-            sessions=sessions,
-            deterministic=load_options.deterministic,
-            **load_options.guided(plan.recipe.options),
-        ) as model,
+        duplex.load(load_options.model, **loading | _pinned(load_options, found)) as model,
     ):
         bars = FileBars()
 
@@ -151,6 +139,12 @@ def _carry_out(
 
         with bars:
             anyio.run(lambda: carry_out(model, plan, progress=progress, transcriber=loaded))
+
+
+def _pinned(load_options: LoadOptions, found: "Checkpoint") -> dict[str, Any]:
+    """Return the commits of what was found: a branch may have moved since."""
+    adapter = found.adapter.pinned if load_options.adapter and found.adapter else None
+    return {"revision": found.revision, "adapter": adapter}
 
 
 def _sessions(plan: "Plan", found: "Checkpoint") -> int:

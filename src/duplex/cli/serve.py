@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
@@ -15,6 +15,9 @@ import click
 from duplex.cli.options import LoadOptions, many_models_options, transcriber_option
 from duplex.cli.text import one_line, plain
 from duplex.errors import DuplexError, UsageError
+
+if TYPE_CHECKING:
+    from duplex.backends.shared.memory import SharedMemory
 
 __all__ = ["serve"]
 
@@ -109,7 +112,10 @@ def serve(load_options: list[LoadOptions], log_format: Any, **given: Any) -> Non
 
     configure_logging(log_format)
     with _errors_as_json() if log_format == "json" else nullcontext():
-        _serve(load_options, given, _tell_address_as_json if log_format == "json" else _tell_address)
+        if log_format == "json":
+            _serve(load_options, given, _tell_address_as_json, _tell_memory_as_json)
+        else:
+            _serve(load_options, given, _tell_address, _tell_memory)
 
 
 @contextmanager
@@ -124,6 +130,41 @@ def _errors_as_json() -> Generator[None]:
         raise click.exceptions.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 
+def _check_memory(
+    load_options: list[LoadOptions], transcriber: str | None, tell: Callable[["SharedMemory"], None]
+) -> None:
+    """Tell what several models take of each device, before any is loaded.
+
+    :raises UsageError: if a device has not as much
+    """
+    from duplex.engine.side_by_side import predict_side_by_side  # noqa: PLC0415
+    from duplex.transcription.loading import WHISPER  # noqa: PLC0415
+
+    models = [(each.model, each.load_arguments(SESSIONS)) for each in load_options]
+    if transcriber is not None and not transcriber.startswith(WHISPER):
+        models.append((transcriber, {"sessions": _most_sessions(load_options)}))
+    if len(models) == 1:  # which checks that itself
+        return
+    for shared in predict_side_by_side(models):
+        shared.check()
+        tell(shared)
+
+
+def _most_sessions(load_options: list[LoadOptions]) -> int:
+    return sum(each.sessions or SESSIONS for each in load_options)
+
+
+def _tell_memory(shared: "SharedMemory") -> None:
+    click.echo(plain(f"duplex: {shared}"), err=True)
+
+
+def _tell_memory_as_json(shared: "SharedMemory") -> None:
+    from duplex.server.logs import fields  # noqa: PLC0415
+
+    models = [{"name": name, "bytes": memory.total, "sessions": memory.sessions} for name, memory in shared.models]
+    log.info("memory", extra=fields(device=shared.device, bytes=shared.total, there=shared.there, models=models))
+
+
 def _tell_address(model: str, address: str) -> None:
     click.echo(plain(f"duplex: {model} listens at {address}"), err=True)
 
@@ -134,7 +175,12 @@ def _tell_address_as_json(model: str, address: str) -> None:
     log.info("listening", extra=fields(model=model, address=address))
 
 
-def _serve(load_options: list[LoadOptions], given: dict[str, Any], tell: Callable[[str, str], None]) -> None:
+def _serve(
+    load_options: list[LoadOptions],
+    given: dict[str, Any],
+    tell: Callable[[str, str], None],
+    tell_memory: Callable[["SharedMemory"], None],
+) -> None:
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
@@ -151,11 +197,11 @@ def _serve(load_options: list[LoadOptions], given: dict[str, Any], tell: Callabl
         )
 
     name: str | None = given["transcriber"]
+    _check_memory(load_options, name, tell_memory)
     with ExitStack() as loaded:
         transcriber = None
         if name is not None:
-            most = sum(each.sessions or SESSIONS for each in load_options)
-            transcriber = loaded.enter_context(load_transcriber(name, sessions=most))
+            transcriber = loaded.enter_context(load_transcriber(name, sessions=_most_sessions(load_options)))
         models = [
             loaded.enter_context(duplex.load(each.model, **each.load_arguments(SESSIONS))) for each in load_options
         ]

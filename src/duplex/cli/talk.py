@@ -140,8 +140,13 @@ def _tell_devices() -> None:
 @contextmanager
 def _loaded(load_options: LoadOptions, options: SessionOptions) -> Generator["Model"]:
     import duplex  # noqa: PLC0415
+    from duplex.checkpoints import checkpoint  # noqa: PLC0415
+    from duplex.engine.loading import check_beginning  # noqa: PLC0415
 
     click.echo(plain(f"duplex: loading {load_options.model} ..."), err=True)
+    if options.instructions is not None or options.voice is not None:
+        found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
+        check_beginning(found, options)
     loading = load_options.load_arguments(sessions=1) | load_options.guided(options)
     with duplex.load(load_options.model, **loading) as model:
         yield model

@@ -41,8 +41,8 @@ class Conversation(Dialogue):
     fast as it can, so that the last ones come at once (:class:`duplex.UserSpeechStopped` says when). Times are as
     without; words after a pause may differ. Audio that is not live then waits for each frame's events.
 
-    :raises UsageError: if ``model``, ``transport`` or ``transcriber`` is something else, or the model takes no persona,
-        or has no words that come late
+    :raises UsageError: if ``model``, ``transport``, ``history`` or ``transcriber`` is something else, or the model
+        takes no persona, or has no words that come late
     :raises AudioFileError: on entering, if the voice cannot be read
     :raises CapacityError: on entering, if every place of the model is taken
     :raises ClosedError: on entering, if the model has been closed

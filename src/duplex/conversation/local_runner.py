@@ -8,6 +8,7 @@ import logging
 import math
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -32,7 +33,7 @@ from duplex.events import EndReason, Event, UserSpeechStarted, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
 from duplex.options import SessionOptions
 from duplex.prompting.building import build_prompt, check_persona
-from duplex.prompting.prompt import Prompt
+from duplex.prompting.prompt import Prompt, known_history
 from duplex.transcription.protocol import Transcriber, Transcription, Word
 from duplex.transcription.words import placement_of
 from duplex.transport import Transport
@@ -113,7 +114,7 @@ class LocalRunner(Runner):
         queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
         super().__init__(transport, sample_rate or spec.sample_rate, queue)
         self._options = self._complete_options(options)
-        self._history = history
+        self._history = None if history is None else known_history(history, spec)
         self._voices = voices
         self._wait = wait
         self._recorder = recorder
@@ -225,7 +226,7 @@ class LocalRunner(Runner):
         voices = self._voices or model.voices
         return build_prompt(
             model.spec,
-            model.codec,
+            partial(model.voice_codes.encode, model.codec),
             model.tokenizer,
             voices,
             options,

@@ -30,7 +30,8 @@ class RemoteConversation(Dialogue):
 
     A server sends no frames' tokens and keeps the model's state, so there is neither ``recorder`` nor ``export`` here.
 
-    :raises UsageError: if ``url`` or ``transport`` is something else
+    :raises UsageError: if ``url`` or ``transport`` is something else; on entering, if the server says that what is
+        asked for cannot be used, such as a voice that it does not have
     :raises ServerError: on entering, if nobody answers, or the server refuses; from the iterator, if it ends the
         conversation or the connection is lost
     """

@@ -20,7 +20,7 @@ from duplex.audio.wire_codecs import AudioFormat, create_wire_codec
 from duplex.conversation.playback import Playback
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.session import EventQueue
-from duplex.errors import ServerError
+from duplex.errors import ServerError, UsageError
 from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, event_from_dict
 from duplex.parsing import parse_json
 from duplex.transport import Transport
@@ -120,6 +120,8 @@ class RemoteRunner(Runner):
 
     def reason(self, error: BaseException) -> EndReason:
         """Return the reason that ``SessionEnded`` has for an error."""
+        if isinstance(error, UsageError):  # the server's answer to what was asked for
+            return EndReason.REFUSED
         if not isinstance(error, ServerError):
             return super().reason(error)
         return EndReason.DISCONNECTED if self._begun.is_set() or self._frames else EndReason.REFUSED

@@ -12,17 +12,20 @@ import attrs
 from duplex.arguments import parameters_of
 from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
+from duplex.backends.shared.model_spec import model_spec
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.tokenizer import Tokenizer
-from duplex.codec import Codec
+from duplex.codec import Codec, CodecSpec
 from duplex.engine.model import Model, VoiceActivityFactory
+from duplex.errors import AudioFileError, UsageError
 from duplex.frame_model import ModelSpec
 from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions, check_sessions
+from duplex.prompting.building import check_persona, check_prompt
 from duplex.voice_activity.pauses import PAUSE_HEAD, PauseVoiceActivity
 from duplex.voice_activity.silero import SileroVoiceActivity
 
-__all__ = ["check_choice", "load", "load_async", "load_codec", "predict_memory"]
+__all__ = ["check_beginning", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -197,6 +200,28 @@ def check_choice(
     :raises MissingDependencyError: if the backend is not installed
     """
     _backend(backend, device).check(device, dtype, quantize, cache_dtype)
+
+
+def check_beginning(found: checkpoint.Checkpoint, options: SessionOptions) -> None:
+    """Check the persona that conversations with a checkpoint's model shall begin with, before it is loaded.
+
+    :raises UsageError: if the model takes none, it is too long, or there is no such voice, or none can be read
+    """
+    check_persona(found.model_type, options)
+    config, tokenizer = found.language_model, found.tokenizer
+    if (options.instructions is None and options.voice is None) or config is None or tokenizer is None:
+        return
+    mimi = found.mimi
+    codec = CodecSpec(
+        sample_rate=mimi.sample_rate,
+        frame_size=mimi.frame_size,
+        codebooks=found.codebooks,
+        vocabulary=mimi.quantizer.bins,
+    )
+    try:
+        check_prompt(model_spec(config, codec, sessions=1), Tokenizer.load(tokenizer), found.voices, options)
+    except AudioFileError as error:
+        raise UsageError(str(error)) from error
 
 
 def _backend(name: Backend, device: str, *, tell: bool = False) -> Any:

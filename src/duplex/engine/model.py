@@ -18,6 +18,7 @@ from duplex.engine.engine import Engine
 from duplex.errors import ClosedError
 from duplex.frame_model import FrameModel, ModelSpec
 from duplex.options import SessionOptions
+from duplex.prompting.voices import VoiceCodes
 from duplex.voice_activity.protocol import VoiceActivity
 from duplex.voice_activity.silero import SileroVoiceActivity
 
@@ -84,6 +85,8 @@ class Model:
         self._free = weakref.finalize(self, _free, self.engine, self.detectors)
         self.voices: Voices = voices or Voices(None)
         """The voices that came with the checkpoint."""
+        self.voice_codes: VoiceCodes = VoiceCodes()
+        """Of voices that conversations began with."""
         self.voice_activity = voice_activity
         """Returns a new detector of speech for one conversation, for audio of a sample rate."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cached_property
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from duplex.errors import UsageError
 from duplex.frame_model import UNGENERATED, ModelSpec
 
-__all__ = ["EmbeddedColumns", "Prompt"]
+__all__ = ["EmbeddedColumns", "Prompt", "known_history"]
 
 Int64 = NDArray[np.int64]
 
@@ -68,6 +69,7 @@ class Prompt:
         :raises UsageError: if its tokens do not fit, or it is longer than what the model remembers
         """
         spec.check_tokens(self.columns)
+        _check_heard(self.columns, spec)
         if self.length > spec.context:
             raise UsageError(
                 f"the conversation would begin with {self.length} frames, and the model remembers {spec.context} "
@@ -77,3 +79,33 @@ class Prompt:
     def followed_by(self, columns: Int64) -> "Prompt":
         """Return this prompt with more columns after it."""
         return attrs.evolve(self, columns=np.concatenate([self.columns, columns], axis=1))
+
+
+def known_history(history: object, spec: ModelSpec) -> Int64 | None:
+    """Return a copy of known tokens, int64 ``[streams, n]``; ``None`` for no columns.
+
+    What the model said it may choose anew (``UNGENERATED``); what the user said must be there.
+
+    :raises UsageError: if it is something else, a token is out of range, or one of the user's is not known
+    """
+    if not isinstance(history, np.ndarray):
+        raise UsageError(f"history is {type(history).__name__}; give an array, int64 [{spec.streams}, n]")
+    tokens = cast("NDArray[Any]", history)
+    spec.check_tokens(tokens)
+    _check_heard(tokens, spec)
+    return tokens.astype(np.int64) if tokens.shape[1] else None
+
+
+def _check_heard(columns: Int64, spec: ModelSpec) -> None:
+    """Check that columns say what the user said.
+
+    :raises UsageError: if one does not
+    """
+    first = spec.text_streams + spec.agent_streams
+    unknown = np.argwhere(columns[first:] == UNGENERATED)
+    if len(unknown):
+        row, column = unknown[0]
+        raise UsageError(
+            f"what a conversation begins with has {UNGENERATED} in row {first + row}, column {column}; a model chooses "
+            f"its own tokens alone, so give the user's (rows {first} to {spec.streams - 1}), or leave the column out"
+        )

@@ -1,6 +1,12 @@
 """Voices by example: a recording, or what the authors of PersonaPlex publish of one."""
 
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +19,50 @@ from duplex.frame_model import ModelSpec
 from duplex.prompting.personaplex import PublishedVoice
 from duplex.prompting.pickles import read_tensors
 
-__all__ = ["MAX_VOICE_SECONDS", "find_voice", "read_recording", "read_voice", "voice_codes"]
+__all__ = [
+    "MAX_VOICE_SECONDS",
+    "VoiceCodes",
+    "VoiceEncoder",
+    "find_voice",
+    "read_recording",
+    "read_voice",
+    "voice_codes",
+]
 
 Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+VoiceEncoder: TypeAlias = Callable[[Float32], Int64]
+"""From float32 ``[samples]``, whole frames, to codes int64 ``[codebooks, n]``."""
 LOUDNESS = -24.0
 """LUFS: that of the voices in training."""
 MAX_VOICE_SECONDS = 60.0
 UNCODED = 2
 """Frames at the end of a recording that a model of synthesis does not go on from: as published."""
 _PICKLED = ".pt"
+
+
+class VoiceCodes:
+    """The codes of voices that were encoded before, by their samples; threads may share it."""
+
+    KEPT = 64
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, Int64] = OrderedDict()
+        self._lock = Lock()
+
+    def encode(self, codec: Codec, pcm: Float32) -> Int64:
+        """Return codes int64 ``[codebooks, n]`` of float32 ``[samples]``."""
+        key = hashlib.sha256(np.ascontiguousarray(pcm).tobytes()).digest()
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None:
+            found = codec.encode(pcm)
+        with self._lock:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            if len(self._kept) > self.KEPT:
+                self._kept.popitem(last=False)
+        return found
 
 
 def find_voice(voices: Voices, given: str, *, files: bool) -> Path:
@@ -32,23 +73,23 @@ def find_voice(voices: Voices, given: str, *, files: bool) -> Path:
     known = voices.find(given)
     if known is not None:
         return known
-    if files and Path(given).is_file():
-        return Path(given)
-    raise voices.unknown(given)
+    with suppress(OSError, ValueError):  # what the system takes for no name, it may be too long for one
+        if files and Path(given).is_file():
+            return Path(given)
+    raise voices.unknown(given, files=files)
 
 
-def read_voice(path: Path, spec: ModelSpec, codec: Codec) -> NDArray[np.int64] | PublishedVoice:
+def read_voice(path: Path, spec: ModelSpec, encode: VoiceEncoder) -> Int64 | PublishedVoice:
     """Return a voice's codes, int64 ``[codebooks, n]``, or what is published of it.
 
     :raises AudioFileError: if it cannot be read, is silent, too short or too long
     """
     if path.suffix == _PICKLED:
         return _published(path, spec)
-    pcm = _read(path, codec.spec.sample_rate)
-    return voice_codes(pcm, codec, where=str(path))
+    return voice_codes(_read(path, spec.sample_rate), spec, encode, where=str(path))
 
 
-def read_recording(path: Path, codec: Codec) -> NDArray[np.int64]:
+def read_recording(path: Path, codec: Codec) -> Int64:
     """Return the codes of a voice that a model of synthesis goes on from, int64 ``[codebooks, n]``, as loud as it is.
 
     :raises AudioFileError: if it cannot be read, is silent, too short or too long
@@ -62,16 +103,16 @@ def read_recording(path: Path, codec: Codec) -> NDArray[np.int64]:
     return codec.encode(np.pad(pcm, (0, -len(pcm) % spec.frame_size)))[:, :-UNCODED]
 
 
-def voice_codes(pcm: Float32, codec: Codec, *, where: str) -> NDArray[np.int64]:
+def voice_codes(pcm: Float32, spec: ModelSpec, encode: VoiceEncoder, *, where: str) -> Int64:
     """Return the codes of a voice, int64 ``[codebooks, n]``, at the loudness of training; the last frame is padded.
 
     :raises AudioFileError: if it is silent or too short; ``where`` names it
     """
     try:
-        loud = at_loudness(pcm, codec.spec.sample_rate, LOUDNESS)
+        loud = at_loudness(pcm, spec.sample_rate, LOUDNESS)
     except AudioError as error:
         raise AudioFileError(f"{where}: no voice can be taken from it: {error}") from None
-    return codec.encode(np.pad(loud, (0, -len(loud) % codec.spec.frame_size)))
+    return encode(np.pad(loud, (0, -len(loud) % spec.frame_size)))
 
 
 def _read(path: Path, sample_rate: int) -> Float32:
@@ -98,6 +139,7 @@ def _published(path: Path, spec: ModelSpec) -> PublishedVoice:
         and ring is not None
         and inputs.ndim == 4  # noqa: PLR2004 -- [n, 1, 1, dim]
         and inputs.shape[1:3] == (1, 1)
+        and spec.dim in (None, inputs.shape[3])
         and len(inputs) > max(spec.delays) + 1
         and ring.shape[:2] == (1, spec.streams)
         and ring.dtype == np.int64
@@ -105,6 +147,8 @@ def _published(path: Path, spec: ModelSpec) -> PublishedVoice:
     )
     if not fits or inputs is None or ring is None:
         raise AudioFileError(f"{path}: this is no voice of such a model; give one that was made for it, or a recording")
+    if not np.isfinite(inputs).all():
+        raise AudioFileError(f"{path}: the voice has NaN or infinity; download or make it again")
     try:
         spec.check_tokens(ring[0])
     except UsageError as error:

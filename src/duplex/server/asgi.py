@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from duplex.engine.model import Model
-from duplex.errors import UsageError
+from duplex.errors import AudioFileError, UsageError
 from duplex.events import JsonValue
 from duplex.server.call import Call
 from duplex.server.line import Line
@@ -103,15 +103,14 @@ async def _open(kind: WireKind, websocket: WebSocket) -> None:
         return
     try:
         wire = kind.open(opening)
-        if wire.request is not None:
-            service.models.settle(wire.request)
-    except UsageError as error:
+        agreed = None if wire.request is None else await service.models.settle(wire.request)
+    except (UsageError, AudioFileError) as error:
         await _deny(websocket, 400, str(error))
         return
     await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
-        await Call(service, Line(websocket, wire, kind.max_message_bytes), owner).run()
+        await Call(service, Line(websocket, wire, kind.max_message_bytes), owner, agreed).run()
         tasks.cancel_scope.cancel()
 
 

@@ -18,7 +18,7 @@ from duplex.server.close_reasons import OF_REFUSAL, CloseReason
 from duplex.server.line import Line
 from duplex.server.logs import fields
 from duplex.server.recording import RecordingWriter
-from duplex.server.served_models import ServedModel
+from duplex.server.served_models import Agreed, ServedModel
 from duplex.server.service import Service
 from duplex.server.steering import steer
 from duplex.server.wires.base import (
@@ -49,8 +49,11 @@ BEGIN_TIMEOUT = 30.0
 class Call:
     """A caller on a line."""
 
-    def __init__(self, service: Service, line: Line, owner: str = "") -> None:
-        """Make the call of whoever shows the token of an ``owner``, "" where none is wanted."""
+    def __init__(self, service: Service, line: Line, owner: str = "", agreed: Agreed | None = None) -> None:
+        """Make the call of whoever shows the token of an ``owner``, "" where none is wanted.
+
+        What the caller gets may have been ``agreed`` on before; else the wire tells what is wanted.
+        """
         self._service = service
         self._line = line
         self._wire = line.wire
@@ -68,6 +71,8 @@ class Call:
         self._served: ServedModel
         self._description: CallDescription
         self._caller: CallerTransport
+        if agreed is not None:
+            self._agree(*agreed)
 
     async def run(self) -> None:
         """Serve the caller until the call ends."""
@@ -97,8 +102,6 @@ class Call:
     async def _serve(self) -> None:
         async with anyio.create_task_group() as tasks:
             try:
-                if self._wire.request is not None:
-                    self._settle(self._wire.request)
                 tasks.start_soon(self._listen)
                 await self._line.send(self._wire.opened)
                 with anyio.move_on_after(BEGIN_TIMEOUT):
@@ -122,19 +125,15 @@ class Call:
                 self._end(CloseReason.FAILED)
             self._end(CloseReason.FINISHED)
 
-    def _settle(self, request: CallRequest) -> None:
-        """Note what the caller wants.
-
-        :raises UsageError: if it cannot be had
-        """
-        service = self._service
-        self._served, self._description = service.models.settle(request)
+    def _agree(self, request: CallRequest, served: ServedModel, description: CallDescription) -> None:
+        """Note what the caller wants and gets."""
+        self._served, self._description = served, description
         self._caller = CallerTransport(
             self._line,
             request,
-            sample_rate=self._description.sample_rate,
-            metrics=service.metrics,
-            coders=service.coders,
+            sample_rate=description.sample_rate,
+            metrics=self._service.metrics,
+            coders=self._service.coders,
         )
         self._wanted.set()
 
@@ -153,7 +152,7 @@ class Call:
                     await self._do(action)
         except AudioError as error:
             self._end(CloseReason.BAD_AUDIO, str(error))
-        except UsageError as error:
+        except (UsageError, AudioFileError) as error:
             self._end(CloseReason.BAD_REQUEST, str(error))
         except WebSocketDisconnect:
             self._end(CloseReason.HUNG_UP)
@@ -171,7 +170,7 @@ class Call:
         match action:
             case Begin(request):
                 if not self._wanted.is_set():
-                    self._settle(request)
+                    self._agree(*await self._service.models.settle(request))
             case Reply(message):
                 await self._line.send(lambda: (message,))
             case End(reason, text):

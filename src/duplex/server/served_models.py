@@ -2,22 +2,25 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
+import anyio
+import anyio.to_thread
 import attrs
 
 from duplex.checkpoints.voices import Voices
 from duplex.engine.model import Model
-from duplex.errors import UsageError
+from duplex.errors import AudioFileError, UsageError
 from duplex.options import SessionOptions
 from duplex.parsing import shown
-from duplex.prompting.building import TAKES_PERSONA, check_persona
-from duplex.prompting.voices import find_voice
+from duplex.prompting.building import TAKES_PERSONA, check_persona, check_prompt
 from duplex.server.admission import Admission
 from duplex.server.settings import Settings
 from duplex.server.wires.base import CallDescription, CallRequest
 
-__all__ = ["ServedModel", "ServedModels"]
+__all__ = ["Agreed", "ServedModel", "ServedModels"]
 
 
 @attrs.frozen
@@ -31,16 +34,21 @@ class ServedModel:
     """Those that callers may name."""
     seconds: float | None
     """That a conversation may last, if there is a limit."""
+    _checking: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(1))
+    """Voices are read one at a time: callers who come by the dozen take one core at most from conversations."""
 
     @property
     def takes_persona(self) -> bool:
         """Whether callers may give instructions and a voice."""
         return self.model.spec.kind in TAKES_PERSONA
 
-    def describe(self, request: CallRequest, left_out: Sequence[str] = ()) -> CallDescription:
+    async def describe(self, request: CallRequest, left_out: Sequence[str] = ()) -> CallDescription:
         """Return what a caller gets of what was asked for, without what has been ``left_out`` already.
 
+        All of it is checked that can be told without a step of the model.
+
         :raises UsageError: if something cannot be had, and the request is not lenient
+        :raises AudioFileError: if the voice cannot be read, and the request is not lenient
         """
         options, left_out = request.options, list(left_out)
         for word in ("instructions", "voice"):
@@ -48,8 +56,8 @@ class ServedModel:
             if chosen is None:
                 continue
             try:
-                self._check(SessionOptions(**{word: chosen}))
-            except UsageError as error:
+                await self._check(SessionOptions(**{word: chosen}))
+            except (UsageError, AudioFileError) as error:
                 if not request.lenient:
                     raise
                 left_out.append(str(error))
@@ -65,10 +73,13 @@ class ServedModel:
             seconds=self.seconds,
         )
 
-    def _check(self, options: SessionOptions) -> None:
+    async def _check(self, options: SessionOptions) -> None:
         check_persona(self.model.spec.kind, options)
-        if options.voice is not None:
-            find_voice(self.voices, options.voice, files=False)
+        if options.instructions is None and options.voice is None:
+            return
+        model = self.model
+        check = partial(check_prompt, model.spec, model.tokenizer, self.voices, options, files=False)
+        await anyio.to_thread.run_sync(check, limiter=self._checking)
 
     @property
     def state(self) -> str:
@@ -82,10 +93,15 @@ class ServedModel:
         return "full" if self.admission.full else "ready"
 
 
+Agreed: TypeAlias = tuple[CallRequest, ServedModel, CallDescription]
+"""What a caller has asked for, and gets."""
+
+
 class ServedModels:
     """The models of one server; the first is the one of callers who do not choose.
 
     :raises UsageError: if there is none, or two have the same name
+    :raises CheckpointError: if the voices of one cannot be unpacked
     """
 
     def __init__(self, models: Sequence[Model], settings: Settings) -> None:
@@ -101,7 +117,10 @@ class ServedModels:
                 raise UsageError(f"two models are called {shown(name)}; serve one, or rename the folder of the other")
             admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)
             voices = model.voices if settings.voices is None else model.voices.beside(settings.voices)
-            self._served[name] = ServedModel(name, model, admission, voices, settings.session_limit or None)
+            seconds = settings.session_limit or None
+            self._served[name] = served = ServedModel(name, model, admission, voices, seconds)
+            if served.takes_persona:
+                _ = voices.names  # what is wrong with an archive shows now, and not to a caller
 
     @property
     def all(self) -> Sequence[ServedModel]:
@@ -125,10 +144,11 @@ class ServedModels:
             raise UsageError(f"there is no model {shown(name)} here; this server has {known}")
         return self._served[name]
 
-    def settle(self, request: CallRequest) -> tuple[ServedModel, CallDescription]:
-        """Return the model that a caller gets, and what of it.
+    async def settle(self, request: CallRequest) -> Agreed:
+        """Return what was asked for, the model that a caller gets, and what of it.
 
         :raises UsageError: if something cannot be had, and the request is not lenient
+        :raises AudioFileError: if the voice cannot be read, and the request is not lenient
         """
         left_out: list[str] = []
         try:
@@ -138,7 +158,7 @@ class ServedModels:
                 raise
             served = self.default
             left_out.append(f"{error}; this is {served.name}")
-        return served, served.describe(request, left_out)
+        return request, served, await served.describe(request, left_out)
 
     @property
     def state(self) -> str:

@@ -24,6 +24,8 @@ CLOSE_SECONDS = 2.0
 QUIET_SECONDS = 20.0
 """Without a byte from the server before it is asked for one, and again before it counts as gone."""
 _WENT_AWAY = 1001
+_BAD_REQUEST = 400
+"""What is asked for cannot be used."""
 
 
 class WebSocket:
@@ -122,7 +124,8 @@ class WebSocket:
             if answer is None and self._protocol.handshake_exc is not None:
                 raise ServerError(f"the server does not speak websocket ({self._protocol.handshake_exc})")
         if self._protocol.handshake_exc is not None:
-            raise ServerError(_refusal(answer, self._protocol.handshake_exc))
+            refusal = _refusal(answer, self._protocol.handshake_exc)
+            raise UsageError(refusal) if answer.status_code == _BAD_REQUEST else ServerError(refusal)
 
     async def _read(self) -> list[Any]:
         """Take what the other side sends next."""

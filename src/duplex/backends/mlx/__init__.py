@@ -24,7 +24,17 @@ from duplex.frame_model import FrameModel
 if TYPE_CHECKING:
     import mlx.core as mx
 
-__all__ = ["OLDEST", "check", "convert_weights", "load_codec", "load_model", "placement", "predict_memory", "require"]
+__all__ = [
+    "OLDEST",
+    "available_memory",
+    "check",
+    "convert_weights",
+    "load_codec",
+    "load_model",
+    "placement",
+    "predict_memory",
+    "require",
+]
 
 OLDEST = (0, 29)
 """The oldest release of MLX that this backend runs on."""
@@ -178,6 +188,16 @@ def predict_memory(
     numbers = _numbers(dtype, place)
     chosen: dict[str, Any] = {"dtype": numbers, "quantize": quantize, "sessions": sessions, "device": place}
     return predict(config, *headers, guidance=guidance, **chosen)
+
+
+def available_memory(device: str) -> int | None:
+    """Return the bytes that models may take of a device.
+
+    :raises UsageError: if the device cannot be used here
+    """
+    from duplex.backends.mlx.memory import available  # noqa: PLC0415 -- only who asks for it needs mlx
+
+    return available(_device(device))
 
 
 def convert_weights(

@@ -6,17 +6,15 @@ A condition that a session does not name is the learnt padding.
 import math
 
 import mlx.core as mx
-import numpy as np
 
 from duplex.backends.mlx.arrays import from_numpy
 from duplex.backends.mlx.embedding import TokenEmbedding
 from duplex.backends.mlx.linear import Linear
 from duplex.backends.mlx.module import Module
+from duplex.backends.shared.conditioning import check_names, given_vectors, word_index
 from duplex.checkpoints.conditioning import ConditionerConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.errors import UsageError
 from duplex.frame_model import Conditions
-from duplex.parsing import shown
 
 __all__ = ["ConditionProvider"]
 
@@ -32,31 +30,26 @@ class Conditioner(Module):
         self.output_proj: Linear = Linear(config.dim, dim)
         self.learnt_padding: mx.array = mx.zeros((1, 1, dim))
 
-    def word(self, name: str, word: str | None) -> mx.array:
+    def word(self, name: str, conditions: Conditions) -> mx.array:
         """Return the vector of a word, float32 ``[dim]``.
 
         :raises UsageError: if it is not in the table; ``name`` is the condition's
         """
-        if word is None:
+        index = word_index(name, self.config, conditions)
+        if index is None:
             return self.learnt_padding[0, 0]
-        if word not in self.config.values:
-            raise UsageError(f"{name} is {shown(word)}; this model knows {', '.join(self.config.values)}")
-        return self.output_proj(self.embed(mx.array(self.config.values.index(word))))
+        return self.output_proj(self.embed(mx.array(index)))
 
     def vectors(self, name: str, conditions: Conditions) -> mx.array:
         """Return the vectors of a sequence, float32 ``[n, dim]``: the learnt padding where it is masked.
 
         :raises UsageError: if they are of another width, or are none
         """
-        given = conditions.vectors.get(name)
-        if given is None:
+        found = given_vectors(name, self.config, conditions)
+        if found is None:
             return self.learnt_padding[0]
-        if given.ndim != 2 or given.shape[1] != self.config.dim or not len(given):  # noqa: PLR2004
-            raise UsageError(
-                f"{name} is {list(given.shape)}; give one vector or more of {self.config.dim} numbers each"
-            )
-        mask = conditions.masks.get(name, np.ones(len(given), np.bool_))
-        made = self.output_proj(from_numpy(given.astype(np.float32)))
+        given, mask = found
+        made = self.output_proj(from_numpy(given))
         return mx.where(from_numpy(mask)[:, None], made, self.learnt_padding[0])
 
 
@@ -75,10 +68,10 @@ class ConditionProvider(Module):
 
         :raises UsageError: if a condition or a word is unknown
         """
-        self._check(conditions)
+        check_names(self.config.conditioners, conditions)
         total = mx.zeros(self.config.dim)
         for name in self.config.fuser.sum:
-            total = total + self.conditioners[name].word(name, conditions.words.get(name))
+            total = total + self.conditioners[name].word(name, conditions)
         return total
 
     def cross(self, conditions: Conditions) -> mx.array:
@@ -86,27 +79,18 @@ class ConditionProvider(Module):
 
         :raises UsageError: if a condition is unknown, or does not fit the model
         """
-        self._check(conditions)
+        check_names(self.config.conditioners, conditions)
         fuser = self.config.fuser
         parts = [
             self.conditioners[name].vectors(name, conditions)
             if self.config.conditioners[name].kind == "tensor"
-            else self.conditioners[name].word(name, conditions.words.get(name))[None]
+            else self.conditioners[name].word(name, conditions)[None]
             for name in fuser.cross
         ]
         source = mx.concatenate(parts) if parts else mx.zeros((1, self.config.dim))
         if fuser.cross_attention_pos_emb:
             source = source + fuser.cross_attention_pos_emb_scale * _sinusoids(*source.shape)
         return source
-
-    def _check(self, conditions: Conditions) -> None:
-        for kind, given in (("lut", conditions.words), ("tensor", conditions.vectors)):
-            known = [name for name, each in self.config.conditioners.items() if each.kind == kind]
-            unknown = sorted(set(given) - set(known))
-            if unknown:
-                have = ", ".join(known) or "none"
-                what = "words" if kind == "lut" else "vectors"
-                raise UsageError(f"this model has no condition {shown(unknown[0])} of {what}; it has {have}")
 
 
 def _sinusoids(positions: int, dim: int) -> mx.array:

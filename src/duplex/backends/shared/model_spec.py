@@ -28,6 +28,7 @@ def model_spec(config: LanguageModelConfig, codec: CodecSpec, *, sessions: int) 
         extra_heads=config.extra_heads_num_heads,
         extra_classes=config.extra_heads_dim if config.extra_heads_num_heads else 0,
         conditions={name: part.values for name, part in config.conditioners.items()},
+        dim=config.dim,
     )
 
 

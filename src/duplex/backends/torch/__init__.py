@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from duplex.backends.torch.quantize import Kind
 
-__all__ = ["check", "load_codec", "load_model", "placement", "predict_memory"]
+__all__ = ["available_memory", "check", "load_codec", "load_model", "placement", "predict_memory"]
 
 FIRST_WITH_FP8 = (8, 9)
 
@@ -125,6 +125,16 @@ def predict_memory(
 
     chosen = _chosen(device, dtype, quantize, cache_dtype)
     return predict(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
+
+
+def available_memory(device: str) -> int | None:
+    """Return the bytes that models may take of a device; ``None`` if that is not known.
+
+    :raises UsageError: if the device cannot be used here
+    """
+    from duplex.backends.torch.memory import available  # noqa: PLC0415 -- torch takes seconds to import
+
+    return available(_device(device))
 
 
 def _chosen(device: str, dtype: str, quantize: str | None, cache_dtype: str) -> dict[str, Any]:

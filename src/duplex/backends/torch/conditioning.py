@@ -3,15 +3,13 @@
 A condition that a session does not name is the learnt padding.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from duplex.backends.shared.conditioning import check_names, given_vectors, word_index
 from duplex.checkpoints.conditioning import ConditionerConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.errors import UsageError
 from duplex.frame_model import Conditions
-from duplex.parsing import shown
 
 __all__ = ["ConditionProvider"]
 
@@ -27,33 +25,27 @@ class Conditioner(nn.Module):
         self.output_proj: nn.Linear = nn.Linear(config.dim, dim, bias=False)
         self.learnt_padding: nn.Parameter = nn.Parameter(torch.empty(1, 1, dim))
 
-    def word(self, name: str, word: str | None) -> Tensor:
+    def word(self, name: str, conditions: Conditions) -> Tensor:
         """Return the vector of a word, float32 ``[dim]``.
 
         :raises UsageError: if it is not in the table; ``name`` is the condition's
         """
-        if word is None:
+        index = word_index(name, self.config, conditions)
+        if index is None:
             return self.learnt_padding[0, 0]
-        if word not in self.config.values:
-            raise UsageError(f"{name} is {shown(word)}; this model knows {', '.join(self.config.values)}")
-        index = torch.tensor(self.config.values.index(word), device=self.learnt_padding.device)
-        return self.output_proj(self.embed(index))
+        return self.output_proj(self.embed(torch.tensor(index, device=self.learnt_padding.device)))
 
     def vectors(self, name: str, conditions: Conditions) -> Tensor:
         """Return the vectors of a sequence, float32 ``[n, dim]``: the learnt padding where it is masked.
 
         :raises UsageError: if they are of another width, or are none
         """
-        given = conditions.vectors.get(name)
-        if given is None:
+        found = given_vectors(name, self.config, conditions)
+        if found is None:
             return self.learnt_padding[0]
-        if given.ndim != 2 or given.shape[1] != self.config.dim or not len(given):  # noqa: PLR2004
-            raise UsageError(
-                f"{name} is {list(given.shape)}; give one vector or more of {self.config.dim} numbers each"
-            )
-        mask = conditions.masks.get(name, np.ones(len(given), np.bool_))
+        given, mask = found
         device = self.learnt_padding.device
-        made = self.output_proj(torch.tensor(given, dtype=torch.float32, device=device))
+        made = self.output_proj(torch.tensor(given, device=device))
         return torch.where(torch.tensor(mask, device=device)[:, None], made, self.learnt_padding[0])
 
 
@@ -72,8 +64,8 @@ class ConditionProvider(nn.Module):
 
         :raises UsageError: if a condition or a word is unknown
         """
-        self._check(conditions)
-        parts = [self.made[name].word(name, conditions.words.get(name)) for name in self.config.fuser.sum]
+        check_names(self.config.conditioners, conditions)
+        parts = [self.made[name].word(name, conditions) for name in self.config.fuser.sum]
         return torch.stack(parts).sum(dim=0)
 
     def cross(self, conditions: Conditions) -> Tensor:
@@ -81,7 +73,7 @@ class ConditionProvider(nn.Module):
 
         :raises UsageError: if a condition is unknown, or does not fit the model
         """
-        self._check(conditions)
+        check_names(self.config.conditioners, conditions)
         fuser = self.config.fuser
         source = torch.cat([self._sequence(name, conditions) for name in fuser.cross])
         if fuser.cross_attention_pos_emb:
@@ -93,15 +85,7 @@ class ConditionProvider(nn.Module):
         made = self.made[name]
         if made.config.kind == "tensor":
             return made.vectors(name, conditions)
-        return made.word(name, conditions.words.get(name))[None]
-
-    def _check(self, conditions: Conditions) -> None:
-        for kind, what, given in (("lut", "words", conditions.words), ("tensor", "vectors", conditions.vectors)):
-            known = [name for name, each in self.config.conditioners.items() if each.kind == kind]
-            unknown = sorted(set(given) - set(known))
-            if unknown:
-                have = ", ".join(known) or "none"
-                raise UsageError(f"this model has no condition {shown(unknown[0])} of {what}; it has {have}")
+        return made.word(name, conditions)[None]
 
 
 def _sinusoids(positions: int, dim: int, device: torch.device) -> Tensor:

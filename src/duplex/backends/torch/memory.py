@@ -19,7 +19,7 @@ from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.synthesis.machine import MachineSettings
 
-__all__ = ["check_memory", "predict"]
+__all__ = ["available", "check_memory", "predict"]
 
 FLOAT32 = 4
 STEP_ON_CUDA = 0.13e9
@@ -103,7 +103,7 @@ def check_memory(
         )
         for kind, cache in choices
     )
-    check_fits(wanted, _there(device), str(device), smaller)
+    check_fits(wanted, available(device), str(device), smaller)
 
 
 def _rounded_size(shape: torch.Size, kind: Kind) -> int:
@@ -116,7 +116,7 @@ def _state_size(declared: StateSpec, dtype: torch.dtype) -> int:
     return torch.Size(declared.shape).numel() * (declared.dtype or dtype).itemsize
 
 
-def _there(device: torch.device) -> int | None:
+def available(device: torch.device) -> int | None:
     """Return a GPU's free memory, or all that a CPU has: what others hold there may be let go. ``None``: not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

@@ -73,15 +73,17 @@ def restore(rows: SlotState, state: SessionState, *, exact: bool) -> Iterator[No
     put = 0
     for name, tensor in rows.tensors.items():
         if (exact and not name.startswith(OPTIONS)) or name.startswith(SCRIPT) or not name.startswith(LANGUAGE_MODEL):
-            _put(tensor[0], name, state.tensors)
-            put += tensor[0].nbytes
+            put += _put(tensor[0], name, state.tensors)
             if put >= RESTORE_PIECE:
                 put = 0
                 yield
 
 
-def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) -> None:
-    """Put one saved tensor where it belongs in a slot's; a cache's positions go back to the places they came from."""
+def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) -> int:
+    """Put one saved tensor where it belongs in a slot's; a cache's positions go back to the places they came from.
+
+    Returns its bytes, which are few of a cache that is nearly empty: after a prompt, for one.
+    """
     value = _from_numpy(name, saved[name], tensor.dtype).to(tensor.device)
     value = _folded(value, tensor) if CACHE in name else value
     check_finite(name, finite=not value.is_floating_point() or bool(value.isfinite().all()))
@@ -96,6 +98,7 @@ def _put(tensor: Tensor, name: str, saved: Mapping[str, NDArray[np.generic]]) ->
         tensor[..., places, :] = value
     else:
         tensor.copy_(value)
+    return value.nbytes
 
 
 def _folded(value: Tensor, tensor: Tensor) -> Tensor:

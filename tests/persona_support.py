@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 import duplex
 
-FOLDER = Path(__file__).parents[1] / "data" / "family" / "personaplex"
+FOLDER = Path(__file__).parent / "data" / "family" / "personaplex"
 PROMPT = "You enjoy having a good conversation."
 EXPECTED = load_file(FOLDER / "expected.safetensors")
 USER = EXPECTED["user_pcm"].astype(np.float32) / 32768
