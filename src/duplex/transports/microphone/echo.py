@@ -18,10 +18,10 @@ _METER_BLOCKS = 300
 
 
 class EchoCanceller(Protocol):
-    """Takes the echo of what was played out of what was heard, in blocks of 10 ms."""
+    """Takes the echo of what was played out of what was heard, in whole blocks of 10 ms."""
 
     def process(self, near: Float32, far: Float32) -> Float32:
-        """Return ``near``, float32 ``[rate // 100]``, without the echo of ``far``, of the same shape and time."""
+        """Return ``near``, float32 ``[blocks * rate // 100]``, without the echo of ``far``, of that shape and time."""
         ...
 
 
@@ -48,24 +48,27 @@ class WebRtcProcessor:
         )
 
     def process(self, near: Float32, far: Float32) -> Float32:
-        """Return a block without echo, float32 ``[rate // 100]``."""
+        """Return blocks without echo, float32 ``[blocks * rate // 100]``; how many there are at a time changes nothing."""
         return np.asarray(self._processor.process(near, far), np.float32)
 
 
 class EchoMeter:
     """Measures by how many dB the canceller lowers what is heard while something is played (ERLE)."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._heard = self._left = 0.0
         self.reduction: float | None = None
         """None before anything was played."""
 
     def add(self, near: Float32, far: Float32, left: Float32) -> None:
-        """Count a block: what was heard, what was played, and what is left of the first."""
-        if np.dot(far, far) < _AUDIBLE * far.size:
+        """Count blocks of ``size``: what was heard, what was played, and what is left of the first."""
+        heard, played, remains = (np.square(each.reshape(-1, self._size)).sum(axis=1) for each in (near, far, left))
+        audible = played >= _AUDIBLE * self._size
+        if not audible.any():
             return
-        keep = 1 - 1 / _METER_BLOCKS
-        self._heard = self._heard * keep + float(np.dot(near, near))
-        self._left = self._left * keep + float(np.dot(left, left))
+        keep = (1 - 1 / _METER_BLOCKS) ** int(audible.sum())
+        self._heard = self._heard * keep + float(heard[audible].sum())
+        self._left = self._left * keep + float(remains[audible].sum())
         if self._heard > 0:
             self.reduction = float(np.clip(10 * np.log10(self._heard / max(self._left, 1e-12)), 0.0, 80.0))
