@@ -259,8 +259,9 @@ async def watch(line: AudioLine, gaps: list[float]) -> None:
 
 
 async def hear(transport: MicrophoneTransport) -> None:
-    """Take what is heard."""
+    """Take what is heard, in frames as a conversation does."""
     while True:
+        transport.expect(FRAME)
         await transport.receive()
 
 

@@ -23,7 +23,7 @@ from duplex.conversation.session import EventQueue
 from duplex.errors import ServerError
 from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, event_from_dict
 from duplex.parsing import parse_json
-from duplex.transport import Transport
+from duplex.transport import ExpectantTransport, Transport
 from duplex.transports import wire
 from duplex.transports.streams import Pacer
 
@@ -216,7 +216,10 @@ class RemoteRunner(Runner):
         """Send the transport's audio to the server until it is over."""
         await self.transport.start(SAMPLE_RATE)
         framer = Framer(FRAME_SIZE)
+        expectant = self.transport if isinstance(self.transport, ExpectantTransport) else None
         while True:
+            if expectant is not None:
+                expectant.expect(framer.missing)
             try:
                 pcm = await self.transport.receive()
             except anyio.EndOfStream:

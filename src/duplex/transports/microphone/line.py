@@ -32,7 +32,7 @@ class Line:
     """Both directions at ``rate``. Devices may be changed at any time: :meth:`connect`, :meth:`disconnect`."""
 
     def __init__(self, rate: int, canceller: EchoCanceller | None, *, cancels_echo: bool = True) -> None:
-        self._rate = rate
+        self.rate: int = rate
         self._size = rate // BLOCKS_PER_SECOND
         self._canceller = canceller
         self._cancels_echo = canceller is not None and cancels_echo
@@ -65,12 +65,12 @@ class Line:
         """Go on with these devices."""
         self.disconnect()
         self._capture, self._playback = capture, playback
-        self.near_clock = ClockedStream(capture.rate, self._rate)
-        self.far_clock = ClockedStream(playback.rate, self._rate)
+        self.near_clock = ClockedStream(capture.rate, self.rate)
+        self.far_clock = ClockedStream(playback.rate, self.rate)
         self.watch = InputWatch(capture.rate)
         self.output_meter = LevelMeter(playback.rate)
         self._lost = (0, 0)
-        self.jitter = JitterBuffer(playback.ring, self._rate, playback.rate, playback.channels, self._margin)
+        self.jitter = JitterBuffer(playback.ring, self.rate, playback.rate, playback.channels, self._margin)
 
     def disconnect(self) -> None:
         """Go on without devices; what waits is lost."""
@@ -92,8 +92,8 @@ class Line:
         start, full = self._blocks.next()
         if not (full and self._cancels_echo and self._playback):
             return full
-        known = (self._far.end - round(LEAD * self._rate) - start) // self._size
-        waited = math.ceil(((now - PATIENCE) * self._rate - start) / self._size)
+        known = (self._far.end - round(LEAD * self.rate) - start) // self._size
+        waited = math.ceil(((now - PATIENCE) * self.rate - start) / self._size)
         return min(full, max(known, waited, 0))
 
     def _take_captured(self) -> None:
@@ -122,7 +122,7 @@ class Line:
         near = self._blocks.take(count)
         out = near
         if self._canceller is not None:
-            far = self._far.read(start + round(LEAD * self._rate), near.size)
+            far = self._far.read(start + round(LEAD * self.rate), near.size)
             out = self._canceller.process(near, far)
             if self._cancels_echo:
                 self.echo.add(near, far, out)
