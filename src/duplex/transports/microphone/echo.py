@@ -48,7 +48,7 @@ class WebRtcProcessor:
         )
 
     def process(self, near: Float32, far: Float32) -> Float32:
-        """Return blocks without echo, float32 ``[blocks * rate // 100]``; how many there are at a time changes nothing."""
+        """Return the blocks without echo; how many there are at a time changes nothing."""
         return np.asarray(self._processor.process(near, far), np.float32)
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from duplex.transports.microphone.alignment import LEAD, BlockCutter, FarEnd
 from duplex.transports.microphone.clocks import ClockedStream
 from duplex.transports.microphone.echo import EchoCanceller, EchoMeter
+from duplex.transports.microphone.margin import Margin
 from duplex.transports.microphone.meters import InputWatch, LevelMeter
-from duplex.transports.microphone.playback import MARGIN_LEAST, JitterBuffer
+from duplex.transports.microphone.playback import JitterBuffer
 from duplex.transports.microphone.streams import CaptureBuffer, PlaybackBuffer
 
 __all__ = ["Line"]
@@ -42,7 +43,7 @@ class Line:
         self._playback: PlaybackBuffer | None = None
         self._overruns = self._underruns = 0
         self._lost = (0, 0)
-        self._margin = MARGIN_LEAST
+        self._margin = Margin()
         self.near_clock: ClockedStream | None = None
         self.far_clock: ClockedStream | None = None
         self.watch: InputWatch = InputWatch(rate)
@@ -75,7 +76,6 @@ class Line:
     def disconnect(self) -> None:
         """Go on without devices; what waits is lost."""
         self._overruns, self._underruns = self.overruns, self.underruns
-        self._margin = self.jitter.margin if self.jitter else self._margin
         self._capture = self._playback = self.near_clock = self.far_clock = self.jitter = None
 
     def advance(self, now: float) -> Float32:

@@ -24,7 +24,8 @@ __all__ = ["PortAudio", "list_devices"]
 
 Float32 = NDArray[np.float32]
 
-BLOCK_SECONDS = 0.01
+BLOCK_SECONDS: dict[Direction, float] = {"input": 0.02, "output": 0.01}
+"""Of one callback. A frame of the user's begins where one of these does, so it does not wait for longer ones."""
 LATENCY: dict[Direction, float] = {"input": 0.02, "output": 0.04}
 """What is asked of a device; one that is slower by default gets what it wants."""
 DEAD_SECONDS = 0.8
@@ -126,7 +127,7 @@ class PortAudio:
                     channels=channels,
                     samplerate=device.sample_rate,
                     dtype="float32",
-                    blocksize=round(BLOCK_SECONDS * device.sample_rate),
+                    blocksize=round(BLOCK_SECONDS[direction] * device.sample_rate),
                     latency=max(LATENCY[direction], slowest),
                     callback=callback,
                 )

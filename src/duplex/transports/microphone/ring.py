@@ -24,6 +24,8 @@ class Ring:
         self.taken: int = 0
         self.lost: int = 0
         """Samples that found no room."""
+        self.missed: int = 0
+        """Samples that were to be read, and were not there."""
 
     @property
     def filled(self) -> int:
@@ -58,6 +60,7 @@ class Ring:
         block[:first] = self._samples[start : start + first]
         block[first:count] = self._samples[: count - first]
         self.taken += count
+        self.missed += len(block) - count
         return count
 
 

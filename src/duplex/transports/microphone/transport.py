@@ -113,13 +113,13 @@ class MicrophoneTransport:
             pcm = line.advance(now)
             self._notices.watch(line.watch)
             if pcm.size:
-                self._waits.came(now)
                 self._heard.append(np.zeros_like(pcm) if self.muted else pcm)
-            missing = self._missing(line.rate)
-            if missing <= 0:
+            wanted = self._expected or round(_POLL_SECONDS * line.rate)
+            if self._is_complete(wanted):
+                self._waits.complete(now)
                 heard, self._heard, self._expected = np.concatenate(self._heard), [], 0
                 return heard
-            await anyio.sleep(self._waits.pause(missing / line.rate, now))
+            await anyio.sleep(self._waits.pause(wanted / line.rate, now))
         raise anyio.EndOfStream
 
     def expect(self, samples: int) -> None:
@@ -165,15 +165,15 @@ class MicrophoneTransport:
         if self._line is not None:
             self._line.disconnect()
 
-    def _missing(self, rate: int) -> int:
-        """Return how many samples are missing to what :meth:`receive` waits for."""
-        missing = (self._expected or round(_POLL_SECONDS * rate)) - sum(pcm.size for pcm in self._heard)
+    def _is_complete(self, wanted: int) -> bool:
+        """Whether as much was heard as :meth:`receive` waits for; what is heard first is made as much, if expected."""
+        missing = wanted - sum(pcm.size for pcm in self._heard)
         if self._heard and not self._has_heard:
             self._has_heard = True
             if self._expected and missing > 0:
                 self._heard.insert(0, np.zeros(missing, np.float32))
-                return 0
-        return missing
+                return True
+        return missing <= 0
 
     async def _reopen(self, line: Line) -> None:
         """Open what there is in place of devices that are gone.
