@@ -5,6 +5,9 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.transports.microphone.alignment import LEAD
+from duplex.transports.microphone.takeover import TakeoverGate
+
 __all__ = ["EchoCancellation", "EchoCanceller", "EchoMeter", "WebRtcProcessor"]
 
 Float32 = NDArray[np.float32]
@@ -28,6 +31,8 @@ class EchoCanceller(Protocol):
 class WebRtcProcessor:
     """The audio processing of WebRTC: AEC3, and if wanted noise suppression and gain control.
 
+    The far end is given ``LEAD`` seconds early.
+
     :raises ImportError: if pywebrtc-audio is not installed
     """
 
@@ -37,6 +42,8 @@ class WebRtcProcessor:
         import pywebrtc_audio  # noqa: PLC0415 -- of the extra `talk`
 
         module = cast("Any", pywebrtc_audio)
+        self._gate = TakeoverGate(rate, LEAD) if echo_cancellation else None
+        self._has_gain = gain_control
         self._processor = module.AudioProcessor(
             rate,
             1,
@@ -48,8 +55,12 @@ class WebRtcProcessor:
         )
 
     def process(self, near: Float32, far: Float32) -> Float32:
-        """Return the blocks without echo; how many there are at a time changes nothing."""
-        return np.asarray(self._processor.process(near, far), np.float32)
+        """Return the blocks without echo, float32 ``[blocks * rate // 100]``."""
+        out = np.asarray(self._processor.process(near, far), np.float32)
+        if self._gate is None:
+            return out
+        gain = 10 ** (self._processor.gain_db / 20) if self._has_gain else 1.0
+        return self._gate.apply(near, far, out, gain)
 
 
 class EchoMeter:

@@ -44,6 +44,8 @@ class Line:
         self._overruns = self._underruns = 0
         self._lost = (0, 0)
         self._margin = Margin()
+        self.position: int = 0
+        """Index on the grid after the last sample that was given out."""
         self.near_clock: ClockedStream | None = None
         self.far_clock: ClockedStream | None = None
         self.watch: InputWatch = InputWatch(rate)
@@ -120,6 +122,7 @@ class Line:
     def _process(self, count: int) -> Float32:
         start, _ = self._blocks.next()
         near = self._blocks.take(count)
+        self.position = start + near.size
         out = near
         if self._canceller is not None:
             far = self._far.read(start + round(LEAD * self.rate), near.size)
