@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import wave
+from functools import partial
 
 import anyio
 import numpy as np
 import pytest
-from talk_support import RATE, Headset, call_on, tone
+from talk_support import RATE, Headset, call_on, stats, tone
 
 import duplex
 from cli_support import run
@@ -224,3 +225,52 @@ def test_options_of_a_local_model_do_not_go_with_a_server():
     outcome = run("talk", "--server", "http://127.0.0.1:9", "--model", "tiny")
     assert (outcome.status, "--model" in outcome.only_error()) == (2, True)
     assert run("talk", "--token", WANTED).status == 2
+
+
+class Unplugged(Headset):
+    """Devices that are gone for a while: nothing is played, as the microphone's transport does."""
+
+    gone = False
+
+    async def send(self, pcm):
+        while self.gone:
+            await anyio.sleep(0.02)
+        await super().send(pcm)
+
+    def unplug(self, *, gone):
+        self.gone = gone
+        self.stats = stats(**({"input_device": "", "output_device": ""} if gone else {}))
+
+
+def test_a_lag_is_told_once_while_there_is_no_device(tmp_path):
+    microphone, noted, lags = Unplugged(), [], []
+
+    def note(text):
+        noted.append(text)
+        lags.append(text) if text.startswith("lag") else None
+
+    async def talk(call):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(show_lines, call, hints=(), record=False, say=print, note=note))
+            while call.state.at < 0.5:
+                await anyio.sleep(0.02)
+            microphone.unplug(gone=True)
+            while call.state.lost_seconds < 2:  # three Lag events or more
+                await anyio.sleep(0.02)
+            told = len(lags)
+            microphone.unplug(gone=False)
+            back = call.state.at
+            while call.state.at < back + 1:
+                await anyio.sleep(0.02)
+            microphone.unplug(gone=True)
+            while len(lags) == told:
+                await anyio.sleep(0.02)
+            call.quit()
+        return told
+
+    async def hold_it(call):
+        with anyio.fail_after(40):
+            return await talk(call)
+
+    with fake_model() as model:
+        assert anyio.run(hold_it, call_on(model, tmp_path, microphone)) == 1

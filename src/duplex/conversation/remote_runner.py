@@ -250,5 +250,5 @@ class RemoteRunner(Runner):
 
 def _close_reason(code: int | None) -> str:
     if code in (None, _LOST):
-        return "the connection to the server was lost; call again, or connect with on_lost='restart'"
+        return "the connection to the server was lost; call again"
     return f"the server ended the conversation (code {code}); call again"

@@ -1,11 +1,11 @@
 """Keeps the agent from hearing itself while WebRTC's canceller takes over a room.
 
 At first AEC3 lets nothing through while something is played. When its filter takes over, after about a second of the
-agent's voice, some 0.3 s of the echo pass whole, and the gain control makes them louder still: the agent hears a word of
-its own, and falls silent. What passes then is told from a user who cuts in:
+agent's voice, some 0.3 s of the echo pass whole, and the gain control makes them louder still: the agent hears a word
+of its own, and falls silent. What passes then is told from a user who cuts in:
 
-1. What of the microphone's sound the loudspeaker explains is measured by the linear response from one to the other, over
-   what was played lately. A user's voice is not explained by it.
+1. What of the microphone's sound the loudspeaker explains is measured by the linear response from one to the other,
+   over what was played lately. A user's voice is not explained by it.
 2. Something passes whole if it comes out of the canceller (before the gain) about as loud as it was heard. If the
    loudspeaker explains that, it is echo, and is silenced, and so is what follows while that is so.
 3. After SETTLED_SECONDS of audible sound the canceller is believed: then this looks on only. Where echo passes whole
@@ -36,7 +36,7 @@ _RAMP_SECONDS = 0.005
 
 
 class TakeoverGate:
-    """Looks at all that goes into a canceller of ``rate`` and comes out of it; ``lead`` is that of the far end, seconds."""
+    """Looks at all that goes into a canceller and comes out; ``lead`` is by how many seconds the far end is early."""
 
     def __init__(self, rate: int, lead: float) -> None:
         size = 2 ** round(np.log2(_WINDOW_SECONDS * rate))
@@ -54,7 +54,7 @@ class TakeoverGate:
         self._gain = 1.0
 
     def apply(self, near: Float32, far: Float32, out: Float32, gain: float) -> Float32:
-        """Return ``out``, which the canceller made of ``near`` and ``far``, all float32 ``[samples]``, times ``gain``."""
+        """Return ``out``, what the canceller made of ``near`` and ``far``, times ``gain``; all float32 ``[samples]``."""
         self._near = np.concatenate([self._near, near])[-self._near.size :]
         self._far = np.concatenate([self._far, far])[-self._far.size :]
         self._since += near.size

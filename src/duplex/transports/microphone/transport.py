@@ -69,6 +69,7 @@ class MicrophoneTransport:
         self._heard: list[Float32] = []
         self._expected = 0
         self._has_heard = False
+        self._names: tuple[str, str] | None = None
         self._ended = self._finished = self._closed = self._lost = False
 
     @property
@@ -112,6 +113,7 @@ class MicrophoneTransport:
             now = self._hardware.now()
             pcm = line.advance(now)
             self._notices.watch(line.watch)
+            self._tell_moves()
             if pcm.size:
                 self._heard.append(np.zeros_like(pcm) if self.muted else pcm)
             wanted = self._expected or round(_POLL_SECONDS * line.rate)
@@ -194,8 +196,15 @@ class MicrophoneTransport:
                     raise AudioDeviceError(f"no audio device is left: {error}") from None
             await anyio.sleep(RETRY_SECONDS)
         self._lost = False
-        stats = self.stats
-        self._notices.tell(f"now on {stats.input_device} and {stats.output_device}")
+        self._tell_moves(again=True)
+
+    def _tell_moves(self, *, again: bool = False) -> None:
+        """Tell where the streams are if that has changed, or ``again``: the system may move them by itself."""
+        names = self._hardware.names
+        if again or names != self._names:
+            if again or self._names is not None:
+                self._notices.tell(f"now on {names[0]} and {names[1]}")
+            self._names = names
 
     def _canceller(self, rate: int) -> EchoCanceller | None:
         if not self._processes:
