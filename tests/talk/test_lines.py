@@ -230,47 +230,47 @@ def test_options_of_a_local_model_do_not_go_with_a_server():
 class Unplugged(Headset):
     """Devices that are gone for a while: nothing is played, as the microphone's transport does."""
 
-    gone = False
+    def __init__(self):
+        super().__init__()
+        self.plugged = anyio.Event()
+        self.plug(there=True)
 
     async def send(self, pcm):
-        while self.gone:
-            await anyio.sleep(0.02)
+        await self.plugged.wait()
         await super().send(pcm)
 
-    def unplug(self, *, gone):
-        self.gone = gone
-        self.stats = stats(**({"input_device": "", "output_device": ""} if gone else {}))
+    def plug(self, *, there):
+        if there:
+            self.plugged.set()
+        else:
+            self.plugged = anyio.Event()
+        self.stats = stats(**({} if there else {"input_device": "", "output_device": ""}))
+
+
+async def until(condition):
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 -- of what nobody tells
+            await anyio.sleep(0.02)
 
 
 def test_a_lag_is_told_once_while_there_is_no_device(tmp_path):
-    microphone, noted, lags = Unplugged(), [], []
+    noted = []
 
-    def note(text):
-        noted.append(text)
-        lags.append(text) if text.startswith("lag") else None
+    def lags():
+        return [text for text in noted if text.startswith("lag")]
 
-    async def talk(call):
+    async def talk(model):
+        microphone = Unplugged()
+        call = call_on(model, tmp_path, microphone)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(show_lines, call, hints=(), record=False, say=print, note=note))
-            while call.state.at < 0.5:
-                await anyio.sleep(0.02)
-            microphone.unplug(gone=True)
-            while call.state.lost_seconds < 2:  # three Lag events or more
-                await anyio.sleep(0.02)
-            told = len(lags)
-            microphone.unplug(gone=False)
-            back = call.state.at
-            while call.state.at < back + 1:
-                await anyio.sleep(0.02)
-            microphone.unplug(gone=True)
-            while len(lags) == told:
-                await anyio.sleep(0.02)
+            tasks.start_soon(partial(show_lines, call, hints=(), record=False, say=print, note=noted.append))
+            await until(lambda: call.state.at > 0.5)
+            microphone.plug(there=False)
+            await until(lambda: call.state.lost_seconds > 2)  # three Lag events or more
+            assert len(lags()) == 1
+            microphone.plug(there=True)
+            await until(lambda: "microphone: a headset, loudspeaker: a loudspeaker" in noted)
             call.quit()
-        return told
-
-    async def hold_it(call):
-        with anyio.fail_after(40):
-            return await talk(call)
 
     with fake_model() as model:
-        assert anyio.run(hold_it, call_on(model, tmp_path, microphone)) == 1
+        anyio.run(talk, model)

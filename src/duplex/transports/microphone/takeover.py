@@ -6,7 +6,7 @@ of its own, and falls silent. What passes then is told from a user who cuts in:
 
 1. What of the microphone's sound the loudspeaker explains is measured by the linear response from one to the other,
    over what was played lately. A user's voice is not explained by it.
-2. Something passes whole if it comes out of the canceller (before the gain) about as loud as it was heard. If the
+2. Something passes whole if it comes out of the canceller (before the gain) hardly softer than it was heard. If the
    loudspeaker explains that, it is echo, and is silenced, and so is what follows while that is so.
 3. After SETTLED_SECONDS of audible sound the canceller is believed: then this looks on only. Where echo passes whole
    for longer all the same (the streams' places have changed, and the canceller begins anew), it starts again.
@@ -26,7 +26,7 @@ _BAND = (200.0, 6000.0)
 _KEEP = 1 - 1 / 40
 """Of the response, at each hop: it is that of the last three seconds or so."""
 _LEAST_HOPS = 4
-_EXPLAINED, _PASSED = 4.0, -8.0
+_EXPLAINED, _PASSED = 4.0, -16.0
 """Decibels: of what is heard, explained by the loudspeaker; of what comes out, against what was heard."""
 _EXPLAINED_AGAIN, _PASSED_AGAIN, _HOPS_AGAIN = 6.0, -6.0, 3
 """The same for a canceller that has settled, and for how many hops in a row."""
@@ -54,7 +54,7 @@ class TakeoverGate:
         self._gain = 1.0
 
     def apply(self, near: Float32, far: Float32, out: Float32, gain: float) -> Float32:
-        """Return ``out``, what the canceller made of ``near`` and ``far``, times ``gain``; all float32 ``[samples]``."""
+        """Return ``out``: what a canceller made of ``near`` and ``far``, times ``gain``; all float32 ``[samples]``."""
         self._near = np.concatenate([self._near, near])[-self._near.size :]
         self._far = np.concatenate([self._far, far])[-self._far.size :]
         self._since += near.size
