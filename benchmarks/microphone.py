@@ -150,7 +150,7 @@ def run(room: Room, user: Samples, agent: Samples, **processing: bool) -> tuple[
             frames += 1
         pcm = line.advance(scene.time)
         if first is None and pcm.size:
-            first = line._blocks._start - pcm.size
+            first = line.position - pcm.size
         out.append(pcm)
     pcm = np.concatenate(out)
     return (first + np.arange(pcm.size)) / RATE, pcm, scene
@@ -259,8 +259,9 @@ async def watch(line: AudioLine, gaps: list[float]) -> None:
 
 
 async def hear(transport: MicrophoneTransport) -> None:
-    """Take what is heard."""
+    """Take what is heard, in frames as a conversation does."""
     while True:
+        transport.expect(FRAME)
         await transport.receive()
 
 

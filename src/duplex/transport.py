@@ -1,11 +1,11 @@
 """Where a conversation's audio comes from and where the agent's goes: the protocol of all transports."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Transport"]
+__all__ = ["ExpectantTransport", "Transport"]
 
 
 class Transport(Protocol):
@@ -53,4 +53,13 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Release the line. What was not finished is discarded. Calling it twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class ExpectantTransport(Protocol):
+    """What a transport may have beside :class:`Transport`, if it is cheaper to give whole frames."""
+
+    def expect(self, samples: int) -> None:
+        """Say, before each ``receive``, how many samples are missing to a frame: fewer are of no use before that."""
         ...

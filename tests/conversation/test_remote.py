@@ -140,8 +140,12 @@ async def test_a_token(models):
     [
         ("http://127.0.0.1:9", ServerError, "is the server running"),
         ("http://nowhere.invalid", ServerError, "cannot be reached"),
-        ("ftp://127.0.0.1", UsageError, "give ws://host:port"),
-        ("nonsense", UsageError, "give ws://host:port"),
+        ("ftp://127.0.0.1", UsageError, "^'ftp://127.0.0.1' is no address of a server; give http://host:port"),
+        ("nonsense", UsageError, "^'nonsense' is no address"),
+        ("localhost:8998", UsageError, "^'localhost:8998' is no address"),
+        ("http://", UsageError, "is no address"),
+        ("http://[::1", UsageError, "is no address"),
+        ("wss://host:99999", UsageError, "is no address"),
     ],
 )
 async def test_nobody_answers(url, error, told):

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import wave
+from functools import partial
 
 import anyio
 import numpy as np
 import pytest
-from talk_support import RATE, Headset, call_on, tone
+from talk_support import RATE, Headset, call_on, stats, tone
 
 import duplex
 from cli_support import run
@@ -224,3 +225,52 @@ def test_options_of_a_local_model_do_not_go_with_a_server():
     outcome = run("talk", "--server", "http://127.0.0.1:9", "--model", "tiny")
     assert (outcome.status, "--model" in outcome.only_error()) == (2, True)
     assert run("talk", "--token", WANTED).status == 2
+
+
+class Unplugged(Headset):
+    """Devices that are gone for a while: nothing is played, as the microphone's transport does."""
+
+    def __init__(self):
+        super().__init__()
+        self.plugged = anyio.Event()
+        self.plug(there=True)
+
+    async def send(self, pcm):
+        await self.plugged.wait()
+        await super().send(pcm)
+
+    def plug(self, *, there):
+        if there:
+            self.plugged.set()
+        else:
+            self.plugged = anyio.Event()
+        self.stats = stats(**({} if there else {"input_device": "", "output_device": ""}))
+
+
+async def until(condition):
+    with anyio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 -- of what nobody tells
+            await anyio.sleep(0.02)
+
+
+def test_a_lag_is_told_once_while_there_is_no_device(tmp_path):
+    noted = []
+
+    def lags():
+        return [text for text in noted if text.startswith("lag")]
+
+    async def talk(model):
+        microphone = Unplugged()
+        call = call_on(model, tmp_path, microphone)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(show_lines, call, hints=(), record=False, say=print, note=noted.append))
+            await until(lambda: call.state.at > 0.5)
+            microphone.plug(there=False)
+            await until(lambda: call.state.lost_seconds > 2)  # three Lag events or more
+            assert len(lags()) == 1
+            microphone.plug(there=True)
+            await until(lambda: "microphone: a headset, loudspeaker: a loudspeaker" in noted)
+            call.quit()
+
+    with fake_model() as model:
+        anyio.run(talk, model)

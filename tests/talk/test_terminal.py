@@ -20,7 +20,7 @@ PATIENCE = 40.0
 class Terminal:
     """A program on a pseudo-terminal of its own."""
 
-    def __init__(self, *arguments, columns=80, **environment):
+    def __init__(self, *arguments, columns=80, stderr=None, **environment):
         self.master, self.slave = pty.openpty()
         termios.tcsetwinsize(self.slave, (24, columns))
         self.before = termios.tcgetattr(self.slave)
@@ -30,7 +30,7 @@ class Terminal:
             [sys.executable, *map(str, arguments)],
             stdin=self.slave,
             stdout=self.slave,
-            stderr=self.slave,
+            stderr=self.slave if stderr is None else stderr,
             start_new_session=True,
             env={
                 **os.environ,
@@ -141,3 +141,23 @@ def test_what_libraries_write_does_not_spoil_the_screen_and_comes_after_it(tmp_p
         assert terminal.end() == 0
         assert b"underrun occurred" in terminal.said
         assert terminal.said.index(b"underrun occurred") > terminal.said.rfind(LEAVE)
+
+
+def test_standard_error_that_goes_to_a_file_gets_no_screen_but_what_libraries_write(tmp_path):
+    with (tmp_path / "errors").open("wb") as errors, Terminal(PROGRAM, tmp_path, "noisy", stderr=errors) as terminal:
+        terminal.until(b"RECORDING")
+        os.write(terminal.master, b"q")
+        assert terminal.end() == 0
+    written = (tmp_path / "errors").read_bytes()
+    assert b"underrun occurred" in written
+    assert b"\x1b" not in written
+    assert b"underrun occurred" not in terminal.said
+
+
+def test_the_screen_without_standard_error(tmp_path):
+    program = f"import os, runpy, sys; os.close(2); sys.argv = {[str(PROGRAM), str(tmp_path)]!r}; "
+    program += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    with Terminal("-c", program) as terminal:
+        terminal.until(b"RECORDING")
+        os.write(terminal.master, b"q")
+        assert terminal.end() == 0

@@ -6,7 +6,8 @@ from microphone_support import RATE, FakeSound, devices, silence, tone
 
 from duplex.transports.microphone.clocks import ClockedStream
 from duplex.transports.microphone.line import Line
-from duplex.transports.microphone.playback import LIMIT, MARGIN_MOST
+from duplex.transports.microphone.margin import MOST
+from duplex.transports.microphone.playback import LIMIT
 
 FRAME = 1920
 
@@ -179,7 +180,7 @@ def test_a_burst_after_a_stall_is_made_up_for_in_pauses():
     assert run.line.jitter.seconds > 0.3
     run.go(1.0, silence)
     assert run.line.jitter.seconds < 0.15
-    assert run.line.jitter.margin < MARGIN_MOST
+    assert run.line.jitter.margin.seconds < MOST
 
 
 def test_what_waits_is_bounded():
@@ -210,3 +211,41 @@ def test_a_block_that_is_off_once_moves_nothing():
     pieces = stream.take()
     ends = [start + pcm.size for start, pcm in pieces]
     assert ends[:-1] == [start for start, _ in pieces[1:]]
+
+
+def late(each, by):
+    """Return when each frame comes: every tenth is late."""
+    return lambda frame: frame * FRAME / RATE + (by if frame % each == each - 1 else 0.0)
+
+
+def test_frames_that_come_late_again_and_again_cost_one_gap_at_most():
+    run = Run(FakeSound())
+    due = late(10, 0.05)
+    for _ in range(1500):
+        run.system.advance(0.01)
+        while run.system.now() - run.began >= due(run.frames):
+            times = (run.frames * FRAME + np.arange(FRAME)) / RATE
+            run.line.jitter.push(tone(150.0)(times).astype(np.float32))
+            run.frames += 1
+        run.line.advance(run.system.now())
+    assert run.line.underruns <= 1
+    assert 0.05 < run.line.jitter.margin.seconds < 0.1
+
+
+def test_where_frames_come_on_time_little_waits_and_nothing_tears():
+    run = Run(FakeSound())
+    run.go(10.0, tone(150.0), step=0.01)
+    run.system.heard.clear()
+    run.go(5.0, tone(150.0), step=0.01)
+    assert run.line.underruns == 0
+    assert run.line.jitter.margin.seconds < 0.025
+    assert largest_step(run.system.played()) < 0.3 * 2 * np.pi * 150 / 48000 * 1.02
+
+
+def test_in_a_pause_what_waits_is_brought_to_the_margin():
+    run = Run(FakeSound())
+    run.go(1.0, tone(), step=0.01)
+    run.line.jitter.margin.ran_dry(0.04)  # the agent's next frames may be later
+    wanted = run.line.jitter.margin.seconds
+    run.go(1.0, silence, step=0.01)
+    assert run.line.jitter.margin.waiting == pytest.approx(wanted, abs=0.012)

@@ -141,6 +141,11 @@ class Framer:
         """Samples that wait for their frame to fill."""
         return self._rest.size
 
+    @property
+    def missing(self) -> int:
+        """Samples that make the next frame full."""
+        return self._frame_size - self._rest.size
+
     def push(self, pcm: Float32) -> list[Float32]:
         """Take float32 ``[samples]``; return the frames it completes, each a fresh float32 ``[frame_size]``."""
         samples = np.concatenate([self._rest, pcm]) if self._rest.size else pcm

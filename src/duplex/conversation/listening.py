@@ -11,7 +11,7 @@ from duplex.engine.notifiers import Notifier
 from duplex.engine.pacing import LiveClock
 from duplex.engine.seat import Seat
 from duplex.frame_model import ModelSpec
-from duplex.transport import Transport
+from duplex.transport import ExpectantTransport, Transport
 
 __all__ = ["Listener"]
 
@@ -99,7 +99,10 @@ class Listener:
     async def _listen_live(self, clock: LiveClock) -> None:
         async with anyio.create_task_group() as watching:
             watching.start_soon(self._insert_silence, clock)
+            expectant = self._transport if isinstance(self._transport, ExpectantTransport) else None
             while True:
+                if expectant is not None:
+                    expectant.expect(self._framer.missing)
                 try:
                     pcm = await self._transport.receive()
                 except anyio.EndOfStream:

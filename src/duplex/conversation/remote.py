@@ -9,6 +9,7 @@ import attrs
 
 from duplex.conversation.dialogue import Dialogue, check_transport
 from duplex.conversation.remote_runner import SAMPLE_RATE, RemoteRunner
+from duplex.errors import UsageError
 from duplex.extras import require
 from duplex.options import SessionOptions
 from duplex.transport import Transport
@@ -16,6 +17,7 @@ from duplex.transport import Transport
 __all__ = ["RemoteConversation", "connect"]
 
 ENDPOINT = "/api/chat"
+_SCHEMES = ("http", "https", "ws", "wss")
 
 
 class RemoteConversation(Dialogue):
@@ -71,13 +73,27 @@ connect = RemoteConversation
 
 def _address(url: str, options: SessionOptions) -> str:
     """Return the websocket's address with the options in its query; ``url`` is that of the server's page or its own."""
-    parts = urlsplit(url)
+    parts = _parts(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     chosen = attrs.asdict(options, filter=lambda _, value: value is not None)
     if chosen.pop("greedy"):
         chosen |= {"temperature": 0, "text_temperature": 0}
     query = urlencode({**dict(parse_qsl(parts.query)), **chosen, "events": "full"})
     return urlunsplit((scheme, parts.netloc, _path(parts), query, ""))
+
+
+def _parts(url: str) -> SplitResult:
+    """Return the parts of a server's address.
+
+    :raises UsageError: if it is none
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in _SCHEMES and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:  # brackets that do not match, a port that is no number
+        pass
+    raise UsageError(f"{url!r} is no address of a server; give http://host:port or https://host")
 
 
 def _path(parts: SplitResult) -> str:

@@ -23,7 +23,7 @@ from duplex.conversation.session import EventQueue
 from duplex.errors import ServerError, UsageError
 from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, event_from_dict
 from duplex.parsing import parse_json
-from duplex.transport import Transport
+from duplex.transport import ExpectantTransport, Transport
 from duplex.transports import wire
 from duplex.transports.streams import Pacer
 
@@ -222,7 +222,10 @@ class RemoteRunner(Runner):
         """Send the transport's audio to the server until it is over."""
         await self.transport.start(SAMPLE_RATE)
         framer = Framer(FRAME_SIZE)
+        expectant = self.transport if isinstance(self.transport, ExpectantTransport) else None
         while True:
+            if expectant is not None:
+                expectant.expect(framer.missing)
             try:
                 pcm = await self.transport.receive()
             except anyio.EndOfStream:
@@ -253,5 +256,5 @@ class RemoteRunner(Runner):
 
 def _close_reason(code: int | None) -> str:
     if code in (None, _LOST):
-        return "the connection to the server was lost; call again, or connect with on_lost='restart'"
+        return "the connection to the server was lost; call again"
     return f"the server ended the conversation (code {code}); call again"

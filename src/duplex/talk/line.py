@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import AudioDeviceError, ClosedError
-from duplex.transport import Transport
+from duplex.transport import ExpectantTransport, Transport
 from duplex.transports import MicrophoneStats
 
 __all__ = ["Device", "MakeMicrophone", "Microphone", "TalkLine", "Tap"]
@@ -147,6 +147,11 @@ class TalkLine:
                 self.tap.hear_user(pcm)
             return pcm
         raise anyio.EndOfStream
+
+    def expect(self, samples: int) -> None:
+        """Say that so many samples make a frame full."""
+        if isinstance(self._microphone, ExpectantTransport):
+            self._microphone.expect(samples)
 
     async def send(self, pcm: Float32) -> None:
         """Play a frame of the agent's audio, float32 ``[frame_size]``."""

@@ -17,19 +17,22 @@ async def show_lines(
     """Hold a call; return the exit status. ``say`` prints a line of the dialogue, ``note`` one about the call."""
     interrupts = Interrupts(call.quit)
     devices = ""
+    told_lag = False
 
     def changed(event: Event) -> None:
-        nonlocal devices
+        nonlocal devices, told_lag
         stats = call.line.stats
+        are_open = bool(stats.input_device and stats.output_device)
         now = f"microphone: {stats.input_device}, loudspeaker: {stats.output_device}"
-        if stats.input_device and stats.output_device and now != devices:  # they open after the session has begun
+        if are_open and now != devices:  # they open after the session has begun
             devices = now
             note(now)
         if isinstance(event, SessionStarted):
             note(f"{event.model} listens")
             for hint in hints:
                 note(hint)
-        elif isinstance(event, Lag):
+        elif isinstance(event, Lag) and (are_open or not told_lag):
+            told_lag = not are_open  # there is one each second until there is a device again
             note(f"lag of {event.behind:.2f} s, {event.dropped:.2f} s of the {event.side}'s audio dropped")
         _say_ended(call, say)
 

@@ -76,28 +76,41 @@ def kept_terminal() -> Generator[None]:
 
 @contextmanager
 def quiet_errors() -> Generator[None]:
-    """Keep what libraries write on standard error off the screen while the block lasts; it is written afterwards.
+    """Have a screen drawn on the terminal of standard output while the block lasts, and nothing else on that.
 
-    PortAudio, ALSA and libpulse write to the file descriptor itself, across whatever a screen has drawn.
+    textual draws on standard error, which may go to a file. PortAudio, ALSA and libpulse write to its file descriptor
+    themselves, across whatever a screen has drawn: on a terminal, that comes after the block.
     """
-    descriptor = 2
-    try:
-        kept = os.dup(descriptor)
-    except OSError:  # closed: nothing can spoil the screen
+    if sys.__stdout__ is None:
         yield
         return
+    before = sys.__stderr__
+    with os.fdopen(os.dup(sys.__stdout__.fileno()), "w", encoding="utf-8", errors="replace") as screen:
+        sys.__stderr__ = screen  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            with _held_back_errors():
+                yield
+        finally:
+            sys.__stderr__ = before  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def _held_back_errors() -> Generator[None]:
+    """Write what comes on standard error in the block after it, if that is a terminal."""
+    descriptor = 2
+    if not os.isatty(descriptor):  # a file, or closed: nothing can spoil the screen
+        yield
+        return
+    kept = os.dup(descriptor)
     sys.stderr.flush()
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), descriptor)
-        # textual draws on it, and is to find the terminal there.
-        before, sys.__stderr__ = sys.__stderr__, os.fdopen(kept, "w", encoding="utf-8", errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
         try:
             yield
         finally:
             sys.stderr.flush()
             os.dup2(kept, descriptor)
-            sys.__stderr__.close()
-            sys.__stderr__ = before  # pyright: ignore[reportAttributeAccessIssue]
+            os.close(kept)
             log.seek(max(0, log.seek(0, os.SEEK_END) - _KEPT_BYTES))
             _write_all(descriptor, log.read())
 

@@ -4,6 +4,9 @@ Both come as pieces of one grid (:mod:`duplex.transports.microphone.clocks`). Th
 early: an echo canceller looks for echo after the sound, never before it, and devices report their delays inexactly.
 """
 
+from collections import deque
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,38 +36,55 @@ class FarEnd:
             self._samples[:] = 0
         elif start > self.end:
             self._samples[np.arange(self.end, start) % size] = 0
-        self._samples[np.arange(start, start + pcm.size) % size] = pcm
+        first = min(pcm.size, size - start % size)
+        self._samples[start % size : start % size + first] = pcm[:first]
+        self._samples[: pcm.size - first] = pcm[first:]
         self.end = start + pcm.size
 
     def read(self, start: int, count: int) -> Float32:
         """Return what was played from an index on, float32 ``[count]``."""
-        size = self._samples.size
-        places = np.arange(start, start + count)
-        return np.where((places < self.end) & (places >= self.end - size), self._samples[places % size], np.float32(0))
+        out, size = np.zeros(count, np.float32), self._samples.size
+        begin, end = max(start, self.end - size), min(start + count, self.end)
+        if begin < end:
+            known, first = out[begin - start : end - start], min(end - begin, size - begin % size)
+            known[:first] = self._samples[begin % size : begin % size + first]
+            known[first:] = self._samples[: end - begin - first]
+        return out
 
 
 class BlockCutter:
-    """Cuts the near end's pieces into blocks of equal size, each with the index of its first sample."""
+    """Cuts the near end's pieces into blocks of equal size; at a gap, what does not fill a block is dropped.
 
-    def __init__(self, size: int) -> None:
+    What comes, comes in whole blocks of a device. After a gap the cuts are laid ``slack`` samples before the end of
+    what has come first, so that a block is full when a device's block arrives, and does not wait for the next one.
+    """
+
+    def __init__(self, size: int, slack: int) -> None:
         self._size = size
-        self._start = 0
-        self._rest = np.zeros(0, np.float32)
+        self._slack = slack
+        self._runs: deque[tuple[int, Float32]] = deque()
+        self._end = -1
 
-    def push(self, piece: Piece) -> None:
-        """Take a piece; before a gap, what does not fill a block is dropped."""
-        start, pcm = piece
-        if start != self._start + self._rest.size:
-            self._start, self._rest = start, pcm
-        else:
-            self._rest = np.concatenate([self._rest, pcm])
+    def push(self, pieces: Sequence[Piece]) -> None:
+        """Take the pieces that have come since."""
+        for start, pcm in pieces:
+            if start == self._end and self._runs:
+                begin, rest = self._runs[-1]
+                self._runs[-1] = (begin, np.concatenate([rest, pcm]))
+            else:
+                skipped = (pcm.size - self._slack) % self._size if pcm.size > self._slack else 0
+                self._runs.append((start + skipped, pcm[skipped:]))
+            self._end = start + pcm.size
 
-    def next_start(self) -> int | None:
-        """Return the index of the next block's first sample, or None while it is not full."""
-        return self._start if self._rest.size >= self._size else None
+    def next(self) -> tuple[int, int]:
+        """Return the index of the next block's first sample, and how many blocks without a gap are full from there."""
+        while len(self._runs) > 1 and self._runs[0][1].size < self._size:
+            self._runs.popleft()
+        return (self._runs[0][0], self._runs[0][1].size // self._size) if self._runs else (0, 0)
 
-    def take(self) -> Float32:
-        """Return the next block, float32 ``[size]``; one must be full."""
-        block, self._rest = self._rest[: self._size], self._rest[self._size :]
-        self._start += self._size
-        return block
+    def take(self, count: int) -> Float32:
+        """Return the next ``count`` blocks as one float32 ``[count * size]``; so many must be full."""
+        start, rest = self._runs[0]
+        taken = count * self._size
+        self._runs[0] = (start + taken, rest[taken:])
+        return rest[:taken]

@@ -5,6 +5,9 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.transports.microphone.alignment import LEAD
+from duplex.transports.microphone.takeover import TakeoverGate
+
 __all__ = ["EchoCancellation", "EchoCanceller", "EchoMeter", "WebRtcProcessor"]
 
 Float32 = NDArray[np.float32]
@@ -18,15 +21,17 @@ _METER_BLOCKS = 300
 
 
 class EchoCanceller(Protocol):
-    """Takes the echo of what was played out of what was heard, in blocks of 10 ms."""
+    """Takes the echo of what was played out of what was heard, in whole blocks of 10 ms."""
 
     def process(self, near: Float32, far: Float32) -> Float32:
-        """Return ``near``, float32 ``[rate // 100]``, without the echo of ``far``, of the same shape and time."""
+        """Return ``near``, float32 ``[blocks * rate // 100]``, without the echo of ``far``, of that shape and time."""
         ...
 
 
 class WebRtcProcessor:
     """The audio processing of WebRTC: AEC3, and if wanted noise suppression and gain control.
+
+    The far end is given ``LEAD`` seconds early.
 
     :raises ImportError: if pywebrtc-audio is not installed
     """
@@ -37,6 +42,8 @@ class WebRtcProcessor:
         import pywebrtc_audio  # noqa: PLC0415 -- of the extra `talk`
 
         module = cast("Any", pywebrtc_audio)
+        self._gate = TakeoverGate(rate, LEAD) if echo_cancellation else None
+        self._has_gain = gain_control
         self._processor = module.AudioProcessor(
             rate,
             1,
@@ -48,24 +55,31 @@ class WebRtcProcessor:
         )
 
     def process(self, near: Float32, far: Float32) -> Float32:
-        """Return a block without echo, float32 ``[rate // 100]``."""
-        return np.asarray(self._processor.process(near, far), np.float32)
+        """Return the blocks without echo, float32 ``[blocks * rate // 100]``."""
+        out = np.asarray(self._processor.process(near, far), np.float32)
+        if self._gate is None:
+            return out
+        gain = 10 ** (self._processor.gain_db / 20) if self._has_gain else 1.0
+        return self._gate.apply(near, far, out, gain)
 
 
 class EchoMeter:
     """Measures by how many dB the canceller lowers what is heard while something is played (ERLE)."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._heard = self._left = 0.0
         self.reduction: float | None = None
         """None before anything was played."""
 
     def add(self, near: Float32, far: Float32, left: Float32) -> None:
-        """Count a block: what was heard, what was played, and what is left of the first."""
-        if np.dot(far, far) < _AUDIBLE * far.size:
+        """Count blocks of ``size``: what was heard, what was played, and what is left of the first."""
+        heard, played, remains = (np.square(each.reshape(-1, self._size)).sum(axis=1) for each in (near, far, left))
+        audible = played >= _AUDIBLE * self._size
+        if not audible.any():
             return
-        keep = 1 - 1 / _METER_BLOCKS
-        self._heard = self._heard * keep + float(np.dot(near, near))
-        self._left = self._left * keep + float(np.dot(left, left))
+        keep = (1 - 1 / _METER_BLOCKS) ** int(audible.sum())
+        self._heard = self._heard * keep + float(heard[audible].sum())
+        self._left = self._left * keep + float(remains[audible].sum())
         if self._heard > 0:
             self.reduction = float(np.clip(10 * np.log10(self._heard / max(self._left, 1e-12)), 0.0, 80.0))

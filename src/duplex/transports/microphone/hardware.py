@@ -70,6 +70,15 @@ class Hardware:
                 return False
         return bool(self._lines)
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the input and the output that are open; empty for one that is not."""
+        lines = self._lines
+        return (
+            lines["input"].device.name if "input" in lines else "",
+            lines["output"].device.name if "output" in lines else "",
+        )
+
     def plays(self) -> bool:
         """Whether something that was sent has not been heard."""
         playback = self._playback

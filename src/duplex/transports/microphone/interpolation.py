@@ -33,23 +33,25 @@ class Interpolator:
         self._kernels = _kernels(self.half, cutoff)
         self._samples = np.zeros(self.half, np.float32)
         self._start = -self.half
+        self._fresh: list[Float32] = []
+        self.received: int = 0
+        """Input samples so far."""
         self.position: float = 0.0
         """Where the next output sample is read."""
 
-    @property
-    def received(self) -> int:
-        """Input samples so far."""
-        return self._start + self._samples.size
-
     def push(self, pcm: Float32) -> None:
         """Take the next float32 ``[samples]`` of the input."""
-        self._samples = np.concatenate([self._samples, pcm])
+        self._fresh.append(pcm)
+        self.received += pcm.size
 
     def read(self, step: float, until: float = math.inf) -> Float32:
         """Return all output that can be computed, float32 of any length, a ``step`` of input samples between two.
 
         Only positions below ``until`` are read.
         """
+        if self._fresh:
+            self._samples = np.concatenate([self._samples, *self._fresh])
+            self._fresh.clear()
         ready = min(self.received - self.half, until) - self.position
         count = max(0, math.ceil(ready / step))
         places = self.position - self._start + step * np.arange(count)

@@ -61,11 +61,12 @@ class LevelMeter:
         """Decibels below full scale, at least -120."""
         return max(SILENCE_DBFS, 10 * float(np.log10(self._power))) if self._power > 0 else SILENCE_DBFS
 
-    def add(self, pcm: Float32) -> None:
-        """Count float32 ``[samples]``."""
+    def add(self, pcm: Float32) -> Float32:
+        """Count float32 ``[samples]``; return them."""
         if pcm.size:
             keep = float(np.exp(-pcm.size * self._share))
             self._power = self._power * keep + (1 - keep) * float(np.dot(pcm, pcm)) / pcm.size
+        return pcm
 
 
 class InputWatch:

@@ -1,11 +1,11 @@
 """The agent's audio on its way to the loudspeaker: a jitter buffer, filled by frames and emptied by a callback.
 
-1. After silence it begins with a margin of silence before the first frame: so much a frame may be late.
+1. After silence it begins with a margin of silence before the first frame: so much a frame may be late. How much that
+   is, :mod:`duplex.transports.microphone.margin` learns.
 2. What waits when a frame comes is kept near the margin by playing up to half a per cent faster or slower: nobody hears
    that, and it is more than clocks ever drift.
-3. Each time it runs dry the margin grows by a half, up to MARGIN_MOST; it shrinks again slowly.
-4. What waits beyond the margin is made up for in the agent's pauses: a silent frame is left out.
-5. It holds LIMIT at most; whoever has more waits, and drops what is too old (and says so: a Lag event).
+3. In the agent's pauses it is brought there at once: some of a silent frame is left out, or silence is put before it.
+4. It holds LIMIT at most; whoever has more waits, and drops what is too old (and says so: a Lag event).
 """
 
 import numpy as np
@@ -13,33 +13,33 @@ from numpy.typing import NDArray
 
 from duplex.audio.pcm import level_dbfs
 from duplex.transports.microphone.interpolation import Interpolator
+from duplex.transports.microphone.margin import Margin
 from duplex.transports.microphone.ring import Ring
 
 __all__ = ["JitterBuffer"]
 
 Float32 = NDArray[np.float32]
 
-MARGIN_LEAST, MARGIN_MOST = 0.03, 0.24
 LIMIT = 0.4
 FASTEST = 0.005
-_SHRINK_SECONDS = 60.0
-"""In which the margin shrinks to a half."""
-_SMOOTHING = 0.1
+_OFF_FASTEST = 0.015
+"""Seconds that what waits is off the margin, where it is played fastest or slowest."""
 _PAUSE_DBFS = -50.0
+_PAUSE_OFF = 0.005
+"""Seconds that what waits may be off the margin in a pause."""
 
 
 class JitterBuffer:
     """Frames of ``rate`` in, samples of a device's ``device_rate`` out through a ring that its callback reads."""
 
-    def __init__(self, ring: Ring, rate: int, device_rate: float, channels: int, margin: float = MARGIN_LEAST) -> None:
+    def __init__(self, ring: Ring, rate: int, device_rate: float, channels: int, margin: Margin) -> None:
         self.ring = ring
         self._rate = rate
         self._device_rate = device_rate
         self._channels = channels
         self._interpolator = Interpolator(rate, device_rate)
-        self.margin: float = margin
-        """Seconds that wait when a frame comes."""
-        self._smooth = self.margin
+        self.margin = margin
+        self._missed = 0
         self._flowing = False
         self.correction: float = 0.0
         """By which share it plays faster."""
@@ -57,19 +57,32 @@ class JitterBuffer:
 
     def push(self, pcm: Float32) -> None:
         """Take a frame, float32 ``[samples]``, unclipped."""
-        waiting = self.seconds
+        margin, waiting = self.margin, self.seconds
         if not waiting:
             self._begin()
-            waiting = self.margin
-        duration = pcm.size / self._rate
-        if waiting > self.margin + duration and level_dbfs(pcm) < _PAUSE_DBFS:
-            return
-        self.margin = max(MARGIN_LEAST, self.margin * 0.5 ** (duration / _SHRINK_SECONDS))
-        self._smooth += (waiting - self._smooth) * _SMOOTHING
-        excess = (self._smooth - self.margin) / self.margin * 0.01
-        self.correction = max(-FASTEST, min(FASTEST, excess))
-        self._interpolator.push(np.nan_to_num(pcm))
+            waiting = margin.seconds
+        if not np.isfinite(pcm.sum()):
+            pcm = np.nan_to_num(pcm)
+        margin.came(waiting, pcm.size / self._rate)
+        if level_dbfs(pcm) < _PAUSE_DBFS:
+            pcm = self._adjusted(pcm, waiting)
+        self._missed = self.ring.missed
+        off = margin.waiting - margin.seconds
+        self.correction = max(-FASTEST, min(FASTEST, off / _OFF_FASTEST * FASTEST))
+        self._interpolator.push(pcm)
         self._write(self._interpolator.read(self._rate / self._device_rate * (1 + self.correction)))
+
+    def _adjusted(self, pcm: Float32, waiting: float) -> Float32:
+        """Return a silent frame, shorter or longer by what waits too much or too little."""
+        margin = self.margin
+        off = min(waiting, margin.waiting) - margin.seconds
+        if waiting > margin.seconds + pcm.size / self._rate:  # not for a moment only: whole frames have come at once
+            off = waiting - margin.seconds
+        if abs(off) < _PAUSE_OFF:
+            return pcm
+        change = max(-pcm.size, -round(off * self._rate))
+        margin.waiting = max(margin.seconds, margin.waiting + change / self._rate)
+        return pcm[: pcm.size + change] if change < 0 else np.concatenate([np.zeros(change, np.float32), pcm])
 
     def flush(self) -> None:
         """Write what the filter holds back: no more comes."""
@@ -81,10 +94,10 @@ class JitterBuffer:
         """Put the margin before the first frame, after silence."""
         if self._flowing:
             self.underruns += 1
-            self.margin = min(MARGIN_MOST, self.margin * 1.5)
+            self.margin.ran_dry((self.ring.missed - self._missed) / self._device_rate)
         self._flowing = True
-        self._smooth = self.margin
-        self._write(np.zeros(round(self.margin * self._device_rate), np.float32))
+        self.margin.begin()
+        self._write(np.zeros(round(self.margin.seconds * self._device_rate), np.float32))
 
     def _write(self, pcm: Float32) -> None:
         self.ring.write(np.repeat(np.clip(pcm, -1.0, 1.0)[:, None], self._channels, axis=1))

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import AudioDeviceError
 from duplex.extras import require
 from duplex.transports.microphone.devices import AudioDevice, Direction
+from duplex.transports.microphone.listing import listed_anew
+from duplex.transports.microphone.moves import Moves
 from duplex.transports.microphone.sound_server import ALIASES, chosen_device, server_devices
 from duplex.transports.microphone.streams import CaptureBuffer, PlaybackBuffer
 
@@ -24,7 +27,8 @@ __all__ = ["PortAudio", "list_devices"]
 
 Float32 = NDArray[np.float32]
 
-BLOCK_SECONDS = 0.01
+BLOCK_SECONDS: dict[Direction, float] = {"input": 0.02, "output": 0.01}
+"""Of one callback. A frame of the user's begins where one of these does, so it does not wait for longer ones."""
 LATENCY: dict[Direction, float] = {"input": 0.02, "output": 0.04}
 """What is asked of a device; one that is slower by default gets what it wants."""
 DEAD_SECONDS = 0.8
@@ -61,6 +65,8 @@ class PortAudio:
                 f"sounddevice finds no PortAudio ({error}); install it (Debian: apt-get install libportaudio2)"
             ) from None
         self._library = cast("Any", sounddevice)
+        self._lines: dict[Direction, PortAudioLine] = {}
+        self._moves: Moves | None = None
         _silence_alsa()
 
     def now(self) -> float:
@@ -88,7 +94,7 @@ class PortAudio:
         :raises AudioDeviceError: if that fails
         """
         buffer = CaptureBuffer(device.sample_rate, min(device.inputs, 2))
-        line = PortAudioLine(device)
+        line = self._lines["input"] = PortAudioLine(device, self._closed)
 
         def callback(block: Float32, count: int, times: Any, _status: Any) -> None:
             line.called_at = now = time.monotonic()
@@ -104,7 +110,7 @@ class PortAudio:
         :raises AudioDeviceError: if that fails
         """
         buffer = PlaybackBuffer(device.sample_rate, min(device.outputs, 2))
-        line = PortAudioLine(device)
+        line = self._lines["output"] = PortAudioLine(device, self._closed)
 
         def callback(block: Float32, _count: int, times: Any, _status: Any) -> None:
             line.called_at = now = time.monotonic()
@@ -126,7 +132,7 @@ class PortAudio:
                     channels=channels,
                     samplerate=device.sample_rate,
                     dtype="float32",
-                    blocksize=round(BLOCK_SECONDS * device.sample_rate),
+                    blocksize=round(BLOCK_SECONDS[direction] * device.sample_rate),
                     latency=max(LATENCY[direction], slowest),
                     callback=callback,
                 )
@@ -134,7 +140,22 @@ class PortAudio:
             except (self._library.PortAudioError, ValueError) as error:
                 raise _failure(device, direction, error) from None
             _open_streams += 1
+        if device.server_name and self._moves is None:
+            self._moves = Moves(self._moved)
+            self._moves.start()
         return stream
+
+    def _moved(self, direction: Direction, server_name: str, name: str) -> None:
+        """Take what the sound server says of a stream that is open; its rate stays what it was opened with."""
+        line = self._lines.get(direction)
+        if line is not None and line.device.server_name:
+            line.device = attrs.evolve(line.device, name=name, server_name=server_name)
+
+    def _closed(self) -> None:
+        """Listen to the sound server no more when no stream is open."""
+        if all(line.stream is None for line in self._lines.values()) and self._moves is not None:
+            moves, self._moves = self._moves, None
+            moves.close()
 
     def _address(self, device: AudioDevice, direction: Direction) -> tuple[int, float]:
         """Return PortAudio's number of a device, and the latency that it has by default."""
@@ -147,7 +168,11 @@ class PortAudio:
 
     def _system_devices(self) -> list[AudioDevice]:
         with _lock:
-            default_input, default_output = self._library.default.device
+            listed = listed_anew() if _open_streams else None  # PortAudio's own list is as old as its streams
+            (default_input, default_output), found = listed or (
+                self._library.default.device,
+                self._library.query_devices(),
+            )
             return [
                 AudioDevice(
                     index=int(entry["index"]),
@@ -158,15 +183,17 @@ class PortAudio:
                     is_default_input=entry["index"] == default_input,
                     is_default_output=entry["index"] == default_output,
                 )
-                for entry in self._library.query_devices()
+                for entry in found
             ]
 
 
 class PortAudioLine:
     """An open stream of PortAudio."""
 
-    def __init__(self, device: AudioDevice) -> None:
+    def __init__(self, device: AudioDevice, closed: Callable[[], None]) -> None:
         self.device: AudioDevice = device
+        """Where it is: the sound server may move it."""
+        self._closed = closed
         self.stream: Any = None
         self.called_at: float = time.monotonic() + FIRST_SECONDS
 
@@ -183,6 +210,7 @@ class PortAudioLine:
                 stream.abort(ignore_errors=True)
                 stream.close(ignore_errors=True)
                 _open_streams -= 1
+            self._closed()
 
 
 _AlsaHandler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)

@@ -24,6 +24,8 @@ class Ring:
         self.taken: int = 0
         self.lost: int = 0
         """Samples that found no room."""
+        self.missed: int = 0
+        """Samples that were to be read, and were not there."""
 
     @property
     def filled(self) -> int:
@@ -58,6 +60,7 @@ class Ring:
         block[:first] = self._samples[start : start + first]
         block[first:count] = self._samples[: count - first]
         self.taken += count
+        self.missed += len(block) - count
         return count
 
 
@@ -76,12 +79,12 @@ class TimedRing(Ring):
             self._marks.append((start, count, time))
 
     def take(self) -> list[tuple[Float32, float]]:
-        """Return the blocks that wait, each a fresh float32 ``[samples, channels]``, with their times."""
-        taken: list[tuple[Float32, float]] = []
-        for _ in range(len(self._marks)):
-            start, count, time = self._marks.popleft()
-            self.skip_to(start)  # marks that were pushed out had samples, which are passed over
-            block = np.empty((count, self._samples.shape[1]), np.float32)
-            self.read_into(block)
-            taken.append((block, time))
-        return taken
+        """Return the blocks that wait, float32 ``[samples, channels]`` with their times, cut from one fresh array."""
+        marks = [self._marks.popleft() for _ in range(len(self._marks))]
+        if not marks:
+            return []
+        first = marks[0][0]
+        self.skip_to(first)  # marks that were pushed out had samples, which are passed over
+        whole = np.empty((marks[-1][0] + marks[-1][1] - first, self._samples.shape[1]), np.float32)
+        self.read_into(whole)
+        return [(whole[start - first : start - first + count], time) for start, count, time in marks]

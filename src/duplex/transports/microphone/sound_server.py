@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from duplex.transports.microphone.devices import AudioDevice, Direction
 
-__all__ = ["ALIASES", "chosen_device", "server_devices"]
+__all__ = ["ALIASES", "chosen_device", "device_names", "server_devices", "streams_of"]
 
 ALIASES = ("pulse", "pipewire", "default")
 """ALSA's devices that lead to the sound server, in the order in which they are taken."""
@@ -34,6 +34,21 @@ def server_devices(first_index: int) -> list[AudioDevice]:
         _device(first_index + number, entry, direction, is_default=entry["name"] == defaults[direction])
         for number, (entry, direction) in enumerate(entries)
     ]
+
+
+def device_names(kind: str) -> dict[int, tuple[str, str]]:
+    """Return the server's name and the one for people of each of its ``sources`` or ``sinks``, by their numbers."""
+    return {
+        int(entry["index"]): (str(entry["name"]), str(entry.get("description") or entry["name"]))
+        for entry in _listed(kind)
+        if "index" in entry
+    }
+
+
+def streams_of(process: int, kind: str) -> list[dict[str, Any]]:
+    """Return what the server says of a process's ``source-outputs`` or ``sink-inputs``."""
+    found = [cast("dict[str, Any]", entry) for entry in _pactl("list", kind) if isinstance(entry, dict)]
+    return [entry for entry in found if str(entry.get("properties", {}).get("application.process.id")) == str(process)]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from duplex.transports.microphone.meters import MicrophoneStats
 from duplex.transports.microphone.notices import Notices
 from duplex.transports.microphone.portaudio import PortAudio
 from duplex.transports.microphone.streams import SoundSystem
+from duplex.transports.microphone.waiting import Waits
 
 __all__ = ["MicrophoneTransport"]
 
@@ -64,6 +65,11 @@ class MicrophoneTransport:
         self._processes = self._cancels_echo or noise_suppression or gain_control
         self._notices = Notices(on_notice)
         self._line: Line | None = None
+        self._waits = Waits()
+        self._heard: list[Float32] = []
+        self._expected = 0
+        self._has_heard = False
+        self._names: tuple[str, str] | None = None
         self._ended = self._finished = self._closed = self._lost = False
 
     @property
@@ -93,7 +99,7 @@ class MicrophoneTransport:
         await anyio.to_thread.run_sync(self._hardware.open, self._line)
 
     async def receive(self) -> Float32:
-        """Wait for the user's next audio, float32 ``[samples]``.
+        """Wait for the user's next audio, float32 ``[samples]``: what is expected, or some 20 ms.
 
         :raises anyio.EndOfStream: after :meth:`end`
         :raises AudioDeviceError: if no device is left
@@ -104,12 +110,27 @@ class MicrophoneTransport:
             self._check_open()
             if not self._hardware.is_alive():
                 await self._reopen(line)
-            pcm = line.advance(self._hardware.now())
+            now = self._hardware.now()
+            pcm = line.advance(now)
             self._notices.watch(line.watch)
+            self._tell_moves()
             if pcm.size:
-                return np.zeros_like(pcm) if self.muted else pcm
-            await anyio.sleep(_POLL_SECONDS)
+                self._heard.append(np.zeros_like(pcm) if self.muted else pcm)
+            wanted = self._expected or round(_POLL_SECONDS * line.rate)
+            if self._is_complete(wanted):
+                self._waits.complete(now)
+                heard, self._heard, self._expected = np.concatenate(self._heard), [], 0
+                return heard
+            await anyio.sleep(self._waits.pause(wanted / line.rate, now))
         raise anyio.EndOfStream
+
+    def expect(self, samples: int) -> None:
+        """Say that so many samples make a frame full: the next :meth:`receive` waits for them.
+
+        This saves waking up in between, and the frame is full right when a device's block has come: before what is
+        heard first there is silence for that, while which the devices have begun.
+        """
+        self._expected = samples
 
     async def send(self, pcm: Float32) -> None:
         """Play a frame of the agent's audio, float32 ``[frame_size]``; waits while 0.4 seconds wait to be played.
@@ -146,6 +167,16 @@ class MicrophoneTransport:
         if self._line is not None:
             self._line.disconnect()
 
+    def _is_complete(self, wanted: int) -> bool:
+        """Whether as much was heard as :meth:`receive` waits for; what is heard first is made as much, if expected."""
+        missing = wanted - sum(pcm.size for pcm in self._heard)
+        if self._heard and not self._has_heard:
+            self._has_heard = True
+            if self._expected and missing > 0:
+                self._heard.insert(0, np.zeros(missing, np.float32))
+                return True
+        return missing <= 0
+
     async def _reopen(self, line: Line) -> None:
         """Open what there is in place of devices that are gone.
 
@@ -165,8 +196,15 @@ class MicrophoneTransport:
                     raise AudioDeviceError(f"no audio device is left: {error}") from None
             await anyio.sleep(RETRY_SECONDS)
         self._lost = False
-        stats = self.stats
-        self._notices.tell(f"now on {stats.input_device} and {stats.output_device}")
+        self._tell_moves(again=True)
+
+    def _tell_moves(self, *, again: bool = False) -> None:
+        """Tell where the streams are if that has changed, or ``again``: the system may move them by itself."""
+        names = self._hardware.names
+        if again or names != self._names:
+            if again or self._names is not None:
+                self._notices.tell(f"now on {names[0]} and {names[1]}")
+            self._names = names
 
     def _canceller(self, rate: int) -> EchoCanceller | None:
         if not self._processes:
