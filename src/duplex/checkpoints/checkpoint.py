@@ -20,6 +20,7 @@ from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import MIMI_WEIGHTS, WEIGHTS, CheckpointLayout, Part
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.checkpoints.model_card import ModelCard
 from duplex.checkpoints.sources import CONFIG, CheckpointSource, SourceKind, builtin_names, locate, resolve_source
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.checkpoints.voices import Voices
@@ -63,6 +64,7 @@ class Checkpoint:
     stt: SttConfig | None
     tts: TtsConfig | None
     voices: Voices = attrs.field(eq=False)
+    card: ModelCard = attrs.field(eq=False)
     note: str
     adapter: Adapter | None = None
 
@@ -223,6 +225,7 @@ def resolve(
         stt=layout.stt,
         tts=layout.tts,
         voices=Voices(source),
+        card=ModelCard(source),
         note=_read_note(source),
         adapter=adapted,
     )

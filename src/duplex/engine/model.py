@@ -10,6 +10,7 @@ from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints.conditioning import ConditionerConfig
 from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
 from duplex.checkpoints.layout import DEFAULT_OPTIONS
+from duplex.checkpoints.model_card import ModelCard
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
@@ -53,6 +54,7 @@ class Model:
         conditioners: Mapping[str, ConditionerConfig] | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
         voices: Voices | None = None,
+        card: ModelCard | None = None,
     ) -> None:
         self.name = name
         self.backend: str = backend
@@ -84,6 +86,7 @@ class Model:
         self._free = weakref.finalize(self, _free, self.engine, self.detectors)
         self.voices: Voices = voices or Voices(None)
         """The voices that came with the checkpoint."""
+        self._card = card or ModelCard(None)
         self.voice_activity = voice_activity
         """Returns a new detector of speech for one conversation, for audio of a sample rate."""
 
@@ -96,6 +99,11 @@ class Model:
     def spec(self) -> ModelSpec:
         """What goes in and comes out."""
         return self.frame_model.spec
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """What one may say to it, as its model card tells; often empty."""
+        return self._card.examples
 
     @property
     def codec(self) -> Codec:

@@ -28,6 +28,8 @@ class ServedModel:
     admission: Admission
     voices: Voices
     """Those that callers may name."""
+    examples: tuple[str, ...]
+    """What a caller may say."""
 
     @property
     def takes_persona(self) -> bool:
@@ -74,7 +76,7 @@ class ServedModels:
                 raise UsageError(f"two models are called {shown(name)}; serve one, or rename the folder of the other")
             admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)
             voices = model.voices if settings.voices is None else model.voices.beside(settings.voices)
-            self._served[name] = ServedModel(name, model, admission, voices)
+            self._served[name] = ServedModel(name, model, admission, voices, model.examples)
 
     @property
     def all(self) -> Sequence[ServedModel]:
