@@ -7,7 +7,7 @@ The card's metadata are those of the Hugging Face hub, a YAML block at its begin
       - text: What is the capital of France?
     ---
 
-A card is written for people and by hand, so one that cannot be read has no examples; it never keeps a model from loading.
+A card is written for people and by hand: one that cannot be read has no examples, and never keeps a model from loading.
 """
 
 import importlib
@@ -51,7 +51,7 @@ def _metadata(card: Path) -> dict[str, Any]:
     """Return the metadata of a card; none if there are none, or they cannot be read."""
     if card.stat().st_size > MAX_CARD_BYTES:
         return {}
-    # The hub's client is imported only for a card that somebody asks for: it takes longer than to load the built-in model.
+    # Imported only for a card that somebody asks for: it takes longer than to load the built-in model.
     read: Any = importlib.import_module("huggingface_hub").metadata_load
     try:
         found: Any = read(card)
