@@ -7,9 +7,9 @@ which is busy with the browser does not show in the pictures.
 import queue
 import re
 import shutil
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
@@ -42,6 +42,8 @@ MODEL = {
 PERSONA = {**MODEL, "name": "personaplex", "kind": "personaplex", "persona": True, "voices": ["NATF0"], "examples": []}
 INFO: dict[str, Any] = {"token": False, "recorded": False, "models": [MODEL]}
 FULL = "every place is taken, and the queue is full; call again later"
+SECONDS = 16.6
+"""Of the conversation, in the pictures of it."""
 STOPPING = "the server is about to restart; call again in a minute"
 
 
@@ -55,11 +57,17 @@ async def converse() -> list[duplex.Event]:
             pieces.append(piece)
         decoder.close()
         async with duplex.Conversation(model, transcriber=transcriber) as conversation:
-            return [event async for event in conversation.run(np.concatenate(pieces))]
+            events = [event async for event in conversation.run(np.concatenate(pieces))]
+    return sorted(events, key=known_at)
+
+
+def known_at(event: duplex.Event) -> float:
+    """Return when an event is told in a live conversation: the user's words soon after they have been said."""
+    return event.end + 0.6 if isinstance(event, duplex.UserText) else event.at
 
 
 @contextmanager
-def serving() -> Iterator[str]:
+def serving() -> Generator[str]:
     """Serve the page; yield its address."""
     ports: queue.Queue[int] = queue.Queue()
     with fake_model() as model, start_blocking_portal("asyncio") as portal:
@@ -69,7 +77,7 @@ def serving() -> Iterator[str]:
 
 
 @contextmanager
-def browser(*options: str) -> Iterator[Browser]:
+def browser(*options: str) -> Generator[Browser]:
     """Open a browser whose microphone plays the recording."""
     microphone = ("--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={RECORDING}%noloop")
     with sync_playwright() as playwright:
@@ -119,7 +127,7 @@ class Visit:
         self.tell(wire.handshake())
         started, frames = time.monotonic(), 0
         for event in events:
-            if event.at > until:
+            if known_at(event) > until:
                 break
             if not isinstance(event, duplex.AgentAudio):
                 self.tell(wire.metadata(event.as_dict()))
@@ -129,40 +137,51 @@ class Visit:
             self.page.wait_for_timeout(max(0, 1000 * (started + frames * 0.08 - time.monotonic())))
         return self
 
-    def shoot(self, name: str) -> None:
-        """Take the picture, and leave."""
-        self.page.screenshot(path=IMAGES / f"{name}.png")
+    def shoot(self, name: str = "") -> bytes:
+        """Take the picture, keep it if it has a name, and leave."""
+        picture = self.page.screenshot(path=IMAGES / f"{name}.png" if name else None)
         self.page.close()
+        return picture
 
 
-def main(wanted: Sequence[str]) -> None:
-    """Take those that are named, or all."""
+def main() -> None:
+    """Take them all."""
     events = anyio.run(converse)
+    recorded = {**INFO, "recorded": True}
     with serving() as url:
         with browser("--use-fake-ui-for-media-stream") as allowing:
             visit = partial(Visit, allowing, url)
             phone = partial(visit, viewport=PHONE)
-            dark = {"color_scheme": "dark", "device_scale_factor": 2}
-            recorded = {**INFO, "recorded": True}
-            shots = {
-                "page": lambda: visit(viewport=DESK).start().play(events, 16.6),
-                "page-start": lambda: visit(viewport=DESK, info=recorded),
-                "page-phone": lambda: phone(**dark).start().play(events, 16.6),
-                "page-early": lambda: phone().start().play(events, 2),
-                "page-queue": lambda: phone().start().tell(wire.metadata({"type": "Queued", "position": 3})).wait(0.3),
-                "page-muted": lambda: muted(phone(info=recorded).start().play(events, 4.2)),
-                "page-lag": lambda: lagging(phone().start().play(events, 5)),
-                "page-full": lambda: phone().start().close(1013, FULL),
-                "page-restart": lambda: phone().start().play(events, 3).close(1012, STOPPING),
-                "page-settings": lambda: opened(phone(info={**INFO, "models": [PERSONA, MODEL]})),
-                "page-token": lambda: phone(info={**INFO, "token": True}).start().wait(0.2),
-            }
-            for name, take in shots.items():
-                if not wanted or name in wanted:
-                    take().shoot(name)
-        if not wanted or "page-refused" in wanted:
-            with browser("--deny-permission-prompts") as refusing:
-                Visit(refusing, url, viewport=PHONE).start().wait(0.5).shoot("page-refused")
+            visit(viewport=DESK, info=recorded).shoot("page-start")
+            visit(viewport=DESK).start().play(events, SECONDS).shoot("page")
+            dark = phone(color_scheme="dark", device_scale_factor=2)
+            dark.start().play(events, SECONDS).shoot("page-phone")
+            states = [
+                phone().start().tell(wire.metadata({"type": "Queued", "position": 3})).wait(0.3).shoot(),
+                phone().start().play(events, 2.5).shoot(),
+                muted(phone(info=recorded).start().play(events, 4.2)).shoot(),
+                lagging(phone().start().play(events, 5)).shoot(),
+                opened(phone(info={**INFO, "models": [PERSONA, MODEL]})).shoot(),
+            ]
+            problems = [
+                phone(info={**INFO, "token": True}).start().wait(0.2).shoot(),
+                phone().start().close(1013, FULL).shoot(),
+                phone().start().play(events, 3).close(1012, STOPPING).shoot(),
+            ]
+            sheet(allowing, "page-states", states)
+        with browser("--deny-permission-prompts") as refusing:
+            problems.insert(0, Visit(refusing, url, viewport=PHONE).start().wait(0.5).shoot())
+            sheet(refusing, "page-problems", problems)
+
+
+def sheet(browser: Browser, name: str, pictures: Sequence[bytes]) -> None:
+    """Put pictures side by side into one."""
+    page = browser.new_page(viewport={"width": 276 * len(pictures) + 16, "height": 532})
+    images = "".join(f'<img src="data:image/png;base64,{b64encode(picture).decode()}">' for picture in pictures)
+    style = "body { margin: 16px 0 0 16px; display: flex; gap: 16px; background: #d9d6ce } img { width: 260px }"
+    page.set_content(f"<style>{style}</style>{images}")
+    page.screenshot(path=IMAGES / f"{name}.png")
+    page.close()
 
 
 def muted(visit: Visit) -> Visit:
@@ -184,4 +203,4 @@ def opened(visit: Visit) -> Visit:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

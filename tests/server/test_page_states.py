@@ -22,7 +22,7 @@ from playwright.sync_api import expect
 import duplex
 from duplex.server import Settings
 from duplex.transports import wire
-from server_support import running
+from server_support import running, until
 
 MODELS = [
     {"name": "first", "kind": "moshi", "persona": False, "voices": [], "examples": ["Tell me a joke."]},
@@ -139,7 +139,7 @@ def test_waiting_can_be_ended(page, model):
         page.keyboard.press("Escape")
         expect(title(page)).to_have_text("Talk with it")
         page.evaluate("allow()")
-        page.wait_for_function("window.microphone?.getTracks()[0].readyState === 'ended'")
+        until(lambda: page.evaluate("window.microphone?.getTracks()[0].readyState === 'ended'"))
         with server.call() as first:
             first.until(wire.Kind.HANDSHAKE)
             start(page)

@@ -53,7 +53,7 @@ def test_a_queue_and_a_full_server(page, model):
             first.next()
             page.get_by_role("button", name="Start talking").click()
             expect(page.get_by_role("status")).to_have_text(re.compile("You are next in the queue"))
-            page.get_by_role("button", name="End the call").click()
+            page.get_by_role("button", name="Cancel").click()
             with server.call() as second:
                 second.next()
                 page.get_by_role("button", name="Start talking").click()

@@ -36,6 +36,8 @@ export interface View extends Look {
 const LABEL = 30;
 /** Half of what the axis takes. */
 const AXIS = 15;
+/** Times are not cut off at the edges. */
+const EDGE = 14;
 const NARROW = 600;
 
 export function readLook(canvas: HTMLCanvasElement): Look {
@@ -88,7 +90,7 @@ export function drawAxis(context: CanvasRenderingContext2D, view: View): void {
     context.fillRect(Math.round(at), LABEL, 1, middle - AXIS - LABEL);
     context.fillRect(Math.round(at), middle + AXIS, 1, middle - AXIS - LABEL);
     context.fillStyle = view.colors.quiet;
-    if (second % labelled === 0 && at > 14) context.fillText(clock(second), at, middle);
+    if (second % labelled === 0 && at > EDGE && at < view.width - EDGE) context.fillText(clock(second), at, middle);
   }
 }
 

@@ -1,5 +1,6 @@
 // The page: one button, what it does now, and the keys.
 
+import { keepAwake } from "./awake";
 import { Call } from "./call";
 import { fetchInfo } from "./info";
 import { element, show, write } from "./page";
@@ -46,6 +47,7 @@ function arrange(): void {
   show("talk-key", call !== null);
   mute.setAttribute("aria-pressed", String(call?.muted ?? false));
   show("mute", talking);
+  keepAwake(talking);
   show("save", !call && !recording.empty);
   show("settings", !call);
   settings.askForToken(!call && phase === "idle");

@@ -53,6 +53,7 @@ export class View implements Listener {
     const { state, title, detail, said } = wordsFor(this.#now);
     document.body.dataset.phase = this.#now.phase;
     document.body.dataset.state = state;
+    document.body.dataset.kind = this.#now.kind;
     write("title", title);
     write("detail", detail);
     write("status", said);
