@@ -116,6 +116,23 @@ def test_what_was_lost(page, model):
         expect(title(page)).to_have_text("It is listening")
 
 
+def test_the_screen_stays_on_during_a_call(page, model):
+    page.add_init_script(
+        """
+        window.locks = 0;
+        navigator.wakeLock.request = async () => {
+          locks++;
+          return { release: async () => void locks-- };
+        };
+        """
+    )
+    with running(model) as server:
+        answered(page, server)
+        until(lambda: page.evaluate("locks") == 1)
+        page.keyboard.press("Escape")
+        until(lambda: page.evaluate("locks") == 0)
+
+
 def test_a_microphone_that_gives_nothing(page, model):
     page.add_init_script(
         f"{DEVICE} const connect = MediaStreamAudioSourceNode.prototype.connect;"
