@@ -41,6 +41,24 @@ def test_a_cached_commit_asks_nothing(hub):
     assert [path for _, path in hub.requests if "resolve" in path] == []
 
 
+CARD = b"---\nwidget:\n  - text: Who are you?\n---\n"
+
+
+def test_the_model_card_is_downloaded_for_who_asks(hub):
+    hub.add({**checkpoint_files(), "README.md": CARD})
+    card = resolve(REPOSITORY).card
+    assert "README.md" not in hub.downloads()
+    assert card.examples == ("Who are you?",)
+    assert hub.downloads()[-1] == "README.md"
+
+
+def test_a_model_card_that_cannot_be_downloaded(hub):
+    """It is no reason not to talk."""
+    hub.add({**checkpoint_files(), "README.md": CARD})
+    hub.status = {f"/{REPOSITORY}/resolve/{FIRST}/README.md": 403}
+    assert resolve(REPOSITORY).card.examples == ()
+
+
 @pytest.mark.parametrize("progress", [True, False])
 def test_progress_bars(hub, progress, monkeypatch, capfd):
     monkeypatch.setenv("TQDM_POSITION", "-1")  # the hub client's way to ask for bars without a terminal

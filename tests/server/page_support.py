@@ -26,6 +26,14 @@ FAKE = (
 )
 
 
+LISTENING = "Connected: it is listening."
+"""What the page tells a screen reader while there is a call."""
+
+
+AGAIN = f"--use-file-for-fake-audio-capture={EXAMPLES / 'question.wav'}"
+"""The question over and over: on a busy machine a part of it may be lost."""
+
+
 DEVICE = """
 const Context = AudioContext;
 window.AudioContext = class extends Context {
@@ -74,10 +82,10 @@ def answered(page, server):
     lines = []
     page.route_web_socket(re.compile("/api/chat"), lambda line: lines.append(line))  # noqa: PLW0108 -- Playwright sets attributes on it
     page.goto(server.url("/"))
-    page.get_by_role("button", name="Talk").click()
-    expect(page.get_by_role("status")).to_have_text("Waiting for the server.")
+    page.get_by_role("button", name="Start talking").click()
+    expect(page.get_by_role("status")).to_have_text("Connecting. Waiting for the server.")
     lines[0].send(wire.handshake())
-    expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+    expect(page.get_by_role("status")).to_have_text(LISTENING)
     return lines[0]
 
 

@@ -63,8 +63,8 @@ def test_what_is_told(two):
         described = json.loads(get(server, "/api/info")[2])
         assert described["model"] == "first"
         assert described["models"] == [
-            {"name": "first", "kind": "moshi", "sessions": 1, "persona": False, "voices": []},
-            {"name": "owner/second", "kind": "moshi", "sessions": 2, "persona": False, "voices": []},
+            {"name": "first", "kind": "moshi", "sessions": 1, "persona": False, "voices": [], "examples": []},
+            {"name": "owner/second", "kind": "moshi", "sessions": 2, "persona": False, "voices": [], "examples": []},
         ]
         listed = json.loads(get(server, "/v1/models")[2])
         assert [each["id"] for each in listed["data"]] == ["first", "owner/second"]

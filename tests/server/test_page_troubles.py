@@ -1,12 +1,25 @@
 """The page when something is wrong: the microphone, the line, the server."""
 
+import re
 import threading
 from importlib.resources import files
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from page_support import CHROMIUM, DEVICE, EXAMPLES, FAKE, answered, channels, model, opened, page, playwright  # noqa: F401
+from page_support import (  # noqa: F401
+    CHROMIUM,
+    DEVICE,
+    EXAMPLES,
+    FAKE,
+    LISTENING,
+    answered,
+    channels,
+    model,
+    opened,
+    page,
+    playwright,
+)
 from playwright.sync_api import expect
 
 from duplex.audio.ogg import OggWriter
@@ -27,9 +40,9 @@ def test_a_microphone_that_is_refused(page_without_microphone, model):
     page = page_without_microphone
     with running(model) as server:
         page.goto(server.url("/"))
-        page.get_by_role("button", name="Talk").click()
+        page.get_by_role("button", name="Start talking").click()
         expect(page.get_by_role("alert")).to_contain_text("Allow it in the address bar")
-        expect(page.get_by_role("button", name="Talk")).to_be_enabled()
+        expect(page.get_by_role("button", name="Start talking")).to_be_enabled()
         assert Axe().run(page).response["violations"] == []
 
 
@@ -38,43 +51,46 @@ def test_a_queue_and_a_full_server(page, model):
         page.goto(server.url("/"))
         with server.call() as first:
             first.next()
-            page.get_by_role("button", name="Talk").click()
-            expect(page.get_by_role("status")).to_have_text("You are next in the queue.")
-            page.get_by_role("button", name="Hang up").click()
+            page.get_by_role("button", name="Start talking").click()
+            expect(page.get_by_role("status")).to_have_text(re.compile("You are next in the queue"))
+            page.get_by_role("button", name="Cancel").click()
             with server.call() as second:
                 second.next()
-                page.get_by_role("button", name="Talk").click()
+                page.get_by_role("button", name="Start talking").click()
                 expect(page.get_by_role("alert")).to_contain_text("Every place is taken")
 
 
 def test_a_connection_that_is_lost(page, model):
     with running(model) as server:
         page.goto(server.url("/"))
-        page.get_by_role("button", name="Talk").click()
-        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        page.get_by_role("button", name="Start talking").click()
+        expect(page.get_by_role("status")).to_have_text(LISTENING)
         threading.Timer(0.1, server.cancel).start()
         expect(page.get_by_role("alert")).to_contain_text("about to restart")
-    page.get_by_role("button", name="Talk").click()
+    page.get_by_role("button", name="Start talking").click()
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
 
 
 def test_a_server_that_wants_a_token(page, model):
     with running(model, Settings(tokens=(TOKEN,))) as server:
         page.goto(server.url("/"))
-        page.get_by_role("button", name="Talk").click()
+        page.get_by_role("button", name="Start talking").click()
         expect(page.get_by_role("alert")).to_contain_text("asks for a token")
         expect(page.get_by_label("Token of this server")).to_be_focused()
         page.get_by_label("Token of this server").fill("wrong")
-        page.get_by_role("button", name="Talk").click()
+        page.get_by_role("button", name="Start talking").click()
         expect(page.get_by_role("alert")).to_contain_text("does not know this token")
         page.get_by_label("Token of this server").fill("\N{SNOWMAN}" * 16)
-        page.get_by_role("button", name="Talk").click()
+        page.get_by_role("button", name="Start talking").click()
         expect(page.get_by_role("alert")).to_contain_text("does not know this token")
         page.get_by_label("Token of this server").fill(TOKEN)
         page.get_by_label("Token of this server").press("Enter")
-        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
-        page.get_by_label("Token of this server").press("Enter")
-        expect(page.get_by_role("button", name="Hang up")).to_be_enabled()
+        expect(page.get_by_role("status")).to_have_text(LISTENING)
+        expect(page.get_by_label("Token of this server")).to_be_hidden()
+        expect(page.get_by_role("button", name="End the call")).to_be_focused()
+        page.get_by_role("button", name="End the call").click()
+        page.get_by_role("button", name="Start talking").click()
+        expect(page.get_by_role("status")).to_have_text(LISTENING)
 
 
 @pytest.mark.parametrize(
@@ -93,17 +109,17 @@ def test_no_ticket(page, model, status, advice):
     with running(model, Settings(tokens=(TOKEN,))) as server:
         page.goto(server.url("/"))
         page.get_by_label("Token of this server").fill(TOKEN)
-        page.get_by_role("button", name="Talk").click()
+        page.get_by_role("button", name="Start talking").click()
         expect(page.get_by_role("alert")).to_contain_text(advice)
-        expect(page.get_by_role("button", name="Talk")).to_be_enabled()
+        expect(page.get_by_role("button", name="Start talking")).to_be_enabled()
 
 
 def test_a_server_that_has_gone(page, model):
     """It cannot be reached for the worklets, which a page that has never called has not loaded yet."""
     with running(model) as server:
         page.goto(server.url("/"))
-        expect(page.locator("#model")).to_have_text("fake")
-    page.get_by_role("button", name="Talk").click()
+        expect(page.locator("#talking-to")).to_have_text("fake")
+    page.get_by_role("button", name="Start talking").click()
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
 
 
@@ -112,7 +128,7 @@ def test_sound_that_cannot_be_decoded(page, model):
         line = answered(page, server)
         line.send(wire.audio(OggWriter(1).page([b"\xff"], 0)))
         expect(page.get_by_role("alert")).to_contain_text("failed to code the sound")
-        expect(page.get_by_role("button", name="Talk")).to_be_enabled()
+        expect(page.get_by_role("button", name="Start talking")).to_be_enabled()
         assert page.complaints == []
 
 
@@ -121,7 +137,7 @@ def test_a_server_that_falls_silent(page, model):
         page.clock.install()
         answered(page, server)
         page.clock.run_for(9_000)
-        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        expect(page.get_by_role("status")).to_have_text(LISTENING)
         page.clock.run_for(4_000)
         expect(page.get_by_role("alert")).to_contain_text("The connection was lost")
 
@@ -160,7 +176,7 @@ def test_a_microphone_that_cannot_be_joined(page, model):
     page.add_init_script(f"{DEVICE} AudioContext.prototype.createMediaStreamSource = {refuse};")
     with running(model) as server:
         page.goto(server.url("/"))
-        page.get_by_role("button", name="Talk").click()
+        page.get_by_role("button", name="Start talking").click()
         expect(page.get_by_role("alert")).to_contain_text("Use one device for both")
         assert page.evaluate("[context.state, microphone.getTracks()[0].readyState]") == ["closed", "ended"]
         assert page.complaints == []
@@ -178,7 +194,7 @@ def test_a_device_that_pauses_the_sound(page, model):
         page.evaluate("context.suspend()")
         page.wait_for_function("context.state === 'suspended'")
         page.clock.run_for(4_000)
-        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
+        expect(page.get_by_role("status")).to_have_text(LISTENING)
         page.clock.run_for(2_000)
         expect(page.get_by_role("alert")).to_contain_text("The device has paused the sound")
         assert page.complaints == []
@@ -216,10 +232,10 @@ def test_a_call_is_kept_until_the_next_one_begins(page, model, tmp_path):
     save = page.get_by_role("button", name="Save the recording")
     with running(model) as server:
         page.goto(server.url("/"))
-        page.get_by_role("button", name="Talk").click()
+        page.get_by_role("button", name="Start talking").click()
         expect(page.get_by_role("log")).not_to_be_empty()
-        page.get_by_role("button", name="Hang up").click()
-    page.get_by_role("button", name="Talk").click()
+        page.get_by_role("button", name="End the call").click()
+    page.get_by_role("button", name="Start talking").click()
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
     expect(page.get_by_role("log")).not_to_be_empty()
     with page.expect_download() as download:
@@ -228,9 +244,9 @@ def test_a_call_is_kept_until_the_next_one_begins(page, model, tmp_path):
     assert channels(tmp_path / "page.wav").shape[1] > 0
     page.evaluate("document.querySelector('#words').append('of the call before')")
     with running(model, port=server.port):
-        page.get_by_role("button", name="Talk").click()
-        expect(page.get_by_role("status")).to_have_text("Talk: it listens.")
-        expect(save).to_be_disabled()
+        page.get_by_role("button", name="Start talking").click()
+        expect(page.get_by_role("status")).to_have_text(LISTENING)
+        expect(save).to_be_hidden()
         expect(page.get_by_role("log")).not_to_contain_text("of the call before")
 
 
@@ -245,7 +261,7 @@ def test_of_a_long_call_the_end_is_kept(page, model, tmp_path):
         answered(page, server)
         expect(page.get_by_text("Only the last hour is kept")).to_be_visible(timeout=10_000)
         page.wait_for_timeout(1_000)
-        page.get_by_role("button", name="Hang up").click()
+        page.get_by_role("button", name="End the call").click()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the recording").click()
     download.value.save_as(tmp_path / "page.wav")
@@ -270,7 +286,7 @@ def test_words_are_added_whole_and_once(page, model):
         expect(page.get_by_role("log")).to_have_text("The capital of France.")
         line.send(wire.metadata({"type": "UserSpeechStarted"}))
         line.send(wire.metadata({"type": "AgentText", "text": "Paris"}))
-        page.get_by_role("button", name="Hang up").click()
+        page.get_by_role("button", name="End the call").click()
         expect(page.get_by_role("log").locator("p")).to_have_text(["The capital of France.", "Paris"])
         changes = page.evaluate("changes")
     assert {(kind, removed) for kind, _, removed in changes} == {("childList", 0)}
@@ -281,5 +297,5 @@ def test_words_are_added_whole_and_once(page, model):
 def test_the_page_says_when_calls_are_recorded(page, model, tmp_path, recorded):
     with running(model, Settings(record=tmp_path if recorded else None)) as server:
         page.goto(server.url("/"))
-        expect(page.locator("#model")).to_have_text(model.name)
+        expect(page.locator("#talking-to")).to_have_text(model.name)
         expect(page.get_by_text("This server records all conversations.")).to_be_visible(visible=recorded)

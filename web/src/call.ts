@@ -1,16 +1,18 @@
 // One call: a websocket, and the sound in both directions.
 
 import { type Coding, makeCoding } from "./coding";
-import { CallError, LOST, UNKNOWN_TOKEN, UNREACHABLE, codingAdvice, soundAdvice, ticketAdvice } from "./problems";
-import { RATE } from "./rate";
+import { fetchInfo } from "./info";
+import { CallError, LOST, NOT_TAKEN, UNKNOWN_TOKEN, UNREACHABLE, codingProblem, ending, soundProblem, ticketProblem } from "./problems";
 import { type BufferState, Sound } from "./sound";
 import { Kind, type Told, encode, parse } from "./wire";
 
 export interface Listener {
+  /** There is a microphone; the server is asked for a place. */
+  connecting(): void;
   queued(position: number): void;
   begun(): void;
   /** A piece of the user's voice, at 48 kHz. */
-  userSound(sound: Float32Array): void;
+  userSound(sound: Float32Array, muted: boolean): void;
   agentSound(sound: Float32Array): void;
   told(event: Told): void;
   buffered(state: BufferState): void;
@@ -24,8 +26,9 @@ const PING_MILLISECONDS = 2000;
 /** Pings in a row, 10 s, during which nothing was heard: the server says something every 5 s, and answers pings. */
 const SILENT_PINGS = 5;
 
-/** Who the agent shall be; empty words leave it to the model. */
-export interface Persona {
+/** What is asked for in the address; empty words leave it to the server. */
+export interface Wishes {
+  model: string;
   instructions: string;
   voice: string;
 }
@@ -44,23 +47,23 @@ export class Call {
   #silence = 0;
   #pings = 0;
 
-  private constructor(listener: Listener) {
+  /** Asks for the microphone, then calls. `token` is what the server asks for, if it does. */
+  constructor(listener: Listener, token: string, wishes: Wishes) {
     this.#listener = listener;
+    void this.#start(token, wishes);
   }
 
-  /** Asks for the microphone, then calls; none if it ended meanwhile. `token` is what the server asks for, if it does. */
-  static async start(listener: Listener, token: string, persona: Persona): Promise<Call | null> {
-    const call = new Call(listener);
+  async #start(token: string, wishes: Wishes): Promise<void> {
     try {
-      const coding = await call.#open();
-      await call.#connect(coding, token ? await fetchTicket(token) : "", persona);
+      const coding = await this.#open();
+      if (!this.#over) this.#listener.connecting();
+      const ticket = token && !this.#over ? await fetchTicket(token) : "";
+      if (!this.#over) await this.#connect(coding, ticket, wishes);
     } catch (problem) {
-      call.#finish(problem instanceof CallError ? problem : new CallError(soundAdvice(problem)));
+      this.#finish(problem instanceof CallError ? problem : soundProblem(problem));
     }
-    if (!call.#over) return call;
     // Something may have opened after the end.
-    call.#release();
-    return null;
+    if (this.#over) this.#release();
   }
 
   get muted(): boolean {
@@ -79,7 +82,7 @@ export class Call {
     const coding = await makeCoding({
       onBytes: (bytes) => this.#send(Kind.audio, bytes),
       onSound: (sound) => this.#hearAgent(sound),
-      onError: (problem) => this.#finish(new CallError(codingAdvice(problem))),
+      onError: (problem) => this.#finish(codingProblem(problem)),
     });
     this.#coding = coding;
     this.#sound = await Sound.open({
@@ -90,26 +93,26 @@ export class Call {
     return coding;
   }
 
-  async #connect(coding: Coding, ticket: string, persona: Persona): Promise<void> {
+  async #connect(coding: Coding, ticket: string, wishes: Wishes): Promise<void> {
     const address = new URL("api/chat", document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     address.searchParams.set("format", coding.format);
     address.searchParams.set("events", "full");
     if (ticket) address.searchParams.set("ticket", ticket);
-    for (const [name, words] of Object.entries(persona)) if (words) address.searchParams.set(name, words);
+    for (const [name, words] of Object.entries(wishes)) if (words) address.searchParams.set(name, words);
     const socket = (this.#socket = new WebSocket(address));
     socket.binaryType = "arraybuffer";
     socket.onmessage = (event: MessageEvent<ArrayBuffer>) => this.#take(event.data, coding);
     await new Promise<void>((resolve, reject) => {
       socket.onopen = () => resolve();
-      socket.onclose = () => reject(new CallError(UNREACHABLE));
+      socket.onclose = () => void refusal().then(reject);
     });
     socket.onclose = (event) => this.#closed(event.code);
     this.#pings = window.setInterval(() => this.#ping(), PING_MILLISECONDS);
   }
 
   #ping(): void {
-    if (++this.#silence > SILENT_PINGS) this.#finish(new CallError(LOST));
+    if (++this.#silence > SILENT_PINGS) this.#finish(LOST);
     if (this.#pinged) return;
     this.#pinged = performance.now();
     this.#send(Kind.ping);
@@ -148,7 +151,7 @@ export class Call {
 
   #hearUser(piece: Float32Array<ArrayBuffer>): void {
     if (!this.#begun || this.#over) return;
-    this.#listener.userSound(piece);
+    this.#listener.userSound(piece, this.muted);
     this.#coding?.encode(piece);
   }
 
@@ -163,8 +166,8 @@ export class Call {
   }
 
   #closed(code: number): void {
-    if (this.#error) this.#finish(new CallError(sentence(this.#error)));
-    else this.#finish(code === 1000 ? null : new CallError(LOST));
+    if (this.#error) this.#finish(ending(code, this.#error));
+    else this.#finish(code === 1000 ? null : LOST);
   }
 
   #finish(problem: CallError | null): void {
@@ -186,11 +189,19 @@ async function fetchTicket(token: string): Promise<string> {
   const headers = authorization(token);
   try {
     const answer = await fetch("api/ticket", { method: "POST", headers });
-    if (!answer.ok) throw new CallError(ticketAdvice(answer.status));
+    if (!answer.ok) throw ticketProblem(answer.status);
     return ((await answer.json()) as { ticket: string }).ticket;
   } catch (problem) {
-    throw problem instanceof CallError ? problem : new CallError(UNREACHABLE);
+    throw problem instanceof CallError ? problem : UNREACHABLE;
   }
+}
+
+/** Why a websocket did not open: browsers do not say whether there was an answer. */
+async function refusal(): Promise<CallError> {
+  return fetchInfo().then(
+    () => NOT_TAKEN,
+    () => UNREACHABLE,
+  );
 }
 
 function authorization(token: string): Headers {
@@ -198,12 +209,6 @@ function authorization(token: string): Headers {
     return new Headers({ Authorization: `Bearer ${token}` });
   } catch {
     // It has letters that no header can carry.
-    throw new CallError(UNKNOWN_TOKEN);
+    throw UNKNOWN_TOKEN;
   }
 }
-
-function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
-}
-
-export const samplesPerFrame = RATE * 0.08;

@@ -1,235 +1,127 @@
-// The page: one button, what is said, who speaks, and how the line is.
+// The page: one button, what it does now, and the keys.
 
-import { Call, type Listener, samplesPerFrame } from "./call";
-import { type CallError, UNREACHABLE } from "./problems";
-import { Recording } from "./recording";
-import { type BufferState, level } from "./sound";
-import { Timeline } from "./timeline";
-import type { Told } from "./wire";
-import { Words } from "./words";
+import { keepAwake } from "./awake";
+import { Call } from "./call";
+import { fetchInfo } from "./info";
+import { element, show, write } from "./page";
+import { type CallError, INSECURE, TOKEN_WANTED, UNKNOWN_TOKEN, UNREACHABLE } from "./problems";
+import { Settings } from "./settings";
+import { View } from "./view";
 
-interface Info {
-  model: string;
-  sessions: number;
-  token: boolean;
-  recorded: boolean;
-  persona: boolean;
-  voices?: string[];
-}
-
-const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const talk = element<HTMLButtonElement>("talk");
 const mute = element<HTMLButtonElement>("mute");
-const save = element<HTMLButtonElement>("save");
-const status = element("status");
-const problem = element("problem");
-const kept = element("kept");
-const words = new Words(element("words"));
-const tokenField = element<HTMLFormElement>("token-field");
-const token = element<HTMLInputElement>("token");
-const persona = element<HTMLFormElement>("persona");
-const instructions = element<HTMLTextAreaElement>("instructions");
-const voice = element<HTMLSelectElement>("voice");
-const timeline = new Timeline(element<HTMLCanvasElement>("lanes"));
-
+const view = new View(arrange, finished);
+const settings = new Settings(start, chosen);
 let call: Call | null = null;
-let recording = new Recording();
-let starting = false;
 
-/** What the page shows of a call. */
-class View implements Listener {
-  #user = 0;
-  #agent = 0;
-  #samples = 0;
-  #lost = 0;
-
-  queued(position: number): void {
-    say(position === 1 ? "You are next in the queue." : `You are number ${position} in the queue.`);
-  }
-
-  begun(): void {
-    // What was kept of the call before goes only now: this one has come about.
-    recording = new Recording();
-    able(save, false);
-    kept.textContent = "";
-    timeline.clear();
-    words.clear();
-    say("Talk: it listens.");
-    able(mute, true);
-    document.body.dataset.state = "talking";
-  }
-
-  userSound(sound: Float32Array): void {
-    recording.hearUser(sound);
-    // Once, or it would be read aloud again and again.
-    if (recording.cut && !kept.textContent) kept.textContent = "Only the last hour is kept in the recording.";
-    this.#user = Math.max(this.#user, level(sound));
-    this.#samples += sound.length;
-    if (this.#samples < samplesPerFrame) return;
-    this.#samples -= samplesPerFrame;
-    timeline.add(this.#user, this.#agent);
-    meter("user-level", this.#user);
-    meter("agent-level", this.#agent);
-    this.#user = this.#agent = 0;
-  }
-
-  agentSound(sound: Float32Array): void {
-    recording.hearAgent(sound);
-    this.#agent = Math.max(this.#agent, level(sound));
-  }
-
-  told(event: Told): void {
-    switch (event.type) {
-      case "AgentText":
-        words.write(event.text ?? "");
-        break;
-      case "UserText":
-        words.hear(event.text ?? "");
-        break;
-      case "UserSpeechStarted":
-        words.beginUser();
-        speaks("user", true);
-        break;
-      case "UserSpeechStopped":
-        speaks("user", false);
-        break;
-      case "AgentSpeechStarted":
-        speaks("agent", true);
-        break;
-      case "AgentSpeechStopped":
-        speaks("agent", false);
-        break;
-      case "Lag":
-        if (event.side === "transcript") break; // nothing of the call itself was lost
-        this.#lost += event.dropped ?? 0;
-        show("lag", `${this.#lost.toFixed(2)} s`);
-        break;
-      case "SessionStarted":
-        show("model", event.model ?? "");
-        show("lag", "0 s");
-    }
-  }
-
-  buffered(state: BufferState): void {
-    show("buffer", `${Math.round(state.seconds * 1000)} ms`);
-    show("drift", `${(state.correction * 100).toFixed(2)} %`);
-  }
-
-  roundTrip(milliseconds: number): void {
-    show("network", `${Math.round(milliseconds)} ms`);
-  }
-
-  ended(error: CallError | null): void {
-    call = null;
-    words.endTurn();
-    say(error ? "" : "The conversation is over.");
-    complain(error?.message ?? "");
-    speaks("user", false);
-    speaks("agent", false);
-    meter("user-level", 0);
-    meter("agent-level", 0);
-    document.body.dataset.state = "idle";
-    able(mute, false);
-    able(save, !recording.empty);
-    button();
-  }
-}
-
-async function start(): Promise<void> {
-  if (call || starting) return;
-  const secret = token.value.trim();
-  if (!tokenField.hidden && !secret) {
-    complain("This server asks for a token. Type it in, then press Talk.");
-    token.focus();
+function start(): void {
+  if (call) return;
+  if (settings.incomplete) {
+    complain(TOKEN_WANTED);
+    settings.askForToken(true);
+    settings.focusToken();
     return;
   }
-  starting = true;
-  complain("");
-  say("Allow the microphone, please.");
-  button();
-  call = await Call.start(new View(), secret, { instructions: instructions.value.trim(), voice: voice.value });
-  if (call) say("Waiting for the server.");
-  starting = false;
-  button();
+  complain(null);
+  view.asking(settings.model.kind);
+  call = new Call(view, settings.token, settings.wishes);
+  arrange();
 }
 
-function button(): void {
-  talk.textContent = call ? "Hang up" : "Talk";
-  able(talk, !starting);
+function finished(problem: CallError | null): void {
+  call = null;
+  complain(problem);
+  arrange();
+  if (problem !== UNKNOWN_TOKEN) return;
+  settings.askForToken(true);
+  settings.focusToken();
+}
+
+/** Shows what can be done now. */
+function arrange(): void {
+  const { phase, recording } = view;
+  const talking = phase === "talking";
+  const place = document.activeElement;
+  write("talk-label", talking ? "End the call" : call ? "Cancel" : "Start talking");
   talk.dataset.on = String(call !== null);
+  show("talk-key", call !== null);
   mute.setAttribute("aria-pressed", String(call?.muted ?? false));
+  show("mute", talking);
+  keepAwake(talking);
+  show("save", !call && !recording.empty);
+  show("settings", !call);
+  settings.askForToken(!call && phase === "idle");
+  // Who uses the keyboard would lose their place with what is hidden now.
+  if (place && !place.getClientRects().length) talk.focus();
 }
 
-/** Says whether a button can be used. It keeps the focus if not: who uses the keyboard would lose their place. */
-function able(button: HTMLButtonElement, can: boolean): void {
-  button.setAttribute("aria-disabled", String(!can));
+/** What was chosen decides what is told. */
+function chosen(): void {
+  const { name, kind, examples } = settings.model;
+  write("talking-to", name);
+  view.know({ kind });
+  show("suggestions", examples.length > 0);
+  element("examples").replaceChildren(
+    ...examples.map((example) => {
+      const item = document.createElement("li");
+      item.textContent = `“${example}”`;
+      return item;
+    }),
+  );
 }
 
-function isAble(button: HTMLButtonElement): boolean {
-  return button.getAttribute("aria-disabled") !== "true";
+function complain(problem: CallError | null): void {
+  show("problem", problem !== null);
+  element("problem").replaceChildren(...(problem ? paragraphs(problem.title, problem.message) : []));
 }
 
-function say(text: string): void {
-  status.textContent = text;
+function paragraphs(...texts: string[]): HTMLElement[] {
+  return texts.map((text) => {
+    const made = document.createElement("p");
+    made.textContent = text;
+    return made;
+  });
 }
 
-function complain(text: string): void {
-  problem.textContent = text;
-  problem.hidden = !text;
+function toggleMute(): void {
+  if (!call || view.phase !== "talking") return;
+  call.muted = !call.muted;
+  view.know({ muted: call.muted });
+  arrange();
 }
 
-function show(id: string, text: string): void {
-  element(id).textContent = text;
-}
-
-function meter(id: string, value: number): void {
-  element<HTMLMeterElement>(id).value = value;
-}
-
-function speaks(side: "user" | "agent", speaking: boolean): void {
-  const ending = side === "agent" ? "s" : "";
-  element(`${side}-speaks`).textContent = (speaking ? "speak" : "listen") + ending;
-  element(`${side}-speaks`).dataset.on = String(speaking);
+function save(): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(view.recording.wav());
+  link.download = `duplex-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.wav`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 talk.addEventListener("click", (event) => {
   // The second click of a double click would undo the first.
   if (event.detail > 1) return;
   if (call) call.end();
-  else void start();
+  else start();
 });
-mute.addEventListener("click", () => {
-  if (call && isAble(mute)) call.muted = !call.muted;
-  button();
-});
-tokenField.addEventListener("submit", (event) => {
-  event.preventDefault();
-  void start();
-});
-persona.addEventListener("submit", (event) => event.preventDefault());
-save.addEventListener("click", () => {
-  if (!isAble(save)) return;
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(recording.wav());
-  link.download = `duplex-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.wav`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-});
+mute.addEventListener("click", toggleMute);
+element("save").addEventListener("click", save);
+element("choices").addEventListener("submit", (event) => event.preventDefault());
 document.addEventListener("keydown", (event) => {
-  const alone = !event.repeat && !event.altKey && !event.ctrlKey && !event.metaKey;
+  if (event.repeat || event.altKey || event.ctrlKey || event.metaKey || event.isComposing) return;
+  if ((document.activeElement as HTMLElement).matches("input, textarea, select")) return;
   // With Caps Lock the key is M; an event of a password manager has none.
-  if (alone && /^m$/i.test(event.key) && !(document.activeElement as HTMLElement).matches("input, textarea, select")) mute.click();
+  if (/^m$/i.test(event.key)) toggleMute();
+  else if (event.key === "Escape") call?.end();
 });
 window.addEventListener("pagehide", () => call?.end());
 
-void fetch("api/info")
-  .then((answer) => answer.json() as Promise<Info>)
-  .then((info) => {
-    show("model", info.model);
-    tokenField.hidden = !info.token;
-    element("recorded").hidden = !info.recorded;
-    persona.hidden = !info.persona;
-    voice.append(...(info.voices ?? []).map((name) => new Option(name)));
-  })
-  .catch(() => complain(UNREACHABLE));
-timeline.draw();
+if (!navigator.mediaDevices) complain(INSECURE);
+void fetchInfo().then(
+  (info) => {
+    settings.take(info);
+    show("recorded", info.recorded);
+    arrange();
+  },
+  () => complain(UNREACHABLE),
+);

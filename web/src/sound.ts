@@ -1,6 +1,6 @@
 // Microphone and loudspeaker: echo cancelled by the browser, played through a jitter buffer.
 
-import { CallError, PAUSED, UNPLUGGED, UNREACHABLE } from "./problems";
+import { type CallError, PAUSED, UNPLUGGED, UNREACHABLE } from "./problems";
 
 export interface BufferState {
   seconds: number;
@@ -41,7 +41,7 @@ export class Sound {
     this.#playback = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [2] });
     this.#playback.port.onmessage = (event: MessageEvent<BufferState>) => listener.buffered(event.data);
     this.#playback.connect(context.destination);
-    for (const track of stream.getTracks()) track.onended = () => listener.stopped(new CallError(UNPLUGGED));
+    for (const track of stream.getTracks()) track.onended = () => listener.stopped(UNPLUGGED);
     context.onstatechange = () => this.#keepRunning();
   }
 
@@ -58,7 +58,7 @@ export class Sound {
         context.audioWorklet.addModule("capture-worklet.js"),
         context.audioWorklet.addModule("playback-worklet.js"),
       ]).catch(() => {
-        throw new CallError(UNREACHABLE);
+        throw UNREACHABLE;
       });
       await context.resume();
       return new Sound(listener, context, stream);
@@ -85,14 +85,14 @@ export class Sound {
   #keepRunning(): void {
     clearTimeout(this.#patience);
     if (this.#context.state === "running") return;
-    this.#patience = window.setTimeout(() => this.#listener.stopped(new CallError(PAUSED)), PATIENCE_MILLISECONDS);
+    this.#patience = window.setTimeout(() => this.#listener.stopped(PAUSED), PATIENCE_MILLISECONDS);
     // Where it may not resume, patience ends.
     this.#context.resume().catch(() => {});
   }
 }
 
-/** The level of a piece, from 0 (-60 dB and less) to 1. */
+/** The level of a piece, the root of its mean square: 0 to 1, speech about 0.1. */
 export function level(sound: Float32Array): number {
   const power = sound.reduce((sum, sample) => sum + sample * sample, 0) / Math.max(1, sound.length);
-  return Math.max(0, Math.min(1, 1 + Math.log10(power + 1e-12) / 6));
+  return Math.sqrt(power);
 }

@@ -23,6 +23,7 @@ export function encode(kind: number, payload: Uint8Array = new Uint8Array()): Ui
 /** An event that the server tells of, or its place in the queue. */
 export interface Told {
   type: string;
+  /** Seconds of the conversation. */
   at?: number;
   position?: number;
   text?: string;

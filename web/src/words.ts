@@ -1,17 +1,27 @@
-// What the agent says and, where the server tells it, what the user says: a paragraph for each turn. Only whole words are added, and nothing is ever changed: a screen
-// reader reads what is added, once.
+// What the agent says and, where the server tells it, what the user says: a paragraph for each turn.
+//
+// Only whole words are added, and nothing is ever changed: a screen reader reads what is added, once, if it shall at all.
 
 /** Pieces of one word come faster than this, one after the other. */
 const WORD_MILLISECONDS = 400;
+/** Seconds that a word may seem to lie before the turn that it belongs to. */
+const EARLY = 0.5;
+
+/** A turn of the user's, whose words come late and belong where it began. */
+interface Turn {
+  /** Seconds of the conversation. */
+  at: number;
+  /** What stood last when it began. */
+  before: Element | null;
+  paragraph: HTMLElement | null;
+}
 
 export class Words {
   #log: HTMLElement;
   #paragraph: HTMLElement | null = null;
   #word = "";
   #ending = 0;
-  #heard: HTMLElement | null = null;
-  /** What stood there when the user began to speak: the user's words come late, and belong below it. */
-  #before: Element | null = null;
+  #turns: Turn[] = [];
 
   constructor(log: HTMLElement) {
     this.#log = log;
@@ -31,35 +41,44 @@ export class Words {
     this.#paragraph = null;
   }
 
-  /** The user begins to speak; what the agent says next is a new paragraph. */
-  beginUser(): void {
+  /** The user began to speak at that time; what the agent says next is a new paragraph. */
+  beginUser(at: number): void {
     this.endTurn();
-    this.#heard = null;
-    this.#before = this.#log.lastElementChild;
+    this.#turns.push({ at, before: this.#log.lastElementChild, paragraph: null });
   }
 
-  /** Takes a word of the user's. */
-  hear(word: string): void {
-    if (!this.#heard) {
-      this.#heard = document.createElement("p");
-      this.#heard.className = "user";
-      if (this.#before) this.#before.after(this.#heard);
-      else this.#log.prepend(this.#heard);
-    }
-    this.#heard.append(this.#heard.textContent ? ` ${word}` : word);
+  /** Takes a word of the user's, said at that time. */
+  hear(word: string, at: number): void {
+    if (!this.#turns.length) this.beginUser(at);
+    const n = Math.max(0, this.#turns.findLastIndex((turn) => turn.at <= at + EARLY));
+    const turn = this.#turns[n]!;
+    turn.paragraph ??= this.#begin(turn, this.#turns.slice(0, n));
+    turn.paragraph.append(turn.paragraph.textContent ? ` ${word}` : word);
     this.#log.scrollTop = this.#log.scrollHeight;
   }
 
   clear(): void {
     this.endTurn();
-    this.#heard = this.#before = null;
+    this.#turns = [];
     this.#log.replaceChildren();
+  }
+
+  /** Puts a paragraph where a turn began: behind the turns that began there earlier. */
+  #begin(turn: Turn, earlier: Turn[]): HTMLElement {
+    const made = document.createElement("p");
+    made.className = "user";
+    const beside = earlier.findLast(({ before, paragraph }) => paragraph && before === turn.before);
+    const place = beside?.paragraph ?? turn.before;
+    if (place) place.after(made);
+    else this.#log.prepend(made);
+    return made;
   }
 
   #endWord(): void {
     clearTimeout(this.#ending);
     if (!this.#word) return;
     const paragraph = this.#paragraph ?? document.createElement("p");
+    paragraph.className = "agent";
     paragraph.append(this.#word);
     if (!this.#paragraph) this.#log.append(paragraph);
     this.#paragraph = paragraph;

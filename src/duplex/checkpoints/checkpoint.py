@@ -20,6 +20,7 @@ from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import CheckpointLayout, Part, is_codec_alone
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.checkpoints.model_card import ModelCard
 from duplex.checkpoints.sources import CheckpointSource, builtin_names, locate, resolve_source
 from duplex.checkpoints.stored_weights import fingerprint_chunks, merged, read_header, shards, size_on_disk
 from duplex.checkpoints.tokenizer import Tokenizer
@@ -64,6 +65,7 @@ class Checkpoint:
     stt: SttConfig | None
     tts: TtsConfig | None
     voices: Voices = attrs.field(eq=False)
+    card: ModelCard = attrs.field(eq=False)
     note: str
     adapter: Adapter | None = None
 
@@ -156,6 +158,7 @@ def resolve(
         stt=layout.stt,
         tts=layout.tts,
         voices=Voices(source),
+        card=ModelCard(source),
         note=_read_note(source),
         adapter=adapted,
     )

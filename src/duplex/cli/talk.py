@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,6 @@ __all__ = ["talk"]
 TOKEN = "DUPLEX_TOKEN"  # noqa: S105 -- the name of a variable
 RECORDINGS = Path("out")
 """Where the key r records to, if nothing else is said."""
-TINY_HINTS = (
-    "Say hello, or ask:",
-    "  What is the capital of France?",
-    "  What is seven plus five?",
-    "  Tell me a joke.",
-    "It knows little else (docs/built-in-model.md). It hears you all the time; cut in when you like.",
-)
 
 
 def _device(_context: click.Context, _parameter: click.Parameter, value: str | None) -> "Device":
@@ -89,8 +82,17 @@ def talk(  # noqa: PLR0917 -- click gives them by name
     if server is not None:
         return _talk(_remote(server, token, options), devices, echo_cancellation, record, ())
     with _loaded(load_options, options) as model:
-        hints = TINY_HINTS if load_options.model == "tiny" else ()
+        hints = _hints(model.examples, builtin=load_options.model == "tiny")
         return _talk(_local(model, load_options, options), devices, echo_cancellation, record, hints)
+
+
+def _hints(examples: Sequence[str], *, builtin: bool) -> tuple[str, ...]:
+    """Return what is shown to somebody who does not know what to say."""
+    if not examples:
+        return ()
+    known = "It knows little else (docs/built-in-model.md). " if builtin else ""
+    said = (f"  {plain(example)}" for example in examples)
+    return ("Say hello, or ask:", *said, f"{known}It hears you all the time; cut in when you like.")
 
 
 def _check(server: str | None, token: str | None) -> None:

@@ -107,6 +107,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         conditioners=config.conditioners,
         voice_activity=_detector(frame_model.spec),
         voices=found.voices,
+        card=found.card,
     )
 
 

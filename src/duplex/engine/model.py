@@ -10,6 +10,7 @@ from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints.conditioning import ConditionerConfig
 from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
 from duplex.checkpoints.layout import DEFAULT_OPTIONS
+from duplex.checkpoints.model_card import ModelCard
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
@@ -54,6 +55,7 @@ class Model:
         conditioners: Mapping[str, ConditionerConfig] | None = None,
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
         voices: Voices | None = None,
+        card: ModelCard | None = None,
     ) -> None:
         self.name = name
         self.backend: str = backend
@@ -87,6 +89,7 @@ class Model:
         """The voices that came with the checkpoint."""
         self.voice_codes: VoiceCodes = VoiceCodes()
         """Of voices that conversations began with."""
+        self._card = card or ModelCard(None)
         self.voice_activity = voice_activity
         """Returns a new detector of speech for one conversation, for audio of a sample rate."""
 
@@ -99,6 +102,11 @@ class Model:
     def spec(self) -> ModelSpec:
         """What goes in and comes out."""
         return self.frame_model.spec
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """What one may say to it, as its model card tells; often empty."""
+        return self._card.examples
 
     @property
     def codec(self) -> Codec:

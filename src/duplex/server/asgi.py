@@ -159,6 +159,7 @@ class _Info(HTTPEndpoint):
                 "sessions": service.models.default.model.sessions,
                 "persona": service.models.default.takes_persona,
                 "voices": _voices(service.models.default),
+                "examples": list(service.models.default.examples),
                 "models": [_described(served) for served in service.models.all],
                 "token": service.keys.tokens.wanted,
                 "recorded": service.settings.record is not None,
@@ -173,7 +174,7 @@ def _described(served: ServedModel) -> dict[str, JsonValue]:
         "sessions": served.model.sessions,
         "persona": served.takes_persona,
     }
-    return {**described, "voices": _voices(served)}
+    return {**described, "voices": _voices(served), "examples": list(served.examples)}
 
 
 def _voices(served: ServedModel) -> list[JsonValue]:

@@ -32,6 +32,8 @@ class ServedModel:
     admission: Admission
     voices: Voices
     """Those that callers may name."""
+    examples: tuple[str, ...]
+    """What a caller may say."""
     seconds: float | None
     """That a conversation may last, if there is a limit."""
     _checking: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(1))
@@ -118,7 +120,7 @@ class ServedModels:
             admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)
             voices = model.voices if settings.voices is None else model.voices.beside(settings.voices)
             seconds = settings.session_limit or None
-            self._served[name] = served = ServedModel(name, model, admission, voices, seconds)
+            self._served[name] = served = ServedModel(name, model, admission, voices, model.examples, seconds)
             if served.takes_persona:
                 _ = voices.names  # what is wrong with an archive shows now, and not to a caller
 

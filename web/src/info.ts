@@ -1,0 +1,24 @@
+// What the server tells of itself at /api/info.
+
+export interface ModelInfo {
+  name: string;
+  kind: string;
+  persona: boolean;
+  voices: string[];
+  examples: string[];
+}
+
+export interface Info {
+  /** Whether a caller must show a token. */
+  token: boolean;
+  /** Whether all conversations are recorded. */
+  recorded: boolean;
+  /** The first is that of callers who do not choose. */
+  models: ModelInfo[];
+}
+
+export async function fetchInfo(): Promise<Info> {
+  const answer = await fetch("api/info");
+  if (!answer.ok) throw new Error(answer.statusText);
+  return (await answer.json()) as Info;
+}
