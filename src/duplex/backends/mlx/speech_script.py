@@ -65,7 +65,7 @@ class SpeechScript:
     def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
         """Let one slot's state go on from a voice, its codes int64 ``[agent_streams, n]``."""
         self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks, bonus=options.padding_bonus)
-        last = voice_rows(codes, self.settings, to_numpy(self.delays).tolist())
+        last = voice_rows(codes, self.settings, to_numpy(self.delays))
         state[f"{key}.script.voice"] = from_numpy(last)
 
     def say(self, state: SlotState, key: str, entries: Sequence[Entry]) -> None:

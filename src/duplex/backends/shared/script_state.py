@@ -6,6 +6,7 @@ step moves a few numbers. None of it depends on how a backend rounds, so that an
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -103,13 +104,13 @@ def overlap(settings: MachineSettings, latest: int) -> int:
     return settings.delay_steps + latest + 1
 
 
-def voice_rows(codes: Int64, settings: MachineSettings, delays: Sequence[int]) -> Int64:
+def voice_rows(codes: Int64, settings: MachineSettings, delays: NDArray[Any]) -> Int64:
     """Return what is said of a voice ``[agent_streams, n]`` in those steps, ``[overlap, agent_streams]``.
 
     It is ``UNGENERATED`` where nothing is.
     """
-    count, rows = codes.shape[1], np.arange(overlap(settings, max(delays)))[:, None]
-    column = count - 1 + rows - settings.delay_steps - np.array(delays)
+    count, rows = codes.shape[1], np.arange(overlap(settings, int(delays.max())))[:, None]
+    column = count - 1 + rows - settings.delay_steps - delays
     known = np.take_along_axis(codes.T, column.clip(0, count - 1), axis=0)
     return np.where((column >= 0) & (column < count), known, UNGENERATED)
 

@@ -66,7 +66,7 @@ class SpeechScript:
     def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
         """Let one slot's rows go on from a voice, its codes int64 ``[agent_streams, n]``."""
         self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks, bonus=options.padding_bonus)
-        last = voice_rows(codes, self.settings, self.delays.tolist())
+        last = voice_rows(codes, self.settings, self.delays.cpu().numpy())
         state.tensors[f"{key}.script.voice"].copy_(torch.as_tensor(last)[None])
 
     def say(self, state: SlotState, key: str, entries: Sequence[Entry]) -> None:
