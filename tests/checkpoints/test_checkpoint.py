@@ -166,7 +166,7 @@ def test_a_missing_mimi_config(folder):
         ({"stt_config": {}, "model_type": None}, "'stt_config' belongs"),
         ({"new_key": 1}, "unknown key 'new_key'"),
         ({"moshi_name": 3}, "'moshi_name' is 3"),
-        ({"moshi_name": "model.q8.gguf"}, r"'moshi_name' is 'model.q8.gguf'; only \.safetensors"),
+        ({"moshi_name": "model.q8.bin"}, r"'moshi_name' is 'model.q8.bin'; only \.safetensors and \.gguf"),
         ({"mimi_name": "mimi.pt"}, r"'mimi_name' is 'mimi.pt'; only \.safetensors"),
         ({"mimi_name": "mimi.bin"}, "'mimi_name'"),
         ({"mimi_config_name": "mimi.yaml"}, "'mimi_config_name'"),
