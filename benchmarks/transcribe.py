@@ -4,10 +4,10 @@
         [--threads 1]
 
 PYTHON is the interpreter of an environment in which the original `moshi` package is installed; DIR is a recognition
-model, such as `random_model.py --shape 300m --kind stt` makes. The two take turns, each time in a new process; medians
-are printed. `real time` is the audio's seconds over those that transcribing it took, `CPU` the processor's seconds: what
-the clock would show for one thread on a machine with nothing else to do. Memory is the most that the process held.
-The original transcribes one file at a time, so several are one after another there.
+model, such as `random_model.py --shape 300m --kind stt` makes. The two take turns, each time in a new process, and
+medians are printed. `real time` is the audio's seconds over those that transcribing it took, `CPU` the processor's
+seconds: what the clock would show for one thread on a machine with nothing else to do. Memory is the most that the
+process held. The original transcribes one file at a time, so several are one after another there.
 """
 
 import argparse
