@@ -2,7 +2,17 @@
 
 import { type Coding, makeCoding } from "./coding";
 import { fetchInfo } from "./info";
-import { CallError, LOST, NOT_TAKEN, UNKNOWN_TOKEN, UNREACHABLE, codingProblem, ending, soundProblem, ticketProblem } from "./problems";
+import {
+  CallError,
+  LOST,
+  NOT_TAKEN,
+  UNKNOWN_TOKEN,
+  UNREACHABLE,
+  codingProblem,
+  ending,
+  soundProblem,
+  ticketProblem,
+} from "./problems";
 import { type BufferState, Sound } from "./sound";
 import { Kind, type Told, encode, parse } from "./wire";
 

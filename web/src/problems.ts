@@ -37,7 +37,8 @@ export function ticketProblem(status: number): CallError {
     return new CallError("Too many calls came from here", "The server takes no more now (429). Wait a minute, then start again.");
   if (status >= 500)
     return new CallError(`The server is in trouble (${status})`, "Start again in a minute, or tell whoever runs it.");
-  return new CallError("This page does not fit the server", `Its answer (${status}) is not understood. Reload the page and try again.`);
+  const advice = `Its answer (${status}) is not understood. Reload the page and try again.`;
+  return new CallError("This page does not fit the server", advice);
 }
 
 /** What to do when there is no sound; `problem` is what the browser threw. */

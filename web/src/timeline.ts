@@ -6,7 +6,18 @@
 import { Captions } from "./captions";
 import { SmoothClock } from "./clock";
 import { BAR, Envelope } from "./envelope";
-import { type Look, type Mark, type Side, drawAxis, drawBars, drawMarks, drawMuted, drawNow, drawWords, readLook } from "./drawing";
+import {
+  type Look,
+  type Mark,
+  type Side,
+  drawAxis,
+  drawBars,
+  drawMarks,
+  drawMuted,
+  drawNow,
+  drawWords,
+  readLook,
+} from "./drawing";
 
 /** Seconds shown when a call begins. */
 const FIRST_SECONDS = 4;
