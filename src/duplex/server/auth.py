@@ -13,6 +13,8 @@ from duplex.errors import UsageError
 __all__ = ["Keys", "Tickets", "Tokens"]
 
 _SCHEME = "bearer "
+_CLIENT_KEY = "ek_"
+"""What client secrets begin with: OpenAI's clients show nothing else from within a page."""
 _NAMED = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<token>.+)")
 SHORTEST_TOKEN = 16
 
@@ -47,8 +49,7 @@ class Tokens:
         """Return whose token an ``Authorization`` header shows, "" if none is wanted; ``None`` may not come in."""
         if not self.wanted:
             return ""
-        shown = authorization or ""
-        token = shown[len(_SCHEME) :].strip() if shown.lower().startswith(_SCHEME) else ""
+        token = _bearer(authorization)
         # All are compared, in constant time: how long it takes tells nothing.
         matches = [owner for digest, owner in self._owners if hmac.compare_digest(_digest(token), digest)]
         return matches[0] if matches else None
@@ -86,6 +87,23 @@ class Keys:
 
     tokens: Tokens
     tickets: Tickets = attrs.field(factory=Tickets)
+
+    def issue_secret(self, owner: str, now: float) -> str:
+        """Return a new ticket as a client secret, which OpenAI's clients show in place of a token."""
+        return f"{_CLIENT_KEY}{self.tickets.issue(owner, now)}"
+
+    def owner(self, authorization: str | None, now: float) -> str | None:
+        """Return whose token or client secret an ``Authorization`` header shows; ``None`` may not come in."""
+        owner = self.tokens.owner(authorization)
+        shown = _bearer(authorization)
+        if owner is None and shown.startswith(_CLIENT_KEY):
+            return self.tickets.redeem(shown.removeprefix(_CLIENT_KEY), now)
+        return owner
+
+
+def _bearer(authorization: str | None) -> str:
+    shown = authorization or ""
+    return shown[len(_SCHEME) :].strip() if shown.lower().startswith(_SCHEME) else ""
 
 
 def _digest(secret: str) -> bytes:
