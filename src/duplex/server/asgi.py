@@ -106,7 +106,7 @@ async def _open(kind: WireKind, websocket: WebSocket) -> None:
     try:
         wire = kind.open(opening)
         if wire.request is not None:
-            service.models.find(wire.request.model).describe(wire.request)
+            service.models.settle(wire.request)
     except UsageError as error:
         await _deny(websocket, 400, str(error))
         return

@@ -129,8 +129,7 @@ class Call:
         :raises UsageError: if it cannot be had
         """
         service = self._service
-        self._served = service.models.find(request.model)
-        self._description = self._served.describe(request)
+        self._served, self._description = service.models.settle(request)
         self._caller = CallerTransport(
             self._line,
             request,

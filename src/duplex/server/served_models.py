@@ -37,12 +37,12 @@ class ServedModel:
         """Whether callers may give instructions and a voice."""
         return self.model.spec.kind in TAKES_PERSONA
 
-    def describe(self, request: CallRequest) -> CallDescription:
-        """Return what a caller gets of what was asked for.
+    def describe(self, request: CallRequest, left_out: Sequence[str] = ()) -> CallDescription:
+        """Return what a caller gets of what was asked for, without what has been ``left_out`` already.
 
         :raises UsageError: if something cannot be had, and the request is not lenient
         """
-        options, left_out = request.options, list[str]()
+        options, left_out = request.options, list(left_out)
         for word in ("instructions", "voice"):
             chosen = getattr(options, word)
             if chosen is None:
@@ -124,6 +124,21 @@ class ServedModels:
             known = ", ".join(self._served)
             raise UsageError(f"there is no model {shown(name)} here; this server has {known}")
         return self._served[name]
+
+    def settle(self, request: CallRequest) -> tuple[ServedModel, CallDescription]:
+        """Return the model that a caller gets, and what of it.
+
+        :raises UsageError: if something cannot be had, and the request is not lenient
+        """
+        left_out: list[str] = []
+        try:
+            served = self.find(request.model)
+        except UsageError as error:
+            if not request.lenient:
+                raise
+            served = self.default
+            left_out.append(f"{error}; this is {served.name}")
+        return served, served.describe(request, left_out)
 
     @property
     def state(self) -> str:

@@ -8,6 +8,7 @@ from duplex.server.auth import Keys
 from duplex.server.wires.base import Opening, Wire
 from duplex.server.wires.chat import ChatWire
 from duplex.server.wires.realtime import RealtimeWire
+from duplex.server.wires.live import LiveWire
 
 __all__ = ["WIRES", "WireKind"]
 
@@ -64,4 +65,5 @@ WIRES: Mapping[str, WireKind] = {
         subprotocol="realtime",
         max_message_bytes=_WITH_BASE64,
     ),
+    "live": WireKind(path="/v1/live/sessions", open=LiveWire, max_message_bytes=_WITH_BASE64),
 }
