@@ -7,8 +7,8 @@ import attrs
 from duplex.server.auth import Keys
 from duplex.server.wires.base import Opening, Wire
 from duplex.server.wires.chat import ChatWire
-from duplex.server.wires.realtime import RealtimeWire
 from duplex.server.wires.live import LiveWire
+from duplex.server.wires.realtime import RealtimeWire
 
 __all__ = ["WIRES", "WireKind"]
 
