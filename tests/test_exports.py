@@ -27,6 +27,7 @@ CONTRACT = {
     "FileTransport",
     "Frame",
     "FrameModel",
+    "KeyPressed",
     "Lag",
     "MemoryTransport",
     "MicrophoneStats",

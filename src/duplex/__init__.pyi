@@ -127,6 +127,9 @@ from .events import (
     Event as Event,
 )
 from .events import (
+    KeyPressed as KeyPressed,
+)
+from .events import (
     Lag as Lag,
 )
 from .events import (

@@ -25,6 +25,7 @@ __all__ = [
     "EndReason",
     "Event",
     "JsonValue",
+    "KeyPressed",
     "Lag",
     "SessionEnded",
     "SessionStarted",
@@ -163,6 +164,13 @@ class AgentSpeechStopped(TimedEvent):
 
 
 @attrs.frozen(kw_only=True)
+class KeyPressed(TimedEvent):
+    """The user pressed a key of a telephone: ``key`` is one of ``0123456789*#ABCD``. Models do not hear it."""
+
+    key: str
+
+
+@attrs.frozen(kw_only=True)
 class Lag(TimedEvent):
     """Real time was lost: ``behind`` seconds of delay had built up, and ``dropped`` seconds of audio were dropped.
 
@@ -192,6 +200,7 @@ Event: TypeAlias = (
     | UserText
     | AgentSpeechStarted
     | AgentSpeechStopped
+    | KeyPressed
     | Lag
     | SessionEnded
 )

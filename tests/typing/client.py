@@ -26,7 +26,7 @@ class Log:
         self.user.append(frame.user_pcm)
 
 
-def describe(event: duplex.Event) -> str:  # noqa: PLR0911 -- a case each
+def describe(event: duplex.Event) -> str:  # noqa: C901, PLR0911 -- a case each
     match event:
         case duplex.SessionStarted(session_id=name, seed=seed):
             return f"{name} {seed}"
@@ -40,6 +40,8 @@ def describe(event: duplex.Event) -> str:  # noqa: PLR0911 -- a case each
             return f"{text} {end - start:.2f}"
         case duplex.AgentSpeechStarted() | duplex.AgentSpeechStopped():
             return f"{event.sequence} {event.at}"
+        case duplex.KeyPressed(key=key):
+            return key
         case duplex.Lag(behind=behind, dropped=dropped, side=side):
             return f"{side} {behind + dropped}"
         case duplex.SessionEnded(reason=duplex.EndReason.FINISHED, usage=duplex.Usage(seconds=seconds)):

@@ -24,6 +24,7 @@ SESSIONS = 4
 """Conversations side by side, if nothing else is said."""
 CERTIFICATES = Path("~/.config/duplex/tls")
 TOKENS = "DUPLEX_TOKENS"
+TWILIO = "DUPLEX_TWILIO_AUTH_TOKEN"
 FILES = click.Path(path_type=Path)
 
 
@@ -70,6 +71,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name of this server. May be given again.")
 @click.option("--trusted-proxy", multiple=True, metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
 @click.option("--root-path", default="", metavar="PATH", help="Of the page at a proxy that keeps it: /talk.")
+@click.option("--wires", multiple=True, metavar="NAME", help="Protocols that callers may speak. May be given again.")
 @click.option("--tls", is_flag=True, help="HTTPS, with a certificate of its own if none is given.")
 @click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")
 @click.option("--tls-key", type=FILES, metavar="FILE", help="Its key (PEM).")
@@ -157,8 +159,6 @@ def _serve(load_options: list[LoadOptions], given: dict[str, Any], tell: Callabl
         models = [
             loaded.enter_context(duplex.load(each.model, **each.load_arguments(SESSIONS))) for each in load_options
         ]
-        sessions = sum(model.sessions for model in models)
-        transcriber = None if name is None else loaded.enter_context(load_transcriber(name, sessions=sessions))
         anyio.run(
             lambda: run(models, settings, listening, transcriber=transcriber, started=started),
             backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows
@@ -172,6 +172,8 @@ def _settings(given: dict[str, Any]) -> Any:
         tokens=_tokens(given["token_file"]),
         origins=given["origin"],
         hosts=given["allow_host"],
+        twilio_auth_token=os.environ.get(TWILIO, ""),
+        **({"wires": given["wires"]} if given["wires"] else {}),
         **{
             name: given[name]
             for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record", "voices")

@@ -12,9 +12,13 @@ from duplex.audio.pcm import AudioLike
 from duplex.conversation.runner import Runner
 from duplex.errors import ClosedError, UsageError
 from duplex.events import Event
+from duplex.parsing import shown
 from duplex.transports.memory import MemoryTransport
 
-__all__ = ["Dialogue", "check_transport"]
+__all__ = ["KEYS", "Dialogue", "check_transport"]
+
+KEYS = tuple("0123456789*#ABCD")
+"""Those of telephones."""
 
 
 class Dialogue:
@@ -136,6 +140,16 @@ class Dialogue:
         """
         self._runner.check()
         await self._runner.mute_agent(muted)
+
+    async def press_key(self, key: str) -> None:
+        """Tell that the user pressed a key of a telephone, for a ``KeyPressed``; models do not hear it.
+
+        :raises UsageError: if ``key`` is none of ``0123456789*#ABCD``, or before the conversation has been entered
+        """
+        if key not in KEYS:
+            raise UsageError(f"the key is {shown(key)}; give one of {' '.join(KEYS)}")
+        self._runner.check()
+        await self._runner.press_key(key)
 
     def _pushing(self) -> MemoryTransport:
         runner = self._runner

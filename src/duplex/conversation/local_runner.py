@@ -170,6 +170,10 @@ class LocalRunner(Runner):
         if muted:
             self.playback.discard()
 
+    async def press_key(self, key: str) -> None:
+        """Note that the user pressed a key."""
+        self.emit(self._session.key(key))
+
     async def export(self) -> bytes:
         """Save the conversation as it is at the next frame boundary.
 

@@ -108,6 +108,10 @@ class RemoteRunner(Runner):
             self.playback.discard()
         await self._send(wire.metadata({"type": "MuteAgent", "muted": muted}))
 
+    async def press_key(self, key: str) -> None:
+        """Note that the user pressed a key."""
+        await self._send(wire.metadata({"type": "PressKey", "key": key}))
+
     def release(self) -> None:
         """Release nothing: the task that reads the connection closes it."""
 

@@ -76,6 +76,10 @@ class Runner(ABC):
     async def mute_agent(self, muted: bool) -> None:
         """Let nothing be heard of the agent, or hear it again."""
 
+    @abstractmethod
+    async def press_key(self, key: str) -> None:
+        """Note that the user pressed a key."""
+
     async def enter(self) -> None:
         """Acquire what the conversation needs, and start its tasks.
 

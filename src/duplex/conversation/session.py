@@ -87,6 +87,10 @@ class Session:
             self._dropped += dropped
         return [events.Lag(sequence=UNNUMBERED, at=at, behind=behind, dropped=dropped, side=side)]
 
+    def key(self, key: str) -> list[events.Event]:
+        """Report that the user pressed a key."""
+        return [events.KeyPressed(sequence=UNNUMBERED, at=self._end, key=key)]
+
     @property
     def now(self) -> float:
         """The end of the last frame on the time line."""

@@ -1,5 +1,6 @@
 """Who may use a server: bearer tokens, and tickets for pages that cannot send one. No sockets, no clocks."""
 
+import base64
 import hashlib
 import hmac
 import re
@@ -10,7 +11,7 @@ import attrs
 
 from duplex.errors import UsageError
 
-__all__ = ["Keys", "Tickets", "Tokens"]
+__all__ = ["Keys", "Tickets", "Tokens", "signed_by_twilio"]
 
 _SCHEME = "bearer "
 _CLIENT_KEY = "ek_"
@@ -87,6 +88,20 @@ class Keys:
 
     tokens: Tokens
     tickets: Tickets = attrs.field(factory=Tickets)
+    twilio: bytes | None = attrs.field(default=None, repr=False)
+    """The auth token of the account at Twilio, which signs its requests with it."""
+
+
+def signed_by_twilio(auth_token: bytes, url: str, signature: str) -> bool:
+    """Tell whether a websocket's request is signed: HMAC-SHA1 over its address (Twilio, "Validating requests").
+
+    The address is the one that Twilio was given, of which a proxy may have taken off the TLS.
+    """
+    address = "wss://" + url.partition("://")[2]
+    return any(
+        hmac.compare_digest(base64.b64encode(hmac.digest(auth_token, each.encode(), "sha1")), signature.encode())
+        for each in (address, f"{address}/")
+    )
 
     def issue_secret(self, owner: str, now: float) -> str:
         """Return a new ticket as a client secret, which OpenAI's clients show in place of a token."""

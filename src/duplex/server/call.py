@@ -20,6 +20,7 @@ from duplex.server.logs import fields
 from duplex.server.recording import RecordingWriter
 from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
+from duplex.server.steering import steer
 from duplex.server.wires.base import (
     Action,
     Audio,
@@ -28,8 +29,6 @@ from duplex.server.wires.base import (
     CallRequest,
     End,
     Finish,
-    Interrupt,
-    MuteAgent,
     Reply,
 )
 
@@ -162,30 +161,27 @@ class Call:
             log.exception("what a caller sent could not be taken")
             self._end(CloseReason.FAILED)
 
-    async def _do(self, action: Action) -> None:  # noqa: C901 -- one case an action
+    async def _do(self, action: Action) -> None:
         """Do what the caller wants; what makes no sense before the conversation is ignored."""
         if isinstance(action, Audio):
             if self._wanted.is_set():
                 await self._caller.hear(action.payload)
             return
         self._line.keep_pace()
-        match action, self._conversation:
-            case Begin(request), _:
+        match action:
+            case Begin(request):
                 if not self._wanted.is_set():
                     self._settle(request)
-            case Reply(message), _:
+            case Reply(message):
                 await self._line.send(lambda: (message,))
-            case End(reason, text), _:
+            case End(reason, text):
                 self._end(reason, text)
-            case Finish(), _:
-                if self._wanted.is_set():
-                    self._caller.hang_up()
-                else:
-                    self._end(CloseReason.FINISHED)
-            case Interrupt(), Conversation() as conversation:
-                await conversation.interrupt()
-            case MuteAgent(muted), Conversation() as conversation:
-                await conversation.mute_agent(muted)
+            case Finish() if self._wanted.is_set():
+                self._caller.hang_up()
+            case Finish():
+                self._end(CloseReason.FINISHED)
+            case _ if self._conversation is not None:
+                await steer(self._conversation, action)
             case _:
                 pass
 

@@ -43,7 +43,7 @@ class Service:
         self.models: ServedModels = ServedModels(models, settings)
         self.transcriber = transcriber
         self.settings = settings
-        self.keys: Keys = Keys(Tokens(settings.tokens))
+        self.keys: Keys = Keys(Tokens(settings.tokens), twilio=settings.twilio_auth_token.encode() or None)
         self.metrics: Metrics = Metrics()
         self.metrics.build.info({"version": duplex.__version__})
         for served in self.models.all:

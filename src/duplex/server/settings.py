@@ -57,6 +57,8 @@ class Settings:
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
     """Bearer tokens of which a caller must show one, each with a name in front or not (``alice:...``); without any,
     everybody may call."""
+    twilio_auth_token: str = attrs.field(default="", repr=False)
+    """Of the account at Twilio; with it, calls by ``/twilio`` must be signed, and need no other token."""
     origins: tuple[str, ...] = attrs.field(default=(), converter=origins)
     """Origins of foreign pages that may call, such as ``https://example.com``; ``*`` allows all."""
     hosts: tuple[str, ...] = attrs.field(default=(), converter=host_names)

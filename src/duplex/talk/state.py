@@ -22,6 +22,7 @@ from duplex.events import (
     AgentSpeechStopped,
     AgentText,
     Event,
+    KeyPressed,
     Lag,
     SessionEnded,
     SessionStarted,
@@ -105,7 +106,7 @@ class CallState:
                 self.agent_speaks = False
             case Lag(dropped=dropped):
                 self.lost_seconds += dropped
-            case UserText():  # the screen shows that the user speaks, not what
+            case UserText() | KeyPressed():  # the screen shows that the user speaks, not what
                 return
             case SessionEnded():
                 self.end()

@@ -31,6 +31,7 @@ __all__ = [
     "Interrupt",
     "MuteAgent",
     "Opening",
+    "PressKey",
     "Reply",
     "Wire",
     "WireMessage",
@@ -123,6 +124,13 @@ class MuteAgent:
 
 
 @attrs.frozen
+class PressKey:
+    """Note that the caller pressed a key of a telephone; what is none is ignored."""
+
+    key: str
+
+
+@attrs.frozen
 class End:
     """End the call at once."""
 
@@ -131,7 +139,7 @@ class End:
     """What the caller is told, if it is not what the reason says."""
 
 
-Action: TypeAlias = Begin | Audio | Reply | Finish | Interrupt | MuteAgent | End
+Action: TypeAlias = Begin | Audio | Reply | Finish | Interrupt | MuteAgent | PressKey | End
 """What a caller wants."""
 
 

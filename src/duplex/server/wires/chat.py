@@ -24,6 +24,7 @@ from duplex.server.wires.base import (
     Interrupt,
     MuteAgent,
     Opening,
+    PressKey,
     Reply,
     Wire,
     WireMessage,
@@ -108,6 +109,8 @@ def _wishes(payload: bytes) -> Iterable[Action]:
             return (Interrupt(),)
         case "MuteAgent":
             return (MuteAgent(record.get("muted") is not False),)
+        case "PressKey":
+            return (PressKey(str(record.get("key"))),)
         case _:
             return ()
 

@@ -1,13 +1,16 @@
 """The wires that a server has, by name; ``--wires`` chooses among them."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import attrs
 
-from duplex.server.auth import Keys
+from duplex.server.auth import Keys, signed_by_twilio
 from duplex.server.wires.base import Opening, Wire
 from duplex.server.wires.chat import ChatWire
 from duplex.server.wires.live import LiveWire
+from duplex.server.wires.media_streams import DIALECTS, MediaStreamWire
 from duplex.server.wires.realtime import RealtimeWire
 
 __all__ = ["WIRES", "WireKind"]
@@ -35,6 +38,14 @@ def _key_of_openai(keys: Keys, opening: Opening, now: float) -> str | None:
     return _bearer_or_ticket(keys, opening, now) if owner is None else owner
 
 
+def _signature(keys: Keys, opening: Opening, now: float) -> str | None:
+    """Return whose call Twilio passes on: "twilio" if its signature is wanted and right, else as anybody's."""
+    if keys.twilio is None:
+        return _bearer_or_ticket(keys, opening, now)
+    signature = opening.headers.get("x-twilio-signature", "")
+    return "twilio" if signed_by_twilio(keys.twilio, opening.url, signature) else None
+
+
 @attrs.frozen(kw_only=True)
 class WireKind:
     """A wire, and where it is."""
@@ -54,8 +65,19 @@ class WireKind:
     max_message_bytes: int = 1 << 16
 
 
+_GUARDS: Mapping[str, Mapping[str, Any]] = {
+    "twilio": {
+        "owner": _signature,
+        "credentials": "no signature of Twilio; is DUPLEX_TWILIO_AUTH_TOKEN the auth token of the account that calls?",
+    }
+}
 WIRES: Mapping[str, WireKind] = {
     "chat": WireKind(path="/api/chat", open=ChatWire),
+    **{
+        name: WireKind(path=f"/{name}", open=partial(MediaStreamWire, dialect), **_GUARDS.get(name, {}))
+        for name, dialect in DIALECTS.items()
+    },
+    "live": WireKind(path="/v1/live/sessions", open=LiveWire, max_message_bytes=_WITH_BASE64),
     "realtime": WireKind(
         path="/v1/realtime",
         open=RealtimeWire,
@@ -65,5 +87,4 @@ WIRES: Mapping[str, WireKind] = {
         subprotocol="realtime",
         max_message_bytes=_WITH_BASE64,
     ),
-    "live": WireKind(path="/v1/live/sessions", open=LiveWire, max_message_bytes=_WITH_BASE64),
 }
