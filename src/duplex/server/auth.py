@@ -91,18 +91,6 @@ class Keys:
     twilio: bytes | None = attrs.field(default=None, repr=False)
     """The auth token of the account at Twilio, which signs its requests with it."""
 
-
-def signed_by_twilio(auth_token: bytes, url: str, signature: str) -> bool:
-    """Tell whether a websocket's request is signed: HMAC-SHA1 over its address (Twilio, "Validating requests").
-
-    The address is the one that Twilio was given, of which a proxy may have taken off the TLS.
-    """
-    address = "wss://" + url.partition("://")[2]
-    return any(
-        hmac.compare_digest(base64.b64encode(hmac.digest(auth_token, each.encode(), "sha1")), signature.encode())
-        for each in (address, f"{address}/")
-    )
-
     def issue_secret(self, owner: str, now: float) -> str:
         """Return a new ticket as a client secret, which OpenAI's clients show in place of a token."""
         return f"{_CLIENT_KEY}{self.tickets.issue(owner, now)}"
@@ -114,6 +102,18 @@ def signed_by_twilio(auth_token: bytes, url: str, signature: str) -> bool:
         if owner is None and shown.startswith(_CLIENT_KEY):
             return self.tickets.redeem(shown.removeprefix(_CLIENT_KEY), now)
         return owner
+
+
+def signed_by_twilio(auth_token: bytes, url: str, signature: str) -> bool:
+    """Tell whether a websocket's request is signed: HMAC-SHA1 over its address (Twilio, "Validating requests").
+
+    The address is the one that Twilio was given, of which a proxy may have taken off the TLS.
+    """
+    address = "wss://" + url.partition("://")[2]
+    return any(
+        hmac.compare_digest(base64.b64encode(hmac.digest(auth_token, each.encode(), "sha1")), signature.encode())
+        for each in (address, f"{address}/")
+    )
 
 
 def _bearer(authorization: str | None) -> str:
