@@ -169,6 +169,7 @@ class Responses:
             yield self._word(response, self._words.popleft()[1])
 
     def _word(self, response: _Response, piece: str) -> str:
+        piece = piece if response.words else piece.lstrip()  # what follows is joined as it is
         response.words.append(piece)
         return response.of_part("output_audio_transcript.delta", delta=piece)
 
