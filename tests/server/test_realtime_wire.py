@@ -183,7 +183,10 @@ def test_what_is_asked_for_and_what_is_in_force():
 
 def test_what_cannot_change_stays_and_is_told():
     talk = Talk()
-    changed = {"instructions": "Be rude.", "audio": {"input": {"format": {"type": "audio/pcma"}, "turn_detection": None}}}
+    changed = {
+        "instructions": "Be rude.",
+        "audio": {"input": {"format": {"type": "audio/pcma"}, "turn_detection": None}},
+    }
     (told,) = talk.send(type="session.update", session=changed)
     assert told["session"]["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24000}
     assert told["session"]["audio"]["input"]["turn_detection"] is None
@@ -318,7 +321,10 @@ def test_text_is_taken_as_an_item_that_says_that_it_is_not_heard():
     for message, code in (
         (MESSAGES[7], "item_create_duplicate_item_id"),
         ({"type": "conversation.item.retrieve", "item_id": "gone"}, "item_retrieve_invalid_item_id"),
-        ({"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [1]}}, "invalid_value"),
+        (
+            {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [1]}},
+            "invalid_value",
+        ),
         ({"type": "conversation.item.create", "item": {**item, "id": "x" * 600}}, "invalid_value"),
     ):
         assert talk.send(**message)[0]["error"]["code"] == code
