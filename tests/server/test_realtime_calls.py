@@ -15,7 +15,7 @@ import pytest
 from openai import AuthenticationError, OpenAI
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
-from test_realtime_wire import MESSAGES, OF_A_RESPONSE, UPDATE, kinds
+from realtime_support import MESSAGES, OF_A_RESPONSE, UPDATE, kinds
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from wires_support import JsonCaller, in_base64, mutated
 

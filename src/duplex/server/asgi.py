@@ -60,7 +60,7 @@ def application(
     routes = [
         *_wire_routes(service.settings),
         Route("/api/ticket", Ticket, middleware=[shared]),
-        Route("/v1/realtime/client_secrets", ClientSecret, middleware=[shared]),
+        *_secret_routes(service.settings, shared),
         Route("/api/info", _Info, middleware=[shared]),
         Route("/v1/models", _Models, middleware=[shared]),
         Route("/healthz", _health),
@@ -83,6 +83,11 @@ def _wire_routes(settings: Settings) -> Iterator[BaseRoute]:
     for kind in (WIRES[name] for name in settings.wires):
         yield WebSocketRoute(kind.path, partial(_open, kind))
         yield Route(kind.path, _websocket_wanted)
+
+
+def _secret_routes(settings: Settings, shared: Middleware) -> Iterator[BaseRoute]:
+    if "realtime" in settings.wires:
+        yield Route("/v1/realtime/client_secrets", ClientSecret, middleware=[shared])
 
 
 async def _open(kind: WireKind, websocket: WebSocket) -> None:
