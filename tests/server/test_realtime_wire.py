@@ -160,6 +160,14 @@ def test_the_caller_is_let_in_when_it_is_known_what_is_wanted():
     assert audio == Audio(bytes(6))
 
 
+def test_the_queue():
+    talk = Talk()
+    waiting, over = (json.loads(message) for message in (*talk.wire.waiting(2), *talk.wire.started(b"")))
+    assert "you are number 2 in the queue" in waiting["session"]["left_out"][-1]
+    assert over["session"]["left_out"] == ["no persona here"]
+    assert Talk().wire.started(b"") == ()
+
+
 @pytest.mark.parametrize(
     ("detection", "silent", "speaking"),
     [

@@ -33,7 +33,16 @@ from duplex.server.wires.base import (
     WireMessage,
 )
 from duplex.server.wires.json_messages import BadMessage, Record, new_id, read_message
-from duplex.server.wires.realtime_items import MAX_ID, NOT_HEARD, Items, error_message, message, read_item
+from duplex.server.wires.realtime_items import (
+    MAX_ID,
+    NOT_HEARD,
+    Items,
+    error_message,
+    message,
+    read_id,
+    read_item,
+    read_item_id,
+)
 from duplex.server.wires.realtime_responses import Claim, Responses
 from duplex.server.wires.realtime_session import RealtimeSession
 from duplex.server.wires.realtime_user import UserSpeech
@@ -80,7 +89,7 @@ class RealtimeWire(Wire):
         client_id: str | None = None
         try:
             record = read_message(message)
-            client_id = _short(record, "event_id")
+            client_id = read_id(record, "event_id")
             return tuple(self._command(record)(record))
         except BadMessage as error:
             return (Reply(error_message(error.code, str(error), param=error.param, client_id=client_id)),)
@@ -131,25 +140,25 @@ class RealtimeWire(Wire):
         yield from self._begin()
 
     def _cancel(self, record: Record) -> Iterator[Action]:
-        yield from self._muted(self._responses.cancel(_short(record, "response_id")))
+        yield from self._muted(self._responses.cancel(read_id(record, "response_id")))
 
     def _clear_output(self, _: Record) -> Iterator[Action]:
         yield from self._muted(self._responses.cut("client_cancelled"))
 
     def _create_item(self, record: Record) -> Iterator[Action]:
         item = read_item(record.record("item"))
-        yield Reply(self._items.add(item, _short(record, "previous_item_id")))
+        yield Reply(self._items.add(item, read_id(record, "previous_item_id")))
         yield Reply(self._items.done(item))
 
     def _delete_item(self, record: Record) -> Iterator[Action]:
-        yield Reply(self._items.remove(_name(record, "item_id")))
+        yield Reply(self._items.remove(read_item_id(record, "item_id")))
 
     def _retrieve_item(self, record: Record) -> Iterator[Action]:
-        item = self._items.find(_name(record, "item_id"), "retrieve")
+        item = self._items.find(read_item_id(record, "item_id"), "retrieve")
         yield Reply(message("conversation.item.retrieved", item=item))
 
     def _truncate_item(self, record: Record) -> Iterator[Action]:
-        name, until = _name(record, "item_id"), record.values.get("audio_end_ms")
+        name, until = read_item_id(record, "item_id"), record.values.get("audio_end_ms")
         self._items.find(name, "truncate")
         if type(until) is not int or not 0 <= until <= _LONGEST_MS:
             raise record.wrong("audio_end_ms", "a whole number of milliseconds")
@@ -167,6 +176,16 @@ class RealtimeWire(Wire):
         self._session.description = description
         self._responses.frame_seconds = description.frame_duration
         return (self._updated(),)
+
+    def waiting(self, position: int) -> Iterable[WireMessage]:
+        """Tell the place in the queue: the protocol has no words of its own for it."""
+        self._session.position = position
+        return (self._updated(),)
+
+    def started(self, header: bytes) -> Iterable[WireMessage]:  # noqa: ARG002 -- samples have none
+        """Tell one who has waited that the waiting is over."""
+        waited, self._session.position = self._session.position, 0
+        return (self._updated(),) if waited else ()
 
     def tell(self, event: Event) -> Iterable[WireMessage]:
         """Tell the turns of the user, and the words of both sides."""
@@ -206,28 +225,6 @@ class RealtimeWire(Wire):
 
     def _updated(self) -> str:
         return message("session.updated", session=self._session.resource())
-
-
-def _short(record: Record, name: str) -> str | None:
-    """Return a name that a client gives, if it gives one.
-
-    :raises BadMessage: if it is no string, or too long
-    """
-    text = record.text(name)
-    if text is not None and len(text) > MAX_ID:
-        raise record.wrong(name, f"at most {MAX_ID} characters")
-    return text
-
-
-def _name(record: Record, name: str) -> str:
-    """Return a name that a client must give.
-
-    :raises BadMessage: if it does not
-    """
-    text = _short(record, name)
-    if text is None:
-        raise BadMessage("missing_required_parameter", f"{name} is missing; name an item of the conversation", name)
-    return text
 
 
 def _metadata(given: Record) -> dict[str, JsonValue] | None:

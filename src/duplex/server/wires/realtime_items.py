@@ -10,7 +10,7 @@ import attrs
 from duplex.events import JsonValue
 from duplex.server.wires.json_messages import BadMessage, Record, dump, new_id
 
-__all__ = ["Items", "assistant_item", "error_message", "message", "read_item", "user_item"]
+__all__ = ["Items", "assistant_item", "error_message", "message", "read_id", "read_item", "read_item_id", "user_item"]
 
 MAX_ITEMS = 200
 MAX_ID = 512
@@ -57,12 +57,10 @@ def read_item(given: Record) -> dict[str, JsonValue]:
 
     :raises BadMessage: if it makes no sense
     """
-    kind, item_id = given.text("type"), given.text("id") or new_id("item")
+    kind, item_id = given.text("type"), read_id(given, "id") or new_id("item")
     names = _ITEM_TEXTS.get(kind or "")
     if names is None:
         raise given.wrong("type", f"one of {', '.join(_ITEM_TEXTS)}")
-    if len(item_id) > MAX_ID:
-        raise given.wrong("id", f"at most {MAX_ID} characters")
     item: dict[str, JsonValue] = {"id": item_id, "object": "realtime.item", "type": kind, "status": "incomplete"}
     item |= _texts(given, names)
     if kind == "message":
@@ -73,6 +71,28 @@ def read_item(given: Record) -> dict[str, JsonValue]:
     if len(dump(item)) > MAX_CONTENT:
         raise BadMessage("item_too_large", f"the item is larger than {MAX_CONTENT} characters; send less", given.path)
     return item
+
+
+def read_id(record: Record, name: str) -> str | None:
+    """Return a name that a client gives, if it gives one.
+
+    :raises BadMessage: if it is no string, or too long
+    """
+    text = record.text(name)
+    if text is not None and len(text) > MAX_ID:
+        raise record.wrong(name, f"at most {MAX_ID} characters")
+    return text
+
+
+def read_item_id(record: Record, name: str) -> str:
+    """Return a name that a client must give.
+
+    :raises BadMessage: if it does not
+    """
+    text = read_id(record, name)
+    if text is None:
+        raise BadMessage("missing_required_parameter", f"{name} is missing; name an item of the conversation", name)
+    return text
 
 
 def _texts(given: Record, names: Iterable[str]) -> dict[str, JsonValue]:

@@ -58,6 +58,8 @@ class RealtimeSession:
     """Whether the conversation has been asked for."""
     description: CallDescription | None = None
     """What the client has got, once that is known."""
+    position: int = 0
+    """In the queue, from 1; 0 is one who does not wait."""
     _wishes: _Wishes = attrs.Factory(_Wishes)
     _left_out: tuple[str, ...] = ()
 
@@ -109,6 +111,8 @@ class RealtimeSession:
         wishes, got = self._wishes, self.description
         options = wishes.options if got is None else got.options
         left_out: list[JsonValue] = [*(() if got is None else got.left_out), *self._left_out]
+        if self.position:
+            left_out.append(f"every place is taken: you are number {self.position} in the queue, and not heard yet")
         detection = wishes.turn_detection
         heard: dict[str, JsonValue] = {
             "format": format_resource(wishes.heard),
