@@ -34,7 +34,9 @@ class JsonCaller:
     """A plain client of a wire of JSON: what it has heard stays in ``messages``."""
 
     def __init__(self, server, path, **options):
-        self.websocket = connect(server.url(path, "ws"), compression=None, max_size=None, **options).__enter__()
+        # What nobody reads is kept: a client that stops reading could not close.
+        bounds = {"compression": None, "max_size": None, "max_queue": None}
+        self.websocket = connect(server.url(path, "ws"), **bounds, **options).__enter__()
         self.messages = []
 
     def __enter__(self):

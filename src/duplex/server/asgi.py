@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -26,6 +26,7 @@ from duplex.server.origins import origin_allowed
 from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.server.settings import Settings
+from duplex.server.tickets import ClientSecret, Ticket, service_of, token_wanted
 from duplex.server.wires.base import Opening
 from duplex.server.wires.table import WIRES, WireKind
 from duplex.transcription.protocol import Transcriber
@@ -53,12 +54,13 @@ def application(
         CORSMiddleware,
         allow_origins=service.settings.origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization"],
+        allow_headers=["Authorization", "Content-Type"],
         allow_private_network=True,
     )
     routes = [
         *_wire_routes(service.settings),
-        Route("/api/ticket", _Ticket, middleware=[shared]),
+        Route("/api/ticket", Ticket, middleware=[shared]),
+        *_secret_routes(service.settings, shared),
         Route("/api/info", _Info, middleware=[shared]),
         Route("/v1/models", _Models, middleware=[shared]),
         Route("/healthz", _health),
@@ -83,9 +85,14 @@ def _wire_routes(settings: Settings) -> Iterator[BaseRoute]:
         yield Route(kind.path, _websocket_wanted)
 
 
+def _secret_routes(settings: Settings, shared: Middleware) -> Iterator[BaseRoute]:
+    if "realtime" in settings.wires:
+        yield Route("/v1/realtime/client_secrets", ClientSecret, middleware=[shared])
+
+
 async def _open(kind: WireKind, websocket: WebSocket) -> None:
     """Open a caller's line, or say why not."""
-    service = _service(websocket)
+    service = service_of(websocket)
     origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
     if not origin_allowed(origin, host, service.settings.origins):
         text = f"pages of {origin} may not call {host}; allow it with --origin, or let a proxy pass Host on"
@@ -124,26 +131,13 @@ async def _websocket_wanted(_: Request) -> Response:
     return JSONResponse({"error": "open a websocket here"}, 426, {"Upgrade": "websocket"})
 
 
-class _Ticket(HTTPEndpoint):
-    """Gives a ticket to who shows a token."""
-
-    async def post(self, request: Request) -> Response:
-        service = _service(request)
-        owner = service.keys.tokens.owner(request.headers.get("authorization"))
-        if owner is None:
-            return _token_wanted()
-        ticket = service.keys.tickets.issue(owner, anyio.current_time())
-        told = {"ticket": ticket, "seconds": service.keys.tickets.SECONDS}
-        return JSONResponse(told, headers={"Cache-Control": "no-store"})
-
-
 class _Models(HTTPEndpoint):
     """Lists the models, in the words of OpenAI's clients."""
 
     async def get(self, request: Request) -> Response:
-        service = _service(request)
+        service = service_of(request)
         if service.keys.tokens.owner(request.headers.get("authorization")) is None:
-            return _token_wanted()
+            return token_wanted()
         data = [{"id": each.name, "object": "model", "created": 0, "owned_by": "duplex"} for each in service.models.all]
         return JSONResponse({"object": "list", "data": data})
 
@@ -152,7 +146,7 @@ class _Info(HTTPEndpoint):
     """Tells a page what it talks to."""
 
     async def get(self, request: Request) -> Response:
-        service = _service(request)
+        service = service_of(request)
         return JSONResponse(
             {
                 "model": service.models.default.name,
@@ -181,11 +175,6 @@ def _voices(served: ServedModel) -> list[JsonValue]:
     return [*served.voices.names] if served.takes_persona else []
 
 
-def _token_wanted() -> Response:
-    error = {"error": "show a token (Authorization: Bearer ...)"}
-    return JSONResponse(error, 401, {"WWW-Authenticate": "Bearer"})
-
-
 async def _health(_: Request) -> Response:
     """Say that the process answers."""
     return PlainTextResponse("ok\n")
@@ -193,7 +182,7 @@ async def _health(_: Request) -> Response:
 
 async def _ready(request: Request) -> Response:
     """Say whether the next caller would be let in and answered."""
-    service = _service(request)
+    service = service_of(request)
     models, state = service.models.all, service.models.state
     record: dict[str, JsonValue] = {
         "state": state,
@@ -207,12 +196,7 @@ async def _ready(request: Request) -> Response:
 
 async def _metrics(request: Request) -> Response:
     """Tell Prometheus."""
-    return Response(_service(request).metrics.text(), media_type="text/plain; version=0.0.4")
-
-
-def _service(connection: HTTPConnection) -> Service:
-    service: Service = connection.app.state.service
-    return service
+    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 async def _deny(websocket: WebSocket, status: int, text: str) -> None:

@@ -14,6 +14,8 @@ from duplex.errors import UsageError
 __all__ = ["Keys", "Tickets", "Tokens", "signed_by_twilio"]
 
 _SCHEME = "bearer "
+_CLIENT_KEY = "ek_"
+"""What client secrets begin with: OpenAI's clients show nothing else from within a page."""
 _NAMED = re.compile(r"(?P<name>[\w.-]{1,64}):(?P<token>.+)")
 SHORTEST_TOKEN = 16
 
@@ -48,8 +50,7 @@ class Tokens:
         """Return whose token an ``Authorization`` header shows, "" if none is wanted; ``None`` may not come in."""
         if not self.wanted:
             return ""
-        shown = authorization or ""
-        token = shown[len(_SCHEME) :].strip() if shown.lower().startswith(_SCHEME) else ""
+        token = _bearer(authorization)
         # All are compared, in constant time: how long it takes tells nothing.
         matches = [owner for digest, owner in self._owners if hmac.compare_digest(_digest(token), digest)]
         return matches[0] if matches else None
@@ -90,6 +91,18 @@ class Keys:
     twilio: bytes | None = attrs.field(default=None, repr=False)
     """The auth token of the account at Twilio, which signs its requests with it."""
 
+    def issue_secret(self, owner: str, now: float) -> str:
+        """Return a new ticket as a client secret, which OpenAI's clients show in place of a token."""
+        return f"{_CLIENT_KEY}{self.tickets.issue(owner, now)}"
+
+    def owner(self, authorization: str | None, now: float) -> str | None:
+        """Return whose token or client secret an ``Authorization`` header shows; ``None`` may not come in."""
+        owner = self.tokens.owner(authorization)
+        shown = _bearer(authorization)
+        if owner is None and shown.startswith(_CLIENT_KEY):
+            return self.tickets.redeem(shown.removeprefix(_CLIENT_KEY), now)
+        return owner
+
 
 def signed_by_twilio(auth_token: bytes, url: str, signature: str) -> bool:
     """Tell whether a websocket's request is signed: HMAC-SHA1 over its address (Twilio, "Validating requests").
@@ -101,6 +114,11 @@ def signed_by_twilio(auth_token: bytes, url: str, signature: str) -> bool:
         hmac.compare_digest(base64.b64encode(hmac.digest(auth_token, each.encode(), "sha1")), signature.encode())
         for each in (address, f"{address}/")
     )
+
+
+def _bearer(authorization: str | None) -> str:
+    shown = authorization or ""
+    return shown[len(_SCHEME) :].strip() if shown.lower().startswith(_SCHEME) else ""
 
 
 def _digest(secret: str) -> bytes:

@@ -68,6 +68,16 @@ class Record:
             raise self.wrong(name, "an array")
         return cast("list[Any]", value)
 
+    def records(self, name: str) -> list["Record"]:
+        """Return an array's objects, none where it is absent or null.
+
+        :raises BadMessage: if it is something else
+        """
+        items = self.items(name)
+        if not all(isinstance(item, dict) for item in items):
+            raise self.wrong(name, "an array of objects")
+        return [Record(cast("dict[str, Any]", item), f"{self.at(name)}[{n}]") for n, item in enumerate(items)]
+
     def audio(self, name: str) -> bytes:
         """Return bytes that stand there in base64.
 

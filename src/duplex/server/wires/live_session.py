@@ -3,42 +3,16 @@
 The names are those of OpenAI's Live API, as the types of the package ``openai`` have them (``openai.types.live``).
 """
 
-from collections.abc import Mapping
-
-from duplex.audio.wire_codecs import AudioFormat
 from duplex.events import JsonValue
 from duplex.options import SessionOptions
 from duplex.server.wires.base import CallDescription, CallRequest
 from duplex.server.wires.json_messages import BadMessage, Record
+from duplex.server.wires.openai_audio import FORMATS, read_format
 
-__all__ = ["FORMATS", "not_heard", "read_format", "read_request", "session_resource"]
+__all__ = ["not_heard", "read_request", "session_resource"]
 
-FORMATS: Mapping[str, tuple[AudioFormat, ...]] = {
-    "audio/pcm": (AudioFormat("pcm", 24000), AudioFormat("pcm", 16000)),
-    "audio/pcmu": (AudioFormat("mulaw", 8000),),
-    "audio/pcma": (AudioFormat("alaw", 8000),),
-}
-"""The formats by their names, each with its rates; the first is taken where none is given."""
 _UNLIMITED_SECONDS = 24 * 3600
 """That a session is said to last where the server sets no limit: the field is required."""
-
-
-def read_format(given: Record) -> AudioFormat:
-    """Return the audio format that a client names.
-
-    :raises BadMessage: if there is none of that name or rate
-    """
-    name = given.text("type", "audio/pcm")
-    formats = FORMATS.get(name or "")
-    if formats is None:
-        raise given.wrong("type", f"one of {', '.join(FORMATS)}")
-    rate = given.values.get("rate")
-    if rate is None:
-        return formats[0]
-    for each in formats:
-        if type(rate) is int and rate == each.sample_rate:
-            return each
-    raise given.wrong("rate", " or ".join(str(each.sample_rate) for each in formats))
 
 
 def read_request(session: Record) -> CallRequest:

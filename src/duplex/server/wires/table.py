@@ -11,11 +11,13 @@ from duplex.server.wires.base import Opening, Wire
 from duplex.server.wires.chat import ChatWire
 from duplex.server.wires.live import LiveWire
 from duplex.server.wires.media_streams import DIALECTS, MediaStreamWire
+from duplex.server.wires.realtime import RealtimeWire
 
 __all__ = ["WIRES", "WireKind"]
 
 _WITH_BASE64 = 1 << 20
 """Bytes of a message of JSON with audio in it: 16 seconds at most, and no client sends so much."""
+_KEY = "openai-insecure-api-key."
 
 
 def _bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
@@ -25,6 +27,15 @@ def _bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
         return owner
     ticket = opening.query.get("ticket") or opening.query.get("worker_auth_id") or ""
     return keys.tickets.redeem(ticket, now)
+
+
+def _key_of_openai(keys: Keys, opening: Opening, now: float) -> str | None:
+    """Return whose token, ticket or client secret a caller shows; pages show it among the subprotocols."""
+    pages = [name.removeprefix(_KEY) for name in opening.subprotocols if name.startswith(_KEY)]
+    shown = [opening.headers.get("authorization"), *(f"Bearer {key}" for key in pages)]
+    owners = (keys.owner(authorization, now) for authorization in shown)
+    owner = next((owner for owner in owners if owner is not None), None)
+    return _bearer_or_ticket(keys, opening, now) if owner is None else owner
 
 
 def _signature(keys: Keys, opening: Opening, now: float) -> str | None:
@@ -67,4 +78,13 @@ WIRES: Mapping[str, WireKind] = {
         for name, dialect in DIALECTS.items()
     },
     "live": WireKind(path="/v1/live/sessions", open=LiveWire, max_message_bytes=_WITH_BASE64),
+    "realtime": WireKind(
+        path="/v1/realtime",
+        open=RealtimeWire,
+        owner=_key_of_openai,
+        credentials="show a token or a client secret (Authorization: Bearer ..., or subprotocol "
+        "openai-insecure-api-key....)",
+        subprotocol="realtime",
+        max_message_bytes=_WITH_BASE64,
+    ),
 }
