@@ -34,7 +34,6 @@ class Microphone(AudioInput):
         self._size = round(PIECE * self._rate)
         self._began = self._sent = 0.0
         self._said = False
-        self.over = asyncio.Event()
 
     def speak(self) -> None:
         """Begin to say what is recorded."""
@@ -48,8 +47,6 @@ class Microphone(AudioInput):
         data = b""
         if self._said:
             data, self._audio = self._audio[: self._size * 2], self._audio[self._size * 2 :]
-            if not self._audio:
-                self.over.set()
         return rtc.AudioFrame(data.ljust(self._size * 2, b"\0"), self._rate, 1, self._size)
 
 
@@ -60,12 +57,15 @@ class Speaker(AudioOutput):
         super().__init__(label="counter", capabilities=AudioOutputCapabilities(pause=False), sample_rate=24000)
         self.seconds = self._segment = 0.0
         self.loudest = 0.0
+        self.played = asyncio.Event()
+        """Set when something has been played."""
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
         """Play a frame."""
         await super().capture_frame(frame)
         if not self._segment:
             self.on_playback_started(created_at=time.time())
+            self.played.set()
         self.seconds += frame.duration
         self._segment += frame.duration
         samples = np.frombuffer(frame.data, np.int16).astype(np.float64)
@@ -88,10 +88,10 @@ class Speaker(AudioOutput):
 
 def model_of(case: str, host: str) -> llm.RealtimeModel | llm.DuplexModel:
     """Return the model that a case is about."""
-    if case == "livekit_duplex":
+    if case in ("livekit_duplex", "livekit_interrupt"):
         from livekit_duplex import DuplexModel  # noqa: PLC0415 -- each case needs packages of its own
 
-        return DuplexModel(f"http://{host}/?persona=optional")
+        return DuplexModel(f"http://{host}/?persona=optional&temperature=0&text_temperature=0")
     if case == "personaplex":
         from livekit.plugins.nvidia.experimental.realtime import RealtimeModel  # noqa: PLC0415 -- as above
 
@@ -108,7 +108,7 @@ async def main(case: str, host: str, path: str, pause: float = 0.0) -> None:
     ended = asyncio.Event()
     speaker, microphone = Speaker(), Microphone(path)
     # PersonaPlex's session takes no order to answer, so nobody may take turns for it.
-    manual = {"turn_detection": "manual"} if case == "personaplex" else {}
+    manual = {"turn_handling": {"turn_detection": "manual"}} if case == "personaplex" else {}
     async with utils.http_context.open(), AgentSession(llm=model_of(case, host), **manual) as session:
 
         @session.on("conversation_item_added")
@@ -122,7 +122,8 @@ async def main(case: str, host: str, path: str, pause: float = 0.0) -> None:
             heard.append(str(event.error))
 
         session.input.audio, session.output.audio = microphone, speaker
-        await session.start(Agent(instructions=INSTRUCTIONS))
+        agent = Agent(instructions=INSTRUCTIONS)
+        await session.start(agent)
         await asyncio.sleep(2)
         if pause:
             session.input.set_audio_enabled(False)
@@ -130,6 +131,9 @@ async def main(case: str, host: str, path: str, pause: float = 0.0) -> None:
             session.input.set_audio_enabled(True)
         began = time.monotonic()
         microphone.speak()
+        if case == "livekit_interrupt":
+            await speaker.played.wait()
+            await agent.duplex_session.interrupt()
         async with asyncio.timeout(30):
             await ended.wait()
         took = time.monotonic() - began

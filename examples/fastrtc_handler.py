@@ -10,10 +10,11 @@ python examples/fastrtc_handler.py
 
 import asyncio
 
-import duplex
 import numpy as np
 from fastrtc import AdditionalOutputs, AsyncStreamHandler, CloseStream, Stream
 from numpy.typing import NDArray
+
+import duplex
 
 RATE = 24000
 

@@ -73,7 +73,9 @@ class DuplexSession(llm.DuplexSession[Literal["duplex_event"]]):
         self._instructions: str | None = None
         self._heard = utils.aio.Chan[bytes]()
         self._said = utils.aio.Chan[llm.DuplexAudioFrame]()
-        self._resampler: rtc.AudioResampler | None = None
+        self._resampler: rtc.AudioResampler
+        self._input_rate = RATE
+        """That the resampler takes."""
         self._conversation: duplex.RemoteConversation | None = None
         self._task = asyncio.create_task(self._run(), name="DuplexSession")
 
@@ -91,9 +93,10 @@ class DuplexSession(llm.DuplexSession[Literal["duplex_event"]]):
         """Take what the user says, at any rate."""
         if self._conversation is None:  # nobody hears it yet, and what comes late is dropped
             return
-        if (frame.sample_rate, frame.num_channels) != (RATE, 1) and self._resampler is None:
+        if frame.sample_rate not in (RATE, self._input_rate):
+            self._input_rate = frame.sample_rate
             self._resampler = rtc.AudioResampler(frame.sample_rate, RATE, num_channels=frame.num_channels)
-        for piece in [frame] if self._resampler is None else self._resampler.push(frame):
+        for piece in [frame] if frame.sample_rate == RATE else self._resampler.push(frame):
             samples = np.frombuffer(piece.data, np.int16).reshape(-1, piece.num_channels)
             with contextlib.suppress(utils.aio.ChanClosed):
                 self._heard.send_nowait(samples.mean(axis=1).astype(np.int16).tobytes())
@@ -162,9 +165,7 @@ class DuplexSession(llm.DuplexSession[Literal["duplex_event"]]):
                 transcribed = self.capabilities.user_transcription
                 self.emit("input_speech_stopped", llm.InputSpeechStoppedEvent(user_transcription_enabled=transcribed))
             case duplex.UserText(text=text):
-                said = llm.InputTranscriptionCompleted(
-                    item_id=utils.shortuuid("said_"), transcript=text, is_final=True
-                )
+                said = llm.InputTranscriptionCompleted(item_id=utils.shortuuid("said_"), transcript=text, is_final=True)
                 self.emit("input_audio_transcription_completed", said)
             case _:
                 pass
@@ -175,7 +176,7 @@ class DuplexSession(llm.DuplexSession[Literal["duplex_event"]]):
         self._instructions = instructions.strip() or None
 
     async def _append_items(self, items: list[llm.ChatItem]) -> None:
-        """These models hear sound alone: what was said before, and text, is nothing to them."""
+        """Do nothing: these models hear sound alone, neither text nor what was said before."""
 
     async def _update_tools(self, tools: list[llm.Tool]) -> None:
         if tools:
