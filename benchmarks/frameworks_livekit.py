@@ -21,6 +21,8 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 PIECE = 0.02
 """Seconds of a frame."""
+SPEAKING = 0.3
+"""Seconds after which an agent that is heard counts as speaking, and can be interrupted."""
 INSTRUCTIONS = "You are a friendly person."
 
 
@@ -133,6 +135,7 @@ async def main(case: str, host: str, path: str, pause: float = 0.0) -> None:
         microphone.speak()
         if case == "livekit_interrupt":
             await speaker.played.wait()
+            await asyncio.sleep(SPEAKING)
             await agent.duplex_session.interrupt()
         async with asyncio.timeout(30):
             await ended.wait()

@@ -41,6 +41,8 @@ ANSWER = 6.0
 WARM_UP = 2.0
 AUDIBLE = 0.01
 """Level, of 1, of an agent that speaks."""
+SPEAKING = 0.3
+"""Seconds after which it counts as speaking, and can be interrupted."""
 GREEDY = "temperature=0&text_temperature=0"
 INSTRUCTIONS = "You are a friendly person."
 
@@ -51,7 +53,7 @@ class Heard(FrameProcessor):
     def __init__(self) -> None:
         super().__init__()
         self.words = ""
-        self.seconds = self.loudest = 0.0
+        self.seconds = self.audible = self.loudest = 0.0
         self.user: list[str] = []
         self.errors: list[str] = []
 
@@ -64,7 +66,9 @@ class Heard(FrameProcessor):
             case OutputAudioRawFrame(audio=audio, sample_rate=rate):
                 samples = np.frombuffer(audio, np.int16).astype(np.float64)
                 self.seconds += len(samples) / rate
-                self.loudest = max(self.loudest, float(np.sqrt(np.mean(samples**2))) / 32768)
+                level = float(np.sqrt(np.mean(samples**2))) / 32768
+                self.loudest = max(self.loudest, level)
+                self.audible += len(samples) / rate if level > AUDIBLE else 0.0
             case UserStartedSpeakingFrame() | UserStoppedSpeakingFrame() | BotStoppedSpeakingFrame():
                 self.user.append(type(frame).__name__)
             case ErrorFrame(error=error):
@@ -105,7 +109,7 @@ async def main(case: str, host: str, path: str, pause: float = 0.0) -> None:
         await asyncio.sleep(max(0.0, began + number * PIECE - time.monotonic()))
         piece = audio[start : start + size]
         await worker.queue_frame(InputAudioRawFrame(piece, sample_rate=rate, num_channels=1))
-        if heard.loudest > AUDIBLE and not interrupted:
+        if heard.audible > SPEAKING and not interrupted:
             interrupted = True
             await worker.queue_frame(InterruptionFrame())
     ended = time.monotonic()

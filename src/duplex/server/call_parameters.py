@@ -44,7 +44,7 @@ class CallParameters:
         encoding = query.get("format", "opus")
         if encoding not in ("opus", "pcm"):
             raise UsageError(f"there is no audio format {shown(encoding)}; ask for 'opus' or 'pcm'")
-        silence, persona = query.get("silence", "keep"), query.get("persona", "required")
+        silence, persona = query.get("silence") or "keep", query.get("persona") or "required"
         if silence not in ("keep", "skip"):
             raise UsageError(f"silence is {shown(silence)}; give 'keep' or 'skip'")
         if persona not in ("required", "optional"):
