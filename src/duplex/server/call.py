@@ -231,7 +231,7 @@ class Call:
         self._recording = self._service.recording(served.model)
         if self._recording is not None:
             tasks.start_soon(self._recording.run)
-        if settings.idle_timeout:
+        if settings.idle_timeout and not self._wire.may_pause:
             tasks.start_soon(self._watch, settings.idle_timeout)
         with anyio.move_on_after(settings.session_limit or None) as limit:
             async with Conversation(

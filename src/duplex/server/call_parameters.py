@@ -21,6 +21,10 @@ class CallParameters:
     audio_format: AudioFormat = attrs.field(factory=AudioFormat)
     events: bool = False
     model: str | None = None
+    skip_silence: bool = False
+    """Whether silence is not sent, by either side."""
+    persona_optional: bool = False
+    """Whether a persona that the model cannot take is left out."""
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> "CallParameters":
@@ -40,11 +44,18 @@ class CallParameters:
         encoding = query.get("format", "opus")
         if encoding not in ("opus", "pcm"):
             raise UsageError(f"there is no audio format {shown(encoding)}; ask for 'opus' or 'pcm'")
+        silence, persona = query.get("silence") or "keep", query.get("persona") or "required"
+        if silence not in ("keep", "skip"):
+            raise UsageError(f"silence is {shown(silence)}; give 'keep' or 'skip'")
+        if persona not in ("required", "optional"):
+            raise UsageError(f"persona is {shown(persona)}; give 'required' or 'optional'")
         return cls(
             options=SessionOptions(**values),
             audio_format=AudioFormat(encoding),
             events=query.get("events") == "full",
             model=query.get("model"),
+            skip_silence=silence == "skip",
+            persona_optional=persona == "optional",
         )
 
 

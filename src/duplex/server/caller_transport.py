@@ -100,9 +100,11 @@ class CallerTransport:
         return self._heard.popleft()
 
     async def send(self, pcm: Float32) -> None:
-        """Send a frame of the agent's audio."""
+        """Send a frame of the agent's audio, unless the wire leaves it out."""
         if not self._announced.is_set():
             await self._announced.wait()
+        if not self._line.wire.wants(pcm):
+            return
         payload = await self._coded("encode", self._said_codec.encode, pcm)
         await self._line.send(self._line.wire.audio, pcm, payload)
 

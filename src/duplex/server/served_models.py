@@ -60,7 +60,7 @@ class ServedModel:
             try:
                 await self._check(SessionOptions(**{word: chosen}))
             except (UsageError, AudioFileError) as error:
-                if not request.lenient:
+                if not (request.lenient or request.persona_optional):
                     raise
                 left_out.append(str(error))
                 options = attrs.evolve(options, **{word: None})

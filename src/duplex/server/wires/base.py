@@ -63,8 +63,10 @@ class CallRequest:
     said: AudioFormat = attrs.field(factory=AudioFormat)
     """The format of the agent's."""
     lenient: bool = False
-    """Whether a persona that the model cannot take is left out and told, rather than refused: what a client sends
+    """Whether a model or a persona that cannot be had is left out and told, rather than refused: what a client sends
     without anybody having asked for it must not end a call."""
+    persona_optional: bool = False
+    """The same of a persona alone."""
 
 
 @attrs.frozen(kw_only=True)
@@ -148,6 +150,8 @@ class Wire(ABC):
 
     request: CallRequest | None = None
     """What the caller asks for, once that is known."""
+    may_pause: bool = False
+    """Whether a caller may send nothing for as long as nobody speaks, and counts as there while the websocket lives."""
 
     @abstractmethod
     def receive(self, message: WireMessage) -> Iterable[Action]:
@@ -176,6 +180,10 @@ class Wire(ABC):
     @abstractmethod
     def tell(self, event: Event) -> Iterable[WireMessage]:
         """Tell what has happened; audio comes by :meth:`audio`, the first of it after ``SessionStarted``."""
+
+    def wants(self, pcm: NDArray[np.float32]) -> bool:  # noqa: ARG002 -- most want all
+        """Tell whether the agent's next frame, float32 ``[frame_size]``, is sent at all; it is asked of each once."""
+        return True
 
     @abstractmethod
     def audio(self, pcm: NDArray[np.float32], payload: bytes) -> Iterable[WireMessage]:

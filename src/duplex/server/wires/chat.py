@@ -1,7 +1,8 @@
 """``/api/chat``: the wire of Moshi's own clients, of the page, and of :func:`duplex.connect`.
 
 Messages are those of :mod:`duplex.transports.wire`. The address says everything; a client that asks for it is told of
-all events.
+all events. With ``silence=skip`` the agent's silence is left out: clients whose turns end when no audio comes, such as
+LiveKit's for PersonaPlex, would never see an end.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.audio.pcm import level_dbfs
+from duplex.conversation.turns import AgentTurns
 from duplex.events import AgentText, Event, UserText
 from duplex.parsing import parse_json
 from duplex.server.call_parameters import CallParameters
@@ -31,21 +34,31 @@ from duplex.server.wires.base import (
 )
 from duplex.transports import wire
 
-__all__ = ["ChatWire"]
+__all__ = ["OF_PERSONAPLEX", "ChatWire"]
+
+OF_PERSONAPLEX: Mapping[str, str] = {"silence": "skip", "persona": "optional"}
+"""What an address means that says nothing else, to clients made for PersonaPlex, which write it themselves: they send a
+persona that nobody asked for."""
 
 
 class ChatWire(Wire):
-    """A caller on ``/api/chat``.
+    """A caller on ``/api/chat``; ``defaults`` are for what the address does not say.
 
     :raises UsageError: if the address asks for something that makes no sense
     """
 
-    def __init__(self, opening: Opening) -> None:
-        parameters = CallParameters.read(opening.query)
+    def __init__(self, opening: Opening, defaults: Mapping[str, str] | None = None) -> None:
+        parameters = CallParameters.read({**(defaults or {}), **opening.query})
         audio_format = parameters.audio_format
         self.request = CallRequest(
-            options=parameters.options, model=parameters.model, heard=audio_format, said=audio_format
+            options=parameters.options,
+            model=parameters.model,
+            heard=audio_format,
+            said=audio_format,
+            persona_optional=parameters.persona_optional,
         )
+        self.may_pause = self._skips_silence = parameters.skip_silence
+        self._silent_frames = AgentTurns.END_FRAMES
         self._events = parameters.events
         self._recognition = False
 
@@ -65,9 +78,11 @@ class ChatWire(Wire):
                 return ()
 
     def admitted(self, description: CallDescription) -> Iterable[WireMessage]:
-        """Note what the model does."""
+        """Note what the model does, and tell what it cannot take."""
         self._recognition = description.recognition
-        return ()
+        if not description.left_out:
+            return ()
+        return (wire.metadata({"type": "LeftOut", "reasons": [*description.left_out]}),)
 
     def waiting(self, position: int) -> Iterable[WireMessage]:
         """Tell how many are before."""
@@ -89,6 +104,13 @@ class ChatWire(Wire):
             yield wire.text(f" {event.text}")
         if self._events:
             yield wire.metadata(event.as_dict())
+
+    def wants(self, pcm: NDArray[np.float32]) -> bool:
+        """Tell whether a frame is sent; a silence is one after as many frames as end the agent's speech."""
+        if not self._skips_silence:
+            return True
+        self._silent_frames = 0 if level_dbfs(pcm) > AgentTurns.LEVEL else self._silent_frames + 1
+        return self._silent_frames < AgentTurns.END_FRAMES
 
     def audio(self, pcm: NDArray[np.float32], payload: bytes) -> Iterable[WireMessage]:  # noqa: ARG002 -- coded already
         """Send the agent's frame."""

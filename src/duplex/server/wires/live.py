@@ -49,6 +49,8 @@ _CLOSED: Mapping[CloseReason, str] = {
 class LiveWire(Wire):
     """A caller on ``/v1/live/sessions``."""
 
+    may_pause = True  # a muted microphone sends nothing, and the session goes on
+
     def __init__(self, _: Opening) -> None:
         self._request = CallRequest()
         self._description: CallDescription | None = None

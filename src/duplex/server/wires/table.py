@@ -8,7 +8,7 @@ import attrs
 
 from duplex.server.auth import Keys, signed_by_twilio
 from duplex.server.wires.base import Opening, Wire
-from duplex.server.wires.chat import ChatWire
+from duplex.server.wires.chat import OF_PERSONAPLEX, ChatWire
 from duplex.server.wires.live import LiveWire
 from duplex.server.wires.media_streams import DIALECTS, MediaStreamWire
 from duplex.server.wires.realtime import RealtimeWire
@@ -73,6 +73,7 @@ _GUARDS: Mapping[str, Mapping[str, Any]] = {
 }
 WIRES: Mapping[str, WireKind] = {
     "chat": WireKind(path="/api/chat", open=ChatWire),
+    "personaplex": WireKind(path="/personaplex/api/chat", open=partial(ChatWire, defaults=OF_PERSONAPLEX)),
     **{
         name: WireKind(path=f"/{name}", open=partial(MediaStreamWire, dialect), **_GUARDS.get(name, {}))
         for name, dialect in DIALECTS.items()
