@@ -12,13 +12,15 @@ from duplex.server.wires.chat import ChatWire
 from duplex.server.wires.live import LiveWire
 from duplex.server.wires.media_streams import DIALECTS, MediaStreamWire
 
-__all__ = ["WIRES", "WireKind"]
+__all__ = ["SHOW_TOKEN", "WIRES", "WireKind", "bearer_or_ticket"]
 
+SHOW_TOKEN = "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)"  # noqa: S105 -- says what is wanted
+"""What one who may not come in is told."""
 _WITH_BASE64 = 1 << 20
 """Bytes of a message of JSON with audio in it: 16 seconds at most, and no client sends so much."""
 
 
-def _bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
+def bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
     """Return whose token or ticket a caller shows; ``worker_auth_id`` is the original's word for a ticket."""
     owner = keys.tokens.owner(opening.headers.get("authorization"))
     if owner is not None:
@@ -30,7 +32,7 @@ def _bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
 def _signature(keys: Keys, opening: Opening, now: float) -> str | None:
     """Return whose call Twilio passes on: "twilio" if its signature is wanted and right, else as anybody's."""
     if keys.twilio is None:
-        return _bearer_or_ticket(keys, opening, now)
+        return bearer_or_ticket(keys, opening, now)
     signature = opening.headers.get("x-twilio-signature", "")
     return "twilio" if signed_by_twilio(keys.twilio, opening.url, signature) else None
 
@@ -45,9 +47,9 @@ class WireKind:
 
     :raises UsageError: if what the address says makes no sense
     """
-    owner: Callable[[Keys, Opening, float], str | None] = _bearer_or_ticket
+    owner: Callable[[Keys, Opening, float], str | None] = bearer_or_ticket
     """Tells whose token a caller shows, "" if none is wanted; ``None`` may not come in."""
-    credentials: str = "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)"
+    credentials: str = SHOW_TOKEN
     """What one who may not come in is told."""
     subprotocol: str | None = None
     """The websocket's subprotocol that is chosen where a client offers it."""
