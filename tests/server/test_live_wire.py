@@ -12,7 +12,7 @@ from duplex.errors import DuplexError
 from duplex.events import AgentText, Lag, SessionStarted, UserText
 from duplex.options import SessionOptions
 from duplex.server.close_reasons import CloseReason
-from duplex.server.wires.base import Audio, Begin, CallDescription, End, Opening, Reply
+from duplex.server.wires.base import Audio, Begin, CallDescription, End, MuteUser, Opening, Reply
 from duplex.server.wires.live import LiveWire
 
 START = {
@@ -124,14 +124,16 @@ def test_audio_and_usage():
     assert used == [5.04]
 
 
-def test_who_is_muted_sends_silence():
+def test_muting():
+    """That the model hears silence then is up to the call: tests/server/test_sideband.py."""
     wire, _ = started(session={"model": "m", "audio": {"format": {"type": "audio/pcmu"}}})
     append = {"type": "session.input_audio.append", "audio": base64.b64encode(b"\1\2\3").decode()}
-    assert list(wire.receive(json.dumps(append))) == [Audio(b"\1\2\3")]
-    assert replies(wire, {"type": "session.input_audio.mute", "event_id": "m"})[0]["client_event_id"] == "m"
-    assert list(wire.receive(json.dumps(append))) == [Audio(b"\xff\xff\xff")]
-    assert replies(wire, {"type": "session.input_audio.unmute"})[0]["type"] == "session.input_audio.unmuted"
-    assert list(wire.receive(json.dumps(append))) == [Audio(b"\1\2\3")]
+    for kind, muted in (("mute", True), ("unmute", False)):
+        assert list(wire.receive(json.dumps(append))) == [Audio(b"\1\2\3")]
+        mute, reply = wire.receive(json.dumps({"type": f"session.input_audio.{kind}", "event_id": "m"}))
+        told = json.loads(reply.message)
+        assert mute == MuteUser(muted)
+        assert (told["type"], told["client_event_id"]) == (f"session.input_audio.{kind}d", "m")
 
 
 @pytest.mark.parametrize("kind", ["instructions", "thinking", "commentary"])
@@ -223,7 +225,7 @@ def test_ten_thousand_messages_that_are_nearly_right():
                 actions = list(each.receive(text))
             except DuplexError:
                 pytest.fail(f"{text!r} ended the call")
-            assert all(isinstance(action, Reply | Audio | Begin) for action in actions)
+            assert all(isinstance(action, Reply | Audio | Begin | MuteUser) for action in actions)
             for action in actions:
                 if isinstance(action, Reply):
                     json.loads(action.message)

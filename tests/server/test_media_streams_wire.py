@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections import deque
 
 import numpy as np
 import pytest
@@ -11,9 +12,16 @@ from duplex.audio.wire_codecs import AudioFormat
 from duplex.options import SessionOptions
 from duplex.server.close_reasons import CloseReason
 from duplex.server.wires.base import Audio, Begin, CallDescription, End, Opening, PressKey
-from duplex.server.wires.media_streams import DIALECTS, MARKS_HELD, MediaStreamWire
+from duplex.server.wires.media_streams import (
+    CLEAR_SECONDS,
+    DIALECTS,
+    LATE_SECONDS,
+    LEAD_SECONDS,
+    MediaStreamWire,
+)
 
 SILENT = np.zeros(1920, np.float32)
+LOUD = np.full(1920, 0.1, np.float32)
 STARTS = {
     "twilio": {
         "event": "start",
@@ -60,10 +68,6 @@ def heard(wire, frames):
     return [json.loads(each) for _ in range(frames) for each in wire.audio(SILENT, b"\1\2")]
 
 
-def marks(name, told):
-    return [each.get("name") or each["mark"]["name"] for each in told if each["event"] == MARKS[name]]
-
-
 def test_formats():
     assert started("twilio")[1].heard == started("plivo")[1].said == AudioFormat("mulaw", 8000)
     assert started("telnyx")[1].heard == AudioFormat("alaw", 8000)
@@ -84,31 +88,108 @@ def test_sound_both_ways(name):
     assert list(wire.receive(json.dumps(inbound))) == [Audio(bytes(160))]
     outbound = {"event": "media", "media": {"track": "outbound", "payload": payload}}
     assert list(wire.receive(json.dumps(outbound))) == []
-    (told,) = heard(wire, 1)
+    led, told = heard(wire, 2)
     assert told["event"] == DIALECTS[name].play
     assert base64.b64decode(told["media"]["payload"]) == b"\1\2"
+    silence = b"\xd5" if name == "telnyx" else b"\xff"
+    assert base64.b64decode(led["media"]["payload"]) == silence * round(8000 * LEAD_SECONDS) + b"\1\2"
     assert told.get("streamSid") == ("MZ1" if name == "twilio" else None)
     assert told.get("streamId") == ("p1" if name == "plivo" else None)
     assert ("contentType" in told["media"]) == (name == "plivo")
 
 
+class Service:
+    """Plays what it is sent like a telephone service, 80 ms at a time."""
+
+    def __init__(self, name, wire):
+        self.name, self.wire = name, wire
+        self.waiting, self.cleared, self.gaps = deque(), 0, 0
+
+    @property
+    def held(self):
+        return sum(each for each in self.waiting if not isinstance(each, str))
+
+    def hear(self, pcm):
+        for each in map(json.loads, self.wire.audio(pcm, bytes(640))):
+            if each["event"] == CLEARS[self.name]:
+                self.cleared += 1
+                names = [each for each in self.waiting if isinstance(each, str)]
+                self.waiting.clear()
+                for name in names:
+                    self.come_back(name)
+            elif each["event"] == MARKS[self.name]:
+                self.waiting.append(each.get("name") or each["mark"]["name"])
+            else:
+                self.waiting.append(len(base64.b64decode(each["media"]["payload"])) / 8000)
+
+    def play(self, seconds=0.08):
+        while self.waiting and (isinstance(self.waiting[0], str) or seconds > 1e-9):
+            first = self.waiting.popleft()
+            if isinstance(first, str):
+                self.come_back(first)
+                continue
+            played = min(first, seconds)
+            seconds -= played
+            if first - played > 1e-9:
+                self.waiting.appendleft(first - played)
+        self.gaps += seconds > 1e-9
+
+    def come_back(self, name):
+        assert list(self.wire.receive(json.dumps(PLAYED[self.name](name)))) == []
+
+
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_service_that_plays_in_time_is_not_cleared(name):
-    wire, _ = started(name)
-    for _ in range(10):
-        told = heard(wire, 13)
-        assert CLEARS[name] not in [each["event"] for each in told]
-        (mark,) = marks(name, told)
-        assert list(wire.receive(json.dumps(PLAYED[name](mark)))) == []
+@pytest.mark.parametrize("behind", [0, 1, 2])
+def test_a_service_that_plays_in_time_gets_every_frame(name, behind):
+    """Also one that lets some frames come before it begins to play: none is left out, silent or not."""
+    service = Service(name, started(name)[0])
+    for n in range(200):
+        service.hear(SILENT if n % 3 else LOUD)
+        if n >= behind:
+            service.play()
+    assert (service.cleared, service.gaps) == (0, 0)
+    assert service.held == pytest.approx(LEAD_SECONDS + 0.08 * behind)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_frame_that_comes_a_little_late_leaves_no_gap(name):
+    service = Service(name, started(name)[0])
+    service.hear(LOUD)
+    service.play(0.08 + LEAD_SECONDS)
+    assert service.gaps == 0
+    service.play(0.01)
+    assert service.gaps == 1
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_after_a_stall_silence_is_left_out_and_no_speech(name):
+    service = Service(name, started(name)[0])
+    for _ in range(25):  # two seconds at once
+        service.hear(LOUD)
+    for _ in range(20):
+        service.hear(LOUD)
+        service.play()
+    assert service.held > 2.0
+    for _ in range(60):
+        service.hear(SILENT)
+        service.play()
+    assert service.held <= LATE_SECONDS
+    assert (service.cleared, service.gaps) == (0, 0)
 
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_a_service_that_holds_back_too_much_is_cleared(name):
-    wire, _ = started(name)
-    told = heard(wire, 13 * (MARKS_HELD + 1))
-    assert CLEARS[name] not in [each["event"] for each in told]
-    assert CLEARS[name] == heard(wire, 1)[0]["event"]
-    assert CLEARS[name] not in [each["event"] for each in heard(wire, 13 * MARKS_HELD)]
+    service = Service(name, started(name)[0])
+    frames = int(CLEAR_SECONDS / 0.08)
+    for _ in range(frames):
+        service.hear(LOUD)
+    assert service.cleared == 0
+    for _ in range(2):
+        service.hear(LOUD)
+    assert service.cleared == 1
+    for _ in range(frames - 2):
+        service.hear(LOUD)
+    assert service.cleared == 1
 
 
 def test_keys_and_the_end():
@@ -140,7 +221,7 @@ def test_a_stream_without_a_name():
 def test_ten_thousand_messages_that_are_nearly_right(name):
     wire, fresh = started(name)[0], opened(name)
     media = {"event": "media", "media": {"track": "inbound", "payload": "AAAA"}}
-    samples = [STARTS[name], media, PLAYED[name]("second-1"), {"event": "dtmf", "dtmf": {"digit": "1"}}]
+    samples = [STARTS[name], media, PLAYED[name]("mark-1"), {"event": "dtmf", "dtmf": {"digit": "1"}}]
     for text in mutated(samples, 10_000):
         for each in (wire, fresh):
             assert all(isinstance(action, Audio | Begin | End | PressKey) for action in each.receive(text))

@@ -18,8 +18,9 @@ from duplex.audio.ogg import OggWriter
 from duplex.audio.opus import OpusWriter
 from duplex.options import SessionOptions
 from duplex.server import Settings, call
-from duplex.server.call import KEEPALIVE, Call
+from duplex.server.call import Call
 from duplex.server.line import Line
+from duplex.server.queueing import KEEPALIVE, wait_for_place
 from duplex.server.service import Service
 from duplex.server.wires.base import Opening
 from duplex.server.wires.chat import ChatWire
@@ -160,7 +161,9 @@ def test_a_place_that_becomes_free_while_a_caller_is_told_to_wait(models):
 
     async def wait():
         with anyio.fail_after(KEEPALIVE / 2):
-            assert await (await own_call(service, on_send))._wait(second)
+            chat = ChatWire(Opening(url="/api/chat", query={}, headers={}))
+            line = Line(OwnWebSocket(on_send), chat, 1 << 16)
+            assert await wait_for_place(service, service.models.default.admission, second, line) is None
 
     anyio.run(wait)
     assert len(sent) == 1

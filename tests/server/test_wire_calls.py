@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from wires_support import JsonCaller, in_base64
+from wires_support import Heard, JsonCaller, in_base64
 
 import duplex
 from duplex.audio.wire_codecs import AudioFormat, create_wire_codec
@@ -30,31 +30,12 @@ TWILIO = {
 PIECES = [tone(0.08, level) for level in (0.01, 0.1, 0.3, 0.02, 0.2, 0.4, 0.01, 0.3, 0.1, 0.2, 0.3, 0.02)]
 
 
-class Heard:
-    """A recorder that keeps what the model heard and said."""
-
-    path = None
-
-    def __init__(self):
-        self.frames, self.events = [], []
-
-    def record(self, frame):
-        self.frames.append(frame)
-
-    def record_event(self, event):
-        self.events.append(event)
-
-    async def run(self):
-        pass
-
-
 @pytest.fixture
 def recorded(monkeypatch):
     made = []
 
     def recording(*_):
         made.append(Heard())
-        made[-1].path = type("Named", (), {"name": "kept"})
         return made[-1]
 
     monkeypatch.setattr(Service, "recording", recording)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import string
+from pathlib import Path
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed
@@ -28,6 +29,24 @@ SCRAPS = [
     "=",
     "wav;base64,",
 ]
+
+
+class Heard:
+    """A recorder that keeps what the model heard and said."""
+
+    path = Path("kept")
+
+    def __init__(self):
+        self.frames, self.events = [], []
+
+    def record(self, frame):
+        self.frames.append(frame)
+
+    def record_event(self, event):
+        self.events.append(event)
+
+    async def run(self):
+        pass
 
 
 class JsonCaller:

@@ -19,15 +19,15 @@ from duplex.engine.model import Model
 from duplex.errors import AudioFileError, UsageError
 from duplex.events import JsonValue
 from duplex.server.call import Call
+from duplex.server.entrance import check_in, deny
 from duplex.server.line import Line
 from duplex.server.listening import check_settings
 from duplex.server.middleware import AnyServer, KnownHosts, SecurityHeaders
-from duplex.server.origins import origin_allowed
 from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.server.settings import Settings
+from duplex.server.sideband import sideband_routes
 from duplex.server.tickets import ClientSecret, Ticket, service_of, token_wanted
-from duplex.server.wires.base import Opening
 from duplex.server.wires.table import WIRES, WireKind
 from duplex.transcription.protocol import Transcriber
 
@@ -58,7 +58,7 @@ def application(
         allow_private_network=True,
     )
     routes = [
-        *_wire_routes(service.settings),
+        *_wire_routes(service),
         Route("/api/ticket", Ticket, middleware=[shared]),
         *_secret_routes(service.settings, shared),
         Route("/api/info", _Info, middleware=[shared]),
@@ -79,8 +79,10 @@ def application(
     return made
 
 
-def _wire_routes(settings: Settings) -> Iterator[BaseRoute]:
-    for kind in (WIRES[name] for name in settings.wires):
+def _wire_routes(service: Service) -> Iterator[BaseRoute]:
+    if "live" in service.settings.wires:
+        yield from sideband_routes(service)
+    for kind in (WIRES[name] for name in service.settings.wires):
         yield WebSocketRoute(kind.path, partial(_open, kind))
         yield Route(kind.path, _websocket_wanted)
 
@@ -93,26 +95,15 @@ def _secret_routes(settings: Settings, shared: Middleware) -> Iterator[BaseRoute
 async def _open(kind: WireKind, websocket: WebSocket) -> None:
     """Open a caller's line, or say why not."""
     service = service_of(websocket)
-    origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
-    if not origin_allowed(origin, host, service.settings.origins):
-        text = f"pages of {origin} may not call {host}; allow it with --origin, or let a proxy pass Host on"
-        await _deny(websocket, 403, text)
+    known = await check_in(service, websocket, kind.owner, kind.credentials)
+    if known is None:
         return
-    opening = Opening(
-        url=str(websocket.url),
-        query=websocket.query_params,
-        headers=websocket.headers,
-        subprotocols=tuple(websocket.scope.get("subprotocols") or ()),
-    )
-    owner = kind.owner(service.keys, opening, anyio.current_time())
-    if owner is None:
-        await _deny(websocket, 401, kind.credentials)
-        return
+    opening, owner = known
     try:
         wire = kind.open(opening)
         agreed = None if wire.request is None else await service.models.settle(wire.request)
     except (UsageError, AudioFileError) as error:
-        await _deny(websocket, 400, str(error))
+        await deny(websocket, 400, str(error))
         return
     await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None)
     async with anyio.create_task_group() as tasks:
@@ -123,7 +114,7 @@ async def _open(kind: WireKind, websocket: WebSocket) -> None:
 
 async def _elsewhere(websocket: WebSocket) -> None:
     """Say where a websocket is."""
-    await _deny(websocket, 404, "no websocket is here; it is at api/chat, below the page's address")
+    await deny(websocket, 404, "no websocket is here; it is at api/chat, below the page's address")
 
 
 async def _websocket_wanted(_: Request) -> Response:
@@ -197,7 +188,3 @@ async def _ready(request: Request) -> Response:
 async def _metrics(request: Request) -> Response:
     """Tell Prometheus."""
     return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
-
-
-async def _deny(websocket: WebSocket, status: int, text: str) -> None:
-    await websocket.send_denial_response(JSONResponse({"error": text}, status))

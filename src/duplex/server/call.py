@@ -12,12 +12,14 @@ from starlette.websockets import WebSocketDisconnect
 from duplex.conversation.local import Conversation
 from duplex.errors import AudioError, AudioFileError, CapacityError, ConsumerTooSlow, ModelStalledError, UsageError
 from duplex.events import Event, Lag, SessionStarted
+from duplex.server.account import CallAccount
 from duplex.server.admission import Refusal
 from duplex.server.caller_transport import CallerTransport
 from duplex.server.close_reasons import OF_REFUSAL, CloseReason
 from duplex.server.line import Line
-from duplex.server.logs import fields
-from duplex.server.recording import RecordingWriter
+from duplex.server.observers import Observers
+from duplex.server.queueing import wait_for_place
+from duplex.server.recording import Recorders, RecordingWriter
 from duplex.server.served_models import Agreed, ServedModel
 from duplex.server.service import Service
 from duplex.server.steering import steer
@@ -29,15 +31,17 @@ from duplex.server.wires.base import (
     CallRequest,
     End,
     Finish,
+    MuteUser,
     Reply,
+    Wire,
+    WireMessage,
 )
+from duplex.server.wires.live_sideband import ObservedSession
 
 __all__ = ["Call"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
-KEEPALIVE = 5.0
-"""Seconds between messages to a caller who waits: the original's page hangs up after ten without."""
 CLOSE_TIMEOUT = 5.0
 """Seconds that the last messages may take."""
 SEAT_WAIT = 10.0
@@ -49,28 +53,28 @@ BEGIN_TIMEOUT = 30.0
 class Call:
     """A caller on a line."""
 
-    def __init__(self, service: Service, line: Line, owner: str = "", agreed: Agreed | None = None) -> None:
+    def __init__(self, service: Service, line: Line[Wire], owner: str = "", agreed: Agreed | None = None) -> None:
         """Make the call of whoever shows the token of an ``owner``, "" where none is wanted.
 
         What the caller gets may have been ``agreed`` on before; else the wire tells what is wanted.
         """
         self._service = service
+        self.owner = owner
         self._line = line
         self._wire = line.wire
         self._ending: tuple[CloseReason, str] | None = None
         self._scope = anyio.CancelScope()
-        self._arrived = anyio.current_time()
-        self._began: float | None = None
-        """When the conversation began."""
-        self._told: dict[str, object] = {"owner": owner} if owner else {}
-        """What logs tell of it."""
+        self._account = CallAccount(service.metrics, owner)
         self._wanted = anyio.Event()
         """Set when it is known what the caller wants."""
         self._conversation: Conversation | None = None
         self._recording: RecordingWriter | None = None
+        self._request: CallRequest
         self._served: ServedModel
         self._description: CallDescription
         self._caller: CallerTransport
+        self.observers: Observers
+        self.observed: ObservedSession
         if agreed is not None:
             self._agree(*agreed)
 
@@ -89,7 +93,7 @@ class Call:
 
     def shut_down(self) -> None:
         """End the call because the server stops."""
-        if self._began is None:
+        if not self._account.began:
             self._send_away(Refusal.DRAINING)
         self._end(CloseReason.DRAINING)
 
@@ -127,10 +131,12 @@ class Call:
 
     def _agree(self, request: CallRequest, served: ServedModel, description: CallDescription) -> None:
         """Note what the caller wants and gets."""
-        self._served, self._description = served, description
+        self._request, self._served, self._description = request, served, description
+        self.observers = Observers(description.sample_rate)
         self._caller = CallerTransport(
             self._line,
             request,
+            self.observers,
             sample_rate=description.sample_rate,
             metrics=self._service.metrics,
             coders=self._service.coders,
@@ -148,8 +154,7 @@ class Call:
                 if len(message) > self._line.max_message_bytes:
                     self._end(CloseReason.TOO_LARGE)
                     return
-                for action in self._wire.receive(message):
-                    await self._do(action)
+                await self._take(message)
         except AudioError as error:
             self._end(CloseReason.BAD_AUDIO, str(error))
         except (UsageError, AudioFileError) as error:
@@ -160,13 +165,17 @@ class Call:
             log.exception("what a caller sent could not be taken")
             self._end(CloseReason.FAILED)
 
-    async def _do(self, action: Action) -> None:
-        """Do what the caller wants; what makes no sense before the conversation is ignored."""
-        if isinstance(action, Audio):
-            if self._wanted.is_set():
+    async def _take(self, message: WireMessage) -> None:
+        """Hear what is said in a message, and do what is wanted."""
+        for action in self._wire.receive(message):
+            if not isinstance(action, Audio):
+                self._line.keep_pace()
+                await self.obey(action)
+            elif self._wanted.is_set():
                 await self._caller.hear(action.payload)
-            return
-        self._line.keep_pace()
+
+    async def obey(self, action: Action) -> None:
+        """Do what the caller wants, or an observer; what makes no sense before the conversation is ignored."""
         match action:
             case Begin(request):
                 if not self._wanted.is_set():
@@ -179,6 +188,8 @@ class Call:
                 self._caller.hang_up()
             case Finish():
                 self._end(CloseReason.FINISHED)
+            case MuteUser(muted) if self._wanted.is_set():
+                self._caller.muted = muted
             case _ if self._conversation is not None:
                 await steer(self._conversation, action)
             case _:
@@ -194,36 +205,18 @@ class Call:
         try:
             self._service.update()
             await self._line.send(self._wire.admitted, self._description)
-            if await self._wait(caller):
+            refusal = await wait_for_place(self._service, admission, caller, self._line)
+            if refusal is None:
                 await self._converse(tasks)
+            else:
+                self._send_away(refusal)
         finally:
             admission.leave(caller)
             self._service.update()
 
-    async def _wait(self, caller: int) -> bool:
-        """Wait for a place, telling the caller how many are before; return whether there is one."""
-        service, admission, told = self._service, self._served.admission, 0
-        with anyio.move_on_after(service.settings.queue_timeout) as patience:
-            while position := admission.position(caller):
-                if admission.draining:
-                    self._send_away(Refusal.DRAINING)
-                    return False
-                if position != told:
-                    await self._line.send(self._wire.waiting, position)
-                    told = position
-                    continue  # it may have changed meanwhile
-                with anyio.move_on_after(KEEPALIVE) as quiet:
-                    await service.changed.wait()
-                if quiet.cancelled_caught:
-                    await self._line.send(self._wire.keep_alive)
-        if patience.cancelled_caught:
-            self._send_away(Refusal.WAITED)
-        return not patience.cancelled_caught
-
     def _send_away(self, refusal: Refusal) -> None:
         """End the call of one who does not get a place."""
-        self._service.metrics.refused.labels(refusal.value).inc()
-        log.info("call refused", extra=fields(**self._told, reason=refusal.value))
+        self._account.refuse(refusal)
         self._end(OF_REFUSAL[refusal])
 
     async def _converse(self, tasks: TaskGroup) -> None:
@@ -239,15 +232,16 @@ class Call:
                 self._caller,
                 options=self._description.options,
                 wait=SEAT_WAIT,
-                recorder=self._recording,
+                recorder=Recorders(self.observers, self._recording),
                 audio_events=False,
                 transcriber=None if self._description.recognition else self._service.transcriber,
                 voices=served.voices,
             ) as conversation:
                 self._conversation = conversation
                 self._begin(conversation.session_id)
-                async for event in conversation:
-                    await self._tell(event)
+                with self._service.observable(self):
+                    async for event in conversation:
+                        await self._tell(event)
         if limit.cancelled_caught:
             self._end(CloseReason.TOO_LONG)
 
@@ -261,28 +255,25 @@ class Call:
 
     def _begin(self, session_id: str) -> None:
         """Note that the conversation begins."""
-        self._began = anyio.current_time()
-        self._service.metrics.queue_wait.observe(self._began - self._arrived)
-        self._told["session"] = session_id
-        if self._recording is not None:
-            self._told["recording"] = self._recording.path.name
-        log.info("call started", extra=fields(**self._told, waited=round(self._began - self._arrived, 1)))
+        self._account.begin(session_id, None if self._recording is None else self._recording.path.name)
+        self.observed = ObservedSession(session_id=session_id, request=self._request, description=self._description)
 
     async def _tell(self, event: Event) -> None:
         """Tell the caller of an event."""
         if isinstance(event, Lag):
-            self._service.metrics.lag.labels(event.side).inc()
-            self._service.metrics.dropped.labels(event.side).inc(event.dropped)
+            self._account.lag(event)
         if self._recording is not None:
             self._recording.record_event(event)
+        self.observers.tell(event)
         await self._line.send(self._wire.tell, event)
         if isinstance(event, SessionStarted):
             self._caller.announce()
 
     async def _say_goodbye(self) -> None:
         ending, text = self._ending or (CloseReason.FAILED, CloseReason.FAILED.text)
-        if ending not in OF_REFUSAL.values() or self._began is not None:
-            self._note_end(ending)
+        self._account.end(ending)
+        if self._account.began:
+            self.observers.end(ending, text)
         if ending is CloseReason.HUNG_UP:
             return
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
@@ -291,12 +282,3 @@ class Call:
                 await self._line.close(ending.code, ending.text)
             except (WebSocketDisconnect, RuntimeError):
                 log.debug("the caller was gone before the goodbye")
-
-    def _note_end(self, ending: CloseReason) -> None:
-        """Count the end of a call that was not refused."""
-        reason, now = ending.name.lower(), anyio.current_time()
-        self._service.metrics.ended.labels(reason).inc()
-        if self._began is not None:
-            self._service.metrics.call.observe(now - self._began)
-        seconds = round(now - (self._began or self._arrived), 1)
-        log.info("call ended", extra=fields(**self._told, reason=reason, seconds=seconds))

@@ -18,7 +18,8 @@ from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
 from duplex.server.line import Line
 from duplex.server.metrics import Metrics
-from duplex.server.wires.base import CallRequest
+from duplex.server.observers import Observers
+from duplex.server.wires.base import CallRequest, Wire
 
 __all__ = ["CallerTransport"]
 
@@ -34,9 +35,17 @@ class CallerTransport:
     """Of a core, that decoding one caller's audio may take; what takes longer counts for more sound than it has."""
 
     def __init__(
-        self, line: Line, request: CallRequest, *, sample_rate: int, metrics: Metrics, coders: Workers
+        self,
+        line: Line[Wire],
+        request: CallRequest,
+        observers: Observers,
+        *,
+        sample_rate: int,
+        metrics: Metrics,
+        coders: Workers,
     ) -> None:
         self._line = line
+        self._observers = observers
         self._heard_codec = create_wire_codec(request.heard, sample_rate)
         self._said_codec = self._heard_codec
         if request.said != request.heard:
@@ -49,6 +58,8 @@ class CallerTransport:
         self._began = False
         self.heard_at: float = anyio.current_time()
         """When audio last came."""
+        self.muted: bool = False
+        """Whether the model hears silence in the caller's place."""
         self._ended = False
         self._announced = anyio.Event()
 
@@ -119,7 +130,8 @@ class CallerTransport:
     def _take(self, pcm: Float32) -> None:
         if pcm.size:
             self.heard_at = anyio.current_time()
-            self._heard.append(pcm)
+            self._observers.hear(pcm)
+            self._heard.append(np.zeros_like(pcm) if self.muted else pcm)
             self._news.notify_all()
 
     def _end(self) -> None:

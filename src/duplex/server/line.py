@@ -1,24 +1,25 @@
-"""A caller's websocket under its wire: messages in, one after another out."""
+"""A websocket under its wire: messages in, one after another out."""
 
 from collections.abc import Callable, Iterable
-from typing import ParamSpec
+from typing import Generic, ParamSpec, TypeVar
 
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from duplex.errors import AudioError
 from duplex.server.pace import FRAME_SECONDS, LeakyBucket
-from duplex.server.wires.base import Wire, WireMessage
+from duplex.server.wires.base import WireMessage
 
 __all__ = ["Line"]
 
 Given = ParamSpec("Given")
+AnyWire = TypeVar("AnyWire")
 
 
-class Line:
-    """A websocket that has been accepted, and who speaks on it."""
+class Line(Generic[AnyWire]):
+    """A websocket that has been accepted, and who speaks on it: a caller or an observer, by the wire."""
 
-    def __init__(self, websocket: WebSocket, wire: Wire, max_message_bytes: int) -> None:
+    def __init__(self, websocket: WebSocket, wire: AnyWire, max_message_bytes: int) -> None:
         self.wire = wire
         self.max_message_bytes = max_message_bytes
         """Whatever the server lets through."""

@@ -20,12 +20,13 @@ import anyio
 import numpy as np
 
 from duplex.audio.pcm import to_int16
+from duplex.conversation.local import Recorder
 from duplex.engine.workers import Workers
 from duplex.events import Event
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
 
-__all__ = ["RecordingWriter"]
+__all__ = ["Recorders", "RecordingWriter"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -41,6 +42,18 @@ _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 _AFTER_RIFF = _HEADER.size - 8
 _MAX_WAV_BYTES = 2**32 - 2**20
 """A wav file counts its bytes in 32 bits; 12 hours."""
+
+
+class Recorders:
+    """A recorder that is several; none of them is left out."""
+
+    def __init__(self, *recorders: Recorder | None) -> None:
+        self._recorders = [each for each in recorders if each is not None]
+
+    def record(self, frame: Frame) -> None:
+        """Take a time step."""
+        for each in self._recorders:
+            each.record(frame)
 
 
 class RecordingWriter:

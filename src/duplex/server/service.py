@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import anyio
@@ -15,12 +15,15 @@ from duplex.engine.workers import Workers
 from duplex.server.auth import Keys, Tokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
+from duplex.server.observers import Observers
 from duplex.server.recording import RecordingWriter
 from duplex.server.served_models import ServedModels
 from duplex.server.settings import Settings
+from duplex.server.wires.base import Action
+from duplex.server.wires.live_sideband import ObservedSession
 from duplex.transcription.protocol import Transcriber
 
-__all__ = ["ActiveCall", "Service"]
+__all__ = ["ActiveCall", "ObservedCall", "Service"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -30,6 +33,29 @@ class ActiveCall(Protocol):
 
     def shut_down(self) -> None:
         """End it because the server stops."""
+        ...
+
+
+class ObservedCall(Protocol):
+    """A call whose conversation has begun, for who is beside it."""
+
+    @property
+    def owner(self) -> str:
+        """Whose token its caller showed."""
+        ...
+
+    @property
+    def observed(self) -> ObservedSession:
+        """What it is."""
+        ...
+
+    @property
+    def observers(self) -> Observers:
+        """Who listens to it."""
+        ...
+
+    async def obey(self, action: Action) -> None:
+        """Do what somebody beside it wants."""
         ...
 
 
@@ -53,6 +79,8 @@ class Service:
         self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
         self._calls: set[ActiveCall] = set()
+        self._observed: dict[str, ObservedCall] = {}
+        """Calls whose conversations have begun, by the sessions' ids."""
         self._watched = False
         """Whether somebody measures the event loop."""
         self._unwatched = Notifier()
@@ -90,6 +118,21 @@ class Service:
         if not self._calls:
             self._watching.close()
         self.update()
+
+    @contextmanager
+    def observable(self, call: ObservedCall) -> Generator[None]:
+        """Let a call be found by its session's id."""
+        session_id = call.observed.session_id
+        self._observed[session_id] = call
+        try:
+            yield
+        finally:
+            del self._observed[session_id]
+
+    def find(self, session_id: str, owner: str) -> ObservedCall | None:
+        """Return the call of a session, if it is that of this owner."""
+        call = self._observed.get(session_id)
+        return call if call is not None and call.owner == owner else None
 
     def update(self) -> None:
         """Tell everybody that something has changed."""

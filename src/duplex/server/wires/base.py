@@ -30,6 +30,7 @@ __all__ = [
     "Finish",
     "Interrupt",
     "MuteAgent",
+    "MuteUser",
     "Opening",
     "PressKey",
     "Reply",
@@ -126,6 +127,13 @@ class MuteAgent:
 
 
 @attrs.frozen
+class MuteUser:
+    """Let the model hear silence in the caller's place, or the caller again."""
+
+    muted: bool
+
+
+@attrs.frozen
 class PressKey:
     """Note that the caller pressed a key of a telephone; what is none is ignored."""
 
@@ -141,7 +149,7 @@ class End:
     """What the caller is told, if it is not what the reason says."""
 
 
-Action: TypeAlias = Begin | Audio | Reply | Finish | Interrupt | MuteAgent | PressKey | End
+Action: TypeAlias = Begin | Audio | Reply | Finish | Interrupt | MuteAgent | MuteUser | PressKey | End
 """What a caller wants."""
 
 

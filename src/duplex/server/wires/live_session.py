@@ -57,9 +57,14 @@ def not_heard(session: Record) -> list[str]:
 def session_resource(
     session_id: str, began: float, request: CallRequest, description: CallDescription
 ) -> dict[str, JsonValue]:
-    """Return what a client has got, as a ``SessionResource``; ``began`` is in seconds since 1970."""
+    """Return what a client has got, as a ``SessionResource``; ``began`` is in seconds since 1970.
+
+    Live has no word for the Opus of other wires; an observer, who hears samples, is told of samples.
+    """
     options, audio_format = description.options, request.said
-    name = next(name for name, formats in FORMATS.items() if audio_format in formats)
+    if audio_format.encoding == "opus":
+        audio_format = FORMATS["audio/pcm"][0]
+    name = next((name for name, formats in FORMATS.items() if audio_format in formats), "audio/pcm")
     return {
         "id": session_id,
         "model": description.model,
@@ -67,7 +72,7 @@ def session_resource(
         "expires_at": int(began + (description.seconds or _UNLIMITED_SECONDS)),
         "instructions": options.instructions,
         "audio": {
-            "format": {"type": name, "rate": audio_format.sample_rate},
+            "format": {"type": name, "rate": audio_format.sample_rate or description.sample_rate},
             "output": {"voice": "default" if options.voice is None else str(options.voice)},
         },
     }

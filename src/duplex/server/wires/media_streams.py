@@ -1,10 +1,13 @@
 """``/twilio``, ``/telnyx``, ``/plivo``: telephone calls, as these services stream them. One wire, a dialect each.
 
 1. The service says ``start``, with the stream's name and format; then comes audio, in pieces of 20 ms, until ``stop``.
-2. The agent's audio goes out as it is made. A mark a second comes back when it has been played: when too many are
-   missing, the service holds back more than a caller should wait for, and is told to throw it away.
-3. Keys that the caller presses are events (``KeyPressed``).
-4. What cannot be understood is ignored: a telephone has nobody to tell.
+2. The agent's audio goes out as it is made, after a little silence: frames come 80 ms apart, give or take, and the
+   service plays what it has.
+3. Marks come back when they have been played, which tells how much the service holds back. After a stall that is
+   more than a caller should wait for, and it stays: so silent frames are left out then. If nothing else helps, the
+   service is told to throw away what it has.
+4. Keys that the caller presses are events (``KeyPressed``).
+5. What cannot be understood is ignored: a telephone has nobody to tell.
 
 Facts: Twilio's Media Streams (bidirectional), Telnyx's media streaming, Plivo's audio streams.
 """
@@ -18,6 +21,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.audio.pcm import level_dbfs
 from duplex.audio.wire_codecs import AudioFormat
 from duplex.errors import UsageError
 from duplex.events import Event, JsonValue
@@ -39,10 +43,19 @@ from duplex.server.wires.json_messages import BadMessage, Record, dump, read_mes
 
 __all__ = ["DIALECTS", "Dialect", "MediaStreamWire"]
 
-MARK_SECONDS = 1.0
+LEAD_SECONDS = 0.06
+"""Of silence before the agent's first frame: what a frame may come late without a gap."""
+MARK_SECONDS = 0.24
 """Of the agent's audio between two marks."""
-MARKS_HELD = 3
-"""Marks that may be missing; with more, the service holds back as many seconds."""
+LATE_SECONDS = 0.6
+"""That may not have come back: a mark's distance, the line both ways, and what is held back for its unevenness. With
+more, silent frames are left out."""
+CLEAR_SECONDS = 3.0
+"""That may not have come back at all; with more, the service is told to throw away what it has."""
+SILENCE_DBFS = -50.0
+"""Level below which a frame can be left out: a model's silence is not quite zero."""
+_SILENCE: Mapping[str, bytes] = {"mulaw": b"\xff", "alaw": b"\xd5"}
+"""A sample of silence."""
 _ENCODINGS: Mapping[str, AudioFormat] = {
     "audio/x-mulaw": AudioFormat("mulaw", 8000),
     "audio/x-alaw": AudioFormat("alaw", 8000),
@@ -100,11 +113,14 @@ class MediaStreamWire(Wire):
         self._query = opening.query
         self._stream = ""
         self._format = AudioFormat("mulaw", 8000)
-        self._seconds = 0.0
-        """Of the agent's audio since the last mark."""
         self._frame = 0.0
-        self._marks: deque[str] = deque()
-        """That have not come back."""
+        self._sent = 0.0
+        """Seconds of the agent's audio."""
+        self._played = 0.0
+        """Of them, those up to the last mark that has come back."""
+        self._marks: deque[tuple[str, float]] = deque()
+        """That have not come back, each with the audio before it."""
+        self._mark_due = MARK_SECONDS
         self._marked = 0
 
     def receive(self, message: WireMessage) -> Iterable[Action]:
@@ -125,7 +141,7 @@ class MediaStreamWire(Wire):
         if event == "dtmf":
             return (PressKey(record.record("dtmf").text("digit") or ""),)
         if event == self._dialect.played:
-            self._played((record.record("mark") if event == "mark" else record).text("name"))
+            self._come_back((record.record("mark") if event == "mark" else record).text("name"))
         return (End(CloseReason.FINISHED),) if event == "stop" else ()
 
     def _start(self, record: Record) -> Iterable[Action]:
@@ -158,34 +174,46 @@ class MediaStreamWire(Wire):
         """Say nothing."""
         return ()
 
-    def audio(self, pcm: NDArray[np.float32], payload: bytes) -> Iterable[WireMessage]:  # noqa: ARG002 -- coded already
+    def audio(self, pcm: NDArray[np.float32], payload: bytes) -> Iterable[WireMessage]:
         """Play the agent's frame."""
-        dialect = self._dialect
-        if len(self._marks) > MARKS_HELD:
+        held = self._sent - self._played
+        if held > LATE_SECONDS and level_dbfs(pcm) < SILENCE_DBFS:
+            return
+        if held > CLEAR_SECONDS:
             self._marks.clear()
-            yield dialect.say(dialect.clear, self._stream, {})
-        media: dict[str, JsonValue] = {"payload": base64.b64encode(payload).decode()}
-        if dialect.describes_audio:
-            media |= {"contentType": f"audio/x-{self._format.encoding}", "sampleRate": self._format.sample_rate}
-        yield dialect.say(dialect.play, self._stream, {"media": media})
-        self._seconds += self._frame
-        if self._seconds >= MARK_SECONDS:
-            self._seconds = 0.0
+            self._played = self._sent
+            yield self._dialect.say(self._dialect.clear, self._stream, {})
+        if not self._sent:
+            payload = _SILENCE[self._format.encoding] * round(LEAD_SECONDS * (self._format.sample_rate or 0)) + payload
+            self._sent = LEAD_SECONDS
+        yield self._play(payload)
+        self._sent += self._frame
+        if self._sent >= self._mark_due:
+            self._mark_due = self._sent + MARK_SECONDS
             yield self._mark()
 
     def goodbye(self, reason: CloseReason, text: str) -> Iterable[WireMessage]:  # noqa: ARG002 -- nobody reads it
         """Say nothing: the service hangs up, or goes on with what it was told to do after the stream."""
         return ()
 
+    def _play(self, payload: bytes) -> str:
+        dialect = self._dialect
+        media: dict[str, JsonValue] = {"payload": base64.b64encode(payload).decode()}
+        if dialect.describes_audio:
+            media |= {"contentType": f"audio/x-{self._format.encoding}", "sampleRate": self._format.sample_rate}
+        return dialect.say(dialect.play, self._stream, {"media": media})
+
     def _mark(self) -> str:
         self._marked += 1
-        name = f"second-{self._marked}"
-        self._marks.append(name)
+        name = f"mark-{self._marked}"
+        self._marks.append((name, self._sent))
         named: dict[str, JsonValue] = {"mark": {"name": name}} if self._dialect.mark == "mark" else {"name": name}
         return self._dialect.say(self._dialect.mark, self._stream, named)
 
-    def _played(self, name: str | None) -> None:
-        """Note that everything up to a mark has been played."""
-        if name in self._marks:
-            while self._marks.popleft() != name:
-                pass
+    def _come_back(self, name: str | None) -> None:
+        """Note that everything up to a mark has been played, or thrown away."""
+        if any(name == each for each, _ in self._marks):
+            while True:
+                returned, self._played = self._marks.popleft()
+                if returned == name:
+                    return

@@ -13,14 +13,16 @@ from duplex.server.wires.live import LiveWire
 from duplex.server.wires.media_streams import DIALECTS, MediaStreamWire
 from duplex.server.wires.realtime import RealtimeWire
 
-__all__ = ["WIRES", "WireKind"]
+__all__ = ["SHOW_TOKEN", "WIRES", "WireKind", "bearer_or_ticket"]
 
+SHOW_TOKEN = "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)"  # noqa: S105 -- says what is wanted
+"""What one who may not come in is told."""
 _WITH_BASE64 = 1 << 20
 """Bytes of a message of JSON with audio in it: 16 seconds at most, and no client sends so much."""
 _KEY = "openai-insecure-api-key."
 
 
-def _bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
+def bearer_or_ticket(keys: Keys, opening: Opening, now: float) -> str | None:
     """Return whose token or ticket a caller shows; ``worker_auth_id`` is the original's word for a ticket."""
     owner = keys.tokens.owner(opening.headers.get("authorization"))
     if owner is not None:
@@ -35,13 +37,13 @@ def _key_of_openai(keys: Keys, opening: Opening, now: float) -> str | None:
     shown = [opening.headers.get("authorization"), *(f"Bearer {key}" for key in pages)]
     owners = (keys.owner(authorization, now) for authorization in shown)
     owner = next((owner for owner in owners if owner is not None), None)
-    return _bearer_or_ticket(keys, opening, now) if owner is None else owner
+    return bearer_or_ticket(keys, opening, now) if owner is None else owner
 
 
 def _signature(keys: Keys, opening: Opening, now: float) -> str | None:
     """Return whose call Twilio passes on: "twilio" if its signature is wanted and right, else as anybody's."""
     if keys.twilio is None:
-        return _bearer_or_ticket(keys, opening, now)
+        return bearer_or_ticket(keys, opening, now)
     signature = opening.headers.get("x-twilio-signature", "")
     return "twilio" if signed_by_twilio(keys.twilio, opening.url, signature) else None
 
@@ -56,9 +58,9 @@ class WireKind:
 
     :raises UsageError: if what the address says makes no sense
     """
-    owner: Callable[[Keys, Opening, float], str | None] = _bearer_or_ticket
+    owner: Callable[[Keys, Opening, float], str | None] = bearer_or_ticket
     """Tells whose token a caller shows, "" if none is wanted; ``None`` may not come in."""
-    credentials: str = "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)"
+    credentials: str = SHOW_TOKEN
     """What one who may not come in is told."""
     subprotocol: str | None = None
     """The websocket's subprotocol that is chosen where a client offers it."""
