@@ -61,7 +61,7 @@ CONTRACT = {
 }
 
 
-PACKAGES = {"bench", "process", "server", "testing", "training"}
+PACKAGES = {"bench", "measuring", "process", "server", "testing", "training"}
 
 
 def test_exported_names():

@@ -1,4 +1,5 @@
 from . import bench as bench
+from . import measuring as measuring
 from . import process as process
 from . import server as server
 from . import testing as testing

@@ -13,7 +13,7 @@ import pytest
 import duplex
 
 CLIENT = Path(__file__).with_name("client.py")
-MODULES = {"bench", "process", "server", "testing", "training"}
+MODULES = {"bench", "measuring", "process", "server", "testing", "training"}
 FUNCTIONS = {"connect", "load", "load_async", "load_codec", "__version__"}
 
 

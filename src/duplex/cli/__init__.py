@@ -19,7 +19,21 @@ import click
 
 import duplex
 from duplex.atomic import output_error
-from duplex.cli import bench, codec, convert, doctor, models, plot, process, say, serve, talk, train, transcribe
+from duplex.cli import (
+    bench,
+    codec,
+    convert,
+    doctor,
+    measure,
+    models,
+    plot,
+    process,
+    say,
+    serve,
+    talk,
+    train,
+    transcribe,
+)
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, print_error, report_error, truncate
 from duplex.errors import DuplexError, UsageError
@@ -50,6 +64,7 @@ def cli() -> None:
 COMMANDS = (
     process.process,
     transcribe.transcribe,
+    measure.measure,
     say.say,
     serve.serve,
     talk.talk,
