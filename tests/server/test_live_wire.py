@@ -176,6 +176,8 @@ def test_what_makes_no_sense_at_first(message, code):
         ({"type": "session.input_audio.append", "audio": "not base64!"}, "invalid_value"),
         ({"type": "session.input_audio.append", "audio": "äö"}, "invalid_value"),
         ({"type": "session.input_audio.append"}, "invalid_value"),
+        ({"type": "session.input_audio.append", "audio": base64.b64encode(b"abc").decode()}, "invalid_value"),
+        ({"type": "session.input_audio.append", "audio": base64.b64encode(bytes(320_002)).decode()}, "invalid_value"),
         ({"type": "session.update", "session": {"model": "other"}}, "immutable"),
         ({"type": "response.create"}, "unknown_event"),
     ],

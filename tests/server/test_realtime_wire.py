@@ -124,7 +124,7 @@ def test_what_is_asked_for_and_what_is_in_force():
     assert talk.told[-1]["type"] == "session.updated"
     assert (session["model"], session["instructions"], session["tools"]) == ("tiny", "", [])
     assert session["audio"]["output"]["voice"] == "default"
-    assert session["audio"]["input"]["format"] == {"type": "audio/pcmu"}
+    assert session["audio"]["input"]["format"] == {"type": "audio/pcmu", "rate": 8000}
     assert session["audio"]["input"]["turn_detection"]["interrupt_response"] is True
     assert session["left_out"] == ["no persona here", "the model calls no tools"]
 

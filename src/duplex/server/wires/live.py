@@ -34,6 +34,7 @@ from duplex.server.wires.base import (
 from duplex.server.wires.json_messages import BadMessage, Record, dump, read_message
 from duplex.server.wires.live_messages import SessionTeller, make_error, make_event, make_info, refuse_text
 from duplex.server.wires.live_session import not_heard, read_request, session_resource
+from duplex.server.wires.openai_audio import read_audio
 
 __all__ = ["LiveWire"]
 
@@ -94,7 +95,7 @@ class LiveWire(Wire):
         return (Begin(self._request),)
 
     def _append_audio(self, record: Record) -> Iterable[Action]:
-        payload = record.audio("audio")
+        payload = read_audio(record, self._request.heard)
         if self._teller.session is None or not payload:
             return ()  # clients withhold it until the session has started
         return (Audio(payload),)

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 
 from duplex.audio.wire_codecs import AudioFormat
 from duplex.events import JsonValue
-from duplex.server.wires.json_messages import Record
+from duplex.server.wires.json_messages import BadMessage, Record
 
-__all__ = ["FORMATS", "format_resource", "read_format"]
+__all__ = ["FORMATS", "format_resource", "read_audio", "read_format"]
+
+MAX_AUDIO_SECONDS = 10.0
+"""Of sound in one message."""
 
 FORMATS: Mapping[str, tuple[AudioFormat, ...]] = {
     "audio/pcm": (AudioFormat("pcm", 24000), AudioFormat("pcm", 16000)),
@@ -34,7 +37,22 @@ def read_format(given: Record) -> AudioFormat:
     raise given.wrong("rate", " or ".join(str(each.sample_rate) for each in formats))
 
 
+def read_audio(record: Record, audio_format: AudioFormat) -> bytes:
+    """Return the sound of a message, in its format.
+
+    :raises BadMessage: if it is none, ends within a sample, or is too much at once
+    """
+    payload = record.audio("audio")
+    width = 2 if audio_format.encoding == "pcm" else 1
+    if len(payload) % width:
+        raise BadMessage("invalid_value", f"{len(payload)} bytes are not whole samples of 16 bit", "audio")
+    if len(payload) > MAX_AUDIO_SECONDS * width * (audio_format.sample_rate or 0):
+        text = f"a message has over {MAX_AUDIO_SECONDS:g} s of sound; send it in pieces, at the pace of a clock"
+        raise BadMessage("invalid_value", text, "audio")
+    return payload
+
+
 def format_resource(audio_format: AudioFormat) -> dict[str, JsonValue]:
-    """Return a format as a client is told it; those of telephones have one rate, which is not said."""
+    """Return a format as a client is told it."""
     name = next(name for name, formats in FORMATS.items() if audio_format in formats)
-    return {"type": name, "rate": audio_format.sample_rate} if len(FORMATS[name]) > 1 else {"type": name}
+    return {"type": name, "rate": audio_format.sample_rate}

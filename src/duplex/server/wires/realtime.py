@@ -33,6 +33,7 @@ from duplex.server.wires.base import (
     WireMessage,
 )
 from duplex.server.wires.json_messages import BadMessage, Record, new_id, read_message
+from duplex.server.wires.openai_audio import read_audio
 from duplex.server.wires.realtime_items import (
     MAX_ID,
     NOT_HEARD,
@@ -49,8 +50,6 @@ from duplex.server.wires.realtime_user import UserSpeech
 
 __all__ = ["RealtimeWire"]
 
-MAX_AUDIO_SECONDS = 10.0
-"""Of sound in one message."""
 MAX_METADATA = 16
 """Entries that a response may have, each of at most :data:`MAX_ID` characters."""
 _LONGEST_MS = 1 << 31
@@ -114,14 +113,7 @@ class RealtimeWire(Wire):
             yield Begin(self._session.request())
 
     def _append(self, record: Record) -> Iterator[Action]:
-        payload = record.audio("audio")
-        audio_format = self._session.heard
-        width = 2 if audio_format.encoding == "pcm" else 1
-        if len(payload) % width:
-            raise BadMessage("invalid_value", f"{len(payload)} bytes are not whole samples of 16 bit", "audio")
-        if len(payload) > MAX_AUDIO_SECONDS * width * (audio_format.sample_rate or 0):
-            text = f"a message has over {MAX_AUDIO_SECONDS:g} s of sound; send it in pieces, at the pace of a clock"
-            raise BadMessage("invalid_value", text, "audio")
+        payload = read_audio(record, self._session.heard)
         if payload:
             yield from self._begin()
             yield Audio(payload)
