@@ -48,7 +48,8 @@ import duplex
 
 RATE = 24000
 QUIET = 4.0
-"""Seconds without audio, from a muted microphone, after which a little silence tells a server that somebody is there."""
+"""Seconds without audio, from a muted microphone, after which a tenth of a second of silence tells that somebody is
+there: more than a frame, as of less nothing would be sent."""
 DELAY = 8.0
 """Seconds that the program gives the agent to answer."""
 
@@ -120,7 +121,7 @@ class DuplexService(AIService):
         while True:
             await asyncio.sleep(QUIET)
             if self._began and not self._heard:
-                await self._send(bytes(self._sample_rate // 50 * 2))
+                await self._send(bytes(self._sample_rate // 10 * 2))
             self._heard = False
 
     async def _talk(self) -> None:
