@@ -25,7 +25,9 @@ import duplex
 
 RATE = 24000
 QUIET = 5.0
-"""Seconds without audio, from a muted microphone, after which a little silence tells that somebody is there."""
+"""Seconds without audio, from a muted microphone, after which a frame of silence tells that somebody is there."""
+SILENCE = bytes(1920 * 2)
+"""A whole frame: of less, nothing would be sent."""
 SILENCE_RMS = 10 ** (-45 / 20) / 3
 """A third of the level above which an agent speaks: LiveKit opens its gate at three times this."""
 PAUSE = 0.4
@@ -145,7 +147,7 @@ class DuplexSession(llm.DuplexSession[Literal["duplex_event"]]):
             try:
                 pcm = await asyncio.wait_for(self._heard.recv(), QUIET)
             except TimeoutError:
-                pcm = bytes(RATE // 50 * 2)
+                pcm = SILENCE
             except utils.aio.ChanClosed:
                 return
             await conversation.send(pcm)

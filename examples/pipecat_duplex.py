@@ -47,6 +47,9 @@ from pipecat.workers.runner import WorkerRunner
 import duplex
 
 RATE = 24000
+QUIET = 4.0
+"""Seconds without audio, from a muted microphone, after which a tenth of a second of silence tells that somebody is
+there: more than a frame, as of less nothing would be sent."""
 DELAY = 8.0
 """Seconds that the program gives the agent to answer."""
 
@@ -62,14 +65,16 @@ class DuplexService(AIService):
         self._dialogue = dialogue
         self._sample_rate = sample_rate
         self._resampler = create_stream_resampler()
-        self._talking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._began = False
+        self._heard = False
+        """Whether audio has come lately."""
 
     async def start(self, frame: StartFrame) -> None:
         """Begin the conversation."""
         await super().start(frame)
         await self._dialogue.__aenter__()
-        self._talking = self.create_task(self._talk(), "conversation")
+        self._tasks = [self.create_task(self._talk(), "conversation"), self.create_task(self._stay(), "silence")]
 
     async def stop(self, frame: EndFrame) -> None:
         """End it with the pipeline."""
@@ -91,9 +96,9 @@ class DuplexService(AIService):
         await self.push_frame(frame, direction)
 
     async def _hang_up(self) -> None:
-        talking, self._talking, self._began = self._talking, None, False
-        if talking is not None:
-            await self.cancel_task(talking)
+        tasks, self._tasks, self._began = self._tasks, [], False
+        for task in tasks:
+            await self.cancel_task(task)
         await self._dialogue.aclose()
 
     async def _hear(self, frame: InputAudioRawFrame) -> None:
@@ -103,10 +108,21 @@ class DuplexService(AIService):
         pcm = samples.mean(axis=1).astype(np.int16).tobytes()
         if frame.sample_rate != self._sample_rate:
             pcm = await self._resampler.resample(pcm, frame.sample_rate, self._sample_rate)
+        self._heard = True
+        await self._send(pcm)
+
+    async def _send(self, pcm: bytes) -> None:
         try:
             await self._dialogue.send(pcm)
         except duplex.ClosedError:  # the server has ended it, which has been told
             self._began = False
+
+    async def _stay(self) -> None:
+        while True:
+            await asyncio.sleep(QUIET)
+            if self._began and not self._heard:
+                await self._send(bytes(self._sample_rate // 10 * 2))
+            self._heard = False
 
     async def _talk(self) -> None:
         rate = RATE

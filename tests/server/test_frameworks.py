@@ -58,6 +58,7 @@ def interpreter_with(framework):
         ("livekit", "personaplex", 0.0),
         ("livekit", "personaplex", 12.0),
         ("pipecat", "pipecat_duplex", 0.0),
+        ("pipecat", "pipecat_duplex", 12.0),
         ("pipecat", "pipecat_interrupt", 0.0),
         ("pipecat", "pipecat_live", 0.0),
         ("pipecat", "pipecat_live", 12.0),
