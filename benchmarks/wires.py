@@ -108,12 +108,15 @@ class Figures:
 class Paced:
     """A live transport in memory: 20 ms of the user's audio at a clock's pace."""
 
-    realtime = True
-
     def __init__(self, pcm: Float32) -> None:
         self.heard = Heard()
         self._pcm = pcm
         self._began = 0.0
+
+    @property
+    def realtime(self) -> bool:
+        """True: a clock's pace."""
+        return True
 
     async def start(self, sample_rate: int) -> None:
         """Begin."""
@@ -130,7 +133,7 @@ class Paced:
         self.heard.sent.append(time.perf_counter())
         return self._pcm[end - size : end]
 
-    async def send(self, _: Float32) -> None:
+    async def send(self, pcm: Float32) -> None:  # noqa: ARG002 -- only the time counts
         """Note when a frame comes."""
         self.heard.arrived.append(time.perf_counter())
 

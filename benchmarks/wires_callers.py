@@ -30,11 +30,11 @@ QUESTION = Path(__file__).parents[1] / "examples" / "question.wav"
 class Heard:
     """What one caller sent and heard; times are of ``time.perf_counter``."""
 
-    sent: list[float] = attrs.field(factory=list)
+    sent: list[float] = attrs.Factory(list[float])
     """When each 20 ms of sound had been sent."""
-    arrived: list[float] = attrs.field(factory=list)
+    arrived: list[float] = attrs.Factory(list[float])
     """When each frame of the agent's came."""
-    seconds: list[float] = attrs.field(factory=list)
+    seconds: list[float] = attrs.Factory(list[float])
     """How long each is to be played."""
     words: str | None = None
     """As the wire told them."""
@@ -72,10 +72,12 @@ async def chat(url: str, pcm: Float32, audio_format: str) -> Heard:
 
         async def listen() -> None:
             async for data in line:
+                if isinstance(data, str):
+                    continue
                 if data[0] == wire.Kind.AUDIO and (audio_format == "pcm" or b"OpusHead" not in data[:80]):
                     heard.arrived.append(time.perf_counter())
                 elif data[0] == wire.Kind.TEXT:
-                    words.append(bytes(data[1:]))
+                    words.append(data[1:])
 
         if audio_format == "opus":
             await line.send(wire.audio(opus.header()))
