@@ -160,8 +160,10 @@ def be_server(folder: Path) -> None:
 
 def latency(heard: Heard, at: Float32) -> Float32:
     """Return the milliseconds from the last sample of each frame to its answer, float32 ``[frames]``."""
-    due = [round((each + FRAME_SECONDS) / 0.02) - 1 for each in at]
-    pairs = [(heard.sent[n], came) for n, came in zip(due, heard.arrived, strict=False) if n < len(heard.sent)]
+    due = [round((float(each) + FRAME_SECONDS) / 0.02) - 1 for each in at.tolist()]
+    pairs: list[tuple[float, float]] = [
+        (heard.sent[n], came) for n, came in zip(due, heard.arrived, strict=False) if n < len(heard.sent)
+    ]
     return np.array([(came - sent) * 1000 for sent, came in pairs], np.float32)
 
 
