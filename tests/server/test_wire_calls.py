@@ -63,7 +63,8 @@ def twilio(server, pieces):
         for piece in [*pieces, np.zeros(FRAME, np.float32)]:
             payload = base64.b64encode(codec.encode(piece)).decode()
             caller.say(event="media", media={"track": "inbound", "payload": payload})
-            caller.until("media", "event")
+            while (message := caller.next())["event"] != "media":
+                caller.say(**message)  # a mark, which comes back once what is before it has been played
         caller.say(event="dtmf", dtmf={"digit": "#"})
         caller.say(event="stop")
         caller.rest()
