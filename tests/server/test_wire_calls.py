@@ -3,9 +3,11 @@
 import base64
 import contextlib
 import json
+import re
 import threading
 import time
 
+import click.testing
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -13,9 +15,11 @@ from wires_support import Heard, JsonCaller, in_base64
 
 import duplex
 from duplex.audio.wire_codecs import AudioFormat, create_wire_codec
+from duplex.cli.serve import serve
 from duplex.errors import UsageError
 from duplex.server import Settings
 from duplex.server.service import Service
+from duplex.server.wires.table import WIRES
 from duplex.transports import wire
 from server_support import FRAME, RATE, get, running, tone
 
@@ -63,7 +67,8 @@ def twilio(server, pieces):
         for piece in [*pieces, LAST]:
             payload = base64.b64encode(codec.encode(piece)).decode()
             caller.say(event="media", media={"track": "inbound", "payload": payload})
-            caller.until("media", "event")
+            while (message := caller.next())["event"] != "media":
+                caller.say(**message)  # a mark, which comes back once what is before it has been played
         caller.say(event="dtmf", dtmf={"digit": "#"})
         caller.say(event="stop")
         caller.rest()
@@ -199,6 +204,11 @@ def test_wires_are_chosen(models):
         assert get(server, "/v1/live/sessions")[0] == 426
     with pytest.raises(UsageError, match="choose one or more of chat"):
         Settings(wires=("telegraph",))
+
+
+def test_the_help_names_every_wire():
+    told = click.testing.CliRunner().invoke(serve, ["--help"]).output
+    assert all(re.search(rf"\b{name}\b", told.partition("--wires")[2]) for name in WIRES)
 
 
 def test_an_unknown_model_is_told_and_the_default_taken(models):

@@ -74,7 +74,12 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name of this server. May be given again.")
 @click.option("--trusted-proxy", multiple=True, metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
 @click.option("--root-path", default="", metavar="PATH", help="Of the page at a proxy that keeps it: /talk.")
-@click.option("--wires", multiple=True, metavar="NAME", help="Protocols that callers may speak. May be given again.")
+@click.option(
+    "--wires",
+    multiple=True,
+    metavar="NAME",
+    help="A protocol that callers may speak: chat, live, twilio, telnyx, plivo. May be given again; all if left out.",
+)
 @click.option("--tls", is_flag=True, help="HTTPS, with a certificate of its own if none is given.")
 @click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")
 @click.option("--tls-key", type=FILES, metavar="FILE", help="Its key (PEM).")
@@ -97,7 +102,8 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 def serve(load_options: list[LoadOptions], log_format: Any, **given: Any) -> None:
     """Serve conversations on a model, or several, to browsers and programs, many at a time.
 
-    The page is at the address that is printed; programs open a websocket at /api/chat, as clients of the original do.
+    The page is at the address that is printed; programs open a websocket at /api/chat, as clients of the original do,
+    or at /v1/live/sessions, as OpenAI's do, and telephone services at /twilio, /telnyx and /plivo (--wires).
     Every option can also be set in the environment (DUPLEX_PORT, DUPLEX_QUEUE_TIMEOUT, ...) or a file (--settings);
     the command line comes first, then the environment, then the file. Ctrl-C lets conversations end, twice stops.
 
