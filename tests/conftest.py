@@ -177,8 +177,8 @@ def models():
         model.close()
 
 
-MANY_CASES = ("test_kernels.py", "test_mlx_reference.py")
-"""Files whose cases take long (kernels run in Triton's interpreter): the first of each test is quick enough."""
+MANY_CASES = ("test_kernels.py", "test_mlx_reference.py", "test_mlx_slots.py")
+"""Files whose cases take long (Triton in its interpreter, MLX on a processor): the first of each test is quick."""
 ON_BOTH_LOOPS = (
     "test_hostile_states.py",
     "test_imitation.py",
