@@ -177,15 +177,29 @@ def models():
         model.close()
 
 
-MANY_CASES = ("test_kernels.py", "test_mlx_reference.py")
-"""Files whose cases take long (kernels run in Triton's interpreter): the first of each test is quick enough."""
+MANY_CASES = ("test_kernels.py", "test_mlx_reference.py", "test_mlx_slots.py")
+"""Files whose cases take long (Triton in its interpreter, MLX on a processor): the first of each test is quick."""
+ON_BOTH_LOOPS = (
+    "test_hostile_states.py",
+    "test_imitation.py",
+    "test_personas.py",
+    "test_sharing.py",
+    "test_speaker.py",
+)
+"""Files whose tests hold conversations on both backends and event loops: quick on asyncio, and with MLX on Trio too."""
 
 
 def pytest_collection_modifyitems(items):
     seen = set()
     for item in items:
-        if item.path.name in MANY_CASES:
-            test = item.nodeid.partition("[")[0]
-            if test in seen:
-                item.add_marker(pytest.mark.slow)
-            seen.add(test)
+        test = item.nodeid.partition("[")[0]
+        if (item.path.name in MANY_CASES and test in seen) or is_slow_on_trio(item):
+            item.add_marker(pytest.mark.slow)
+        seen.add(test)
+
+
+def is_slow_on_trio(item):
+    if item.path.name not in ON_BOTH_LOOPS or not hasattr(item, "callspec"):
+        return False
+    parameters = item.callspec.params.values()
+    return "trio" in parameters and "mlx" not in parameters

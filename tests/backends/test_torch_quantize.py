@@ -44,7 +44,9 @@ def test_rows_of_zeros():
         assert not Quantized.of(torch.zeros(4, 128), kind).wide(torch.float32).any()
 
 
-@pytest.mark.parametrize("options", FEW_BITS)
+@pytest.mark.parametrize(
+    "options", [FEW_BITS[0], *(pytest.param(options, marks=pytest.mark.slow) for options in FEW_BITS[1:])]
+)
 def test_the_conformance_suite(small, options):
     check_frame_model(lambda capacity: small.load(sessions=capacity, **options), frames=6)
 
