@@ -43,6 +43,7 @@ class FakeLine:
     began: float
     samples: int = 0
     closed: bool = False
+    moved_from: str = ""
 
     @property
     def clock_rate(self):

@@ -16,13 +16,17 @@ LATE = 0.8
 
 @attrs.frozen
 class Heard:
-    """What came of a conversation, in seconds of it. ``spoken`` are the spans in which the user really spoke."""
+    """What came of a conversation, in seconds of it. ``spoken`` are the spans in which the user really spoke.
+
+    ``stutters`` counts what a busy machine has done: frames lost, agent's audio too late, and streams begun anew.
+    """
 
     spoken: list
     starts: list
     agent_spans: list
     text: str
     echo_reduction: float | None
+    stutters: int
 
     def is_agents(self, at):
         return any(begin - 0.2 <= at <= end + 0.5 for begin, end in self.agent_spans)
@@ -43,6 +47,13 @@ class Heard:
             if any(start + 0.3 < begin < stop + 0.5 for start, stop in self.agent_spans)
         ]
         return [any(begin - 0.3 <= at <= end + LATE for at in self.starts) for begin, end in cut_in]
+
+
+def stutters(transport):
+    """Return how often an open transport's audio came too late, was lost, or lost its place in time."""
+    line, stats = transport._line, transport.stats
+    clocks = [clock.anchors for clock in (line.near_clock, line.far_clock) if clock is not None]
+    return stats.underruns + stats.overruns + sum(clocks)
 
 
 def spans(pcm, rate):
@@ -66,7 +77,7 @@ async def converse(server, model, recording, how, *, noise_suppression=True, gai
     transport = MicrophoneTransport(
         echo_cancellation=how, noise_suppression=noise_suppression, gain_control=gain_control
     )
-    starts, agent, text, began = [], [], [], None
+    starts, agent, text, began, stuttered = [], [], [], None, 0
     options = duplex.SessionOptions(seed=1)
     async with duplex.Conversation(model, transport, options=options) as conversation:
         player = None
@@ -81,13 +92,16 @@ async def converse(server, model, recording, how, *, noise_suppression=True, gai
                     agent[-1][1] = at
                 elif isinstance(event, duplex.AgentText):
                     text.append(event.text)
+                elif isinstance(event, duplex.Lag) and began is not None:
+                    stuttered += 1
                 if player is None and at > 0.5:
-                    player, began = server.speaking(speech), at
+                    player, began, before = server.speaking(speech), at, stutters(transport)
                     player.__enter__()
                 if began is not None and at > began + speech.size / RATE + 2:
+                    stuttered += stutters(transport) - before
                     transport.end()
         finally:
             if player is not None:
                 player.__exit__(None, None, None)
     spoken = [(begin + began, end + began) for begin, end in spans(speech, RATE)]
-    return Heard(spoken, starts, agent, "".join(text), transport.stats.echo_reduction)
+    return Heard(spoken, starts, agent, "".join(text), transport.stats.echo_reduction, stuttered)

@@ -26,11 +26,14 @@ class Run:
         self.frames = 0
 
     def go(self, seconds, say=None, step=0.02):
-        """Pass time; ``say(times)`` is the agent's voice, a frame when it is due. Return what was heard."""
+        """Pass time; ``say(times)`` is the agent's voice, a frame when it is due. Return what was heard.
+
+        The clock is a sum: by its rounding alone no frame may come a step late.
+        """
         pieces = []
         for _ in range(round(seconds / step)):
             self.system.advance(step)
-            while say and self.system.now() - self.began >= self.frames * FRAME / RATE:
+            while say and self.system.now() - self.began >= self.frames * FRAME / RATE - 1e-6:
                 times = (self.frames * FRAME + np.arange(FRAME)) / RATE
                 self.line.jitter.push(say(times).astype(np.float32))
                 self.frames += 1

@@ -5,7 +5,8 @@ import os
 import anyio
 import numpy as np
 import pytest
-from sound_server_support import RATE, SoundServer, missing, share_at
+from room_support import stutters
+from sound_server_support import RATE, SoundServer, loudest_second, missing, preferred, share_at
 
 from duplex import AudioDeviceError, MicrophoneTransport
 from duplex.transports import list_devices
@@ -29,7 +30,8 @@ def server(tmp_path, monkeypatch, request):
         if name != "HOME":
             monkeypatch.setenv(name, value)
     server.start()
-    yield server
+    with preferred():
+        yield server
     server.kill()
 
 
@@ -38,6 +40,24 @@ async def receive_for(transport, seconds):
     while anyio.current_time() < until:
         pieces.append(await transport.receive())
     return np.concatenate(pieces)
+
+
+async def undisturbed(transport, count):
+    """Return five seconds, ``count`` times, in which nothing stuttered, nor in the five before them, to settle.
+
+    A transport that loses its place by itself, and not on a busy machine only, never gets so far.
+    """
+    clean, settled, before, counts = [], False, stutters(transport), []
+    for _ in range(36):
+        pcm, now = await receive_for(transport, 5.0), stutters(transport)
+        if settled and now == before:
+            clean.append(pcm)
+        settled = now == before
+        counts.append(now - before)
+        before = now
+        if len(clean) == count:
+            return clean
+    pytest.fail(f"the machine, or the transport, is too slow: stutters in each five seconds: {counts}")
 
 
 async def say(transport, sound, seconds):
@@ -82,8 +102,7 @@ async def test_what_is_spoken_arrives_and_what_is_sent_is_heard(server):
     assert share_at(heard[0][:MODEL_RATE], MODEL_RATE, 700) > 0.9
     sound = played[0][np.abs(played[0]) > 0.01]
     assert sound.size > 1.5 * RATE
-    loudest = np.argmax(np.convolve(played[0] ** 2, np.ones(RATE), "valid"))
-    assert share_at(played[0][loudest : loudest + RATE], RATE, 440) > 0.9
+    assert share_at(loudest_second(played[0]), RATE, 440) > 0.9
     assert (stats.input_device, stats.output_device) == ("Microphone", "Loudspeaker")
 
 
@@ -109,8 +128,7 @@ async def test_devices_of_every_rate_and_channel_count(server, request):
         await transport.aclose()
     assert (stats.input_rate, stats.output_rate) == (wanted["rate"], wanted["rate"])
     assert share_at(heard[0][-MODEL_RATE:], MODEL_RATE, 700) > 0.9
-    loudest = np.argmax(np.convolve(played[0] ** 2, np.ones(RATE), "valid"))
-    assert share_at(played[0][loudest : loudest + RATE], RATE, 440) > 0.9
+    assert share_at(loudest_second(played[0]), RATE, 440) > 0.9
 
 
 async def test_a_loudspeaker_that_goes_is_replaced_by_the_new_default(server):
@@ -130,8 +148,7 @@ async def test_a_loudspeaker_that_goes_is_replaced_by_the_new_default(server):
     finally:
         await transport.aclose()
     assert np.count_nonzero(np.abs(played[0]) > 0.01) > 1.8 * RATE
-    loudest = np.argmax(np.convolve(played[0] ** 2, np.ones(RATE), "valid"))
-    assert share_at(played[0][loudest : loudest + RATE], RATE, 440) > 0.9
+    assert share_at(loudest_second(played[0]), RATE, 440) > 0.9
     assert DEAD_SECONDS + RETRY_SECONDS < 2
 
 
@@ -139,20 +156,16 @@ async def test_a_loudspeaker_that_goes_is_replaced_by_the_new_default(server):
 @pytest.mark.parametrize(("how", "least", "most"), [("webrtc", 20.0, 200.0), ("off", -3.0, 3.0)])
 @pytest.mark.usefixtures("server")
 async def test_the_loudspeakers_echo_at_0_db_is_cancelled(how, least, most):
-    """In each five seconds of the run, whatever the server says about the times of its blocks.
-
-    A machine so busy that the server itself stutters (a load of twice its cores) fails this: run it on a quiet one.
-    """
+    """In each five seconds in which nothing stuttered, whatever the server says about the times of its blocks."""
     noise = np.random.default_rng(0).normal(0, 0.1, 40 * MODEL_RATE)
     syllables = noise * (np.sin(2 * np.pi * 2 * np.arange(noise.size) / MODEL_RATE) > 0)
     transport = MicrophoneTransport(echo_cancellation=how, noise_suppression=False, gain_control=False)
     await transport.start(MODEL_RATE)
     try:
-        heard = []
         async with anyio.create_task_group() as both:
-            both.start_soon(say, transport, lambda samples: syllables[samples], 31.0)
-            await receive_for(transport, 5.0)
-            heard = [await receive_for(transport, 5.0) for _ in range(5)]
+            both.start_soon(say, transport, lambda samples: syllables[samples % syllables.size], 600.0)
+            heard = await undisturbed(transport, 5)
+            both.cancel_scope.cancel()
         stats = transport.stats
     finally:
         await transport.aclose()

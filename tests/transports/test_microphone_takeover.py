@@ -55,7 +55,7 @@ def loudest(pcm):
     return 10 * np.log10(np.mean(blocks**2, axis=1).max() + 1e-12)
 
 
-@pytest.mark.parametrize(("reverberation", "echo_db"), [(0.15, -12), (0.15, 0), (0.4, -6)])
+@pytest.mark.parametrize(("reverberation", "echo_db"), [(0.15, -12), (0.15, 0), (0.4, -6), (0.8, -6)])
 def test_no_echo_passes_while_the_canceller_takes_over(agent, reverberation, echo_db):
     echo = np.convolve(agent, room(reverberation, echo_db))[: agent.size]
     assert loudest(echo) > -35
@@ -91,6 +91,14 @@ def test_echo_that_passes_whole_is_silenced_at_first_and_a_settled_canceller_is_
     assert np.array_equal(once, echo[:BLOCK])
     again = gated(gate, far[BLOCK:], echo[BLOCK:], echo[BLOCK:])
     assert not again[RATE:].any()
+
+
+def test_echo_in_a_part_of_a_frame_is_silenced_there():
+    far = white(2.4, 1)
+    echo, left = 0.5 * far, np.zeros_like(far)
+    left[-BLOCK // 2 :] = echo[-BLOCK // 2 :]
+    out = gated(TakeoverGate(RATE, 0.0), far, echo, left)
+    assert not out[-BLOCK // 2 + RATE // 200 :].any()
 
 
 def test_the_gain_after_the_canceller_does_not_count():

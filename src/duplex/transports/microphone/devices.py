@@ -30,6 +30,8 @@ class AudioDevice:
     is_default_output: bool = False
     server_name: str = ""
     """What the sound server calls it in commands; empty for a device that is opened without a sound server."""
+    is_monitor: bool = False
+    """Whether it gives what a loudspeaker plays: it is an input only for those who name it."""
 
     def serves(self, direction: Direction) -> bool:
         """Whether it has channels of a direction."""
@@ -46,14 +48,15 @@ def choose_device(devices: Sequence[AudioDevice], wanted: int | str | None, dire
     :raises AudioDeviceError: if there is none; the message has the list
     """
     fitting = [device for device in devices if device.serves(direction)]
-    if not fitting:
+    plain = [device for device in fitting if not device.is_monitor]
+    if not (plain if wanted is None else fitting):
         kind = "microphone" if direction == "input" else "loudspeaker"
         raise AudioDeviceError(
             f"there is no {kind} here; connect one, or start the sound server (Linux: PulseAudio or PipeWire, reached "
             "through Debian's libasound2-plugins)"
         )
     if wanted is None:
-        return next((device for device in fitting if device.is_default(direction)), fitting[0])
+        return next((device for device in plain if device.is_default(direction)), plain[0])
     exact = [device for device in fitting if wanted in {device.index, device.name, device.server_name}]
     parts = [device for device in fitting if isinstance(wanted, str) and _is_part(wanted, device)]
     if not exact and not parts:

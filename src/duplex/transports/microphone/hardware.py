@@ -79,6 +79,11 @@ class Hardware:
             lines["output"].device.name if "output" in lines else "",
         )
 
+    @property
+    def moved_from(self) -> str:
+        """Name of a device that is gone, and whose stream the system has moved; empty otherwise."""
+        return next((line.moved_from for line in list(self._lines.values()) if line.moved_from), "")
+
     def plays(self) -> bool:
         """Whether something that was sent has not been heard."""
         playback = self._playback

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import IO
 
-from duplex.transports.microphone.devices import Direction
-from duplex.transports.microphone.sound_server import device_names, streams_of
+from duplex.transports.microphone.devices import AudioDevice, Direction
+from duplex.transports.microphone.sound_server import devices_by_number, streams_of
 
 __all__ = ["Moves"]
 
@@ -17,12 +17,12 @@ _EVENTS = ("'change' on sink-input", "'change' on source-output")
 
 
 class Moves:
-    """Calls ``moved`` in a thread of its own with the server's name of a device and the one for people.
+    """Calls ``moved`` in a thread of its own with the number of a stream's device, and the devices by their numbers.
 
     Nothing is told where this process has streams on several devices of one direction: it is not known which is whose.
     """
 
-    def __init__(self, moved: Callable[[Direction, str, str], None]) -> None:
+    def __init__(self, moved: Callable[[Direction, int, Mapping[int, AudioDevice]], None]) -> None:
         self._moved = moved
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -63,6 +63,6 @@ class Moves:
     def _look(self) -> None:
         for direction, (streams, device) in _LISTS.items():
             numbers = {int(stream[device]) for stream in streams_of(os.getpid(), streams) if device in stream}
-            found: Mapping[int, tuple[str, str]] = device_names(f"{device}s") if len(numbers) == 1 else {}
+            found = devices_by_number(direction) if len(numbers) == 1 else {}
             for number in numbers & found.keys():
-                self._moved(direction, *found[number])
+                self._moved(direction, number, found)

@@ -8,7 +8,7 @@ import ctypes
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -145,11 +145,22 @@ class PortAudio:
             self._moves.start()
         return stream
 
-    def _moved(self, direction: Direction, server_name: str, name: str) -> None:
-        """Take what the sound server says of a stream that is open; its rate stays what it was opened with."""
-        line = self._lines.get(direction)
-        if line is not None and line.device.server_name:
-            line.device = attrs.evolve(line.device, name=name, server_name=server_name)
+    def _moved(self, direction: Direction, number: int, found: Mapping[int, AudioDevice]) -> None:
+        """Take what the sound server says of a stream that is open; its rate stays what it was opened with.
+
+        Where a microphone goes and there is no other, the server moves the stream to what a loudspeaker plays: that is
+        no microphone, unless the user has moved it there while the microphone was still to be had.
+        """
+        line, now = self._lines.get(direction), found[number]
+        if line is None or not line.device.server_name:
+            return
+        was = line.device.server_name
+        is_gone = was not in {device.server_name for device in found.values()}
+        if now.is_monitor and is_gone:
+            line.is_lost = True
+        elif now.server_name != was:
+            line.moved_from = line.device.name if is_gone else ""
+            line.device = attrs.evolve(line.device, name=now.name, server_name=now.server_name)
 
     def _closed(self) -> None:
         """Listen to the sound server no more when no stream is open."""
@@ -193,13 +204,17 @@ class PortAudioLine:
     def __init__(self, device: AudioDevice, closed: Callable[[], None]) -> None:
         self.device: AudioDevice = device
         """Where it is: the sound server may move it."""
+        self.moved_from: str = ""
+        self.is_lost: bool = False
+        """Whether the sound server has no such device any more, though the stream goes on."""
         self._closed = closed
         self.stream: Any = None
         self.called_at: float = time.monotonic() + FIRST_SECONDS
 
     def is_alive(self) -> bool:
         """Whether the callback is still being called."""
-        return bool(self.stream.active) and time.monotonic() - self.called_at < DEAD_SECONDS
+        is_called = time.monotonic() - self.called_at < DEAD_SECONDS
+        return not self.is_lost and bool(self.stream.active) and is_called
 
     def close(self) -> None:
         """Stop at once, whatever has become of the device. Calling it twice is harmless."""

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from duplex.transports.microphone.devices import AudioDevice, Direction
 
-__all__ = ["ALIASES", "chosen_device", "device_names", "server_devices", "streams_of"]
+__all__ = ["ALIASES", "chosen_device", "devices_by_number", "server_devices", "streams_of"]
 
 ALIASES = ("pulse", "pipewire", "default")
 """ALSA's devices that lead to the sound server, in the order in which they are taken."""
@@ -36,10 +36,11 @@ def server_devices(first_index: int) -> list[AudioDevice]:
     ]
 
 
-def device_names(kind: str) -> dict[int, tuple[str, str]]:
-    """Return the server's name and the one for people of each of its ``sources`` or ``sinks``, by their numbers."""
+def devices_by_number(direction: Direction) -> dict[int, AudioDevice]:
+    """Return the server's devices of a direction by the numbers that the server gives them."""
+    kind = "sources" if direction == "input" else "sinks"
     return {
-        int(entry["index"]): (str(entry["name"]), str(entry.get("description") or entry["name"]))
+        int(entry["index"]): _device(int(entry["index"]), entry, direction, is_default=False)
         for entry in _listed(kind)
         if "index" in entry
     }
@@ -48,7 +49,7 @@ def device_names(kind: str) -> dict[int, tuple[str, str]]:
 def streams_of(process: int, kind: str) -> list[dict[str, Any]]:
     """Return what the server says of a process's ``source-outputs`` or ``sink-inputs``."""
     found = [cast("dict[str, Any]", entry) for entry in _pactl("list", kind) if isinstance(entry, dict)]
-    return [entry for entry in found if str(entry.get("properties", {}).get("application.process.id")) == str(process)]
+    return [entry for entry in found if _property(entry, "application.process.id") == str(process)]
 
 
 @contextmanager
@@ -80,7 +81,12 @@ def _device(index: int, entry: dict[str, Any], direction: str, *, is_default: bo
         is_default_input=is_default and direction == "input",
         is_default_output=is_default and direction == "output",
         server_name=str(entry["name"]),
+        is_monitor=direction == "input" and _property(entry, "device.class") == "monitor",
     )
+
+
+def _property(entry: dict[str, Any], name: str) -> str:
+    return str(entry.get("properties", {}).get(name, ""))
 
 
 def _listed(kind: str) -> Sequence[dict[str, Any]]:

@@ -63,6 +63,11 @@ class AudioLine(Protocol):
         """The device that was opened."""
         ...
 
+    @property
+    def moved_from(self) -> str:
+        """Name of a device that is gone, whose stream the system has moved to ``device``; empty otherwise."""
+        ...
+
     def is_alive(self) -> bool:
         """Whether the callback is still being called."""
         ...

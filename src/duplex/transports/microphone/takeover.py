@@ -26,11 +26,17 @@ _BAND = (200.0, 6000.0)
 _KEEP = 1 - 1 / 40
 """Of the response, at each hop: it is that of the last three seconds or so."""
 _LEAST_HOPS = 4
-_EXPLAINED, _PASSED = 4.0, -16.0
+_EXPLAINED, _PASSED = 4.0, -20.0
 """Decibels: of what is heard, explained by the loudspeaker; of what comes out, against what was heard."""
+_EXPLAINED_SURELY, _PASSED_SURELY = 8.0, -30.0
+"""The same where hardly a user can be in it: the gain control makes even so little of an echo loud."""
+_EXPLAINED_STILL = 3.0
+"""Decibels that must be explained for what follows to be silenced: in a room that rings, they come and go."""
 _EXPLAINED_AGAIN, _PASSED_AGAIN, _HOPS_AGAIN = 6.0, -6.0, 3
 """The same for a canceller that has settled, and for how many hops in a row."""
 _HOLD_SECONDS = 0.25
+_PIECE_SECONDS = 0.02
+"""Looked at as one: a frame that is taken whole has both echo and none."""
 _CLOSED = 0.0
 _RAMP_SECONDS = 0.005
 
@@ -55,6 +61,11 @@ class TakeoverGate:
 
     def apply(self, near: Float32, far: Float32, out: Float32, gain: float) -> Float32:
         """Return ``out``: what a canceller made of ``near`` and ``far``, times ``gain``; all float32 ``[samples]``."""
+        size = round(_PIECE_SECONDS * self._rate)
+        pieces = [slice(start, start + size) for start in range(0, near.size, size)]
+        return np.concatenate([self._apply(near[each], far[each], out[each], gain) for each in pieces])
+
+    def _apply(self, near: Float32, far: Float32, out: Float32, gain: float) -> Float32:
         self._near = np.concatenate([self._near, near])[-self._near.size :]
         self._far = np.concatenate([self._far, far])[-self._far.size :]
         self._since += near.size
@@ -66,11 +77,12 @@ class TakeoverGate:
         passed = _decibels(float(np.dot(out, out)) / gain**2, float(np.dot(near, near)))
         self._since = 0 if is_hop else self._since
         if self._hops < self._settled_hops:
-            if self._hops >= _LEAST_HOPS and explained > _EXPLAINED and passed > _PASSED:
+            least = _PASSED_SURELY if explained > _EXPLAINED_SURELY else _PASSED
+            if self._hops >= _LEAST_HOPS and explained > _EXPLAINED and passed > least:
                 self._hold = round(_HOLD_SECONDS * self._rate)
         elif is_hop:
             self._watch(explained > _EXPLAINED_AGAIN and passed > _PASSED_AGAIN)
-        return self._faded(out, closed=self._hold > 0 and explained > _EXPLAINED)
+        return self._faded(out, closed=self._hold > 0 and explained > _EXPLAINED_STILL)
 
     def _explained(self, played: Float32) -> float:
         """Return by how many decibels what is heard is more than what the loudspeaker does not explain."""

@@ -203,7 +203,8 @@ class MicrophoneTransport:
         names = self._hardware.names
         if again or names != self._names:
             if again or self._names is not None:
-                self._notices.tell(f"now on {names[0]} and {names[1]}")
+                gone = "" if again or not self._hardware.moved_from else f"{self._hardware.moved_from} is gone; "
+                self._notices.tell(f"{gone}now on {names[0]} and {names[1]}")
             self._names = names
 
     def _canceller(self, rate: int) -> EchoCanceller | None:
