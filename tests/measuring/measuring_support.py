@@ -25,7 +25,12 @@ def stereo(seconds=10.0, rate=RATE, left=LEFT, right=RIGHT):
     return np.stack([sounds(left, seconds, rate), sounds(right, seconds, rate, seed=1)], axis=1)
 
 
+def save(path, pcm, rate=RATE):
+    """Write 16-bit sound, float32 ``[samples, channels]``."""
+    return write_wav(path, pcm, rate)
+
+
 def recording(path, **options):
     """Write a stereo recording of the dialogue above."""
     rate = options.get("rate", RATE)
-    return write_wav(path, stereo(**options), rate)
+    return save(path, stereo(**options), rate)
