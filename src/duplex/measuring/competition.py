@@ -6,9 +6,8 @@
 - An *interruption* is a turn that begins inside an inter-pausal unit of the other, overlaps with it for at least
   200 ms, and is no backchannel candidate. Shorter overlaps are those at the ends of turns, which listeners foresee.
 - The *stop latency* is the time from its beginning to the end of the unit that it cut into. The *yield latency* is the
-  time until the interrupted speaker has said the last unit that begins before the interrupter's turn ends: until the
-  floor is given up, fresh starts included. It is ``None`` if the interrupted speaker outlasts the interrupter, who then
-  has not got the floor.
+  time to the end of the turn that it cut into: until the floor is given up, fresh starts included. It is ``None`` if
+  that turn outlasts the interrupter's, who then has not got the floor.
 """
 
 from bisect import bisect_left
@@ -69,12 +68,11 @@ def find_interruptions(
     """Return the interruptions by one speaker's ``own`` turns, of the other's ``units`` and ``turns``."""
     found: list[Interruption] = []
     for turn in own:
-        cut = _last_before(units, turn.start)
-        if cut is None or min(cut.end, turn.end) - turn.start < max(shortest - EXACT, EXACT):
+        cut, held = _last_before(units, turn.start), _last_before(turns, turn.start)
+        if cut is None or held is None or min(cut.end, turn.end) - turn.start < max(shortest - EXACT, EXACT):
             continue
         if is_backchannel(turn, turns, longest=longest_backchannel):
             continue
-        last = units[bisect_left(units, turn.end, key=lambda unit: unit.start) - 1]
         found.append(
             Interruption(
                 start=turn.start,
@@ -82,7 +80,7 @@ def find_interruptions(
                 speaker=turn.speaker,
                 interrupted=cut.speaker,
                 stop_latency=round(cut.end - turn.start, DIGITS),
-                yield_latency=round(last.end - turn.start, DIGITS) if last.end < turn.end else None,
+                yield_latency=round(held.end - turn.start, DIGITS) if held.end < turn.end else None,
             )
         )
     return found
