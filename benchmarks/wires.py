@@ -30,7 +30,7 @@ import duplex
 from duplex.frame_model import Frame
 from duplex.server import Listening, Settings, serve
 from duplex.server.service import Service
-from wires_callers import CALLERS, FRAME_SECONDS, RATE, Heard, question
+from wires_callers import CALLERS, FRAME_SECONDS, RATE, Heard, Paced, question
 
 Float32 = NDArray[np.float32]
 ANSWER = "Paris"
@@ -103,45 +103,6 @@ class Figures:
     """In the agent's speech, where a service plays what it has, of more than 20 ms."""
     deepest: float = 0.0
     """Milliseconds that it held back."""
-
-
-class Paced:
-    """A live transport in memory: 20 ms of the user's audio at a clock's pace."""
-
-    def __init__(self, pcm: Float32) -> None:
-        self.heard = Heard()
-        self._pcm = pcm
-        self._began = 0.0
-
-    @property
-    def realtime(self) -> bool:
-        """True: a clock's pace."""
-        return True
-
-    async def start(self, sample_rate: int) -> None:
-        """Begin."""
-        if sample_rate != RATE:
-            raise ValueError(f"the model hears {sample_rate} Hz, and the question has {RATE}")
-        self._began = time.perf_counter()
-
-    async def receive(self) -> Float32:
-        """Wait for the next piece."""
-        size, end = RATE // 50, (len(self.heard.sent) + 1) * RATE // 50
-        if end > len(self._pcm):
-            raise anyio.EndOfStream
-        await anyio.sleep(max(0.0, self._began + end / RATE - time.perf_counter()))
-        self.heard.sent.append(time.perf_counter())
-        return self._pcm[end - size : end]
-
-    async def send(self, pcm: Float32) -> None:  # noqa: ARG002 -- only the time counts
-        """Note when a frame comes."""
-        self.heard.arrived.append(time.perf_counter())
-
-    async def finish(self) -> None:
-        """End."""
-
-    async def aclose(self) -> None:
-        """End."""
 
 
 def be_server(folder: Path) -> None:

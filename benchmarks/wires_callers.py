@@ -18,7 +18,7 @@ from duplex.audio.opus import OpusWriter
 from duplex.audio.wire_codecs import AudioFormat, create_wire_codec
 from duplex.transports import wire
 
-__all__ = ["CALLERS", "FRAME_SECONDS", "RATE", "Heard", "question"]
+__all__ = ["CALLERS", "FRAME_SECONDS", "RATE", "Heard", "Paced", "question"]
 
 Float32 = NDArray[np.float32]
 RATE, FRAME_SECONDS, PIECE_SECONDS = 24000, 0.08, 0.02
@@ -38,6 +38,45 @@ class Heard:
     """How long each is to be played."""
     words: str | None = None
     """As the wire told them."""
+
+
+class Paced:
+    """A live transport in memory: 20 ms of the user's audio at a clock's pace."""
+
+    def __init__(self, pcm: Float32) -> None:
+        self.heard = Heard()
+        self._pcm = pcm
+        self._began = 0.0
+
+    @property
+    def realtime(self) -> bool:
+        """True: a clock's pace."""
+        return True
+
+    async def start(self, sample_rate: int) -> None:
+        """Begin."""
+        if sample_rate != RATE:
+            raise ValueError(f"the model hears {sample_rate} Hz, and the question has {RATE}")
+        self._began = time.perf_counter()
+
+    async def receive(self) -> Float32:
+        """Wait for the next piece."""
+        size, end = RATE // 50, (len(self.heard.sent) + 1) * RATE // 50
+        if end > len(self._pcm):
+            raise anyio.EndOfStream
+        await anyio.sleep(max(0.0, self._began + end / RATE - time.perf_counter()))
+        self.heard.sent.append(time.perf_counter())
+        return self._pcm[end - size : end]
+
+    async def send(self, pcm: Float32) -> None:  # noqa: ARG002 -- only the time counts
+        """Note when a frame comes."""
+        self.heard.arrived.append(time.perf_counter())
+
+    async def finish(self) -> None:
+        """End."""
+
+    async def aclose(self) -> None:
+        """End."""
 
 
 def question(seconds: float) -> Float32:
