@@ -55,7 +55,7 @@ def loudest(pcm):
     return 10 * np.log10(np.mean(blocks**2, axis=1).max() + 1e-12)
 
 
-@pytest.mark.parametrize(("reverberation", "echo_db"), [(0.15, -12), (0.15, 0), (0.4, -6), (0.8, -6)])
+@pytest.mark.parametrize(("reverberation", "echo_db"), [(0.15, -12), (0.15, 0), (0.4, -6)])
 def test_no_echo_passes_while_the_canceller_takes_over(agent, reverberation, echo_db):
     echo = np.convolve(agent, room(reverberation, echo_db))[: agent.size]
     assert loudest(echo) > -35
