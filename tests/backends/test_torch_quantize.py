@@ -129,10 +129,10 @@ def few_bits(module):
 
 
 def test_more_than_there_is_is_told_before_loading(small, monkeypatch):
-    monkeypatch.setattr(memory, "_there", lambda _: 190_000_000)
+    monkeypatch.setattr(memory, "available", lambda _: 190_000_000)
     with pytest.raises(UsageError, match=r"1000 sessions of this model need .* sessions=\d+ would fit"):
         small.load(sessions=1000)
-    monkeypatch.setattr(memory, "_there", lambda _: 1000)
+    monkeypatch.setattr(memory, "available", lambda _: 1000)
     with pytest.raises(UsageError, match="choose a smaller model"):
         small.load()
 

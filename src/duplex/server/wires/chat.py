@@ -50,14 +50,15 @@ class ChatWire(Wire):
     def __init__(self, opening: Opening, defaults: Mapping[str, str] | None = None) -> None:
         parameters = CallParameters.read({**(defaults or {}), **opening.query})
         audio_format = parameters.audio_format
-        self.request = CallRequest(
+        self.request: CallRequest | None = CallRequest(
             options=parameters.options,
             model=parameters.model,
             heard=audio_format,
             said=audio_format,
             persona_optional=parameters.persona_optional,
         )
-        self.may_pause = self._skips_silence = parameters.skip_silence
+        self.may_pause: bool = parameters.skip_silence
+        self._skips_silence = parameters.skip_silence
         self._silent_frames = AgentTurns.END_FRAMES
         self._events = parameters.events
         self._recognition = False
