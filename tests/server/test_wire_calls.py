@@ -70,6 +70,8 @@ def twilio(server, pieces):
             while (message := caller.next())["event"] != "media":
                 caller.say(**message)  # a mark, which comes back once what is before it has been played
         caller.say(event="dtmf", dtmf={"digit": "#"})
+        for _ in range(3):  # who hangs up hears no more, so the key is told before
+            caller.until("media", "event")
         caller.say(event="stop")
         caller.rest()
 
