@@ -54,8 +54,8 @@ def hold_a_call(proxy, path, audio_format):
         assert caller.end() == (1000, "")
         frames = json.loads(caller.payloads(wire.Kind.METADATA)[-1])["usage"]["frames"]
         assert frames >= 4.0 * RATE / FRAME
-        heard = caller.sound(audio_format)
-        assert np.abs(heard).max() == pytest.approx(0.1, rel=0.3), "the fake answers at half the level"
+        loud = np.percentile(np.abs(caller.sound(audio_format)), 99)  # Opus overshoots where a lag has cut the tone
+        assert loud == pytest.approx(0.1, rel=0.3), "the fake answers at half the level"
 
 
 def page_of(proxy, path):
