@@ -72,6 +72,7 @@ def test_silence_that_stands_in_is_told_from_what_was_said():
     assert timestamps.lost_at == math.inf
 
 
+@pytest.mark.slow
 def test_a_model_that_is_too_slow_is_told():
     with fake_model(step_seconds=0.3) as model:
         times = anyio.run(measure_latency, model, 20)

@@ -130,6 +130,7 @@ def test_what_comes_after_many_frames_is_heard_in_its_turn(model, monkeypatch):
             told += line.recv(1 << 12)
 
 
+@pytest.mark.slow
 def test_who_sends_many_frames_waits_and_others_do_not(model, monkeypatch):
     monkeypatch.setattr(accept, "TURN_SECONDS", 3600.0)
     with running(model) as server, calling(server) as line, calling(server) as neighbour:

@@ -214,6 +214,7 @@ def test_a_settings_file_with_a_word_that_is_no_option(tmp_path):
     assert "'quue', which is no option" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_recording_is_readable_at_any_moment(tmp_path):
     import av  # noqa: PLC0415
 

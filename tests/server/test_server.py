@@ -239,6 +239,7 @@ def test_a_caller_who_is_gone(models):
         assert "no audio came" in told
 
 
+@pytest.mark.slow
 def test_who_waits_is_not_idle(models):
     with running(models(), Settings(idle_timeout=1.5)) as server, server.call() as first, server.call() as second:
         position(second)

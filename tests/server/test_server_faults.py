@@ -65,6 +65,7 @@ def mutated(message, rng):
     return bytes(data)
 
 
+@pytest.mark.slow
 def test_mutated_messages(model):
     rng, messages = random.Random(1), valid_messages()  # noqa: S311 -- of a test
 

@@ -188,6 +188,7 @@ def test_a_server_that_is_not_there():
     assert "cannot be reached" in outcome.only_error()
 
 
+@pytest.mark.slow
 def test_whoever_waits_in_a_queue_is_told_the_place_and_may_leave(tmp_path):
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(fake_model(capacity=1))

@@ -266,6 +266,7 @@ print(hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_codec(data, out, tmp_path):
     """Going on with what one process began, they end with the same weights, and one of them writes the files."""
     with socket.socket() as free:
