@@ -7,6 +7,7 @@ out (does any row sample at all? how deep is the deepest top-k?) it knows from t
 from collections.abc import Sequence
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,9 +68,9 @@ class Counters:
     def of(cls, sizes: Sequence[int], device: torch.device) -> "Counters":
         """Return the counters of streams of so many tokens each."""
         counts = [-(-size // 4) for size in sizes]
-        streams = torch.cat([torch.full((count,), stream, device=device) for stream, count in enumerate(counts)])
-        blocks = torch.cat([torch.arange(count, device=device) for count in counts])
-        return cls(tuple(sizes), streams, blocks)
+        streams = np.repeat(np.arange(len(counts)), counts)
+        blocks = np.concatenate([np.arange(count) for count in counts])
+        return cls(tuple(sizes), torch.tensor(streams, device=device), torch.tensor(blocks, device=device))
 
 
 def gumbel(keys: Tensor, step: Tensor, counters: Counters) -> list[Tensor]:
