@@ -11,6 +11,7 @@ A card is written for people and by hand: one that cannot be read has no example
 """
 
 import importlib
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,8 @@ from duplex.errors import CheckpointError
 __all__ = ["ModelCard"]
 
 CARD = "README.md"
+METADATA = re.compile(r"\s*---\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
+"""As the hub finds them; its own reader takes longer to import than the built-in model to load."""
 MAX_CARD_BYTES = 1_000_000
 MAX_EXAMPLES = 6
 """More than anybody reads before a conversation."""
@@ -51,10 +54,10 @@ def _metadata(card: Path) -> dict[str, Any]:
     """Return the metadata of a card; none if there are none, or they cannot be read."""
     if card.stat().st_size > MAX_CARD_BYTES:
         return {}
-    # Imported only for a card that somebody asks for: it takes longer than to load the built-in model.
-    read: Any = importlib.import_module("huggingface_hub").metadata_load
+    yaml: Any = importlib.import_module("yaml")  # it has no types
     try:
-        found: Any = read(card)
+        block = METADATA.match(card.read_text(encoding="utf-8-sig"))
+        found: Any = None if block is None else yaml.safe_load(block[1])
     except Exception:  # noqa: BLE001 -- whatever is wrong with a text for people
         return {}
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
