@@ -135,6 +135,7 @@ def codec(
 @click.option(
     "--recordings", type=click.Path(path_type=Path), metavar="FOLDER", help="Take recorded dialogues of yours instead."
 )
+@click.option("--transcriber", metavar="whisper:NAME", help="A Whisper model, for --recordings without the words.")
 @click.option("--codec", default="tiny", show_default=True, metavar="NAME", help="What turns sound into codes.")
 @click.option("--tokenizer", metavar="NAME", help="A model whose text tokenizer to use. Default: make a new one.")
 @click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is 24 hours.")
@@ -144,6 +145,7 @@ def codec(
 def dialogues(
     out: Path,
     recordings: Path | None,
+    transcriber: str | None,
     codec: str,
     tokenizer: str | None,
     scale: float,
@@ -154,7 +156,8 @@ def dialogues(
 
     Questions and answers, pauses, interruptions, "mm-hm", noise, music, echo, and other people's talk. Writes shards of
     ten minutes, as tokens, and a text tokenizer. Everything that is finished stays when it is interrupted; the same
-    command goes on. Recorded dialogues are stereo, user left, agent right, each beside the agent's words in a .json.
+    command goes on. Recorded dialogues are stereo, user left, agent right, each beside the agent's words in a .json, or
+    with a --transcriber that hears them.
 
     \b
     Examples:
@@ -169,7 +172,9 @@ def dialogues(
     jobs = (
         plan_dialogues(out, codec=codec, tokenizer=tokenizer, scale=scale, seed=seed)
         if recordings is None
-        else plan_recorded_dialogues(recordings, out, codec=codec, tokenizer=tokenizer, seed=seed)
+        else plan_recorded_dialogues(
+            recordings, out, codec=codec, tokenizer=tokenizer, transcriber=transcriber, seed=seed
+        )
     )
     with TrainingBar("shards") as bar:
         made = build(jobs, workers=workers, progress=bar.update)
