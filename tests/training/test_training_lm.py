@@ -7,6 +7,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from language_model_support import CONFIG, MARKS, QUICK, SMALL, some_data, some_dialogue, train
 from safetensors.torch import load_file
 
 import duplex
@@ -14,67 +15,25 @@ from duplex.backends.torch import onednn
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, SlotState, bind
-from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import WEIGHTS
 from duplex.errors import CheckpointError, ConfigError, CorpusError, TrainingError, UsageError
 from duplex.frame_model import ZERO
 from duplex.options import SessionOptions
 from duplex.training import trainer
 from duplex.training.dialogues.plan import TOKENIZER
-from duplex.training.dialogues.shards import Provenance, codec_fingerprint, fingerprint, write_dialogues
+from duplex.training.dialogues.shards import fingerprint, write_dialogues
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
-from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens
-from duplex.training.language_model import TINY_LANGUAGE_MODEL, LanguageModelSettings, train_language_model
+from duplex.training.language_model import LanguageModelSettings
+from duplex.training.language_model.initialization import initialize
 from duplex.training.language_model.segments import SegmentSampler
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
 from duplex.training.run_folder import RunFolder
 from training_support import checkpoint
 
-MARKS = SpecialTokens()
-SMALL = TINY_LANGUAGE_MODEL | {
-    "dim": 32,
-    "num_heads": 2,
-    "num_layers": 2,
-    "context": 20,
-    "depformer_dim": 16,
-    "depformer_dim_feedforward": 48,
-    "depformer_num_heads": 2,
-    "depformer_num_layers": 2,
-}
-CONFIG = LanguageModelConfig.from_dict(SMALL, where="here")
-QUICK = LanguageModelSettings(steps=6, batch=2, frames=16, warmup=2)
-
-
-def some_dialogue(frames, seed=0):
-    """Tokens with a rule: the agent says the codes that the user said a frame before, and writes the first of them."""
-    rng = np.random.default_rng(seed)
-    user = np.repeat(rng.integers(0, 4, (8, -(-frames // 2))), 2, axis=1)[:, :frames]
-    agent = np.roll(user, 1, axis=1)
-    return DialogueTokens(text=user[0] + 10, agent=agent, user=user, user_text=np.full(frames, MARKS.padding))
-
 
 @pytest.fixture(scope="module")
-def codec():
-    return duplex.checkpoints.checkpoint.resolve("tiny", parts=("codec",))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, codec):
-    folder = tmp_path_factory.mktemp("dialogues")
-    (folder / TOKENIZER).write_bytes(train_tokenizer(0, MARKS))
-    provenance = Provenance(
-        codec=codec_fingerprint(codec),
-        tokenizer=fingerprint(folder / TOKENIZER),
-        codebooks=8,
-        vocabulary=512,
-        text_vocabulary=SMALL["text_card"],
-        frame_rate=12.5,
-        marks=MARKS,
-    )
-    for index in range(2):
-        dialogues = [some_dialogue(40 + seed, seed + 10 * index) for seed in range(8)]
-        write_dialogues(folder / f"dialogues-{index:04}.safetensors", dialogues, provenance)
-    return folder
+def data(tmp_path_factory):
+    return some_data(tmp_path_factory.mktemp("dialogues"))
 
 
 @pytest.fixture(autouse=True)
@@ -84,12 +43,10 @@ def shortened(monkeypatch):
     monkeypatch.setattr(RunFolder, "plot", lambda _: None)
 
 
-def train(data, out, settings=QUICK, **options):
-    return train_language_model(data, out, settings, **{"config": SMALL, "device": "cpu", **options})
-
-
 def model_of(settings=QUICK):
-    model = LanguageModelTrainingModule(CONFIG, settings)
+    made = LanguageModel(CONFIG)
+    initialize(made, settings.seed)
+    model = LanguageModelTrainingModule(made, settings)
     model.model.prepare()
     return model
 

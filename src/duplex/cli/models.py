@@ -9,12 +9,14 @@ import click
 from duplex.cli.options import Option, adapter_option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
 from duplex.errors import HubError, MissingDependencyError, UsageError
+from duplex.extras import require
 from duplex.options import MAX_SESSIONS
 
 if TYPE_CHECKING:
     from duplex.backends.shared.memory import Memory
     from duplex.checkpoints.checkpoint import CheckpointInfo
     from duplex.options import Backend
+    from duplex.training.language_model import TrainingMemory
 
 __all__ = ["info", "models"]
 
@@ -92,12 +94,20 @@ def _cached() -> list[str]:
 @click.option(
     "--sessions", type=click.IntRange(1, MAX_SESSIONS), default=1, show_default=True, help="Memory for so many."
 )
+@click.option("--lora", type=click.IntRange(1), metavar="RANK", help="Memory for the training of an adapter, too.")
 @backend_option
 @device_option
 @json_option
 @debug_option
 def info(
-    name: str, revision: str | None, adapter: str | None, sessions: int, backend: Any, device: str, as_json: bool
+    name: str,
+    revision: str | None,
+    adapter: str | None,
+    sessions: int,
+    lora: int | None,
+    backend: Any,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Tell what a checkpoint is, without loading its weights: a built-in name, a folder, or owner/name on the hub.
 
@@ -107,17 +117,21 @@ def info(
     Examples:
       duplex info tiny
       duplex info kyutai/moshika-pytorch-bf16 --sessions 32
+      duplex info kyutai/moshika-pytorch-bf16 --lora 128
       duplex info kyutai/moshika-pytorch-bf16 --json
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints.checkpoint import describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     description = describe(name, revision, adapter=adapter)
     memories = list(_memories(description, backend=backend, device=device, sessions=sessions))
+    trainings = {} if lora is None else _trainings(description, lora)
     described = description.as_json()
     if as_json:
-        print_json(described | {"memory": [_memory_as_json(memory) for memory in memories]})
+        training = [{"how": how, "total_bytes": memory.total} for how, memory in trainings.items()]
+        print_json(described | {"memory": [_memory_as_json(memory) for memory in memories], "training": training})
         return
-    _print_table([*_rows_of(described), *_memory_rows(memories)])
+    rows = [(f"training, {how}", str(memory).removeprefix("memory: ")) for how, memory in trainings.items()]
+    _print_table([*_rows_of(described), *_memory_rows(memories), *rows])
 
 
 KINDS: Mapping[str, str] = {
@@ -138,6 +152,26 @@ def _memories(description: "CheckpointInfo", *, backend: "Backend", device: str,
             memory = predict_memory(description, backend=backend, device=device, sessions=sessions, **choice)
             if memory is not None:
                 yield memory
+
+
+def _trainings(description: "CheckpointInfo", rank: int) -> "dict[str, TrainingMemory]":
+    """Return what the training of an adapter takes, of one segment of 100 s at a time, by what the model is held in.
+
+    :raises UsageError: if it is a codec alone
+    """
+    require("torch", "torch", purpose="predicting a training's memory")
+    from duplex.training.language_model import LanguageModelSettings, LoraSettings, predict_training  # noqa: PLC0415
+
+    shape = description.language_model
+    if shape is None:
+        raise UsageError(f"'{description.name}' is a codec alone, and --lora is for language models; leave it out")
+    choices = {base: LoraSettings(rank=rank, base=base) for base in ("bfloat16", "int8")}
+    return {
+        f"--lora {rank} --base {base}": predict_training(
+            shape, LanguageModelSettings.fine_tuning(description.name, lora)
+        )
+        for base, lora in choices.items()
+    }
 
 
 def _memory_as_json(memory: "Memory") -> dict[str, Any]:

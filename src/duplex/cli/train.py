@@ -9,10 +9,12 @@ import click
 from duplex.cli.options import debug_option
 from duplex.cli.progress import TrainingBar
 from duplex.cli.text import plain
+from duplex.errors import UsageError
 from duplex.extras import require
 
 if TYPE_CHECKING:
     from duplex.training import TrainingProgress
+    from duplex.training.language_model import LanguageModelSettings
 
 __all__ = ["train"]
 
@@ -133,6 +135,7 @@ def codec(
 @click.option(
     "--recordings", type=click.Path(path_type=Path), metavar="FOLDER", help="Take recorded dialogues of yours instead."
 )
+@click.option("--transcriber", metavar="whisper:NAME", help="A Whisper model, for --recordings without the words.")
 @click.option("--codec", default="tiny", show_default=True, metavar="NAME", help="What turns sound into codes.")
 @click.option("--tokenizer", metavar="NAME", help="A model whose text tokenizer to use. Default: make a new one.")
 @click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is 24 hours.")
@@ -142,6 +145,7 @@ def codec(
 def dialogues(
     out: Path,
     recordings: Path | None,
+    transcriber: str | None,
     codec: str,
     tokenizer: str | None,
     scale: float,
@@ -152,7 +156,8 @@ def dialogues(
 
     Questions and answers, pauses, interruptions, "mm-hm", noise, music, echo, and other people's talk. Writes shards of
     ten minutes, as tokens, and a text tokenizer. Everything that is finished stays when it is interrupted; the same
-    command goes on. Recorded dialogues are stereo, user left, agent right, each beside the agent's words in a .json.
+    command goes on. Recorded dialogues are stereo, user left, agent right, each beside the agent's words in a .json, or
+    with a --transcriber that hears them.
 
     \b
     Examples:
@@ -167,7 +172,9 @@ def dialogues(
     jobs = (
         plan_dialogues(out, codec=codec, tokenizer=tokenizer, scale=scale, seed=seed)
         if recordings is None
-        else plan_recorded_dialogues(recordings, out, codec=codec, tokenizer=tokenizer, seed=seed)
+        else plan_recorded_dialogues(
+            recordings, out, codec=codec, tokenizer=tokenizer, transcriber=transcriber, seed=seed
+        )
     )
     with TrainingBar("shards") as bar:
         made = build(jobs, workers=workers, progress=bar.update)
@@ -177,45 +184,87 @@ def dialogues(
 @train.command(short_help="Train a language model.")
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder of dialogues.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="The run's folder.")
-@click.option("--codec", default="tiny", show_default=True, metavar="NAME", help="The codec of the dialogues.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), metavar="F.json", help="A config.json. Default: a small model's."
+    "--codec", metavar="NAME", help="The codec of the dialogues. Default: that of --start-from, or the built-in one."
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="F.json",
+    help="A config.json. Default: that of --start-from, or a small model's.",
 )
 @click.option("--start-from", metavar="NAME", help="A model whose weights are the first ones.")
-@click.option("--steps", type=click.IntRange(1), help="Default: 8000. May change when a run goes on.")
-@click.option("--batch", type=click.IntRange(1), help="Stretches in a step, on each device. Default: 3.")
-@click.option("--frames", type=click.IntRange(2), help="Length of a stretch. Default: 500.")
-@click.option("--learning-rate", type=float, help="The highest. Default: 0.0015.")
+@click.option(
+    "--lora", type=click.IntRange(1), metavar="RANK", help="Learn an adapter for --start-from, and not the model."
+)
+@click.option("--lora-scaling", type=float, metavar="FACTOR", help="What the adapter is multiplied by. Default: 2.")
+@click.option("--embeddings", is_flag=True, help="With --lora: learn the embeddings too, whole.")
+@click.option(
+    "--base",
+    type=click.Choice(["float32", "bfloat16", "int8"]),
+    help="With --lora: what the model is held in. Default: bfloat16.",
+)
+@click.option("--steps", type=click.IntRange(1), help="Default: 8000, or 2000. May change when a run goes on.")
+@click.option("--batch", type=click.IntRange(1), help="Stretches at a time, on each device. Default: 3, or 1.")
+@click.option("--accumulate", type=click.IntRange(1), help="So many times in a step. Default: 1, or 16.")
+@click.option("--frames", type=click.IntRange(2), help="Length of a stretch. Default: 500, or 1250.")
+@click.option("--learning-rate", type=float, help="The highest. Default: 0.0015, or 0.000002.")
 @click.option("--seed", type=int, help="Default: 0.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @debug_option
-def lm(data: Path, out: Path, codec: str, config: Path | None, device: str, **settings: Any) -> None:
+def lm(data: Path, out: Path, codec: str | None, config: Path | None, device: str, **choices: Any) -> None:
     """Train a language model on dialogues, or go on with a run that was interrupted.
 
-    The run's folder gets losses.csv, losses.png, checkpoint.pt, and the whole model in the published layout, with its
-    codec and tokenizer, which --model takes. Several CUDA devices: start it with torchrun.
+    The run's folder gets losses.csv, losses.png, samples (user left, agent right), checkpoint.pt, and the whole model
+    in the published layout, with its codec and tokenizer, which --model takes. Several CUDA devices: start it with
+    torchrun.
+
+    With --lora the model stays as it is, and what is learnt beside it is an adapter, in the folder "adapter", which
+    --adapter takes. The second of two defaults is for that: they are those of the published fine-tuning.
 
     \b
     Examples:
       duplex train lm --data dialogues --out talk
       duplex process question.wav --model talk/model --out answers
+      duplex train lm --data dialogues --out mine --start-from kyutai/moshika-pytorch-bf16 --lora 128
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
 
     require("train", "torch", purpose="training")
-    from duplex.training.language_model import (  # noqa: PLC0415
-        TINY_LANGUAGE_MODEL,
-        LanguageModelSettings,
-        train_language_model,
-    )
+    from duplex.training.language_model import train_language_model  # noqa: PLC0415
 
-    shape = TINY_LANGUAGE_MODEL if config is None else read_json(config, str(config))
-    chosen = LanguageModelSettings(**{name: value for name, value in settings.items() if value is not None})
+    shape = None if config is None else read_json(config, str(config))
     with TrainingBar("steps") as bar:
         trained = train_language_model(
-            data, out, chosen, config=shape, codec=codec, device=device, progress=_telling(bar)
+            data,
+            out,
+            _settings(choices),
+            config=shape,
+            codec=codec,
+            device=device,
+            progress=_telling(bar),
+            told=lambda memory: click.echo(plain(str(memory)), err=True),
         )
     click.echo(plain(f"{out} -> {trained}"))
+    click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))
+
+
+def _settings(choices: dict[str, Any]) -> "LanguageModelSettings":
+    """Return the settings that were given, with the defaults for adapters where one is to be learnt.
+
+    :raises UsageError: if something of an adapter is given and no rank, or no model that it is for
+    """
+    from duplex.training.language_model import LanguageModelSettings, LoraSettings  # noqa: PLC0415
+
+    own = {"lora": "rank", "lora_scaling": "scaling", "embeddings": "embeddings", "base": "base"}
+    lora = {own[name]: choices.pop(name) for name in own}
+    given = {name: value for name, value in lora.items() if value}
+    settings = {name: value for name, value in choices.items() if value is not None}
+    if "rank" not in given:
+        if given:
+            raise UsageError("--lora-scaling, --embeddings and --base are for adapters; give --lora RANK with them")
+        return LanguageModelSettings(**settings)
+    return LanguageModelSettings.fine_tuning(settings.pop("start_from", None), LoraSettings(**given), **settings)
 
 
 def _telling(bar: TrainingBar) -> "Callable[[TrainingProgress], None]":

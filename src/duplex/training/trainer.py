@@ -57,6 +57,8 @@ class Trainer(ABC):
 
     BETAS: ClassVar[tuple[float, float]] = (0.9, 0.99)
     WEIGHT_DECAY: ClassVar[float] = 0.01
+    parts: int = 1
+    """Batches per step, whose gradients are averaged."""
 
     def __init__(
         self,
@@ -74,13 +76,17 @@ class Trainer(ABC):
         self._seconds = seconds
         """Seconds of audio per step, over all processes."""
         self._optimizer: Any = torch.optim.AdamW(
-            model.parameters(), lr=0.0, betas=self.BETAS, weight_decay=self.WEIGHT_DECAY, fused=True
+            [each for each in model.parameters() if each.requires_grad],
+            lr=0.0,
+            betas=self.BETAS,
+            weight_decay=self.WEIGHT_DECAY,
+            fused=True,
         )
         self._sums: dict[str, float] = defaultdict(float)
 
     @abstractmethod
-    def losses(self) -> dict[str, Tensor]:
-        """Return the losses of this step, including ``total``."""
+    def losses(self, part: int = 0) -> dict[str, Tensor]:
+        """Return the losses of one of this step's batches, including ``total``."""
 
     @abstractmethod
     def learning_rate(self) -> float:
@@ -158,16 +164,11 @@ class Trainer(ABC):
         self.before_step()
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        with self.autocast():
-            losses = self.losses()
-        total = losses["total"]
-        if not bool(torch.isfinite(total)):
-            raise TrainingError(
-                f"the loss is no longer finite at step {self.step}; it would be so again: "
-                "start anew in another folder, with a smaller --learning-rate"
-            )
         self._optimizer.zero_grad(set_to_none=True)
-        cast("Any", total).backward()
+        losses: dict[str, Tensor] = {}
+        for part in range(self.parts):
+            for name, value in self._backward(part).items():
+                losses[name] = losses.get(name, torch.zeros_like(value)) + value / self.parts
         self.distributed.average_gradients(self._module)
         norms = {
             f"gradient_{name}": torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
@@ -177,8 +178,21 @@ class Trainer(ABC):
         self._optimizer.step()
         self.step += 1
         for name, value in {**losses, **norms}.items():
-            self._sums[name] += float(value.detach())
+            self._sums[name] += float(value)
         self._sums["count"] += 1
+
+    def _backward(self, part: int) -> dict[str, Tensor]:
+        """Add up the gradients of one of the step's batches, and return its losses."""
+        with self.autocast():
+            losses = self.losses(part)
+        total = losses["total"]
+        if not bool(torch.isfinite(total)):
+            raise TrainingError(
+                f"the loss is no longer finite at step {self.step}; it would be so again: "
+                "start anew in another folder, with a smaller --learning-rate"
+            )
+        cast("Any", total / self.parts).backward()
+        return {name: value.detach() for name, value in losses.items()}
 
     def _logged(self, seconds: float) -> TrainingProgress:
         count = self._sums.pop("count")

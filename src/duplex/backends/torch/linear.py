@@ -12,12 +12,13 @@ from torch.nn import functional
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.low_rank import LowRank
 from duplex.backends.torch.onednn import OneDnnWeight
 from duplex.backends.torch.quantize import Quantized
 
 __all__ = ["Projection", "Weight", "linear", "part", "put"]
 
-Weight = Tensor | Quantized | OneDnnWeight
+Weight = Tensor | Quantized | OneDnnWeight | LowRank
 _NOTHING = Fusion()
 
 
@@ -39,13 +40,13 @@ def linear(x: Tensor, weight: Weight, bias: Tensor | None = None, *, fusion: Fus
     ``fusion`` says what is done to ``x`` before, and to the product after: the result is ``[..., out]``, or half as
     wide if it is gated.
     """
-    if kernels.apply_to(x) and not isinstance(weight, OneDnnWeight):
+    if kernels.apply_to(x) and not isinstance(weight, OneDnnWeight | LowRank):
         rows = x.reshape(-1, x.shape[-1]).contiguous()
         return _by_kernels(rows, weight, bias, fusion).view(*x.shape[:-1], -1)
     x = x if fusion.norm is None else fusion.norm(x)
     if isinstance(weight, OneDnnWeight):
         return fusion.epilogue(weight.multiply(x, bias))
-    if isinstance(weight, Quantized):
+    if isinstance(weight, Quantized | LowRank):
         product = weight.multiply(x)
         return fusion.epilogue(product if bias is None else product + bias)
     return fusion.epilogue(functional.linear(x, weight, bias))
@@ -79,7 +80,7 @@ def part(weight: Weight | tuple[Weight, ...], index: int, parts: int) -> Weight:
         return weight[index]
     if isinstance(weight, OneDnnWeight):
         raise TypeError("a packed weight has no parts; pack each of them")
-    return weight.part(index, parts) if isinstance(weight, Quantized) else weight.chunk(parts)[index]
+    return weight.part(index, parts) if isinstance(weight, Quantized | LowRank) else weight.chunk(parts)[index]
 
 
 def put(module: nn.Module, name: str, weight: Weight | tuple[Weight, ...]) -> None:

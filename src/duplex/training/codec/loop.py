@@ -110,7 +110,7 @@ class _CodecTrainer(Trainer):
         if self.step == self._codec_settings.plain_steps and not self._model.started_from:
             self._initialize_codebooks()
 
-    def losses(self) -> dict[str, Tensor]:
+    def losses(self, part: int = 0) -> dict[str, Tensor]:  # noqa: ARG002 -- one batch is a step
         """Return the losses on this step's crops."""
         settings, step = self._codec_settings, self.step
         pcm, teacher = self._tensors(*self._crops.batch(step, self.distributed.rank))

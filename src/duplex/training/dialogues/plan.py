@@ -28,6 +28,7 @@ from duplex.training.dialogues.simulation import simulate_dialogue
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
 from duplex.training.dialogues.tokens import SpecialTokens, tokenize
 from duplex.training.validators import check_scale
+from duplex.transcription.loading import WHISPER
 
 __all__ = ["TOKENIZER", "DialogueJob", "SimulatedDialogues", "plan_dialogues", "plan_recorded_dialogues"]
 
@@ -147,21 +148,31 @@ def plan_dialogues(
 
 
 def plan_recorded_dialogues(
-    folder: Path, out: Path, *, codec: str = "tiny", tokenizer: str | None = None, seed: int = 0
+    folder: Path,
+    out: Path,
+    *,
+    codec: str = "tiny",
+    tokenizer: str | None = None,
+    transcriber: str | None = None,
+    seed: int = 0,
 ) -> list[DialogueJob]:
     """Return the jobs for a folder of recorded dialogues, after validating every one.
 
-    The tokenizer is as for :func:`plan_dialogues`.
+    The tokenizer is as for :func:`plan_dialogues`. Where a transcript is missing, ``transcriber``, ``whisper:`` and
+    the name or folder of a Whisper model, hears the words.
 
+    :raises UsageError: if ``transcriber`` is no such name
     :raises CorpusError: if there are none, or one is not usable
     :raises AudioFileError: if a recording is damaged
     """
-    lengths = find_dialogues(folder)
+    if transcriber is not None and not transcriber.startswith(WHISPER):
+        raise UsageError(f"the transcriber of recordings is '{transcriber}'; give whisper:NAME, as in whisper:small.en")
+    lengths = find_dialogues(folder, transcripts=transcriber is None)
     _ensure_tokenizer(out, seed, tokenizer)
     return [
         DialogueJob(
             path=out / f"{path.stem}-{zlib.crc32(os.fsencode(path.relative_to(folder))):08x}.safetensors",
-            source=RecordedDialogue(path),
+            source=RecordedDialogue(path, transcriber),
             codec=codec,
             seconds=seconds,
             seed=seed,

@@ -1,4 +1,4 @@
-"""Export of a trained language model as a complete checkpoint in the published layout."""
+"""Export of a trained language model as a complete checkpoint in the published layout, and of adapters alone."""
 
 import json
 from collections.abc import Mapping
@@ -13,8 +13,12 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, WEIGHTS
 from duplex.checkpoints.sources import CONFIG
 from duplex.training.dialogues.plan import TOKENIZER
+from duplex.training.language_model.adapters import Adapters
+from duplex.training.language_model.settings import LoraSettings
 
-__all__ = ["export_language_model"]
+__all__ = ["ADAPTER_WEIGHTS", "export_adapters", "export_language_model"]
+
+ADAPTER_WEIGHTS = "lora.safetensors"
 
 NAMES: Mapping[str, Any] = {
     "moshi_name": WEIGHTS,
@@ -42,3 +46,14 @@ def export_language_model(
         for name, tensor in model.state_dict().items()
     }
     atomic_write_bytes(folder / WEIGHTS, save(tensors))
+
+
+def export_adapters(adapters: Adapters, settings: LoraSettings, config: Mapping[str, Any], folder: Path) -> None:
+    """Write ``lora.safetensors`` and its ``config.json``, as moshi-finetune does: the model's, with the adapter's keys.
+
+    :raises OutputError: if they cannot be written
+    """
+    make_folder(folder)
+    keys = {"lora": True, "lora_rank": settings.rank, "lora_scaling": settings.scaling}
+    atomic_write_text(folder / CONFIG, json.dumps({**config, **keys}, indent=1) + "\n")
+    atomic_write_bytes(folder / ADAPTER_WEIGHTS, save(adapters.published()))

@@ -10,19 +10,21 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from duplex.backends.torch.language_model import LanguageModel
-from duplex.backends.torch.loading import read_language_model
+from duplex.backends.torch.memory import available
 from duplex.checkpoints.checkpoint import Checkpoint, resolve
-from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, CheckpointLayout
+from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.checkpoints.tokenizer import Tokenizer
-from duplex.errors import ConfigError, CorpusError
+from duplex.engine.loading import load_codec
+from duplex.errors import CorpusError
 from duplex.training.dialogues.plan import TOKENIZER
 from duplex.training.dialogues.shards import codec_fingerprint, fingerprint
 from duplex.training.distributed import DistributedContext
-from duplex.training.language_model.export import export_language_model
+from duplex.training.language_model.export import export_adapters, export_language_model
+from duplex.training.language_model.initial import StartingPoint
+from duplex.training.language_model.memory import TrainingMemory, predict_training
+from duplex.training.language_model.samples import Listener
 from duplex.training.language_model.segments import SegmentSampler
-from duplex.training.language_model.settings import TINY_LANGUAGE_MODEL, LanguageModelSettings
+from duplex.training.language_model.settings import LanguageModelSettings
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
 from duplex.training.run_folder import RunFolder
 from duplex.training.trainer import Trainer, TrainingProgress
@@ -30,27 +32,34 @@ from duplex.training.trainer import Trainer, TrainingProgress
 __all__ = ["train_language_model"]
 
 VALIDATION_BATCHES = 8
-MODEL = "model"
-"""The folder of the release, in the run's."""
+MODEL, ADAPTER, SAMPLES = "model", "adapter", "samples"
+"""Folders in the run's: of the whole checkpoint, or of the adapter; of what the model says."""
 
 
-def train_language_model(
+def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
     data: Path,
     out: Path,
     settings: LanguageModelSettings | None = None,
     *,
-    config: Mapping[str, Any] = TINY_LANGUAGE_MODEL,
-    codec: str = "tiny",
+    config: Mapping[str, Any] | None = None,
+    codec: str | None = None,
     device: str = "auto",
     save_every: float = 120.0,
     progress: Callable[[TrainingProgress], None] | None = None,
+    told: Callable[[TrainingMemory], None] | None = None,
 ) -> Path:
     """Train a language model on dialogues, or resume a run, and return the folder of the exported checkpoint.
 
+    With ``settings.lora`` that is the adapter's folder, for ``duplex.load(start_from, adapter=folder)``.
+
     :param data: a folder of dialogues, as ``duplex train dialogues`` writes it, with its tokenizer
     :param out: the run's folder, new or that of an interrupted run
-    :param config: as in ``config.json``; only the language model's part is used
-    :param codec: the codec that the dialogues were made with, as :func:`duplex.load_codec` takes it
+    :param config: as in ``config.json``; by default that of the model to start from, or ``TINY_LANGUAGE_MODEL``
+    :param codec: the codec that the dialogues were made with, as :func:`duplex.load_codec` takes it; by default that
+        of the model to start from, or the built-in one
+    :param progress: told how far the run is, now and then
+    :param told: told the memory that it will take, before anything is loaded
+    :raises UsageError: if the device has less memory than that
     :raises CorpusError: if the dialogues are missing, damaged, or do not fit the configuration, codec or tokenizer
     :raises TrainingError: if ``out`` has another run, or losses are no longer finite
     :raises ConfigError: if the configuration is invalid or unsupported, or is not that of the initial model
@@ -58,27 +67,33 @@ def train_language_model(
     :raises OutputError: if something cannot be written; the previous checkpoint is kept
     """
     chosen = settings or LanguageModelSettings()
-    config = {key: value for key, value in config.items() if key not in CheckpointLayout.NON_MODEL_KEYS}
-    shape = LanguageModelConfig.from_dict(config, where="the language model's configuration")
+    start = StartingPoint.find(chosen.start_from, config)
+    codec = codec or chosen.start_from or "tiny"
     distributed = DistributedContext.setup(device)
-    segments = SegmentSampler(data, shape, chosen)
+    segments = SegmentSampler(data, start.shape, chosen)
+    _check_tokenizer(start, segments)
     files = _other_files(data, segments, resolve(codec, parts=("codec",)))
-    first = None if chosen.start_from is None else _read_model(chosen.start_from, shape, segments)
     run = RunFolder(
         out,
         {
             "kind": "language model",
-            "config": dict(config),
-            "settings": attrs.asdict(chosen, filter=attrs.filters.exclude("steps")),
+            "config": start.model_config,
+            "settings": chosen.as_json(),
             "dialogues": attrs.asdict(segments.provenance),
         },
     )
-    model = LanguageModelTrainingModule(shape, chosen, first)
-    trainer = _LanguageModelTrainer(model.to(distributed.device), segments, run, distributed, dict(config), files)
+    memory = predict_training(start.shape, chosen, distributed.device.type)
+    if told is not None and distributed.is_main:
+        told(memory)
+    memory.check(available(distributed.device), str(distributed.device))
+    model = LanguageModelTrainingModule(start.model(chosen, distributed.device), chosen)
+    listener = Listener(load_codec(codec, device=device), Tokenizer.load(data / TOKENIZER), out / SAMPLES)
+    config = start.model_config if chosen.lora is None else start.config
+    trainer = _LanguageModelTrainer(model.to(distributed.device), segments, run, distributed, config, files, listener)
     with distributed:
         trainer.resume()
         trainer.train(save_every, progress)
-    return out / MODEL
+    return out / (MODEL if chosen.lora is None else ADAPTER)
 
 
 class _LanguageModelTrainer(Trainer):
@@ -95,19 +110,24 @@ class _LanguageModelTrainer(Trainer):
         distributed: DistributedContext,
         config: Mapping[str, Any],
         files: Mapping[str, bytes],
+        listener: Listener,
     ) -> None:
         settings = model.settings
-        super().__init__(model, settings, run, distributed, settings.batch * segments.seconds * distributed.world_size)
+        self.parts = settings.accumulate
+        batch = settings.batch * settings.accumulate * distributed.world_size
+        super().__init__(model, settings, run, distributed, batch * segments.seconds)
         model.model.prepare()
         self._model = model
         self._segments = segments
         self._config = config
         self._files = files
+        self._listener = listener
 
-    def losses(self) -> dict[str, Tensor]:
+    def losses(self, part: int = 0) -> dict[str, Tensor]:
         """Return the losses on this step's segments."""
-        self._model.generator.manual_seed(self._model.settings.seed * 2**32 + self.step)
-        return self._model(self._tensor(self._segments.batch(self.step, self.distributed.rank)))
+        batch = self.step * self.parts + part
+        self._model.generator.manual_seed(self._model.settings.seed * 2**32 + batch)
+        return self._model(self._tensor(self._segments.batch(batch, self.distributed.rank)))
 
     def learning_rate(self) -> float:
         """Return the learning rate of this step."""
@@ -127,29 +147,29 @@ class _LanguageModelTrainer(Trainer):
         return sums
 
     def write_outputs(self) -> None:
-        """Write an export."""
-        export_language_model(self._model.model, self._config, self._files, self.run.path / MODEL)
+        """Write an export, and how the model answers now."""
+        lora, adapters = self._model.settings.lora, self._model.adapters
+        if lora is None or adapters is None:
+            export_language_model(self._model.model, self._config, self._files, self.run.path / MODEL)
+        else:
+            export_adapters(adapters, lora, self._config, self.run.path / ADAPTER)
+        self._listener.write(f"step-{self.step:06}", self._model.model, self._tensor(self._segments.validation(0)[0]))
 
     def _tensor(self, tokens: Any) -> Tensor:
         return torch.tensor(tokens, device=self.distributed.device)
 
 
-def _read_model(name: str, wanted: LanguageModelConfig, segments: SegmentSampler) -> LanguageModel:
-    """Read the initial model.
+def _check_tokenizer(start: StartingPoint, segments: SegmentSampler) -> None:
+    """Check that the dialogues were made with the tokenizer of the model to start from.
 
-    :raises ConfigError: if it has another configuration
-    :raises CorpusError: if it has another tokenizer than the dialogues
+    :raises CorpusError: if they were not
     """
-    found = resolve(name, parts=("model",))
-    if found.language_model != wanted or found.weights is None:
-        raise ConfigError(f"'{name}' is a model of another configuration; give that one with --config")
-    if found.tokenizer is None or fingerprint(found.tokenizer) != segments.provenance.tokenizer:
-        raise CorpusError(
-            f"the dialogues were made with another tokenizer than that of '{name}'; make them anew with: duplex train "
-            f"dialogues --tokenizer {name}"
-        )
-    return read_language_model(
-        wanted, found.weights, dtype=torch.float32, device=torch.device("cpu"), adapter=found.adapter
+    found = start.checkpoint
+    if found is None or (found.tokenizer and fingerprint(found.tokenizer) == segments.provenance.tokenizer):
+        return
+    raise CorpusError(
+        f"the dialogues were made with another tokenizer than that of '{found.name}'; make them anew with: "
+        f"duplex train dialogues --tokenizer {found.name}"
     )
 
 

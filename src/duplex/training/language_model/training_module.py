@@ -4,18 +4,20 @@ Step s has index s - 1 of every delayed stream as input and index s of text and 
 :mod:`duplex.backends.shared.delays`; a segment is treated as if the dialogue began there.
 """
 
+import functools
 import itertools
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import checkpoint
 
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call
-from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.frame_model import UNGENERATED, ZERO
-from duplex.training.language_model.initialization import initialize
+from duplex.training.language_model.adapters import Adapters
 from duplex.training.language_model.settings import LanguageModelSettings
 
 __all__ = ["LanguageModelTrainingModule"]
@@ -24,26 +26,35 @@ IGNORED = UNGENERATED
 
 
 class LanguageModelTrainingModule(nn.Module):
-    """A language model with its losses, and a head that predicts the user's words."""
+    """A language model with its losses, and a head that predicts the user's words.
 
-    def __init__(
-        self, config: LanguageModelConfig, settings: LanguageModelSettings, start_from: LanguageModel | None = None
-    ) -> None:
+    With ``settings.lora`` its parameters are those of adapters alone: the model is used, but is no part of it.
+    """
+
+    def __init__(self, model: LanguageModel, settings: LanguageModelSettings) -> None:
         super().__init__()
-        self.model: LanguageModel = LanguageModel(config)
+        self.model: LanguageModel
         self.settings = settings
         self.generator: torch.Generator = torch.Generator().manual_seed(settings.seed)
         """Random numbers of a step; seeding it makes a step reproducible."""
-        self.user_text_head: nn.Linear = nn.Linear(config.dim, config.text_card)
-        initialize(self.model, settings.seed)
-        if start_from is not None:
-            self.model.load_state_dict(start_from.state_dict())
-        if settings.unaided_share >= 1:
-            for embedding in itertools.islice(self.model.emb, config.agent_streams):
+        self.adapters: Adapters | None = None
+        if settings.lora is None:
+            self.model = model
+        else:
+            self.__dict__["model"] = model  # not registered: its weights are neither moved, nor saved, nor learnt
+            self.adapters = Adapters(model, settings.lora, settings.seed)
+        if settings.unaided_share >= 1 and settings.lora is None:
+            for embedding in itertools.islice(model.emb, model.config.agent_streams):
                 for weight in embedding.parameters():
                     nn.init.zeros_(weight)  # inputs that never occur in training must have no effect in inference
-        nn.init.zeros_(self.user_text_head.weight)
-        nn.init.zeros_(self.user_text_head.bias)
+        self.user_text_head: nn.Linear | None = None
+        if settings.user_text_weight > 0:
+            self.user_text_head = nn.Linear(model.config.dim, model.config.text_card)
+            nn.init.zeros_(self.user_text_head.weight)
+            nn.init.zeros_(self.user_text_head.bias)
+        if settings.checkpointing:
+            for layer in model.transformer.layers:
+                layer.forward = _recomputed(layer.forward)
 
     def forward(self, tokens: Tensor, *, unaided: bool = False) -> dict[str, Tensor]:
         """Return the losses on segments, with their weighted sum as ``total``.
@@ -68,10 +79,12 @@ class LanguageModelTrainingModule(nn.Module):
             weights = codes.new_ones(len(codes))
             weights[0] = self.settings.semantic_weight
             losses |= {"codes": (codes * weights).sum() / weights.sum(), "acoustic": codes[1:].mean().detach()}
-        late = self.settings.user_text_delay
-        said = functional.pad(tokens[:, -1], (late, 0), value=config.existing_text_padding_id)[:, : tokens.shape[2]]
-        losses["user_text"] = self._text_loss(self.user_text_head(context), said)
-        weighted = [losses["text"], self.settings.user_text_weight * losses["user_text"]]
+        weighted = [losses["text"]]
+        if self.user_text_head is not None:
+            late = self.settings.user_text_delay
+            said = functional.pad(tokens[:, -1], (late, 0), value=config.existing_text_padding_id)[:, : tokens.shape[2]]
+            losses["user_text"] = self._text_loss(self.user_text_head(context), said)
+            weighted.append(self.settings.user_text_weight * losses["user_text"])
         if model.depth is not None:
             weighted.append(losses["codes"])
         return losses | {"total": sum(weighted, context.new_zeros(()))}
@@ -115,6 +128,7 @@ class LanguageModelTrainingModule(nn.Module):
         """Return the cross entropy of logits ``[batch, frames, vocabulary]``, with less weight on padding."""
         config = self.model.config
         weights = logits.new_ones(logits.shape[-1], dtype=torch.float32)
+        weights[config.existing_text_end_padding_id] = self.settings.end_of_padding_weight
         weights[config.existing_text_padding_id] = self.settings.padding_weight
         wanted = wanted.flatten()
         summed = functional.cross_entropy(
@@ -139,3 +153,8 @@ def _shift_right(delayed: Tensor, initial: Tensor) -> Tensor:
     """Return the tokens shifted right by one step, with the initial token where there is none before."""
     before = functional.pad(delayed, (1, 0), value=IGNORED)[:, :, :-1]
     return torch.where(before == IGNORED, initial[None, :, None], before)
+
+
+def _recomputed(forward: Any) -> Any:
+    """Return a layer's ``forward`` that keeps nothing but its inputs where gradients are wanted."""
+    return functools.partial(cast(Any, checkpoint).checkpoint, forward, use_reentrant=False)

@@ -1,0 +1,161 @@
+"""How much memory a training takes: its first steps are run with tensors that have shapes and no contents."""
+
+import weakref
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.linear import put
+from duplex.backends.torch.quantize import Quantized, quantizable
+from duplex.backends.torch.state import Call
+from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.errors import UsageError
+from duplex.training.language_model.settings import LanguageModelSettings
+from duplex.training.language_model.training_module import LanguageModelTrainingModule
+
+__all__ = ["TrainingMemory", "predict_training"]
+
+
+@attrs.frozen(kw_only=True)
+class TrainingMemory:
+    """What a training takes, in bytes."""
+
+    model: int
+    """The model's weights, and those of adapters."""
+    optimizer: int
+    """AdamW's two averages of what is learnt."""
+    batch: int
+    """Activations and gradients, at their highest point."""
+
+    @property
+    def total(self) -> int:
+        """All of it together."""
+        return self.model + self.optimizer + self.batch
+
+    def __str__(self) -> str:
+        """Return it in a line."""
+        parts = {"weights": self.model, "AdamW": self.optimizer, "activations and gradients": self.batch}
+        each = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in parts.items())
+        return f"memory: about {self.total / 1e9:.1f} GB: {each}"
+
+    def check(self, there: int | None, device: str) -> None:
+        """Check that a device has it; ``there`` is what it has free, ``None`` if that is not known.
+
+        :raises UsageError: if not, telling what takes less
+        """
+        if there is not None and self.total > there:
+            raise UsageError(
+                f"{self}; {device} has {there / 1e9:.1f} GB free: take a smaller --batch or --frames, a "
+                "smaller --lora, or --base int8"
+            )
+
+
+class _Storages(TorchDispatchMode):
+    """Counts the bytes of all storages that operations made and that are still alive."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()  # pyright: ignore[reportUnknownMemberType] -- torch leaves its arguments untyped
+        self._frames = frames
+        self.live = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:  # noqa: SLF001 -- has no other name
+            return self._frames  # the one number that a forward pass reads: how many positions there are
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self.count(tensor)
+        return made
+
+    def count(self, tensor: Tensor) -> None:
+        """Count a tensor's storage until it is freed."""
+        storage: Any = tensor.untyped_storage()
+        key = _key(storage)
+        if key in self._known:
+            return
+        self._known.add(key)
+        size = storage.nbytes()
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def predict_training(
+    shape: LanguageModelConfig, settings: LanguageModelSettings, device: str = "cpu"
+) -> TrainingMemory:
+    """Return the memory of a training of a model of this shape, without reading any weights.
+
+    :raises ConfigError: if the settings do not fit the model
+    """
+    with torch.device("meta"):
+        ring = LanguageModel(shape).transformer.ring
+    ring.window(Call(), 1, 1, torch.device(device))  # what is computed once and kept must not be without contents
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
+        module = LanguageModelTrainingModule(_model(shape, settings), settings)
+        module.model.prepare()
+        held = _held(module)
+        learnt = sum(each.numel() * each.element_size() for each in module.parameters() if each.requires_grad)
+        tokens = torch.zeros((settings.batch, 2 + shape.n_q, settings.frames), dtype=torch.int64)
+        storages = _Storages(settings.frames)
+        for _ in range(min(settings.accumulate, 2)):  # the second finds the gradients of the first
+            with storages, torch.autocast(device, torch.bfloat16):
+                total: Any = module(tokens)["total"]
+            with storages:
+                total.backward()
+            del total
+    return TrainingMemory(model=held, optimizer=2 * learnt, batch=storages.peak)
+
+
+def _model(shape: LanguageModelConfig, settings: LanguageModelSettings) -> LanguageModel:
+    model = LanguageModel(shape)
+    if settings.lora is None:
+        return model
+    dtype = torch.float32 if settings.lora.base == "float32" else torch.bfloat16
+    for name, weight in list(model.named_parameters()):
+        if settings.lora.base == "int8" and quantizable(name, weight.shape):
+            put(model, name, Quantized("int8", weight.to(torch.int8), weight[:, 0].to(torch.float32)))
+        else:
+            put(model, name, weight.detach().to(dtype))
+    return model
+
+
+def _held(module: LanguageModelTrainingModule) -> int:
+    """Return the bytes of the model's weights, however they are held, and of the adapters'."""
+    found: dict[int, int] = {}
+
+    def add(tensor: Tensor) -> None:
+        storage: Any = tensor.untyped_storage()
+        found[_key(storage)] = storage.nbytes()
+
+    for part in [*module.modules(), *module.model.modules()]:
+        for value in [*part.parameters(recurse=False), *part.buffers(recurse=False), *vars(part).values()]:
+            for tensor in _tensors_of(value):
+                add(tensor)
+    return int(np.sum(list(found.values())))
+
+
+def _tensors_of(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Quantized):
+        return [value.data, value.scale]
+    base = getattr(value, "base", None)
+    return [] if base is None else _tensors_of(base)
+
+
+def _key(storage: Any) -> int:
+    """Return what tells one storage from another."""
+    return storage._cdata  # noqa: SLF001 -- has no other name
