@@ -1,53 +1,105 @@
-"""When the microphone is looked at, and how much of the agent's audio waits for the loudspeaker."""
+"""When the microphone's blocks are taken, and how much of the agent's audio waits for the loudspeaker."""
 
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import numpy as np
 import pytest
+from microphone_support import RATE, FakeLine, FakeSound, tone
 
+from duplex import MicrophoneTransport
 from duplex.transports.microphone.margin import FIRST, GUARD, LEAST, MOST, STEP, Margin
-from duplex.transports.microphone.waiting import Waits
+from duplex.transports.microphone.streams import CaptureBuffer
 
 FRAME = 0.08
+FRAME_SAMPLES = 1920
+
+
+class Told(FakeLine):
+    """A stream whose callback is called by the test alone."""
+
+    def pump(self):
+        """Do nothing."""
+
+    def is_alive(self):
+        return True
 
 
 class Blocks:
-    """A device's blocks of 20 ms on a made-up clock, and who waits for frames of them."""
+    """A microphone whose thread gives a block of 20 ms when it is told to, and a loudspeaker that has played ahead."""
 
-    def __init__(self, jitter=0.0, first=0.0):
-        self.now, self.looks, self.behind = first, 0, []
-        self._random, self._jitter = np.random.default_rng(5), jitter
-        self._waits = Waits()
+    def __init__(self):
+        self.system = FakeSound(sound=tone())
+        self.transport = MicrophoneTransport(system=self, echo_cancellation="off")
+        self.given, self.received, self.looks = 0, [], 0
 
-    def arrival(self, block):
-        return 0.02 * (block + 1) + abs(self._random.normal(0, self._jitter)) if self._jitter else 0.02 * (block + 1)
+    def __getattr__(self, name):
+        return getattr(self.system, name)
 
-    def take(self, frames):
-        arrivals, taken = [self.arrival(block) for block in range(4 * frames + 4)], 0
-        for frame in range(frames):
-            wanted = 4 * (frame + 1)
-            while taken < wanted:
-                came = sum(at <= self.now for at in arrivals[taken:wanted])
-                self.looks += 1
-                taken += came
-                if taken < wanted:
-                    self.now += self._waits.pause(FRAME, self.now)
-            self._waits.complete(self.now)
-            self.behind.append(self.now - max(arrivals[:wanted]))
-            self.now += 0.0015  # the model's
+    def open_capture(self, device):
+        self.buffer = CaptureBuffer(device.sample_rate, 1)
+        return self.buffer, Told(self.system, device, self.buffer, True, self.system.now())
+
+    def give(self):
+        self.system.time += 0.02
+        self.buffer.callback(np.full((960, 1), 0.1, np.float32), self.system.time - 0.02)
+        self.given += 1
+
+    async def hear(self):
+        line = self.transport._line
+        advance = line.advance
+
+        def counted(now):
+            self.looks += 1
+            return advance(now)
+
+        line.advance = counted
+        while True:
+            self.transport.expect(FRAME_SAMPLES)
+            pcm = await self.transport.receive()
+            assert pcm.size == FRAME_SAMPLES
+            self.received.append(self.given)
 
 
-@pytest.mark.parametrize("first", [0.0, 0.007, 0.019])
-def test_looks_come_to_lie_right_behind_the_blocks(first):
-    blocks = Blocks(first=first)
-    blocks.take(100)
-    assert max(blocks.behind[40:]) < 0.004
-    assert blocks.looks < 250  # that is, 2.5 a frame; looking each 20 ms were 400
+@pytest.mark.anyio
+async def test_a_frame_is_given_with_the_block_that_fills_it_at_one_look_each():
+    """However late it comes: a block is given only when nothing is left to be done for those before it."""
+    blocks = Blocks()
+    await blocks.transport.start(RATE)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(blocks.hear)
+            for _ in range(100):
+                await anyio.to_thread.run_sync(blocks.give)
+                await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+    finally:
+        await blocks.transport.aclose()
+    assert blocks.received == list(range(3, 100, 4))  # the first two of a device are left out
+    assert blocks.looks < 2 * len(blocks.received)  # of the first blocks one each, and some on a machine that stalls
 
 
-def test_blocks_that_come_late_at_random_cost_few_looks():
-    blocks = Blocks(jitter=0.003)
-    blocks.take(200)
-    assert np.median(blocks.behind[40:]) < 0.006
-    assert blocks.looks < 600
+@pytest.mark.anyio
+async def test_who_waits_for_a_frame_is_told_of_the_end_at_once():
+    blocks = Blocks()
+    await blocks.transport.start(RATE)
+    over = []
+
+    async def receive():
+        with pytest.raises(anyio.EndOfStream):
+            await blocks.transport.receive()
+        over.append(True)
+
+    async with anyio.create_task_group() as tasks:
+        blocks.transport.expect(1000 * RATE)
+        tasks.start_soon(receive)
+        await anyio.wait_all_tasks_blocked()
+        assert not over
+        with anyio.fail_after(10):
+            blocks.transport.end()
+            while not over:
+                await anyio.lowlevel.checkpoint()
+    await blocks.transport.aclose()
 
 
 def test_the_margin_is_least_where_frames_come_on_time():

@@ -25,12 +25,12 @@ from duplex.conversation.runner import Runner, Task
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
 from duplex.engine.model import Model
-from duplex.engine.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.engine.outcomes import Exported, Failed, Finished, Outcome, ScriptProgress, Skipped
 from duplex.engine.seat import Seat
 from duplex.errors import CapacityError, ClosedError, UsageError
 from duplex.events import EndReason, Event, UserSpeechStarted, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
+from duplex.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.options import SessionOptions
 from duplex.prompting.building import build_prompt, check_persona
 from duplex.prompting.prompt import Prompt, known_history

@@ -14,10 +14,10 @@ from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.conversation.speech import Place, Speech
 from duplex.conversation.spoken_text import Pieces, Text
 from duplex.engine.model import Model
-from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.errors import UsageError
 from duplex.events import Event
 from duplex.frame_model import Conditions
+from duplex.notifiers import ThreadsafeNotifier
 from duplex.options import SessionOptions
 from duplex.prompting.imitation import imitation_prompt
 from duplex.prompting.prompt import Prompt

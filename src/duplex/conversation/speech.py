@@ -17,12 +17,12 @@ import numpy as np
 from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.conversation.spoken_text import NEVER, Pieces, SpokenText
 from duplex.engine.model import Model
-from duplex.engine.notifiers import ThreadsafeNotifier
 from duplex.engine.outcomes import Failed, ScriptProgress
 from duplex.engine.seat import Job, Seat
 from duplex.errors import ModelError, UsageError
 from duplex.events import AgentAudio, AgentText, EndReason, Event, SessionEnded, SessionStarted, Usage
 from duplex.frame_model import Frame
+from duplex.notifiers import ThreadsafeNotifier
 from duplex.options import SessionOptions
 from duplex.parsing import shown
 from duplex.synthesis.protocol import Says

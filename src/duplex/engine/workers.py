@@ -15,8 +15,8 @@ import anyio
 import attrs
 
 from duplex.backends.shared.process import OwnProcess
-from duplex.engine.notifiers import threadsafe_call_soon
 from duplex.errors import ClosedError
+from duplex.notifiers import threadsafe_call_soon
 
 __all__ = ["Workers"]
 

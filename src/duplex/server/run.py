@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from duplex.engine.model import Model
-from duplex.engine.notifiers import ThreadsafeNotifier
+from duplex.notifiers import ThreadsafeNotifier
 from duplex.server.accept import Acceptor, ConnectionLimit, Counted, descriptor_bound
 from duplex.server.asgi import application
 from duplex.server.connections import HttpConnection, WebSocketConnection

@@ -10,8 +10,8 @@ import anyio
 
 import duplex
 from duplex.engine.model import Model
-from duplex.engine.notifiers import Notifier
 from duplex.engine.workers import Workers
+from duplex.notifiers import Notifier
 from duplex.server.auth import Keys, Tokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics

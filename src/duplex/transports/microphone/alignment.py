@@ -65,6 +65,11 @@ class BlockCutter:
         self._runs: deque[tuple[int, Float32]] = deque()
         self._end = -1
 
+    @property
+    def held(self) -> int:
+        """Samples that wait without a gap up to the last that has come."""
+        return self._runs[-1][1].size if self._runs else 0
+
     def push(self, pieces: Sequence[Piece]) -> None:
         """Take the pieces that have come since."""
         for start, pcm in pieces:

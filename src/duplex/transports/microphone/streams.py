@@ -3,7 +3,8 @@
 :class:`SoundSystem` is what opens devices; :mod:`duplex.transports.microphone.portaudio` is the one of this machine.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,12 +28,24 @@ class CaptureBuffer:
         self.channels = channels
         self.ring: TimedRing = TimedRing(round(RING_SECONDS * rate), channels)
         self.overruns: int = 0
+        self._wake: Callable[[], None] = _nothing
+        self._wake_at = sys.maxsize
 
     def callback(self, block: Float32, time: float) -> None:
         """Take a block, float32 ``[samples, channels]``, whose first sample was heard at ``time``."""
         if len(block) > self.ring.free:
             self.overruns += 1
         self.ring.write_at(block, time)
+        if self.ring.written >= self._wake_at:
+            self._wake_at = sys.maxsize
+            self._wake()
+
+    def wake_at(self, position: int, wake: Callable[[], None]) -> None:
+        """Have the callback call ``wake``, once, when the ring's ``written`` is at a position; it must not wait."""
+        self._wake = wake
+        self._wake_at = position
+        if self.ring.written >= position:  # meanwhile: the callback may have missed it
+            wake()
 
 
 class PlaybackBuffer:
@@ -105,3 +118,7 @@ class SoundSystem(Protocol):
         :raises AudioDeviceError: if that fails
         """
         ...
+
+
+def _nothing() -> None:
+    """Wake nobody."""

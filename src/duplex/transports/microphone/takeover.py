@@ -73,10 +73,13 @@ class TakeoverGate:
         played = self._far[: self._near.size]
         if float(np.dot(played, played)) < _AUDIBLE * played.size:
             return self._faded(out, closed=False)
-        explained, is_hop = self._explained(played), self._since >= self._hop
+        is_hop, settles = self._since >= self._hop, self._hops < self._settled_hops
+        if not (is_hop or settles or self._hold):  # a canceller that has settled is looked at once a hop
+            return self._faded(out, closed=False)
+        explained = self._explained(played)
         passed = _decibels(float(np.dot(out, out)) / gain**2, float(np.dot(near, near)))
         self._since = 0 if is_hop else self._since
-        if self._hops < self._settled_hops:
+        if settles:
             least = _PASSED_SURELY if explained > _EXPLAINED_SURELY else _PASSED
             if self._hops >= _LEAST_HOPS and explained > _EXPLAINED and passed > least:
                 self._hold = round(_HOLD_SECONDS * self._rate)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import AudioDeviceError, ClosedError, UsageError
+from duplex.notifiers import ThreadsafeNotifier
 from duplex.transports.microphone.echo import EchoCancellation, EchoCanceller, WebRtcProcessor
 from duplex.transports.microphone.hardware import Hardware
 from duplex.transports.microphone.line import Line
@@ -16,13 +17,14 @@ from duplex.transports.microphone.meters import MicrophoneStats
 from duplex.transports.microphone.notices import Notices
 from duplex.transports.microphone.portaudio import PortAudio
 from duplex.transports.microphone.streams import SoundSystem
-from duplex.transports.microphone.waiting import Waits
 
 __all__ = ["MicrophoneTransport"]
 
 Float32 = NDArray[np.float32]
 
 _POLL_SECONDS = 0.02
+_SOON_SECONDS = 0.004
+"""Until what was played is looked for again, where only that is missing."""
 _LEFT_SECONDS = 10.0
 """For how long devices that have all gone may come back before the conversation ends."""
 RETRY_SECONDS = 0.25
@@ -65,7 +67,7 @@ class MicrophoneTransport:
         self._processes = self._cancels_echo or noise_suppression or gain_control
         self._notices = Notices(on_notice)
         self._line: Line | None = None
-        self._waits = Waits()
+        self._came: ThreadsafeNotifier | None = None
         self._heard: list[Float32] = []
         self._expected = 0
         self._has_heard = False
@@ -96,6 +98,7 @@ class MicrophoneTransport:
         if sample_rate < 1 or sample_rate % 100:
             raise UsageError(f"the sample rate is {sample_rate}; give a multiple of 100 Hz")
         self._line = Line(sample_rate, self._canceller(sample_rate), cancels_echo=self._cancels_echo)
+        self._came = ThreadsafeNotifier()
         await anyio.to_thread.run_sync(self._hardware.open, self._line)
 
     async def receive(self) -> Float32:
@@ -107,21 +110,19 @@ class MicrophoneTransport:
         """
         line = self._started()
         while not self._ended:
-            self._check_open()
             if not self._hardware.is_alive():
                 await self._reopen(line)
-            now = self._hardware.now()
-            pcm = line.advance(now)
+            wanted = self._expected or round(_POLL_SECONDS * line.rate)
+            await self._wait(line, wanted)
+            self._check_open()
+            pcm = line.advance(self._hardware.now())
             self._notices.watch(line.watch)
             self._tell_moves()
             if pcm.size:
                 self._heard.append(np.zeros_like(pcm) if self.muted else pcm)
-            wanted = self._expected or round(_POLL_SECONDS * line.rate)
             if self._is_complete(wanted):
-                self._waits.complete(now)
                 heard, self._heard, self._expected = np.concatenate(self._heard), [], 0
                 return heard
-            await anyio.sleep(self._waits.pause(wanted / line.rate, now))
         raise anyio.EndOfStream
 
     def expect(self, samples: int) -> None:
@@ -148,6 +149,7 @@ class MicrophoneTransport:
     def end(self) -> None:
         """Say that the user's audio is over: the conversation comes to its end. Call it in the event loop."""
         self._ended = True
+        self._wake()
 
     async def finish(self) -> None:
         """Wait until all of the agent's audio has been heard."""
@@ -166,6 +168,26 @@ class MicrophoneTransport:
             await anyio.to_thread.run_sync(self._hardware.close)
         if self._line is not None:
             self._line.disconnect()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have :meth:`receive` look."""
+        if self._came is not None:
+            self._came.notify()
+
+    async def _wait(self, line: Line, wanted: int) -> None:
+        """Wait until the microphone has given what is missing of so many samples: its thread wakes this task, once.
+
+        Where that does not come, it is looked again all the same: the device may be gone.
+        """
+        assert self._came is not None  # noqa: S101 -- start has made it
+        # Of what is heard first, whatever there is.
+        missing = wanted - sum(pcm.size for pcm in self._heard) if self._has_heard else 1
+        if not line.wake(missing, self._came.notify):
+            await anyio.sleep(_SOON_SECONDS)
+            return
+        with anyio.move_on_after(missing / line.rate + _POLL_SECONDS):
+            await self._came.wait()
 
     def _is_complete(self, wanted: int) -> bool:
         """Whether as much was heard as :meth:`receive` waits for; what is heard first is made as much, if expected."""
