@@ -32,6 +32,7 @@ from duplex.server.wires.base import (
     End,
     Finish,
     MuteUser,
+    Present,
     Reply,
     Wire,
     WireMessage,
@@ -190,6 +191,8 @@ class Call:
                 self._end(CloseReason.FINISHED)
             case MuteUser(muted) if self._wanted.is_set():
                 self._caller.muted = muted
+            case Present() if self._wanted.is_set():
+                self._caller.heard_at = anyio.current_time()
             case _ if self._conversation is not None:
                 await steer(self._conversation, action)
             case _:
@@ -246,7 +249,7 @@ class Call:
             self._end(CloseReason.TOO_LONG)
 
     async def _watch(self, idle: float) -> None:
-        """End the call when no audio has come for so long, in the queue aside."""
+        """End the call when nobody has been there for so long, in the queue aside."""
         due = anyio.current_time() + idle
         while due > anyio.current_time():
             await anyio.sleep_until(due)

@@ -94,8 +94,8 @@ class Responses:
 
     @property
     def running(self) -> bool:
-        """Whether a response is going on, or a sound may be the beginning of one."""
-        return self._running is not None or self._turns.beginning
+        """Whether a response is going on."""
+        return self._running is not None
 
     def frame(self, level: float, payload: bytes) -> Iterator[str]:
         """Take the agent's next frame: its level in dBFS, and as it travels."""
