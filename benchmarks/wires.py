@@ -4,7 +4,8 @@
 
 The server is a process of its own with the built-in model and one place. Of each call it keeps what the model heard and
 the tokens that it chose, which must be those of a conversation in memory on the same samples. Latency is from sending
-the last sample of a frame to the arrival of the agent's frame for that time.
+the last sample of a frame to the arrival of the agent's frame for that time. On Realtime only the agent's speech comes: its
+99 % are the first frames of a response, which wait until it is known that the agent speaks.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import duplex
+from duplex.audio.pcm import to_int16
 from duplex.frame_model import Frame
 from duplex.server import Listening, Settings, serve
 from duplex.server.service import Service
@@ -69,6 +71,7 @@ class Keeper:
             "user": np.concatenate([frame.user_pcm for frame in self._frames]),
             "text": np.array([frame.text for frame in self._frames]),
             "agent": np.array([frame.agent for frame in self._frames]),
+            "sounds": np.array([to_int16(cast("Float32", frame.agent_pcm)) for frame in self._frames]),
             "level": np.array([np.sqrt(np.mean(np.square(cast("Float32", f.agent_pcm)))) for f in self._frames]),
             "words": "".join(self._words),
             "seed": self._seed,
@@ -119,8 +122,14 @@ def be_server(folder: Path) -> None:
         anyio.run(lambda: run, backend_options={"use_uvloop": True})
 
 
-def latency(heard: Heard, at: Float32) -> Float32:
-    """Return the milliseconds from the last sample of each frame to its answer, float32 ``[frames]``."""
+def latency(heard: Heard, at: Float32, sounds: NDArray[np.int16]) -> Float32:
+    """Return the milliseconds from the last sample of each frame to its answer, float32 ``[frames]``.
+
+    Where not all frames come, they are known by their samples, int16 ``[frames, frame_size]``.
+    """
+    if heard.sounds:
+        places = {sound.tobytes(): n for n, sound in enumerate(sounds)}
+        at = at[[places[sound] for sound in heard.sounds]]
     due = [round((float(each) + FRAME_SECONDS) / 0.02) - 1 for each in at.tolist()]
     pairs: list[tuple[float, float]] = [
         (heard.sent[n], came) for n, came in zip(due, heard.arrived, strict=False) if n < len(heard.sent)
@@ -178,7 +187,7 @@ async def baseline(model: duplex.Model, pcm: Float32) -> Figures:
         same_tokens=same(kept, again),
         frames=len(kept["at"]),
         lags=kept["lags"],
-        latency=latency(transport.heard, kept["at"]),
+        latency=latency(transport.heard, kept["at"], kept["sounds"]),
         cpu=used,
     )
 
@@ -210,11 +219,11 @@ def one_round(pcm: Float32) -> dict[str, Figures]:
                 gaps, deepest = playout(heard, kept["level"]) if heard.seconds else (0, 0.0)
                 found[name] = Figures(
                     answered=ANSWER in str(kept["words"]),
-                    same_words=heard.words is None or str(kept["words"]).startswith(heard.words),
+                    same_words=heard.words is None or str(kept["words"]).strip().startswith(heard.words.strip()),
                     same_tokens=same(kept, again),
                     frames=len(kept["at"]),
                     lags=int(kept["lags"]),
-                    latency=latency(heard, kept["at"]),
+                    latency=latency(heard, kept["at"], kept["sounds"]),
                     cpu=used,
                     gaps=gaps,
                     deepest=deepest,

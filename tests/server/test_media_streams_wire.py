@@ -83,6 +83,10 @@ def test_formats():
 def test_what_whoever_set_up_the_call_adds():
     options = started("twilio")[1].options
     assert (options.seed, options.voice) == (7, "anna")
+    for added in ({"seed": "8", "voice": "anna"}, [{"name": "seed", "value": "8"}, {"name": "voice", "value": "anna"}]):
+        start = STARTS["telnyx"] | {"start": STARTS["telnyx"]["start"] | {"custom_parameters": added}}
+        (begin,) = opened("telnyx", seed="3").receive(json.dumps(start))
+        assert (begin.request.options.seed, begin.request.options.voice) == (8, "anna")
     (begin,) = opened("telnyx", seed="3", model="m").receive(json.dumps(STARTS["telnyx"]))
     assert (begin.request.options.seed, begin.request.model) == (3, "m")
 
@@ -253,6 +257,14 @@ def test_what_cannot_be_spoken(change, told):
     (end,) = opened("twilio").receive(json.dumps(start))
     assert end.reason is CloseReason.BAD_REQUEST
     assert told in end.text
+
+
+@pytest.mark.parametrize("added", ["x", 1, [1, {"name": 2}, {"value": "x"}], [[]], {"seed": 7}, None])
+@pytest.mark.parametrize("name", ["twilio", "telnyx"])
+def test_parameters_that_are_none_do_not_end_a_call(name, added):
+    start = STARTS[name] | {"start": STARTS[name]["start"] | {DIALECTS[name].parameters: added}}
+    (begin,) = opened(name).receive(json.dumps(start))
+    assert begin.request.options.seed is None
 
 
 def test_a_stream_without_a_name():

@@ -16,7 +16,7 @@ Facts: Twilio's Media Streams (bidirectional), Telnyx's media streaming, Plivo's
 import base64
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -75,7 +75,7 @@ class Dialect:
     media_format: str
     """The name of the format, in ``start``."""
     parameters: str | None = None
-    """The name of what whoever set up the call has added, in ``start``."""
+    """The name of what whoever set up the call has added, in ``start``: by names, or a list of names and values."""
     play: str = "media"
     mark: str = "mark"
     played: str = "mark"
@@ -94,7 +94,9 @@ class Dialect:
 
 DIALECTS: Mapping[str, Dialect] = {
     "twilio": Dialect(stream_id="streamSid", media_format="mediaFormat", parameters="customParameters"),
-    "telnyx": Dialect(stream_id="stream_id", media_format="media_format", names_stream=False),
+    "telnyx": Dialect(
+        stream_id="stream_id", media_format="media_format", parameters="custom_parameters", names_stream=False
+    ),
     "plivo": Dialect(
         stream_id="streamId",
         media_format="mediaFormat",
@@ -163,7 +165,7 @@ class MediaStreamWire(Wire):
 
     def _request(self, start: Record) -> CallRequest:
         """Return what was asked for: in the address, or by whoever set up the call."""
-        added: Mapping[str, Any] = start.record(self._dialect.parameters).values if self._dialect.parameters else {}
+        added = _parameters(start.values.get(self._dialect.parameters or ""))
         wishes = {**self._query, **{name: value for name, value in added.items() if isinstance(value, str)}}
         parameters = CallParameters.read({**wishes, "format": "pcm"})
         return CallRequest(options=parameters.options, model=parameters.model, heard=self._format, said=self._format)
@@ -236,3 +238,11 @@ class MediaStreamWire(Wire):
                 returned, self._played = self._marks.popleft()
                 if returned == name:
                     return
+
+
+def _parameters(given: Any) -> Mapping[str, Any]:
+    """Return parameters by their names; what are none is ignored."""
+    if isinstance(given, list):
+        pairs = [cast("dict[str, Any]", each) for each in cast("list[Any]", given) if isinstance(each, dict)]
+        return {str(each.get("name")): each.get("value") for each in pairs}
+    return cast("dict[str, Any]", given) if isinstance(given, dict) else {}
