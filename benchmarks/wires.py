@@ -4,8 +4,8 @@
 
 The server is a process of its own with the built-in model and one place. Of each call it keeps what the model heard and
 the tokens that it chose, which must be those of a conversation in memory on the same samples. Latency is from sending
-the last sample of a frame to the arrival of the agent's frame for that time. On Realtime only the agent's speech comes: its
-99 % are the first frames of a response, which wait until it is known that the agent speaks.
+the last sample of a frame to the arrival of the agent's frame for that time. On Realtime only the agent's speech comes:
+the slowest are the first frames of a response, which wait until it is known that the agent speaks.
 """
 
 import argparse
@@ -67,7 +67,8 @@ class Keeper:
     def kept(self) -> dict[str, Any]:
         """Return it as arrays."""
         return {
-            "at": np.array([frame.at for frame in self._frames if not frame.inserted]),
+            "at": np.array([frame.at for frame in self._frames]),
+            "inserted": np.array([frame.inserted for frame in self._frames]),
             "user": np.concatenate([frame.user_pcm for frame in self._frames]),
             "text": np.array([frame.text for frame in self._frames]),
             "agent": np.array([frame.agent for frame in self._frames]),
@@ -122,18 +123,21 @@ def be_server(folder: Path) -> None:
         anyio.run(lambda: run, backend_options={"use_uvloop": True})
 
 
-def latency(heard: Heard, at: Float32, sounds: NDArray[np.int16]) -> Float32:
+def latency(heard: Heard, kept: Mapping[str, Any]) -> Float32:
     """Return the milliseconds from the last sample of each frame to its answer, float32 ``[frames]``.
 
-    Where not all frames come, they are known by their samples, int16 ``[frames, frame_size]``.
+    Where not all frames come, they are known by their samples. Silence that stood in for a caller was never sent.
     """
+    said_at = kept["at"] - FRAME_SECONDS * np.cumsum(kept["inserted"])
+    frames = list(range(len(said_at)))
     if heard.sounds:
-        places = {sound.tobytes(): n for n, sound in enumerate(sounds)}
-        at = at[[places[sound] for sound in heard.sounds]]
-    due = [round((float(each) + FRAME_SECONDS) / 0.02) - 1 for each in at.tolist()]
-    pairs: list[tuple[float, float]] = [
-        (heard.sent[n], came) for n, came in zip(due, heard.arrived, strict=False) if n < len(heard.sent)
-    ]
+        places = {sound.tobytes(): n for n, sound in enumerate(kept["sounds"])}
+        frames = [places[sound] for sound in heard.sounds]
+    pairs: list[tuple[float, float]] = []
+    for n, came in zip(frames, heard.arrived, strict=False):
+        due = round((float(said_at[n]) + FRAME_SECONDS) / 0.02) - 1
+        if not kept["inserted"][n] and due < len(heard.sent):
+            pairs.append((heard.sent[due], came))
     return np.array([(came - sent) * 1000 for sent, came in pairs], np.float32)
 
 
@@ -187,7 +191,7 @@ async def baseline(model: duplex.Model, pcm: Float32) -> Figures:
         same_tokens=same(kept, again),
         frames=len(kept["at"]),
         lags=kept["lags"],
-        latency=latency(transport.heard, kept["at"], kept["sounds"]),
+        latency=latency(transport.heard, kept),
         cpu=used,
     )
 
@@ -223,7 +227,7 @@ def one_round(pcm: Float32) -> dict[str, Figures]:
                     same_tokens=same(kept, again),
                     frames=len(kept["at"]),
                     lags=int(kept["lags"]),
-                    latency=latency(heard, kept["at"], kept["sounds"]),
+                    latency=latency(heard, kept),
                     cpu=used,
                     gaps=gaps,
                     deepest=deepest,
