@@ -82,15 +82,16 @@ class Call:
     async def run(self) -> None:
         """Serve the caller until the call ends."""
         try:
-            self._service.enter(self)
-            with self._scope:
-                await self._serve()
-        except Exception:  # a thread that cannot be started, for one
-            log.exception("a call could not begin")
-            self._end(CloseReason.FAILED)
-        finally:
+            try:
+                self._service.enter(self)
+                with self._scope:
+                    await self._serve()
+            except Exception:  # a thread that cannot be started, for one
+                log.exception("a call could not begin")
+                self._end(CloseReason.FAILED)
+            await self._say_goodbye()
+        finally:  # a server that stops waits until everybody has been told
             self._service.leave(self)
-        await self._say_goodbye()
 
     def shut_down(self) -> None:
         """End the call because the server stops."""
