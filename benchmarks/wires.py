@@ -4,7 +4,8 @@
 
 The server is a process of its own with the built-in model and one place. Of each call it keeps what the model heard and
 the tokens that it chose, which must be those of a conversation in memory on the same samples. Latency is from sending
-the last sample of a frame to the arrival of the agent's frame for that time.
+the last sample of a frame to the arrival of the agent's frame for that time. On Realtime only the agent's speech comes:
+the slowest are the first frames of a response, which wait until it is known that the agent speaks.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import duplex
+from duplex.audio.pcm import to_int16
 from duplex.frame_model import Frame
 from duplex.server import Listening, Settings, serve
 from duplex.server.service import Service
@@ -65,10 +67,12 @@ class Keeper:
     def kept(self) -> dict[str, Any]:
         """Return it as arrays."""
         return {
-            "at": np.array([frame.at for frame in self._frames if not frame.inserted]),
+            "at": np.array([frame.at for frame in self._frames]),
+            "inserted": np.array([frame.inserted for frame in self._frames]),
             "user": np.concatenate([frame.user_pcm for frame in self._frames]),
             "text": np.array([frame.text for frame in self._frames]),
             "agent": np.array([frame.agent for frame in self._frames]),
+            "sounds": np.array([to_int16(cast("Float32", frame.agent_pcm)) for frame in self._frames]),
             "level": np.array([np.sqrt(np.mean(np.square(cast("Float32", f.agent_pcm)))) for f in self._frames]),
             "words": "".join(self._words),
             "seed": self._seed,
@@ -119,12 +123,21 @@ def be_server(folder: Path) -> None:
         anyio.run(lambda: run, backend_options={"use_uvloop": True})
 
 
-def latency(heard: Heard, at: Float32) -> Float32:
-    """Return the milliseconds from the last sample of each frame to its answer, float32 ``[frames]``."""
-    due = [round((float(each) + FRAME_SECONDS) / 0.02) - 1 for each in at.tolist()]
-    pairs: list[tuple[float, float]] = [
-        (heard.sent[n], came) for n, came in zip(due, heard.arrived, strict=False) if n < len(heard.sent)
-    ]
+def latency(heard: Heard, kept: Mapping[str, Any]) -> Float32:
+    """Return the milliseconds from the last sample of each frame to its answer, float32 ``[frames]``.
+
+    Where not all frames come, they are known by their samples. Silence that stood in for a caller was never sent.
+    """
+    said_at = kept["at"] - FRAME_SECONDS * np.cumsum(kept["inserted"])
+    frames = list(range(len(said_at)))
+    if heard.sounds:
+        places = {sound.tobytes(): n for n, sound in enumerate(kept["sounds"])}
+        frames = [places[sound] for sound in heard.sounds]
+    pairs: list[tuple[float, float]] = []
+    for n, came in zip(frames, heard.arrived, strict=False):
+        due = round((float(said_at[n]) + FRAME_SECONDS) / 0.02) - 1
+        if not kept["inserted"][n] and due < len(heard.sent):
+            pairs.append((heard.sent[due], came))
     return np.array([(came - sent) * 1000 for sent, came in pairs], np.float32)
 
 
@@ -178,7 +191,7 @@ async def baseline(model: duplex.Model, pcm: Float32) -> Figures:
         same_tokens=same(kept, again),
         frames=len(kept["at"]),
         lags=kept["lags"],
-        latency=latency(transport.heard, kept["at"]),
+        latency=latency(transport.heard, kept),
         cpu=used,
     )
 
@@ -210,11 +223,11 @@ def one_round(pcm: Float32) -> dict[str, Figures]:
                 gaps, deepest = playout(heard, kept["level"]) if heard.seconds else (0, 0.0)
                 found[name] = Figures(
                     answered=ANSWER in str(kept["words"]),
-                    same_words=heard.words is None or str(kept["words"]).startswith(heard.words),
+                    same_words=heard.words is None or str(kept["words"]).strip().startswith(heard.words.strip()),
                     same_tokens=same(kept, again),
                     frames=len(kept["at"]),
                     lags=int(kept["lags"]),
-                    latency=latency(heard, kept["at"]),
+                    latency=latency(heard, kept),
                     cpu=used,
                     gaps=gaps,
                     deepest=deepest,

@@ -36,6 +36,8 @@ class Heard:
     """When each frame of the agent's came."""
     seconds: list[float] = attrs.Factory(list[float])
     """How long each is to be played."""
+    sounds: list[bytes] = attrs.Factory(list[bytes])
+    """Each frame as it travelled, where not all of them come."""
     words: str | None = None
     """As the wire told them."""
 
@@ -158,6 +160,39 @@ async def live(url: str, pcm: Float32, kind: str, rate: int) -> Heard:
     return heard
 
 
+async def realtime(url: str, pcm: Float32) -> Heard:
+    """Call by ``/v1/realtime``, where only the agent's speech comes."""
+    heard, words = Heard(), list[str]()
+    codec = create_wire_codec(AudioFormat("pcm"), RATE)
+    async with connect(f"{url}/v1/realtime", compression=None, max_size=None) as line:
+        await line.send(json.dumps({"type": "session.update", "session": {"type": "realtime", "instructions": ""}}))
+        while json.loads(await line.recv())["type"] != "session.updated":
+            pass
+        await anyio.sleep(0.1)  # until the conversation has begun, of which nothing tells
+
+        async def send(piece: Float32) -> None:
+            audio = base64.b64encode(codec.encode(piece)).decode()
+            await line.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+
+        async def listen() -> None:
+            async for text in line:
+                event = json.loads(text)
+                if event["type"] == "response.output_audio.delta":
+                    heard.arrived.append(time.perf_counter())
+                    heard.sounds.append(base64.b64decode(event["delta"]))
+                elif event["type"] == "response.output_audio_transcript.delta":
+                    words.append(event["delta"])
+                elif event["type"] == "response.created":
+                    words.append(" ")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await speak(heard, pcm, PIECE, send)
+            await line.close()
+    heard.words = "".join(words)
+    return heard
+
+
 async def twilio(url: str, pcm: Float32) -> Heard:
     """Call by ``/twilio``; what is heard is played at once, so that marks come straight back."""
     heard = Heard()
@@ -194,5 +229,6 @@ CALLERS: Mapping[str, Callable[[str, Float32], Any]] = {
     "live, 24 kHz": lambda url, pcm: live(url, pcm, "audio/pcm", 24000),
     "live, 16 kHz": lambda url, pcm: live(url, pcm, "audio/pcm", 16000),
     "live, mu-law": lambda url, pcm: live(url, pcm, "audio/pcmu", 8000),
+    "realtime": realtime,
     "twilio": twilio,
 }

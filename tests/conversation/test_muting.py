@@ -52,6 +52,38 @@ async def test_interrupting_a_silent_agent_does_nothing(models):
         assert not is_silent(await told(conversation, (loud(1), 3)))
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+async def test_an_agent_that_has_just_begun_is_interrupted(models, frames):
+    """From its first loud frame, before it is known to be speech."""
+    async with Conversation(models()) as conversation:
+        await told(conversation, (SILENCE, 3))
+        assert not is_silent(await told(conversation, (loud(1), frames)))
+        await conversation.interrupt()
+        rest = await told(conversation, (loud(1), 8))
+        assert is_silent(rest)
+        assert bool(of(rest, AgentSpeechStopped)) == (frames == 2)
+        await told(conversation, (SILENCE, 6))
+        assert of(await told(conversation, (loud(1), 4)), AgentSpeechStarted)
+
+
+async def test_an_interrupted_sound_that_was_no_speech_hides_none_after_it(models):
+    async with Conversation(models()) as conversation:
+        await told(conversation, (loud(1), 1))
+        await conversation.interrupt()
+        await told(conversation, (SILENCE, 6))
+        again = await told(conversation, (loud(1), 4))
+        assert of(again, AgentSpeechStarted)
+        assert not is_silent(again)
+
+
+async def test_a_sound_long_past_is_not_interrupted(models):
+    async with Conversation(models()) as conversation:
+        await told(conversation, (loud(1), 1))
+        await told(conversation, (SILENCE, 3))
+        await conversation.interrupt()
+        assert not is_silent(await told(conversation, (loud(1), 3)))
+
+
 async def test_a_muted_agent_is_silent_until_it_is_not(models):
     async with Conversation(models()) as conversation:
         await conversation.mute_agent()

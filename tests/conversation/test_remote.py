@@ -9,6 +9,7 @@ import pytest
 
 import duplex
 from duplex import AgentAudio, AgentText, EndReason, Lag, MemoryTransport, SessionEnded, SessionOptions, SessionStarted
+from duplex.conversation import remote_runner
 from duplex.errors import ServerError, UsageError
 from duplex.events import event_from_dict
 from duplex.server import Settings
@@ -228,6 +229,38 @@ async def test_a_server_that_has_nothing_to_say_for_a_while(models, monkeypatch)
             with anyio.move_on_after(1.5) as waited:
                 await anext(second)
             assert waited.cancelled_caught
+
+
+async def events_while(conversation, seconds):
+    """Return the events of so many seconds, of which somebody has nothing to say."""
+    events = []
+    with anyio.move_on_after(seconds):
+        async for event in conversation:
+            events.append(event)
+    return events
+
+
+@pytest.mark.parametrize("query", ["", "?format=pcm"])
+async def test_who_pauses_is_not_taken_to_be_gone(models, monkeypatch, query):
+    monkeypatch.setattr(remote_runner, "PING_SECONDS", 0.1)
+    with running(models(), Settings(idle_timeout=0.8)) as server:
+        async with duplex.connect(server.url(query)) as conversation:
+            for _ in range(2):
+                await conversation.send(ramp(1))
+                assert not [event for event in await events_while(conversation, 2.0) if isinstance(event, SessionEnded)]
+            await conversation.finish()
+            assert [event async for event in conversation][-1].reason is EndReason.FINISHED
+
+
+async def test_a_microphone_that_gives_nothing_is_not_taken_to_be_gone(models, monkeypatch):
+    class Unplugged(MemoryTransport):
+        async def receive(self):
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(remote_runner, "PING_SECONDS", 0.1)
+    with running(models(), Settings(idle_timeout=0.8)) as server:
+        async with duplex.connect(server.url(), Unplugged(ramp(1), realtime=True)) as conversation:
+            assert not [event for event in await events_while(conversation, 2.0) if isinstance(event, SessionEnded)]
 
 
 async def test_a_new_session_is_told_that_all_has_been_said(models):

@@ -1,4 +1,13 @@
-"""What the tests of ``/v1/realtime`` share: what clients send, and the messages of a response."""
+"""What the tests of ``/v1/realtime`` share: clients' messages, those of a response, and a call without a server."""
+
+import json
+
+import numpy as np
+
+from duplex.events import AgentText
+from duplex.options import SessionOptions
+from duplex.server.wires.base import Begin, CallDescription, Opening, Reply
+from duplex.server.wires.realtime import RealtimeWire
 
 UPDATE = {
     "type": "session.update",
@@ -53,3 +62,65 @@ DELTAS = ("response.output_audio.delta", "response.output_audio_transcript.delta
 
 def kinds(messages, without=DELTAS):
     return [message["type"] for message in messages if message["type"] not in without]
+
+
+FRAME = 0.08
+LOUD, SOFT, SILENT = (np.full(1920, level, np.float32) for level in (0.2, 0.004, 0.0))
+
+
+class Talk:
+    """A wire whose call has begun, and everything that it has said."""
+
+    def __init__(self, query=None, **session):
+        self.wire = RealtimeWire(Opening(url="ws://x/v1/realtime", query=query or {}, headers={}))
+        self.told, self.actions, self.frames = [], [], 0
+        self._hear(self.wire.opened())
+        self.send(type="session.update", session={"instructions": "Be kind.", **session})
+        (begin,) = (action for action in self.actions if isinstance(action, Begin))
+        self.request = begin.request
+        self._hear(self.wire.admitted(described(left_out=("no persona here",))))
+
+    def _hear(self, messages):
+        self.told += [json.loads(message) for message in messages]
+
+    def send(self, **message):
+        """Send a message; return what it was answered."""
+        before = len(self.told)
+        actions = list(self.wire.receive(json.dumps(message)))
+        self.actions += actions
+        self._hear(action.message for action in actions if isinstance(action, Reply))
+        return self.told[before:]
+
+    def tell(self, kind, at=0.0, **values):
+        before = len(self.told)
+        self._hear(self.wire.tell(kind(sequence=0, at=at, **values)))
+        return self.told[before:]
+
+    def say(self, word):
+        return self.tell(AgentText, text=word, token=1)
+
+    def play(self, *frames):
+        """Let the agent's frames be sent, each with its number as its payload."""
+        before = len(self.told)
+        for pcm in frames:
+            self._hear(self.wire.audio(pcm, bytes([self.frames % 256])))
+            self.frames += 1
+        return self.told[before:]
+
+    def speak(self, *words):
+        """Let the agent say something from beginning to end; return what was told."""
+        before = len(self.told)
+        self.play(SILENT, LOUD, LOUD)
+        for word in words:
+            self.say(word)
+        self.play(*[SILENT] * 5)
+        return self.told[before:]
+
+
+def described(**changes):
+    values = {"model": "tiny", "sample_rate": 24000, "frame_duration": FRAME, "options": SessionOptions()}
+    return CallDescription(**{**values, **changes})
+
+
+def of(messages, kind):
+    return [message for message in messages if message["type"] == kind]

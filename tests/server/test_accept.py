@@ -1,14 +1,16 @@
 """Connections that never speak: they are bounded, make room for callers, and take nothing from running calls."""
 
+import asyncio
 import contextlib
 import resource
 import socket
 import time
 
 import pytest
+import uvloop
 
 from duplex.server import accept
-from duplex.server.accept import ConnectionLimit
+from duplex.server.accept import Acceptor, ConnectionLimit
 from duplex.server.certificate import self_signed_certificate
 from duplex.testing import fake_model
 from duplex.transports import wire
@@ -51,6 +53,47 @@ def test_calls_are_never_closed_for_others():
         limit.add(lambda name=name: closed.append(name)).hold()
     limit.add(lambda: closed.append("new"))
     assert closed == ["new"]
+
+
+class Told(asyncio.Protocol):
+    """A protocol that notes what it is told of its connection."""
+
+    def __init__(self):
+        self.told = []
+
+    def connection_made(self, _):
+        self.told.append("made")
+
+    def connection_lost(self, _):
+        self.told.append("lost")
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("turns", range(8))
+def test_an_acceptor_that_closes_in_any_turn_of_the_loop_forgets_no_connection(new_loop, turns):
+    """A server waits for connections that have been made and not lost: one that is forgotten keeps it from ending."""
+    protocols = []
+
+    def handover(_):
+        protocols.append(Told())
+        return protocols[-1]
+
+    async def end():
+        bound = socket.create_server(("127.0.0.1", 0))
+        acceptor = Acceptor(bound, ConnectionLimit(8), handover, None)
+        with bound, socket.create_connection(bound.getsockname()):
+            while not protocols:  # noqa: ASYNC110 -- turns of the loop are what is counted
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            acceptor.close()
+            known = [each for each in protocols if each.told]  # which a server closes by itself
+            await acceptor.wait_closed()
+            await asyncio.sleep(0.05)
+        return [each.told for each in protocols if each not in known]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert all(told in ([], ["made", "lost"]) for told in runner.run(end()))
 
 
 def test_the_bound_is_below_what_the_process_may_open(monkeypatch):

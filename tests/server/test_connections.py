@@ -11,6 +11,7 @@ import pytest
 from duplex.server import Settings, accept, connections
 from duplex.server.pace import CAPACITY_SECONDS, FRAME_SECONDS, LeakyBucket
 from duplex.testing import fake_model
+from duplex.transports import wire
 from server_support import Process, running, tone, until
 
 UPGRADE = (
@@ -177,6 +178,27 @@ def test_text_ends_the_call_and_is_nothing_to_log(model, text, caplog):
             assert piece, "closed without a reason"
             told += piece
     assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+def test_who_speaks_on_while_a_server_ends_hears_the_goodbye(model):
+    """As pages do: a connection that is closed with something unread is reset, and what was said last is lost."""
+    audio = b"\x82\xfe" + struct.pack(">H", 3841) + bytes(4) + bytes([wire.Kind.AUDIO]) + bytes(3840)
+    with running(model) as server, calling(server) as line:
+        line.sendall(audio)
+        server.cancel()
+        told = b""
+        while struct.pack(">H", 1012) not in told:
+            line.sendall(audio)
+            piece = line.recv(1 << 12)
+            assert piece, "closed without a reason"
+            told += piece
+        assert b"about to restart" in told
+        for _ in range(5):
+            line.sendall(audio)
+            time.sleep(0.1)
+        line.sendall(b"\x88\x82" + bytes(4) + struct.pack(">H", 1012))
+        while line.recv(1 << 12):
+            pass
 
 
 # The bucket

@@ -1,6 +1,7 @@
 """What telephone services say and understand, without a server."""
 
 import base64
+import itertools
 import json
 from collections import deque
 
@@ -49,6 +50,7 @@ PLAYED = {
     "plivo": lambda name: {"event": "playedStream", "streamId": "p1", "name": name},
 }
 MARKS = {"twilio": "mark", "telnyx": "mark", "plivo": "checkpoint"}
+SILENCE = {"twilio": b"\xff", "telnyx": b"\xd5", "plivo": b"\xff"}
 CLEARS = {"twilio": "clear", "telnyx": "clear", "plivo": "clearAudio"}
 
 
@@ -64,8 +66,13 @@ def started(name):
     return wire, begin.request
 
 
-def heard(wire, frames):
-    return [json.loads(each) for _ in range(frames) for each in wire.audio(SILENT, b"\1\2")]
+def heard(wire, *payloads, pcm=LOUD):
+    return [json.loads(each) for payload in payloads for each in wire.audio(pcm, payload)]
+
+
+def played(messages):
+    """Return the sound of each message that has some."""
+    return [base64.b64decode(message["media"]["payload"]) for message in messages if "media" in message]
 
 
 def test_formats():
@@ -76,6 +83,10 @@ def test_formats():
 def test_what_whoever_set_up_the_call_adds():
     options = started("twilio")[1].options
     assert (options.seed, options.voice) == (7, "anna")
+    for added in ({"seed": "8", "voice": "anna"}, [{"name": "seed", "value": "8"}, {"name": "voice", "value": "anna"}]):
+        start = STARTS["telnyx"] | {"start": STARTS["telnyx"]["start"] | {"custom_parameters": added}}
+        (begin,) = opened("telnyx", seed="3").receive(json.dumps(start))
+        assert (begin.request.options.seed, begin.request.options.voice) == (8, "anna")
     (begin,) = opened("telnyx", seed="3", model="m").receive(json.dumps(STARTS["telnyx"]))
     assert (begin.request.options.seed, begin.request.model) == (3, "m")
 
@@ -88,14 +99,50 @@ def test_sound_both_ways(name):
     assert list(wire.receive(json.dumps(inbound))) == [Audio(bytes(160))]
     outbound = {"event": "media", "media": {"track": "outbound", "payload": payload}}
     assert list(wire.receive(json.dumps(outbound))) == []
-    led, told = heard(wire, 2)
+    first, second = bytes(range(160)) * 4, bytes(reversed(range(160))) * 4
+    led, told = heard(wire, first, second)
     assert told["event"] == DIALECTS[name].play
-    assert base64.b64decode(told["media"]["payload"]) == b"\1\2"
-    silence = b"\xd5" if name == "telnyx" else b"\xff"
-    assert base64.b64decode(led["media"]["payload"]) == silence * round(8000 * LEAD_SECONDS) + b"\1\2"
+    assert played([led, told]) == [SILENCE[name] * round(8000 * LEAD_SECONDS) + first, second]
     assert told.get("streamSid") == ("MZ1" if name == "twilio" else None)
     assert told.get("streamId") == ("p1" if name == "plivo" else None)
     assert ("contentType" in told["media"]) == (name == "plivo")
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_sound_goes_in_whole_pieces_of_20_ms(name):
+    """As it comes from a resampler, in lengths of its own: nothing is lost, doubled or moved."""
+    wire, _ = started(name)
+    sound = np.random.default_rng(0).integers(0, 255, 12_345, np.uint8).tobytes()
+    cuts = [0, 490, 979, 1400, 1401, 1401, 3000, 9999, 12_345]
+    told = heard(wire, *(sound[start:end] for start, end in itertools.pairwise(cuts)))
+    pieces = played(told)
+    assert all(len(piece) % 160 == 0 for piece in pieces)
+    assert b"".join(pieces) == (SILENCE[name] * 480 + sound)[: (480 + 12_345) // 160 * 160]
+    (last,) = played(json.loads(each) for each in wire.goodbye(CloseReason.FINISHED, ""))
+    assert last == sound[12_345 - len(sound) % 160 :].ljust(160, SILENCE[name])
+    assert list(wire.goodbye(CloseReason.FINISHED, "")) == []
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_speech_is_whole_when_the_silence_after_it_is_left_out(name):
+    wire, _ = started(name)
+    told = heard(wire, *[bytes(640)] * 10, bytes(641))
+    (end,) = heard(wire, SILENCE[name] * 640, pcm=SILENT)
+    assert played([end]) == [b"\0".ljust(160, SILENCE[name])]
+    assert heard(wire, SILENCE[name] * 640, pcm=SILENT) == []
+    (again,) = played(heard(wire, bytes(640)))
+    assert again == bytes(640)
+    assert len(b"".join(played(told))) % 160 == 0
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_what_is_thrown_away_is_not_said_later(name):
+    wire, _ = started(name)
+    frames = int(CLEAR_SECONDS / 0.08)
+    heard(wire, *[bytes(640)] * (frames - 1), bytes(640 + 159))
+    told = heard(wire, *[b"\1" * 640] * 2)
+    assert [each["event"] for each in told].count(CLEARS[name]) == 1
+    assert b"\0" not in b"".join(played(told[[each["event"] for each in told].index(CLEARS[name]) :]))
 
 
 class Service:
@@ -210,6 +257,14 @@ def test_what_cannot_be_spoken(change, told):
     (end,) = opened("twilio").receive(json.dumps(start))
     assert end.reason is CloseReason.BAD_REQUEST
     assert told in end.text
+
+
+@pytest.mark.parametrize("added", ["x", 1, [1, {"name": 2}, {"value": "x"}], [[]], {"seed": 7}, None])
+@pytest.mark.parametrize("name", ["twilio", "telnyx"])
+def test_parameters_that_are_none_do_not_end_a_call(name, added):
+    start = STARTS[name] | {"start": STARTS[name]["start"] | {DIALECTS[name].parameters: added}}
+    (begin,) = opened(name).receive(json.dumps(start))
+    assert begin.request.options.seed is None
 
 
 def test_a_stream_without_a_name():

@@ -174,12 +174,17 @@ def test_a_model_that_is_chosen(models):
 
 def test_a_response_is_cancelled(models):
     with running(models(), Settings(idle_timeout=0)) as server, JsonCaller(server, PATH) as caller:
-        loud = in_base64(tone(0.08))
-        for _ in range(200):
-            caller.say(type="input_audio_buffer.append", audio=loud)
-            time.sleep(0.04)
-            if "response.output_audio.delta" in caller.kinds() or caller.next()["type"] == "response.created":
-                break
+        heard = threading.Event()
+
+        def speak():
+            while not heard.wait(0.08):
+                caller.say(type="input_audio_buffer.append", audio=in_base64(tone(0.08)))
+
+        speaker = threading.Thread(target=speak)
+        speaker.start()
+        caller.until("response.created")
+        heard.set()
+        speaker.join()
         caller.say(type="response.cancel")
         done = caller.until("response.done")["response"]
         assert done["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
@@ -187,6 +192,15 @@ def test_a_response_is_cancelled(models):
         caller.say(type="conversation.item.retrieve", item_id=done["output"][0]["id"])
         assert caller.until("conversation.item.retrieved")["item"]["status"] == "incomplete"
         assert "response.output_audio.delta" not in kinds(caller.messages[before:], without=())
+
+
+def test_who_talks_by_a_button_may_be_silent_between(models):
+    with running(models(), Settings(idle_timeout=0.3)) as server, JsonCaller(server, PATH) as caller:
+        caller.say(**UPDATE)
+        caller.until("session.updated")
+        time.sleep(1.2)
+        caller.say(type="nonsense", event_id="mine")
+        assert caller.until("error")["error"]["event_id"] == "mine"
 
 
 def test_hostile_messages_disturb_no_neighbour(models):

@@ -4,78 +4,27 @@ import base64
 import json
 from collections import Counter
 
-import numpy as np
 import pytest
-from realtime_support import DELTAS, MESSAGES, OF_A_RESPONSE, UPDATE, kinds
+from realtime_support import (
+    DELTAS,
+    LOUD,
+    MESSAGES,
+    OF_A_RESPONSE,
+    SILENT,
+    SOFT,
+    UPDATE,
+    Talk,
+    kinds,
+    of,
+)
 from wires_support import mutated
 
 from duplex.audio.wire_codecs import AudioFormat
-from duplex.events import AgentText, UserSpeechStarted, UserSpeechStopped, UserText
+from duplex.events import UserSpeechStarted, UserSpeechStopped, UserText
 from duplex.options import SessionOptions
 from duplex.server.close_reasons import CloseReason
-from duplex.server.wires.base import Audio, Begin, CallDescription, Interrupt, Opening, Reply
+from duplex.server.wires.base import Audio, Begin, Opening, Reply
 from duplex.server.wires.realtime import RealtimeWire
-
-FRAME = 0.08
-LOUD, SOFT, SILENT = (np.full(1920, level, np.float32) for level in (0.2, 0.004, 0.0))
-
-
-class Talk:
-    """A wire whose call has begun, and everything that it has said."""
-
-    def __init__(self, query=None, **session):
-        self.wire = RealtimeWire(Opening(url="ws://x/v1/realtime", query=query or {}, headers={}))
-        self.told, self.actions, self.frames = [], [], 0
-        self._hear(self.wire.opened())
-        self.send(type="session.update", session={"instructions": "Be kind.", **session})
-        (begin,) = (action for action in self.actions if isinstance(action, Begin))
-        self.request = begin.request
-        self._hear(self.wire.admitted(described(left_out=("no persona here",))))
-
-    def _hear(self, messages):
-        self.told += [json.loads(message) for message in messages]
-
-    def send(self, **message):
-        """Send a message; return what it was answered."""
-        before = len(self.told)
-        actions = list(self.wire.receive(json.dumps(message)))
-        self.actions += actions
-        self._hear(action.message for action in actions if isinstance(action, Reply))
-        return self.told[before:]
-
-    def tell(self, kind, at=0.0, **values):
-        before = len(self.told)
-        self._hear(self.wire.tell(kind(sequence=0, at=at, **values)))
-        return self.told[before:]
-
-    def say(self, word):
-        return self.tell(AgentText, text=word, token=1)
-
-    def play(self, *frames):
-        """Let the agent's frames be sent, each with its number as its payload."""
-        before = len(self.told)
-        for pcm in frames:
-            self._hear(self.wire.audio(pcm, bytes([self.frames % 256])))
-            self.frames += 1
-        return self.told[before:]
-
-    def speak(self, *words):
-        """Let the agent say something from beginning to end; return what was told."""
-        before = len(self.told)
-        self.play(SILENT, LOUD, LOUD)
-        for word in words:
-            self.say(word)
-        self.play(*[SILENT] * 5)
-        return self.told[before:]
-
-
-def described(**changes):
-    values = {"model": "tiny", "sample_rate": 24000, "frame_duration": FRAME, "options": SessionOptions()}
-    return CallDescription(**{**values, **changes})
-
-
-def of(messages, kind):
-    return [message for message in messages if message["type"] == kind]
 
 
 def payloads(messages):
@@ -241,30 +190,6 @@ def test_a_response_that_does_not_come():
     talk.send(type="response.create")
     told = talk.send(type="response.cancel")
     assert told[-1]["response"]["status"] == "cancelled"
-
-
-@pytest.mark.parametrize("how", ["response.cancel", "conversation.item.truncate", "output_audio_buffer.clear"])
-def test_the_rest_of_a_response_is_not_heard(how):
-    talk = Talk()
-    talk.play(LOUD, LOUD)
-    item = of(talk.told, "conversation.item.added")[0]["item"]["id"]
-    told = talk.send(type=how, item_id=item, content_index=0, audio_end_ms=100)
-    assert Interrupt() in talk.actions
-    assert of(told, "response.done")[0]["response"]["status"] == "cancelled"
-    assert kinds(told)[-1] == {"conversation.item.truncate": "conversation.item.truncated"}.get(how, "response.done")
-    talk.say(" unheard")
-    assert talk.play(LOUD, *[SILENT] * 5) == []
-    assert kinds(talk.speak(" again")) == OF_A_RESPONSE
-
-
-def test_what_has_ended_can_be_truncated_and_not_cancelled():
-    talk = Talk()
-    item = of(talk.speak(" done"), "conversation.item.done")[0]["item"]["id"]
-    (told,) = talk.send(type="conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=1)
-    assert told["type"] == "conversation.item.truncated"
-    (error,) = talk.send(type="response.cancel")
-    assert error["error"]["code"] == "response_cancel_not_active"
-    assert error["error"]["message"].startswith("Cancellation failed")  # which clients look for
 
 
 def test_text_is_taken_as_an_item_that_says_that_it_is_not_heard():

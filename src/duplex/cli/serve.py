@@ -64,7 +64,9 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option("--queue-timeout", type=float, default=120.0, show_default=True, metavar="SECONDS", help="How long.")
 @click.option("--per-address", type=click.IntRange(0), default=0, help="Calls of one address; 0 sets no limit.")
 @click.option("--session-limit", type=float, default=0.0, metavar="SECONDS", help="Length of a call; 0: no limit.")
-@click.option("--idle-timeout", type=float, default=30.0, show_default=True, metavar="SECONDS", help="Without audio.")
+@click.option(
+    "--idle-timeout", type=float, default=30.0, show_default=True, metavar="SECONDS", help="Without a sign of life."
+)
 @click.option(
     "--drain", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For calls, when stopped."
 )

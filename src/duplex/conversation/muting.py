@@ -3,7 +3,7 @@
 A model of this family takes no order to be silent: it goes on inside, and hears that nobody listens as little as a
 person on a muted line. What it says meanwhile is neither played nor told.
 
-    heard        -> interrupted   interrupt(), while the agent speaks
+    heard        -> interrupted   interrupt(), while the agent speaks, or has just made a sound that may be speech
     interrupted  -> heard         the agent's own speech has stopped
     any          -> muted         muted = True, until it is False again
 """
@@ -36,6 +36,7 @@ class AgentMute:
 
     def interrupt(self) -> None:
         """Let nothing more be heard of what the agent is saying; if it is silent, nothing happens."""
+        self._speech.presume()  # who does not want to hear it does not wait for two frames to be sure
         self.interrupted = self._speech.speaking
 
     def apply(self, frame: Frame) -> Frame:

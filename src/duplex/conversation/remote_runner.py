@@ -2,8 +2,9 @@
 
 1. Entering connects; the session begins when the server has a free place. Meanwhile ``queued`` gets the position.
 2. The user's audio is sent at the pace of a clock, whatever the transport: a server accepts no more.
-3. Events come from the server; the agent's audio is cut into frames here, and events are numbered here.
-4. A lost connection ends the conversation, or begins a new session in it, as asked.
+3. While there is none, pings tell the server that somebody is there, which it would otherwise take to be gone.
+4. Events come from the server; the agent's audio is cut into frames here, and events are numbered here.
+5. A lost connection ends the conversation, or begins a new session in it, as asked.
 """
 
 import contextlib
@@ -37,6 +38,8 @@ FRAME_SECONDS = FRAME_SIZE / SAMPLE_RATE
 CONNECT_SECONDS = 10.0
 AHEAD_SECONDS = 0.2
 """Lead of a file's audio over the clock; a server takes a longer burst for a delay, and skips frames of it."""
+PING_SECONDS = 1.0
+"""Without audio, after which a ping goes in its place."""
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each attempt to connect again."""
 _UNNUMBERED = -1
@@ -71,6 +74,8 @@ class RemoteRunner(Runner):
         self._frames = 0
         self._user_finished = False
         """Whether the user's audio is over."""
+        self._sent = 0
+        """Frames of it that have been sent."""
         self._error = ""
         self._usage: Usage | None = None
         """Of the session that has finished."""
@@ -80,7 +85,7 @@ class RemoteRunner(Runner):
         """Acquire what the conversation needs; return the tasks that run it."""
         self._begun = anyio.Event()
         await self._connect()
-        return self._receive_sessions, self._send_user_audio
+        return self._receive_sessions, self._send_user_audio, self._ping
 
     async def _connect(self) -> None:
         self._codec = create_wire_codec(AudioFormat("pcm" if "format=pcm" in self._address else "opus"), SAMPLE_RATE)
@@ -239,6 +244,14 @@ class RemoteRunner(Runner):
         self._user_finished = True
         await self._send(wire.metadata({"type": "Finish"}))
 
+    async def _ping(self) -> None:
+        """Send pings while no audio is sent: who waits, or is muted, has not hung up."""
+        while True:
+            sent = self._sent
+            await anyio.sleep(PING_SECONDS)
+            if sent == self._sent and self._begun.is_set():
+                await self._send(wire.ping())
+
     async def _send_frame(self, frame: Float32) -> None:
         """Send a frame when it is due; a live one from before the session is dropped."""
         if self.transport.realtime:
@@ -247,6 +260,7 @@ class RemoteRunner(Runner):
         else:
             await self._begun.wait()
             await self._pacer.wait(FRAME_SECONDS)
+        self._sent += 1
         await self._send(wire.audio(self._codec.encode(frame)))
 
     async def _send(self, message: bytes) -> None:

@@ -69,6 +69,17 @@ class AgentTurns:
     recent: deque[tuple[float, bool]] = attrs.Factory(lambda: deque(maxlen=AgentTurns.END_FRAMES))
     """Start and loudness of the last frames since the last change."""
 
+    @property
+    def beginning(self) -> bool:
+        """Whether there has been a sound that the next frame may turn out to be the beginning of speech."""
+        return not self.speaking and any(loud for _, loud in list(self.recent)[1 - self.ONSET_WITHIN :])
+
+    def presume(self) -> None:
+        """Take a sound that may be the beginning of speech for that, so that it has an end; of silence nothing is."""
+        if self.beginning:
+            self.speaking = True
+            self.recent.clear()
+
     def update(self, level: float, at: float) -> Turn | None:
         """Take the level in dBFS of the frame that begins ``at``; return the turn that it starts or stops, if any."""
         self.recent.append((at, level > self.LEVEL))

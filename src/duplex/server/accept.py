@@ -172,22 +172,40 @@ class Acceptor:
             await asyncio.sleep(max(0.0, -left / ACCEPTED_PER_SECOND))
 
     async def _begin(self, accepted: socket.socket) -> None:
-        """Count a connection, and hand it over as soon as it speaks TLS, if it has to.
-
-        The event loop's own way from a socket to TLS is taken: begun on a connection that exists already, TLS misses
-        the first bytes on uvloop, which reads before it can be told not to.
-        """
+        """Count a connection, and hand it over as soon as it speaks TLS, if it has to."""
         counted = self._limit.add(cast("asyncio.Task[None]", asyncio.current_task()).cancel)
         try:
             await asyncio.sleep(0)  # here ends one that is too many itself
-            transport, _ = await self._loop.connect_accepted_socket(
-                lambda: self._handover(counted),
-                accepted,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
-            )
+            transport = await self._connect(accepted, counted)
         except (OSError, asyncio.CancelledError):  # no TLS, too slow, gone, or closed to make room
             counted.remove()
             accepted.close()
             return
         counted.abort = transport.abort
+
+    async def _connect(self, accepted: socket.socket, counted: Counted) -> asyncio.Transport:
+        """Return a connection that has its protocol, and TLS if it has to.
+
+        The event loop's own way from a socket to TLS is taken: begun on a connection that exists already, TLS misses
+        the first bytes on uvloop, which reads before it can be told not to. Cancelled on that way, uvloop closes a
+        connection without telling its protocol, which may have begun; so it goes to the end, unless TLS may take long.
+
+        :raises OSError: if there is no TLS, it is too slow, or the caller is gone
+        """
+        connecting = self._loop.create_task(
+            self._loop.connect_accepted_socket(
+                lambda: self._handover(counted),
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+            )
+        )
+        try:
+            transport, _ = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            if self._tls is not None:
+                connecting.cancel()
+            transport, _ = await connecting
+            transport.abort()
+            raise
+        return transport

@@ -32,6 +32,7 @@ from duplex.server.wires.base import (
     End,
     Finish,
     MuteUser,
+    Present,
     Reply,
     Wire,
     WireMessage,
@@ -81,15 +82,16 @@ class Call:
     async def run(self) -> None:
         """Serve the caller until the call ends."""
         try:
-            self._service.enter(self)
-            with self._scope:
-                await self._serve()
-        except Exception:  # a thread that cannot be started, for one
-            log.exception("a call could not begin")
-            self._end(CloseReason.FAILED)
-        finally:
+            try:
+                self._service.enter(self)
+                with self._scope:
+                    await self._serve()
+            except Exception:  # a thread that cannot be started, for one
+                log.exception("a call could not begin")
+                self._end(CloseReason.FAILED)
+            await self._say_goodbye()
+        finally:  # a server that stops waits until everybody has been told
             self._service.leave(self)
-        await self._say_goodbye()
 
     def shut_down(self) -> None:
         """End the call because the server stops."""
@@ -190,6 +192,8 @@ class Call:
                 self._end(CloseReason.FINISHED)
             case MuteUser(muted) if self._wanted.is_set():
                 self._caller.muted = muted
+            case Present() if self._wanted.is_set():
+                self._caller.heard_at = anyio.current_time()
             case _ if self._conversation is not None:
                 await steer(self._conversation, action)
             case _:
@@ -246,7 +250,7 @@ class Call:
             self._end(CloseReason.TOO_LONG)
 
     async def _watch(self, idle: float) -> None:
-        """End the call when no audio has come for so long, in the queue aside."""
+        """End the call when nobody has been there for so long, in the queue aside."""
         due = anyio.current_time() + idle
         while due > anyio.current_time():
             await anyio.sleep_until(due)

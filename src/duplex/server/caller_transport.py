@@ -57,7 +57,7 @@ class CallerTransport:
         self._news = Notifier()
         self._began = False
         self.heard_at: float = anyio.current_time()
-        """When audio last came."""
+        """When audio last came, or another sign that the caller is there."""
         self.muted: bool = False
         """Whether the model hears silence in the caller's place."""
         self._ended = False

@@ -23,6 +23,8 @@ REQUEST_SECONDS = 30.0
 """That a connection may take for its first answer, and from each answer to the next."""
 CLOSE_SECONDS = 12.0
 """That a websocket may take to close; uvicorn waits 10 for the other side's goodbye."""
+ANSWER_SECONDS = 2.0
+"""The same when the server ends: a page that sends sound all the time hears the goodbye first."""
 QUIET_SECONDS = 1.0
 """Without a byte, after which one who was cut off is taken to have read why."""
 MAX_UNSENT_BYTES = 1 << 13
@@ -193,10 +195,13 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """End because the server does."""
-        if self.handshake_initiated:
-            super().shutdown()
-        else:  # nothing can be answered
+        if not self.handshake_initiated:  # nothing can be answered
             self.transport.abort()
+        elif self.close_timer is None:
+            super().shutdown()
+        else:  # with something unread, closing at once would reset the connection, and the goodbye would be lost
+            self.close_timer.cancel()
+            self.close_timer = self.loop.call_later(ANSWER_SECONDS, self.transport.close)
 
     async def run_asgi(self) -> None:
         """Run the call; when it is over, the connection is too."""

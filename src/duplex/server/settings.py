@@ -53,7 +53,7 @@ class Settings:
     session_limit: float = attrs.field(default=_UNENDING, validator=not_negative)
     """Seconds after which a conversation is ended; 0 sets no limit."""
     idle_timeout: float = attrs.field(default=30.0, validator=not_negative)
-    """Seconds without audio after which a caller counts as gone; 0 sets no limit."""
+    """Seconds without a sign of life, such as audio, after which a caller counts as gone; 0 sets no limit."""
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
     """Bearer tokens of which a caller must show one, each with a name in front or not (``alice:...``); without any,
     everybody may call."""

@@ -32,6 +32,7 @@ __all__ = [
     "MuteAgent",
     "MuteUser",
     "Opening",
+    "Present",
     "PressKey",
     "Reply",
     "Wire",
@@ -134,6 +135,11 @@ class MuteUser:
 
 
 @attrs.frozen
+class Present:
+    """The caller is there, though no audio may come for a while."""
+
+
+@attrs.frozen
 class PressKey:
     """Note that the caller pressed a key of a telephone; what is none is ignored."""
 
@@ -149,7 +155,7 @@ class End:
     """What the caller is told, if it is not what the reason says."""
 
 
-Action: TypeAlias = Begin | Audio | Reply | Finish | Interrupt | MuteAgent | MuteUser | PressKey | End
+Action: TypeAlias = Begin | Audio | Reply | Finish | Interrupt | MuteAgent | MuteUser | Present | PressKey | End
 """What a caller wants."""
 
 

@@ -27,6 +27,7 @@ from duplex.server.wires.base import (
     Interrupt,
     MuteAgent,
     Opening,
+    Present,
     PressKey,
     Reply,
     Wire,
@@ -72,7 +73,7 @@ class ChatWire(Wire):
             case wire.Kind.AUDIO, wire.Message(payload=payload):
                 return (Audio(payload),)
             case wire.Kind.PING, _:
-                return (Reply(wire.ping()),)  # who asks can tell how long it takes
+                return Present(), Reply(wire.ping())  # who asks can tell how long it takes
             case wire.Kind.METADATA, wire.Message(payload=payload):
                 return _wishes(payload)
             case _:

@@ -2,7 +2,8 @@
 
 1. The service says ``start``, with the stream's name and format; then comes audio, in pieces of 20 ms, until ``stop``.
 2. The agent's audio goes out as it is made, after a little silence: frames come 80 ms apart, give or take, and the
-   service plays what it has.
+   service plays what it has. It goes in whole pieces of 20 ms, as a service plays them: one that is shorter takes as
+   long to play. What is left waits for the next frame, and is filled up with silence where no more follows at once.
 3. Marks come back when they have been played, which tells how much the service holds back. After a stall that is
    more than a caller should wait for, and it stays: so silent frames are left out then. If nothing else helps, the
    service is told to throw away what it has.
@@ -14,8 +15,8 @@ Facts: Twilio's Media Streams (bidirectional), Telnyx's media streaming, Plivo's
 
 import base64
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -31,7 +32,6 @@ from duplex.server.wires.base import (
     Action,
     Audio,
     Begin,
-    CallDescription,
     CallRequest,
     End,
     Opening,
@@ -45,6 +45,8 @@ __all__ = ["DIALECTS", "Dialect", "MediaStreamWire"]
 
 LEAD_SECONDS = 0.06
 """Of silence before the agent's first frame: what a frame may come late without a gap."""
+PIECE_SECONDS = 0.02
+"""Of what a service plays at once."""
 MARK_SECONDS = 0.24
 """Of the agent's audio between two marks."""
 LATE_SECONDS = 0.6
@@ -73,7 +75,7 @@ class Dialect:
     media_format: str
     """The name of the format, in ``start``."""
     parameters: str | None = None
-    """The name of what whoever set up the call has added, in ``start``."""
+    """The name of what whoever set up the call has added, in ``start``: by names, or a list of names and values."""
     play: str = "media"
     mark: str = "mark"
     played: str = "mark"
@@ -92,7 +94,9 @@ class Dialect:
 
 DIALECTS: Mapping[str, Dialect] = {
     "twilio": Dialect(stream_id="streamSid", media_format="mediaFormat", parameters="customParameters"),
-    "telnyx": Dialect(stream_id="stream_id", media_format="media_format", names_stream=False),
+    "telnyx": Dialect(
+        stream_id="stream_id", media_format="media_format", parameters="custom_parameters", names_stream=False
+    ),
     "plivo": Dialect(
         stream_id="streamId",
         media_format="mediaFormat",
@@ -113,9 +117,10 @@ class MediaStreamWire(Wire):
         self._query = opening.query
         self._stream = ""
         self._format = AudioFormat("mulaw", 8000)
-        self._frame = 0.0
+        self._rest = b""
+        """The agent's audio that is no whole piece yet."""
         self._sent = 0.0
-        """Seconds of the agent's audio."""
+        """Seconds of it that have been sent, the silence before it included."""
         self._played = 0.0
         """Of them, those up to the last mark that has come back."""
         self._marks: deque[tuple[str, float]] = deque()
@@ -160,15 +165,10 @@ class MediaStreamWire(Wire):
 
     def _request(self, start: Record) -> CallRequest:
         """Return what was asked for: in the address, or by whoever set up the call."""
-        added: Mapping[str, Any] = start.record(self._dialect.parameters).values if self._dialect.parameters else {}
+        added = _parameters(start.values.get(self._dialect.parameters or ""))
         wishes = {**self._query, **{name: value for name, value in added.items() if isinstance(value, str)}}
         parameters = CallParameters.read({**wishes, "format": "pcm"})
         return CallRequest(options=parameters.options, model=parameters.model, heard=self._format, said=self._format)
-
-    def admitted(self, description: CallDescription) -> Iterable[WireMessage]:
-        """Note how long a frame is."""
-        self._frame = description.frame_duration
-        return ()
 
     def tell(self, event: Event) -> Iterable[WireMessage]:  # noqa: ARG002 -- a telephone hears, and reads nothing
         """Say nothing."""
@@ -178,30 +178,51 @@ class MediaStreamWire(Wire):
         """Play the agent's frame."""
         held = self._sent - self._played
         if held > LATE_SECONDS and level_dbfs(pcm) < SILENCE_DBFS:
+            yield from self._fill_up()
             return
         if held > CLEAR_SECONDS:
             self._marks.clear()
-            self._played = self._sent
+            self._played, self._rest = self._sent, b""
             yield self._dialect.say(self._dialect.clear, self._stream, {})
         if not self._sent:
-            payload = _SILENCE[self._format.encoding] * round(LEAD_SECONDS * (self._format.sample_rate or 0)) + payload
-            self._sent = LEAD_SECONDS
-        yield self._play(payload)
-        self._sent += self._frame
+            self._rest = self._silence * round(LEAD_SECONDS * self._rate)
+        self._rest += payload
+        yield from self._play()
         if self._sent >= self._mark_due:
             self._mark_due = self._sent + MARK_SECONDS
             yield self._mark()
 
     def goodbye(self, reason: CloseReason, text: str) -> Iterable[WireMessage]:  # noqa: ARG002 -- nobody reads it
         """Say nothing: the service hangs up, or goes on with what it was told to do after the stream."""
-        return ()
+        return self._fill_up() if self._stream else ()
 
-    def _play(self, payload: bytes) -> str:
+    @property
+    def _rate(self) -> int:
+        return self._format.sample_rate or 0
+
+    @property
+    def _silence(self) -> bytes:
+        return _SILENCE[self._format.encoding]
+
+    def _fill_up(self) -> Iterator[str]:
+        """Play what is left, with silence after it: the next frame does not follow at once."""
+        if self._rest:
+            self._rest = self._rest.ljust(round(PIECE_SECONDS * self._rate), self._silence)
+            yield from self._play()
+
+    def _play(self) -> Iterator[str]:
+        """Send the whole pieces of what there is."""
+        size = round(PIECE_SECONDS * self._rate)
+        whole = len(self._rest) // size * size
+        payload, self._rest = self._rest[:whole], self._rest[whole:]
+        if not payload:
+            return
+        self._sent += len(payload) / self._rate
         dialect = self._dialect
         media: dict[str, JsonValue] = {"payload": base64.b64encode(payload).decode()}
         if dialect.describes_audio:
-            media |= {"contentType": f"audio/x-{self._format.encoding}", "sampleRate": self._format.sample_rate}
-        return dialect.say(dialect.play, self._stream, {"media": media})
+            media |= {"contentType": f"audio/x-{self._format.encoding}", "sampleRate": self._rate}
+        yield dialect.say(dialect.play, self._stream, {"media": media})
 
     def _mark(self) -> str:
         self._marked += 1
@@ -217,3 +238,11 @@ class MediaStreamWire(Wire):
                 returned, self._played = self._marks.popleft()
                 if returned == name:
                     return
+
+
+def _parameters(given: Any) -> Mapping[str, Any]:
+    """Return parameters by their names; what are none is ignored."""
+    if isinstance(given, list):
+        pairs = [cast("dict[str, Any]", each) for each in cast("list[Any]", given) if isinstance(each, dict)]
+        return {str(each.get("name")): each.get("value") for each in pairs}
+    return cast("dict[str, Any]", given) if isinstance(given, dict) else {}

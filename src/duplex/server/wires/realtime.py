@@ -58,6 +58,8 @@ _LONGEST_MS = 1 << 31
 class RealtimeWire(Wire):
     """A caller on ``/v1/realtime``."""
 
+    may_pause = True  # who has to press a button to talk, or is muted, sends nothing meanwhile
+
     def __init__(self, opening: Opening) -> None:
         self._session = RealtimeSession(new_id("sess"), opening.query.get("model") or None)
         self._items = Items()
@@ -196,9 +198,10 @@ class RealtimeWire(Wire):
 
     def _user_started(self, event: UserSpeechStarted) -> Iterator[str]:
         detection = self._session.turn_detection
-        told = detection is not None and (detection.always or not self._responses.running)
+        always = detection is not None and detection.always
+        told = always or (detection is not None and not self._responses.running)
         yield from self._user.started(event.at, told=told)
-        if told:
+        if always:
             yield from self._responses.cut("turn_detected")
 
     def audio(self, pcm: NDArray[np.float32], payload: bytes) -> Iterable[WireMessage]:

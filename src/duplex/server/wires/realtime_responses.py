@@ -3,6 +3,7 @@
     silent    -> speaking   the agent's turn starts: response.created
     speaking  -> silent     it stops: response.done, completed
     speaking  -> cut        the client cancels or truncates it, or the user interrupts: response.done, cancelled
+    silent    -> cut        the same while a sound may be the beginning of a turn: no response is heard of it
     cut       -> silent     the agent's turn stops: what came until then is not told
 
 1. The turns are those of :class:`AgentTurns` over the frames that are sent.
@@ -142,15 +143,20 @@ class Responses:
         """
         if self._running is not None and response_id in (None, self._running.id):
             return self.cut("client_cancelled")
-        if self._running is None and self._claim is not None and response_id is None:
-            return self._give_up("cancelled", {"type": "cancelled", "reason": "client_cancelled"})
+        if self._running is None and response_id is None and (self._claim is not None or self._turns.beginning):
+            self._presume()
+            return self._give_up("cancelled", _cancelled("client_cancelled"))
         raise BadMessage(
             "response_cancel_not_active", "Cancellation failed: no such response is going on", "response_id"
         )
 
     def cut(self, reason: str) -> Iterator[str]:
-        """Tell no more of the response that is going on, if one is."""
-        return self._end("cancelled", {"type": "cancelled", "reason": reason})
+        """Tell no more of the response that is going on or begins, if one does."""
+        if self._turns.beginning:
+            self._presume()
+            if self._claim is not None:  # it would have been this response
+                yield from self._give_up("cancelled", _cancelled(reason))
+        yield from self._end("cancelled", _cancelled(reason))
 
     def finish(self) -> Iterator[str]:
         """End what is going on: no more comes."""
@@ -195,6 +201,13 @@ class Responses:
         yield self._items.done(item)
         yield self._done(response, status, details, [item])
 
+    def _presume(self) -> None:
+        """Tell nothing of a turn that may have begun."""
+        if self._turns.beginning:
+            self._turns.presume()
+            self._lead.clear()
+            self._words.clear()
+
     def _give_up(self, status: str, details: JsonValue) -> Iterator[str]:
         """Answer a claim without speech."""
         claim, self._claim = (self._claim[0] if self._claim else Claim()), None
@@ -223,3 +236,7 @@ class Responses:
             return
         if (self._frames - self._claim[1]) * self.frame_seconds >= CLAIM_SECONDS:
             yield from self._give_up("incomplete", {"type": "incomplete"})
+
+
+def _cancelled(reason: str) -> dict[str, JsonValue]:
+    return {"type": "cancelled", "reason": reason}
