@@ -4,11 +4,11 @@ import anyio
 import attrs
 import numpy as np
 import pytest
-from recognition_support import FRAME, RATE
 
 import duplex
 from duplex.errors import UsageError
 from duplex.transcription.words import placement_of
+from recognition_support import FRAME, RATE
 
 pytestmark = pytest.mark.anyio
 SECONDS = FRAME / RATE

@@ -8,13 +8,13 @@ import wave
 import anyio
 import numpy as np
 import pytest
-from recognition_support import FRAME, RATE, write_wav
 from safetensors.numpy import load_file
 
 import duplex
 from cli_support import run
 from duplex.errors import CapacityError, UsageError
 from duplex.process import process, transcribe
+from recognition_support import FRAME, RATE, write_wav
 
 pytestmark = pytest.mark.anyio
 

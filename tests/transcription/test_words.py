@@ -5,13 +5,13 @@ import json
 import attrs
 import numpy as np
 import pytest
-from recognition_support import DATA
 
 from duplex.checkpoints.kind_configs import SttConfig
 from duplex.checkpoints.tokenizer import SPACE, Tokenizer
 from duplex.frame_model import ModelSpec
 from duplex.transcription.protocol import Word
 from duplex.transcription.words import EndWord, Placement, WordTimes
+from recognition_support import DATA
 
 SPEC = ModelSpec(
     kind="stt",

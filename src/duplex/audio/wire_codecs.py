@@ -1,4 +1,4 @@
-"""The formats in which a caller's audio travels: Opus in Ogg, plain 16-bit samples, or the 8 bits of telephones."""
+"""The formats in which a caller's audio travels: Opus in Ogg, plain samples, or the 8 bits of telephones."""
 
 from typing import Literal, Protocol
 
@@ -8,21 +8,22 @@ from numpy.typing import NDArray
 
 from duplex.audio.g711 import Law, compress, expand
 from duplex.audio.opus import OpusReader, OpusWriter
-from duplex.audio.pcm import Resampler, as_mono_float32, to_int16
+from duplex.audio.pcm import AudioLike, Resampler, as_mono_float32, to_int16
 from duplex.errors import AudioError
 
 __all__ = ["AudioFormat", "Encoding", "WireCodec", "create_wire_codec"]
 
 Float32 = NDArray[np.float32]
-Encoding = Literal["opus", "pcm", "mulaw", "alaw"]
+Encoding = Literal["opus", "pcm", "float32", "mulaw", "alaw"]
 MAX_SECONDS = 10.0
 """Of sound in one message."""
 _LITTLE_INT16 = np.dtype("<i2")
+_LITTLE_FLOAT32 = np.dtype("<f4")
 
 
 @attrs.frozen
 class AudioFormat:
-    """How audio travels: Opus in Ogg pages, 16-bit little-endian samples, or G.711."""
+    """How audio travels: Opus in Ogg pages, little-endian samples of 16 bit or float32, or G.711."""
 
     encoding: Encoding = "opus"
     sample_rate: int | None = None
@@ -74,6 +75,8 @@ def create_wire_codec(audio_format: AudioFormat, sample_rate: int) -> WireCodec:
             return _Opus(sample_rate)
         case "pcm":
             return _Samples(_Linear(), audio_format.sample_rate, sample_rate)
+        case "float32":
+            return _Samples(_Floats(), audio_format.sample_rate, sample_rate)
         case law:
             return _Samples(_Logarithmic(law), audio_format.sample_rate, sample_rate)
 
@@ -109,9 +112,9 @@ class _Opus:
 class _Coding(Protocol):
     """Samples as bytes."""
 
-    def decode(self, data: bytes) -> NDArray[np.int16]: ...
+    def decode(self, data: bytes) -> AudioLike: ...
 
-    def encode(self, pcm: NDArray[np.int16]) -> bytes: ...
+    def encode(self, pcm: Float32) -> bytes: ...
 
 
 class _Linear:
@@ -122,8 +125,20 @@ class _Linear:
             raise AudioError(f"{len(data)} bytes are not whole samples of 16 bit; send two bytes for each")
         return np.frombuffer(data, _LITTLE_INT16).astype(np.int16)
 
-    def encode(self, pcm: NDArray[np.int16]) -> bytes:
-        return pcm.astype(_LITTLE_INT16).tobytes()
+    def encode(self, pcm: Float32) -> bytes:
+        return to_int16(pcm).astype(_LITTLE_INT16).tobytes()
+
+
+class _Floats:
+    """Little-endian samples of float32, from -1 to 1."""
+
+    def decode(self, data: bytes) -> Float32:
+        if len(data) % _LITTLE_FLOAT32.itemsize:
+            raise AudioError(f"{len(data)} bytes are not whole samples of float32; send four bytes for each")
+        return np.frombuffer(data, _LITTLE_FLOAT32).astype(np.float32)
+
+    def encode(self, pcm: Float32) -> bytes:
+        return pcm.astype(_LITTLE_FLOAT32).tobytes()
 
 
 class _Logarithmic:
@@ -135,8 +150,8 @@ class _Logarithmic:
     def decode(self, data: bytes) -> NDArray[np.int16]:
         return expand(self._law, np.frombuffer(data, np.uint8))
 
-    def encode(self, pcm: NDArray[np.int16]) -> bytes:
-        return compress(self._law, pcm).tobytes()
+    def encode(self, pcm: Float32) -> bytes:
+        return compress(self._law, to_int16(pcm)).tobytes()
 
 
 class _Samples:
@@ -157,18 +172,18 @@ class _Samples:
         return _nothing()
 
     def decode(self, data: bytes) -> Float32:
-        pcm = self._coding.decode(data)
+        pcm = as_mono_float32(self._coding.decode(data))
         if pcm.size > MAX_SECONDS * self._line_rate:
             raise AudioError(
                 f"a message has over {MAX_SECONDS:g} s of sound; send it in pieces, at the pace of a clock"
             )
-        return self._heard.push(as_mono_float32(pcm))
+        return self._heard.push(pcm)
 
     def flush(self) -> Float32:
         return self._heard.flush()
 
     def encode(self, pcm: Float32) -> bytes:
-        return self._coding.encode(to_int16(self._said.push(pcm)))
+        return self._coding.encode(self._said.push(pcm))
 
 
 def _nothing() -> Float32:

@@ -80,8 +80,8 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "--wires",
     multiple=True,
     metavar="NAME",
-    help="A protocol that callers may speak: chat, personaplex, live, realtime, twilio, telnyx, plivo. May be given "
-    "again; all if left out.",
+    help="A protocol that callers may speak: chat, personaplex, live, realtime, twilio, telnyx, plivo, asr. May be "
+    "given again; all if left out.",
 )
 @click.option("--tls", is_flag=True, help="HTTPS, with a certificate of its own if none is given.")
 @click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")

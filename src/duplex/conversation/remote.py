@@ -30,6 +30,9 @@ class RemoteConversation(Dialogue):
     in the server's queue, from 1, while waiting in it. Without ``audio_events`` the agent's voice goes to the transport
     alone, and there is no ``AgentAudio``.
 
+    With ``flush_on_pause`` a server's recognition model hears silence when the user stops, so that the last words come
+    at once, as in a :class:`duplex.Conversation` on it.
+
     A server sends no frames' tokens and keeps the model's state, so there is neither ``recorder`` nor ``export`` here.
 
     :raises UsageError: if ``url`` or ``transport`` is something else; on entering, if the server says that what is
@@ -50,12 +53,13 @@ class RemoteConversation(Dialogue):
         queued: Callable[[int], None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         audio_events: bool = True,
+        flush_on_pause: bool = False,
     ) -> None:
         check_transport(transport)
         require("client", "opuslib", "websockets", purpose="a conversation on a server")
         super().__init__(
             RemoteRunner(
-                _address(url, options or SessionOptions()),
+                _address(url, options or SessionOptions(), flush_on_pause=flush_on_pause),
                 transport,
                 headers={} if token is None else {"Authorization": f"Bearer {token}"},
                 sample_rate=sample_rate,
@@ -71,13 +75,15 @@ connect = RemoteConversation
 """``async with duplex.connect("http://127.0.0.1:8998") as conversation``: start a conversation on a server."""
 
 
-def _address(url: str, options: SessionOptions) -> str:
+def _address(url: str, options: SessionOptions, *, flush_on_pause: bool) -> str:
     """Return the websocket's address with the options in its query; ``url`` is that of the server's page or its own."""
     parts = _parts(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     chosen = attrs.asdict(options, filter=lambda _, value: value is not None)
     if chosen.pop("greedy"):
         chosen |= {"temperature": 0, "text_temperature": 0}
+    if flush_on_pause:
+        chosen["flush_on_pause"] = "true"
     query = urlencode({**dict(parse_qsl(parts.query)), **chosen, "events": "full"})
     return urlunsplit((scheme, parts.netloc, _path(parts), query, ""))
 

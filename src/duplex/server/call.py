@@ -23,6 +23,7 @@ from duplex.server.recording import Recorders, RecordingWriter
 from duplex.server.served_models import Agreed, ServedModel
 from duplex.server.service import Service
 from duplex.server.steering import steer
+from duplex.server.telling import FrameTeller
 from duplex.server.wires.base import (
     Action,
     Audio,
@@ -230,24 +231,37 @@ class Call:
             tasks.start_soon(self._recording.run)
         if settings.idle_timeout and not self._wire.may_pause:
             tasks.start_soon(self._watch, settings.idle_timeout)
+        teller = FrameTeller(self._line) if self._wire.tells_frames else None
+        if teller is not None:
+            tasks.start_soon(self._tell_frames, teller)
         with anyio.move_on_after(settings.session_limit or None) as limit:
             async with Conversation(
                 served.model,
                 self._caller,
                 options=self._description.options,
                 wait=SEAT_WAIT,
-                recorder=Recorders(self.observers, self._recording),
+                recorder=Recorders(self.observers, self._recording, teller),
                 audio_events=False,
                 transcriber=None if self._description.recognition else self._service.transcriber,
                 voices=served.voices,
+                flush_on_pause=self._request.flush_on_pause,
             ) as conversation:
                 self._conversation = conversation
                 self._begin(conversation.session_id)
                 with self._service.observable(self):
                     async for event in conversation:
                         await self._tell(event)
+            if teller is not None:
+                await teller.finish()
         if limit.cancelled_caught:
             self._end(CloseReason.TOO_LONG)
+
+    async def _tell_frames(self, teller: FrameTeller) -> None:
+        """Tell the caller of each frame."""
+        try:
+            await teller.run()
+        except WebSocketDisconnect:
+            self._end(CloseReason.HUNG_UP)
 
     async def _watch(self, idle: float) -> None:
         """End the call when nobody has been there for so long, in the queue aside."""

@@ -25,6 +25,8 @@ class CallParameters:
     """Whether silence is not sent, by either side."""
     persona_optional: bool = False
     """Whether a persona that the model cannot take is left out."""
+    flush_on_pause: bool = False
+    """Whether a recognition model tells the last words as soon as the caller stops."""
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> "CallParameters":
@@ -44,11 +46,9 @@ class CallParameters:
         encoding = query.get("format", "opus")
         if encoding not in ("opus", "pcm"):
             raise UsageError(f"there is no audio format {shown(encoding)}; ask for 'opus' or 'pcm'")
-        silence, persona = query.get("silence") or "keep", query.get("persona") or "required"
-        if silence not in ("keep", "skip"):
-            raise UsageError(f"silence is {shown(silence)}; give 'keep' or 'skip'")
-        if persona not in ("required", "optional"):
-            raise UsageError(f"persona is {shown(persona)}; give 'required' or 'optional'")
+        silence = _word(query, "silence", "keep", "skip")
+        persona = _word(query, "persona", "required", "optional")
+        flush = _word(query, "flush_on_pause", "false", "true")
         return cls(
             options=SessionOptions(**values),
             audio_format=AudioFormat(encoding),
@@ -56,6 +56,7 @@ class CallParameters:
             model=query.get("model"),
             skip_silence=silence == "skip",
             persona_optional=persona == "optional",
+            flush_on_pause=flush == "true",
         )
 
 
@@ -74,6 +75,14 @@ _TEXTS: Mapping[str, tuple[str, ...]] = {
     "voice": ("voice", "voice_prompt"),
 }
 """Ours, and those of PersonaPlex's clients."""
+
+
+def _word(query: Mapping[str, str], name: str, usual: str, other: str) -> str:
+    """Return one of two words, the usual one if none is given."""
+    given = query.get(name) or usual
+    if given not in (usual, other):
+        raise UsageError(f"{name} is {shown(given)}; give '{usual}' or '{other}'")
+    return given
 
 
 def _number(name: str, given: str, kind: type[int] | type[float]) -> int | float:

@@ -31,6 +31,8 @@ Made = TypeVar("Made")
 class CallerTransport:
     """The transport of one caller, in the formats that were asked for; ``sample_rate`` is the model's."""
 
+    MAX_HELD_BACK = 30.0
+    """Seconds of audio that may wait for the model, of a caller who is held back."""
     CODING_SHARE = 0.05
     """Of a core, that decoding one caller's audio may take; what takes longer counts for more sound than it has."""
 
@@ -55,6 +57,10 @@ class CallerTransport:
         self._coders = coders
         self._heard: deque[Float32] = deque()
         self._news = Notifier()
+        self._held_back = request.held_back
+        self._waiting = 0
+        """Samples that have come and were not taken."""
+        self._taken = Notifier()
         self._began = False
         self.heard_at: float = anyio.current_time()
         """When audio last came, or another sign that the caller is there."""
@@ -65,19 +71,24 @@ class CallerTransport:
 
     @property
     def realtime(self) -> bool:
-        """True: nobody holds a caller's voice back."""
-        return True
+        """Whether nobody holds the caller's voice back, as of all who speak while it is heard."""
+        return not self._held_back
 
     async def hear(self, payload: bytes) -> None:
-        """Take a message of audio.
+        """Take a message of audio; of a caller who is held back, wait until there is room for it.
 
         :raises AudioError: if it cannot be decoded, or more comes than a clock allows
         """
         codec = self._heard_codec
         damaged = codec.damaged
-        decode = codec.decode if self._began else codec.read_header
+        decode = codec.decode if self._began or self._held_back else codec.read_header
         pcm, spent = await self._coded("decode", partial(_timed, decode), payload)
         self._metrics.damaged.inc(codec.damaged - damaged)
+        if self._held_back:
+            self._take(pcm)
+            while self._waiting > self.MAX_HELD_BACK * self._rate and not self._ended:
+                await self._taken.wait()
+            return
         # What nobody hears yet is not decoded: of it the bytes count, as if they were samples.
         samples = pcm.size if self._began else len(payload) // 2
         self._line.keep_pace(max(samples / self._rate, spent / self.CODING_SHARE))
@@ -108,7 +119,10 @@ class CallerTransport:
             if self._ended:
                 raise anyio.EndOfStream
             await self._news.wait()
-        return self._heard.popleft()
+        pcm = self._heard.popleft()
+        self._waiting -= pcm.size
+        self._taken.notify_all()
+        return pcm
 
     async def send(self, pcm: Float32) -> None:
         """Send a frame of the agent's audio, unless the wire leaves it out."""
@@ -131,12 +145,14 @@ class CallerTransport:
         if pcm.size:
             self.heard_at = anyio.current_time()
             self._observers.hear(pcm)
+            self._waiting += pcm.size
             self._heard.append(np.zeros_like(pcm) if self.muted else pcm)
             self._news.notify_all()
 
     def _end(self) -> None:
         self._ended = True
         self._news.notify_all()
+        self._taken.notify_all()
 
     async def _coded(self, stage: str, code: Callable[[Given], Made], given: Given) -> Made:
         """Code in a thread; the time counts the wait for it."""

@@ -19,6 +19,7 @@ from duplex.prompting.building import TAKES_PERSONA, check_persona, check_prompt
 from duplex.server.admission import Admission
 from duplex.server.settings import Settings
 from duplex.server.wires.base import CallDescription, CallRequest
+from duplex.transcription.words import placement_of, words_of
 
 __all__ = ["Agreed", "ServedModel", "ServedModels"]
 
@@ -64,14 +65,18 @@ class ServedModel:
                     raise
                 left_out.append(str(error))
                 options = attrs.evolve(options, **{word: None})
-        spec = self.model.spec
+        spec, placement = self.model.spec, placement_of(self.model)
+        if request.flush_on_pause and placement is None:
+            raise UsageError(f"{self.name} recognises no speech, so nothing is to flush; leave flush_on_pause out")
         return CallDescription(
             model=self.name,
             sample_rate=spec.sample_rate,
             frame_duration=spec.frame_duration,
             options=options,
             left_out=tuple(left_out),
-            recognition=spec.kind == "stt",
+            recognition=placement is not None,
+            placement=placement,
+            words=None if placement is None else partial(words_of, self.model, placement),
             seconds=self.seconds,
         )
 
@@ -134,17 +139,27 @@ class ServedModels:
         """The first."""
         return self.all[0]
 
-    def find(self, name: str | None) -> ServedModel:
-        """Return the model that a caller has chosen, or the default.
+    def find(self, name: str | None, *, recognition: bool = False) -> ServedModel:
+        """Return the model that a caller has chosen, or the default: for ``recognition`` the first that recognises.
 
-        :raises UsageError: if there is none of that name
+        :raises UsageError: if there is none of that name, or none that recognises speech
         """
+        if recognition:
+            return self._find_recognizer(name)
         if not name:
             return self.default
         if name not in self._served:
             known = ", ".join(self._served)
             raise UsageError(f"there is no model {shown(name)} here; this server has {known}")
         return self._served[name]
+
+    def _find_recognizer(self, name: str | None) -> ServedModel:
+        given = [self.find(name)] if name else self.all
+        found = next((each for each in given if placement_of(each.model) is not None), None)
+        if found is None:
+            whose = f"{shown(name)} recognises no speech" if name else "no model of this server recognises speech"
+            raise UsageError(f"{whose}; serve or choose one that does, such as kyutai/stt-1b-en_fr")
+        return found
 
     async def settle(self, request: CallRequest) -> Agreed:
         """Return what was asked for, the model that a caller gets, and what of it.
@@ -154,7 +169,7 @@ class ServedModels:
         """
         left_out: list[str] = []
         try:
-            served = self.find(request.model)
+            served = self.find(request.model, recognition=request.recognition)
         except UsageError as error:
             if not request.lenient:
                 raise

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Framer
-from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.engine.model import Model
 from duplex.engine.outcomes import Failed, Finished, Outcome
 from duplex.errors import UsageError
@@ -15,7 +14,7 @@ from duplex.frame_model import Frame
 from duplex.notifiers import Notifier, ThreadsafeNotifier, weak_callback
 from duplex.options import SessionOptions
 from duplex.transcription.protocol import Missed, Word
-from duplex.transcription.words import Placement, WordTimes, placement_of
+from duplex.transcription.words import Placement, placement_of, words_of
 
 __all__ = ["SttTranscriber"]
 
@@ -62,8 +61,7 @@ class _SttTranscription:
         self._spec = model.spec
         self._flush = flush
         self._realtime = realtime
-        decoder = StreamingDetokenizer(model.tokenizer, self._spec.text_padding, self._spec.text_end_of_padding)
-        self._words = WordTimes(decoder, self._spec, placement.delay)
+        self._words = words_of(model, placement)
         self._lead = placement.lead / self._spec.sample_rate
         self._framer = Framer(self._spec.frame_size)
         self._heard = 0.0

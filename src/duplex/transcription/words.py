@@ -30,7 +30,7 @@ from duplex.engine.model import Model
 from duplex.frame_model import ModelSpec
 from duplex.transcription.protocol import Word
 
-__all__ = ["EndWord", "Placement", "WordTimes", "placement_of"]
+__all__ = ["EndWord", "Placement", "WordTimes", "placement_of", "words_of"]
 
 PUBLISHED_DELAYS = {0.5: 6, 2.5: 32}
 """Frames that the published server takes for the two published delays in seconds: neither rounded up nor down."""
@@ -70,6 +70,13 @@ class Placement:
 def placement_of(model: Model) -> Placement | None:
     """Return where the audio lies in what a recognition model hears, ``None`` for a model of another kind."""
     return None if model.stt is None or model.spec.kind != "stt" else Placement.of(model.stt, model.spec)
+
+
+def words_of(model: Model, placement: Placement) -> "WordTimes":
+    """Return what builds words from the tokens of one session of a recognition model."""
+    spec = model.spec
+    decoder = StreamingDetokenizer(model.tokenizer, spec.text_padding, spec.text_end_of_padding)
+    return WordTimes(decoder, spec, placement.delay)
 
 
 class WordTimes:

@@ -8,7 +8,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import attrs
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from duplex.audio.wire_codecs import AudioFormat
 from duplex.events import Event
+from duplex.frame_model import Frame
 from duplex.options import SessionOptions
 from duplex.server.close_reasons import CloseReason
+from duplex.transcription.words import Placement, WordTimes
 
 __all__ = [
     "Action",
@@ -69,6 +71,12 @@ class CallRequest:
     without anybody having asked for it must not end a call."""
     persona_optional: bool = False
     """The same of a persona alone."""
+    recognition: bool = False
+    """Whether only a model that recognises speech will do."""
+    held_back: bool = False
+    """Whether the caller's audio comes as fast as the model takes it: none is too late, and none is made up."""
+    flush_on_pause: bool = False
+    """Whether a model that recognises speech tells the last words as soon as the caller stops."""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +93,10 @@ class CallDescription:
     """What the model cannot take of what was asked for, a sentence each."""
     recognition: bool = False
     """Whether the model writes down what it hears and says nothing."""
+    placement: Placement | None = None
+    """Of such a model where the caller's audio lies in what it hears."""
+    words: Callable[[], WordTimes] | None = None
+    """Of such a model makes what builds words from tokens."""
     seconds: float | None = None
     """After which the server ends the call, if it does."""
 
@@ -166,6 +178,8 @@ class Wire(ABC):
     """What the caller asks for, once that is known."""
     may_pause: bool = False
     """Whether a caller may send nothing for as long as nobody speaks, and counts as there while the websocket lives."""
+    tells_frames: bool = False
+    """Whether the caller is told of each frame by :meth:`stepped`."""
 
     @abstractmethod
     def receive(self, message: WireMessage) -> Iterable[Action]:
@@ -194,6 +208,10 @@ class Wire(ABC):
     @abstractmethod
     def tell(self, event: Event) -> Iterable[WireMessage]:
         """Tell what has happened; audio comes by :meth:`audio`, the first of it after ``SessionStarted``."""
+
+    def stepped(self, frame: Frame) -> Iterable[WireMessage]:  # noqa: ARG002 -- most tell of events alone
+        """Tell what a frame has brought."""
+        return ()
 
     def wants(self, pcm: NDArray[np.float32]) -> bool:  # noqa: ARG002 -- most want all
         """Tell whether the agent's next frame, float32 ``[frame_size]``, is sent at all; it is asked of each once."""

@@ -57,6 +57,7 @@ class ChatWire(Wire):
             heard=audio_format,
             said=audio_format,
             persona_optional=parameters.persona_optional,
+            flush_on_pause=parameters.flush_on_pause,
         )
         self.may_pause: bool = parameters.skip_silence
         self._skips_silence = parameters.skip_silence

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from duplex.server.auth import Keys, signed_by_twilio
+from duplex.server.wires.asr_streaming import AsrStreamingWire
 from duplex.server.wires.base import Opening, Wire
 from duplex.server.wires.chat import OF_PERSONAPLEX, ChatWire
 from duplex.server.wires.live import LiveWire
@@ -19,6 +20,8 @@ SHOW_TOKEN = "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)
 """What one who may not come in is told."""
 _WITH_BASE64 = 1 << 20
 """Bytes of a message of JSON with audio in it: 16 seconds at most, and no client sends so much."""
+_WITH_SAMPLES = 1 << 20
+"""Bytes of a message of msgpack with samples in it: 5 seconds of doubles."""
 _KEY = "openai-insecure-api-key."
 
 
@@ -37,6 +40,14 @@ def _key_of_openai(keys: Keys, opening: Opening, now: float) -> str | None:
     shown = [opening.headers.get("authorization"), *(f"Bearer {key}" for key in pages)]
     owners = (keys.owner(authorization, now) for authorization in shown)
     owner = next((owner for owner in owners if owner is not None), None)
+    return bearer_or_ticket(keys, opening, now) if owner is None else owner
+
+
+def _key_of_moshi_server(keys: Keys, opening: Opening, now: float) -> str | None:
+    """Return whose token or ticket a caller of the published recogniser shows; ``auth_id`` is its word for a ticket."""
+    owner = keys.tokens.owner(f"Bearer {opening.headers.get('kyutai-api-key', '')}")
+    if owner is None:
+        owner = keys.tickets.redeem(opening.query.get("auth_id") or "", now)
     return bearer_or_ticket(keys, opening, now) if owner is None else owner
 
 
@@ -89,5 +100,12 @@ WIRES: Mapping[str, WireKind] = {
         "openai-insecure-api-key....)",
         subprotocol="realtime",
         max_message_bytes=_WITH_BASE64,
+    ),
+    "asr": WireKind(
+        path="/api/asr-streaming",
+        open=AsrStreamingWire,
+        owner=_key_of_moshi_server,
+        credentials="show a token (kyutai-api-key, Authorization: Bearer ...) or a ticket (?auth_id=...)",
+        max_message_bytes=_WITH_SAMPLES,
     ),
 }

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-DATA = Path(__file__).parents[1] / "data" / "family"
+DATA = Path(__file__).parent / "data" / "family"
 FRAME, RATE = 1920, 24000
 
 
