@@ -1,6 +1,7 @@
 """Weights in another layout stand for what they stood for."""
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
@@ -8,27 +9,66 @@ import torch
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.conv import CausalConv1d, CausalConvTranspose1d
 from duplex.backends.torch.depth import StackedAttention
-from duplex.backends.torch.linear import Projection, part
+from duplex.backends.torch.int4 import PackedInt4
+from duplex.backends.torch.linear import Projection, linear, part
 from duplex.backends.torch.onednn import OneDnnWeight, onednn_weights_of
 from duplex.backends.torch.prepacking import prepack
+from duplex.backends.torch.products.choice import Layout
+from duplex.backends.torch.products.layouts import fixed, kind_of, laid_out, layouts_of
+from duplex.backends.torch.quantize import Quantized
 from duplex.backends.torch.state import Call
 
 LARGE = 1024
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("layout", get_args(Layout))
 @pytest.mark.parametrize("rows", [1, 2, 7])
-def test_products(dtype, error, rows):
+def test_products(dtype, error, layout, rows):
+    """All that can be chosen among come to the same."""
     weight, x, bias = (torch.randn(shape, dtype=dtype) for shape in ((LARGE, LARGE), (2, rows, LARGE), (LARGE,)))
-    assert OneDnnWeight.possible(weight)
-    packed, expected = OneDnnWeight.of(weight), x @ weight.T
-    assert (packed.multiply(x) - expected).norm() <= error * expected.norm()
-    assert (packed.multiply(x, bias) - expected - bias).norm() <= error * expected.norm()
+    packed, expected = laid_out(weight, layout), x @ weight.T
+    assert (linear(x, packed) - expected).norm() <= error * expected.norm()
+    assert (linear(x, packed, bias) - expected - bias).norm() <= error * expected.norm()
+
+
+@pytest.mark.parametrize("layout", ["blocks", "blocks4"])
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_products_of_whole_numbers(layout, rows):
+    """They are exact, and so is their place among rows and outputs."""
+    if layout not in layouts_of("int8"):
+        pytest.skip("this processor does not multiply whole numbers exactly")
+    weight, x = Quantized.of(torch.randn(96, 128), "int8"), torch.randn(2, rows, 128)
+    torch.testing.assert_close(laid_out(weight, layout).multiply(x), weight.multiply(x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_of_4_bits(rows, dtype):
+    """They stand for the same weights, and what goes in and comes out is rounded to bfloat16."""
+    weight, x = Quantized.of(torch.randn(96, 128), "int4"), torch.randn(2, rows, 128, dtype=dtype)
+    if not PackedInt4.possible(weight):
+        pytest.skip("there is no operation for it")
+    expected = x.bfloat16().float() @ weight.wide(torch.float32).T
+    torch.testing.assert_close(PackedInt4.of(weight).multiply(x).float(), expected, rtol=1e-2, atol=0.05)
+
+
+@torch.inference_mode()
+def test_weights_of_4_bits_are_exact():
+    """Of unit vectors the product is the matrix itself, but for the rounding of what comes out."""
+    weight = Quantized.of(torch.randn(64, 96), "int4")
+    if not PackedInt4.possible(weight):
+        pytest.skip("there is no operation for it")
+    found = PackedInt4.of(weight).multiply(torch.eye(96)).T
+    assert torch.equal(found, weight.wide(torch.float32).bfloat16().float())
+    assert not PackedInt4.possible(Quantized.of(torch.randn(60, 96), "int4")), "such outputs stay as they are"
 
 
 def test_what_is_small_is_not_packed():
-    assert not OneDnnWeight.possible(torch.zeros(64, 64))
-    assert not OneDnnWeight.possible(torch.zeros(LARGE, LARGE, dtype=torch.float64))
+    assert fixed("float32", 64, 64) == "rows"
+    assert fixed("float32", LARGE, LARGE) == "blocks4"
+    assert fixed("bfloat16", LARGE, LARGE) == "blocks"
+    assert kind_of(torch.zeros(LARGE, LARGE, dtype=torch.float64)) is None
 
 
 @pytest.mark.parametrize("width", [32, LARGE])

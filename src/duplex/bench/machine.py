@@ -2,16 +2,15 @@
 
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from duplex import __version__
+from duplex.backends.shared.processor import processor
 
 __all__ = ["Machine", "this_machine"]
 
@@ -56,7 +55,7 @@ def this_machine() -> Machine:
             continue
     affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
-        processor=_processor(),
+        processor=processor(),
         cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
         memory_bytes=_memory(),
         gpu=_gpu(),
@@ -65,19 +64,6 @@ def this_machine() -> Machine:
         versions=versions,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _processor() -> str:
-    """Return the processor's name as the system gives it."""
-    facts = Path("/proc/cpuinfo")
-    if facts.exists():
-        for line in facts.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if platform.system() == "Darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "Mac"  # noqa: S603 -- a fixed command
-    return platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:

@@ -4,7 +4,6 @@ An archive is unpacked once, into the user's cache: its files alone, whatever pa
 """
 
 import hashlib
-import os
 import shutil
 import tarfile
 import tempfile
@@ -13,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from duplex.checkpoints.sources import CheckpointSource, LocalFolder
+from duplex.checkpoints.user_cache import cache_folder
 from duplex.errors import CheckpointError, UsageError
 from duplex.parsing import shown
 
@@ -20,7 +20,6 @@ __all__ = ["VOICE_SUFFIXES", "Voices"]
 
 FOLDER, ARCHIVE = "voices", "voices.tgz"
 VOICE_SUFFIXES = (".pt", ".safetensors", ".wav", ".flac", ".mp3", ".ogg")
-CACHE = "DUPLEX_CACHE"
 MAX_VOICE_BYTES = 1 << 26
 MAX_VOICES = 4096
 _PIECE = 1 << 20
@@ -88,7 +87,7 @@ class Voices:
         archive = self._source.fetch(ARCHIVE)
         try:
             with archive.open("rb") as file:
-                target = _cache() / FOLDER / hashlib.file_digest(file, "sha256").hexdigest()[:32]
+                target = cache_folder() / FOLDER / hashlib.file_digest(file, "sha256").hexdigest()[:32]
             if not target.is_dir():
                 _unpack(archive, target)
         except (OSError, tarfile.TarError, EOFError) as error:
@@ -107,11 +106,6 @@ def _voices_in(folder: Path) -> dict[str, Path]:
             if path.is_file():
                 found[path.stem] = path
     return found
-
-
-def _cache() -> Path:
-    given = os.environ.get(CACHE)
-    return Path(given) if given else Path("~/.cache/duplex").expanduser()
 
 
 def _unpack(archive: Path, target: Path) -> None:

@@ -55,6 +55,8 @@ class Origin:
     """The dtypes of weights and cache, in words."""
     fingerprint: str
     """Of the checkpoint."""
+    products: Mapping[str, str] = attrs.field(factory=dict[str, str], eq=False)
+    """How weights are multiplied, where that was chosen: it rounds sums otherwise, and the tensors fit all the same."""
 
     def made(self, metadata: Mapping[str, str]) -> bool:
         """Return whether a state comes from the same backend and dtypes: then all of its tensors can be taken over."""
@@ -74,6 +76,7 @@ def describe(slot: Slot, spec: ModelSpec, origin: Origin) -> dict[str, str]:
         "ahead": str(slot.ahead[0]),
         "embedded": str(slot.embedded),
         "conditions": describe_conditions(slot.conditions),
+        "products": json.dumps(dict(origin.products)),
     }
 
 

@@ -90,17 +90,26 @@ def load_model(
     from duplex.backends.torch.loading import load_language_model  # noqa: PLC0415
     from duplex.backends.torch.memory import check_memory  # noqa: PLC0415
     from duplex.backends.torch.model import TorchFrameModel  # noqa: PLC0415
+    from duplex.backends.torch.products.selector import ProductSelector  # noqa: PLC0415
     from duplex.backends.torch.speech_script import speech_script  # noqa: PLC0415
 
     check(device, dtype, quantize, cache_dtype)
     chosen = _chosen(device, dtype, quantize, cache_dtype)
     check_memory(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
-    language_model = load_language_model(config, weights, **chosen, adapter=adapter, guidance=guidance)
-    mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, chosen["device"])
+    selector = ProductSelector.of(sessions=sessions, deterministic=deterministic)
+    language_model = load_language_model(
+        config, weights, **chosen, adapter=adapter, guidance=guidance, selector=selector
+    )
+    mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, chosen["device"], selector=selector)
     if tts is not None:
         language_model.script = speech_script(language_model, tts, mimi_config.frame_rate)
     return TorchFrameModel(
-        mimi, language_model, sessions=sessions, deterministic=deterministic, fingerprint=fingerprint
+        mimi,
+        language_model,
+        sessions=sessions,
+        deterministic=deterministic,
+        fingerprint=fingerprint,
+        products=selector.layouts(),
     )
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from duplex.audio.pcm import as_mono_float32
 from duplex.backends.shared.process import OwnProcess
-from duplex.backends.torch.cores import cores
+from duplex.backends.torch.cores import codes_on_one_core, cores
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
 from duplex.backends.torch.prepacking import prepack
+from duplex.backends.torch.products.selector import ProductSelector
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.tracing import Traced
@@ -31,14 +33,26 @@ _UNUSED = re.compile(r"^quantizer\.rvq_rest\.vq\.layers\.\d+\.|\._codebook\._ini
 
 
 def load_mimi(
-    config: MimiConfig, path: Path, codebooks: int, device: torch.device, quantize: Kind | None = None
+    config: MimiConfig,
+    path: Path,
+    codebooks: int,
+    device: torch.device,
+    quantize: Kind | None = None,
+    selector: ProductSelector | None = None,
 ) -> Mimi:
     """Load Mimi for whoever computes with it: as :func:`read_mimi`, its weights laid out as a step reads them.
 
+    The ``selector`` chooses how: that of the model of which it is a part, or one for the codec alone.
+
     :raises WeightsError: if the file is damaged or does not fit the configuration
+    :raises UsageError: if the environment pins layouts that cannot be used
     """
     mimi = read_mimi(config, path, codebooks, device, quantize)
-    prepack(mimi)
+    if selector is None:
+        selector = ProductSelector.of(sessions=1, deterministic=False)
+        selector.one_core = codes_on_one_core(mimi.size)
+    prepack(mimi, selector, mimi.product_rows())
+    mimi.products = selector.layouts()
     return mimi
 
 
@@ -71,8 +85,6 @@ class TorchCodec:
     """Audio to codes and back."""
 
     FRAMES_PER_CALL = 16
-    SMALL = 32_000_000
-    """Weights below which the cores of a CPU would wait for each other, not compute."""
 
     def __init__(self, mimi: Mimi) -> None:
         config = mimi.config
@@ -84,7 +96,9 @@ class TorchCodec:
             codebooks=mimi.codebooks,
             vocabulary=config.quantizer.bins,
         )
-        self.one_core: bool = mimi.size < self.SMALL
+        self.products: Mapping[str, str] = mimi.products
+        """The layouts that were chosen for its weights on a CPU, by product."""
+        self.one_core: bool = codes_on_one_core(mimi.size)
         self.device: torch.device = mimi.quantizer.rvq_first.input_proj.weight.device
         packed = onednn_weights_of(mimi)
         self.encoder: Traced = Traced(functools.partial(_encode, mimi), packed)

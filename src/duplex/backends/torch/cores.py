@@ -13,7 +13,12 @@ from typing import Any
 
 import torch
 
-__all__ = ["cores"]
+__all__ = ["codes_on_one_core", "cores", "steps_on_one_core"]
+
+SMALL_STEP = 64_000_000
+"""Weights of a language model below which a step is too short to be shared: the cores would wait for each other."""
+SMALL_CODEC = 32_000_000
+"""The same for the codec alone."""
 
 _TORCH: Any = getattr(torch, "_C", None)
 
@@ -52,3 +57,13 @@ def _setters() -> tuple[Callable[[int], Any], Callable[[int], int]]:
 def _nothing(count: int) -> int:
     """Stand in for MKL, where torch has been built without it."""
     return count
+
+
+def steps_on_one_core(weights: int) -> bool:
+    """Return whether a model, of so many weights in its language model, is stepped on one core of a CPU."""
+    return weights < SMALL_STEP
+
+
+def codes_on_one_core(weights: int) -> bool:
+    """Return whether a codec of so many weights, alone, computes on one core of a CPU."""
+    return weights < SMALL_CODEC

@@ -12,13 +12,16 @@ from torch.nn import functional
 
 from duplex.backends.torch import kernels
 from duplex.backends.torch.fusion import Fusion
+from duplex.backends.torch.int4 import PackedInt4
 from duplex.backends.torch.low_rank import LowRank
-from duplex.backends.torch.onednn import OneDnnWeight
+from duplex.backends.torch.onednn import OneDnnInt8, OneDnnWeight
 from duplex.backends.torch.quantize import Quantized
 
-__all__ = ["Projection", "Weight", "linear", "part", "put"]
+__all__ = ["Packed", "Projection", "Weight", "linear", "part", "put"]
 
-Weight = Tensor | Quantized | OneDnnWeight | LowRank
+Packed = OneDnnWeight | OneDnnInt8 | PackedInt4
+"""Weights in an order that only a product knows, on a CPU."""
+Weight = Tensor | Quantized | Packed | LowRank
 _NOTHING = Fusion()
 
 
@@ -40,11 +43,11 @@ def linear(x: Tensor, weight: Weight, bias: Tensor | None = None, *, fusion: Fus
     ``fusion`` says what is done to ``x`` before, and to the product after: the result is ``[..., out]``, or half as
     wide if it is gated.
     """
-    if kernels.apply_to(x) and not isinstance(weight, OneDnnWeight | LowRank):
+    if kernels.apply_to(x) and not isinstance(weight, Packed | LowRank):
         rows = x.reshape(-1, x.shape[-1]).contiguous()
         return _by_kernels(rows, weight, bias, fusion).view(*x.shape[:-1], -1)
     x = x if fusion.norm is None else fusion.norm(x)
-    if isinstance(weight, OneDnnWeight):
+    if isinstance(weight, Packed):
         return fusion.epilogue(weight.multiply(x, bias))
     if isinstance(weight, Quantized | LowRank):
         product = weight.multiply(x)
@@ -78,7 +81,7 @@ def part(weight: Weight | tuple[Weight, ...], index: int, parts: int) -> Weight:
     """Return one of so many equal parts of a weight's outputs."""
     if isinstance(weight, tuple):
         return weight[index]
-    if isinstance(weight, OneDnnWeight):
+    if isinstance(weight, Packed):
         raise TypeError("a packed weight has no parts; pack each of them")
     return weight.part(index, parts) if isinstance(weight, Quantized | LowRank) else weight.chunk(parts)[index]
 

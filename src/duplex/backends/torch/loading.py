@@ -5,8 +5,10 @@ from pathlib import Path
 
 import torch
 
+from duplex.backends.torch.cores import steps_on_one_core
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.prepacking import prepack
+from duplex.backends.torch.products.selector import ProductSelector
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.weights import load_weights
 from duplex.checkpoints.adapters import Adapter
@@ -29,10 +31,12 @@ def load_language_model(
     int8_cache: bool = False,
     guidance: bool = False,
     adapter: Adapter | None = None,
+    selector: ProductSelector | None = None,
 ) -> LanguageModel:
     """Load a language model for whoever steps it: as :func:`read_language_model`, laid out as a step reads it.
 
-    On request its past is held in 8 bits, and it has the second rows of guidance.
+    On request its past is held in 8 bits, and it has the second rows of guidance. The ``selector`` chooses how weights
+    are laid out.
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     :raises UsageError: if guidance means nothing for the model
@@ -41,7 +45,9 @@ def load_language_model(
     model.transformer.ring.quantized = int8_cache
     if guidance:
         model.guide()
-    prepack(model)
+    if selector is not None:
+        selector.one_core = steps_on_one_core(model.size)
+    prepack(model, selector, rows=2 if model.guided else 1)
     return model
 
 

@@ -31,10 +31,27 @@ class Mimi(nn.Module):
         self.decoder: SeanetDecoder = SeanetDecoder(config.seanet)
         self.size: int = sum(weight.numel() for weight in self.parameters())
         """Its weights, however many bits they have later."""
+        self.products: dict[str, str] = {}
+        """The layouts that were chosen for them, by product, once they are laid out."""
 
     def prepare(self) -> None:
         """Finish what loading the weights has begun."""
         self.quantizer.prepare()
+
+    def product_rows(self) -> dict[nn.Module, int]:
+        """Return how many rows the products in each module have for one frame of one stream."""
+        found: dict[nn.Module, int] = dict.fromkeys(
+            (*self.encoder_transformer.modules(), *self.decoder_transformer.modules()), self.config.positions_per_frame
+        )
+        for first, root in ((self.config.frame_size, self.encoder), (self.config.positions_per_frame, self.decoder)):
+            positions = first
+            for part in root.modules():  # in the order in which they are run
+                if isinstance(part, CausalConv1d):
+                    positions //= part.layer[0].stride[0]
+                    found[part] = positions + (part.past if part.narrows else 0)
+                elif isinstance(part, CausalConvTranspose1d):
+                    found[part], positions = positions, positions * part.stride
+        return found
 
     def encode(self, pcm: Tensor, call: Call) -> Tensor:
         """Encode the next frames, float32 ``[batch, n * frame_size]``, to int64 codes ``[batch, codebooks, n]``."""

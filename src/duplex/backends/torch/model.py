@@ -24,8 +24,9 @@ from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
 from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
-from duplex.backends.torch.cores import cores
+from duplex.backends.torch.cores import cores, steps_on_one_core
 from duplex.backends.torch.cuda_graphs import FrameGraphs
+from duplex.backends.torch.frame import compute_frame
 from duplex.backends.torch.language_model import ENDED, HEADS, LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
@@ -48,11 +49,15 @@ _EARS = ("mimi.encoder", "mimi.downsample")
 class TorchFrameModel:
     """Mimi and the language model over ``sessions`` slots, on one device."""
 
-    SMALL = 64_000_000
-    """Weights below which a CPU step is too short to be shared: the cores would wait for each other, not compute."""
-
     def __init__(
-        self, mimi: Mimi, language_model: LanguageModel, *, sessions: int, deterministic: bool, fingerprint: str
+        self,
+        mimi: Mimi,
+        language_model: LanguageModel,
+        *,
+        sessions: int,
+        deterministic: bool,
+        fingerprint: str,
+        products: Mapping[str, str] | None = None,
     ) -> None:
         config = language_model.config
         weight = language_model.text_linear.weight
@@ -63,13 +68,18 @@ class TorchFrameModel:
         bits = f", {language_model.quantized} weights" if language_model.quantized else ""
         bits += ", int8 cache" if language_model.transformer.ring.quantized else ""
         bits += ", guided" if language_model.guided else ""
-        self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint)
+        self.products: Mapping[str, str] = products or {}
+        """The layouts that were chosen for its weights on a CPU, by product."""
+        self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint, self.products)
         self.spec: ModelSpec = model_spec(config, self.codec.spec, sessions=sessions)
         self._mimi = mimi
         self._lm = language_model
+        self._compute: Callable[..., tuple[Tensor, Tensor]] = functools.partial(
+            compute_frame, mimi, language_model, self.spec
+        )
         mimi.quantizer.partial = language_model.script is not None
         on_cpu = self.device.type == "cpu"
-        self._one_core = on_cpu and language_model.size < self.SMALL
+        self._one_core = on_cpu and steps_on_one_core(language_model.size)
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
         graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
         self.state: SlotState = self._allocate(sessions, spare=int(graphed))
@@ -195,7 +205,7 @@ class TorchFrameModel:
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""
         self.state = SlotState({})
-        del self._lm, self._mimi, self.codec, self._graphs, self.recorded
+        del self._lm, self._mimi, self._compute, self.codec, self._graphs, self.recorded
 
     def _run_stage(self, stage: Callable[[], None]) -> None:
         with self._cores():
@@ -277,32 +287,3 @@ class TorchFrameModel:
         return self._compute(
             self.state, given, rows, speaking, sampling, filled, torch.as_tensor(complete).to(self.device)
         )
-
-    def _compute(
-        self,
-        state: SlotState,
-        heard: Tensor,
-        rows: Rows,
-        speaking: Rows,
-        sampling: Sampling,
-        filled: int | Tensor | None = None,
-        complete: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Advance ``rows`` by a frame on the device: int64 ``[batch, streams]``, and the audio of those ``speaking``.
-
-        ``complete`` int64 says which rows speak, if not all; ``filled`` is the most frames any of them has had, where
-        the host knows it.
-        """
-        mimi_filled, lm_filled = (None, None) if filled is None else (filled + 1, filled + 2)
-        user = None
-        if self.spec.user_streams:
-            user = self._mimi.encode(heard, Call(state, rows, mimi_filled))[:, : self.spec.user_streams, 0]
-        step = self._lm(user, Call(state, rows, lm_filled), sampling)
-        said = step.tokens[:, self._lm.agent] if complete is None else step.tokens[complete, self._lm.agent]
-        if not self.spec.agent_streams or not len(said):
-            return step.tokens, heard.new_zeros((len(said), self.spec.frame_size))
-        # In a captured graph a row that is not complete speaks too, into the spare slot.
-        if not self._mimi.quantizer.partial:
-            said = said.clamp(min=0)
-        voice = self._mimi.decode(said[:, :, None], Call(state, speaking, mimi_filled))
-        return step.tokens, voice

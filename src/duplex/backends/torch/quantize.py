@@ -63,13 +63,17 @@ class Quantized:
             return self._multiply_rounded(x)
         return functional.linear(x, self.wide(x.dtype))
 
-    def _multiply_rounded(self, x: Tensor) -> Tensor:
-        """Multiply whole numbers: ``x`` is rounded too, each row by itself."""
+    @staticmethod
+    def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows of ``x`` as int8 ``[rows, in]``, each with its scale, float32 ``[rows, 1]``."""
         rows = x.flatten(0, -2).float()
         size = rows.abs().amax(dim=1, keepdim=True).clamp(min=_SMALLEST) / _LARGEST["int8"]
-        product = torch.ops.aten._int_mm(  # noqa: SLF001 -- has no other name
-            (rows / size).round().to(torch.int8), self.data.T
-        )
+        return (rows / size).round().to(torch.int8), size
+
+    def _multiply_rounded(self, x: Tensor) -> Tensor:
+        """Multiply whole numbers: ``x`` is rounded too, each row by itself."""
+        rounded, size = self.rounded(x)
+        product = torch.ops.aten._int_mm(rounded, self.data.T)  # noqa: SLF001 -- has no other name
         product = (product * (size * self.scale)).to(x.dtype)
         return product.view(*(x.shape[axis] for axis in range(x.ndim - 1)), -1)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from duplex.backends.torch import torchscript
 from duplex.backends.torch.allocator import trim
-from duplex.backends.torch.onednn import OneDnnWeight
+from duplex.backends.torch.onednn import OneDnnInt8, OneDnnWeight
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Rows, SlotState
 
@@ -29,7 +29,7 @@ _ONE_AT_A_TIME = threading.Lock()
 class Traced:
     """A computation ``compute(state, *inputs)`` as a program, which takes any state of the same streams."""
 
-    def __init__(self, compute: Callable[..., Any], packed: Sequence[OneDnnWeight]) -> None:
+    def __init__(self, compute: Callable[..., Any], packed: Sequence[OneDnnWeight | OneDnnInt8]) -> None:
         self.compute = compute
         self._packed = packed
         blocks = [weight.blocks for weight in packed]
@@ -93,7 +93,9 @@ class TracedFrames:
     ask for makes no third program, but that texts said with fewer codebooks have theirs for 1, 2, 4, ... of them.
     """
 
-    def __init__(self, compute: Compute, state: SlotState, packed: Sequence[OneDnnWeight], frame_size: int) -> None:
+    def __init__(
+        self, compute: Compute, state: SlotState, packed: Sequence[OneDnnWeight | OneDnnInt8], frame_size: int
+    ) -> None:
         self._compute = compute
         self._state = state
         self._packed = packed

@@ -1,0 +1,84 @@
+"""Timings of one product in each of its layouts.
+
+A step reads each weight once, and all others before it reads it again. So passes go over different matrices of the
+shape, one after another, and the layouts take turns: what a cache still holds of one is not what the next reads.
+"""
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from duplex.backends.torch.linear import Weight, linear
+from duplex.backends.torch.products.choice import Layout, Product, Timings, settled
+from duplex.backends.torch.products.layouts import laid_out, layouts_of
+from duplex.backends.torch.quantize import Quantized
+
+__all__ = ["MATRICES", "time_product"]
+
+MATRICES = 24
+"""Different matrices of a shape, if they are not large."""
+FEWEST_MATRICES = 3
+POOL = 48 << 20
+"""Bytes of them, about: of large matrices there are fewer."""
+LARGEST = 1 << 23
+"""Numbers of a matrix; of a larger one, as many outputs are timed as come to this."""
+ROUNDS = 7
+FEWEST_ROUNDS = 3
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+
+
+@torch.inference_mode()
+def time_product(product: Product, rows: Sequence[int], seconds: float) -> Timings | None:
+    """Return the seconds of a product for each number of rows, in at most about so many seconds.
+
+    ``None`` if there was not the time for it, or if passes do not agree, as on a machine that does much else. Where
+    this thread computes alone, its own time counts, and not that in which others had the core.
+    """
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    end = time.perf_counter() + seconds
+    matrices = _matrices(product)
+    weights: dict[Layout, list[Weight]] = {}
+    for layout in layouts_of(product.kind):
+        weights[layout] = [laid_out(matrix, layout) for matrix in matrices]
+        if time.perf_counter() > end:
+            return None
+    given = {count: _inputs(product, count) for count in rows}
+    passes: dict[tuple[int, Layout], list[float]] = {(count, layout): [] for count in rows for layout in weights}
+    for done in range(ROUNDS + 1):
+        for (count, layout), took in passes.items():
+            began = clock()
+            for weight in weights[layout]:
+                linear(given[count], weight)
+            took.append((clock() - began) / len(matrices))
+        if time.perf_counter() > end:
+            if done < FEWEST_ROUNDS:
+                return None
+            break
+    found = {key: settled(took[1:]) for key, took in passes.items()}  # the first made programs and threads
+    by_rows: dict[int, dict[Layout, float]] = {count: {} for count in rows}
+    for (count, layout), took in found.items():
+        if took is None:
+            return None
+        by_rows[count][layout] = took
+    return by_rows
+
+
+def _matrices(product: Product) -> list[Tensor] | list[Quantized]:
+    """Return different matrices of a shape; what is in them does not matter."""
+    dtype = _DTYPES[product.kind]
+    outputs = min(product.outputs, max(LARGEST // product.inputs // 64 * 64, 64))
+    size = outputs * product.inputs
+    count = max(FEWEST_MATRICES, min(MATRICES, POOL // (size * dtype.itemsize)))
+    pool = torch.full((count * size * dtype.itemsize,), 1, dtype=torch.uint8).view(dtype)
+    matrices = list(pool.view(count, outputs, product.inputs).unbind())
+    if product.kind != "int8":
+        return matrices
+    scale = torch.full((outputs,), 0.01)
+    return [Quantized("int8", matrix, scale) for matrix in matrices]
+
+
+def _inputs(product: Product, rows: int) -> Tensor:
+    dtype = torch.bfloat16 if product.kind == "bfloat16" else torch.float32
+    return torch.full((rows, product.inputs), 0.5, dtype=dtype)
