@@ -329,7 +329,7 @@ class LocalRunner(Runner):
         frame = self._mute.apply(frame)
         # The agent's audio first: the detector takes a moment.
         dropped = 0 if frame.agent_pcm is None else await self.playback.play(frame.agent_pcm)
-        activity = await self._model.detectors.detect(self._session.voice, frame)
+        activity = await self._model.detectors.detect(self._session.voice, frame, patient=self._realtime)
         if self._recorder is not None:
             self._recorder.record(frame)
         found = self._session.process(frame, activity, agent_silent=self._mute.silent)

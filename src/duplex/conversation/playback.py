@@ -49,7 +49,8 @@ class Playback:
     async def play(self, pcm: NDArray[np.float32]) -> int:
         """Queue a frame; return how many waiting ones were dropped."""
         if self._transport.realtime:
-            await checkpoint()  # an idle transport takes each frame of a burst
+            if self._waiting:
+                await checkpoint()  # an idle transport takes each frame of a burst
             late = len(self._waiting) >= self.LIVE_FRAMES
         else:
             while len(self._waiting) >= self.FRAMES:

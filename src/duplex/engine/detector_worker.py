@@ -1,6 +1,7 @@
 """Voice activity and levels of many conversations' frames, computed in a thread beside their event loops."""
 
 import copy
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ from duplex.voice_activity.silero_network import SileroNetwork
 
 __all__ = ["DetectorWorker"]
 
+GATHER_SECONDS = 0.01
+"""From the beginning of a batch to that of the next, if nobody is in a hurry: a batch of four costs as much as two of
+one do, and with many live calls there is a frame every few milliseconds."""
 CLOSE_SECONDS = 5.0
 """Seconds to wait for the last detector when closing."""
 
@@ -23,6 +27,7 @@ CLOSE_SECONDS = 5.0
 class _Request:
     voice: VoiceActivity
     frame: Frame
+    patient: bool
     result: FrameActivity | None = None
     error: Exception | None = None
 
@@ -34,13 +39,16 @@ class DetectorWorker:
         self._workers = Workers("duplex-detector", 1)
         self._workers.start()
         self._waiting: deque[_Request] = deque()
+        self._began = -GATHER_SECONDS
 
-    async def detect(self, voice: VoiceActivity, frame: Frame) -> FrameActivity:
+    async def detect(self, voice: VoiceActivity, frame: Frame, *, patient: bool = False) -> FrameActivity:
         """Run a detector on the user's side of a frame; return its probabilities, and the level of the agent's side.
+
+        One that is ``patient``, as in a conversation whose next frame is long in coming, waits a moment for others.
 
         :raises ClosedError: if the model has been closed
         """
-        request = _Request(voice, frame)
+        request = _Request(voice, frame, patient)
         self._waiting.append(request)
         return await self._workers.run(self._result, request)
 
@@ -51,10 +59,18 @@ class DetectorWorker:
     def _result(self, request: _Request) -> FrameActivity:
         """Run all waiting requests, unless this one was in an earlier batch."""
         if request.result is None and request.error is None:
+            self._gather()
             self._run([self._waiting.popleft() for _ in range(len(self._waiting))])
         if request.result is None:
             raise request.error or RuntimeError("the detector has not been run")
         return request.result
+
+    def _gather(self) -> None:
+        """Let a moment pass since the last batch began, so that more come together."""
+        early = self._began + GATHER_SECONDS - time.monotonic()
+        if early > 0 and all(request.patient for request in list(self._waiting)):
+            time.sleep(early)
+        self._began = time.monotonic()
 
     def _run(self, requests: Sequence[_Request]) -> None:
         batches: dict[SileroNetwork, list[tuple[SileroVoiceActivity, _Request]]] = {}

@@ -6,34 +6,35 @@ threads straight away, however busy the loop is, and what has become ready is ha
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-import anyio
 import attrs
 
 from duplex.backends.shared.process import OwnProcess
 from duplex.errors import ClosedError
-from duplex.notifiers import threadsafe_call_soon
+from duplex.notifiers import Inbox, Waiter, create_waiter, current_inbox, wait_for, wake
 
 __all__ = ["Workers"]
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
-Schedule = Callable[[Callable[[], None]], object]
 
 
 @attrs.define(eq=False)
 class _Job:
     function: Callable[[Any], Any]
     argument: Any
-    schedule: Schedule
-    """Schedules a callback in the event loop of the task that waits."""
-    done: anyio.Event = attrs.Factory(anyio.Event)
+    inbox: Inbox
+    """Of the event loop of the task that waits."""
+    waiter: Waiter
     result: Any = None
     error: Exception | None = None
+
+    def tell(self) -> None:
+        """Wake the task that waits, in its event loop."""
+        wake(self.waiter)
 
 
 class Workers:
@@ -46,8 +47,6 @@ class Workers:
         self._name = name
         self._count = threads
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._ready: dict[Schedule, list[_Job]] = {}
-        """Finished jobs by event loop, for which a callback has been scheduled and has not run yet."""
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._open = False
@@ -95,19 +94,23 @@ class Workers:
             if thread is not threading.current_thread():
                 thread.join(wait)
 
-    async def run(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
+    async def run(
+        self, function: Callable[[Argument], Result], argument: Argument, inbox: Inbox | None = None
+    ) -> Result:
         """Return ``function(argument)``, computed in a thread.
+
+        ``inbox`` is that of the running event loop, for who asks so often that finding it takes too long.
 
         :raises ClosedError: if the threads do not run
         :raises ForkError: in another process than the one that it was made in
         """
         self._process.check("what computes this")
-        job = _Job(function, argument, threadsafe_call_soon())
+        job = _Job(function, argument, inbox or current_inbox(), create_waiter())
         with self._lock:
             if not self._open:
                 raise ClosedError("what computes this has been closed; load the model again")
             self._jobs.put(job)
-        await job.done.wait()
+        await wait_for(job.waiter)
         if job.error is not None:
             raise job.error
         return cast("Result", job.result)
@@ -118,24 +121,5 @@ class Workers:
                 job.result = job.function(job.argument)
             except Exception as error:  # noqa: BLE001 -- raised to whoever awaits it
                 job.error = error
-            self._finish(job)
+            job.inbox.post(job.tell)
             del job  # so that its argument is not kept alive while this thread waits for the next
-
-    def _finish(self, job: _Job) -> None:
-        with self._lock:
-            waiting = self._ready.get(job.schedule)
-            if waiting is not None:
-                waiting.append(job)
-                return
-            self._ready[job.schedule] = [job]
-        try:
-            job.schedule(partial(self._set_done, job.schedule))
-        except RuntimeError:  # the loop has ended, and with it the task that waited
-            with self._lock:
-                self._ready.pop(job.schedule, None)
-
-    def _set_done(self, schedule: Schedule) -> None:
-        with self._lock:
-            ready = self._ready.pop(schedule, [])
-        for job in ready:
-            job.done.set()

@@ -6,7 +6,6 @@ What arrives before the conversation starts is read for its headers and not hear
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from duplex.audio.wire_codecs import create_wire_codec
 from duplex.engine.workers import Workers
-from duplex.notifiers import Notifier
+from duplex.notifiers import Notifier, current_inbox
 from duplex.server.line import Line
 from duplex.server.metrics import Metrics
 from duplex.server.observers import Observers
@@ -55,6 +54,7 @@ class CallerTransport:
         self._rate = sample_rate
         self._metrics = metrics
         self._coders = coders
+        self._inbox = current_inbox()
         self._heard: deque[Float32] = deque()
         self._news = Notifier()
         self._held_back = request.held_back
@@ -82,8 +82,9 @@ class CallerTransport:
         codec = self._heard_codec
         damaged = codec.damaged
         decode = codec.decode if self._began or self._held_back else codec.read_header
-        pcm, spent = await self._coded("decode", partial(_timed, decode), payload)
-        self._metrics.damaged.inc(codec.damaged - damaged)
+        pcm, spent = await self._coded("decode", _timed, (decode, payload))
+        if codec.damaged != damaged:
+            self._metrics.damaged.inc(codec.damaged - damaged)
         if self._held_back:
             self._take(pcm)
             while self._waiting > self.MAX_HELD_BACK * self._rate and not self._ended:
@@ -156,12 +157,16 @@ class CallerTransport:
 
     async def _coded(self, stage: str, code: Callable[[Given], Made], given: Given) -> Made:
         """Code in a thread; the time counts the wait for it."""
-        with self._metrics.timed(stage):
-            return await self._coders.run(code, given)
+        began = time.perf_counter()
+        try:
+            return await self._coders.run(code, given, self._inbox)
+        finally:
+            self._metrics.stages[stage].observe(time.perf_counter() - began)
 
 
-def _timed(decode: Callable[[bytes], Float32], payload: bytes) -> tuple[Float32, float]:
+def _timed(given: tuple[Callable[[bytes], Float32], bytes]) -> tuple[Float32, float]:
     """Return the decoded audio, float32 ``[samples]``, and the seconds of this thread that it took."""
+    decode, payload = given
     began = time.thread_time()
     pcm = decode(payload)
     return pcm, time.thread_time() - began

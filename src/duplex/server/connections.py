@@ -6,6 +6,7 @@ its first byte to its last.
 """
 
 import asyncio
+import struct
 
 import h11
 from uvicorn import Config
@@ -13,6 +14,7 @@ from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.protocol import State
 
 from duplex.server.accept import Counted
 from duplex.server.pace import FRAME_SECONDS, LeakyBucket
@@ -29,6 +31,14 @@ QUIET_SECONDS = 1.0
 """Without a byte, after which one who was cut off is taken to have read why."""
 MAX_UNSENT_BYTES = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
+MAX_UNTAKEN = 4
+"""Messages that may wait to be taken by the call before no more is read."""
+_BINARY = 0x82
+"""The first byte of a message of bytes in one frame (RFC 6455, section 5.2)."""
+_SHORT_MESSAGE, _LONG_MESSAGE = 125, 0xFFFF
+"""Bytes of a message whose length takes one byte, and two more."""
+_LENGTH_FOLLOWS = 126
+_LONG_HEADER = struct.Struct(">BBH")
 PIECE = 1 << 12
 """Bytes that are parsed before they are counted."""
 SMALL_PIECE = 1 << 9
@@ -170,10 +180,21 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_events()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message on. No text is understood, so none need be UTF-8, of which uvicorn would log an error."""
+        """Hand a message on. No text is understood, so none need be UTF-8, of which uvicorn would log an error.
+
+        Reading stops only when several wait: uvicorn stops at each, which costs two calls of the kernel a message.
+        """
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:  # the call is over, and this side still waits for the other's goodbye
+            return
         if self.curr_msg_data_type == "text":
-            self.frames = [b"".join(self.frames).decode(errors="replace").encode()]
-        super().send_receive_event_to_app()
+            self.queue.put_nowait({"type": "websocket.receive", "text": data.decode(errors="replace")})
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+        if not self.read_paused and self.queue.qsize() >= MAX_UNTAKEN:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def handle_ping(self) -> None:
         """Answer a ping; nothing else holds back who sends them and does not read."""
@@ -221,9 +242,27 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send; a response in place of a handshake completes it, which uvicorn takes for an error."""
+        if message["type"] == "websocket.send" and self._send_now(message.get("bytes")):
+            return
         await super().send(message)
         if self.close_sent:
             self.handshake_complete = True
+
+    def _send_now(self, data: bytes | None) -> bool:
+        """Send a binary message in one write, if nothing is in its way; return whether it has been sent.
+
+        What is made here is what ``websockets`` makes of it, in a tenth of the time: a frame of its own, unmasked.
+        """
+        plain = self.handshake_complete and self.conn.state is State.OPEN and not self.conn.extensions
+        if data is None or not plain or self.disconnected or self.close_sent or not self.writable.is_set():
+            return False
+        if self.transport.is_closing() or len(data) > _LONG_MESSAGE:
+            return False
+        if len(data) > _SHORT_MESSAGE:
+            self.transport.write(_LONG_HEADER.pack(_BINARY, _LENGTH_FOLLOWS, len(data)) + data)
+        else:
+            self.transport.write(bytes((_BINARY, len(data))) + data)
+        return True
 
     def _clear_deadline(self) -> None:
         for timer in (self._end, self._quiet):

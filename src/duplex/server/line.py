@@ -40,9 +40,15 @@ class Line(Generic[AnyWire]):
 
         :raises WebSocketDisconnect: if nobody is there any more
         """
-        async with self._sending:
+        try:
+            self._sending.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._sending.acquire()
+        try:
             for message in list(make(*args, **kwargs)):
                 await self._send(message)
+        finally:
+            self._sending.release()
 
     async def receive(self) -> WireMessage | None:
         """Return the caller's next message, ``None`` when the caller has gone."""

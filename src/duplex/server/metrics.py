@@ -1,8 +1,6 @@
 """What a server counts and times, for Prometheus."""
 
-import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import anyio
 import attrs
@@ -69,9 +67,10 @@ class Metrics:
             buckets=_FRAME_SECONDS,
             registry=own,
         )
-        self.stage: Histogram = Histogram(
+        stage = Histogram(
             "duplex_stage_seconds", "Coding of one piece of audio.", ("stage",), buckets=_STAGE_SECONDS, registry=own
         )
+        self.stages: Mapping[str, Histogram] = {name: stage.labels(name) for name in ("decode", "encode")}
         self.loop_delay: Histogram = Histogram(
             "duplex_event_loop_delay_seconds",
             "How late the event loop is.",
@@ -106,15 +105,6 @@ class Metrics:
             due = anyio.current_time() + _LOOP_EVERY
             await anyio.sleep(_LOOP_EVERY)
             self.loop_delay.observe(anyio.current_time() - due)
-
-    @contextmanager
-    def timed(self, stage: str) -> Generator[None]:
-        """Time a stage, in any thread."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stage.labels(stage).observe(time.perf_counter() - began)
 
     def text(self) -> bytes:
         """Return all of them in Prometheus' text format."""

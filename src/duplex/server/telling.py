@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from duplex.engine.notifiers import Notifier
+from duplex.notifiers import Notifier
 from duplex.errors import ConsumerTooSlow
 from duplex.frame_model import Frame
 from duplex.server.line import Line
