@@ -10,14 +10,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
 from duplex.errors import UsageError
 from duplex.measuring.dialogue import SPEAKERS
 from duplex.measuring.entries import Entry, place_of
-from duplex.measuring.lines import as_list, seconds
+from duplex.measuring.lines import as_list, as_object, seconds
 from duplex.measuring.source import SIDES, Turns
 from duplex.parsing import shown
 
@@ -41,10 +41,10 @@ def read_lhotse(manifest: Path, fields: Mapping[str, Any], *, given_turns: bool)
             raise UsageError("a recording has no turns; give cuts with supervisions, or leave --given-turns out")
         return _recording(manifest, fields)
     kind = str(fields.get("type", "MonoCut"))
-    own: Any = fields.get("recording")
-    if kind not in {"MonoCut", "MultiCut"} or not isinstance(own, dict):
+    own = as_object(fields.get("recording"))
+    if kind not in {"MonoCut", "MultiCut"} or own is None:
         raise UsageError(f"a {kind} without a recording of its own; save it as audio (lhotse's save_audios) first")
-    recording = _recording(manifest, cast("Mapping[str, Any]", own))
+    recording = _recording(manifest, own)
     start = seconds("start", str(fields.get("start", 0)))
     entry = attrs.evolve(
         recording,
@@ -55,7 +55,7 @@ def read_lhotse(manifest: Path, fields: Mapping[str, Any], *, given_turns: bool)
     entry = _with_channel(entry, fields.get("channel"))
     if given_turns:
         return attrs.evolve(entry, turns=_turns(fields.get("supervisions") or []))
-    target: Any = (fields.get("custom") or {}).get("target_audio")
+    target = as_object((as_object(fields.get("custom")) or {}).get("target_audio"))
     if target is None:
         return entry
     paths = (*entry.paths[:1], *_recording(manifest, target).paths[:1])

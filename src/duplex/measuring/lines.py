@@ -2,13 +2,13 @@
 
 import gzip
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
 from duplex.errors import UsageError
 
-__all__ = ["as_list", "read_lines", "seconds"]
+__all__ = ["as_list", "as_object", "read_lines", "seconds"]
 
 LARGEST_LINE = 16 << 20
 LARGEST = 2 << 30
@@ -49,6 +49,11 @@ def _opened(path: Path) -> IO[str]:
 def as_list(value: Any) -> list[Any]:
     """Return a list of JSON's as it is, and anything else as the only one of a list."""
     return cast("list[Any]", value) if isinstance(value, list) else [value]
+
+
+def as_object(value: Any) -> Mapping[str, Any] | None:
+    """Return an object of JSON's, ``None`` for anything else."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else None
 
 
 def seconds(where: str, text: str) -> float:
