@@ -1,4 +1,4 @@
-"""Recordings of nearly any format as mono pieces of a second, through PyAV. Blocking: call it from a worker thread.
+"""Recordings of nearly any format in pieces of a second, through PyAV. Blocking: call it from a worker thread.
 
 1. The time line is the count of decoded samples, from the first on. Where the time stamps of neighbours leave a gap (a
    page lost on the way, a recorder that was muted) silence stands in, so that what follows stays in its place. Steps of
@@ -12,7 +12,7 @@
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -29,6 +29,10 @@ __all__ = ["Decoder"]
 Float32 = NDArray[np.float32]
 Pieces: TypeAlias = Generator[Float32, None, None]
 
+Heard: TypeAlias = UserChannel | Literal["both"]
+"""One channel, or the first two side by side."""
+
+_BOTH = 2
 _CHANNELS = {"left": 0, "right": 1}
 _INTEGER_SCALES = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 _TAG = b"ID3"
@@ -40,17 +44,18 @@ _CONVERT = "convert it to wav or flac and try again"
 
 
 class Decoder:
-    """One recording, read piece by piece as float32 mono at ``sample_rate``. Close it in any case.
+    """One recording, read piece by piece as float32 at ``sample_rate``. Close it in any case.
 
-    ``content`` is where its bytes lie, if they have been copied there from a pipe; messages name ``path``.
+    Pieces are ``[samples]``, or ``[samples, 2]`` if ``both`` channels are heard. ``content`` is where its bytes lie, if
+    they have been copied there from a pipe; messages name ``path``.
 
     :raises AudioFileError: if the file cannot be opened or has no sound
     """
 
-    def __init__(self, path: Path, sample_rate: int, user_channel: UserChannel, *, content: Path | None = None) -> None:
+    def __init__(self, path: Path, sample_rate: int, user_channel: Heard, *, content: Path | None = None) -> None:
         self._path = path
         self._sample_rate = sample_rate
-        self._user_channel: UserChannel = user_channel
+        self._user_channel: Heard = user_channel
         self._lock = threading.Lock()  # the decoder must not be freed by close() while another thread is in read()
         self._closed = False
         self._failure: AudioFileError | None = None
@@ -76,7 +81,7 @@ class Decoder:
         return self._stream.channels
 
     def read(self) -> Float32 | None:
-        """Return the next second or so, float32 ``[samples]`` of a length above 0, or ``None`` after the last.
+        """Return the next second or so, of a length above 0, or ``None`` after the last.
 
         :raises AudioFileError: if the file is damaged, has no samples, or holds NaN or infinity; again at each call
         :raises ClosedError: after :meth:`close`
@@ -108,7 +113,7 @@ class Decoder:
         waiting = 0
         for piece in self._resampled():
             gathered.append(piece)
-            waiting += piece.size
+            waiting += len(piece)
             if waiting >= self._sample_rate:
                 yield np.concatenate(gathered)
                 gathered, waiting = [], 0
@@ -118,8 +123,9 @@ class Decoder:
             raise AudioFileError(f"{self._path} has a sound track without samples; record or export it again")
 
     def _resampled(self) -> Pieces:
-        """Yield the channel at the target rate; a file whose rate changes on the way goes on as one stream."""
+        """Yield what is heard at the target rate; a file whose rate changes on the way goes on as one stream."""
         resampler: Resampler | None = None
+        width = (_BOTH,) if self._user_channel == "both" else ()
         for frame in self._frames():
             rate = frame.sample_rate
             if not MINIMUM_RATE <= rate <= MAXIMUM_RATE:
@@ -127,11 +133,11 @@ class Decoder:
             if resampler is None or resampler.source_rate != rate:
                 if resampler is not None:
                     yield resampler.flush()
-                resampler = Resampler(rate, self._sample_rate)
+                resampler = Resampler(rate, self._sample_rate, *width)
             if gap := round(self._gap(frame) * rate):
-                yield resampler.push(np.zeros(gap, dtype=np.float32))
+                yield resampler.push(np.zeros((gap, *width), dtype=np.float32))
                 self._seconds += gap / rate
-            yield resampler.push(self._mono(frame))
+            yield resampler.push(self._samples(frame))
             self._seconds += frame.samples / rate
         if resampler is not None:
             yield resampler.flush()
@@ -180,8 +186,8 @@ class Decoder:
             "it is damaged there: repair it, or cut it off before that time"
         )
 
-    def _mono(self, frame: AudioFrame) -> Float32:
-        """Return the chosen channel of a frame as float32 ``[samples]``."""
+    def _samples(self, frame: AudioFrame) -> Float32:
+        """Return what is heard of a frame, float32."""
         try:
             samples = cast("NDArray[Any]", frame.to_ndarray())
         except ValueError:
@@ -189,16 +195,18 @@ class Decoder:
         # Planar sound is an array [channels, samples], packed sound [1, samples * channels].
         channels = frame.layout.nb_channels
         planes = samples if frame.format.is_planar else samples.reshape(-1, channels).T
-        mono = _to_float32(_one_channel(planes, self._user_channel), samples.dtype)
-        finite = np.isfinite(mono)
+        heard = _to_float32(_chosen(planes, self._user_channel), samples.dtype)
+        finite = np.isfinite(heard)
         if not finite.all():
-            at = self._seconds + int(np.argmin(finite)) / frame.sample_rate
+            at = self._seconds + int(np.argwhere(~finite)[0, 0]) / frame.sample_rate
             raise AudioFileError(f"{self._path} has NaN or infinity at {at:.2f} s; export it again or mend the samples")
-        return mono
+        return heard
 
 
-def _one_channel(planes: NDArray[Any], user_channel: UserChannel) -> NDArray[Any]:
-    """Return one row of ``[channels, samples]``, or the mean of all of them."""
+def _chosen(planes: NDArray[Any], user_channel: Heard) -> NDArray[Any]:
+    """Return one row of ``[channels, samples]``, the mean of all of them, or the first two as ``[samples, 2]``."""
+    if user_channel == "both":  # a stream that goes on in mono has the same on both sides
+        return planes[[0, min(1, len(planes) - 1)]].T
     if len(planes) == 1:
         return planes[0]
     if user_channel == "mix":

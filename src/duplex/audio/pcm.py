@@ -169,7 +169,7 @@ class Framer:
 
 
 class Resampler:
-    """Converts one mono stream's sample rate, piece by piece.
+    """Converts a stream's sample rate, piece by piece; of several ``channels``, pieces are ``[samples, channels]``.
 
     The whole stream comes out ``round(samples * target_rate / source_rate)`` samples long, within one, and in time: the
     filter's delay is made up for, so that output lags behind input only until :meth:`flush`.
@@ -177,12 +177,13 @@ class Resampler:
     :raises AudioError: if a rate is below 1000 or above 768000
     """
 
-    def __init__(self, source_rate: int, target_rate: int) -> None:
+    def __init__(self, source_rate: int, target_rate: int, channels: int = 1) -> None:
         self.source_rate: int = check_rate(source_rate)
         self.target_rate: int = check_rate(target_rate)
+        self._nothing = np.zeros(0 if channels == 1 else (0, channels), np.float32)
         self._stream = None
         if source_rate != target_rate:
-            self._stream = soxr.ResampleStream(source_rate, target_rate, num_channels=1, dtype="float32")
+            self._stream = soxr.ResampleStream(source_rate, target_rate, num_channels=channels, dtype="float32")
 
     def push(self, pcm: Float32) -> Float32:
         """Take float32 ``[samples]`` and return what is ready, float32 of any length, 0 included."""
@@ -190,7 +191,7 @@ class Resampler:
 
     def flush(self) -> Float32:
         """Return the end of the stream, float32 of any length; the next :meth:`push` begins another stream."""
-        rest = self._convert(np.zeros(0, dtype=np.float32), last=True)
+        rest = self._convert(self._nothing, last=True)
         if self._stream is not None:
             self._stream.clear()
         return rest

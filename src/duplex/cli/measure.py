@@ -23,11 +23,10 @@ __all__ = ["measure"]
 @click.option(
     "--pair",
     nargs=2,
-    default=("*-left", "*-right"),
-    show_default=True,
     metavar="LEFT RIGHT",
-    help="Names of two mono files that are one dialogue.",
+    help='Names of two mono files that are one dialogue. Default: "*-left" "*-right", "*_A" "*_B" and the like.',
 )
+@click.option("--given-turns", is_flag=True, help="Take the turns that a manifest has, not those of the detector.")
 @click.option("--detector", type=click.Choice(["silero", "level"]), default="silero", show_default=True)
 @click.option("--level", type=float, default=-45.0, show_default=True, metavar="DBFS", help="Speech, for level.")
 @click.option("--minimum-silence", type=float, default=0.2, show_default=True, metavar="SECONDS", help="Ends a unit.")
@@ -42,7 +41,8 @@ __all__ = ["measure"]
 def measure(
     inputs: tuple[str, ...],
     out: Path,
-    pair: tuple[str, str],
+    pair: tuple[str, str] | None,
+    given_turns: bool,
     jobs: int | None,
     plot: bool,
     force: bool,
@@ -51,27 +51,30 @@ def measure(
     """Measure who holds the floor: pauses, gaps, overlaps, interruptions, backchannels.
 
     IN is a stereo recording with a speaker on each channel, two mono files (NAME-left.wav and NAME-right.wav), a folder
-    of either, a pattern, results of `duplex process`, recordings of a server, or an RTTM file. For each dialogue there
-    is a JSON file below --out; dialogues.csv and events.csv have all of them, and with pyarrow .parquet too. It needs
-    no model. What is finished already is skipped.
+    of either, a pattern, a list (.txt), a manifest of lhotse, NeMo or Kaldi (wav.scp), turns (RTTM, CTM, TextGrid),
+    results of `duplex process`, or recordings of a server. For each dialogue there is a JSON file below --out;
+    dialogues.csv and events.csv have all of them, and with pyarrow .parquet too. It needs no model. What is finished
+    already is skipped.
 
     \b
     Examples:
       duplex measure call.wav
       duplex measure recordings --out measures --plot
       duplex measure "fisher/*.sph" --jobs 8
-      duplex measure calls --pair "*-A" "*-B"
+      duplex measure calls --pair "agent_*" "caller_*"
+      duplex measure cuts.jsonl.gz --given-turns
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.measuring import Settings, find_dialogues  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.measuring.pairs import parse_pair  # noqa: PLC0415
     from duplex.measuring.run import measure_side_by_side  # noqa: PLC0415
-    from duplex.measuring.sources import parse_pair  # noqa: PLC0415
     from duplex.results.plotting import require_matplotlib  # noqa: PLC0415
 
     chosen = Settings(**settings)
     if plot:
         require_matplotlib()
     passed_over: list[Path] = []
-    sources = find_dialogues(inputs, out, pair=parse_pair(pair), passed_over=passed_over.append)
+    patterns = None if pair is None else parse_pair(pair)
+    sources = find_dialogues(inputs, out, pair=patterns, given_turns=given_turns, passed_over=passed_over.append)
     tell_passed_over(passed_over)
     results: list[MeasureResult] = []
     with TrainingBar("dialogues") as bar:

@@ -12,7 +12,7 @@ from .rttm import read_rttm as read_rttm
 from .run import MeasureResult as MeasureResult
 from .run import measure as measure
 from .settings import Settings as Settings
-from .sources import Source as Source
+from .source import Source as Source
 from .sources import find_dialogues as find_dialogues
 from .units import Span as Span
 from .units import Unit as Unit

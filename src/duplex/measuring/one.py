@@ -4,26 +4,26 @@ Results are finished when the file is there, and stay so while the content of th
 the same.
 """
 
-import contextlib
+import hashlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
-from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 import duplex
 from duplex.atomic import atomic_write_text, make_folder
-from duplex.errors import AudioFileError, OutputError, UsageError
-from duplex.measuring.activity import RATE, detect
+from duplex.errors import OutputError
+from duplex.measuring.activity import detect
+from duplex.measuring.channels import open_channels
 from duplex.measuring.dialogue import DialogueMeasures, measure_turns
-from duplex.measuring.rttm import read_rttm
 from duplex.measuring.settings import Settings
-from duplex.measuring.sources import Source
+from duplex.measuring.source import Source, Turns
 from duplex.parsing import parse_json
 from duplex.process.plan import sha256_of
+from duplex.process.recordings import Recording
 
 __all__ = ["Outcome", "measure_source", "measure_to_file", "read_measured", "target_of"]
 
@@ -31,7 +31,6 @@ SILENT_DBFS = -60.0
 """A channel that never is louder is called silent."""
 SAME_LENGTH = 0.1
 """Seconds by which files of a pair may differ without a note."""
-ONE, TWO = 1, 2
 MEASURES = 1
 """The version of the definitions: results of another are made again."""
 
@@ -57,17 +56,21 @@ def measure_to_file(source: Source, out: Path, settings: Settings, *, force: boo
     :raises UsageError: if turns cannot be read
     :raises OutputError: if the file cannot be written, or is something else's
     """
+    if source.problem is not None:
+        raise source.problem
     target = target_of(source, out)
     identity = {
-        "inputs": [{"path": str(file.path), "sha256": sha256_of(file)} for file in source.files],
+        "inputs": [{"path": str(file.path), "sha256": _content_of(source, file)} for file in source.files],
         "label": source.label,
+        "stretch": [source.start, source.end],
         "settings": settings.as_json(),
         "measures": MEASURES,
     }
     before = None if force else _finished(target, identity)
     if before is not None:
         return Outcome(summary=before["summary"], notes=before["notes"], skipped=True)
-    measures, notes = measure_source(source, settings)
+    with threadpool_limits(1, user_api="blas"):  # there is a process for each core: threads would double the work
+        measures, notes = measure_source(source, settings)
     make_folder(target.parent)
     content: dict[str, Any] = {
         "name": source.name.as_posix(),
@@ -80,6 +83,14 @@ def measure_to_file(source: Source, out: Path, settings: Settings, *, force: boo
     }
     atomic_write_text(target, json.dumps(content, indent=1) + "\n")  # ASCII: names may have bytes that are no UTF-8
     return Outcome(summary=content["summary"], notes=notes)
+
+
+def _content_of(source: Source, file: Recording) -> str:
+    """Return a hash of what is measured: of turns, those of this dialogue, as their file may have thousands."""
+    if source.turns is None:
+        return sha256_of(file)
+    turns = {name: list(times) for name, times in source.turns.items()}
+    return hashlib.sha256(json.dumps(turns).encode()).hexdigest()
 
 
 def read_measured(path: Path) -> dict[str, Any]:
@@ -105,7 +116,9 @@ def _finished(target: Path, identity: Mapping[str, Any]) -> dict[str, Any] | Non
     same_content = hashes == [each["sha256"] for each in identity["inputs"]]
     if not (same_paths or same_content):
         raise OutputError(f"{target} holds the measures of another recording; choose another --out, or give --force")
-    same = same_content and all(content.get(key) == identity[key] for key in ("label", "settings", "measures"))
+    same = same_content and all(
+        content.get(key) == identity[key] for key in ("label", "stretch", "settings", "measures")
+    )
     return content if same else None
 
 
@@ -113,14 +126,14 @@ def measure_source(source: Source, settings: Settings) -> tuple[DialogueMeasures
     """Return the measures of a dialogue, and remarks on it.
 
     :raises AudioFileError: if a recording cannot be read, or has not the channels that it should
-    :raises UsageError: if turns cannot be read
+    :raises UsageError: if its turns are no times
     """
-    if source.kind == "rttm":
-        return _from_table(source, settings)
-    notes: list[str] = []
-    with _channels(source) as channels:
+    if source.turns is not None:
+        return _from_turns(source, source.turns, settings)
+    with open_channels(source) as channels:
         found = detect(channels, settings)
     longest = max(each.duration for each in found)
+    notes: list[str] = []
     for speaker, each in zip(source.speakers, found, strict=True):
         if each.peak <= SILENT_DBFS:
             notes.append(f"{speaker} is silent: nothing is louder than {SILENT_DBFS:g} dBFS")
@@ -128,46 +141,17 @@ def measure_source(source: Source, settings: Settings) -> tuple[DialogueMeasures
             notes.append(f"{speaker} has no speech")
         if longest - each.duration > SAME_LENGTH:
             notes.append(f"{speaker} is {longest - each.duration:.2f} s shorter, and counts as silent there")
-    times: list[NDArray[np.float64]] = [each.times for each in found]
-    return measure_turns(*times, duration=longest, speakers=source.speakers, settings=settings), notes
+    if source.end is not None and source.end - source.start - longest > SAME_LENGTH:
+        notes.append(f"the recording ends {source.end - source.start - longest:.2f} s before the dialogue should")
+    first, second = (each.times for each in found)
+    return measure_turns(first, second, duration=longest, speakers=source.speakers, settings=settings), notes
 
 
-def _from_table(source: Source, settings: Settings) -> tuple[DialogueMeasures, list[str]]:
-    path = source.files[0].path
-    speakers = read_rttm(path).get(source.label or "", {})
-    if len(speakers) != TWO:
-        named = ", ".join(speakers) or "none"
-        raise UsageError(f"{path} has {len(speakers)} speakers in {source.label} ({named}); give one with two")
-    names = tuple(speakers)
-    measures = measure_turns(*speakers.values(), speakers=(names[0], names[1]), settings=settings)
-    return measures, ["turns are those of the RTTM, and the dialogue ends with the last of them"]
-
-
-@contextlib.contextmanager
-def _channels(source: Source) -> Generator[list[Any], None, None]:
-    """Give a decoder for each speaker's channel."""
-    from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
-
-    with contextlib.ExitStack() as stack:
-        decoders: list[Decoder] = []
-        wanted = ONE if source.kind == "pair" else TWO
-        for index in range(TWO):
-            file = source.files[index % len(source.files)]
-            side = "left" if source.kind == "pair" or not index else "right"
-            decoder = Decoder(file.path, RATE, side, content=file.content)
-            stack.callback(decoder.close)
-            if decoder.channels != wanted:
-                raise AudioFileError(_wrong_channels(file.path, decoder.channels, wanted))
-            decoders.append(decoder)
-        yield decoders
-
-
-def _wrong_channels(path: Path, channels: int, wanted: int) -> str:
-    if wanted == ONE:
-        return f"{path} has {channels} channels, but is one side of a pair; give two mono files, or a stereo file alone"
-    if channels == ONE:
-        return (
-            f"{path} is mono: who speaks cannot be told from it; give a stereo recording, both sides as "
-            "NAME-left and NAME-right (or with --pair), or its turns as RTTM"
-        )
-    return f"{path} has {channels} channels; give one with a channel for each of two speakers"
+def _from_turns(source: Source, turns: Turns, settings: Settings) -> tuple[DialogueMeasures, list[str]]:
+    first, second = (turns[name] for name in source.speakers)
+    last = max((end for times in (first, second) for _, end in times), default=0.0)
+    duration = None if source.end is None else max(source.end, last)
+    notes = [f"turns are those of {source.files[0].path.name}; nothing was listened to"]
+    if duration is None:
+        notes.append("the dialogue ends with the last of them")
+    return measure_turns(first, second, duration=duration, speakers=source.speakers, settings=settings), notes

@@ -1,21 +1,21 @@
 """RTTM: who speaks when, as diarization tools and corpora write it (NIST, Rich Transcription 2009).
 
 A line is ``SPEAKER file channel start duration <NA> <NA> name <NA> <NA>``; other types of line are passed over, and so
-are comments (``;;``) and empty lines. One file may have several recordings.
+are comments (``;;``) and empty lines. One file may have several recordings. Lines may be in any order, and those of one
+speaker may overlap.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import UsageError
+from duplex.measuring.lines import read_lines, seconds
 
 __all__ = ["read_rttm"]
 
 FIELDS = 8
-LARGEST = 64 << 20
 _START, _DURATION, _NAME = 3, 4, 7
 
 
@@ -25,39 +25,19 @@ def read_rttm(path: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
     :raises UsageError: if the file cannot be read, is no RTTM, or names no speaker
     """
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in read_lines(path, "an RTTM file"):
         fields = line.split()
-        if not fields or fields[0] != "SPEAKER":
+        if fields[0] != "SPEAKER":
             continue
+        where = f"{path}, line {number}"
         if len(fields) < FIELDS:
-            raise UsageError(f"{path}, line {number}: {len(fields)} fields instead of {FIELDS} or more; mend the line")
-        start, duration = (_seconds(path, number, fields[index]) for index in (_START, _DURATION))
+            raise UsageError(f"{where}: {len(fields)} fields instead of {FIELDS} or more; mend the line")
+        start, duration = (seconds(where, fields[index]) for index in (_START, _DURATION))
         speakers = found.setdefault(fields[1], {})
         speakers.setdefault(fields[_NAME], []).append((start, start + duration))
     if not found:
         raise UsageError(f"{path} has no line that begins with SPEAKER; give an RTTM file")
     return {
-        recording: {name: np.array(times) for name, times in sorted(speakers.items())}
+        recording: {name: np.array(sorted(times)) for name, times in sorted(speakers.items())}
         for recording, speakers in found.items()
     }
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise UsageError(f"{path} is larger than {LARGEST >> 20} MiB; cut it into a file for each recording")
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not text; give an RTTM file in UTF-8") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def _seconds(path: Path, number: int, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise UsageError(f"{path}, line {number}: {text!r} is no time; write seconds from 0 on") from None
-    return value

@@ -16,7 +16,8 @@ from duplex.atomic import make_folder
 from duplex.errors import OutputError, UsageError
 from duplex.measuring.one import measure_to_file, target_of
 from duplex.measuring.settings import Settings
-from duplex.measuring.sources import PAIR, Source, find_dialogues
+from duplex.measuring.source import Source
+from duplex.measuring.sources import find_dialogues
 from duplex.measuring.tables import write_tables
 from duplex.process.streams import spooled
 
@@ -50,7 +51,8 @@ async def measure(
     out: str | os.PathLike[str],
     *,
     settings: Settings | None = None,
-    pair: tuple[str, str] = PAIR,
+    pair: tuple[str, str] | None = None,
+    given_turns: bool = False,
     jobs: int | None = None,
     force: bool = False,
     progress: Callable[[MeasureResult], None] | None = None,
@@ -60,15 +62,16 @@ async def measure(
     What is finished is skipped. Worker processes import the main module: a script that calls this guards its own call
     with ``if __name__ == "__main__":``.
 
-    :param inputs: recordings, folders, patterns, folders of results, RTTM files; see :func:`find_dialogues`
-    :param pair: patterns of the names of two mono files that are one dialogue, without suffixes
+    :param inputs: recordings, folders, patterns, folders of results, manifests, turns; see :func:`find_dialogues`
+    :param pair: patterns of the names of two mono files that are one dialogue, in place of the usual ones
+    :param given_turns: takes the times of speech that a manifest has, in place of the detector's
     :param jobs: how many are measured side by side; one for each core, if left out
     :param force: measures also what is finished, and replaces measures of another recording
     :param progress: is told each result as it comes
     :raises UsageError: if no input is given, or an option is out of range
     :raises OutputError: if ``out`` cannot be made, or a table cannot be written
     """
-    sources = await anyio.to_thread.run_sync(lambda: find_dialogues(inputs, out, pair=pair))
+    sources = await anyio.to_thread.run_sync(lambda: find_dialogues(inputs, out, pair=pair, given_turns=given_turns))
     return await measure_side_by_side(
         sources, Path(out), settings or Settings(), jobs=jobs, force=force, progress=progress
     )

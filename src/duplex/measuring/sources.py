@@ -4,84 +4,110 @@ Rules, beside those of :mod:`duplex.process.recordings` on folders, patterns, pi
 
 - A folder of results (``dialogue.wav`` beside ``run.json``) and a server's recording (beside ``events.jsonl``) are one
   dialogue, of ``user`` and ``agent``, named by the folder.
-- Files whose names fit a pair of patterns (``*-left`` and ``*-right``, the suffix apart) and are alike but for that are
-  the two channels of one dialogue, named by what is alike.
-- A file that ends in ``.rttm`` and is given by name is a dialogue for each recording in it, with its own speakers. In
-  a folder it is passed over, as it tells of recordings that may lie beside it.
+- Files whose names fit a pair of patterns and are alike but for that are the two channels of one dialogue, named by
+  what is alike; see :mod:`duplex.measuring.pairs`. Patterns that nobody gave pair only what is no stereo file.
+- Times of turns (RTTM, CTM, TextGrid) and manifests are read if they are given by name or by a pattern. In a folder
+  they are passed over, as they tell of recordings that may lie beside them; but a folder with ``wav.scp`` is Kaldi's.
+- A list (``.txt``, ``.lst``) has a recording a line, or two with a tab between: a pair. Paths are relative to the list.
 - Any other recording has the first speaker on its first channel, and the second on its second.
 """
 
+import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import Literal, TypeAlias
 
-import attrs
-
-from duplex.errors import UsageError
-from duplex.measuring.dialogue import SPEAKERS
-from duplex.measuring.rttm import read_rttm
+from duplex.errors import DuplexError
+from duplex.measuring.kaldi import WAV_SCP
+from duplex.measuring.lists import LIST_SUFFIXES, read_list
+from duplex.measuring.manifests import is_manifest, read_manifest
+from duplex.measuring.pairs import PAIRS, Match, Pair, pair_up
+from duplex.measuring.source import SIDES, Source, failed, with_own_names
+from duplex.measuring.turns import TURN_SUFFIXES, read_dialogues
 from duplex.process.recordings import PassedOver, Recording, find_recordings
+from duplex.process.streams import is_stream
 from duplex.results.files import DIALOGUE, EVENTS, RUN
 
-__all__ = ["PAIR", "Source", "find_dialogues", "parse_pair"]
-
-Pair: TypeAlias = tuple[str, str]
-PAIR: Pair = ("*-left", "*-right")
-"""Patterns of the names of two files that belong together, without suffixes."""
-SIDES = ("user", "agent")
-
-
-@attrs.frozen(kw_only=True)
-class Source:
-    """A dialogue, and the ``name`` of its results; it has one file, or one for each of its ``speakers``.
-
-    ``label`` is the recording's name inside an RTTM file.
-    """
-
-    name: PurePath
-    kind: Literal["stereo", "pair", "rttm"]
-    files: tuple[Recording, ...]
-    speakers: tuple[str, str] = SPEAKERS
-    label: str | None = None
-
-
-def parse_pair(patterns: Sequence[str]) -> Pair:
-    """Return two patterns of names without suffixes: ``*-A.wav`` and ``*-A`` mean the same.
-
-    :raises UsageError: if one has not exactly one ``*``, or both are the same
-    """
-    bare = tuple(PurePath(pattern).stem if PurePath(pattern).suffix else pattern for pattern in patterns)
-    if len(bare) != len(PAIR) or bare[0] == bare[1] or any(each.count("*") != 1 or each == "*" for each in bare):
-        raise UsageError(f"{' and '.join(patterns)} are no pair of patterns; give two, such as '*-left' '*-right'")
-    return bare[0], bare[1]
+__all__ = ["find_dialogues"]
 
 
 def find_dialogues(
     inputs: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str] | None = None,
     *,
-    pair: Pair = PAIR,
+    pair: Pair | None = None,
+    given_turns: bool = False,
     passed_over: PassedOver | None = None,
 ) -> list[Source]:
-    """Return the dialogues that files, folders and patterns stand for, each with a name of its own.
+    """Return the dialogues that files, folders, patterns and manifests stand for, each with a name of its own.
 
     What is not there is returned as it was given: measuring it tells what is wrong, and does not stop the others.
 
+    :param pair: patterns of the names of two mono files that are one dialogue, in place of the usual ones
+    :param given_turns: takes the times of speech that a manifest has, in place of a detector's
     :raises UsageError: if no input is given
     """
-    given = list(inputs)
-    tables = [Path(each) for each in given if Path(each).suffix.lower() == ".rttm" and not Path(each).is_dir()]
-    others = [each for each in given if Path(each) not in tables]
-    sources = [source for table in tables for source in _of_table(table)]
-    if others or not tables:
-        results = [folder for each in others for folder in _folders_of_results(Path(each), out)]
-        inside = {os.path.realpath(folder) for folder in results}
-        left = [each for each in others if os.path.realpath(each) not in inside]
-        found = find_recordings(left, out, passed_over=passed_over) if left or not results else []
-        found = [each for each in found if os.path.realpath(each.path.parent) not in inside]
-        sources += [_of_folder(folder, others) for folder in results] + _paired(found, pair)
-    return _with_own_names(sources)
+    sources: list[Source] = []
+    others: list[str | os.PathLike[str]] = []
+    for given in inputs:
+        matched = _named(given)
+        if matched is None:
+            others.append(given)
+        for path in matched or ():
+            sources += _of_table(path, PAIRS if pair is None else (pair,), given_turns=given_turns, out=out)
+    if others or not sources:
+        sources += _of_recordings(others, out, pair, passed_over)
+    return with_own_names(sources)
+
+
+def _named(given: str | os.PathLike[str]) -> list[Path] | None:
+    """Return the tables that an input names, ``None`` if it is something else."""
+    path = Path(given)
+    try:
+        if path.is_dir():
+            return [path / WAV_SCP] if (path / WAV_SCP).is_file() else None
+        if not _is_table(path):
+            return None
+        if not path.exists() and glob.has_magic(str(path)):
+            return sorted(Path(name) for name in glob.iglob(str(path), recursive=True)) or [path]  # noqa: PTH207 -- pathlib's takes no absolute patterns
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+    return [path]
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TURN_SUFFIXES | LIST_SUFFIXES or is_manifest(path)
+
+
+def _of_table(
+    path: Path, pairs: Sequence[Pair], *, given_turns: bool, out: str | os.PathLike[str] | None
+) -> Iterator[Source]:
+    """Yield the dialogues of a table; one that cannot be measured, if it cannot be read."""
+    try:
+        if path.suffix.lower() in TURN_SUFFIXES:
+            yield from read_dialogues(path)
+        elif path.suffix.lower() in LIST_SUFFIXES:
+            alone, together = read_list(path)
+            yield from together
+            yield from _of_recordings(alone, out, pairs[0] if len(pairs) == 1 else None, None) if alone else ()
+        else:
+            yield from read_manifest(path, pairs, given_turns=given_turns)
+    except DuplexError as problem:
+        yield failed(path, path.stem, problem)
+
+
+def _of_recordings(
+    given: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None,
+    pair: Pair | None,
+    passed_over: PassedOver | None,
+) -> list[Source]:
+    results = [folder for each in given for folder in _folders_of_results(Path(each), out)]
+    inside = {os.path.realpath(folder) for folder in results}
+    left = [each for each in given if os.path.realpath(each) not in inside]
+    found = find_recordings(left, out, passed_over=passed_over) if left or not results else []
+    found = [each for each in found if os.path.realpath(each.path.parent) not in inside]
+    return [_of_folder(folder, given) for folder in results] + _paired(found, pair)
 
 
 def _folders_of_results(given: Path, out: str | os.PathLike[str] | None) -> list[Path]:
@@ -106,56 +132,34 @@ def _of_folder(folder: Path, given: Sequence[str | os.PathLike[str]]) -> Source:
     return Source(name=name, kind="stereo", files=(Recording(folder / DIALOGUE, name),), speakers=SIDES)
 
 
-def _of_table(path: Path) -> list[Source]:
-    """Return a dialogue for each recording in an RTTM file; one without a label, if it cannot be read."""
-    file = Recording(path, PurePath(path.stem))
-    try:
-        labels = list(read_rttm(path))
-    except UsageError:
-        return [Source(name=file.name, kind="rttm", files=(file,))]
-    safe = [label.replace("/", "_").replace("\\", "_").strip(".") or "recording" for label in labels]
-    return [
-        Source(name=PurePath(name), kind="rttm", files=(file,), label=label)
-        for name, label in zip(safe, labels, strict=True)
-    ]
-
-
-def _paired(found: Sequence[Recording], pair: Pair) -> list[Source]:
+def _paired(found: Sequence[Recording], pair: Pair | None) -> list[Source]:
     """Return pairs, and what is none, in the order in which they were found."""
-    seconds = {_key(each, pair[1]): each for each in found if _middle(each, pair[1]) is not None}
-    firsts = {_key(each, pair[0]) for each in found if _middle(each, pair[0]) is not None}
+    names = [((each.path.parent, each.path.suffix.lower()), each.path.stem) for each in found]
     sources: list[Source] = []
-    for each in found:
-        middle, key = _middle(each, pair[0]), _key(each, pair[0])
-        if middle is not None and key in seconds:
-            name = each.name.with_name(middle or each.name.name)
-            sources.append(Source(name=name, kind="pair", files=(each, seconds[key])))
-        elif _middle(each, pair[1]) is None or _key(each, pair[1]) not in firsts:
-            sources.append(Source(name=each.name, kind="stereo", files=(each,)))
+    for match in pair_up(names, PAIRS if pair is None else (pair,)):
+        sources += _matched(match, found, certain=pair is not None)
     return sources
 
 
-def _middle(recording: Recording, pattern: str) -> str | None:
-    """Return what the star of a pattern stands for in a file's name, ``None`` if the name does not fit."""
-    before, _, after = pattern.partition("*")
-    stem = recording.path.stem
-    fits = stem.startswith(before) and stem.endswith(after) and len(stem) >= len(before) + len(after)
-    return stem[len(before) : len(stem) - len(after)] if fits else None
+def _matched(match: Match, found: Sequence[Recording], *, certain: bool) -> Iterator[Source]:
+    first = found[match.first]
+    if match.second is None or not (certain or _may_be_mono(first)):
+        for index in (match.first,) if match.second is None else (match.first, match.second):
+            yield Source(name=found[index].name, kind="stereo", files=(found[index],))
+        return
+    name = first.name.with_name(match.common) if match.common.strip(".") else first.name
+    yield Source(name=name, kind="pair", files=(first, found[match.second]))
 
 
-def _key(recording: Recording, pattern: str) -> tuple[Path, str | None, str]:
-    return recording.path.parent, _middle(recording, pattern), recording.path.suffix.lower()
+def _may_be_mono(recording: Recording) -> bool:
+    """Tell whether a file may be one side of a pair, also if it cannot be read: that is told when it is measured."""
+    from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
-
-def _with_own_names(sources: Sequence[Source]) -> list[Source]:
-    """Return the sources with numbers behind the names that are there twice, upper and lower case alike."""
-    taken: set[str] = set()
-    named: list[Source] = []
-    for source in sources:
-        number, name = 1, source.name
-        while str(name).casefold() in taken:
-            number += 1
-            name = source.name.with_name(f"{source.name.name}-{number}")
-        taken.add(str(name).casefold())
-        named.append(attrs.evolve(source, name=name))
-    return named
+    if is_stream(recording.path):
+        return True
+    try:
+        decoder = Decoder(recording.path, 16000, "left")
+    except DuplexError:
+        return True
+    decoder.close()
+    return decoder.channels == 1
