@@ -23,11 +23,12 @@ from duplex.training import trainer
 from duplex.training.dialogues.plan import TOKENIZER
 from duplex.training.dialogues.shards import Provenance, codec_fingerprint, fingerprint, write_dialogues
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
-from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens
+from duplex.training.dialogues.tokens import DialogueTokens
 from duplex.training.language_model import TINY_LANGUAGE_MODEL, LanguageModelSettings, train_language_model
 from duplex.training.language_model.segments import SegmentSampler
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
 from duplex.training.run_folder import RunFolder
+from duplex.transcription.alignment import SpecialTokens
 from training_support import checkpoint
 
 MARKS = SpecialTokens()
