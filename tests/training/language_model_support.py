@@ -7,8 +7,9 @@ from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.training.dialogues.plan import TOKENIZER
 from duplex.training.dialogues.shards import Provenance, codec_fingerprint, fingerprint, write_dialogues
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
-from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens
+from duplex.training.dialogues.tokens import DialogueTokens
 from duplex.training.language_model import TINY_LANGUAGE_MODEL, LanguageModelSettings, train_language_model
+from duplex.transcription.alignment import SpecialTokens
 
 MARKS = SpecialTokens()
 SMALL = TINY_LANGUAGE_MODEL | {

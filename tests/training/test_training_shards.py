@@ -25,8 +25,9 @@ from duplex.training.dialogues.recorded import read_dialogue
 from duplex.training.dialogues.shards import Provenance, fingerprint, read_dialogues, write_dialogues
 from duplex.training.dialogues.speech import speak_words
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
-from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens, align_words, tokenize
+from duplex.training.dialogues.tokens import DialogueTokens, tokenize
 from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
+from duplex.transcription.alignment import SpecialTokens, align_words
 from training_support import harmonics
 
 MARKS = SpecialTokens()

@@ -20,6 +20,7 @@ from duplex.engine.beginnings import Beginnings
 from duplex.engine.failures import conversation_error
 from duplex.engine.outcomes import Failed, Finished, ScriptProgress
 from duplex.engine.results import Observer, frame_of
+from duplex.engine.scoring import Scoring
 from duplex.engine.seat import Job, Seat
 from duplex.engine.subscribers import Subscribers
 from duplex.engine.watchdog import Watchdog
@@ -58,6 +59,8 @@ class Engine:
         """Called whenever a slot becomes free: ``with engine.vacancies(notify): ...``."""
         self.observed: Subscribers[Observer] = Subscribers()
         """Told of every step, of the last one perhaps just after the ``with`` block."""
+        self.scoring: Scoring = Scoring(self)
+        """What is scored in slots of its own, beside the conversations."""
         self._closing = False
         self.watchdog: Watchdog = Watchdog(self._end_stalled)
         self._thread = threading.Thread(target=self._run, name="duplex-inference", daemon=True)
@@ -88,6 +91,23 @@ class Engine:
         :raises ModelStalledError: if the model does not answer
         :raises StateError: if the state's time line is damaged
         """
+
+        def prepare(slot: int) -> Iterator[None]:
+            return self._beginnings.prepare(slot, options, prompt, state, conditions)
+
+        prompted = prompt.length + prompt.later if prompt else 0
+        return self.take(prepare, realtime=realtime, notify=notify, prompted=prompted, state=state)
+
+    def take(
+        self,
+        prepare: Callable[[int], Iterator[None]],
+        *,
+        realtime: bool,
+        notify: Callable[[], None],
+        prompted: int = 0,
+        state: SessionState | None = None,
+    ) -> Seat:
+        """Take the lowest free slot, which ``prepare`` makes ready, in pieces; its errors are those of :meth:`open`."""
         self._process.check("the model")
         self._release_abandoned()
         capacity = self.model.spec.capacity
@@ -102,13 +122,11 @@ class Engine:
                     f"all {capacity} places of the model are taken; load it with more sessions, wait for one with "
                     "Conversation(..., wait=seconds), or try again later"
                 )
-            seat = Seat(
-                self, slot, realtime=realtime, notify=notify, prompted=prompt.length + prompt.later if prompt else 0
-            )
+            seat = Seat(self, slot, realtime=realtime, notify=notify, prompted=prompted)
             if state is not None:
                 seat.restore_time_line(state.tensors)
             self._seats[slot] = seat
-            self._jobs.append(self._prepare(seat, self._beginnings.prepare(slot, options, prompt, state, conditions)))
+            self._jobs.append(self._prepare(seat, prepare(slot)))
             self.changed.notify()
         return seat
 

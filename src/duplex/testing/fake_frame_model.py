@@ -24,6 +24,7 @@ from duplex.frame_model import OPTIONS_KEY, UNGENERATED, ZERO, Conditions, Model
 from duplex.options import SessionOptions
 from duplex.parsing import parse_json
 from duplex.testing.fake_codec import FakeCodec
+from duplex.token_scores import TokenScores
 
 __all__ = ["FakeFrameModel"]
 
@@ -173,6 +174,38 @@ class FakeFrameModel:
                 result.errors[slot] = error
         return result
 
+    def open_for_scoring(
+        self,
+        slot: int,
+        conditions: Conditions | None = None,  # noqa: ARG002 -- it has none
+    ) -> None:
+        """Reset a slot for :meth:`score`."""
+        ring = np.full((self.spec.streams, self._ring_length), UNGENERATED, np.int64)
+        self._slots[slot] = _Slot(SessionOptions(), ring)
+
+    def score(self, slots: Sequence[int], inputs: Int64, targets: Int64) -> TokenScores:
+        """Advance slots by known tokens, and score those."""
+        self.steps += 1
+        if self._on_step is not None:
+            self._on_step(self.steps - 1)
+        likely = np.full(targets.shape, np.nan, np.float32)
+        ranks, text = np.full(targets.shape, -1, np.int64), np.zeros((len(slots), targets.shape[2]), np.int64)
+        for row, slot in enumerate(slots):
+            for step in range(targets.shape[2]):
+                read = np.where(inputs[row, :, step] == UNGENERATED, self._initial, inputs[row, :, step])
+                held, thought = self._slots[slot], self._remembered(self._slots[slot], read)
+                for stream, wanted in enumerate(targets[row, :, step].tolist()):
+                    scores = self._scores(thought, stream)
+                    if wanted != UNGENERATED:
+                        likely[row, stream, step] = scores[wanted] - np.log(np.exp(scores).sum())
+                        ranks[row, stream, step] = (scores > scores[wanted]).sum()
+                    token = int(scores.argmax()) if wanted == UNGENERATED and stream == 0 else wanted
+                    token = self._initial[stream] if token == UNGENERATED else token
+                    text[row, step] = token if stream == 0 else text[row, step]
+                    thought = (thought * 31 + int(token)) & _WORD
+                held.frames += 1
+        return TokenScores(log_probabilities=likely, ranks=ranks, text=text)
+
     def export(self, slot: int) -> SessionState:
         """Return a slot's state; its arrays are copied when they are read."""
         held = self._slots[slot]
@@ -239,20 +272,30 @@ class FakeFrameModel:
         """Read index ``step - 1`` of every stream, and write index ``step`` of the streams that are the model's."""
         spec, options = self.spec, held.options
         read = np.where(step <= self._delays, self._initial, held.ring[:, (step - 1) % self._ring_length])
-        for token in read.tolist():
-            held.memory = ((held.memory ^ (token + 3)) * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & _WORD
-        thought = held.memory
+        thought = self._remembered(held, read)
         for stream in range(1 + spec.agent_streams):
-            size = spec.audio_vocabulary if stream else spec.text_vocabulary
             temperature = options.temperature if stream else options.text_temperature
             top_k = options.top_k if stream else options.text_top_k
-            scores = (4 * noise.uniform(thought, 0, stream, size)).astype(np.float32)
-            if stream == 0:
-                scores[_PADDING] += _QUIET
+            scores = self._scores(thought, stream)
             noisy = _with_noise(scores, temperature or 0, top_k or 0, (options.seed or 0, step, stream))
             token = held.known.pop((stream, step), int(noisy.argmax()))
             held.ring[stream, step % self._ring_length] = token
             thought = (thought * 31 + token) & _WORD  # a codebook sees the ones before it
+
+    @staticmethod
+    def _remembered(held: _Slot, read: Int64) -> int:
+        """Return what is left of all tokens so far, those that a step has just read included."""
+        for token in read.tolist():
+            held.memory = ((held.memory ^ (token + 3)) * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & _WORD
+        return held.memory
+
+    def _scores(self, thought: int, stream: int) -> Float32:
+        """Return the scores of a stream's tokens, float32 ``[vocabulary]``."""
+        size = self.spec.audio_vocabulary if stream else self.spec.text_vocabulary
+        scores = (4 * noise.uniform(thought, 0, stream, size)).astype(np.float32)
+        if stream == 0:
+            scores[_PADDING] += _QUIET
+        return scores
 
     def _restored(self, state: SessionState) -> _Slot:
         tensors, spec = state.tensors, self.spec

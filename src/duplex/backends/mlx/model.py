@@ -22,6 +22,7 @@ from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
 from duplex.backends.mlx.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.mlx.sampling import Sampling
+from duplex.backends.mlx.scoring import score
 from duplex.backends.mlx.speech_script import SpeechScript
 from duplex.backends.mlx.stages import stages
 from duplex.backends.mlx.state import Call, SlotState, allocate, bind, exclusive
@@ -29,6 +30,7 @@ from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.model_spec import empty_result, model_spec
 from duplex.backends.shared.pieces import each_within, finish
 from duplex.backends.shared.prefilling import check_inputs
+from duplex.backends.shared.scoring import SCORING, check_scoring, scored_alone
 from duplex.backends.shared.script_state import check_script
 from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.backends.shared.snapshots import Origin
@@ -36,6 +38,7 @@ from duplex.backends.shared.state_checks import checked_state
 from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 from duplex.synthesis.script import Entry
+from duplex.token_scores import TokenScores
 
 __all__ = ["MlxFrameModel"]
 
@@ -153,6 +156,27 @@ class MlxFrameModel:
             functools.partial(exclusive, self.device),
             prefill_embedded(self._lm, self.state[slot], self.slots[slot], inputs, tokens),
         )
+
+    def open_for_scoring(self, slot: int, conditions: Conditions | None = None) -> None:
+        """Reset a slot for :meth:`score`."""
+        check_scoring(guided=False, scripted=self._lm.script is not None)
+        self._ended.discard(slot)
+        self.slots[slot] = Slot(SCORING, TokenLog(self.spec.streams))
+        with exclusive(self.device):
+            state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
+            self._lm.begin(state, self.slots[slot].options, conditions)
+            evaluate(state)
+        self.state[slot] = state
+
+    def score(self, slots: Sequence[int], inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> TokenScores:
+        """Advance slots by known tokens, and score those."""
+        if self.deterministic and len(slots) > 1:
+            return scored_alone(self.score, slots, inputs, targets)
+        for slot in slots:
+            self.slots[slot].frames += inputs.shape[2]
+        filled = max(self.slots[slot].frames for slot in slots)
+        with exclusive(self.device):
+            return score(self._lm, Call([self.state[slot] for slot in slots], filled), inputs, targets)
 
     def end_source(self, slot: int) -> None:
         """Let the slot's next step tell the model that the source has ended."""

@@ -18,11 +18,9 @@ from duplex.backends.shared.slots import Slot
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import UsageError
 from duplex.frame_model import UNGENERATED, ModelSpec
+from duplex.token_scores import LONGEST_RUN
 
 __all__ = ["LONGEST_RUN", "PrefillTarget", "check_inputs", "prefill", "prefill_embedded"]
-
-LONGEST_RUN = 32
-"""Columns that go through the temporal transformer in one call, a piece; its ring has room for them."""
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]

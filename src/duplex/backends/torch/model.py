@@ -19,6 +19,7 @@ from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.model_spec import empty_result, model_spec
 from duplex.backends.shared.pieces import each_within, finish
 from duplex.backends.shared.prefilling import check_inputs
+from duplex.backends.shared.scoring import SCORING, check_scoring, scored_alone
 from duplex.backends.shared.script_state import check_script
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
@@ -32,6 +33,7 @@ from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.torch.sampling import Sampling
+from duplex.backends.torch.scoring import score
 from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
@@ -39,6 +41,7 @@ from duplex.backends.torch.tracing import TracedFrames
 from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
 from duplex.options import SessionOptions
 from duplex.synthesis.script import Entry
+from duplex.token_scores import TokenScores
 
 __all__ = ["TorchFrameModel"]
 
@@ -149,6 +152,28 @@ class TorchFrameModel:
             self._computing,
             prefill_embedded(self._lm, self.state.rows(slot, slot + 1), self.slots[slot], inputs, tokens),
         )
+
+    @torch.inference_mode()
+    def open_for_scoring(self, slot: int, conditions: Conditions | None = None) -> None:
+        """Reset a slot for :meth:`score`."""
+        check_scoring(guided=self._lm.guided, scripted=self._lm.script is not None)
+        rows = self.state.rows(slot, slot + 1)
+        rows.reset()
+        self._ended.discard(slot)
+        self.slots[slot] = Slot(SCORING, TokenLog(self.spec.streams))
+        with self._cores():
+            self._lm.begin(Call(rows, filled=1), self.slots[slot].options, conditions)
+
+    @torch.inference_mode()
+    def score(self, slots: Sequence[int], inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> TokenScores:
+        """Advance slots by known tokens, and score those."""
+        if self.deterministic and len(slots) > 1:
+            return scored_alone(self.score, slots, inputs, targets)
+        for slot in slots:
+            self.slots[slot].frames += inputs.shape[2]
+        filled = max(self.slots[slot].frames for slot in slots)
+        with self._cores():
+            return score(self._lm, Call(self.state, Rows.of(slots, self.device), filled), inputs, targets)
 
     @torch.inference_mode()
     def end_source(self, slot: int) -> None:

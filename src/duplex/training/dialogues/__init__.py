@@ -4,7 +4,8 @@ from duplex.training.dialogues.dialogue import Dialogue, Word
 from duplex.training.dialogues.plan import DialogueJob, plan_dialogues, plan_recorded_dialogues
 from duplex.training.dialogues.recorded import read_dialogue
 from duplex.training.dialogues.simulation import simulate_dialogue
-from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens, tokenize
+from duplex.training.dialogues.tokens import DialogueTokens, tokenize
+from duplex.transcription.alignment import SpecialTokens
 
 __all__ = [
     "Dialogue",

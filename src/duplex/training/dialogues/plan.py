@@ -26,8 +26,9 @@ from duplex.training.dialogues.recorded import RecordedDialogue, find_dialogues
 from duplex.training.dialogues.shards import Provenance, codec_fingerprint, fingerprint, write_dialogues
 from duplex.training.dialogues.simulation import simulate_dialogue
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
-from duplex.training.dialogues.tokens import SpecialTokens, tokenize
+from duplex.training.dialogues.tokens import tokenize
 from duplex.training.validators import check_scale
+from duplex.transcription.alignment import SpecialTokens
 from duplex.transcription.loading import WHISPER
 
 __all__ = ["TOKENIZER", "DialogueJob", "SimulatedDialogues", "plan_dialogues", "plan_recorded_dialogues"]

@@ -24,7 +24,8 @@ from duplex.checkpoints.checkpoint import Checkpoint
 from duplex.errors import CorpusError
 from duplex.frame_model import UNGENERATED
 from duplex.parsing import parse_json, shown
-from duplex.training.dialogues.tokens import DialogueTokens, SpecialTokens
+from duplex.training.dialogues.tokens import DialogueTokens
+from duplex.transcription.alignment import SpecialTokens
 
 __all__ = ["Provenance", "codec_fingerprint", "fingerprint", "read_dialogues", "write_dialogues"]
 

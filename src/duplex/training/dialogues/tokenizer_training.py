@@ -7,8 +7,8 @@ import sentencepiece
 
 from duplex.training.data.sentences import sentence
 from duplex.training.dialogues.scenes import AGENT_BACKCHANNELS
-from duplex.training.dialogues.tokens import SpecialTokens
 from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
+from duplex.transcription.alignment import SpecialTokens
 
 __all__ = ["train_tokenizer"]
 

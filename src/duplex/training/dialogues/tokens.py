@@ -6,7 +6,7 @@ them where that frame is free, padding elsewhere (section 3.4.4 of the paper). T
 way in a separate stream, which is not an input but a target of an auxiliary head.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import attrs
 import numpy as np
@@ -15,20 +15,13 @@ from numpy.typing import NDArray
 from duplex.checkpoints.tokenizer import Tokenizer
 from duplex.codec import Codec
 from duplex.frame_model import UNGENERATED
-from duplex.training.dialogues.dialogue import Dialogue, Word
+from duplex.training.dialogues.dialogue import Dialogue
+from duplex.transcription.alignment import SpecialTokens, align_words
 
-__all__ = ["DialogueTokens", "SpecialTokens", "align_words", "tokenize"]
+__all__ = ["DialogueTokens", "tokenize"]
 
 Int64 = NDArray[np.int64]
 Encode = Callable[[NDArray[np.float32]], Int64]
-
-
-@attrs.frozen
-class SpecialTokens:
-    """The text tokens that represent no word."""
-
-    padding: int = 3
-    end_of_padding: int = 0
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -60,21 +53,3 @@ def tokenize(
         if dialogue.user_words is None
         else align_words(dialogue.user_words, frames, frame, tokenizer, marks),
     )
-
-
-def align_words(words: Sequence[Word], frames: int, frame: float, tokenizer: Tokenizer, marks: SpecialTokens) -> Int64:
-    """Return words as a stream of tokens aligned by time, int64 ``[frames]``, ``frame`` seconds each.
-
-    A word whose first frame is still occupied by the one before begins in the next free frame.
-    """
-    stream = np.full(frames, marks.padding, np.int64)
-    free = 0
-    for word in sorted(words, key=lambda word: word.start):
-        pieces = tokenizer.encode(word.text)
-        first = max(free, int(word.start / frame))
-        if first > free and pieces and first < frames:
-            stream[first - 1] = marks.end_of_padding
-        pieces = pieces[: max(0, frames - first)]
-        stream[first : first + len(pieces)] = pieces
-        free = first + len(pieces)
-    return stream

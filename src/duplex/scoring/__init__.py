@@ -1,0 +1,1 @@
+"""How likely a model finds what was said in recorded dialogues."""
