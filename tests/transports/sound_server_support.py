@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -36,14 +37,24 @@ def preferred():
     """Prefer this thread, and those that it starts, to other programs, as far as the system permits.
 
     The server prefers itself, too. Without it, what a busy machine keeps from playing in time would be told as echo.
+    On Linux a nice value counts among the processes of one session only; the session has one of its own.
     """
-    before = os.getpriority(os.PRIO_PROCESS, 0)
+    before, session = os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/autogroup")
+    session_before = session.read_text().split()[-1] if session.exists() else ""
     try:
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, min(before, NICENESS))
+        write_niceness(session, session_before and str(min(int(session_before), NICENESS)))
         yield
     finally:
         os.setpriority(os.PRIO_PROCESS, 0, before)
+        write_niceness(session, session_before)
+
+
+def write_niceness(session, value):
+    with contextlib.suppress(OSError):  # the system may refuse it, or want some time between two changes
+        if value:
+            session.write_text(value)
 
 
 class SoundServer:
