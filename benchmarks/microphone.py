@@ -1,18 +1,17 @@
-"""What the microphone's transport costs, and what its echo canceller does in simulated rooms.
+"""What the microphone's echo canceller does in simulated rooms.
 
     python benchmarks/microphone.py rooms --user examples/question.wav --agent AGENT.wav
-    python benchmarks/microphone.py cpu --seconds 20
 
-``rooms`` puts one recording into a simulated room as the agent's voice and another as the user's, through fake devices
+It puts one recording into a simulated room as the agent's voice and another as the user's, through fake devices
 of known clocks and the whole line, and prints two tables: while only the agent speaks, the echo's reduction and the
 false starts of the detector of speech; while both speak, what is left of the user's voice (PESQ, STOI); and AECMOS for
-both. The packages for these are optional: pesq, pystoi, speechmos and librosa. ``cpu`` opens the system's own devices.
+both. The packages for these are optional: pesq, pystoi, speechmos and librosa. What the transport costs, and how long
+it takes, is measured by ``microphone_cpu.py`` and ``microphone_latency.py``.
 """
 
 import argparse
 import math
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "transports"))
 from microphone_support import FakeSound, devices
 
-from duplex import FileTransport, MicrophoneTransport
+from duplex import FileTransport
 from duplex.transports.microphone.echo import WebRtcProcessor
 from duplex.transports.microphone.line import Line
-from duplex.transports.microphone.streams import AudioLine
 from microphone_quality import aecmos, intelligibility, missing, quality, speech_starts
 
 Samples = NDArray[np.floating[Any]]
@@ -110,11 +108,11 @@ class Scene(FakeSound):
 
     def echo_at(self, at: Samples) -> Samples:
         """Return the echo at samples since the beginning."""
-        return np.interp(at, np.arange(self.echo.size), self.echo)
+        return between(at, self.echo)
 
     def played_at(self, at: Samples) -> Samples:
         """Return what the loudspeaker plays at samples since the beginning."""
-        return np.interp(at, np.arange(self.far.size), self.far)
+        return between(at, self.far)
 
     def voice(self, at: Samples) -> Samples:
         """Return the user's voice at samples since the beginning."""
@@ -135,6 +133,13 @@ class Scene(FakeSound):
         self.taken = len(self.heard)
 
 
+def between(at: Samples, sound: Samples) -> Samples:
+    """Return a sound at places between its samples; only where it is asked for, as it is long."""
+    first = max(0, math.floor(at[0]))
+    part = sound[first : math.ceil(at[-1]) + 2]
+    return np.interp(at, first + np.arange(part.size), part)
+
+
 def run(room: Room, user: Samples, agent: Samples, **processing: bool) -> tuple[Samples, Samples, Scene]:
     """Return what comes out of the line, with the times of its samples, and the scene."""
     scene = Scene(room, user)
@@ -148,10 +153,10 @@ def run(room: Room, user: Samples, agent: Samples, **processing: bool) -> tuple[
         while scene.time - scene.began >= frames * FRAME / RATE:
             line.jitter.push(agent[frames * FRAME : (frames + 1) * FRAME].astype(np.float32))
             frames += 1
-        pcm = line.advance(scene.time)
-        if first is None and pcm.size:
-            first = line.position - pcm.size
-        out.append(pcm)
+            pcm = line.advance(scene.time)  # whole frames, as in a conversation
+            if first is None and pcm.size:
+                first = line.position - pcm.size
+            out.append(pcm)
     pcm = np.concatenate(out)
     return (first + np.arange(pcm.size)) / RATE, pcm, scene
 
@@ -228,66 +233,14 @@ async def rooms(user_path: str, agent_path: str) -> None:
         print(f"| {room.name} | {' | '.join(f'{value:.2f}' for value in values)} |")
 
 
-async def cpu(seconds: float) -> None:
-    """Print what a transport costs on the system's devices."""
-    print("| echo cancellation | noise, gain | CPU, share of a core | callbacks apart at most | underruns |")
-    print("|---|---|---|---|---|")
-    for how, more in (("webrtc", True), ("webrtc", False), ("off", False)):
-        transport = MicrophoneTransport(echo_cancellation=how, noise_suppression=more, gain_control=more)
-        await transport.start(RATE)
-        line = transport._hardware._lines["output"]
-        gaps = []
-        with anyio.move_on_after(seconds):
-            async with anyio.create_task_group() as both:
-                both.start_soon(hear, transport)
-                both.start_soon(speak, transport)
-                both.start_soon(watch, line, gaps)
-                await anyio.sleep(2)
-                began, wall = time.process_time(), time.monotonic()
-                await anyio.sleep_forever()
-        share = (time.process_time() - began) / (time.monotonic() - wall)
-        underruns = transport.stats.underruns
-        await transport.aclose()
-        print(f"| {how} | {'on' if more else 'off'} | {100 * share:.1f} % | {1000 * max(gaps):.0f} ms | {underruns} |")
-
-
-async def watch(line: AudioLine, gaps: list[float]) -> None:
-    """Note how long ago a callback was called."""
-    while True:
-        await anyio.sleep(0.1)
-        gaps.append(time.monotonic() - line.called_at)
-
-
-async def hear(transport: MicrophoneTransport) -> None:
-    """Take what is heard, in frames as a conversation does."""
-    while True:
-        transport.expect(FRAME)
-        await transport.receive()
-
-
-async def speak(transport: MicrophoneTransport) -> None:
-    """Send frames of noise at the pace of a model."""
-    began, frame = anyio.current_time(), 0
-    noise = np.random.default_rng(0).normal(0, 0.1, FRAME).astype(np.float32)
-    while True:
-        await transport.send(noise)
-        frame += 1
-        await anyio.sleep(max(0.0, began + frame * FRAME / RATE - anyio.current_time()))
-
-
 def main() -> None:
-    """Measure what was asked for."""
+    """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    simulated = commands.add_parser("rooms")
-    simulated.add_argument("--user", default="examples/question.wav")
-    simulated.add_argument("--agent", default="examples/conversation.wav")
-    commands.add_parser("cpu").add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("command", choices=["rooms"])
+    parser.add_argument("--user", default="examples/question.wav")
+    parser.add_argument("--agent", default="examples/conversation.wav")
     arguments = parser.parse_args()
-    if arguments.command == "rooms":
-        anyio.run(rooms, arguments.user, arguments.agent)
-    else:
-        anyio.run(cpu, arguments.seconds)
+    anyio.run(rooms, arguments.user, arguments.agent)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,11 @@ RECORDING = Path(__file__).parent.parent / "examples" / "conversation.wav"
 
 async def main() -> None:
     """Print a line for each level of the echo, with and without its cancellation."""
-    print("| echo | echo cancellation | false starts | times the user cut in | of these heard |", flush=True)
-    print("|---|---|---|---|---|", flush=True)
+    print(
+        "| echo | echo cancellation | false starts | times the user cut in | of these heard | stutters |",
+        flush=True,
+    )
+    print("|---|---|---|---|---|---|", flush=True)
     with await duplex.load_async("tiny") as model:
         for echo_db in (-12.0, 0.0):
             for how in ("webrtc", "off"):
@@ -39,7 +42,10 @@ async def main() -> None:
                         server.kill()
                 cut_in = heard.barge_ins()
                 false = len(heard.false_starts())
-                print(f"| {echo_db:g} dB | {how} | {false} | {len(cut_in)} | {sum(cut_in)} |", flush=True)
+                print(
+                    f"| {echo_db:g} dB | {how} | {false} | {len(cut_in)} | {sum(cut_in)} | {len(heard.stutters)} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

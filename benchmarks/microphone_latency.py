@@ -1,25 +1,19 @@
 """From mouth to ear: how long after a spoken question the answer is heard, and where the time goes.
 
     python benchmarks/microphone_latency.py stages --runs 7
-    python benchmarks/microphone_latency.py against --original PYTHON --runs 5
 
-Both start a PulseAudio with a room of one clock, so that a time between a sound and another is a count of samples.
-``stages`` holds conversations with the built-in model in this process, and compares with the same question from a file.
-``against`` has `duplex talk --server` and the original's own client call the same `duplex serve`; PYTHON is an
-interpreter with the original's package `moshi` (torch is not needed), sounddevice, sphn and aiohttp.
+It starts a PulseAudio with a room of one clock, so that a time between a sound and another is a count of samples,
+holds conversations with the built-in model in this process, and compares with the same question from a file, on its
+time line: there an answer may begin with the very sample that it follows. With a microphone, a frame has to be spoken
+first.
 """
 
 import argparse
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -30,20 +24,12 @@ import numpy as np
 import duplex
 from duplex.transports.microphone.portaudio import PortAudio, PortAudioLine
 from duplex.transports.microphone.streams import CaptureBuffer, PlaybackBuffer
-from microphone_room import RATE, OneClock, Recording, Samples, first_sound, last_sound, place
+from microphone_room import RATE, OneClock, Recording, Samples, first_sound, last_sound, place, read, torn
 
 FRAME, MODEL_RATE = 1920, 24000
 FRAME_SECONDS = FRAME / MODEL_RATE
 BEFORE, AFTER = 3.0, 5.0
 """Seconds of silence before the question, so that clocks settle, and after it, for the answer."""
-ORIGINAL = """
-import sys, types, importlib.util
-package = types.ModuleType("moshi")  # without its __init__, which imports torch
-package.__path__ = list(importlib.util.find_spec("moshi").submodule_search_locations)
-sys.modules["moshi"] = package
-from moshi.client import main
-main()
-"""
 STAGES = {
     "frame": "a frame of 80 ms is spoken",
     "capture": "its last sample, to the callback",
@@ -239,6 +225,9 @@ async def stages(room: OneClock, question: Samples, runs: int) -> None:
     row("the same from a file, on its time line", files)
     row("above the file's median", [each.total - file for each in found])
     row("above what the model took in the same call", [each.total - each.reply for each in found])
+    row(
+        "the same, without the frame that has to be spoken", [each.total - each.reply - FRAME_SECONDS for each in found]
+    )
     print("| **of which, in the answer's first frame** | | |")
     for name, what in STAGES.items():
         row(what, [each.stages[name] for each in found])
@@ -250,108 +239,20 @@ def row(name: str, seconds: Sequence[float]) -> None:
     print(f"| {name} | {1000 * np.median(seconds):.0f} ms | {1000 * max(seconds):.0f} ms |")
 
 
-@contextmanager
-def running_server() -> Generator[str]:
-    """Serve the built-in model; give its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "duplex", "serve", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def ask(command: Sequence[str], room: OneClock, question: Samples) -> tuple[float | None, float]:
-    """Ask a client's program once; return seconds to the answer's first sample, and how many had no sound in it."""
-    environment = {**os.environ, **room.environment}
-    with room.heard() as recording:
-        client = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            time.sleep(BEFORE + 3)  # the program starts, too
-            with room.speaking(room.at_its_rate(question, MODEL_RATE)):
-                time.sleep(question.size / MODEL_RATE + AFTER)
-        finally:
-            client.terminate()
-            client.wait()
-    spoken, played = recording.channels
-    wide = room.at_its_rate(question, MODEL_RATE)
-    end = place(wide, spoken) + last_sound(wide)
-    answered = first_sound(played, end, RATE)
-    return (None, 0.0) if answered is None else ((answered - end) / RATE, torn(played[answered : answered + 2 * RATE]))
-
-
-def torn(pcm: Samples) -> float:
-    """Return seconds of exact zeros between sounds: what a player that had nothing to play has put there."""
-    zero = np.concatenate([[0], (pcm == 0).astype(int), [0]])
-    begins, ends = np.flatnonzero(np.diff(zero) == 1), np.flatnonzero(np.diff(zero) == -1)
-    return float(sum(size for size in ends - begins if size >= RATE // 200)) / RATE
-
-
-def against(room: OneClock, question: Samples, original: str, runs: int) -> None:
-    """Print the times of this project's client and of the original's, by turns."""
-    with running_server() as url:
-        port = url.rsplit(":", 1)[1]
-        commands = {
-            "duplex talk --server": [sys.executable, "-m", "duplex", "talk", "--server", url],
-            "the original's client": [original, "-c", ORIGINAL, "--port", port, "--host", "127.0.0.1"],
-        }
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        for number in range(runs):
-            for name, command in commands.items():
-                seconds, silent = ask(command, room, question)
-                print(f"run {number}, {name}: {seconds}, torn {silent:.3f}", file=sys.stderr, flush=True)
-                found[name] += [] if seconds is None else [(seconds, silent)]
-    print("| client | answers | median | worst | zeros in the answer's first 2 s, median |\n|---|---|---|---|---|")
-    for name, each in found.items():
-        seconds, silent = zip(*each, strict=True) if each else ((float("nan"),), (float("nan"),))
-        print(
-            f"| {name} | {len(each)} of {runs} | {1000 * np.median(seconds):.0f} ms | {1000 * max(seconds):.0f} ms | "
-            f"{1000 * np.median(silent):.0f} ms |"
-        )
-
-
-async def read(path: str) -> Samples:
-    """Return a recording at the model's rate."""
-    transport, pieces = duplex.FileTransport(path), []
-    await transport.start(MODEL_RATE)
-    try:
-        while True:
-            pieces.append(await transport.receive())
-    except anyio.EndOfStream:
-        return np.concatenate(pieces)
-    finally:
-        await transport.aclose()
-
-
 def main() -> None:
-    """Measure what was asked for."""
+    """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["stages", "against"])
+    parser.add_argument("command", choices=["stages"])
     parser.add_argument("--question", default=str(Path(__file__).parents[1] / "examples" / "question.wav"))
-    parser.add_argument("--original", metavar="PYTHON", help="for `against`")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    question = anyio.run(read, arguments.question)
+    question = anyio.run(read, arguments.question, MODEL_RATE)
     with tempfile.TemporaryDirectory() as folder:
         room = OneClock(Path(folder))
         os.environ.update({name: value for name, value in room.environment.items() if name != "HOME"})
         room.start()
         try:
-            if arguments.command == "stages":
-                anyio.run(partial(stages, room, question, arguments.runs))
-            else:
-                against(room, question, arguments.original, arguments.runs)
+            anyio.run(stages, room, question, arguments.runs)
         finally:
             room.kill()
 

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+import duplex
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "transports"))
 from sound_server_support import SoundServer
 
-__all__ = ["RATE", "OneClock", "Recording", "first_sound", "last_sound", "place"]
+__all__ = ["RATE", "OneClock", "Recording", "first_sound", "last_sound", "place", "read", "torn"]
 
 Samples = NDArray[np.floating[Any]]
 RATE = 48000
@@ -60,6 +63,26 @@ def place(needle: Samples, hay: Samples) -> int:
     size = 1 << (needle.size + hay.size).bit_length()
     products = np.fft.irfft(np.fft.rfft(hay, size) * np.conj(np.fft.rfft(needle, size)), size)
     return int(np.argmax(np.abs(products[: hay.size])))
+
+
+def torn(pcm: Samples) -> float:
+    """Return seconds of exact zeros between sounds: what a player that had nothing to play has put there."""
+    zero = np.concatenate([[0], (pcm == 0).astype(int), [0]])
+    begins, ends = np.flatnonzero(np.diff(zero) == 1), np.flatnonzero(np.diff(zero) == -1)
+    return float(sum(size for size in ends - begins if size >= RATE // 200)) / RATE
+
+
+async def read(path: str, rate: int) -> Samples:
+    """Return a recording at a rate."""
+    transport, pieces = duplex.FileTransport(path), []
+    await transport.start(rate)
+    try:
+        while True:
+            pieces.append(await transport.receive())
+    except anyio.EndOfStream:
+        return np.concatenate(pieces)
+    finally:
+        await transport.aclose()
 
 
 class Recording:

@@ -10,6 +10,7 @@ from sound_server_support import RATE
 import duplex
 from duplex import MicrophoneTransport
 
+SETTLING = 3.0
 LATE = 0.8
 """Seconds by which the detector may tell later than the user began, and the server deliver later than it was played."""
 
@@ -18,7 +19,8 @@ LATE = 0.8
 class Heard:
     """What came of a conversation, in seconds of it. ``spoken`` are the spans in which the user really spoke.
 
-    ``stutters`` counts what a busy machine has done: frames lost, agent's audio too late, and streams begun anew.
+    ``stutters`` are the times of what a busy machine has done: frames lost, the agent's audio too late, and streams
+    begun anew. What comes shortly after one is not judged: the canceller has to find the room again.
     """
 
     spoken: list
@@ -26,7 +28,15 @@ class Heard:
     agent_spans: list
     text: str
     echo_reduction: float | None
-    stutters: int
+    stutters: list
+
+    def is_disturbed(self, at):
+        return any(stutter - LATE <= at <= stutter + SETTLING for stutter in self.stutters)
+
+    def judged_seconds(self):
+        """Return for how long the agent has spoken undisturbed."""
+        tenths = [np.arange(begin, min(end, begin + 30.0), 0.1) for begin, end in self.agent_spans]
+        return sum(0.1 for span in tenths for at in span if not self.is_disturbed(at))
 
     def is_agents(self, at):
         return any(begin - 0.2 <= at <= end + 0.5 for begin, end in self.agent_spans)
@@ -34,7 +44,15 @@ class Heard:
     def false_starts(self):
         """Return when the user was heard to begin, while the agent spoke, and the user had not."""
         real = [any(begin - 0.3 <= at <= end + LATE for begin, end in self.spoken) for at in self.starts]
-        return [at for at, is_real in zip(self.starts, real, strict=True) if not is_real and self.is_agents(at)]
+        return [
+            at
+            for at, is_real in zip(self.starts, real, strict=True)
+            if not is_real and self.is_agents(at) and not self.is_disturbed(at)
+        ]
+
+    def judged_false_starts(self):
+        """Return those that the machine has not disturbed."""
+        return [at for at in self.false_starts() if not self.is_disturbed(at)]
 
     def barge_ins(self):
         """Return whether the user was heard to begin, each time that the user cut in.
@@ -45,6 +63,7 @@ class Heard:
             (begin, end)
             for begin, end in self.spoken
             if any(start + 0.3 < begin < stop + 0.5 for start, stop in self.agent_spans)
+            and not self.is_disturbed(begin)
         ]
         return [any(begin - 0.3 <= at <= end + LATE for at in self.starts) for begin, end in cut_in]
 
@@ -69,15 +88,20 @@ def spans(pcm, rate):
     return [(begin, end) for begin, end in found if end - begin > 0.1]
 
 
-async def converse(server, model, recording, how, *, noise_suppression=True, gain_control=True):
-    """Hold a conversation: the recording is played into the room after the first second."""
+def at_its_rate(recording):
+    """Return a recording at the sound server's rate."""
     with wave.open(str(recording)) as file:
         rate, pcm = file.getframerate(), np.frombuffer(file.readframes(file.getnframes()), "<i2") / np.float32(32768)
-    speech = np.concatenate([np.zeros(RATE, np.float32), soxr.resample(pcm, rate, RATE)])
+    return soxr.resample(pcm, rate, RATE)
+
+
+async def converse(server, model, recording, how, *, noise_suppression=True, gain_control=True):
+    """Hold a conversation: the recording is played into the room after the first second."""
+    speech = np.concatenate([np.zeros(RATE, np.float32), at_its_rate(recording)])
     transport = MicrophoneTransport(
         echo_cancellation=how, noise_suppression=noise_suppression, gain_control=gain_control
     )
-    starts, agent, text, began, stuttered = [], [], [], None, 0
+    starts, agent, text, began, stuttered, count = [], [], [], None, [], 0
     options = duplex.SessionOptions(seed=1)
     async with duplex.Conversation(model, transport, options=options) as conversation:
         player = None
@@ -92,13 +116,13 @@ async def converse(server, model, recording, how, *, noise_suppression=True, gai
                     agent[-1][1] = at
                 elif isinstance(event, duplex.AgentText):
                     text.append(event.text)
-                elif isinstance(event, duplex.Lag) and began is not None:
-                    stuttered += 1
+                now = stutters(transport)
+                stuttered += [at] if isinstance(event, duplex.Lag) or now != count else []
+                count = now
                 if player is None and at > 0.5:
-                    player, began, before = server.speaking(speech), at, stutters(transport)
+                    player, began = server.speaking(speech), at
                     player.__enter__()
                 if began is not None and at > began + speech.size / RATE + 2:
-                    stuttered += stutters(transport) - before
                     transport.end()
         finally:
             if player is not None:

@@ -6,23 +6,36 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 
 RATE = 48000
 NICENESS = -10
 MODULES = """
+load-module module-native-protocol-unix auth-anonymous=1 socket={socket}
+set-default-sink loudspeaker
+set-default-source microphone
+"""
+# With echo, one sink has both, so that the echo is exact to the sample on any machine: its left channel is what
+# the microphone hears. The loudspeaker plays on both; the left one's volume is the echo's.
+ECHO = """
+load-module module-null-sink sink_name=world norewinds=1 rate={rate} channels=2 channel_map=front-left,front-right
+load-module module-remap-sink sink_name=room master=world channels=1 channel_map=mono \
+master_channel_map=front-left remix=no sink_properties=device.description=Room
+load-module module-remap-sink sink_name=loudspeaker master=world channels=2 channel_map=front-left,front-right \
+master_channel_map=front-left,front-right remix=no sink_properties=device.description=Loudspeaker
+load-module module-remap-source source_name=microphone master=world.monitor channels=1 channel_map=mono \
+master_channel_map=front-left remix=no source_properties=device.description=Microphone
+"""
+PLAIN = """
 load-module module-null-sink sink_name=loudspeaker norewinds=1 rate={rate} channels={channels} \
 sink_properties=device.description=Loudspeaker
 load-module module-null-sink sink_name=room norewinds=1 rate={rate} channels={inputs} \
 sink_properties=device.description=Room
 load-module module-remap-source source_name=microphone master=room.monitor \
 source_properties=device.description=Microphone
-load-module module-native-protocol-unix auth-anonymous=1 socket={socket}
-set-default-sink loudspeaker
-set-default-source microphone
 """
-ECHO = "load-module module-loopback source=loudspeaker.monitor sink=room latency_msec=20\n"
 
 
 def missing():
@@ -36,14 +49,24 @@ def preferred():
     """Prefer this thread, and those that it starts, to other programs, as far as the system permits.
 
     The server prefers itself, too. Without it, what a busy machine keeps from playing in time would be told as echo.
+    On Linux a nice value counts among the processes of one session only; the session has one of its own.
     """
-    before = os.getpriority(os.PRIO_PROCESS, 0)
+    before, session = os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/autogroup")
+    session_before = session.read_text().split()[-1] if session.exists() else ""
     try:
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, min(before, NICENESS))
+        write_niceness(session, session_before and str(min(int(session_before), NICENESS)))
         yield
     finally:
         os.setpriority(os.PRIO_PROCESS, 0, before)
+        write_niceness(session, session_before)
+
+
+def write_niceness(session, value):
+    with contextlib.suppress(OSError):  # the system may refuse it, or want some time between two changes
+        if value:
+            session.write_text(value)
 
 
 class SoundServer:
@@ -54,9 +77,8 @@ class SoundServer:
         self.echo_db = echo_db if echo else 0.0
         self.socket = folder / "native"
         self.environment = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder), "PULSE_SERVER": f"unix:{self.socket}"}
-        script = MODULES.format(socket=self.socket, rate=rate, channels=channels, inputs=inputs) + (
-            ECHO if echo else ""
-        )
+        devices = (ECHO if echo else PLAIN).format(rate=rate, channels=channels, inputs=inputs)
+        script = devices + MODULES.format(socket=self.socket)
         (folder / "modules.pa").write_text(script)
         self.process = None
 
@@ -75,9 +97,11 @@ class SoundServer:
             assert time.monotonic() < until, (self.folder / "log").read_text()
             time.sleep(0.05)
         if self.echo_db:
-            (echo,) = self.run("pactl", "list", "short", "sink-inputs").split(b"\n")[:-1]
+            owner = self.module("sink_name=loudspeaker")
+            streams = json.loads(self.run("pactl", "--format=json", "list", "sink-inputs"))
+            (stream,) = [each["index"] for each in streams if str(each["owner_module"]) == owner]
             volume = round(65536 * 10 ** (self.echo_db / 60))  # the server's scale is cubic
-            self.run("pactl", "set-sink-input-volume", echo.split()[0], str(volume))
+            self.run("pactl", "set-sink-input-volume", str(stream), str(volume), "65536")
 
     def kill(self):
         if self.process is not None:

@@ -12,7 +12,9 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),
 ]
-TIMES = 3
+TIMES = 4
+SECONDS = 4.0
+"""Of the agent's speech that are to be judged."""
 
 
 @pytest.fixture
@@ -27,27 +29,30 @@ def server(tmp_path, monkeypatch, request):
     server.kill()
 
 
-async def hold(server, pytestconfig, how):
-    """Hold the conversation until the machine has let it be undisturbed once."""
-    counts = []
+async def hold(server, recording):
+    """Hold conversations until the machine has left enough of the speech undisturbed, and a user who cuts in."""
+    held = []
     with await duplex.load_async("tiny") as model:
-        for _ in range(TIMES):
-            heard = await converse(server, model, pytestconfig.rootpath / "examples" / "conversation.wav", how)
-            if how == "off" or not heard.stutters:  # without the canceller the agent hears itself in any case
-                return heard
-            counts.append(heard.stutters)
-    return pytest.skip(f"the machine is too busy for a conversation: stutters in each of {TIMES}: {counts}")
+        while len(held) < TIMES and not (sum(each.judged_seconds() for each in held) >= SECONDS and barge_ins(held)):
+            held.append(await converse(server, model, recording, "webrtc"))
+    return held
+
+
+def barge_ins(held):
+    return [heard for each in held for heard in each.barge_ins()]
 
 
 @pytest.mark.parametrize("server", [-12.0, 0.0], indirect=True)
 async def test_the_agent_does_not_hear_itself_and_lets_the_user_cut_in(server, pytestconfig):
-    heard = await hold(server, pytestconfig, "webrtc")
-    assert heard.false_starts() == [], heard
-    assert heard.barge_ins(), heard  # "Tell me a joke." ... "What is the capital of Japan?"
-    assert all(heard.barge_ins()), heard
+    held = await hold(server, pytestconfig.rootpath / "examples" / "conversation.wav")
+    assert [each.judged_false_starts() for each in held] == [[] for _ in held], held
+    assert barge_ins(held), held  # "Tell me a joke." ... "What is the capital of Japan?"
+    assert all(barge_ins(held)), held
 
 
 @pytest.mark.parametrize("server", [-12.0, 0.0], indirect=True)
 async def test_without_echo_cancellation_it_hears_itself(server, pytestconfig):
-    heard = await hold(server, pytestconfig, "off")
+    """It does on any machine, however busy."""
+    with await duplex.load_async("tiny") as model:
+        heard = await converse(server, model, pytestconfig.rootpath / "examples" / "conversation.wav", "off")
     assert len(heard.false_starts()) >= 2, heard

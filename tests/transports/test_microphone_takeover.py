@@ -30,6 +30,11 @@ def room(reverberation, echo_db):
     return 10 ** (echo_db / 20) * np.concatenate([np.zeros(round(0.006 * RATE)), response])
 
 
+def echoed(pcm, response):
+    size = 1 << (pcm.size + response.size).bit_length()
+    return np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: pcm.size]
+
+
 @pytest.fixture
 def agent(pytestconfig):
     return spoken(pytestconfig.rootpath / "examples" / "conversation.wav")[: SECONDS * RATE // BLOCK * BLOCK]
@@ -55,9 +60,9 @@ def loudest(pcm):
     return 10 * np.log10(np.mean(blocks**2, axis=1).max() + 1e-12)
 
 
-@pytest.mark.parametrize(("reverberation", "echo_db"), [(0.15, -12), (0.15, 0), (0.4, -6)])
+@pytest.mark.parametrize(("reverberation", "echo_db"), [(0.15, -12), (0.15, 0), (0.4, -6), (0.8, -6), (0.8, 0)])
 def test_no_echo_passes_while_the_canceller_takes_over(agent, reverberation, echo_db):
-    echo = np.convolve(agent, room(reverberation, echo_db))[: agent.size]
+    echo = echoed(agent, room(reverberation, echo_db))
     assert loudest(echo) > -35
     assert loudest(heard(agent, echo)) < loudest(echo) - 12
 
@@ -65,7 +70,7 @@ def test_no_echo_passes_while_the_canceller_takes_over(agent, reverberation, ech
 @pytest.mark.parametrize("at", [1.0, 3.7, 3.95, 4.3])
 @pytest.mark.parametrize("echo_db", [-12, -6])
 def test_a_user_who_cuts_in_meanwhile_is_heard(agent, user, echo_db, at):
-    near = np.convolve(agent, room(0.15, echo_db))[: agent.size]
+    near = echoed(agent, room(0.15, echo_db))
     begin = round(at * RATE)
     near[begin : begin + user.size] += user[: near.size - begin]
     assert loudest(heard(agent, near)[begin : begin + RATE]) > -35
@@ -99,6 +104,20 @@ def test_echo_in_a_part_of_a_frame_is_silenced_there():
     left[-BLOCK // 2 :] = echo[-BLOCK // 2 :]
     out = gated(TakeoverGate(RATE, 0.0), far, echo, left)
     assert not out[-BLOCK // 2 + RATE // 200 :].any()
+
+
+def test_what_a_room_rings_with_is_silenced_and_not_a_user_who_begins_then():
+    far = white(1.0, 1)
+    far[RATE // 2 :] = 0.0
+    ringing = np.concatenate([0.5 * far[: RATE // 2], np.zeros(RATE // 2, np.float32)])
+    fades = 0.25 * white(0.5, 3) * 10 ** (-3 * np.arange(RATE // 2) / (0.8 * RATE))
+    ringing[RATE // 2 :] += fades.astype(np.float32)
+    gate = TakeoverGate(RATE, 0.0)
+    assert not gated(gate, far, ringing, ringing)[RATE // 2 + BLOCK : RATE // 2 + 3 * BLOCK].any()
+    begins = ringing.copy()
+    begins[RATE // 2 + 2 * BLOCK :] += white(0.5, 2)[2 * BLOCK :]
+    heard = gated(TakeoverGate(RATE, 0.0), far, begins, begins)
+    assert np.array_equal(heard[RATE // 2 + 3 * BLOCK :], begins[RATE // 2 + 3 * BLOCK :])
 
 
 def test_the_gain_after_the_canceller_does_not_count():

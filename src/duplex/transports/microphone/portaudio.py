@@ -27,9 +27,9 @@ __all__ = ["PortAudio", "list_devices"]
 
 Float32 = NDArray[np.float32]
 
-BLOCK_SECONDS: dict[Direction, float] = {"input": 0.02, "output": 0.01}
-"""Of one callback. A frame of the user's begins where one of these does, so it does not wait for longer ones."""
-LATENCY: dict[Direction, float] = {"input": 0.02, "output": 0.04}
+BLOCK_SECONDS: dict[Direction, float] = {"input": 0.01, "output": 0.01}
+"""Of one callback. With 20 ms a sound server gives a frame's last sample up to 10 ms later."""
+LATENCY: dict[Direction, float] = {"input": 0.01, "output": 0.04}
 """What is asked of a device; one that is slower by default gets what it wants."""
 DEAD_SECONDS = 0.8
 """Without a callback for so long, a device is gone: some say nothing when they go."""

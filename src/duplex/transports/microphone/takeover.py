@@ -8,7 +8,9 @@ of its own, and falls silent. What passes then is told from a user who cuts in:
    over what was played lately. A user's voice is not explained by it.
 2. Something passes whole if it comes out of the canceller (before the gain) hardly softer than it was heard. If the
    loudspeaker explains that, it is echo, and is silenced, and so is what follows while that is so.
-3. After SETTLED_SECONDS of audible sound the canceller is believed: then this looks on only. Where echo passes whole
+3. When the loudspeaker falls silent, the room still rings, which the canceller does not expect yet. What is heard then
+   is silenced while it fades as a room does: a user who begins to speak is louder than that.
+4. After SETTLED_SECONDS of audible sound the canceller is believed: then this looks on only. Where echo passes whole
    for longer all the same (the streams' places have changed, and the canceller begins anew), it starts again.
 """
 
@@ -37,6 +39,10 @@ _EXPLAINED_AGAIN, _PASSED_AGAIN, _HOPS_AGAIN = 6.0, -6.0, 3
 _HOLD_SECONDS = 0.25
 _PIECE_SECONDS = 0.02
 """Looked at as one: a frame that is taken whole has both echo and none."""
+_FADING = 10 ** (-60 / 10 * _PIECE_SECONDS / 1.2)
+"""By which share of its power a room's sound fades in a piece at least: one that rings for 1.2 s."""
+_FADING_OFF = 10 ** (3 / 10)
+"""Of the power: a room's sound does not fade evenly."""
 _CLOSED = 0.0
 _RAMP_SECONDS = 0.005
 
@@ -57,6 +63,7 @@ class TakeoverGate:
         self._passed_hops = 0
         self._rate = rate
         self._hold = 0
+        self._ringing = 0.0
         self._gain = 1.0
 
     def apply(self, near: Float32, far: Float32, out: Float32, gain: float) -> Float32:
@@ -71,21 +78,32 @@ class TakeoverGate:
         self._since += near.size
         self._hold = max(0, self._hold - near.size)
         played = self._far[: self._near.size]
-        if float(np.dot(played, played)) < _AUDIBLE * played.size:
-            return self._faded(out, closed=False)
-        is_hop, settles = self._since >= self._hop, self._hops < self._settled_hops
-        if not (is_hop or settles or self._hold):  # a canceller that has settled is looked at once a hop
+        rings = self._rings(near, played[-near.size :])
+        if _power(played) < _AUDIBLE:
+            return self._faded(out, closed=rings)
+        is_hop = self._since >= self._hop
+        if not (is_hop or self._settles or self._hold):  # a canceller that has settled is looked at once a hop
             return self._faded(out, closed=False)
         explained = self._explained(played)
-        passed = _decibels(float(np.dot(out, out)) / gain**2, float(np.dot(near, near)))
+        passed = _decibels(_power(out) / gain**2, _power(near))
         self._since = 0 if is_hop else self._since
-        if settles:
+        if self._settles:
             least = _PASSED_SURELY if explained > _EXPLAINED_SURELY else _PASSED
             if self._hops >= _LEAST_HOPS and explained > _EXPLAINED and passed > least:
                 self._hold = round(_HOLD_SECONDS * self._rate)
         elif is_hop:
             self._watch(explained > _EXPLAINED_AGAIN and passed > _PASSED_AGAIN)
-        return self._faded(out, closed=self._hold > 0 and explained > _EXPLAINED_STILL)
+        return self._faded(out, closed=rings or (self._hold > 0 and explained > _EXPLAINED_STILL))
+
+    @property
+    def _settles(self) -> bool:
+        return self._hops < self._settled_hops
+
+    def _rings(self, near: Float32, played: Float32) -> bool:
+        """Return whether what is heard in a piece is what a room makes of what was played before it."""
+        heard, expected = _power(near), self._ringing * _FADING
+        self._ringing = max(heard, expected) if _power(played) >= _AUDIBLE else expected
+        return self._settles and heard < expected * _FADING_OFF and _power(played) < _AUDIBLE
 
     def _explained(self, played: Float32) -> float:
         """Return by how many decibels what is heard is more than what the loudspeaker does not explain."""
@@ -117,3 +135,7 @@ class TakeoverGate:
 
 def _decibels(power: float, other: float) -> float:
     return 10 * float(np.log10((power + 1e-12) / (other + 1e-12)))
+
+
+def _power(pcm: Float32) -> float:
+    return float(np.dot(pcm, pcm)) / pcm.size
