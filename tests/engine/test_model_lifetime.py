@@ -35,7 +35,9 @@ def program(text, *, before=""):
     return done.returncode, done.stdout.strip(), done.stderr
 
 
-def test_a_forgotten_model_is_closed():
+@pytest.mark.parametrize("_", range(20))
+def test_a_forgotten_model_is_closed(_):
+    """And no thread of it is left, however busy the machine is."""
     model = fake_model()
     frame_model = model.frame_model
     with pytest.warns(ResourceWarning, match="'fake' was forgotten"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from wires_support import mutated
 
-from duplex.audio.wire_codecs import AudioFormat
+from duplex.audio.wire_codecs import AudioFormat, create_wire_codec
 from duplex.options import SessionOptions
 from duplex.server.close_reasons import CloseReason
 from duplex.server.wires.base import Audio, Begin, CallDescription, End, Opening, PressKey
@@ -156,8 +156,8 @@ class Service:
     def held(self):
         return sum(each for each in self.waiting if not isinstance(each, str))
 
-    def hear(self, pcm):
-        for each in map(json.loads, self.wire.audio(pcm, bytes(640))):
+    def hear(self, pcm, payload=bytes(640)):
+        for each in map(json.loads, self.wire.audio(pcm, payload)):
             if each["event"] == CLEARS[self.name]:
                 self.cleared += 1
                 names = [each for each in self.waiting if isinstance(each, str)]
@@ -206,6 +206,20 @@ def test_a_frame_that_comes_a_little_late_leaves_no_gap(name):
     assert service.gaps == 0
     service.play(0.01)
     assert service.gaps == 1
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("late", [0.0, 0.035])
+def test_sound_as_it_is_resampled_is_played_without_a_gap_and_at_once(name, late):
+    """In a minute of frames, of which every other one comes a little late."""
+    service, codec = Service(name, started(name)[0]), create_wire_codec(AudioFormat("mulaw", 8000), 24000)
+    held = []
+    for n in range(750):
+        service.play((0.08 - late, 0.08 + late)[n % 2] if n else 0.0)
+        service.hear(LOUD, codec.encode(LOUD))
+        held.append(service.held)
+    assert (service.cleared, service.gaps) == (0, 0)
+    assert max(held) <= LEAD_SECONDS + 0.08 + late
 
 
 @pytest.mark.parametrize("name", DIALECTS)

@@ -21,7 +21,7 @@ from duplex.server import Settings
 from duplex.server.service import Service
 from duplex.server.wires.table import WIRES
 from duplex.transports import wire
-from server_support import FRAME, RATE, get, running, tone
+from server_support import FRAME, RATE, ask, get, running, tone
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 OPTIONS = duplex.SessionOptions(seed=5, temperature=0.9)
@@ -206,6 +206,14 @@ def test_wires_are_chosen(models):
         assert get(server, "/v1/live/sessions")[0] == 426
     with pytest.raises(UsageError, match="choose one or more of chat"):
         Settings(wires=("telegraph",))
+
+
+def test_who_asks_for_webrtc_is_told_where_the_websocket_is(models):
+    with running(models()) as server:
+        for path, there in (("/v1/live/sessions", "/v1/live/sessions"), ("/v1/realtime/calls", "/v1/realtime")):
+            status, _, text = ask(server, "POST", path)
+            assert status == 426
+            assert json.loads(text)["error"].endswith(f"open a websocket at {there}")
 
 
 def test_the_help_names_every_wire():

@@ -183,6 +183,7 @@ class Engine:
         if self._thread.is_alive():
             logger.warning("a step takes more than %g s; the model's memory is freed when it ends", wait)
             self._end_conversations()
+        self.watchdog.join()
 
     def _run(self) -> None:
         self._run_until_closed()

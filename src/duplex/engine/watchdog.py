@@ -100,8 +100,13 @@ class Watchdog:
                 self._running = 0.0
 
     def stop(self) -> None:
-        """End the thread."""
+        """Begin to end the thread."""
         self._stopping.set()
+
+    def join(self) -> None:
+        """Wait until the thread has ended, unless it is this one, or is telling of a stall."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(TICK_SECONDS)
 
     def _watch(self) -> None:
         while not self._stopping.wait(TICK_SECONDS):

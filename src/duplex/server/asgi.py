@@ -84,12 +84,13 @@ def _wire_routes(service: Service) -> Iterator[BaseRoute]:
         yield from sideband_routes(service)
     for kind in (WIRES[name] for name in service.settings.wires):
         yield WebSocketRoute(kind.path, partial(_open, kind))
-        yield Route(kind.path, _websocket_wanted)
+        yield Route(kind.path, _websocket_wanted, methods=["GET", "POST"])
 
 
 def _secret_routes(settings: Settings, shared: Middleware) -> Iterator[BaseRoute]:
     if "realtime" in settings.wires:
         yield Route("/v1/realtime/client_secrets", ClientSecret, middleware=[shared])
+        yield Route("/v1/realtime/calls", _websocket_wanted, methods=["POST"], middleware=[shared])
 
 
 async def _open(kind: WireKind, websocket: WebSocket) -> None:
@@ -117,9 +118,12 @@ async def _elsewhere(websocket: WebSocket) -> None:
     await deny(websocket, 404, "no websocket is here; it is at api/chat, below the page's address")
 
 
-async def _websocket_wanted(_: Request) -> Response:
-    """Say what is meant to be here."""
-    return JSONResponse({"error": "open a websocket here"}, 426, {"Upgrade": "websocket"})
+async def _websocket_wanted(request: Request) -> Response:
+    """Say what is meant to be here; who posts wants WebRTC."""
+    text = "open a websocket here"
+    if request.method == "POST":
+        text = f"WebRTC is not spoken here; open a websocket at {request.url.path.removesuffix('/calls')}"
+    return JSONResponse({"error": text}, 426, {"Upgrade": "websocket"})
 
 
 class _Models(HTTPEndpoint):

@@ -1,5 +1,6 @@
-// OpenAI's JavaScript clients against a server's /v1/realtime: a question is asked, and the answer is printed as JSON.
-//   node realtime.mjs openai|agents URL KEY SECONDS [question.wav]   (16 bit, mono; without one, a tone)
+// OpenAI's JavaScript clients against a server's /v1/realtime or, `live`, /v1/live/sessions: a question is asked, and the
+// answer is printed as JSON.
+//   node openai.mjs openai|agents|live URL KEY SECONDS [question.wav]   (16 bit, mono; without one, a tone)
 // `openai` connects over TLS alone: name the server's certificate in NODE_EXTRA_CA_CERTS.
 import { readFileSync } from 'node:fs';
 
@@ -7,8 +8,8 @@ const [client, url, key, seconds, file] = process.argv.slice(2);
 const told = { client, words: '', seconds: 0, kinds: {}, errors: [] };
 const note = (event) => {
   told.kinds[event.type] = (told.kinds[event.type] ?? 0) + 1;
-  if (event.type === 'response.output_audio_transcript.delta') told.words += event.delta;
-  if (event.type === 'response.output_audio.delta') told.seconds += Buffer.from(event.delta, 'base64').length / 48000;
+  if (/output_(audio_)?transcript.delta$/.test(event.type)) told.words += event.delta;
+  if (/output_audio.delta$/.test(event.type)) told.seconds += Buffer.from(event.delta, 'base64').length / 48000;
 };
 
 function* pieces() {
@@ -56,6 +57,22 @@ async function agents() {
   session.close();
 }
 
-await { openai, agents }[client]();
+async function live() {
+  const { default: OpenAI } = await import('openai');
+  const { LiveWS } = await import('openai/resources/live/ws');
+  const line = new LiveWS(new OpenAI({ apiKey: key, baseURL: url }));
+  const heard = (type) => new Promise((done) => line.on('event', (event) => event.type === type && done()));
+  const [started, closed] = [heard('session.started'), heard('session.closed')];
+  line.on('event', note);
+  line.on('error', (error) => told.errors.push(String(error)));
+  line.send({ type: 'session.start', session: { model: 'tiny', audio: { format: { type: 'audio/pcm', rate: 24000 } } } });
+  await started;
+  await talk((piece) => line.send({ type: 'session.input_audio.append', audio: piece.toString('base64') }));
+  line.send({ type: 'session.close' });
+  await closed;
+  line.close();
+}
+
+await { openai, agents, live }[client]();
 console.log(JSON.stringify(told));
 process.exit(told.errors.length || !told.seconds ? 1 : 0);
