@@ -2,9 +2,9 @@
 
     python benchmarks/measuring.py --dialogues 10
 
-Dialogues are those that the built-in model is trained on, ten of each of its scenes, performed by synthesizers:
-questions with pauses, interruptions, backchannels of both, long turns. Exact are the 10 ms of the clean voices above -50 dBFS.
-What is measured has noise on both channels. Needs the extra ``train``, and espeak-ng and flite.
+Dialogues are those that the built-in model is trained on, some of each of its scenes, performed by synthesizers:
+questions with pauses, interruptions, backchannels of both, long turns. Exact are the 10 ms of the clean voices above
+-50 dBFS. What is measured has noise on both channels. Needs the extra ``train``, and espeak-ng and flite.
 
 An event is found if one of the same kind and speakers begins within 300 ms of it. Errors are those of its start, of its
 end, and of what else it has: the offset of a transfer, the stop latency of an interruption; median and 95 %, in ms.

@@ -1,8 +1,12 @@
 """``duplex measure`` as a user runs it."""
 
 import csv
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from measuring_support import LEFT, recording, save, sounds
@@ -69,6 +73,38 @@ def test_wrong_use(arguments, words, tmp_path, monkeypatch):
     assert outcome.status == 2
     assert words in outcome.only_error()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to interrupt")
+def test_interrupting_tells_how_to_go_on_and_leaves_nothing_half_written(tmp_path):
+    for number in range(40):
+        recording(tmp_path / "calls" / f"{number:02}.wav", seconds=20.0)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "duplex", "measure", tmp_path / "calls", "--out", out, "--jobs", "2"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
+    )
+    while not list(out.glob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == "duplex: error: interrupted; run it again to go on with what is not finished\n"
+    assert {path.suffix for path in out.iterdir()} == {".json"}
+    for path in out.iterdir():
+        json.loads(path.read_text())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    recording(tmp_path / "call.wav")
+    out = tmp_path / "out"
+    full = ["bash", "-c", 'ulimit -f 2; trap "" XFSZ; exec "$@"', "bash"]  # no file above 2 KiB
+    outcome = spawn("measure", tmp_path / "call.wav", "--out", out, "--detector", "level", prefix=full)
+    assert outcome.status == 1
+    assert "cannot be written" in outcome.only_error()
+    assert list(out.iterdir()) == []
 
 
 def test_measuring_imports_no_torch(tmp_path):
