@@ -9,6 +9,8 @@ VENV ?= .venv
 OUT ?= out
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# A worker has a core: what it computes, and the commands it starts, would only wait for each other on more threads.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo talk serve test test-slow test-versions check codec page docs constraints clean
@@ -23,10 +25,10 @@ demo: $(VENV)/.demo ## Ask the built-in model a spoken question, and hold a conv
 	@echo "The agent's voice is in $(OUT)/demo/*/agent.wav, both voices in dialogue.wav; listen to them."
 
 test: check docs ## Run check, docs, and every test that is not slow
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev ## Run the slow tests: trainings, kernels in an interpreter, whole references
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	$(PYTEST) -m slow
 
 test-versions: $(VENV)/.made ## Try the lowest and the newest versions of every dependency, in environments of their own (15 GB)
 	$(BIN)/python tools/check_versions.py --folder $(OUT)/versions $(if $(NEWEST_PYTHON),--newest-python $(NEWEST_PYTHON))

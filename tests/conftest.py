@@ -189,6 +189,10 @@ ON_BOTH_LOOPS = (
 """Files whose tests hold conversations on both backends and event loops: quick on asyncio, and with MLX on Trio too."""
 
 
+BIG_ON_BOTH_LOOPS = ("test_memory_is_flat", "test_sixteen_side_by_side_are_what_each_is_alone")
+"""Tests of much work that is the same on every event loop: quick on asyncio."""
+
+
 def pytest_collection_modifyitems(items):
     seen = set()
     for item in items:
@@ -199,7 +203,8 @@ def pytest_collection_modifyitems(items):
 
 
 def is_slow_on_trio(item):
-    if item.path.name not in ON_BOTH_LOOPS or not hasattr(item, "callspec"):
+    held = item.path.name in ON_BOTH_LOOPS or getattr(item, "originalname", None) in BIG_ON_BOTH_LOOPS
+    if not held or not hasattr(item, "callspec"):
         return False
     parameters = item.callspec.params.values()
     return "trio" in parameters and "mlx" not in parameters

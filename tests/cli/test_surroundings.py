@@ -33,7 +33,7 @@ def test_closed_streams(tmp_path, closed):
     done = shell(closed, "process", tmp_path / "missing.wav", "--out", tmp_path / "out", "--model", SMALL)
     assert done.returncode == 1
     assert "does not exist" in done.stderr or "2>&-" in closed
-    assert shell(closed, "info", SMALL).returncode == 0
+    assert shell(closed, "models").returncode == 0
 
 
 @posix

@@ -15,6 +15,7 @@ import torch
 from engine_support import LOUD, Desk, Gate, engines  # noqa: F401
 
 import duplex
+from cli_support import SMALL
 from duplex.engine.outcomes import Failed
 from duplex.errors import ClosedError
 from duplex.testing import FakeFrameModel, fake_model
@@ -27,10 +28,10 @@ def threads():
 
 
 def program(text, *, before=""):
-    """Run a program that loads the built-in model as ``model``; return its status and what it wrote."""
+    """Run a program that loads a small model as ``model``; return its status and what it wrote."""
     head = f"{before}\nimport asyncio, os, signal, sys, threading\nimport numpy as np\nimport duplex\n"
     head += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
-    source = head + 'model = duplex.load("tiny")\n' + textwrap.dedent(text)
+    source = head + f"model = duplex.load({SMALL!r})\n" + textwrap.dedent(text)
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout.strip(), done.stderr
 
@@ -86,7 +87,7 @@ def test_loading_again_keeps_nothing():
 
     before = None
     for _ in range(3):
-        with duplex.load("tiny", backend="torch", device="cpu") as model:
+        with duplex.load(SMALL, backend="torch", device="cpu") as model:
             model.codec.stream().encode(np.zeros(1920, np.float32))
         del model
         before = tensors() if before is None else before

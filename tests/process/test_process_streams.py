@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from process_support import anyio_backend, model, touch  # noqa: F401
@@ -17,9 +19,19 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs pipes and links")
 
 
 def piped(content, *arguments):
-    """Run the command with bytes on its standard input."""
-    line = [*COMMAND, *map(str, arguments), "--model", SMALL]
-    return subprocess.run(line, input=content, capture_output=True, timeout=120, check=False)
+    """Run the command with a pipe of these bytes as the standard input of this process."""
+    reading, writing = os.pipe()
+    standard_input = os.dup(0)
+    os.dup2(reading, 0)
+    with ThreadPoolExecutor() as writer, open(writing, "wb") as pipe, open(0, closefd=False) as stream:  # noqa: PTH123
+        try:
+            writer.submit(lambda: (pipe.write(content), pipe.close()))
+            with mock.patch.object(sys, "stdin", stream):
+                return run(*arguments, "--model", SMALL)
+        finally:
+            os.close(reading)
+            os.dup2(standard_input, 0)
+            os.close(standard_input)
 
 
 def left_in(folder):
@@ -42,18 +54,18 @@ def test_the_standard_input(tmp_path, copies, name):
     content = write_wav(tmp_path / "a.wav", noise(0.3)).read_bytes()
     out = tmp_path / "out"
     done = piped(content, "process", name, "--out", out)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.status, done.err) == (0, "")
     assert [path.name for path in out.iterdir()] == ["stdin"]
     run_record = json.loads((out / "stdin" / "run.json").read_text())
     assert (run_record["input"], run_record["cut_short"]) == ("/dev/stdin", False)
-    assert b"finished before" in piped(content, "process", name, "--out", out).stdout
+    assert "finished before" in piped(content, "process", name, "--out", out).out
 
     other = write_wav(tmp_path / "b.wav", noise(0.5)).read_bytes()
     refused = piped(other, "process", name, "--out", out)
-    assert refused.returncode == 1
-    assert b"another recording" in refused.stderr
+    assert refused.status == 1
+    assert "another recording" in refused.err
     assert tokens_of(out / "stdin")["text"].size == 4
-    assert piped(other, "process", name, "--out", out, "--force").returncode == 0
+    assert piped(other, "process", name, "--out", out, "--force").status == 0
     assert tokens_of(out / "stdin")["text"].size == 7
     assert left_in(copies) == []
 
@@ -72,19 +84,19 @@ def test_a_file_that_is_called_dash(tmp_path, monkeypatch):
     assert run("process", "./-", "--model", SMALL).status == 0
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"", b"/dev/stdin is empty"), (b"diary\n" * 999, b"not a recording")])
+@pytest.mark.parametrize(("content", "words"), [(b"", "/dev/stdin is empty"), (b"diary\n" * 999, "not a recording")])
 def test_a_pipe_without_a_recording(tmp_path, copies, content, words):
     path = write_wav(tmp_path / "a.wav", noise(0.2))
     done = piped(content, "process", "-", path, "--out", tmp_path / "out")
-    assert done.returncode == 1
-    assert words in done.stderr
+    assert done.status == 1
+    assert words in done.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"], "the others are processed"
     assert left_in(copies) == []
 
 
 def test_codes_of_a_pipe(tmp_path):
     content = write_wav(tmp_path / "a.wav", noise(0.3)).read_bytes()
-    assert piped(content, "encode", "-", "--out", tmp_path / "f.safetensors").returncode == 0
+    assert piped(content, "encode", "-", "--out", tmp_path / "f.safetensors").status == 0
     assert run("encode", tmp_path / "a.wav", "--out", tmp_path / "g.safetensors", "--model", SMALL).status == 0
     assert (tmp_path / "f.safetensors").read_bytes() == (tmp_path / "g.safetensors").read_bytes()
 

@@ -20,6 +20,7 @@ from duplex.backends.torch.products.selector import ProductSelector
 from duplex.backends.torch.quantize import Kind
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.backends.torch.tracing import Traced
+from duplex.backends.torch.unfilled import unfilled
 from duplex.backends.torch.weights import load_weights
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.checkpoints.weight_names import codec_projection_rows
@@ -65,7 +66,7 @@ def read_mimi(
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
-    with torch.device("meta"):
+    with unfilled():
         mimi = Mimi(config, codebooks)
     load_weights(
         mimi,

@@ -15,11 +15,6 @@ class TokenEmbedding(nn.Embedding):
     def __init__(self, rows: int, dim: int) -> None:
         super().__init__(rows, dim)  # pyright: ignore[reportUnknownMemberType] -- torch leaves its arguments untyped
 
-    def reset_parameters(self) -> None:
-        """Draw the weights, except on the meta device, where they have no numbers and torch would load its compiler."""
-        if not self.weight.is_meta:
-            super().reset_parameters()
-
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's name
         """Embed int64 ``[...]`` to ``[..., dim]``."""
         embedded = super().forward(input.clamp(min=0))

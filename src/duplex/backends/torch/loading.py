@@ -10,6 +10,7 @@ from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.products.selector import ProductSelector
 from duplex.backends.torch.quantize import Kind
+from duplex.backends.torch.unfilled import unfilled
 from duplex.backends.torch.weights import load_weights
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
@@ -64,7 +65,7 @@ def read_language_model(
 
     :raises WeightsError: if the file is damaged or does not fit the configuration
     """
-    with torch.device("meta"):
+    with unfilled():
         model = LanguageModel(config)
     # Published files keep the depth transformer's parts at the top level.
     load_weights(

@@ -15,6 +15,7 @@ from duplex.backends.torch.prefill import LONGEST_RUN
 from duplex.backends.torch.quantize import GROUP, Kind, quantizable
 from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.state import StateSpec, bind
+from duplex.backends.torch.unfilled import unfilled
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.synthesis.machine import MachineSettings
@@ -42,7 +43,7 @@ def predict(
     guidance: bool = False,
 ) -> Memory:
     """Return what a model of these configurations takes, loaded so."""
-    with torch.device("meta"):
+    with unfilled():
         lm, mimi = LanguageModel(config), Mimi(mimi_config, config.codebooks)
     lm.transformer.ring.quantized = int8_cache
     if guidance:

@@ -156,10 +156,10 @@ def _transposed(convolution: CausalConvTranspose1d, rows: int) -> _Task:
 
 
 def _let_go_of_the_file(module: nn.Module) -> None:
-    """Copy what is a view of the file, so that no page of it is held; what was converted has been copied anyway."""
+    """Copy what still lies in the file, so that no page of it is held: memory that is not PyTorch's own."""
     for part in module.modules():
         for name, weight in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
-            if weight.device.type == "cpu" and weight.untyped_storage().nbytes() > weight.nbytes:
+            if weight.device.type == "cpu" and not weight.untyped_storage().resizable():
                 copied = weight.detach().clone()
                 is_weight = isinstance(weight, nn.Parameter)
                 setattr(part, name, nn.Parameter(copied, requires_grad=False) if is_weight else copied)
