@@ -18,7 +18,7 @@ from typing import Any, cast
 from duplex.checkpoints.sources import CheckpointSource
 from duplex.errors import CheckpointError
 
-__all__ = ["ModelCard"]
+__all__ = ["CARD", "ModelCard"]
 
 CARD = "README.md"
 MAX_CARD_BYTES = 1_000_000

@@ -25,7 +25,7 @@ from duplex.frame_model import Conditions
 from duplex.options import SessionOptions
 from duplex.prompting.imitation import imitation_prompt
 from duplex.prompting.prompt import Prompt
-from duplex.prompting.voices import find_voice, read_recording
+from duplex.prompting.voices import find_speaker, read_recording
 from duplex.synthesis.protocol import Says
 from duplex.synthesis.voices import SPEAKERS, read_voice, speaker_conditions
 
@@ -122,7 +122,7 @@ class Speaker:
         ends at once. Iterating raises what the text raises; ``ModelError`` if the model fails, or the text has no end
         within 30000 steps; and ``UsageError`` if the model knows no letter of it, a word has more than 512 tokens or a
         break is longer than a minute. ``SessionEnded`` comes before the error. An asynchronous generator is closed when
-        the speaker is left. After a saved text what is left of it is said; of one that came in pieces, ``text`` follows.
+        the speaker is left. After a saved text what is left of it is said; ``text`` follows one that came in pieces.
 
         :raises UsageError: if it is no text, the speaker has not been entered, or it has said another text
         """
@@ -172,16 +172,13 @@ class Speaker:
 
     def _vectors(self, given: str) -> NDArray[np.float32]:
         """Return a voice that the model is conditioned on."""
-        voices = self.model.voices
-        named = [name for name in voices.names if name == given or name.startswith(f"{given}.")]
-        name = named[0] if len(named) == 1 else given
-        return read_voice(find_voice(voices, name, files=True), self.model.conditioners[SPEAKERS].dim)
+        return read_voice(find_speaker(self.model.voices, given), self.model.conditioners[SPEAKERS].dim)
 
     def _recorded(self) -> NDArray[np.int64]:
         """Return the codes of a voice that the model goes on from."""
         if len(self._voices) > 1:
             raise UsageError(f"this model speaks with one voice, and {len(self._voices)} were given; give one")
-        return read_recording(find_voice(self.model.voices, self._voices[0], files=True), self.model.codec)
+        return read_recording(find_speaker(self.model.voices, self._voices[0]), self.model.codec)
 
 
 def _check_options(options: SessionOptions, model: Model) -> None:
