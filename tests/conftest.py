@@ -183,6 +183,7 @@ ON_BOTH_LOOPS = (
     "test_hostile_states.py",
     "test_imitation.py",
     "test_personas.py",
+    "test_saved_speech.py",
     "test_sharing.py",
     "test_speaker.py",
 )

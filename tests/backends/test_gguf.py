@@ -13,6 +13,7 @@ from family_support import FAMILY, GREEDY, said
 from safetensors.numpy import load_file, save_file
 
 from duplex.checkpoints import checkpoint
+from duplex.checkpoints.gguf_file import GgufFile, is_rounded
 from duplex.errors import MissingDependencyError, WeightsError
 
 SOURCE = FAMILY / "personaplex"
@@ -113,6 +114,25 @@ def test_blocks_of_few_bits(folder, backend, kind):
     wanted = tokens(folder, backend)
     renamed(folder, "model.q8.gguf")
     np.testing.assert_array_equal(tokens(folder, backend), wanted)
+
+
+def test_blocks_of_k_quants(tmp_path):
+    """As in files of q4_k: 256 weights a block, in parts with a scale each; Python has no program that makes them."""
+    gguf = pytest.importorskip("gguf", reason="GGUF is not installed: pip install 'duplex-speech[gguf]'")
+    chosen = np.random.default_rng(5).integers(0, 16, (4, 2, 4, 2, 32), np.uint8)  # rows, blocks, halves of 32 bytes
+    scale, least = np.array([0.25, 0.5], np.float16)
+    head = np.frombuffer(scale.tobytes() + least.tobytes() + bytes([2] * 4 + [3] * 4 + [0x32] * 4), np.uint8)
+    nibbles = chosen[:, :, :, 0] | chosen[:, :, :, 1] << 4
+    blocks = np.concatenate([np.broadcast_to(head, (4, 2, 16)), nibbles.reshape(4, 2, 128)], axis=2)
+    writer = gguf.GGUFWriter(tmp_path / "model.q4k.gguf", "moshi")
+    writer.add_tensor("weight", np.ascontiguousarray(blocks.reshape(4, -1)), raw_dtype=gguf.GGMLQuantizationType.Q4_K)
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+    file = GgufFile(tmp_path / "model.q4k.gguf")
+    assert file.header["weight"].shape == (4, 512)
+    assert is_rounded(file.header["weight"])
+    expected = (0.25 * 2 * chosen.astype(np.float32) - 0.5 * 3).reshape(4, 512)
+    np.testing.assert_array_equal(file.read("weight"), expected)
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + bytes(200), b"something else" * 20])

@@ -113,7 +113,10 @@ def test_a_quantized_product_is_exact_in_bfloat16_too(wide, tmp_path, from_file)
 
 def test_there_and_back(wide, tmp_path):
     convert(str(wide), tmp_path / "mlx")
+    assert not (tmp_path / "mlx" / "README.md").exists()
+    (tmp_path / "mlx" / "README.md").write_text("---\nwidget:\n  - text: Good morning.\n---\n")
     back = convert(str(tmp_path / "mlx"), tmp_path / "torch", layout="torch")
+    assert checkpoint.resolve(str(back.parent)).card.examples == ("Good morning.",)
     there, original = mx.load(str(back)), load_file(wide / "model.safetensors")
     assert set(there) == set(original)
     for name, tensor in original.items():

@@ -91,3 +91,12 @@ def test_a_model_without_personas_says_so(question, tmp_path):
 
 def test_info_tells_the_voices():
     assert json.loads(run("info", FOLDER, "--json").out)["model"]["voices"] == ["voice"]
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_a_voice_that_is_not_there_is_told_before_a_model_of_synthesis_is_loaded(tmp_path):
+    folder = FOLDER.parent / "tts"
+    result = run("say", "Hello.", "--model", folder, "--backend", "torch", "--voice", "nobody", "--out", tmp_path / "x")
+    assert result.status == 2
+    assert "nobody" in result.err
+    assert "first.wav" in result.err

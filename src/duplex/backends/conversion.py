@@ -15,6 +15,7 @@ from duplex.checkpoints import checkpoint
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.layout import read_json
+from duplex.checkpoints.model_card import CARD
 from duplex.checkpoints.sources import CONFIG, resolve_source
 from duplex.checkpoints.stored_weights import read_header
 from duplex.checkpoints.transformers_names import is_of_transformers
@@ -78,6 +79,7 @@ def convert(
         _write_weights(config, weights, target, layout, quantize, found.adapter)
         for path in (mimi, pieces):
             shutil.copyfile(path, folder / path.name)
+        _copy_card(name, revision, folder)
         if mapping.get("mimi_config_name"):
             mapping["mimi_config_name"] = "mimi_config.json"
             atomic_write_text(folder / "mimi_config.json", json.dumps(_plain(found.mimi), indent=1) + "\n")
@@ -105,6 +107,13 @@ def _write_weights(
         with contextlib.suppress(OSError):
             target.parent.rmdir()  # nothing is in it yet
         raise
+
+
+def _copy_card(name: str, revision: str | None, folder: Path) -> None:
+    """Keep the model card, where there is one: it has the licence, and what one may say to the model."""
+    _, source = resolve_source(name, revision, progress=False)
+    if source.has(CARD):
+        shutil.copyfile(source.fetch(CARD), folder / CARD)
 
 
 def _configuration(name: str, revision: str | None, found: checkpoint.Checkpoint) -> dict[str, Any]:

@@ -7,7 +7,9 @@ tensors are therefore read as the float32 numbers that they stand for. ``quantiz
 import hashlib
 import importlib
 import math
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ from duplex.checkpoints.weights_file import MOST_DIMENSIONS, Header, TensorInfo
 from duplex.errors import WeightsError
 from duplex.extras import require
 
-__all__ = ["ENDING", "GgufFile", "gguf_fingerprint_chunks", "is_rounded"]
+__all__ = ["ENDING", "GgufFile", "gguf_fingerprint_chunks", "header_of_beginning", "is_rounded"]
 
 ENDING = ".gguf"
 SAMPLES = 64
 SAMPLE_BYTES = 4096
+BEGINNINGS = (1 << 20, 1 << 24, 1 << 26)
+"""Bytes at the beginning of a file, one of which its header is in."""
 _WHOLE = frozenset({"F32", "F16", "BF16", "F64"})
 
 
@@ -70,8 +74,30 @@ class GgufFile:
             return np.array(numbers, np.float32).reshape(self.header[name].shape)
         except (NotImplementedError, ValueError) as error:
             raise WeightsError(
-                f"{self._path}: tensor '{name}' is {kind}, which is not read ({error}); give a file of q8_0 or q4_0"
+                f"{self._path}: tensor '{name}' is {kind}, which is not read ({error}); give one of q8_0, q4_0 or q4_k"
             ) from error
+
+
+def header_of_beginning(begin: Callable[[int], tuple[bytes, int]], name: str) -> Header:
+    """Return the header of a file from its beginning: ``begin(n)`` gives its first n bytes, and its whole size.
+
+    The reader wants a whole file; the rest of this one is a hole, which takes no place on a disk.
+
+    :raises WeightsError: if it is no GGUF file, or its header is longer than any
+    :raises MissingDependencyError: if the package that reads it is not installed
+    """
+    for length in BEGINNINGS:
+        data, size = begin(length)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(name).name
+            path.write_bytes(data)
+            os.truncate(path, size)
+            try:
+                return GgufFile(path).header
+            except WeightsError:
+                if length >= size or length == BEGINNINGS[-1]:
+                    break
+    raise WeightsError(f"{name}: this is no GGUF file, or a damaged one; look at it on the hub")
 
 
 def gguf_fingerprint_chunks(path: Path) -> Iterator[bytes]:

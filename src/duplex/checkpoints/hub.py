@@ -16,12 +16,14 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import attrs
 
+from duplex.checkpoints.gguf_file import ENDING as GGUF
+from duplex.checkpoints.gguf_file import header_of_beginning
 from duplex.checkpoints.hub_client import Watchdog, hub_cache, hub_constants, import_hub, translate_error
 from duplex.checkpoints.weights_file import Header, checked_header
 from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError
@@ -122,13 +124,16 @@ class HubRepository:
         return self._call_hub(download, watch, file)
 
     def read_header(self, file: str) -> Header:
-        """Read a safetensors file's header without downloading the file.
+        """Read a safetensors or GGUF file's header without downloading the file.
 
         :raises HubError: if the hub is out of reach, refuses access or is too slow
         :raises CheckpointNotFoundError: if there is no such file
-        :raises WeightsError: if the file is not safetensors
+        :raises WeightsError: if the file is neither
         """
         listing = self._require_file(file)
+        if file.endswith(GGUF):
+            begin = partial(self._call_hub, watch=Watchdog(), file=file)
+            return header_of_beginning(lambda n: begin(partial(self._beginning, listing.commit, file, n)), file)
 
         def read() -> tuple[dict[str, Any], dict[str, str]]:
             found = self._api.parse_safetensors_file_metadata(self.name, file, revision=listing.commit)
@@ -143,6 +148,21 @@ class HubRepository:
             return entries, found.metadata
 
         return checked_header(*self._call_hub(read, Watchdog(), file), f"{self.origin}: {file}")[0]
+
+    def _beginning(self, commit: str, file: str, length: int) -> tuple[bytes, int]:
+        """Return the first bytes of a file, and its whole size; a hub that knows no ranges is not read to the end."""
+        hub = import_hub()
+        headers = {**hub.utils.build_hf_headers(), "Range": f"bytes=0-{length - 1}", "Accept-Encoding": "identity"}
+        url, found = hub.hf_hub_url(self.name, file, revision=commit), bytearray()
+        with hub.utils.get_session().stream("GET", url, headers=headers) as response:
+            hub.utils.hf_raise_for_status(response)
+            for piece in response.iter_bytes():
+                found += piece
+                if len(found) >= length:
+                    break
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+            size = int(total if total.isdecimal() else response.headers.get("Content-Length", len(found)))
+        return bytes(found[:length]), max(size, len(found[:length]))
 
     def record_revision(self) -> None:
         """Record in the cache which commit the revision's name refers to, for when the hub is unreachable.

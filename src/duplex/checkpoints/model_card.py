@@ -19,7 +19,7 @@ from typing import Any, cast
 from duplex.checkpoints.sources import CheckpointSource
 from duplex.errors import CheckpointError
 
-__all__ = ["ModelCard"]
+__all__ = ["CARD", "ModelCard"]
 
 CARD = "README.md"
 METADATA = re.compile(r"\s*---\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)

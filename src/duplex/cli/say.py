@@ -47,7 +47,24 @@ def say(
     said = _given(text, text_file)
     if not said.strip():
         raise UsageError("there is nothing to say; give a text with a word in it")
+    _check_voices(load_options, voices)
     anyio.run(_say, said, voices, out, load_options, options)
+
+
+def _check_voices(load_options: LoadOptions, voices: tuple[str, ...]) -> None:
+    """Look for the voices before a model is loaded, which takes a while.
+
+    :raises UsageError: if one is not there
+    """
+    if not voices:
+        return
+    from duplex.checkpoints.sources import resolve_source  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.checkpoints.voices import Voices  # noqa: PLC0415
+    from duplex.prompting.voices import find_speaker  # noqa: PLC0415
+
+    _, source = resolve_source(load_options.model, load_options.revision, progress=False)
+    for voice in voices:
+        find_speaker(Voices(source), voice)
 
 
 async def _say(

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, cast
 
 import attrs
 
+from duplex.conversation.saved_speech import SavedText
 from duplex.engine.outcomes import ScriptProgress
 from duplex.errors import UsageError
 from duplex.synthesis.script import BETWEEN_WORDS, Entry
@@ -80,7 +81,8 @@ class Pieces:
     :raises UsageError: if it is no text
     """
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, saved: SavedText | None = None) -> None:
+        """Begin with what was ``saved`` of a text, if it was; the text is then what comes after it."""
         self._source: AsyncIterator[str] | None = aiter(text) if isinstance(text, AsyncIterable) else None
         kind = type(text).__name__
         turns: Any = [text] if isinstance(text, str) else [""] if isinstance(text, AsyncIterable) else text
@@ -91,6 +93,23 @@ class Pieces:
         self._turns = deque(enumerate(map(_checked, cast("Sequence[object]", turns))))
         self._speaker, self._rest = self._turns.popleft() if self._turns else (0, "")
         self._held = ""
+        if saved is not None:
+            self._go_on(saved)
+
+    def saved(self) -> SavedText:
+        """Return what has not been read."""
+        return SavedText(self._speaker, self._held, self._rest, tuple(self._turns), more=self._source is not None)
+
+    def _go_on(self, saved: SavedText) -> None:
+        """Put what was saved before the text.
+
+        :raises UsageError: if there is a text, though the one that was saved is whole
+        """
+        if not saved.more:
+            if self._source is not None or self._rest or self._turns:
+                raise UsageError("the saved text is whole, and goes on by itself; leave the text out")
+            self._turns, self._rest = deque(saved.turns), saved.rest
+        self._speaker, self._held = saved.speaker, saved.held
 
     async def next(self) -> tuple[int, str] | None:
         """Return the next piece; ``None`` after the last. What the text itself raises is raised.

@@ -23,6 +23,7 @@ __all__ = [
     "MAX_VOICE_SECONDS",
     "VoiceCodes",
     "VoiceEncoder",
+    "find_speaker",
     "find_voice",
     "read_recording",
     "read_voice",
@@ -87,6 +88,15 @@ def read_voice(path: Path, spec: ModelSpec, encode: VoiceEncoder) -> Int64 | Pub
     if path.suffix == _PICKLED:
         return _published(path, spec)
     return voice_codes(_read(path, spec.sample_rate), spec, encode, where=str(path))
+
+
+def find_speaker(voices: Voices, given: str) -> Path:
+    """Return the file of a voice that says texts: one of a checkpoint's, perhaps without its ending, or a file.
+
+    :raises UsageError: if there is none
+    """
+    named = [name for name in voices.names if name == given or name.startswith(f"{given}.")]
+    return find_voice(voices, named[0] if len(named) == 1 else given, files=True)
 
 
 def read_recording(path: Path, codec: Codec) -> Int64:

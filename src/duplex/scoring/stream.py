@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.engine.model import Model
-from duplex.engine.notifiers import ThreadsafeNotifier, weak_callback
+from duplex.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.engine.outcomes import Failed
 from duplex.engine.scoring import Stretch, check_scores
 from duplex.engine.seat import Seat

@@ -68,7 +68,8 @@ class ScriptReader:
     speakers: bool = True
     padding_between: int = 1
     left_out: str | None = attrs.field(default=None, init=False)
-    _last: int | None = attrs.field(default=None, init=False)
+    last: int | None = attrs.field(default=None, init=False)
+    """Who spoke last."""
     _unknown: frozenset[int] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -101,9 +102,9 @@ class ScriptReader:
         if not tokens or (UNKNOWN in tokens and self._unknown.issuperset(tokens)):
             self.left_out = self.left_out or word
             return []
-        if self.speakers and speaker != self._last:
+        if self.speakers and speaker != self.last:
             tokens = [SPEAKERS[speaker], *tokens]
-            self._last = speaker
+            self.last = speaker
         padding = max(0, self.padding_between + len(tokens) - 1) if self.padding_between > 0 else 0
         return [Entry(tuple(tokens), word, padding)]
 
