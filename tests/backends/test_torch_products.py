@@ -49,7 +49,7 @@ def timings(monkeypatch):
         ({1: {"rows": 1.0, "columns": 0.5, "blocks4": 0.8}}, "columns"),
         ({1: {"rows": 1.0, "columns": 0.79, "blocks4": 0.8}}, "blocks4"),  # the usual one, as good as the best
         (
-            {1: {"rows": 1.0, "columns": 0.5, "blocks4": 1.0}, 8: {"rows": 4.0, "columns": 2.0, "blocks4": 1.0}},
+            {1: {"rows": 1.0, "columns": 0.5, "blocks4": 1.0}, 8: {"rows": 4.0, "columns": 1.8, "blocks4": 1.0}},
             "columns",
         ),
         (
@@ -74,6 +74,7 @@ def test_numbers_of_rows():
     assert row_counts(480, 4) == [480]
 
 
+@pytest.mark.slow
 def test_timings_that_do_not_agree_are_none():
     assert settled([5.0, 1.0, 1.1, 9.0]) == 1.0
     assert settled([5.0, 1.0, 2.0]) is None
@@ -230,6 +231,7 @@ def test_a_machine_that_is_too_busy_has_the_table(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+@pytest.mark.slow
 def test_timing(kind):
     """Of all layouts there are, for each number of rows; without the time for it there are none."""
     found = time_product(Product(kind, 320, 256), [1, 4], 60.0)
