@@ -39,7 +39,9 @@ def time_product(product: Product, rows: Sequence[int], seconds: float) -> Timin
     """
     end = clock() + seconds
     matrices = _matrices(product)
-    weights = {layout: _laid_out(matrices, layout) for layout in layouts_of(product.kind) if layout != "blocks4"}
+    weights: dict[Layout, list[Weight]] = {
+        layout: _laid_out(matrices, layout) for layout in layouts_of(product.kind) if layout != "blocks4"
+    }
     if "blocks" in weights:
         weights["blocks4"] = [_filled_up(weight) for weight in weights["blocks"]]
     if clock() > end:
