@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from duplex.backends.torch import memory
+from duplex.backends.torch.int4 import PackedInt4
 from duplex.backends.torch.quantize import Quantized
 from duplex.backends.torch.quantizer import Codebook
 from duplex.checkpoints import checkpoint
@@ -124,8 +125,9 @@ def buffers(module):
 
 
 def few_bits(module):
-    rounded = [value for value in vars(module).values() if isinstance(value, Quantized)]
-    return [tensor for each in rounded for tensor in (each.data, each.scale)]
+    held = [value for value in vars(module).values() if isinstance(value, Quantized | PackedInt4)]
+    held += [each for value in vars(module).values() if isinstance(value, tuple) for each in value]
+    return [tensor for each in held if isinstance(each, Quantized | PackedInt4) for tensor in (each.data, each.scale)]
 
 
 def test_more_than_there_is_is_told_before_loading(small, monkeypatch):

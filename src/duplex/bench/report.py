@@ -1,5 +1,6 @@
 """The report of one benchmark run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -17,10 +18,14 @@ __all__ = ["BenchmarkReport"]
 
 @attrs.define(kw_only=True)
 class BenchmarkReport:
-    """The measurements that were requested; the rest is ``None`` or empty. ``model`` has the arguments of loading."""
+    """The measurements that were requested; the rest is ``None`` or empty. ``model`` has the arguments of loading.
+
+    ``products`` says how weights are laid out on a CPU, where that was chosen.
+    """
 
     machine: Machine
     model: dict[str, Any]
+    products: Mapping[str, str] = attrs.Factory(dict[str, str])
     mimi: CodecTimes | None = None
     frame: FrameTimes | None = None
     memory: Memory | None = None
@@ -47,6 +52,8 @@ class BenchmarkReport:
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values, without what was not measured."""
         result: dict[str, Any] = {"machine": self.machine.as_json(), "model": self.model}
+        if self.products:
+            result["products"] = dict(self.products)
         for name in ("mimi", "frame", "cold_start", "original"):
             part: Any = getattr(self, name)
             if part is not None:

@@ -60,7 +60,9 @@ def run_benchmark(
     if benchmark.stage == "mimi":
         progress("the codec")
         place = {key: choice[key] for key in ("name", "backend", "device", "quantize", "revision")}
-        report.mimi = time_codec(load_codec(**place), benchmark.frames)
+        codec = load_codec(**place)
+        report.products = getattr(codec, "products", {})
+        report.mimi = time_codec(codec, benchmark.frames)
     else:
         described = checkpoint.describe(choice["name"], choice["revision"], adapter=choice.get("adapter"))
         kept = {
@@ -69,6 +71,7 @@ def run_benchmark(
         report.memory = predict_memory(described, **kept)
         progress("loading")
         with load(**choice) as model:
+            report.products = model.products
             _measure_model(report, model, benchmark, progress)
         progress("a cold start")  # last, so that a model that cannot be loaded fails with its own error
         report.cold_start = measure_cold_start(choice)

@@ -1,5 +1,6 @@
 """``duplex bench``: what this machine makes of a model."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +113,15 @@ def _latency_rows(latency: "LatencyTimes") -> Iterator[tuple[str, "Percentiles"]
             yield name, times
 
 
+def _layouts(report: "BenchmarkReport") -> list[tuple[str, int]]:
+    """Return the layouts of a CPU's weights, and how many shapes have each; which those are is in the JSON."""
+    return Counter(report.products.values()).most_common()
+
+
 def _lines(report: "BenchmarkReport") -> Iterator[str]:
     """Yield what is told in words."""
+    if report.products:
+        yield "weights lie in " + ", ".join(f"{layout} ({count})" for layout, count in _layouts(report))
     if report.against_original is not None:
         yield f"duplex takes {report.against_original:.2f} of the original's time for each session"
     if report.sessions:

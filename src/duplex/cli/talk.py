@@ -177,7 +177,7 @@ def _local(model: "Model", load_options: LoadOptions, options: SessionOptions) -
         options=options.with_defaults(attrs.evolve(model.defaults, seed=None)),
         settings=load_options.settings(),
     )
-    run = recipe.as_json()
+    run = recipe.as_json() | ({"products": dict(model.products)} if model.products else {})
     if options.seed is None:
         del run["seed"]  # the session draws one
 

@@ -104,6 +104,11 @@ class Model:
         return self.frame_model.spec
 
     @property
+    def products(self) -> Mapping[str, str]:
+        """How its weights lie in memory, by product, where that was chosen for this machine; often empty."""
+        return getattr(self.frame_model, "products", {})
+
+    @property
     def examples(self) -> tuple[str, ...]:
         """What one may say to it, as its model card tells; often empty."""
         return self._card.examples

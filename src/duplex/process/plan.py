@@ -182,14 +182,22 @@ class Plan:
 
 
 def run_record(
-    recording: Recording, recipe: Recipe, *, sha256: str, seconds: float, real_time_factor: float, cut_short: bool
+    recording: Recording,
+    recipe: Recipe,
+    *,
+    sha256: str,
+    seconds: float,
+    real_time_factor: float,
+    cut_short: bool,
+    products: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the content of ``run.json``, but for the list of files."""
+    """Return the content of ``run.json``, but for the list of files; ``products`` are :attr:`duplex.Model.products`."""
     return {
         "input": str(absolute(recording.path)),
         "sha256": sha256,
         **recipe.as_json(),
         "versions": versions(),
+        **({"products": dict(products)} if products else {}),
         "seconds": round(seconds, 6),
         "real_time_factor": round(real_time_factor, 4),
         "cut_short": cut_short,

@@ -231,7 +231,15 @@ async def _process_one(
         seconds = writer.seconds
         factor = (time.perf_counter() - started) / seconds
         cut = await anyio.to_thread.run_sync(is_truncated, recording.content, seconds - recipe.tail)
-        run = run_record(recording, recipe, sha256=sha256, seconds=seconds, real_time_factor=factor, cut_short=cut)
+        run = run_record(
+            recording,
+            recipe,
+            sha256=sha256,
+            seconds=seconds,
+            real_time_factor=factor,
+            cut_short=cut,
+            products=model.products,
+        )
         await anyio.to_thread.run_sync(writer.commit, run)
         return Result(
             recording=recording,

@@ -154,7 +154,13 @@ async def transcribe_plan(
         factor = (time.perf_counter() - started) / max(found.seconds, 1e-9)
         cut = await anyio.to_thread.run_sync(is_truncated, task.recording.content, found.seconds)
         run = run_record(
-            task.recording, plan.recipe, sha256=sha256, seconds=found.seconds, real_time_factor=factor, cut_short=cut
+            task.recording,
+            plan.recipe,
+            sha256=sha256,
+            seconds=found.seconds,
+            real_time_factor=factor,
+            cut_short=cut,
+            products=None if isinstance(recognizer, WhisperTranscriber) else recognizer.products,
         )
         await anyio.to_thread.run_sync(_write, task.folder, found.transcript, formats, run)
         return Result(

@@ -51,7 +51,7 @@ def predict(
     if config.model_type == "tts":
         lm.script = SpeechScript(MachineSettings(vocabulary=config.text_card + 1), lm.delays[lm.agent])
     weights = sum(
-        _rounded_size(tensor.shape, quantize)
+        _rounded_size(tensor.shape, quantize, device)
         if quantize and quantizable(name, tensor.shape)
         else tensor.numel() * dtype.itemsize
         for name, tensor in lm.state_dict().items()
@@ -107,10 +107,11 @@ def check_memory(
     check_fits(wanted, available(device), str(device), smaller)
 
 
-def _rounded_size(shape: torch.Size, kind: Kind) -> int:
-    if kind == "int4":
-        return shape[0] * (shape[1] // 2 + shape[1] // GROUP * torch.bfloat16.itemsize)
-    return shape[0] * (shape[1] + FLOAT32)
+def _rounded_size(shape: torch.Size, kind: Kind, device: torch.device) -> int:
+    if kind != "int4":
+        return shape[0] * (shape[1] + FLOAT32)
+    numbers = 2 if device.type == "cpu" else 1  # of a group: a scale, and on a CPU the zero that goes with it
+    return shape[0] * (shape[1] // 2 + shape[1] // GROUP * numbers * torch.bfloat16.itemsize)
 
 
 def _state_size(declared: StateSpec, dtype: torch.dtype) -> int:

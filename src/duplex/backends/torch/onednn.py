@@ -55,6 +55,17 @@ class OneDnnWeight:
         plain = weight.clone(memory_format=torch.contiguous_format)  # which may be what it keeps
         return cls(reorder(plain, None), fewest)
 
+    @staticmethod
+    @functools.cache
+    def available(dtype: torch.dtype) -> bool:
+        """Return whether weights can be packed here: not every processor has what bfloat16 needs."""
+        try:
+            with torch.inference_mode(mode=False):
+                OneDnnWeight.of(torch.zeros(64, 64, dtype=dtype)).multiply(torch.zeros(1, 64, dtype=dtype))
+        except (AttributeError, RuntimeError):
+            return False
+        return True
+
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return ``x`` ``[..., in]`` times the matrix, and the bias: ``[..., out]``."""
         product = torchscript.compiled(_PRODUCT, "product") if torchscript.tracing() else _product

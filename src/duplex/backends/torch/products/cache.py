@@ -80,7 +80,7 @@ class TimingCache:
     def put(self, product: Product, timings: Timings) -> None:
         """Remember what was timed."""
         for count, times in timings.items():
-            rounded = {str(layout): round(seconds * 1e6, 2) for layout, seconds in times.items()}
+            rounded = {str(layout): max(round(seconds * 1e6, 2), 0.01) for layout, seconds in times.items()}
             self.entries[str(attrs.evolve(product, rows=count))] = rounded
 
     def write(self) -> None:

@@ -71,7 +71,9 @@ def choose(timings: Timings, usual: Layout) -> Layout:
     A layout that was not timed for each of them is none to choose.
     """
     known: tuple[Layout, ...] = get_args(Layout)
-    everywhere = [layout for layout in known if timings and all(layout in times for times in timings.values())]
+    everywhere: list[Layout] = [
+        layout for layout in known if timings and all(layout in times for times in timings.values())
+    ]
     if not everywhere:
         return usual
 

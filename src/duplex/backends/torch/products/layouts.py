@@ -1,7 +1,5 @@
 """The layouts that a weight of a kind can have, and the weight in each of them."""
 
-from typing import Any, get_args
-
 import torch
 from torch import Tensor
 
@@ -16,6 +14,7 @@ SMALLEST = 1 << 18
 """Numbers of a matrix below which a product is too short for oneDNN."""
 MIDDLING = 1 << 16
 """Numbers below which it does not matter how a matrix lies."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FEWEST = 4
 """Rows that ``blocks4`` fills up to."""
 
@@ -26,16 +25,14 @@ def kind_of(weight: Weight) -> str | None:
         return "int8" if weight.kind == "int8" and weight.data.device.type == "cpu" else None
     if not isinstance(weight, Tensor) or weight.device.type != "cpu":
         return None
-    return {torch.float32: "float32", torch.bfloat16: "bfloat16"}.get(weight.dtype)
+    return next((kind for kind, dtype in DTYPES.items() if dtype == weight.dtype), None)
 
 
 def layouts_of(kind: str) -> tuple[Layout, ...]:
     """Return what can be chosen for a kind of number here."""
-    available: Any = torch.backends.mkldnn.is_available
-    known: tuple[Layout, ...] = get_args(Layout)
     if kind == "int8":
-        return ("rows", "blocks", "blocks4") if available() and OneDnnInt8.available() else ("rows",)
-    return known if available() else ("rows", "columns")
+        return ("rows", "blocks", "blocks4") if OneDnnInt8.available() else ("rows",)
+    return ("rows", "columns", "blocks", "blocks4") if OneDnnWeight.available(DTYPES[kind]) else ("rows", "columns")
 
 
 def fixed(kind: str, outputs: int, inputs: int) -> Layout:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from duplex.backends.torch.cores import cores
 from duplex.backends.torch.products.cache import TimingCache
 from duplex.backends.torch.products.choice import Choice, Layout, Product, choose, row_counts
 from duplex.backends.torch.products.layouts import MIDDLING, fixed, layouts_of
-from duplex.backends.torch.products.timing import time_product
+from duplex.backends.torch.products.timing import clock, time_product
 from duplex.errors import UsageError
 from duplex.parsing import shown
 
@@ -74,14 +73,14 @@ class ProductSelector:
         return {name: choice.layout for name, choice in sorted(self.chosen.items())}
 
     def _time(self, cache: TimingCache, products: Sequence[Product]) -> None:
-        """Time what is not known, the largest first, each with its share of what is left of the time."""
+        """Time what is not known, the largest first: what there is no time for is left to the next start."""
         wanted = [(each, rows) for each in products if (rows := self._unknown(cache, each))]
-        for index, (product, rows) in enumerate(wanted):
-            began = time.perf_counter()
-            found = time_product(product, rows, self.left / (len(wanted) - index)) if self.left > 0 else None
-            self.left -= time.perf_counter() - began
+        for product, rows in wanted:
+            began = clock()
+            found = time_product(product, rows, self.left) if self.left > 0 else None
+            self.left -= clock() - began
             if found is None:
-                logger.info("%s was not timed to the end; the machine is busy", product)
+                logger.info("%s was not timed: no time was left, or the machine does much else", product)
             else:
                 cache.put(product, found)
         if wanted:

@@ -7,24 +7,26 @@ shape, one after another, and the layouts take turns: what a cache still holds o
 import time
 from collections.abc import Sequence
 
+import attrs
 import torch
 from torch import Tensor
 
 from duplex.backends.torch.linear import Weight, linear
+from duplex.backends.torch.onednn import OneDnnInt8, OneDnnWeight
 from duplex.backends.torch.products.choice import Layout, Product, Timings, settled
-from duplex.backends.torch.products.layouts import laid_out, layouts_of
+from duplex.backends.torch.products.layouts import FEWEST, laid_out, layouts_of
 from duplex.backends.torch.quantize import Quantized
 
-__all__ = ["MATRICES", "time_product"]
+__all__ = ["MATRICES", "clock", "time_product"]
 
 MATRICES = 24
 """Different matrices of a shape, if they are not large."""
 FEWEST_MATRICES = 3
-POOL = 48 << 20
+POOL = 32 << 20
 """Bytes of them, about: of large matrices there are fewer."""
 LARGEST = 1 << 23
 """Numbers of a matrix; of a larger one, as many outputs are timed as come to this."""
-ROUNDS = 7
+ROUNDS = 4
 FEWEST_ROUNDS = 3
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
@@ -33,17 +35,17 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.i
 def time_product(product: Product, rows: Sequence[int], seconds: float) -> Timings | None:
     """Return the seconds of a product for each number of rows, in at most about so many seconds.
 
-    ``None`` if there was not the time for it, or if passes do not agree, as on a machine that does much else. Where
-    this thread computes alone, its own time counts, and not that in which others had the core.
+    ``None`` if there was not the time for it, or if passes do not agree, as on a machine that does much else.
     """
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-    end = time.perf_counter() + seconds
+    end = clock() + seconds
     matrices = _matrices(product)
-    weights: dict[Layout, list[Weight]] = {}
-    for layout in layouts_of(product.kind):
-        weights[layout] = [laid_out(matrix, layout) for matrix in matrices]
-        if time.perf_counter() > end:
-            return None
+    weights: dict[Layout, list[Weight]] = {
+        layout: _laid_out(matrices, layout) for layout in layouts_of(product.kind) if layout != "blocks4"
+    }
+    if "blocks" in weights:
+        weights["blocks4"] = [_filled_up(weight) for weight in weights["blocks"]]
+    if clock() > end:
+        return None
     given = {count: _inputs(product, count) for count in rows}
     passes: dict[tuple[int, Layout], list[float]] = {(count, layout): [] for count in rows for layout in weights}
     for done in range(ROUNDS + 1):
@@ -52,7 +54,7 @@ def time_product(product: Product, rows: Sequence[int], seconds: float) -> Timin
             for weight in weights[layout]:
                 linear(given[count], weight)
             took.append((clock() - began) / len(matrices))
-        if time.perf_counter() > end:
+        if clock() > end:
             if done < FEWEST_ROUNDS:
                 return None
             break
@@ -63,6 +65,22 @@ def time_product(product: Product, rows: Sequence[int], seconds: float) -> Timin
             return None
         by_rows[count][layout] = took
     return by_rows
+
+
+def clock() -> float:
+    """Return seconds: this thread's own where it computes alone, so that what others take of the core counts not."""
+    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def _laid_out(matrices: Sequence[Tensor | Quantized], layout: Layout) -> list[Weight]:
+    if layout == "columns":  # as good as a copy, as all numbers are the same
+        return [each.view(each.shape[::-1]).T for each in matrices if isinstance(each, Tensor)]
+    return [laid_out(each, layout) for each in matrices]
+
+
+def _filled_up(weight: Weight) -> Weight:
+    assert isinstance(weight, OneDnnWeight | OneDnnInt8)
+    return attrs.evolve(weight, fewest=FEWEST)
 
 
 def _matrices(product: Product) -> list[Tensor] | list[Quantized]:
