@@ -1,4 +1,4 @@
-"""Messages of any length arrive as they were sent, on uvicorn's own path and on the short one, and hold back a flood."""
+"""Messages of any length arrive as they were sent, whichever path they take, and what nobody takes is not read."""
 
 import contextlib
 import socket
