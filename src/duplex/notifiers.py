@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint, current_token
@@ -23,13 +23,41 @@ __all__ = [
     "create_waiter",
     "current_inbox",
     "threadsafe_call_soon",
-    "wait_for",
     "wake",
     "weak_callback",
 ]
 
-Waiter: TypeAlias = "asyncio.Future[None] | anyio.Event"
-"""What one task waits for, once: :func:`wait_for` it, :func:`wake` it."""
+
+class Waiter(Protocol):
+    """What one task awaits, once; on asyncio a future."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Wait until there is a result."""
+        ...
+
+    def done(self) -> bool:
+        """Whether it has been woken, or has been cancelled."""
+        ...
+
+    def set_result(self, result: None, /) -> None:
+        """Wake the task, in its event loop."""
+        ...
+
+
+class _EventWaiter:
+    """A waiter on an event loop whose futures are not asyncio's."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._event.wait().__await__()
+
+    def done(self) -> bool:
+        return self._event.is_set()
+
+    def set_result(self, _: None, /) -> None:
+        self._event.set()
 
 
 def create_waiter() -> Waiter:
@@ -38,22 +66,12 @@ def create_waiter() -> Waiter:
         task = asyncio.current_task()
     except RuntimeError:  # the event loop is not asyncio's
         task = None
-    return anyio.Event() if task is None else task.get_loop().create_future()
-
-
-async def wait_for(waiter: Waiter) -> None:
-    """Wait until :func:`wake` is called."""
-    if isinstance(waiter, anyio.Event):
-        await waiter.wait()
-    else:
-        await waiter
+    return _EventWaiter() if task is None else task.get_loop().create_future()
 
 
 def wake(waiter: Waiter) -> None:
     """Wake who waits, in the same event loop; twice, or after it was cancelled, is harmless."""
-    if isinstance(waiter, anyio.Event):
-        waiter.set()
-    elif not waiter.done():
+    if not waiter.done():
         waiter.set_result(None)
 
 
@@ -156,7 +174,7 @@ class Notifier:
         waiter = create_waiter()
         self._waiting.append(waiter)
         try:
-            await wait_for(waiter)
+            await waiter
         except BaseException:
             with contextlib.suppress(ValueError):  # it has been woken as well
                 self._waiting.remove(waiter)
@@ -188,7 +206,7 @@ class ThreadsafeNotifier:
             await checkpoint()
         while not self._set:
             self._waiter = create_waiter()
-            await wait_for(self._waiter)
+            await self._waiter
         self._set = self._asked = False
 
     def _set_event(self) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from duplex.audio.pcm import SILENCE_DBFS, level_dbfs
+from duplex.engine import detector_worker
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.errors import ClosedError
 from duplex.frame_model import Frame
@@ -103,3 +104,25 @@ async def test_after_the_end_it_says_so(detectors):
     detectors.close()
     with pytest.raises(ClosedError, match="closed"):
         await detectors.detect(LevelVoiceActivity(24000), talk(0)[0])
+
+
+async def test_the_patient_wait_for_each_other_and_nobody_else_does(detectors, monkeypatch):
+    """With a long moment, all who come after the first batch are one batch; one in a hurry does not wait for it."""
+    monkeypatch.setattr(detector_worker, "GATHER_SECONDS", 0.3)
+    batches, run = [], DetectorWorker._run
+    monkeypatch.setattr(
+        DetectorWorker, "_run", lambda self, requests: (batches.append(len(requests)), run(self, requests))[1]
+    )
+
+    async def ask(patient):
+        await detectors.detect(LevelVoiceActivity(24000), talk(0)[0], patient=patient)
+
+    await ask(patient=True)  # alone after a pause: at once
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(lambda: ask(patient=True))
+    assert batches == [1, 5]
+    monkeypatch.setattr(detector_worker, "GATHER_SECONDS", 3600.0)
+    with anyio.fail_after(60):
+        await ask(patient=False)
+    assert batches == [1, 5, 1]

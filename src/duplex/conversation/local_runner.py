@@ -4,8 +4,6 @@ It has three tasks: one brings the transport's audio to the model (:mod:`duplex.
 model's results into events, and one plays the agent's audio (:mod:`duplex.conversation.playback`).
 """
 
-import logging
-import math
 import secrets
 from collections.abc import Sequence
 from functools import partial
@@ -18,23 +16,25 @@ from numpy.typing import NDArray
 
 from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.checkpoints.voices import Voices
+from duplex.conversation.exporting import Exports
 from duplex.conversation.listening import Listener
 from duplex.conversation.muting import AgentMute
 from duplex.conversation.recognition import RecognitionSession
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.session import EventQueue, Session
+from duplex.conversation.user_words import UserWords
 from duplex.engine.model import Model
 from duplex.engine.outcomes import Exported, Failed, Finished, Outcome, ScriptProgress, Skipped
 from duplex.engine.seat import Seat
 from duplex.errors import CapacityError, ClosedError, UsageError
-from duplex.events import EndReason, Event, UserSpeechStarted, UserSpeechStopped
+from duplex.events import EndReason, Event, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
 from duplex.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.options import SessionOptions
 from duplex.prompting.building import build_prompt, check_persona
 from duplex.prompting.prompt import Prompt, known_history
-from duplex.transcription.protocol import Transcriber, Transcription, Word
+from duplex.transcription.protocol import Missed, Transcriber, Word
 from duplex.transcription.words import placement_of
 from duplex.transport import Transport
 from duplex.voice_activity.protocol import FrameActivity
@@ -43,10 +43,6 @@ __all__ = ["LocalRunner", "Recorder"]
 
 NO_ACTIVITY = FrameActivity(())
 """Of frames that no detector listens to."""
-logger: logging.Logger = logging.getLogger(__name__)
-
-LAST_WORDS_SECONDS = 10.0
-"""Seconds that a live conversation waits at its end for what the user said last."""
 SEED_BITS = 53
 """Bits of a seed drawn for a live session: integers that every JSON parser keeps exactly."""
 
@@ -60,15 +56,6 @@ class Recorder(Protocol):
     def record(self, frame: Frame) -> None:
         """Take one time step; ``frame.at`` jumps where frames were skipped."""
         ...
-
-
-@attrs.define(eq=False)
-class _Export:
-    """An export in progress, and its result."""
-
-    done: anyio.Event = attrs.Factory(anyio.Event)
-    saved: SavedConversation | None = None
-    error: Exception | None = None
 
 
 class LocalRunner(Runner):
@@ -120,9 +107,8 @@ class LocalRunner(Runner):
         self._recorder = recorder
         self._mute = AgentMute()
         self._transcriber = transcriber
-        self._transcription: Transcription | None = None
-        self._transcribed = anyio.Event()
-        self._exports: list[_Export] = []
+        self._words: UserWords | None = None
+        self._exports = Exports()
 
     async def open(self) -> Sequence[Task]:
         """Acquire what the conversation needs; return the tasks that run it."""
@@ -133,7 +119,8 @@ class LocalRunner(Runner):
             while prompt is not None and not self.seat.ready:
                 await self._wakeup.wait()
             if self._transcriber is not None:
-                self._transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
+                transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
+                self._words = UserWords(transcription, self._tell_words, realtime=self._realtime)
         except BaseException:
             self.seat.close()
             raise
@@ -151,9 +138,8 @@ class LocalRunner(Runner):
             lockstep=self._pause_flush > 0,
         )
         self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
-        if self._transcription is None:
-            return self.listener.run, self._process_outcomes
-        return self.listener.run, self._process_outcomes, self._transcribe
+        tasks = self.listener.run, self._process_outcomes
+        return tasks if self._words is None else (*tasks, self._words.run)
 
     def last_events(self, reason: EndReason) -> list[Event]:
         """Return the events that end the session."""
@@ -162,16 +148,15 @@ class LocalRunner(Runner):
     def release(self) -> None:
         """Free the slot, and wake whoever waits for an export."""
         self.seat.close()
-        if self._transcription is not None:
-            self._transcription.close()
-        for export in self._exports:
-            export.done.set()
+        if self._words is not None:
+            self._words.close()
+        self._exports.close()
 
     def release_abandoned(self) -> None:
         """Free the slot from any thread, in the middle of whatever that thread does."""
         self.seat.abandon()
-        if self._transcription is not None:
-            self._transcription.close()
+        if self._words is not None:
+            self._words.close()
 
     async def interrupt(self) -> None:
         """Let nothing more be heard of what the agent is saying."""
@@ -195,16 +180,11 @@ class LocalRunner(Runner):
         """
         if self.over or not self.running:
             raise ClosedError("the conversation is not going on; export it while it is")
-        export = _Export()
-        self._exports.append(export)
+        return await self._exports.ask(self._begin_export)
+
+    def _begin_export(self) -> None:
         self.event_taken.notify_all()
         self.seat.export()
-        await export.done.wait()
-        if export.error is not None:
-            raise export.error
-        if export.saved is None:
-            raise ClosedError("the conversation ended before it could be exported")
-        return await anyio.to_thread.run_sync(export.saved.to_bytes)
 
     def _complete_options(self, options: SessionOptions) -> SessionOptions:
         if self._saved is not None:
@@ -216,19 +196,17 @@ class LocalRunner(Runner):
     @property
     def _prompted(self) -> bool:
         """Whether there is something to begin with, apart from a saved state."""
-        options = self._options
-        given = (options.instructions, options.voice, self._history)
+        given = (self._options.instructions, self._options.voice, self._history)
         return self._saved is None and any(each is not None for each in given)
 
     def _build_prompt(self) -> Prompt | None:
         """Return what the conversation begins with, in a thread."""
         model, options = self._model, self._options
-        voices = self._voices or model.voices
         return build_prompt(
             model.spec,
             partial(model.voice_codes.encode, model.codec),
             model.tokenizer,
-            voices,
+            self._voices or model.voices,
             options,
             history=self._history,
             files=self._voices is None,
@@ -246,12 +224,11 @@ class LocalRunner(Runner):
         return self._open_seat(prompt)
 
     def _open_seat(self, prompt: Prompt | None) -> Seat:
-        slot = None if self._saved is None else self._saved.slot
         return self._model.engine.open(
             self._options,
             realtime=self._realtime,
             notify=weak_callback(self._wakeup.notify),
-            state=slot,
+            state=None if self._saved is None else self._saved.slot,
             prompt=prompt,
         )
 
@@ -275,55 +252,29 @@ class LocalRunner(Runner):
             case Skipped(at, behind, seconds):
                 self.emit(self._session.lag(at, behind, seconds, "user"))
             case Exported(state):
-                self._finish_export(self._exports.pop(0), state)
+                self._finish_export(state)
             case Finished():
                 await self.playback.finish()
-                await self._finish_transcription()
+                if self._words is not None:
+                    await self._words.finish()
                 self.end(EndReason.FINISHED)
             case ScriptProgress():  # of a model of synthesis, with which there are no conversations
                 pass
             case Failed(error):
                 raise error
 
-    async def _tell_transcription(self, transcription: Transcription, frame: Frame, found: Sequence[Event]) -> None:
-        transcription.hear(frame.at, frame.user_pcm)
-        for event in found:
-            if isinstance(event, UserSpeechStarted | UserSpeechStopped):
-                transcription.turn(started=isinstance(event, UserSpeechStarted), at=event.at)
-        if not self._realtime:
-            await transcription.room()
-
-    async def _finish_transcription(self) -> None:
-        """Wait for the last words."""
-        if self._transcription is None:
-            return
-        self._transcription.finish()
-        with anyio.move_on_after(LAST_WORDS_SECONDS if self._realtime else math.inf) as patience:
-            await self._transcribed.wait()
-        if patience.cancelled_caught:
-            logger.warning("the last words of a conversation took more than %g s, and were left", LAST_WORDS_SECONDS)
-
-    async def _transcribe(self) -> None:
-        """Emit the user's words as they come from the transcriber."""
-        while self._transcription is not None:
-            try:
-                found = await self._transcription.receive()
-            except anyio.EndOfStream:
-                break
-            for each in found:
-                if isinstance(each, Word):
-                    self.emit(self._session.user_text(each))
-                else:
-                    self.emit(self._session.lag(each.at, each.behind, each.seconds, "transcript"))
-        self._transcribed.set()
-
-    def _finish_export(self, export: _Export, state: SessionState | Exception) -> None:
-        if isinstance(state, Exception):
-            export.error = state
+    def _tell_words(self, found: Word | Missed) -> None:
+        if isinstance(found, Word):
+            self.emit(self._session.user_text(found))
         else:
-            sequence, seed = self.queue.next_sequence, self._options.seed or 0
-            export.saved = SavedConversation(self.session_id, seed, sequence, self._session.state(), state)
-        export.done.set()
+            self.emit(self._session.lag(found.at, found.behind, found.seconds, "transcript"))
+
+    def _finish_export(self, state: SessionState | Exception) -> None:
+        if isinstance(state, Exception):
+            self._exports.finish(state)
+            return
+        sequence, seed = self.queue.next_sequence, self._options.seed or 0
+        self._exports.finish(SavedConversation(self.session_id, seed, sequence, self._session.state(), state))
 
     async def _process_frame(self, frame: Frame) -> None:
         frame = self._mute.apply(frame)
@@ -337,8 +288,8 @@ class LocalRunner(Runner):
         if self._pause_flush and any(isinstance(event, UserSpeechStopped) for event in found):
             self.seat.insert_silence(self._pause_flush)
         self.listener.settle(frame.at)
-        if self._transcription is not None:
-            await self._tell_transcription(self._transcription, frame, found)
+        if self._words is not None:
+            await self._words.hear(frame, found)
         self.queue.pass_frame()
         if dropped:
             behind, lost = (self._model.spec.seconds(count) for count in (self.playback.LIVE_FRAMES, dropped))

@@ -14,7 +14,7 @@ import attrs
 
 from duplex.backends.shared.process import OwnProcess
 from duplex.errors import ClosedError
-from duplex.notifiers import Inbox, Waiter, create_waiter, current_inbox, wait_for, wake
+from duplex.notifiers import Inbox, Waiter, create_waiter, current_inbox, wake
 
 __all__ = ["Workers"]
 
@@ -110,7 +110,7 @@ class Workers:
             if not self._open:
                 raise ClosedError("what computes this has been closed; load the model again")
             self._jobs.put(job)
-        await wait_for(job.waiter)
+        await job.waiter
         if job.error is not None:
             raise job.error
         return cast("Result", job.result)
