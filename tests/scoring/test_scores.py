@@ -10,10 +10,12 @@ import pytest
 import torch
 
 import duplex
+from duplex.backends.torch.loading import read_language_model
+from duplex.checkpoints import checkpoint
 from duplex.errors import ClosedError, OutputError, UsageError
 from duplex.frame_model import UNGENERATED
 from duplex.scoring import ScoreSettings, score, score_files
-from duplex.testing import FakeFrameModel, fake_model
+from duplex.testing import fake_model
 from duplex.training.language_model import LanguageModelSettings
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
 
@@ -65,7 +67,9 @@ async def test_free_text_is_what_the_model_chooses(model, tokens):
 async def test_the_sum_agrees_with_the_training_loss(checkpoint_reference, model, tokens):
     if model.backend != "torch":
         pytest.skip("training is the torch backend's")
-    spec, language_model = model.spec, model.frame_model._lm
+    spec, found = model.spec, checkpoint.resolve(str(checkpoint_reference.folder))
+    weights = {"dtype": torch.float32, "device": torch.device("cpu")}
+    language_model = read_language_model(found.language_model, found.weights, **weights)
     settings = LanguageModelSettings(padding_weight=1.0, semantic_weight=1.0)
     module = LanguageModelTrainingModule(language_model.config, settings, language_model).eval()
     whole = np.concatenate([tokens, np.full((1, tokens.shape[1]), spec.text_padding)])
@@ -117,14 +121,14 @@ async def test_what_the_model_raises_comes_to_who_is_scored():
     def fail(_):
         raise RuntimeError("no memory")
 
-    with fake_model(FakeFrameModel(on_step=fail)) as model:
+    with fake_model(on_step=fail) as model:
         with pytest.raises(duplex.DuplexError, match="no memory"):
             await scored(model, np.zeros((5, 4), np.int64))
         assert model.free == 1
 
 
 async def test_a_model_that_is_closed_ends_a_score():
-    model = fake_model(FakeFrameModel())
+    model = fake_model()
     model.close()
     with pytest.raises(ClosedError):
         await scored(model, np.zeros((5, 4), np.int64))

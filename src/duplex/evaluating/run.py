@@ -1,4 +1,4 @@
-"""Full-Duplex-Bench through a model: the agent's audio and words into its folders, and the figures that need no judge."""
+"""Full-Duplex-Bench through a model: outputs into its folders, and the figures that need no judge."""
 
 import json
 import shutil

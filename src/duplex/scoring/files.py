@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text, make_folder
@@ -120,12 +119,11 @@ def draw_scores(scores: DialogueScores, out: Path) -> None:
     axes = figure.subplots()
     bits = -scores.log_probabilities.astype(np.float64) / np.log(2)
     width = max(round(BIN / scores.frame_duration), 1)
-    starts: NDArray[np.int64] = np.arange(0, bits.shape[1], width)
+    starts = range(0, bits.shape[1], width)
     for name, rows in (("text", bits[:1]), ("agent's codes, mean", bits[1:])):
-        counted = np.add.reduceat(np.isfinite(rows).sum(axis=0), starts)
-        total = np.add.reduceat(np.nansum(rows, axis=0), starts)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            axes.plot(scores.at[starts], total / counted, label=name, linewidth=1)
+        pieces = [rows[:, start : start + width] for start in starts]
+        means = [float(np.nanmean(piece)) if np.isfinite(piece).any() else np.nan for piece in pieces]
+        axes.plot(scores.at[::width], means, label=name, linewidth=1)
     if scores.states is not None:
         speech = scores.states >= STATES.index("agent")
         low, high = axes.get_ylim()

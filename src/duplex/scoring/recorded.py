@@ -170,9 +170,9 @@ def _channels(source: Source, agent_channel: AgentChannel, rate: int) -> Generat
 def _encoded(channel: Decoder, codec: Codec) -> Int64:
     size, stream = codec.spec.frame_size, codec.stream()
     codes: list[Int64] = []
-    rest: Float32 = np.zeros(0, np.float32)
+    rest = np.zeros(0, np.float32)
     while (piece := channel.read()) is not None:
-        rest = np.concatenate([rest, piece])
+        rest: Float32 = np.concatenate([rest, piece])
         whole = len(rest) - len(rest) % size
         if whole:
             codes.append(stream.encode(rest[:whole]))
