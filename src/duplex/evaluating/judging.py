@@ -35,7 +35,8 @@ def took_over(words: Sequence[Chunk]) -> bool:
 
 def backchannels(speech: Spans, words: Sequence[Chunk]) -> tuple[bool, list[tuple[float, float]]]:
     """Return whether the agent took the turn, and the segments of speech that are no turn."""
-    taken, found = False, []
+    taken = False
+    found: list[tuple[float, float]] = []
     for start, end in speech:
         if end - start > LONG:
             return True, found

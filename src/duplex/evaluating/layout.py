@@ -73,21 +73,25 @@ def _sample(folder: Path) -> Sample:
     if len(found) > 1:
         raise UsageError(f"{folder} has {' and '.join(found)}; a sample has one annotation")
     if found:
-        span = _span(folder / found[0], lambda content: content[0]["timestamp"])
+        span = _span(folder / found[0], 0, "timestamp")
         return Sample(folder=folder, task=ANNOTATIONS[found[0]], subset=subset, span=span)
     if (folder / METADATA).is_file():
         if not (folder / CLEAN_INPUT).is_file():
             raise UsageError(f"{folder} has {METADATA}, but no {CLEAN_INPUT}; download the sample again")
-        span = _span(folder / METADATA, lambda content: content["timestamps"])
+        span = _span(folder / METADATA, "timestamps")
         return Sample(folder=folder, task="overlap", subset=subset, span=span)
     if any(word in subset.lower() for word in BACKCHANNEL):
         return Sample(folder=folder, task="backchannel", subset=subset, span=None)
     raise UsageError(f"{folder} has no annotation ({', '.join(ANNOTATIONS)}, {METADATA}); download the sample again")
 
 
-def _span(path: Path, pick: Any) -> tuple[float, float]:
+def _span(path: Path, *keys: int | str) -> tuple[float, float]:
+    """Return the times in a file, which lie where ``keys`` lead."""
     try:
-        start, end = (float(each) for each in pick(parse_json(path.read_bytes())))
+        content: Any = parse_json(path.read_bytes())
+        for key in keys:
+            content = content[key]
+        start, end = (float(each) for each in content)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise UsageError(f"{path} has no timestamps ({error}); download the sample again") from None
     if not 0 <= start <= end < float("inf"):

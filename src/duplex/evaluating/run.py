@@ -7,6 +7,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import anyio.to_thread
+import numpy as np
+from numpy.typing import NDArray
 
 from duplex.atomic import atomic_path, atomic_write_text
 from duplex.audio.decoding import Decoder
@@ -136,10 +138,8 @@ async def _words(result: Path, transcriber: WhisperTranscriber | None) -> list[C
     return [{"text": word.text, "timestamp": [word.start, word.end]} for word in words]
 
 
-def _whole(decoder: Decoder) -> Any:
-    import numpy as np  # noqa: PLC0415 -- here alone
-
-    pieces: list[Any] = []
+def _whole(decoder: Decoder) -> NDArray[np.float32]:
+    pieces: list[NDArray[np.float32]] = []
     while (piece := decoder.read()) is not None:
         pieces.append(piece)
     return np.concatenate(pieces)
@@ -201,5 +201,8 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _mean(values: Sequence[Any]) -> float | None:
-    flat = [each for value in values if value is not None for each in (value if isinstance(value, list) else [value])]  # pyright: ignore[reportUnknownVariableType] -- JSON
+    """Return the mean of numbers, lists of numbers and gaps, ``None`` of no number at all."""
+    flat: list[float] = []
+    for value in values:
+        flat += value if isinstance(value, list) else [] if value is None else [value]
     return sum(flat) / len(flat) if flat else None

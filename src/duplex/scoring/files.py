@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text, make_folder
@@ -121,7 +122,7 @@ def draw_scores(scores: DialogueScores, out: Path) -> None:
     width = max(round(BIN / scores.frame_duration), 1)
     starts = range(0, bits.shape[1], width)
     for name, rows in (("text", bits[:1]), ("agent's codes, mean", bits[1:])):
-        pieces = [rows[:, start : start + width] for start in starts]
+        pieces: list[NDArray[np.float64]] = [rows[:, start : start + width] for start in starts]
         means = [float(np.nanmean(piece)) if np.isfinite(piece).any() else np.nan for piece in pieces]
         axes.plot(scores.at[::width], means, label=name, linewidth=1)
     if scores.states is not None:

@@ -170,15 +170,14 @@ def _channels(source: Source, agent_channel: AgentChannel, rate: int) -> Generat
 def _encoded(channel: Decoder, codec: Codec) -> Int64:
     size, stream = codec.spec.frame_size, codec.stream()
     codes: list[Int64] = []
-    rest = np.zeros(0, np.float32)
+    rest: list[Float32] = []
     while (piece := channel.read()) is not None:
-        rest: Float32 = np.concatenate([rest, piece])
-        whole = len(rest) - len(rest) % size
-        if whole:
-            codes.append(stream.encode(rest[:whole]))
-        rest = rest[whole:]
-    if len(rest):
-        codes.append(stream.encode(np.pad(rest, (0, size - len(rest)))))
+        pcm = np.concatenate([*rest, piece])
+        whole = len(pcm) - len(pcm) % size
+        codes += [stream.encode(pcm[:whole])] if whole else []
+        rest = [pcm[whole:]]
+    left = np.concatenate(rest)
+    codes += [stream.encode(np.pad(left, (0, size - len(left))))] if len(left) else []
     return np.concatenate(codes, axis=1)
 
 
@@ -187,7 +186,8 @@ def _filled(codes: Int64, frames: int, codec: Codec) -> Int64:
     missing = frames - codes.shape[1]
     if not missing:
         return codes
-    silence = codec.encode(np.zeros(missing * codec.spec.frame_size, np.float32))
+    quiet: Float32 = np.zeros(missing * codec.spec.frame_size, np.float32)
+    silence = codec.encode(quiet)
     return np.concatenate([codes, silence], axis=1)
 
 
