@@ -183,10 +183,10 @@ def _encoded(channel: Decoder, codec: Codec) -> Int64:
 
 def _filled(codes: Int64, frames: int, codec: Codec) -> Int64:
     """Return codes with those of silence behind them."""
-    missing = frames - codes.shape[1]
+    missing = frames - int(codes.shape[1])
     if not missing:
         return codes
-    quiet: Float32 = np.zeros(missing * codec.spec.frame_size, np.float32)
+    quiet = np.zeros(missing * codec.spec.frame_size, np.float32)
     silence = codec.encode(quiet)
     return np.concatenate([codes, silence], axis=1)
 
