@@ -11,6 +11,7 @@ from duplex.frame_model import UNGENERATED, FrameModel, SessionState, split_colu
 from duplex.options import SessionOptions
 from duplex.testing.damaged_states import check_damaged_states
 from duplex.testing.interrupted_restores import check_interrupted_restores
+from duplex.testing.scored_tokens import check_scoring
 from duplex.testing.tracks import (
     OPTIONS,
     Make,
@@ -64,6 +65,7 @@ def check_frame_model(make: Make, *, frames: int = 10, tolerance: float = 1e-4) 
         _check_poison(three, alone, heard, tolerance)
         _check_states(make, three, alone, heard, tolerance)
         _check_prefill(three, alone, heard, tolerance)
+        check_scoring(three, heard)
 
 
 def _beside_neighbours(model: FrameModel, slot: int, heard: Float32) -> Track:

@@ -2,14 +2,14 @@
 
 # ruff: noqa: S101 -- a failed check is an AssertionError, as in any test
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.backends.shared.delays import delayed
+from duplex.errors import UsageError
 from duplex.frame_model import UNGENERATED, FrameModel
 from duplex.options import SessionOptions
-from duplex.testing.tracks import run_conversation
+from duplex.testing.tracks import Track, run_frames
 from duplex.token_scores import ScoresTokens, TokenScores
 
 __all__ = ["check_scoring"]
@@ -28,23 +28,26 @@ def check_scoring(model: FrameModel, heard: Float32) -> None:
     """
     if not isinstance(model, ScoresTokens) or not model.spec.agent_streams:
         return
-    inputs, targets = _columns(model, run_conversation(model, 0, heard, GREEDY).tokens)
+    model.open(0, GREEDY)
+    inputs, targets = _columns(model, np.stack(run_frames(model, 0, heard, Track()).tokens, axis=1))
+    try:
+        model.open_for_scoring(1)
+    except UsageError:  # as it was loaded with guidance
+        return
     alone = _scored(model, [1], inputs, targets, steps=inputs.shape[1])
     _check_shapes(alone, targets)
     known = targets != UNGENERATED
-    assert (alone.ranks[0][known] == 0).all(), "a token that was chosen greedily is not the likeliest when it is scored"
     assert (alone.log_probabilities[0][known] <= 0).all(), "a token has a probability above 1"
     single = _scored(model, [1], inputs, targets, steps=1)
-    _expect_near(single, alone, 0, "step by step")
+    assert (single.ranks[0][known] == 0).all(), "a token chosen greedily is not the likeliest"
+    _expect_near(single.log_probabilities[0], alone, "step by step")
     beside = _scored(model, [0, 2], inputs, targets, steps=3)
     for row in range(2):
-        _expect_near(attrs.evolve(beside, log_probabilities=beside.log_probabilities[[row]]), alone, 0, "side by side")
+        _expect_near(beside.log_probabilities[row], alone, "side by side")
     free = targets.copy()
     free[0] = UNGENERATED
     chosen = _scored(model, [1], inputs, free, steps=1)
-    assert (chosen.text[0] == targets[0]).all(), (
-        "where no text is wanted, the likeliest is not what was chosen greedily"
-    )
+    assert (chosen.text[0] == targets[0]).all(), "where no text is wanted, it is not what was chosen greedily"
     assert np.isnan(chosen.log_probabilities[0, 0]).all(), "text that is not wanted is scored"
 
 
@@ -74,12 +77,10 @@ def _check_shapes(scores: TokenScores, targets: Int64) -> None:
         shape = getattr(scores, name).shape
         assert shape == (1, *targets.shape), f"the scores' {name} are {shape}, not {(1, *targets.shape)}"
     missing = targets == UNGENERATED
-    assert (np.isnan(scores.log_probabilities[0]) == missing).all(), (
-        "a token that is not wanted is scored, or one is not"
-    )
+    assert (np.isnan(scores.log_probabilities[0]) == missing).all(), "a token that is not wanted is scored"
     assert ((scores.ranks[0] == -1) == missing).all(), "the rank of a token that is not wanted is not -1"
 
 
-def _expect_near(found: TokenScores, expected: TokenScores, row: int, how: str) -> None:
-    difference = np.nanmax(np.abs(found.log_probabilities[row] - expected.log_probabilities[0]))
+def _expect_near(found: Float32, expected: TokenScores, how: str) -> None:
+    difference = np.nanmax(np.abs(found - expected.log_probabilities[0]))
     assert difference <= TOLERANCE, f"scored {how}, log-probabilities differ by {difference}"

@@ -1,0 +1,125 @@
+"""``duplex score``: how likely a model finds what was said."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import click
+
+from duplex.cli.options import LoadOptions, loading_options
+from duplex.cli.process import SIDE_BY_SIDE, SMALL, tell_passed_over
+from duplex.cli.progress import TrainingBar
+from duplex.cli.text import one_line, plain, report_error
+from duplex.errors import UsageError
+
+if TYPE_CHECKING:
+    from duplex.scoring import ScoreResult
+
+__all__ = ["score"]
+
+
+@click.command(short_help="How likely a model finds what was said in a dialogue.")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option("--out", type=click.Path(path_type=Path), default="scores", show_default=True, help="For the results.")
+@click.option(
+    "--agent-channel",
+    type=click.Choice(["left", "right"]),
+    default="right",
+    show_default=True,
+    help="Whose words are scored; the other channel is the user.",
+)
+@click.option(
+    "--pair",
+    nargs=2,
+    default=("*-left", "*-right"),
+    show_default=True,
+    metavar="LEFT RIGHT",
+    help="Names of two mono files that are one dialogue.",
+)
+@click.option("--transcriber", metavar="whisper:NAME", help="Gives the agent's words where no transcript is beside.")
+@click.option(
+    "--format", "form", type=click.Choice(["safetensors", "parquet"]), default="safetensors", show_default=True
+)
+@click.option("--plot", is_flag=True, help="Draw the surprise over time, of dialogues up to an hour.")
+@click.option("--force", is_flag=True, help="Score again what is finished; replace other results.")
+@loading_options
+def score(  # noqa: PLR0917 -- click passes them by name
+    inputs: tuple[str, ...],
+    out: Path,
+    agent_channel: Any,
+    pair: tuple[str, str],
+    transcriber: str | None,
+    form: Any,
+    plot: bool,
+    force: bool,
+    load_options: LoadOptions,
+) -> int:
+    """Score what was said: how likely the model finds what the second speaker really did.
+
+    IN is a stereo recording with a speaker on each channel, two mono files (NAME-left.wav and NAME-right.wav), a folder
+    of either, a pattern, results of `duplex process`, or a tokens.safetensors of one. The agent's words are read from
+    NAME.json beside the recording; without them, or --transcriber, the text is left free and not scored.
+
+    \b
+    Examples:
+      duplex score call.wav
+      duplex score calls --model kyutai/moshika-pytorch-bf16 --format parquet --plot
+      duplex score results/call/tokens.safetensors
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    import duplex  # noqa: PLC0415 -- `duplex --help` need not wait for it
+    from duplex.checkpoints import checkpoint  # noqa: PLC0415
+    from duplex.measuring.sources import parse_pair  # noqa: PLC0415
+    from duplex.results.plotting import require_matplotlib  # noqa: PLC0415
+    from duplex.scoring import ScoreSettings, find_scored, score_sources  # noqa: PLC0415
+    from duplex.scoring.files import check_format  # noqa: PLC0415
+    from duplex.transcription.loading import WHISPER, load_whisper  # noqa: PLC0415
+
+    check_format(form)
+    if plot:
+        require_matplotlib()
+    if transcriber is not None and not transcriber.startswith(WHISPER):
+        raise UsageError(
+            f"--transcriber {transcriber} gives no words with ends; give whisper:NAME, or put the words beside each "
+            "recording as NAME.json"
+        )
+    passed_over: list[Path] = []
+    sources = find_scored(inputs, out, pair=parse_pair(pair), passed_over=passed_over.append)
+    tell_passed_over(passed_over)
+    found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
+    small = found.weights is not None and found.weights_size < SMALL
+    sessions = load_options.sessions or (min(len(sources), SIDE_BY_SIDE) if small else 1)
+    arguments: dict[str, Any] = load_options.load_arguments(sessions) | {"revision": found.revision}
+    with contextlib.ExitStack() as stack:
+        loaded = None if transcriber is None else stack.enter_context(load_whisper(transcriber))
+        model = stack.enter_context(duplex.load(load_options.model, **arguments))
+        settings = ScoreSettings(agent_channel=agent_channel, form=form, plot=plot, force=force, transcriber=loaded)
+        done: list[ScoreResult] = []
+        with TrainingBar("dialogues") as bar:
+
+            def progress(result: "ScoreResult") -> None:
+                done.append(result)
+                bar.update(len(done), len(sources), plain(str(result.source.name)))
+
+            every = anyio.run(lambda: score_sources(model, sources, out, settings, progress))
+    for result in every:
+        _report(result)
+    return 1 if any(result.error is not None for result in every) else 0
+
+
+def _report(result: "ScoreResult") -> None:
+    """Tell what became of a dialogue."""
+    if result.error is not None:
+        report_error(result.error, debug=bool(click.get_current_context().find_root().obj))
+        return
+    summary, finished = result.summary, " (finished before)" if result.status == "skipped" else ""
+    click.echo(plain(f"{result.source.name} -> {result.folder}{finished}"))
+    streams = summary["streams"]
+    text = streams["text"]["perplexity"]
+    told = "text not scored (no transcript)" if text is None else f"text perplexity {text:.2f} ({summary['text']})"
+    click.echo(
+        f"  {summary['seconds']:.2f} s: sum {summary['sum']:.1f}, {told}, codes {streams['agent']['perplexity']:.2f}, "
+        f"real-time factor {summary['real_time_factor']:.3f}"
+    )
+    for note in summary["notes"]:
+        click.echo(f"duplex: note: {plain(one_line(f'{result.source.name}: {note}'))}", err=True)

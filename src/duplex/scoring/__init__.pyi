@@ -1,0 +1,9 @@
+from .files import draw_scores as draw_scores
+from .run import ScoreResult as ScoreResult
+from .run import ScoreSettings as ScoreSettings
+from .run import find_scored as find_scored
+from .run import score_files as score_files
+from .run import score_sources as score_sources
+from .stream import FrameScore as FrameScore
+from .stream import score as score
+from .summary import DialogueScores as DialogueScores

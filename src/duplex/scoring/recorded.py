@@ -1,0 +1,210 @@
+"""A recorded dialogue as tokens: both channels through the codec, and the agent's words where they are known. Blocking.
+
+Rules:
+
+- Each channel is resampled to the model's rate. Where one ends first, it is silent from there on.
+- A file of tokens (``tokens.safetensors`` of :mod:`duplex.process`) is taken as it is; who speaks is not known then.
+- The agent's words are those of a file beside the recording with its name and the suffix ``.json``, or
+  ``transcript.json`` in a folder of results; else a transcriber's; else the text is free, and not scored.
+"""
+
+import contextlib
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
+
+from duplex.audio.decoding import Decoder
+from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.codec import Codec
+from duplex.errors import AudioFileError, UsageError
+from duplex.frame_model import UNGENERATED, ModelSpec
+from duplex.measuring.activity import RATE, Activity, detect
+from duplex.measuring.settings import Settings
+from duplex.measuring.sources import Source
+from duplex.parsing import parse_json, shown
+from duplex.results.files import RUN, TRANSCRIPT
+from duplex.transcription.alignment import SpecialTokens, align_words
+from duplex.transcription.protocol import Word
+
+__all__ = [
+    "STATES",
+    "AgentChannel",
+    "Read",
+    "read_recorded",
+    "read_samples",
+    "read_tokens",
+    "with_words",
+    "words_beside",
+]
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+AgentChannel = Literal["left", "right"]
+STATES = ("neither", "user", "agent", "both")
+"""Who speaks in a frame."""
+SILENT_DBFS = -60.0
+SAME_LENGTH = 0.1
+"""Seconds by which channels may differ without a note."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Read:
+    """A dialogue's tokens int64 ``[streams, n]``, who speaks in each frame (an index of ``STATES``), and remarks.
+
+    ``text`` says where the text is from: ``"transcript"``, ``"free"``, ``"tokens"``, or a transcriber's name.
+    """
+
+    tokens: Int64
+    states: Int64 | None
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+def words_beside(source: Source) -> list[Word] | None:
+    """Return the agent's words of the transcript beside a recording, ``None`` if there is none.
+
+    :raises UsageError: if it is none
+    """
+    first = source.files[0].path
+    beside = first.with_suffix(".json")
+    if (first.parent / RUN).is_file() and not beside.is_file():
+        beside = first.parent / TRANSCRIPT
+    if not beside.is_file():
+        return None
+    try:
+        return [_word(chunk) for chunk in parse_json(beside.read_bytes())["chunks"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f'{beside} is no transcript ({error}); write it as {{"chunks": [{{"text": "Hello", "timestamp": '
+            "[0.5, 0.9]}]}, or move it away"
+        ) from error
+
+
+def _word(chunk: Any) -> Word:
+    start, end = (float(each) for each in chunk["timestamp"])
+    if not 0 <= start <= end < np.inf:
+        raise ValueError(f"{shown(chunk)} has no times")
+    return Word(str(chunk["text"]).strip(), start, end)
+
+
+def read_tokens(path: Path, spec: ModelSpec) -> Read:
+    """Return the dialogue of a file of tokens.
+
+    :raises UsageError: if it is none, or does not fit the model
+    """
+    try:
+        held: dict[str, NDArray[Any]] = load_file(path)
+        rows = [held["text"].reshape(1, -1), held["agent"], held["user"]]
+        tokens = np.concatenate(rows).astype(np.int64)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UsageError(f"{path} holds no tokens of a dialogue ({error}); make them with: duplex process") from error
+    spec.check_tokens(tokens)
+    return Read(tokens=tokens, states=None, text="tokens")
+
+
+def read_recorded(source: Source, agent_channel: AgentChannel, spec: ModelSpec, codec: Codec) -> Read:
+    """Return a recording's tokens, with free text.
+
+    :raises AudioFileError: if a recording cannot be read, or has not the channels that it should
+    """
+    codes: list[Int64] = []
+    with _channels(source, agent_channel, spec.sample_rate) as channels:
+        codes += [_encoded(channel, codec) for channel in channels]
+    frames = max(each.shape[1] for each in codes)
+    user, agent = (_filled(each, frames, codec) for each in codes)
+    with _channels(source, agent_channel, RATE) as channels:
+        found = detect(channels, Settings())
+    text = np.full((1, frames), UNGENERATED, np.int64)
+    tokens = np.concatenate([text, agent[: spec.agent_streams], user[: spec.user_streams]])
+    states = sum(
+        weight * _speaking(each, frames, spec.frame_duration) for weight, each in zip((1, 2), found, strict=True)
+    )
+    return Read(tokens=tokens, states=np.asarray(states), text="free", notes=tuple(_notes(found)))
+
+
+def with_words(read: Read, words: Sequence[Word], tokenizer: Tokenizer, spec: ModelSpec, origin: str) -> Read:
+    """Return the dialogue with the agent's words as its text."""
+    marks = SpecialTokens(spec.text_padding, spec.text_end_of_padding)
+    tokens = read.tokens.copy()
+    tokens[0] = align_words(words, tokens.shape[1], spec.frame_duration, tokenizer, marks)
+    return attrs.evolve(read, tokens=tokens, text=origin)
+
+
+def read_samples(source: Source, agent_channel: AgentChannel, rate: int) -> Float32:
+    """Return the agent's channel, float32 ``[samples]``, for a transcriber."""
+    with _channels(source, agent_channel, rate) as (_, agent):
+        pieces: list[Float32] = []
+        while (piece := agent.read()) is not None:
+            pieces.append(piece)
+    return np.concatenate(pieces)
+
+
+@contextlib.contextmanager
+def _channels(source: Source, agent_channel: AgentChannel, rate: int) -> Generator[list[Decoder]]:
+    """Give a decoder of the user's channel and one of the agent's."""
+    if source.kind == "rttm":
+        raise UsageError(f"{source.files[0].path} tells of turns alone; give the recording")
+    sides: list[AgentChannel] = ["left", "right"] if agent_channel == "right" else ["right", "left"]
+    with contextlib.ExitStack() as stack:
+        decoders: list[Decoder] = []
+        for side in sides:
+            paired = source.kind == "pair"
+            file = source.files[int(side == "right") if paired else 0]
+            decoder = Decoder(file.path, rate, "mix" if paired else side, content=file.content)
+            stack.callback(decoder.close)
+            if decoder.channels != (1 if paired else 2):
+                raise AudioFileError(
+                    f"{file.path} has {decoder.channels} channel{'s' * (decoder.channels > 1)}; to score a dialogue, "
+                    "give a stereo recording, a speaker on each channel, or two mono files, NAME-left and NAME-right"
+                )
+            decoders.append(decoder)
+        yield decoders
+
+
+def _encoded(channel: Decoder, codec: Codec) -> Int64:
+    size, stream = codec.spec.frame_size, codec.stream()
+    codes: list[Int64] = []
+    rest: list[Float32] = []
+    while (piece := channel.read()) is not None:
+        pcm = np.concatenate([*rest, piece])
+        whole = len(pcm) - len(pcm) % size
+        codes += [stream.encode(pcm[:whole])] if whole else []
+        rest = [pcm[whole:]]
+    left = np.concatenate(rest)
+    codes += [stream.encode(np.pad(left, (0, size - len(left))))] if len(left) else []
+    return np.concatenate(codes, axis=1)
+
+
+def _filled(codes: Int64, frames: int, codec: Codec) -> Int64:
+    """Return codes with those of silence behind them."""
+    missing = frames - int(codes.shape[1])
+    if not missing:
+        return codes
+    quiet = np.zeros(missing * codec.spec.frame_size, np.float32)
+    silence = codec.encode(quiet)
+    return np.concatenate([codes, silence], axis=1)
+
+
+def _speaking(activity: Activity, frames: int, duration: float) -> Int64:
+    """Return whether there is speech in the middle of each frame, 0 or 1."""
+    middles = (np.arange(frames) + 0.5) * duration
+    begun = np.searchsorted(activity.times[:, 0], middles, side="right")
+    ended = np.searchsorted(activity.times[:, 1], middles, side="right")
+    return (begun > ended).astype(np.int64)
+
+
+def _notes(found: Sequence[Activity]) -> Generator[str]:
+    longest = max(each.duration for each in found)
+    for name, each in zip(("user", "agent"), found, strict=True):
+        if each.peak <= SILENT_DBFS:
+            yield f"the {name} is silent: nothing is louder than {SILENT_DBFS:g} dBFS"
+        elif not len(each.times):
+            yield f"the {name} has no speech"
+        if longest - each.duration > SAME_LENGTH:
+            yield f"the {name}'s channel is {longest - each.duration:.2f} s shorter, and counts as silence there"
