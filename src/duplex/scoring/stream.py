@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.engine.model import Model
-from duplex.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.engine.outcomes import Failed
 from duplex.engine.scoring import Stretch, check_scores
 from duplex.engine.seat import Seat
 from duplex.errors import CapacityError, UsageError
 from duplex.frame_model import UNGENERATED, ZERO, ModelSpec
+from duplex.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.scoring.columns import columns_of
 from duplex.token_scores import TokenScores
 

@@ -6,8 +6,7 @@ import weakref
 
 import anyio
 import pytest
-
-from duplex.engine.notifiers import (
+from duplex.notifiers import (
     Notifier,
     ThreadsafeNotifier,
     create_waiter,
