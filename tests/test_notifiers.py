@@ -6,6 +6,7 @@ import weakref
 
 import anyio
 import pytest
+
 from duplex.notifiers import (
     Notifier,
     ThreadsafeNotifier,

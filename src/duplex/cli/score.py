@@ -32,10 +32,8 @@ __all__ = ["score"]
 @click.option(
     "--pair",
     nargs=2,
-    default=("*-left", "*-right"),
-    show_default=True,
     metavar="LEFT RIGHT",
-    help="Names of two mono files that are one dialogue.",
+    help='Names of two mono files that are one dialogue. Default: "*-left" "*-right", "*_A" "*_B" and the like.',
 )
 @click.option("--transcriber", metavar="whisper:NAME", help="Gives the agent's words where no transcript is beside.")
 @click.option(
@@ -48,7 +46,7 @@ def score(  # noqa: PLR0917 -- click passes them by name
     inputs: tuple[str, ...],
     out: Path,
     agent_channel: Any,
-    pair: tuple[str, str],
+    pair: tuple[str, str] | None,
     transcriber: str | None,
     form: Any,
     plot: bool,
@@ -69,7 +67,7 @@ def score(  # noqa: PLR0917 -- click passes them by name
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     import duplex  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.checkpoints import checkpoint  # noqa: PLC0415
-    from duplex.measuring.sources import parse_pair  # noqa: PLC0415
+    from duplex.measuring.pairs import parse_pair  # noqa: PLC0415
     from duplex.results.plotting import require_matplotlib  # noqa: PLC0415
     from duplex.scoring import ScoreSettings, find_scored, score_sources  # noqa: PLC0415
     from duplex.scoring.files import check_format  # noqa: PLC0415
@@ -84,7 +82,7 @@ def score(  # noqa: PLR0917 -- click passes them by name
             "recording as NAME.json"
         )
     passed_over: list[Path] = []
-    sources = find_scored(inputs, out, pair=parse_pair(pair), passed_over=passed_over.append)
+    sources = find_scored(inputs, out, pair=None if pair is None else parse_pair(pair), passed_over=passed_over.append)
     tell_passed_over(passed_over)
     found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
     small = found.weights is not None and found.weights_size < SMALL

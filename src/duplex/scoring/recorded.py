@@ -26,7 +26,7 @@ from duplex.errors import AudioFileError, UsageError
 from duplex.frame_model import UNGENERATED, ModelSpec
 from duplex.measuring.activity import RATE, Activity, detect
 from duplex.measuring.settings import Settings
-from duplex.measuring.sources import Source
+from duplex.measuring.source import Source
 from duplex.parsing import parse_json, shown
 from duplex.results.files import RUN, TRANSCRIPT
 from duplex.transcription.alignment import SpecialTokens, align_words
@@ -148,17 +148,25 @@ def read_samples(source: Source, agent_channel: AgentChannel, rate: int) -> Floa
 @contextlib.contextmanager
 def _channels(source: Source, agent_channel: AgentChannel, rate: int) -> Generator[list[Decoder]]:
     """Give a decoder of the user's channel and one of the agent's."""
-    if source.kind == "rttm":
+    if source.problem is not None:
+        raise source.problem
+    if source.kind == "turns":
         raise UsageError(f"{source.files[0].path} tells of turns alone; give the recording")
+    if source.start or source.end is not None:
+        raise UsageError(
+            f"{source.files[0].path} is scored whole, and '{source.name}' is a stretch of it; give the recording "
+            "itself, or cut it out"
+        )
     sides: list[AgentChannel] = ["left", "right"] if agent_channel == "right" else ["right", "left"]
     with contextlib.ExitStack() as stack:
         decoders: list[Decoder] = []
         for side in sides:
             paired = source.kind == "pair"
             file = source.files[int(side == "right") if paired else 0]
-            decoder = Decoder(file.path, rate, "mix" if paired else side, content=file.content)
+            own = source.sides[int(side == "right")] if paired else side
+            decoder = Decoder(file.path, rate, "mix" if own == "mono" else own, content=file.content)
             stack.callback(decoder.close)
-            if decoder.channels != (1 if paired else 2):
+            if decoder.channels != (1 if own == "mono" else 2):
                 raise AudioFileError(
                     f"{file.path} has {decoder.channels} channel{'s' * (decoder.channels > 1)}; to score a dialogue, "
                     "give a stereo recording, a speaker on each channel, or two mono files, NAME-left and NAME-right"

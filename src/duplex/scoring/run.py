@@ -15,7 +15,9 @@ import duplex
 from duplex.engine.model import Model
 from duplex.engine.scoring import check_scores
 from duplex.errors import UsageError
-from duplex.measuring.sources import PAIR, Source, find_dialogues
+from duplex.measuring.pairs import Pair
+from duplex.measuring.source import Source
+from duplex.measuring.sources import find_dialogues
 from duplex.process.plan import sha256_of
 from duplex.process.recordings import Recording
 from duplex.scoring.files import TableFormat, check_format, finished, write_scores
@@ -64,7 +66,7 @@ def find_scored(
     inputs: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str] | None = None,
     *,
-    pair: tuple[str, str] = PAIR,
+    pair: Pair | None = None,
     passed_over: Callable[[Path], None] | None = None,
 ) -> list[Source]:
     """Return the dialogues that are meant: those of :func:`duplex.measuring.find_dialogues`, and files of tokens.
