@@ -71,7 +71,7 @@ async def test_the_sum_agrees_with_the_training_loss(checkpoint_reference, model
     weights = {"dtype": torch.float32, "device": torch.device("cpu")}
     language_model = read_language_model(found.language_model, found.weights, **weights)
     settings = LanguageModelSettings(padding_weight=1.0, semantic_weight=1.0, unaided_share=0.0)
-    module = LanguageModelTrainingModule(language_model.config, settings, language_model).eval()
+    module = LanguageModelTrainingModule(language_model, settings).eval()
     whole = np.concatenate([tokens, np.full((1, tokens.shape[1]), spec.text_padding)])
     with torch.no_grad():
         losses = module(torch.from_numpy(whole)[None])

@@ -9,10 +9,11 @@ import pytest
 import torch
 from language_model_support import CONFIG, MARKS, QUICK, SMALL, some_data, some_dialogue, train
 from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensor
 
 import duplex
-from duplex.backends.torch import onednn
 from duplex.backends.torch.language_model import LanguageModel
+from duplex.backends.torch.products import layouts
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, SlotState, bind
 from duplex.checkpoints.layout import WEIGHTS
@@ -197,7 +198,7 @@ def test_a_run_goes_on(data, tmp_path):
     compute, steps = LanguageModelTrainingModule.forward, []
 
     def interrupted(self, tokens, **choices):
-        if self.training:
+        if self.training and not isinstance(tokens, FakeTensor):  # as where memory is predicted
             steps.append(None)
             if len(steps) == 3:
                 signal.raise_signal(signal.SIGINT)
@@ -271,7 +272,7 @@ def test_another_tokenizer_or_codec(data, tmp_path):
 
 
 def test_weights_are_taken_over(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(onednn, "SMALLEST", 1)  # what is trained on was not laid out for steps, however large it is
+    monkeypatch.setattr(layouts, "SMALLEST", 1)  # what is trained on was not laid out for steps, however large it is
     first = train(data, tmp_path / "first")
     still = attrs.evolve(QUICK, steps=1, learning_rate=0, start_from=str(first))
     before, after = (load_file(model / WEIGHTS) for model in (first, train(data, tmp_path / "next", still)))

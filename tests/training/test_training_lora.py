@@ -75,6 +75,7 @@ def logits_of(model, tokens):
     return model.text_linear(model.temporal(tokens[:, :17], Call()))
 
 
+@pytest.mark.slow
 def test_a_rule_is_learnt_by_adapters_alone(data, base, tmp_path):
     reports, before = [], fingerprint(base / "model.safetensors")
     settings = adapting(
@@ -135,7 +136,10 @@ def test_the_published_layout(data, base, tmp_path):
         assert model.spec.agent_streams == 8
 
 
-@pytest.mark.parametrize("base_in", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    "base_in",
+    [pytest.param("float32", marks=pytest.mark.slow), pytest.param("bfloat16", marks=pytest.mark.slow), "int8"],
+)
 def test_a_base_of_any_numbers(data, base, tmp_path, base_in):
     reports = []
     train(data, tmp_path / "run", adapting(base, base_in=base_in), config=None, progress=reports.append)
@@ -161,6 +165,7 @@ def test_layers_that_are_computed_again_have_the_same_gradients(base):
     assert all(torch.allclose(one.grad, other.grad, atol=1e-6) for one, other in gradients)
 
 
+@pytest.mark.slow
 def test_batches_of_a_step_are_averaged(data, base, tmp_path):
     """Two batches of one segment are a batch of two, if nothing is drawn and each loss is a mean over as many."""
     reports = []

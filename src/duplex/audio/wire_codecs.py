@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.g711 import Law, compress, expand
-from duplex.audio.live_resampler import LiveResampler
 from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.audio.pcm import AudioLike, as_mono_float32, to_int16
 from duplex.errors import AudioError
@@ -163,6 +162,8 @@ class _Samples:
     def __init__(self, coding: _Coding, line_rate: int | None, sample_rate: int) -> None:
         self._coding = coding
         self._line_rate = line_rate or sample_rate
+        from duplex.audio.live_resampler import LiveResampler  # noqa: PLC0415 -- PyAV takes a while
+
         self._heard = LiveResampler(self._line_rate, sample_rate)
         self._said = LiveResampler(sample_rate, self._line_rate)
 

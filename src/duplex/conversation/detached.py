@@ -12,8 +12,8 @@ from typing import Any
 from anyio.lowlevel import current_token
 
 from duplex.backends.shared.process import OwnProcess
+from duplex.concurrency.notifiers import threadsafe_call_soon
 from duplex.errors import UsageError
-from duplex.notifiers import threadsafe_call_soon
 
 __all__ = ["OwnLoop", "spawn"]
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Framer, as_mono_float32
+from duplex.concurrency.notifiers import Notifier
 from duplex.engine.pacing import LiveClock
 from duplex.engine.seat import Seat
 from duplex.frame_model import ModelSpec
-from duplex.notifiers import Notifier
 from duplex.transport import ExpectantTransport, Transport
 
 __all__ = ["Listener"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.checkpoints.voices import Voices
+from duplex.concurrency.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.conversation.exporting import Exports
 from duplex.conversation.listening import Listener
 from duplex.conversation.muting import AgentMute
@@ -30,7 +31,6 @@ from duplex.engine.seat import Seat
 from duplex.errors import CapacityError, ClosedError, UsageError
 from duplex.events import EndReason, Event, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
-from duplex.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.options import SessionOptions
 from duplex.prompting.building import build_prompt, check_persona
 from duplex.prompting.prompt import Prompt, known_history

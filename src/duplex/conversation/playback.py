@@ -7,7 +7,7 @@ import numpy as np
 from anyio.lowlevel import checkpoint
 from numpy.typing import NDArray
 
-from duplex.notifiers import Notifier
+from duplex.concurrency.notifiers import Notifier
 from duplex.transport import Transport
 
 __all__ = ["Playback"]

@@ -14,12 +14,12 @@ from typing import cast
 import anyio
 from anyio.lowlevel import checkpoint
 
+from duplex.concurrency.notifiers import Notifier
 from duplex.conversation.detached import OwnLoop, spawn
 from duplex.conversation.playback import Playback
 from duplex.conversation.session import EventQueue
 from duplex.errors import ClosedError, ConsumerTooSlow, UsageError
 from duplex.events import EndReason, Event
-from duplex.notifiers import Notifier
 from duplex.transport import Transport
 from duplex.transports.memory import MemoryTransport
 

@@ -1,10 +1,10 @@
 """What a seat of a model of synthesis answers: one step, or its state."""
 
+from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.engine.outcomes import Exported, Failed, ScriptProgress
 from duplex.engine.seat import Seat
 from duplex.errors import ClosedError
 from duplex.frame_model import Frame, SessionState
-from duplex.notifiers import ThreadsafeNotifier
 
 __all__ = ["answer", "exported", "restored"]
 

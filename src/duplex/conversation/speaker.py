@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.checkpoints.kind_configs import TtsConfig
+from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.saved_speech import SavedSpeech
 from duplex.conversation.seat_answers import restored
@@ -21,7 +22,6 @@ from duplex.engine.seat import Seat
 from duplex.errors import UsageError
 from duplex.events import Event
 from duplex.frame_model import Conditions
-from duplex.notifiers import ThreadsafeNotifier
 from duplex.options import SessionOptions
 from duplex.prompting.imitation import imitation_prompt
 from duplex.prompting.prompt import Prompt

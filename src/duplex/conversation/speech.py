@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 
 from duplex.checkpoints.kind_configs import TtsConfig
+from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.saved_speech import SavedSpeech
 from duplex.conversation.seat_answers import answer, exported
@@ -25,7 +26,6 @@ from duplex.engine.outcomes import ScriptProgress
 from duplex.engine.seat import Job, Seat
 from duplex.errors import ClosedError, ModelError, UsageError
 from duplex.events import AgentAudio, AgentText, EndReason, Event, SessionEnded, SessionStarted, Usage
-from duplex.notifiers import ThreadsafeNotifier
 from duplex.options import SessionOptions
 from duplex.parsing import shown
 from duplex.synthesis.protocol import Says

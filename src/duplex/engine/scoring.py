@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from duplex.engine.failures import conversation_error
 from duplex.engine.seat import Inference, Job, Seat
 from duplex.errors import UsageError
-from duplex.frame_model import UNGENERATED, FrameModel
+from duplex.frame_model import LONGEST_RUN, UNGENERATED, FrameModel, ScoresTokens, TokenScores
 from duplex.prompting.conditions import default_conditions
-from duplex.token_scores import LONGEST_RUN, ScoresTokens, TokenScores
 
 __all__ = ["PIECE", "Scoring", "Stretch", "check_scores"]
 
@@ -44,7 +43,7 @@ class Stretch:
     """A dialogue being scored.
 
     ``inputs`` int64 ``[streams, n]`` and ``targets`` int64 ``[1 + agent_streams, n]`` are as in
-    :meth:`duplex.token_scores.ScoresTokens.score`, of one row. ``found`` are the scores so far, of one row each.
+    :meth:`duplex.frame_model.ScoresTokens.score`, of one row. ``found`` are the scores so far, of one row each.
     """
 
     seat: Seat

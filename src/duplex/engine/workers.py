@@ -13,8 +13,8 @@ from typing import Any, Self, TypeVar, cast
 import attrs
 
 from duplex.backends.shared.process import OwnProcess
+from duplex.concurrency.notifiers import Inbox, Waiter, create_waiter, current_inbox, wake
 from duplex.errors import ClosedError
-from duplex.notifiers import Inbox, Waiter, create_waiter, current_inbox, wake
 
 __all__ = ["Workers"]
 

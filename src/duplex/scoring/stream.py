@@ -8,15 +8,14 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.concurrency.notifiers import ThreadsafeNotifier, weak_callback
 from duplex.engine.model import Model
 from duplex.engine.outcomes import Failed
 from duplex.engine.scoring import Stretch, check_scores
 from duplex.engine.seat import Seat
 from duplex.errors import CapacityError, UsageError
-from duplex.frame_model import UNGENERATED, ZERO, ModelSpec
-from duplex.notifiers import ThreadsafeNotifier, weak_callback
+from duplex.frame_model import UNGENERATED, ZERO, ModelSpec, TokenScores
 from duplex.scoring.columns import columns_of
-from duplex.token_scores import TokenScores
 
 __all__ = ["FrameScore", "check_dialogue", "score"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.wire_codecs import create_wire_codec
+from duplex.concurrency.notifiers import Notifier, current_inbox
 from duplex.engine.workers import Workers
-from duplex.notifiers import Notifier, current_inbox
 from duplex.server.line import Line
 from duplex.server.metrics import Metrics
 from duplex.server.observers import Observers

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.wire_codecs import AudioFormat, create_wire_codec
+from duplex.concurrency.notifiers import Notifier
 from duplex.errors import CapacityError
 from duplex.events import Event
 from duplex.frame_model import Frame
-from duplex.notifiers import Notifier
 from duplex.server.close_reasons import CloseReason
 from duplex.server.wires.base import WireMessage
 from duplex.server.wires.live_sideband import SidebandWire

@@ -18,8 +18,8 @@ import uvicorn
 from starlette.applications import Starlette
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
+from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.engine.model import Model
-from duplex.notifiers import ThreadsafeNotifier
 from duplex.server.accept import Acceptor, ConnectionLimit, Counted, descriptor_bound
 from duplex.server.asgi import application
 from duplex.server.connections import HttpConnection, WebSocketConnection

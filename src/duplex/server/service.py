@@ -9,9 +9,9 @@ from typing import Protocol
 import anyio
 
 import duplex
+from duplex.concurrency.notifiers import Notifier
 from duplex.engine.model import Model
 from duplex.engine.workers import Workers
-from duplex.notifiers import Notifier
 from duplex.server.auth import Keys, Tokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics

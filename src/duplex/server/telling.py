@@ -2,9 +2,9 @@
 
 from collections import deque
 
+from duplex.concurrency.notifiers import Notifier
 from duplex.errors import ConsumerTooSlow
 from duplex.frame_model import Frame
-from duplex.notifiers import Notifier
 from duplex.server.line import Line
 from duplex.server.wires.base import Wire
 

@@ -20,11 +20,19 @@ from duplex.backends.shared import noise
 from duplex.backends.shared.slots import LONGEST_LIFE
 from duplex.codec import CodecSpec
 from duplex.errors import StateError, UsageError
-from duplex.frame_model import OPTIONS_KEY, UNGENERATED, ZERO, Conditions, ModelSpec, SessionState, StepResult
+from duplex.frame_model import (
+    OPTIONS_KEY,
+    UNGENERATED,
+    ZERO,
+    Conditions,
+    ModelSpec,
+    SessionState,
+    StepResult,
+    TokenScores,
+)
 from duplex.options import SessionOptions
 from duplex.parsing import parse_json
 from duplex.testing.fake_codec import FakeCodec
-from duplex.token_scores import TokenScores
 
 __all__ = ["FakeFrameModel"]
 

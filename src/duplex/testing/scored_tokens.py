@@ -1,4 +1,4 @@
-"""The part of the conformance suite that is about scoring tokens: see :class:`duplex.token_scores.ScoresTokens`."""
+"""The part of the conformance suite that is about scoring tokens: see :class:`duplex.frame_model.ScoresTokens`."""
 
 # ruff: noqa: S101 -- a failed check is an AssertionError, as in any test
 
@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from duplex.backends.shared.delays import delayed
 from duplex.errors import UsageError
-from duplex.frame_model import UNGENERATED, FrameModel
+from duplex.frame_model import UNGENERATED, FrameModel, ScoresTokens, TokenScores
 from duplex.options import SessionOptions
 from duplex.testing.tracks import Track, run_frames
-from duplex.token_scores import ScoresTokens, TokenScores
 
 __all__ = ["check_scoring"]
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Framer
+from duplex.concurrency.notifiers import Notifier, ThreadsafeNotifier, weak_callback
 from duplex.engine.model import Model
 from duplex.engine.outcomes import Failed, Finished, Outcome
 from duplex.errors import UsageError
 from duplex.frame_model import Frame
-from duplex.notifiers import Notifier, ThreadsafeNotifier, weak_callback
 from duplex.options import SessionOptions
 from duplex.transcription.protocol import Missed, Word
 from duplex.transcription.words import Placement, placement_of, words_of

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Resampler
+from duplex.concurrency.notifiers import Notifier
 from duplex.engine.workers import Workers
 from duplex.errors import CheckpointError, UsageError
 from duplex.extras import require
-from duplex.notifiers import Notifier
 from duplex.transcription.clips import Clip, Clipper
 from duplex.transcription.protocol import Missed, Word
 

@@ -35,10 +35,9 @@ from duplex.backends.shared.script_state import check_script
 from duplex.backends.shared.slots import Slot, TokenLog
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
-from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
+from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult, TokenScores
 from duplex.options import SessionOptions
 from duplex.synthesis.script import Entry
-from duplex.token_scores import TokenScores
 
 __all__ = ["MlxFrameModel"]
 

@@ -1,4 +1,4 @@
-"""How likely the language model of this backend finds known tokens (:class:`duplex.token_scores.ScoresTokens`)."""
+"""How likely the language model of this backend finds known tokens (:class:`duplex.frame_model.ScoresTokens`)."""
 
 import mlx.core as mx
 import numpy as np
@@ -8,8 +8,7 @@ from duplex.backends.mlx.arrays import evaluate, from_numpy, shaped, to_numpy
 from duplex.backends.mlx.depth import KeyValueCache
 from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.state import Call
-from duplex.frame_model import UNGENERATED
-from duplex.token_scores import TokenScores
+from duplex.frame_model import UNGENERATED, TokenScores
 
 __all__ = ["score"]
 

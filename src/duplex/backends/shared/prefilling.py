@@ -17,8 +17,7 @@ from duplex.backends.shared import delays as delay_rules
 from duplex.backends.shared.slots import Slot
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import UsageError
-from duplex.frame_model import UNGENERATED, ModelSpec
-from duplex.token_scores import LONGEST_RUN
+from duplex.frame_model import LONGEST_RUN, UNGENERATED, ModelSpec
 
 __all__ = ["LONGEST_RUN", "PrefillTarget", "check_inputs", "prefill", "prefill_embedded"]
 

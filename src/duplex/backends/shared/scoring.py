@@ -1,4 +1,4 @@
-"""What backends do alike to score tokens (:class:`duplex.token_scores.ScoresTokens`)."""
+"""What backends do alike to score tokens (:class:`duplex.frame_model.ScoresTokens`)."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from duplex.checkpoints.sampling_defaults import DEFAULT_OPTIONS
 from duplex.errors import UsageError
-from duplex.token_scores import TokenScores
+from duplex.frame_model import TokenScores
 
 __all__ = ["SCORING", "check_scoring", "scored_alone"]
 

@@ -38,10 +38,9 @@ from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
 from duplex.backends.torch.tracing import TracedFrames
-from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult
+from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult, TokenScores
 from duplex.options import SessionOptions
 from duplex.synthesis.script import Entry
-from duplex.token_scores import TokenScores
 
 __all__ = ["TorchFrameModel"]
 

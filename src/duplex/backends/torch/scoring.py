@@ -1,4 +1,4 @@
-"""How likely the language model of this backend finds known tokens (:class:`duplex.token_scores.ScoresTokens`)."""
+"""How likely the language model of this backend finds known tokens (:class:`duplex.frame_model.ScoresTokens`)."""
 
 import numpy as np
 import torch
@@ -7,8 +7,7 @@ from torch import Tensor
 
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call
-from duplex.frame_model import UNGENERATED
-from duplex.token_scores import TokenScores
+from duplex.frame_model import UNGENERATED, TokenScores
 
 __all__ = ["score"]
 

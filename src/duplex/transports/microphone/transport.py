@@ -8,8 +8,8 @@ import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.errors import AudioDeviceError, ClosedError, UsageError
-from duplex.notifiers import ThreadsafeNotifier
 from duplex.transports.microphone.echo import EchoCancellation, EchoCanceller, WebRtcProcessor
 from duplex.transports.microphone.hardware import Hardware
 from duplex.transports.microphone.line import Line

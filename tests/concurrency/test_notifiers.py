@@ -7,7 +7,7 @@ import weakref
 import anyio
 import pytest
 
-from duplex.notifiers import (
+from duplex.concurrency.notifiers import (
     Notifier,
     ThreadsafeNotifier,
     create_waiter,

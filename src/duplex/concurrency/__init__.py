@@ -1,0 +1,1 @@
+"""Tasks of an event loop, and the threads that wake them."""
