@@ -81,6 +81,7 @@ def test_interrupting_tells_how_to_go_on_and_leaves_nothing_half_written(tmp_pat
         recording(tmp_path / "calls" / f"{number:02}.wav", seconds=20.0)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "duplex", "measure", tmp_path / "calls", "--out", out, "--jobs", "2"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so do theirs
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
     )

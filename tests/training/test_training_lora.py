@@ -177,18 +177,17 @@ def test_batches_of_a_step_are_averaged(data, base, tmp_path):
 
 
 def test_the_memory_is_predicted(base):
-    """Of a run whose storages are counted as it really computes."""
-    for settings in (adapting(base), adapting(base, base_in="int8", embeddings=True, checkpointing=False)):
-        told = predict_training(CONFIG, settings)
-        module = module_of(settings)
-        learnt = sum(each.numel() for each in module.parameters()) * 4
-        assert told.optimizer == 2 * learnt
-        own = sum(each.numel() * each.element_size() for each in module.model.parameters())
-        assert told.model >= own
-        assert told.batch > 0
-    longer = predict_training(CONFIG, adapting(base, frames=160))
-    assert longer.batch > 5 * predict_training(CONFIG, adapting(base)).batch
-    assert longer.model == predict_training(CONFIG, adapting(base)).model
+    settings = adapting(base, base_in="int8", embeddings=True)
+    told, longer = (predict_training(CONFIG, attrs.evolve(settings, frames=frames)) for frames in (16, 160))
+    module = module_of(settings)
+    learnt = sum(each.numel() for each in module.parameters()) * 4
+    assert told.optimizer == 2 * learnt
+    assert told.model >= learnt
+    assert told.batch > learnt  # the gradients among it
+    assert longer.batch - learnt > 5 * (told.batch - learnt)
+    assert longer.model == told.model
+    with pytest.raises(UsageError, match=r"has 0\.0 GB free: take a smaller --batch or --frames, a smaller --lora"):
+        told.check(1000, "cpu")
 
 
 def test_an_adapter_of_nothing(data, tmp_path):

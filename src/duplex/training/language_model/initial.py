@@ -52,6 +52,12 @@ class StartingPoint:
         """The language model's part of the configuration."""
         return _of_model(self.config)
 
+    @property
+    def size(self) -> int:
+        """The number of the model's weights."""
+        with torch.device("meta"):
+            return LanguageModel(self.shape).size
+
     def model(self, settings: LanguageModelSettings, device: torch.device) -> LanguageModel:
         """Return the model: initialized, or read; one that only gets adapters is on ``device`` in its own numbers.
 

@@ -32,6 +32,8 @@ from duplex.training.trainer import Trainer, TrainingProgress
 __all__ = ["train_language_model"]
 
 VALIDATION_BATCHES = 8
+LARGE = 100_000_000
+"""Weights of a model that may be too large to be trained here; to find out takes seconds."""
 MODEL, ADAPTER, SAMPLES = "model", "adapter", "samples"
 """Folders in the run's: of the whole checkpoint, or of the adapter; of what the model says."""
 
@@ -59,7 +61,7 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
         of the model to start from, or the built-in one
     :param progress: told how far the run is, now and then
     :param told: told the memory that it will take, before anything is loaded
-    :raises UsageError: if the device has less memory than that
+    :raises UsageError: if the device has less memory than that; a small model is only asked about with ``told``
     :raises CorpusError: if the dialogues are missing, damaged, or do not fit the configuration, codec or tokenizer
     :raises TrainingError: if ``out`` has another run, or losses are no longer finite
     :raises ConfigError: if the configuration is invalid or unsupported, or is not that of the initial model
@@ -82,10 +84,11 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
             "dialogues": attrs.asdict(segments.provenance),
         },
     )
-    memory = predict_training(start.shape, chosen, distributed.device.type)
-    if told is not None and distributed.is_main:
-        told(memory)
-    memory.check(available(distributed.device), str(distributed.device))
+    if distributed.is_main and (told is not None or start.size >= LARGE):
+        memory = predict_training(start.shape, chosen, distributed.device.type)
+        if told is not None:
+            told(memory)
+        memory.check(available(distributed.device), str(distributed.device))
     model = LanguageModelTrainingModule(start.model(chosen, distributed.device), chosen)
     listener = Listener(load_codec(codec, device=device), Tokenizer.load(data / TOKENIZER), out / SAMPLES)
     config = start.model_config if chosen.lora is None else start.config
