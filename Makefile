@@ -13,7 +13,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo talk serve test test-slow test-versions check codec page docs constraints clean
+.PHONY: help demo talk serve test test-slow test-versions check dist surface codec page docs constraints clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,15 @@ check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
+
+dist: $(VENV)/.dev ## Build the wheel and the sdist into dist/, the same bytes from the same commit, and check them
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+
+surface: $(VENV)/.dev ## Write down what is public, for the test that compares it: on a release, and with a break
+	$(BIN)/python tools/surface.py --write
 
 codec: $(VENV)/.dev ## Train a small codec, into out/codec (hours on two cores)
 	$(BIN)/duplex train data --out $(OUT)/corpus

@@ -1,4 +1,4 @@
-"""Files that an earlier version wrote are read by this one, and mean the same; tests/data/earlier says how they were made."""
+"""Files that an earlier version wrote are read by this one, and mean the same (tests/data/earlier/README.md)."""
 
 import json
 import wave
