@@ -1,4 +1,4 @@
-"""What the threat model says to hold is held by a test: each that it names is there, and runs."""
+"""What the threat model says to hold is held by a test: each that it names is there, and is to pass."""
 
 import ast
 import re
