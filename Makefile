@@ -7,13 +7,14 @@ NEWEST_PYTHON ?=
 # Elsewhere, where this folder may not be written: make demo VENV=~/duplex/venv OUT=~/duplex/out
 VENV ?= .venv
 OUT ?= out
-BIN = $(VENV)/bin
+BIN = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+IMAGE ?= duplex
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # A worker has a core: what it computes, and the commands it starts, would only wait for each other on more threads.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo talk serve test test-slow test-versions check codec page docs constraints clean
+.PHONY: help demo talk serve test test-slow test-versions check dist release-check publish image push-image surface codec page docs constraints clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +39,29 @@ check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
+
+dist: $(VENV)/.dev ## Build the wheel and the sdist into dist/, the same bytes from the same commit, and check them
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+
+release-check: $(VENV)/.dev ## Hold the version, the changelog and dist/ against a tag: make release-check TAG=v1.2.3
+	$(BIN)/python tools/check_release.py $(TAG)
+
+publish: $(VENV)/.dev ## Upload dist/ to the package index, as who the index trusts
+	$(BIN)/twine upload --non-interactive dist/*.whl dist/*.tar.gz
+
+image: ## Build the container image (needs docker)
+	docker build --file deploy/Dockerfile --tag $(IMAGE) .
+
+push-image: image ## Push it to its registry; its digest is in dist/image.digest
+	docker push $(IMAGE)
+	mkdir -p dist
+	docker inspect --format '{{index .RepoDigests 0}}' $(IMAGE) | sed 's/.*@//' > dist/image.digest
+
+surface: $(VENV)/.dev ## Write down what is public, for the test that compares it: on a release, and with a break
+	$(BIN)/python tools/surface.py --write
 
 codec: $(VENV)/.dev ## Train a small codec, into out/codec (hours on two cores)
 	$(BIN)/duplex train data --out $(OUT)/corpus

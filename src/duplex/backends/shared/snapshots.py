@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import attrs
 
+from duplex import __version__
 from duplex.backends.shared.conditions import describe_conditions
 from duplex.backends.shared.slots import Slot
 from duplex.errors import StateError
@@ -96,7 +97,8 @@ def checked(metadata: Mapping[str, str], origin: Origin) -> Generator[None]:
 def _check(metadata: Mapping[str, str], fingerprint: str) -> None:
     if metadata.get("version") != VERSION:
         raise StateError(
-            f"the state has format {metadata.get('version')!r}, this version reads {VERSION!r}; export it anew"
+            f"the state has format {metadata.get('version')!r}, and duplex {__version__} reads {VERSION!r}; "
+            "go on with the version that wrote it, or export it anew"
         )
     if metadata.get("fingerprint") != fingerprint:
         raise StateError(
