@@ -15,7 +15,7 @@ from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
     from duplex.checkpoints.checkpoint import Checkpoint
-    from duplex.process import Plan, Result
+    from duplex.process import Plan, Recording, Result
 
 __all__ = ["SIDE_BY_SIDE", "SMALL", "process", "tell_passed_over"]
 
@@ -30,14 +30,17 @@ NAMED = 3
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("--out", type=click.Path(), default="out", show_default=True, help="Folder for the results.")
 @user_channel_option
+@click.option("--both", is_flag=True, help="Process each stereo recording twice: each side once as the user.")
 @click.option("--tail", type=float, default=0.0, metavar="SECONDS", help="Go on with silence, so no reply is cut off.")
 @transcriber_option
 @click.option("--force", is_flag=True, help="Process again what is finished; replace other results.")
 @dialogue_options
 def process(
     inputs: tuple[str, ...],
+    *,
     out: str,
     user_channel: Any,
+    both: bool,
     tail: float,
     transcriber: str | None,
     force: bool,
@@ -60,8 +63,9 @@ def process(
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.engine.loading import check_beginning, check_choice  # noqa: PLC0415
-    from duplex.process import Plan, Recipe, find_recordings, spooled  # noqa: PLC0415
+    from duplex.process import Plan, Recipe, both_sides, check_sides, find_recordings, spooled  # noqa: PLC0415
 
+    check_sides(user_channel, both=both)
     passed_over: list[Path] = []
     recordings = find_recordings(inputs, out, passed_over=passed_over.append)
     tell_passed_over(passed_over)
@@ -89,7 +93,7 @@ def process(
     )
     report = _Report()
     with spooled(recordings) as copied:
-        plan = Plan.make(copied, out, recipe, force=force)
+        plan = Plan.make(both_sides(copied) if both else copied, out, recipe, force=force)
         for result in plan.results:
             report.report(result)
         if plan.tasks:
@@ -132,13 +136,18 @@ def _carry_out(
         bars = FileBars()
 
         def progress(news: Progress) -> None:
-            bars.update(str(news.recording.path), news.seconds, news.duration, over=news.result is not None)
+            bars.update(_label(news.recording), news.seconds, news.duration, over=news.result is not None)
             bars.update_total(news.done, news.total)
             if news.result is not None:
                 bars.after(lambda result=news.result: report.report(result))
 
         with bars:
             anyio.run(lambda: carry_out(model, plan, progress=progress, transcriber=loaded))
+
+
+def _label(recording: "Recording") -> str:
+    side = "" if recording.side is None else f" (user: {recording.side})"
+    return f"{recording.path}{side}"
 
 
 def _pinned(load_options: LoadOptions, found: "Checkpoint") -> dict[str, Any]:

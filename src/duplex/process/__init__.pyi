@@ -4,7 +4,9 @@ from .plan import Plan as Plan
 from .plan import Recipe as Recipe
 from .plan import Result as Result
 from .plan import Task as Task
+from .plan import check_sides as check_sides
 from .recordings import Recording as Recording
+from .recordings import both_sides as both_sides
 from .recordings import find_recordings as find_recordings
 from .run import Progress as Progress
 from .run import carry_out as carry_out

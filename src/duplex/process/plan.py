@@ -4,6 +4,7 @@ Results are finished when their ``run.json`` is there, and stay so while the rec
 the options are the same.
 """
 
+import contextlib
 import hashlib
 import math
 import os
@@ -24,10 +25,11 @@ from duplex.process.recordings import Recording, absolute
 from duplex.results.files import RESULT_FILES, RUN, USER_FILES, USER_TRANSCRIPT, read_run, read_text
 from duplex.transports.files import probe_duration
 
-__all__ = ["Plan", "Recipe", "Result", "Task", "sha256_of", "versions"]
+__all__ = ["Plan", "Recipe", "Result", "Task", "check_sides", "sha256_of", "versions"]
 
 LONGEST_TAIL = 3600
 BLOCK = 1 << 20
+STEREO = 2
 RATE = 24000
 """Hertz, only to try whether a recording opens."""
 
@@ -55,6 +57,10 @@ class Recipe:
     user_channel: UserChannel = "mix"
     tail: float = attrs.field(default=0.0, validator=_check_tail)
     settings: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+
+    def of(self, recording: Recording) -> "Recipe":
+        """Return what decides this recording's results: its own side is the user, if it has one."""
+        return self if recording.side is None else attrs.evolve(self, user_channel=recording.side)
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe's part of ``run.json``."""
@@ -144,8 +150,8 @@ class Plan:
 
     def in_order(self, results: Iterable[Result]) -> list[Result]:
         """Return all results in the order of the recordings."""
-        every = {result.recording.path: result for result in (*self.results, *results)}
-        return [every[recording.path] for recording in self.recordings]
+        every = {result.recording.name: result for result in (*self.results, *results)}
+        return [every[recording.name] for recording in self.recordings]
 
     def _look(self, recording: Recording, folder: Path, *, force: bool) -> Result | None:
         """Return the result of what is finished.
@@ -168,7 +174,7 @@ class Plan:
                 f"{folder} holds the results of another recording, {run.get('input')}; choose another --out, "
                 "or replace them with --force"
             )
-        if not (same_content and self.recipe.matches(run) and _complete(folder, run)):
+        if not (same_content and self.recipe.of(recording).matches(run) and _complete(folder, run)):
             return None
         return Result(
             recording=recording,
@@ -195,13 +201,22 @@ def run_record(
     return {
         "input": str(absolute(recording.path)),
         "sha256": sha256,
-        **recipe.as_json(),
+        **recipe.of(recording).as_json(),
         "versions": versions(),
         **({"products": dict(products)} if products else {}),
         "seconds": round(seconds, 6),
         "real_time_factor": round(real_time_factor, 4),
         "cut_short": cut_short,
     }
+
+
+def check_sides(user_channel: UserChannel, *, both: bool) -> None:
+    """Check that one channel and both are not asked for together.
+
+    :raises UsageError: if they are
+    """
+    if both and user_channel != "mix":
+        raise UsageError("both sides of a dialogue include each channel; leave the user's channel out, or both")
 
 
 def versions() -> dict[str, str | None]:
@@ -237,7 +252,12 @@ def _try_to_open(recording: Recording) -> None:
 
     if os.path.isdir(recording.path):  # noqa: PTH112 -- pathlib's raises for a name that no file can have
         raise AudioFileError(f"{recording.path} has no recordings in it; give a folder that has, or an audio file")
-    Decoder(recording.path, RATE, "mix", content=recording.content).close()
+    with contextlib.closing(Decoder(recording.path, RATE, "mix", content=recording.content)) as decoder:
+        if recording.side is not None and decoder.channels != STEREO:
+            raise AudioFileError(
+                f"{recording.path} has {decoder.channels} channel{'s' * (decoder.channels > 1)}; for both sides of a "
+                "dialogue give a stereo recording, a speaker on each channel"
+            )
 
 
 def _same_file(first: Path, second: Path) -> bool:

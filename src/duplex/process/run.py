@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import anyio
@@ -21,8 +21,8 @@ from duplex.audio.truncation import is_truncated
 from duplex.conversation.local import Conversation
 from duplex.engine.model import Model
 from duplex.options import SessionOptions
-from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_of
-from duplex.process.recordings import Recording, find_recordings
+from duplex.process.plan import Plan, Recipe, Result, Task, check_sides, run_record, sha256_of
+from duplex.process.recordings import Recording, both_sides, find_recordings
 from duplex.process.streams import spooled
 from duplex.results.files import ResultWriter
 from duplex.transcription.protocol import Transcriber
@@ -54,6 +54,7 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     *,
     options: SessionOptions | None = None,
     user_channel: UserChannel = "mix",
+    both: bool = False,
     tail: float = 0.0,
     force: bool = False,
     settings: Mapping[str, Any] | None = None,
@@ -68,12 +69,16 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     and ``settings`` is skipped, unless ``force``. A recording that fails is told in its :class:`Result` and does not
     stop the others. Cancelled, it keeps what is finished, and nothing of the rest.
 
+    ``both`` processes each stereo recording twice, with either channel as the user, into ``NAME/user-left`` and
+    ``NAME/user-right``; ``user_channel`` then stays as it is.
+
     ``tail`` is for how many seconds of silence the agent may go on after the recording's end. ``transcriber`` adds the
     user's words; name it in ``settings``, for results with another to count as others.
 
     :raises UsageError: if an argument is out of range
     :raises OutputError: if ``out`` cannot be made
     """
+    check_sides(user_channel, both=both)
     recipe = Recipe(
         model=model.name,
         revision=model.revision,
@@ -87,7 +92,9 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     recordings = await anyio.to_thread.run_sync(find_recordings, list(inputs), out)
     with contextlib.ExitStack() as copies:
         copied = await anyio.to_thread.run_sync(copies.enter_context, spooled(recordings))
-        plan = await anyio.to_thread.run_sync(partial(Plan.make, copied, out, recipe, force=force))
+        plan = await anyio.to_thread.run_sync(
+            partial(Plan.make, both_sides(copied) if both else copied, out, recipe, force=force)
+        )
         return await carry_out(model, plan, progress=progress, transcriber=transcriber)
 
 
@@ -171,21 +178,21 @@ class _Tracker:
 
     def __init__(self, tasks: Iterable[Task], report: Callable[[Progress], None] | None) -> None:
         self._report = report
-        self._seconds: dict[Path, float] = {task.recording.path: 0.0 for task in tasks}
-        self._durations = {task.recording.path: task.duration for task in tasks}
+        self._seconds: dict[PurePath, float] = {task.recording.name: 0.0 for task in tasks}
+        self._durations = {task.recording.name: task.duration for task in tasks}
 
     def heard(self, task: Task, seconds: float) -> None:
         self._tell(task, seconds, None)
 
     def ended(self, task: Task, result: Result) -> None:
         # What was heard counts, not what headers said.
-        path = task.recording.path
-        self._durations[path] = self._seconds[path] if result.status == "failed" else result.seconds
-        self._tell(task, self._durations[path] or 0.0, result)
+        name = task.recording.name
+        self._durations[name] = self._seconds[name] if result.status == "failed" else result.seconds
+        self._tell(task, self._durations[name] or 0.0, result)
 
     def _tell(self, task: Task, seconds: float, result: Result | None) -> None:
-        path = task.recording.path
-        self._seconds[path] = seconds
+        name = task.recording.name
+        self._seconds[name] = seconds
         if self._report is None:
             return
         known = [duration for duration in self._durations.values() if duration is not None]
@@ -193,7 +200,7 @@ class _Tracker:
             Progress(
                 recording=task.recording,
                 seconds=seconds,
-                duration=self._durations[path],
+                duration=self._durations[name],
                 done=sum(self._seconds.values()),
                 total=sum(known) if len(known) == len(self._durations) else None,
                 result=result,
@@ -215,7 +222,7 @@ async def _process_one(
     heard(0.0)
     recording, placement = task.recording, placement_of(model)
     sha256 = await anyio.to_thread.run_sync(sha256_of, recording)
-    transport = Recorded(recording, user_channel=recipe.user_channel, tail=recipe.tail)
+    transport = Recorded(recording, user_channel=recipe.of(recording).user_channel, tail=recipe.tail)
     with ResultWriter(
         task.folder, model.spec, model.tokenizer, user_words=transcriber is not None, placement=placement
     ) as writer:
