@@ -298,3 +298,15 @@ async def test_memory_is_flat(tmp_path):
     # A minute of what went through is 11 MB; what stays of it are 5 tokens of 4 bytes a frame.
     assert peaks[-1] < 12e6
     assert tokens_of(result.folder)["user"].shape == (2, 3000)
+
+
+async def test_what_a_callback_raises_ends_it_as_it_is(model, tmp_path):
+    """Not as a group of errors: nobody who calls it knows of the tasks within."""
+    for name in "ab":
+        write_wav(tmp_path / f"{name}.wav", noise(0.3))
+
+    def told(_):
+        raise BrokenPipeError("whoever read has gone")
+
+    with pytest.raises(BrokenPipeError, match="whoever read has gone"):
+        await process(model, [tmp_path], tmp_path / "out", progress=told)

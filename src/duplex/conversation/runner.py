@@ -9,11 +9,11 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from duplex.concurrency.groups import first_error
 from duplex.concurrency.notifiers import Notifier
 from duplex.conversation.detached import OwnLoop, spawn
 from duplex.conversation.playback import Playback
@@ -217,7 +217,7 @@ class Runner(ABC):
         """End the conversation with an error, which the consumer gets after the last event."""
         if self.over:
             return
-        first = _first(error)
+        first = first_error(error)
         self._failure, self.failed = first, True
         self.end(self.reason(first))
         for scope in self._scopes:
@@ -294,11 +294,3 @@ class Runner(ABC):
         if self.running:
             _abandoned.add(self)
             self.stop()
-
-
-def _first(error: BaseException) -> BaseException:
-    """Return the first error in nested exception groups that is not a cancellation."""
-    while isinstance(error, BaseExceptionGroup):
-        within = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        error = next((each for each in within if not isinstance(each, anyio.get_cancelled_exc_class())), within[0])
-    return error

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from duplex.audio.pcm import UserChannel
 from duplex.audio.truncation import is_truncated
+from duplex.concurrency.groups import ungrouped
 from duplex.conversation.local import Conversation
 from duplex.engine.model import Model
 from duplex.options import SessionOptions
@@ -132,9 +133,10 @@ async def carry_out_side_by_side(
             results.append(result)
             tracker.ended(task, result)
 
-    async with anyio.create_task_group() as workers:
-        for _ in range(min(side_by_side, len(waiting))):
-            workers.start_soon(work)
+    with ungrouped():
+        async with anyio.create_task_group() as workers:
+            for _ in range(min(side_by_side, len(waiting))):
+                workers.start_soon(work)
     return plan.in_order(results)
 
 

@@ -12,6 +12,7 @@ import anyio.to_thread
 import attrs
 
 import duplex
+from duplex.concurrency.groups import ungrouped
 from duplex.engine.model import Model
 from duplex.engine.scoring import check_scores
 from duplex.errors import UsageError
@@ -127,9 +128,10 @@ async def score_sources(
             if progress is not None:
                 progress(results[index])
 
-    async with anyio.create_task_group() as workers:
-        for _ in range(min(model.sessions, len(waiting))):
-            workers.start_soon(work)
+    with ungrouped():
+        async with anyio.create_task_group() as workers:
+            for _ in range(min(model.sessions, len(waiting))):
+                workers.start_soon(work)
     return [results[index] for index in range(len(sources))]
 
 
