@@ -23,4 +23,4 @@ def ungrouped() -> Generator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        raise first_error(cast("BaseExceptionGroup[BaseException]", group)) from None
+        raise first_error(group) from None
