@@ -124,7 +124,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     complete(part, target)
 
 
-def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Write ``data`` to ``path``, whole or not at all.
 
     :raises OutputError: if the file cannot be written

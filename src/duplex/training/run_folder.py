@@ -93,7 +93,7 @@ class RunFolder:
         # Through memory: on a full disk, torch itself raises errors that do not say so.
         packed = io.BytesIO()
         torch.save(dict(state), packed)
-        atomic_write_bytes(self.path / CHECKPOINT, packed.getvalue())
+        atomic_write_bytes(self.path / CHECKPOINT, packed.getbuffer())
         columns = sorted({name for row in self._rows for name in row} - {"step"})
         text = io.StringIO()
         writer = csv.DictWriter(text, ["step", *columns])

@@ -80,7 +80,7 @@ class ProductSelector:
             found = time_product(product, rows, self.left) if self.left > 0 else None
             self.left -= clock() - began
             if found is None:
-                logger.info("%s was not timed: no time was left, or the machine does much else", product)
+                logger.debug("%s was not timed: no time was left, or the machine does much else", product)
             else:
                 cache.put(product, found)
         if wanted:
