@@ -105,7 +105,7 @@ def report(times: dict[str, dict[str, float]], fresh: list[dict[str, dict[str, f
         shown = "  ".join(f"{layout} {took * 1e6:.0f} ({size / took / 1e9:.1f})" for layout, took in order)
         chosen = "packed" if kind == "int4" else "none: busy"
         if found and kind != "int4":
-            chosen = choose({rows: found}, fixed(kind, outputs, inputs))  # type: ignore[arg-type]
+            chosen = choose({rows: found}, fixed(kind, outputs, inputs))
         again = [process[name] for process in fresh if chosen in process[name]]
         worse = [f"{each[chosen] / min(each.values()) - 1:.0%}" for each in again]
         table.add_row(f"{kind} {outputs}x{inputs}", str(rows), shown, chosen, *([" ".join(worse)] if fresh else []))
