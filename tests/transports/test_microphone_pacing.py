@@ -42,8 +42,8 @@ class Blocks:
 
     def give(self):
         self.system.time += 0.02
+        self.given += 1  # before the block: who waits for it is woken before this thread goes on
         self.buffer.callback(np.full((960, 1), 0.1, np.float32), self.system.time - 0.02)
-        self.given += 1
 
     async def hear(self):
         line = self.transport._line
