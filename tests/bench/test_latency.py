@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from duplex.bench.latency import WARM_UP, Step, Timestamps, measure_latency, pair_answers
-from duplex.engine.seat import PendingFrame
+from duplex.engine.time_line import PendingFrame
 from duplex.testing import FakeFrameModel, fake_model
 
 SPEC = FakeFrameModel().spec

@@ -19,7 +19,7 @@ from duplex.bench.timing import Percentiles
 from duplex.conversation.dialogue import Dialogue
 from duplex.conversation.local import Conversation
 from duplex.engine.model import Model
-from duplex.engine.seat import PendingFrame
+from duplex.engine.time_line import PendingFrame
 from duplex.errors import ClosedError
 from duplex.events import Lag
 from duplex.frame_model import ModelSpec

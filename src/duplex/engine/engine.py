@@ -12,16 +12,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-import numpy as np
-from numpy.typing import NDArray
-
 from duplex.backends.shared.process import OwnProcess
 from duplex.engine.beginnings import Beginnings
 from duplex.engine.failures import conversation_error
-from duplex.engine.outcomes import Failed, Finished, ScriptProgress
-from duplex.engine.results import Observer, frame_of
+from duplex.engine.jobs import Jobs
+from duplex.engine.outcomes import Failed, Finished
+from duplex.engine.results import Observer
 from duplex.engine.scoring import Scoring
 from duplex.engine.seat import Job, Seat
+from duplex.engine.stepped_frames import SteppedFrames, deliver
 from duplex.engine.subscribers import Subscribers
 from duplex.engine.watchdog import Watchdog
 from duplex.errors import CapacityError, ClosedError, ModelStalledError
@@ -31,7 +30,6 @@ from duplex.prompting.prompt import Prompt
 
 __all__ = ["Engine"]
 
-Float32 = NDArray[np.float32]
 logger: logging.Logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 10.0
@@ -46,7 +44,7 @@ class Engine:
     def __init__(self, model: FrameModel) -> None:
         self.model = model
         self.changed: threading.Condition = threading.Condition()
-        self._pcm = np.zeros((model.spec.capacity, model.spec.frame_size), np.float32)
+        self._stepped = SteppedFrames(model.spec)
         self._process = OwnProcess()
         self._beginnings = Beginnings(model)
         self._seats: dict[int, Seat] = {}
@@ -54,7 +52,6 @@ class Engine:
         """Seats that a finalizer has given up, and that nobody has released yet."""
         self._changed_seats: dict[Seat, None] = {}
         """Seats that may have something to do; checking all of them would take longer than a small step."""
-        self._jobs: deque[Job] = deque()
         self.vacancies: Subscribers[Callable[[], None]] = Subscribers()
         """Called whenever a slot becomes free: ``with engine.vacancies(notify): ...``."""
         self.observed: Subscribers[Observer] = Subscribers()
@@ -63,6 +60,7 @@ class Engine:
         """What is scored in slots of its own, beside the conversations."""
         self._closing = False
         self.watchdog: Watchdog = Watchdog(self._end_stalled)
+        self._jobs = Jobs(self.changed, self.watchdog)
         self._thread = threading.Thread(target=self._run, name="duplex-inference", daemon=True)
         self._thread.start()
 
@@ -126,8 +124,7 @@ class Engine:
             if state is not None:
                 seat.restore_time_line(state.tensors)
             self._seats[slot] = seat
-            self._jobs.append(self._prepare(seat, prepare(slot)))
-            self.changed.notify()
+            self._jobs.add(self._prepare(seat, prepare(slot)))
         return seat
 
     def mark_changed(self, seat: Seat) -> None:
@@ -138,8 +135,7 @@ class Engine:
     def submit(self, job: Job) -> None:
         """Run a job on the inference thread, at most one piece between two steps."""
         with self.changed:
-            self._jobs.append(job)
-            self.changed.notify()
+            self._jobs.add(job)
 
     def release(self, seat: Seat) -> None:
         """Free a seat's slot; other slots are not affected."""
@@ -224,7 +220,7 @@ class Engine:
 
     def _run_once(self) -> None:
         """Advance one job by one piece, then run one step."""
-        self._advance_job()
+        self._jobs.advance()
         with self.changed:
             batch = self._batch()
             for seat in batch:
@@ -245,16 +241,6 @@ class Engine:
                 del self._changed_seats[seat]
         return batch
 
-    def _advance_job(self) -> None:
-        """Advance the job whose turn it is by one piece; unless it is done, it waits behind the others."""
-        with self.changed:
-            if not self._jobs:
-                return
-            job = self._jobs.popleft()
-        if self.watchdog.watch(lambda: next(job, self) is not self, counts=False):
-            with self.changed:
-                self._jobs.append(job)
-
     def _prepare(self, seat: Seat, pieces: Iterator[None]) -> Job:
         if seat.closed:
             return
@@ -271,31 +257,19 @@ class Engine:
 
     def _step(self, batch: list[Seat]) -> None:
         """Run one step; what fails for one seat alone ends only that one's conversation."""
-        began, active = time.monotonic(), np.zeros(self.model.spec.capacity, np.bool_)
-        for seat in batch:
-            self._pcm[seat.slot], active[seat.slot] = seat.in_flight[-1].pcm, True
+        began = time.monotonic()
         try:
             self._end_sources(batch)
             pending = [seat.in_flight[-1] for seat in batch]
-            result = self.watchdog.watch(lambda: self.model.step(self._pcm, active))
+            active = self._stepped.put(batch)
+            result = self.watchdog.watch(lambda: self.model.step(self._stepped.pcm, active))
             ended = time.monotonic()
             for seat in (seat for seat in batch if seat.slot in result.errors):
                 self._fail([seat], result.errors[seat.slot])
             batch = [seat for seat in batch if not seat.failed]
-            spec = self.model.spec
-            frames = [
-                (seat, frame_of(spec, seat.slot, seat.in_flight.popleft(), result))
-                for seat in batch
-                if result.valid[seat.slot] and result.time_step[seat.slot] >= seat.prompted
-            ]
+            frames = self._stepped.take(batch, result)
             with self.changed:
-                for seat in batch:
-                    if result.script is not None and not seat.closed:
-                        seat.outbox.append(ScriptProgress(*result.script[seat.slot].tolist()))
-                for seat, frame in frames:
-                    if not (seat.closed or seat.translated):
-                        seat.outbox.append(frame)
-                        seat.note_translation(frame.text)
+                deliver(batch, frames, result)
             for seat in batch:
                 seat.wake()  # also without a result: there is room for another frame
             for observer in self.observed:

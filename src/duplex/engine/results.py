@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from duplex.engine.seat import PendingFrame
+from duplex.engine.time_line import PendingFrame
 from duplex.frame_model import Frame, ModelSpec, StepResult
 
 __all__ = ["Observer", "frame_of"]

@@ -6,24 +6,21 @@ live skips nothing.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from itertools import pairwise
 from typing import Protocol
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import level_dbfs
 from duplex.engine.outcomes import Exported, Outcome, Skipped
 from duplex.engine.pacing import frames_to_skip
-from duplex.errors import ModelError, StateError
+from duplex.engine.time_line import PendingFrame, read_time_line, time_line_tensors
+from duplex.errors import ModelError
 from duplex.frame_model import FrameModel, SessionState
-from duplex.synthesis.protocol import Says
 
-__all__ = ["Inference", "Job", "PendingFrame", "Seat"]
+__all__ = ["Inference", "Job", "Seat"]
 
 END_OF_TEXT = 2
 """The token by which a model that translates says that it has nothing to add, in all published tokenizers."""
@@ -62,22 +59,6 @@ class Inference(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
-class PendingFrame:
-    """A user frame that waits for the model or its result: its index on the time line, its float32 ``[frame_size]``.
-
-    ``since`` is when it was pushed, on the monotonic clock.
-    """
-
-    index: int
-    pcm: Float32
-    since: float = attrs.field(factory=time.monotonic)
-    ends_source: bool = False
-    """Whether it carries no audio, but tells a model that translates that the source has ended."""
-    inserted: bool = False
-    """Whether it is silence that takes no time on the time line: ``index`` is that of the frame after it."""
-
-
 class Seat:
     """One conversation's place in the running batch. Made by :meth:`duplex.engine.engine.Engine.open`.
 
@@ -93,8 +74,6 @@ class Seat:
     """The same for a live seat, whose frames then pile up and are skipped."""
     SILENCE = -50.0
     """dBFS below which a frame counts as silent."""
-    LONGEST = 1 << 40
-    """Frames that a time line may have, thousands of years: places on it are exact as floating numbers."""
     EXPORT_PIECE = 1 << 23
     """Bytes that an export copies between two steps, rounded up to whole tensors."""
 
@@ -210,20 +189,8 @@ class Seat:
 
         :raises StateError: if it is damaged
         """
-        spec, model = self._engine.model.spec, self._engine.model
-        latency = spec.latency_frames + (1 + model.delay_steps if isinstance(model, Says) else 0)  # after its text
-        try:
-            index, pcm = tensors["seat.index"], tensors["seat.pcm"]
-            self.prompted = int(tensors["seat.prompted"]) if "seat.prompted" in tensors else 0  # not in older states
-            self.index, *pending = np.atleast_1d(index).tolist()
-        except (KeyError, ValueError) as error:
-            raise StateError(f"the saved conversation has no time line ({error}); export it anew") from error
-        places = [-1, *pending, self.index, self.LONGEST]
-        fits = pcm.shape == (len(pending), spec.frame_size) and len(pending) <= latency
-        numbers = index.dtype == np.int64 and pcm.dtype == np.float32 and bool(np.isfinite(pcm).all())
-        if not (numbers and fits) or any(later <= earlier for earlier, later in pairwise(places)):
-            raise StateError("the saved conversation's time line does not fit this model; export it anew")
-        self.in_flight.extend(PendingFrame(index, heard) for index, heard in zip(pending, pcm, strict=True))
+        self.index, self.prompted, pending = read_time_line(tensors, self._engine.model)
+        self.in_flight.extend(pending)
 
     def put(self, outcome: Outcome) -> None:
         """Add a result (the engine, with the lock held)."""
@@ -288,7 +255,7 @@ class Seat:
             if self.closed:
                 return
             reached = self.inbox[0].index if self.inbox else self.index
-            pending = list(self.in_flight)
+            time_line = time_line_tensors(reached, self.prompted, self.in_flight, self._engine.model.spec)
         try:
             state = self._engine.model.export(self.slot)
             tensors: dict[str, NDArray[np.generic]] = {}
@@ -302,7 +269,7 @@ class Seat:
                     if self.closed:
                         return
             exported: SessionState | Exception = SessionState(
-                metadata=dict(state.metadata), tensors=tensors | self._export_time_line(reached, pending)
+                metadata=dict(state.metadata), tensors=tensors | time_line
             )
         except Exception as error:  # noqa: BLE001 -- it belongs to whoever asked
             exported = ModelError(f"the conversation cannot be exported ({error}); it goes on as it was")
@@ -310,12 +277,3 @@ class Seat:
         with self._engine.changed:
             self.exports -= 1
             self.put(Exported(exported))
-
-    def _export_time_line(self, reached: int, pending: list[PendingFrame]) -> dict[str, NDArray[np.generic]]:
-        """Return what :meth:`restore_time_line` reads."""
-        size = self._engine.model.spec.frame_size
-        return {
-            "seat.index": np.array([reached, *(frame.index for frame in pending)], np.int64),
-            "seat.prompted": np.array(self.prompted, np.int64),
-            "seat.pcm": np.array([frame.pcm for frame in pending], np.float32).reshape(-1, size),
-        }

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from duplex.engine.model import Model
 from duplex.engine.results import Observer
-from duplex.engine.seat import PendingFrame
+from duplex.engine.time_line import PendingFrame
 
 __all__ = ["Metrics"]
 
