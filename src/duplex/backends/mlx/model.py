@@ -9,7 +9,6 @@ takes audio and tokens out. On a GPU the graph is compiled, once for each shape 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import attrs
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from duplex.backends.mlx import snapshot
 from duplex.backends.mlx.arrays import evaluate, from_numpy, to_numpy
 from duplex.backends.mlx.codec import MlxCodec
+from duplex.backends.mlx.frame import Shape, compute_frame
 from duplex.backends.mlx.guidance import guided_rows
 from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.mimi import Mimi
@@ -40,25 +40,6 @@ from duplex.options import SessionOptions
 from duplex.synthesis.script import Entry
 
 __all__ = ["MlxFrameModel"]
-
-_EARS = ("mimi.encoder", "mimi.downsample")
-"""The codec's state arrays that encoding changes."""
-
-
-@attrs.frozen
-class Shape:
-    """All that a step's graph depends on besides its arrays."""
-
-    frames: int
-    """How many frames attention reads, at least those that have gone in."""
-    complete: tuple[int, ...]
-    """The rows for which audio comes out."""
-    sampling: Sampling
-    guided: tuple[int, ...]
-    """The rows that have a second one."""
-    ending: tuple[int, ...]
-    """The rows whose source ends with this step."""
-
 
 Advance = Callable[[list[SlotState], mx.array], tuple[mx.array, mx.array | None, mx.array | None, list[SlotState]]]
 
@@ -266,20 +247,6 @@ class MlxFrameModel:
         result.valid[batch], result.time_step[batch], result.text[batch] = valid, times, tokens[:, 0]
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
 
-    def _heard_codes(self, pcm: mx.array, call: Call, ending: tuple[int, ...]) -> mx.array:
-        """Return the user's codes, int32 ``[batch, user_streams]``; of rows that are ``ending`` what says so.
-
-        The encoder of these is left as it is.
-        """
-        kept = [{name: array for name, array in call.rows[row].items() if name.startswith(_EARS)} for row in ending]
-        codes = self._mimi.encode(pcm, call)[:, : self.spec.user_streams, 0]
-        for row, before in zip(ending, kept, strict=True):
-            call.rows[row].update(before)
-        if not ending:
-            return codes
-        ends = mx.array([row in ending for row in range(len(call.rows))])
-        return mx.where(ends[:, None], self._lm.config.card, codes)
-
     def _handed_over(self, batch: list[int]) -> list[SlotState]:
         states = [self.state[index] for index in batch]
         for index in batch:
@@ -291,18 +258,5 @@ class MlxFrameModel:
         return 1 << max(6, (frames - 1).bit_length()) if self.compiled else frames
 
     def _compile(self, shape: Shape) -> Advance:
-        advance: Advance = functools.partial(self._advance, shape)
+        advance: Advance = functools.partial(compute_frame, self._mimi, self._lm, self.spec, shape)
         return mx.compile(advance) if self.compiled else advance
-
-    def _advance(
-        self, shape: Shape, states: list[SlotState], pcm: mx.array
-    ) -> tuple[mx.array, mx.array | None, mx.array | None, list[SlotState]]:
-        """Return tokens int32 ``[batch, streams]``, voice ``[complete, frame_size]``, extra heads, and new states."""
-        call = Call(states, shape.frames)
-        user = self._heard_codes(pcm, call, shape.ending) if self.spec.user_streams else None
-        step = self._lm(user, call, shape.sampling)
-        voice = None
-        if shape.complete:
-            spoken = mx.stack([step.tokens[row, self._lm.agent, None] for row in shape.complete])
-            voice = self._mimi.decode(spoken, Call([states[row] for row in shape.complete], shape.frames))
-        return step.tokens, voice, step.heads, states

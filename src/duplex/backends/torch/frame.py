@@ -1,5 +1,8 @@
 """One frame of every row of a batch, from what is heard to what is said, on one device."""
 
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+
 from torch import Tensor
 
 from duplex.backends.torch.language_model import LanguageModel
@@ -8,7 +11,10 @@ from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, Rows, SlotState
 from duplex.frame_model import ModelSpec
 
-__all__ = ["compute_frame"]
+__all__ = ["compute_frame", "unheard"]
+
+_EARS = ("mimi.encoder", "mimi.downsample")
+"""The codec's state tensors that encoding changes."""
 
 
 def compute_frame(  # noqa: PLR0917 -- a step is made of these
@@ -41,3 +47,13 @@ def compute_frame(  # noqa: PLR0917 -- a step is made of these
         said = said.clamp(min=0)
     voice = mimi.decode(said[:, :, None], Call(state, speaking, mimi_filled))
     return step.tokens, voice
+
+
+@contextmanager
+def unheard(state: SlotState, slots: Collection[int]) -> Generator[None]:
+    """Leave the codec's encoder of these slots as it is, whatever it hears in the block."""
+    ears = [tensor for name, tensor in state.tensors.items() if name.startswith(_EARS)] if slots else []
+    before = [(tensor, slot, tensor[slot].clone()) for tensor in ears for slot in slots]
+    yield
+    for tensor, slot, value in before:
+        tensor[slot] = value

@@ -7,7 +7,7 @@ transformer, text, depth transformer, decode; the host puts the audio in and tak
 """
 
 import functools
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
@@ -27,7 +27,7 @@ from duplex.backends.torch import kernels, snapshot, torchscript
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.cores import cores, steps_on_one_core
 from duplex.backends.torch.cuda_graphs import FrameGraphs
-from duplex.backends.torch.frame import compute_frame
+from duplex.backends.torch.frame import compute_frame, unheard
 from duplex.backends.torch.language_model import ENDED, HEADS, LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.onednn import onednn_weights_of
@@ -43,9 +43,6 @@ from duplex.options import SessionOptions
 from duplex.synthesis.script import Entry
 
 __all__ = ["TorchFrameModel"]
-
-_EARS = ("mimi.encoder", "mimi.downsample")
-"""The codec's state tensors that encoding changes."""
 
 
 class TorchFrameModel:
@@ -119,7 +116,9 @@ class TorchFrameModel:
         """Advance the slots where ``active`` by one frame."""
         result = empty_result(self.spec, scripted=self._lm.script is not None)
         slots = [slot for slot, runs in enumerate(active) if runs]
-        with self._cores(), self._unheard(self._ended.intersection(slots)):
+        ending = self._ended.intersection(slots)
+        self._ended -= ending
+        with self._cores(), unheard(self.state, ending):
             if not self.deterministic:
                 if slots:
                     self._step(slots, pcm[slots], result)
@@ -239,16 +238,6 @@ class TorchFrameModel:
     def _computing(self) -> Generator[None]:
         with torch.inference_mode(), self._cores():
             yield
-
-    @contextmanager
-    def _unheard(self, slots: Collection[int]) -> Generator[None]:
-        """Leave the codec's encoder of these slots as it is, whatever it hears in the block."""
-        ears = [tensor for name, tensor in self.state.tensors.items() if name.startswith(_EARS)] if slots else []
-        before = [(tensor, slot, tensor[slot].clone()) for tensor in ears for slot in slots]
-        yield
-        for tensor, slot, value in before:
-            tensor[slot] = value
-        self._ended.difference_update(slots)
 
     def _cores(self) -> AbstractContextManager[None]:
         """Keep a small model's steps on one core."""
