@@ -21,8 +21,14 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 ROOT = Path(__file__).parent
 HANGS_SECONDS = 3000
 """After which a command is taken to hang, on the slowest machine."""
-SLOW = ("docs/how-to/train-a-codec.md", "docs/how-to/train-a-language-model.md", "docs/how-to/measure.md")
-"""Documents whose commands train or measure for minutes."""
+SLOW = (
+    "docs/how-to/many-conversations.md",
+    "docs/how-to/measure.md",
+    "docs/how-to/process-a-folder.md",
+    "docs/how-to/train-a-codec.md",
+    "docs/how-to/train-a-language-model.md",
+)
+"""Documents whose commands train, measure or process for long."""
 PROGRAMS = {"duplex": [sys.executable, "-m", "duplex"], "python": [sys.executable]}
 
 

@@ -179,8 +179,23 @@ def models():
         model.close()
 
 
-MANY_CASES = ("test_kernels.py", "test_mlx_reference.py", "test_mlx_slots.py")
-"""Files whose cases take long (Triton in its interpreter, MLX on a processor): the first of each test is quick."""
+MANY_CASES = (
+    "test_adapted_models.py",
+    "test_bad_recordings.py",
+    "test_flush_on_pause.py",
+    "test_imitation.py",
+    "test_kernels.py",
+    "test_mlx_reference.py",
+    "test_mlx_slots.py",
+    "test_saved_speech.py",
+    "test_surroundings.py",
+    "test_synthesis_slots.py",
+    "test_torch_reference.py",
+    "test_torch_slots.py",
+    "test_torch_states.py",
+    "test_torch_tracing.py",
+)
+"""Files whose cases take long (Triton in its interpreter, whole models, commands): the first of each test is quick."""
 ON_BOTH_LOOPS = (
     "test_hostile_states.py",
     "test_imitation.py",

@@ -167,6 +167,7 @@ def test_some_frames_teach_the_codes():
 # Runs
 
 
+@pytest.mark.slow
 def test_a_rule_is_learnt(data, tmp_path):
     reports = []
     settings = attrs.evolve(QUICK, steps=120, batch=4, frames=24, warmup=5, learning_rate=5e-3, semantic_weight=1.0)

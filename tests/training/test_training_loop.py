@@ -86,6 +86,7 @@ def test_a_run_writes_everything_that_it_promises(whole):
     assert json.loads((whole / "run.json").read_text())["settings"]["batch"] == 2
 
 
+@pytest.mark.slow
 def test_losses_fall(data, tmp_path):
     settings = attrs.evolve(QUICK, steps=90, plain_steps=30, batch=4, crop_frames=6, warmup=5, learning_rate=3e-3)
     reports = []
