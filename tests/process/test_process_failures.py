@@ -18,7 +18,8 @@ from duplex.engine.model import Model
 from duplex.errors import AudioFileError, OutputError
 from duplex.frame_model import ZERO, Frame, ModelSpec, StepResult
 from duplex.process import Plan, Recipe, find_recordings, process
-from duplex.results.files import RESULT_FILES, ResultWriter
+from duplex.results.files import RESULT_FILES
+from duplex.results.writer import ResultWriter
 
 pytestmark = pytest.mark.anyio
 
@@ -127,7 +128,7 @@ async def test_a_failure_in_the_middle_leaves_nothing(model, tmp_path, monkeypat
     def refuse(writer, pcm):
         raise OutputError(f"{writer.path} cannot be written: {len(pcm)} samples fill the disk")
 
-    monkeypatch.setattr("duplex.results.files.WavWriter.write", refuse)
+    monkeypatch.setattr("duplex.results.writer.WavWriter.write", refuse)
     (result,) = await process(model, [path], tmp_path / "out")
     assert "fill the disk" in str(result.error)
     assert list((tmp_path / "out").iterdir()) == []
@@ -140,7 +141,7 @@ async def test_a_failure_at_the_end_leaves_nothing(model, tmp_path, monkeypatch)
     def refuse(path, data):
         raise OutputError(f"{path} cannot be written: {len(data)} bytes are too many")
 
-    monkeypatch.setattr("duplex.results.files.atomic_write_bytes", refuse)
+    monkeypatch.setattr("duplex.results.writer.atomic_write_bytes", refuse)
     (result,) = await process(model, [path], tmp_path / "out")
     assert "run.json" in str(result.error)
     assert list((tmp_path / "out").iterdir()) == []

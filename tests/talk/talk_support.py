@@ -3,7 +3,7 @@
 import numpy as np
 
 from duplex import Conversation, MemoryTransport, MicrophoneStats, SessionOptions
-from duplex.results.files import ResultWriter
+from duplex.results.writer import ResultWriter
 from duplex.talk.call import Call
 from duplex.talk.line import TalkLine
 from duplex.talk.recording import Recorder

@@ -65,8 +65,8 @@ def measure(
       duplex measure cuts.jsonl.gz --given-turns
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.measuring import Settings, find_dialogues  # noqa: PLC0415 -- `duplex --help` need not wait for it
-    from duplex.measuring.pairs import parse_pair  # noqa: PLC0415
     from duplex.measuring.run import measure_side_by_side  # noqa: PLC0415
+    from duplex.process.pairs import parse_pair  # noqa: PLC0415
     from duplex.results.plotting import require_matplotlib  # noqa: PLC0415
 
     chosen = Settings(**settings)

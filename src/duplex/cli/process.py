@@ -11,6 +11,7 @@ import click
 from duplex.cli.options import LoadOptions, dialogue_options, transcriber_option, user_channel_option
 from duplex.cli.progress import FileBars
 from duplex.cli.text import one_line, plain, report_error, truncate
+from duplex.errors import UsageError
 from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
@@ -30,7 +31,21 @@ NAMED = 3
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("--out", type=click.Path(), default="out", show_default=True, help="Folder for the results.")
 @user_channel_option
-@click.option("--both", is_flag=True, help="Process each stereo recording twice: each side once as the user.")
+@click.option("--both", is_flag=True, help="Process each dialogue twice: each side once as the user.")
+@click.option(
+    "--agent-channel",
+    type=click.Choice(["left", "right"]),
+    help="A person's side, whose place the model takes --begin-at seconds; until then both are given to it.",
+)
+@click.option("--begin-at", type=float, metavar="SECONDS", help="When the model takes over from --agent-channel.")
+@click.option(
+    "--pair",
+    nargs=2,
+    metavar="LEFT RIGHT",
+    help='Names of two mono files that are one dialogue. Default: "*-left" "*-right", "*_A" "*_B" and the like.',
+)
+@click.option("--state", type=click.Path(path_type=Path), metavar="FILE", help="Go on from a saved conversation.")
+@click.option("--save-state", is_flag=True, help="Write state.safetensors too: the conversation at the end.")
 @click.option("--tail", type=float, default=0.0, metavar="SECONDS", help="Go on with silence, so no reply is cut off.")
 @transcriber_option
 @click.option("--force", is_flag=True, help="Process again what is finished; replace other results.")
@@ -41,6 +56,11 @@ def process(
     out: str,
     user_channel: Any,
     both: bool,
+    agent_channel: Any,
+    begin_at: float | None,
+    pair: tuple[str, str] | None,
+    state: Path | None,
+    save_state: bool,
     tail: float,
     transcriber: str | None,
     force: bool,
@@ -60,16 +80,24 @@ def process(
       duplex process recordings --out results --tail 5
       sox call.raw -t wav - | duplex process -
       duplex process "calls/*.flac" --user-channel left --model kyutai/moshika-pytorch-bf16
+      duplex process calls --agent-channel right --begin-at 30
+      duplex process next.wav --state out/first/state.safetensors --save-state
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.engine.loading import check_beginning, check_choice  # noqa: PLC0415
-    from duplex.process import Plan, Recipe, both_sides, check_sides, find_recordings, spooled  # noqa: PLC0415
+    from duplex.process import Plan, Recipe, check_sides, find_recordings, of_sides, read_state, spooled  # noqa: PLC0415
+    from duplex.process.pairs import parse_pair  # noqa: PLC0415
 
-    check_sides(user_channel, both=both)
+    names = None if pair is None else parse_pair(pair)
+    check_sides(user_channel, both=both, agent_channel=agent_channel, begin_at=begin_at, pair=names)
+    start = None if state is None else read_state(state)
+    if start is not None and options != SessionOptions():
+        raise UsageError("a saved conversation goes on with its own options; leave --seed, --temperature and such out")
     passed_over: list[Path] = []
     recordings = find_recordings(inputs, out, passed_over=passed_over.append)
     tell_passed_over(passed_over)
-    Recipe(model=load_options.model, options=options, tail=tail)  # complains of options, before anything is downloaded
+    begins: dict[str, Any] = {"begin_at": begin_at, "state": start, "save_state": save_state, "tail": tail}
+    Recipe(model=load_options.model, options=options, **begins)  # complains, before anything is downloaded
     check_choice(
         backend=load_options.backend,
         device=load_options.device,
@@ -84,16 +112,17 @@ def process(
         revision=found.revision,
         fingerprint=found.fingerprint,
         adapter=None if found.adapter is None else found.adapter.pinned,
-        options=options.with_defaults(found.defaults),
+        options=options.with_defaults(found.defaults) if start is None else start.options,
         user_channel=user_channel,
-        tail=tail,
+        **begins,
         settings=load_options.settings()
         | _voice_file(options)
         | ({} if transcriber is None else {"transcriber": transcriber}),
     )
     report = _Report()
     with spooled(recordings) as copied:
-        plan = Plan.make(both_sides(copied) if both else copied, out, recipe, force=force)
+        wanted = of_sides(copied, both=both, agent_channel=agent_channel, pair=names)
+        plan = Plan.make(wanted, out, recipe, force=force)
         for result in plan.results:
             report.report(result)
         if plan.tasks:

@@ -67,7 +67,7 @@ def score(  # noqa: PLR0917 -- click passes them by name
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     import duplex  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.checkpoints import checkpoint  # noqa: PLC0415
-    from duplex.measuring.pairs import parse_pair  # noqa: PLC0415
+    from duplex.process.pairs import parse_pair  # noqa: PLC0415
     from duplex.results.plotting import require_matplotlib  # noqa: PLC0415
     from duplex.scoring import ScoreSettings, find_scored, score_sources  # noqa: PLC0415
     from duplex.scoring.files import check_format  # noqa: PLC0415

@@ -167,7 +167,7 @@ class _Kind:
 def _local(model: "Model", load_options: LoadOptions, options: SessionOptions) -> _Kind:
     import duplex  # noqa: PLC0415
     from duplex.process.plan import Recipe  # noqa: PLC0415
-    from duplex.results.files import ResultWriter  # noqa: PLC0415
+    from duplex.results.writer import ResultWriter  # noqa: PLC0415
 
     recipe = Recipe(
         model=model.name,
@@ -202,7 +202,7 @@ def _remote(server: str, token: str | None, options: SessionOptions) -> _Kind:
 
 
 def _talk(kind: _Kind, devices: tuple["Device", "Device"], echo: Any, record: Path | None, hints: Any) -> int:
-    from duplex.process.plan import versions  # noqa: PLC0415
+    from duplex.process.run_record import versions  # noqa: PLC0415
     from duplex.talk.call import Call  # noqa: PLC0415
     from duplex.talk.line import TalkLine  # noqa: PLC0415
     from duplex.talk.recording import Recorder  # noqa: PLC0415

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from duplex.errors import UsageError
 from duplex.measuring.lines import read_lines, seconds
-from duplex.measuring.pairs import PAIRS, Pair, pair_up
+from duplex.process.pairs import PAIRS, Pair, pair_up
 
 __all__ = ["read_ctm"]
 

@@ -11,9 +11,9 @@ import attrs
 
 from duplex.errors import DuplexError, UsageError
 from duplex.measuring.dialogue import SPEAKERS
-from duplex.measuring.pairs import Pair, pair_up
 from duplex.measuring.source import Side, Source, Turns, failed, safe_name
 from duplex.measuring.turns import dialogue_of_turns
+from duplex.process.pairs import Pair, pair_up
 from duplex.process.recordings import Recording
 
 __all__ = ["Entry", "as_sources", "place_of"]

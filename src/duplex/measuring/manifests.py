@@ -17,9 +17,9 @@ from duplex.measuring.kaldi import WAV_SCP, read_kaldi
 from duplex.measuring.lhotse import is_lhotse, read_lhotse, supervised
 from duplex.measuring.lines import read_lines
 from duplex.measuring.nemo import is_nemo, read_nemo
-from duplex.measuring.pairs import Pair
 from duplex.measuring.source import Source, failed
 from duplex.parsing import parse_json, shown
+from duplex.process.pairs import Pair
 
 __all__ = ["is_manifest", "read_manifest"]
 

@@ -22,8 +22,8 @@ from duplex.measuring.dialogue import DialogueMeasures, measure_turns
 from duplex.measuring.settings import Settings
 from duplex.measuring.source import Source, Turns
 from duplex.parsing import parse_json
-from duplex.process.plan import sha256_of
 from duplex.process.recordings import Recording
+from duplex.process.run_record import sha256_of
 
 __all__ = ["Outcome", "measure_source", "measure_to_file", "read_measured", "target_of"]
 

@@ -5,7 +5,7 @@ Rules, beside those of :mod:`duplex.process.recordings` on folders, patterns, pi
 - A folder of results (``dialogue.wav`` beside ``run.json``) and a server's recording (beside ``events.jsonl``) are one
   dialogue, of ``user`` and ``agent``, named by the folder.
 - Files whose names fit a pair of patterns and are alike but for that are the two channels of one dialogue, named by
-  what is alike; see :mod:`duplex.measuring.pairs`. Patterns that nobody gave pair only what is no stereo file.
+  what is alike; see :mod:`duplex.process.pairs`. Patterns that nobody gave pair only what is no stereo file.
 - Times of turns (RTTM, CTM, TextGrid) and manifests are read if they are given by name or by a pattern. In a folder
   they are passed over, as they tell of recordings that may lie beside them; but a folder with ``wav.scp`` is Kaldi's.
 - A list (``.txt``, ``.lst``) has a recording a line, or two with a tab between: a pair. Paths are relative to the list.
@@ -21,11 +21,10 @@ from duplex.errors import DuplexError
 from duplex.measuring.kaldi import WAV_SCP
 from duplex.measuring.lists import LIST_SUFFIXES, read_list
 from duplex.measuring.manifests import is_manifest, read_manifest
-from duplex.measuring.pairs import PAIRS, Match, Pair, pair_up
 from duplex.measuring.source import SIDES, Source, failed, with_own_names
 from duplex.measuring.turns import TURN_SUFFIXES, read_dialogues
+from duplex.process.pairs import PAIRS, Pair, paired
 from duplex.process.recordings import PassedOver, Recording, find_recordings
-from duplex.process.streams import is_stream
 from duplex.results.files import DIALOGUE, EVENTS, RUN
 
 __all__ = ["find_dialogues"]
@@ -134,32 +133,7 @@ def _of_folder(folder: Path, given: Sequence[str | os.PathLike[str]]) -> Source:
 
 def _paired(found: Sequence[Recording], pair: Pair | None) -> list[Source]:
     """Return pairs, and what is none, in the order in which they were found."""
-    names = [((each.path.parent, each.path.suffix.lower()), each.path.stem) for each in found]
-    sources: list[Source] = []
-    for match in pair_up(names, PAIRS if pair is None else (pair,)):
-        sources += _matched(match, found, certain=pair is not None)
-    return sources
-
-
-def _matched(match: Match, found: Sequence[Recording], *, certain: bool) -> Iterator[Source]:
-    first = found[match.first]
-    if match.second is None or not (certain or _may_be_mono(first)):
-        for index in (match.first,) if match.second is None else (match.first, match.second):
-            yield Source(name=found[index].name, kind="stereo", files=(found[index],))
-        return
-    name = first.name.with_name(match.common) if match.common.strip(".") else first.name
-    yield Source(name=name, kind="pair", files=(first, found[match.second]))
-
-
-def _may_be_mono(recording: Recording) -> bool:
-    """Tell whether a file may be one side of a pair, also if it cannot be read: that is told when it is measured."""
-    from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
-
-    if is_stream(recording.path):
-        return True
-    try:
-        decoder = Decoder(recording.path, 16000, "left")
-    except DuplexError:
-        return True
-    decoder.close()
-    return decoder.channels == 1
+    return [
+        Source(name=name, kind="pair" if len(files) > 1 else "stereo", files=files)
+        for name, files in paired(found, pair)
+    ]

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from duplex.errors import UsageError
 from duplex.measuring.ctm import read_ctm
-from duplex.measuring.pairs import PAIRS, Pair
 from duplex.measuring.rttm import read_rttm
 from duplex.measuring.source import Source, Turns, failed, safe_name
 from duplex.measuring.textgrid import read_textgrid
+from duplex.process.pairs import PAIRS, Pair
 from duplex.process.recordings import Recording
 
 __all__ = ["TURN_SUFFIXES", "as_turns", "dialogue_of_turns", "read_dialogues"]

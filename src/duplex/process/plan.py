@@ -5,30 +5,27 @@ the options are the same.
 """
 
 import contextlib
-import hashlib
 import math
 import os
-import platform
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
-import duplex
 from duplex.atomic import make_folder
 from duplex.audio.pcm import UserChannel
 from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
 from duplex.options import SessionOptions
 from duplex.process.recordings import Recording, absolute
-from duplex.results.files import RESULT_FILES, RUN, USER_FILES, USER_TRANSCRIPT, read_run, read_text
+from duplex.process.run_record import beginning_of, sha256_of
+from duplex.process.states import SavedStart
+from duplex.results.files import RESULT_FILES, RUN, STATE, USER_FILES, USER_TRANSCRIPT, read_run, read_text
 from duplex.transports.files import probe_duration
 
-__all__ = ["Plan", "Recipe", "Result", "Task", "check_sides", "sha256_of", "versions"]
+__all__ = ["Plan", "Recipe", "Result", "Task"]
 
 LONGEST_TAIL = 3600
-BLOCK = 1 << 20
 STEREO = 2
 RATE = 24000
 """Hertz, only to try whether a recording opens."""
@@ -44,9 +41,11 @@ class Recipe:
     """What decides the results, beside the recording itself.
 
     ``options`` has no ``None`` in it. ``fingerprint`` tells checkpoints apart (``""`` if unknown: then the name and the
-    revision do). ``settings`` says how the model was loaded: dtype, device and the like.
+    revision do). ``settings`` says how the model was loaded: dtype, device and the like. ``begin_at`` is when the model
+    takes over from the speaker who is not the user, in seconds; ``state`` is what it goes on from; with ``save_state``
+    the conversation at its end is one of the results.
 
-    :raises UsageError: if ``tail`` is out of range
+    :raises UsageError: if ``tail`` is out of range, or there is a beginning of two kinds
     """
 
     model: str
@@ -55,8 +54,16 @@ class Recipe:
     adapter: str | None = None
     options: SessionOptions
     user_channel: UserChannel = "mix"
+    begin_at: float | None = None
+    state: SavedStart | None = None
+    save_state: bool = False
     tail: float = attrs.field(default=0.0, validator=_check_tail)
     settings: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+
+    def __attrs_post_init__(self) -> None:
+        """Check that there is one beginning."""
+        if self.state is not None and self.begin_at is not None:
+            raise UsageError("a saved state has what was said before; leave the agent's channel out, or the state")
 
     def of(self, recording: Recording) -> "Recipe":
         """Return what decides this recording's results: its own side is the user, if it has one."""
@@ -66,18 +73,22 @@ class Recipe:
         """Return the recipe's part of ``run.json``."""
         sampling = attrs.asdict(self.options, filter=_chosen)
         adapter = {} if self.adapter is None else {"adapter": self.adapter}
+        begins: dict[str, Any] = {} if self.begin_at is None else {"begin_at": self.begin_at}
+        begins |= {} if self.state is None else {"state": self.state.sha256}
         return {
             "model": self.model,
             "revision": self.revision,
             **adapter,
             "fingerprint": self.fingerprint,
-            "options": {**sampling, "user_channel": self.user_channel, "tail": self.tail, **self.settings},
+            "options": {**sampling, "user_channel": self.user_channel, "tail": self.tail, **begins, **self.settings},
             "seed": self.options.seed,
         }
 
     def matches(self, run: Mapping[str, Any]) -> bool:
         """Tell whether results with this ``run.json`` would come out the same again."""
         own = self.as_json()
+        if self.save_state and STATE not in run.get("files", []):
+            return False
         identity = ("fingerprint",) if self.fingerprint and run.get("fingerprint") else ("model", "revision", "adapter")
         return all(own.get(key) == run.get(key) for key in (*identity, "options", "seed"))
 
@@ -160,7 +171,7 @@ class Plan:
         :raises OutputError: if its results would replace something else
         """
         _try_to_open(recording)
-        for name in (*RESULT_FILES, *USER_FILES):
+        for name in (*RESULT_FILES, *USER_FILES, STATE):
             if _same_file(folder / name, recording.path):
                 raise OutputError(f"{recording.path} would be overwritten by its own results; choose another --out")
         run = read_run(folder)
@@ -174,7 +185,9 @@ class Plan:
                 f"{folder} holds the results of another recording, {run.get('input')}; choose another --out, "
                 "or replace them with --force"
             )
-        if not (same_content and self.recipe.of(recording).matches(run) and _complete(folder, run)):
+        same_beginning = run.get("beginning") == beginning_of(recording, self.recipe.begin_at)
+        same = same_content and same_beginning and self.recipe.of(recording).matches(run)
+        if not (same and _complete(folder, run)):
             return None
         return Result(
             recording=recording,
@@ -187,77 +200,21 @@ class Plan:
         )
 
 
-def run_record(
-    recording: Recording,
-    recipe: Recipe,
-    *,
-    sha256: str,
-    seconds: float,
-    real_time_factor: float,
-    cut_short: bool,
-    products: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Return the content of ``run.json``, but for the list of files; ``products`` are :attr:`duplex.Model.products`."""
-    return {
-        "input": str(absolute(recording.path)),
-        "sha256": sha256,
-        **recipe.of(recording).as_json(),
-        "versions": versions(),
-        **({"products": dict(products)} if products else {}),
-        "seconds": round(seconds, 6),
-        "real_time_factor": round(real_time_factor, 4),
-        "cut_short": cut_short,
-    }
-
-
-def check_sides(user_channel: UserChannel, *, both: bool) -> None:
-    """Check that one channel and both are not asked for together.
-
-    :raises UsageError: if they are
-    """
-    if both and user_channel != "mix":
-        raise UsageError("both sides of a dialogue include each channel; leave the user's channel out, or both")
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions that results depend on."""
-    return {
-        "duplex": duplex.__version__,
-        "torch": _version("torch"),
-        "numpy": _version("numpy"),
-        "python": platform.python_version(),
-    }
-
-
-def sha256_of(recording: Recording) -> str:
-    """Return the hexadecimal SHA-256 of a recording's content.
-
-    :raises AudioFileError: if it cannot be read
-    """
-    from duplex.audio.containers import open_recording  # noqa: PLC0415 -- it imports PyAV
-
-    digest = hashlib.sha256()
-    try:
-        with open_recording(recording.path, recording.content) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise AudioFileError(f"{recording.path} cannot be read: {error.strerror or error}; copy it again") from None
-    return digest.hexdigest()
-
-
 def _try_to_open(recording: Recording) -> None:
     """Learn now, before a model is loaded, what keeps a recording from being heard."""
     from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
 
     if os.path.isdir(recording.path):  # noqa: PTH112 -- pathlib's raises for a name that no file can have
         raise AudioFileError(f"{recording.path} has no recordings in it; give a folder that has, or an audio file")
-    with contextlib.closing(Decoder(recording.path, RATE, "mix", content=recording.content)) as decoder:
-        if recording.side is not None and decoder.channels != STEREO:
-            raise AudioFileError(
-                f"{recording.path} has {decoder.channels} channel{'s' * (decoder.channels > 1)}; for both sides of a "
-                "dialogue give a stereo recording, a speaker on each channel"
-            )
+    files = [recording] if recording.other is None else [recording, recording.other]
+    for file in files:
+        with contextlib.closing(Decoder(file.path, RATE, "mix", content=file.content)) as decoder:
+            if recording.side is not None and decoder.channels != (STEREO if len(files) == 1 else 1):
+                raise AudioFileError(
+                    f"{file.path} has {decoder.channels} channel{'s' * (decoder.channels > 1)}; for a side of a "
+                    "dialogue give a stereo recording, a speaker on each channel, or two mono files, NAME-left and "
+                    "NAME-right"
+                )
 
 
 def _same_file(first: Path, second: Path) -> bool:
@@ -274,13 +231,6 @@ def _complete(folder: Path, run: Mapping[str, Any]) -> bool:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _chosen(field: "attrs.Attribute[Any]", value: object) -> bool:

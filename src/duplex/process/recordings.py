@@ -26,7 +26,7 @@ from duplex.audio.pcm import UserChannel
 from duplex.errors import UsageError
 from duplex.results.files import RESULT_FILES, RUN
 
-__all__ = ["STANDARD_INPUT", "Recording", "absolute", "both_sides", "find_recordings"]
+__all__ = ["STANDARD_INPUT", "Recording", "absolute", "find_recordings"]
 
 STANDARD_INPUT = Path("/dev/stdin")
 PassedOver = Callable[[Path], None]
@@ -37,13 +37,15 @@ class Recording:
     """A recording, and the ``name`` of its folder of results relative to the output folder.
 
     ``content`` is where its bytes lie: a copy, if ``path`` is a pipe; see :func:`duplex.process.spooled`.
-    ``side`` is the channel that is the user of this one, ``None`` for that of the recipe.
+    ``side`` is the channel that is the user of this one, ``None`` for that of the recipe; ``other`` is the file of the
+    other speaker, where each has one.
     """
 
     path: Path
     name: PurePath
     content: Path = attrs.field(default=attrs.Factory(lambda self: self.path, takes_self=True))
     side: UserChannel | None = None
+    other: "Recording | None" = None
 
 
 @attrs.frozen
@@ -74,16 +76,6 @@ def find_recordings(
     if not found:
         raise UsageError("there is nothing to process; give recordings, or folders with recordings")
     return [Recording(item.path, name) for item, name in zip(found.values(), _names(list(found.values())), strict=True)]
-
-
-def both_sides(recordings: Iterable[Recording]) -> list[Recording]:
-    """Return each recording twice, once with either channel as the user: ``NAME/user-left`` and ``NAME/user-right``."""
-    sides: tuple[UserChannel, UserChannel] = ("left", "right")
-    return [
-        attrs.evolve(recording, name=recording.name / f"user-{side}", side=side)
-        for recording in recordings
-        for side in sides
-    ]
 
 
 def absolute(path: Path) -> Path:

@@ -21,16 +21,22 @@ from duplex.audio.truncation import is_truncated
 from duplex.concurrency.groups import ungrouped
 from duplex.conversation.local import Conversation
 from duplex.engine.model import Model
+from duplex.errors import UsageError
 from duplex.options import SessionOptions
-from duplex.process.plan import Plan, Recipe, Result, Task, check_sides, run_record, sha256_of
-from duplex.process.recordings import Recording, both_sides, find_recordings
+from duplex.process.beginning import Beginning, check_beginning, write_beginning
+from duplex.process.pairs import Pair
+from duplex.process.plan import Plan, Recipe, Result, Task
+from duplex.process.recorded import Recorded, StateKeeper
+from duplex.process.recordings import Recording, find_recordings
+from duplex.process.run_record import beginning_of, run_record, sha256_of
+from duplex.process.sides import AgentChannel, check_sides, of_sides
+from duplex.process.states import SavedStart
 from duplex.process.streams import spooled
-from duplex.results.files import ResultWriter
+from duplex.results.writer import ResultWriter
 from duplex.transcription.protocol import Transcriber
 from duplex.transcription.words import placement_of
-from duplex.transports.files import FileTransport
 
-__all__ = ["Progress", "Recorded", "carry_out", "carry_out_side_by_side", "process"]
+__all__ = ["Progress", "carry_out", "carry_out_side_by_side", "process"]
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +62,11 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     options: SessionOptions | None = None,
     user_channel: UserChannel = "mix",
     both: bool = False,
+    agent_channel: AgentChannel | None = None,
+    begin_at: float | None = None,
+    pair: Pair | None = None,
+    state: SavedStart | None = None,
+    save_state: bool = False,
     tail: float = 0.0,
     force: bool = False,
     settings: Mapping[str, Any] | None = None,
@@ -70,8 +81,14 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     and ``settings`` is skipped, unless ``force``. A recording that fails is told in its :class:`Result` and does not
     stop the others. Cancelled, it keeps what is finished, and nothing of the rest.
 
-    ``both`` processes each stereo recording twice, with either channel as the user, into ``NAME/user-left`` and
-    ``NAME/user-right``; ``user_channel`` then stays as it is.
+    ``both`` processes each dialogue twice, with either channel as the user, into ``NAME/user-left`` and
+    ``NAME/user-right``; ``user_channel`` then stays as it is. With ``agent_channel`` the model takes the place of the
+    speaker on that channel, from ``begin_at`` seconds on: until then it is fed what both said. A dialogue is a stereo
+    recording, or two mono files with a speaker each, whose names are a ``pair`` of patterns (the usual ones, if left
+    out).
+
+    The conversation goes on from ``state`` (:func:`read_state`), whose options it has; ``save_state`` writes
+    ``state.safetensors``, the conversation at the recording's end.
 
     ``tail`` is for how many seconds of silence the agent may go on after the recording's end. ``transcriber`` adds the
     user's words; name it in ``settings``, for results with another to count as others.
@@ -79,23 +96,29 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     :raises UsageError: if an argument is out of range
     :raises OutputError: if ``out`` cannot be made
     """
-    check_sides(user_channel, both=both)
+    check_sides(user_channel, both=both, agent_channel=agent_channel, begin_at=begin_at, pair=pair)
+    if state is not None and options is not None:
+        raise UsageError("a saved conversation goes on with its own options; leave options out")
     recipe = Recipe(
         model=model.name,
         revision=model.revision,
         fingerprint=model.fingerprint,
         adapter=model.adapter,
-        options=(options or SessionOptions()).with_defaults(model.defaults),
+        options=(options or SessionOptions()).with_defaults(model.defaults) if state is None else state.options,
         user_channel=user_channel,
+        begin_at=begin_at,
+        state=state,
+        save_state=save_state,
         tail=tail,
         settings=settings or {},
     )
     recordings = await anyio.to_thread.run_sync(find_recordings, list(inputs), out)
     with contextlib.ExitStack() as copies:
         copied = await anyio.to_thread.run_sync(copies.enter_context, spooled(recordings))
-        plan = await anyio.to_thread.run_sync(
-            partial(Plan.make, both_sides(copied) if both else copied, out, recipe, force=force)
+        wanted = await anyio.to_thread.run_sync(
+            partial(of_sides, copied, both=both, agent_channel=agent_channel, pair=pair)
         )
+        plan = await anyio.to_thread.run_sync(partial(Plan.make, wanted, out, recipe, force=force))
         return await carry_out(model, plan, progress=progress, transcriber=transcriber)
 
 
@@ -106,7 +129,11 @@ async def carry_out(
     progress: Callable[[Progress], None] | None = None,
     transcriber: Transcriber | None = None,
 ) -> list[Result]:
-    """Process what a plan has left to do; return the results of all its recordings, in order."""
+    """Process what a plan has left to do; return the results of all its recordings, in order.
+
+    :raises UsageError: if the model only listens, and the recipe is one for a model that converses
+    """
+    check_beginning(plan.recipe, model)
 
     async def process_one(task: Task, heard: Callable[[float], None]) -> Result:
         return await _process_one(model, task, plan.recipe, heard, transcriber)
@@ -138,41 +165,6 @@ async def carry_out_side_by_side(
             for _ in range(min(side_by_side, len(waiting))):
                 workers.start_soon(work)
     return plan.in_order(results)
-
-
-class Recorded(FileTransport):
-    """A recording with ``tail`` seconds of silence after its end."""
-
-    def __init__(self, recording: Recording, *, user_channel: UserChannel, tail: float) -> None:
-        super().__init__(recording.path, user_channel=user_channel)
-        self._content = recording.content
-        self._tail = tail
-        self._silence = self._rate = self._samples = 0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of the recording that have been read."""
-        return self._samples / self._rate if self._rate else 0.0
-
-    async def start(self, sample_rate: int) -> None:
-        """Open the recording."""
-        await super().start(sample_rate)
-        self._rate = sample_rate
-        self._silence = round(self._tail * sample_rate)
-
-    async def receive(self) -> NDArray[np.float32]:
-        """Return the next second or so of the recording, and then of the silence."""
-        try:
-            pcm = await super().receive()
-        except anyio.EndOfStream:
-            if not self._silence:
-                raise
-        else:
-            self._samples += len(pcm)
-            return pcm
-        samples = min(self._silence, self._rate)
-        self._silence -= samples
-        return np.zeros(samples, np.float32)
 
 
 class _Tracker:
@@ -223,30 +215,38 @@ async def _process_one(
 ) -> Result:
     heard(0.0)
     recording, placement = task.recording, placement_of(model)
+    beginning = Beginning.of(recipe, model.spec)
     sha256 = await anyio.to_thread.run_sync(sha256_of, recording)
-    transport = Recorded(recording, user_channel=recipe.of(recording).user_channel, tail=recipe.tail)
+    before = await anyio.to_thread.run_sync(beginning_of, recording, recipe.begin_at)
     with ResultWriter(
-        task.folder, model.spec, model.tokenizer, user_words=transcriber is not None, placement=placement
+        task.folder,
+        model.spec,
+        model.tokenizer,
+        user_words=transcriber is not None,
+        placement=placement,
+        origin=beginning.origin,
     ) as writer:
+        history = await anyio.to_thread.run_sync(
+            write_beginning, writer, recording, beginning.frames, model.spec, model.codec, model.tokenizer
+        )
         started = time.perf_counter()
-        async with Conversation(
-            model, transport, options=recipe.options, wait=math.inf, recorder=writer, transcriber=transcriber
-        ) as conversation:
+        async with _conversation(model, task, recipe, writer, history, transcriber) as conversation:
             async for event in conversation:
                 writer.event(event)
                 if writer.due:
                     await anyio.to_thread.run_sync(writer.flush)
                     heard(writer.seconds)
         seconds = writer.seconds
-        factor = (time.perf_counter() - started) / seconds
+        factor = (time.perf_counter() - started) / (seconds - model.spec.seconds(beginning.frames))
         cut = await anyio.to_thread.run_sync(is_truncated, recording.content, seconds - recipe.tail)
         run = run_record(
             recording,
-            recipe,
+            recipe.of(recording).as_json(),
             sha256=sha256,
             seconds=seconds,
             real_time_factor=factor,
             cut_short=cut,
+            beginning=before,
             products=model.products,
         )
         await anyio.to_thread.run_sync(writer.commit, run)
@@ -260,3 +260,35 @@ async def _process_one(
             user_text=writer.user_text,
             cut_short=cut,
         )
+
+
+def _conversation(
+    model: Model,
+    task: Task,
+    recipe: Recipe,
+    writer: ResultWriter,
+    history: NDArray[np.int64] | None,
+    transcriber: Transcriber | None,
+) -> Conversation:
+    """Return the conversation of a recording, which ``writer`` is told."""
+    spec, beginning = model.spec, Beginning.of(recipe, model.spec)
+    keeper = StateKeeper(writer, spec, max(beginning.origin, 0)) if recipe.save_state else None
+    transport = Recorded(
+        task.recording,
+        user_channel=recipe.of(task.recording).user_channel,
+        tail=recipe.tail,
+        skip=beginning.frames * spec.frame_size,
+        frame_size=spec.frame_size,
+        at_end=None if keeper is None else lambda samples: keeper.save(conversation, samples),
+    )
+    conversation = Conversation(
+        model,
+        transport,
+        options=recipe.options,
+        wait=math.inf,
+        state=None if recipe.state is None else recipe.state.data,
+        history=history,
+        recorder=keeper or writer,
+        transcriber=transcriber,
+    )
+    return conversation

@@ -24,9 +24,11 @@ from duplex.engine.model import Model
 from duplex.errors import UsageError
 from duplex.events import UserText
 from duplex.options import SessionOptions
-from duplex.process.plan import Plan, Recipe, Result, Task, run_record, sha256_of
+from duplex.process.plan import Plan, Recipe, Result, Task
+from duplex.process.recorded import Recorded
 from duplex.process.recordings import find_recordings
-from duplex.process.run import Progress, Recorded, carry_out_side_by_side
+from duplex.process.run import Progress, carry_out_side_by_side
+from duplex.process.run_record import run_record, sha256_of
 from duplex.process.streams import spooled
 from duplex.results.files import RUN, USER_TRANSCRIPT
 from duplex.results.subtitles import FORMATS, SUBTITLES, TranscriptFormat, render
@@ -155,7 +157,7 @@ async def transcribe_plan(
         cut = await anyio.to_thread.run_sync(is_truncated, task.recording.content, found.seconds)
         run = run_record(
             task.recording,
-            plan.recipe,
+            plan.recipe.of(task.recording).as_json(),
             sha256=sha256,
             seconds=found.seconds,
             real_time_factor=factor,

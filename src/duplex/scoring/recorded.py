@@ -4,14 +4,14 @@ Rules:
 
 - Each channel is resampled to the model's rate. Where one ends first, it is silent from there on.
 - A file of tokens (``tokens.safetensors`` of :mod:`duplex.process`) is taken as it is; who speaks is not known then.
-- The agent's words are those of a file beside the recording with its name and the suffix ``.json``, or
-  ``transcript.json`` in a folder of results; else a transcriber's; else the text is free, and not scored.
+- The agent's words are those of a transcript beside the recording (:mod:`duplex.process.columns`); else a
+  transcriber's; else the text is free, and not scored.
 """
 
 import contextlib
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
@@ -27,25 +27,21 @@ from duplex.frame_model import UNGENERATED, ModelSpec
 from duplex.measuring.activity import RATE, Activity, detect
 from duplex.measuring.settings import Settings
 from duplex.measuring.source import Source
-from duplex.parsing import parse_json, shown
-from duplex.results.files import RUN, TRANSCRIPT
-from duplex.transcription.alignment import SpecialTokens, align_words
+from duplex.process.columns import encoded, text_row
+from duplex.process.sides import AgentChannel
 from duplex.transcription.protocol import Word
 
 __all__ = [
     "STATES",
-    "AgentChannel",
     "Read",
     "read_recorded",
     "read_samples",
     "read_tokens",
     "with_words",
-    "words_beside",
 ]
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
-AgentChannel = Literal["left", "right"]
 STATES = ("neither", "user", "agent", "both")
 """Who speaks in a frame."""
 SILENT_DBFS = -60.0
@@ -64,33 +60,6 @@ class Read:
     states: Int64 | None
     text: str
     notes: tuple[str, ...] = ()
-
-
-def words_beside(source: Source) -> list[Word] | None:
-    """Return the agent's words of the transcript beside a recording, ``None`` if there is none.
-
-    :raises UsageError: if it is none
-    """
-    first = source.files[0].path
-    beside = first.with_suffix(".json")
-    if (first.parent / RUN).is_file() and not beside.is_file():
-        beside = first.parent / TRANSCRIPT
-    if not beside.is_file():
-        return None
-    try:
-        return [_word(chunk) for chunk in parse_json(beside.read_bytes())["chunks"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f'{beside} is no transcript ({error}); write it as {{"chunks": [{{"text": "Hello", "timestamp": '
-            "[0.5, 0.9]}]}, or move it away"
-        ) from error
-
-
-def _word(chunk: Any) -> Word:
-    start, end = (float(each) for each in chunk["timestamp"])
-    if not 0 <= start <= end < np.inf:
-        raise ValueError(f"{shown(chunk)} has no times")
-    return Word(str(chunk["text"]).strip(), start, end)
 
 
 def read_tokens(path: Path, spec: ModelSpec) -> Read:
@@ -113,9 +82,8 @@ def read_recorded(source: Source, agent_channel: AgentChannel, spec: ModelSpec, 
 
     :raises AudioFileError: if a recording cannot be read, or has not the channels that it should
     """
-    codes: list[Int64] = []
     with _channels(source, agent_channel, spec.sample_rate) as channels:
-        codes += [_encoded(channel, codec) for channel in channels]
+        codes = [np.concatenate([found for _, found in encoded(each, codec)], axis=1) for each in channels]
     frames = max(each.shape[1] for each in codes)
     user, agent = (_filled(each, frames, codec) for each in codes)
     with _channels(source, agent_channel, RATE) as channels:
@@ -130,9 +98,8 @@ def read_recorded(source: Source, agent_channel: AgentChannel, spec: ModelSpec, 
 
 def with_words(read: Read, words: Sequence[Word], tokenizer: Tokenizer, spec: ModelSpec, origin: str) -> Read:
     """Return the dialogue with the agent's words as its text."""
-    marks = SpecialTokens(spec.text_padding, spec.text_end_of_padding)
     tokens = read.tokens.copy()
-    tokens[0] = align_words(words, tokens.shape[1], spec.frame_duration, tokenizer, marks)
+    tokens[0] = text_row(words, tokens.shape[1], tokenizer, spec)
     return attrs.evolve(read, tokens=tokens, text=origin)
 
 
@@ -173,20 +140,6 @@ def _channels(source: Source, agent_channel: AgentChannel, rate: int) -> Generat
                 )
             decoders.append(decoder)
         yield decoders
-
-
-def _encoded(channel: Decoder, codec: Codec) -> Int64:
-    size, stream = codec.spec.frame_size, codec.stream()
-    codes: list[Int64] = []
-    rest: list[Float32] = []
-    while (piece := channel.read()) is not None:
-        pcm = np.concatenate([*rest, piece])
-        whole = len(pcm) - len(pcm) % size
-        codes += [stream.encode(pcm[:whole])] if whole else []
-        rest = [pcm[whole:]]
-    left = np.concatenate(rest)
-    codes += [stream.encode(np.pad(left, (0, size - len(left))))] if len(left) else []
-    return np.concatenate(codes, axis=1)
 
 
 def _filled(codes: Int64, frames: int, codec: Codec) -> Int64:

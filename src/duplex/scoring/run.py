@@ -16,21 +16,15 @@ from duplex.concurrency.groups import ungrouped
 from duplex.engine.model import Model
 from duplex.engine.scoring import check_scores
 from duplex.errors import UsageError
-from duplex.measuring.pairs import Pair
 from duplex.measuring.source import Source
 from duplex.measuring.sources import find_dialogues
-from duplex.process.plan import sha256_of
+from duplex.process.columns import read_words, transcript_beside
+from duplex.process.pairs import Pair
 from duplex.process.recordings import Recording
+from duplex.process.run_record import sha256_of
+from duplex.process.sides import AgentChannel
 from duplex.scoring.files import TableFormat, check_format, finished, write_scores
-from duplex.scoring.recorded import (
-    AgentChannel,
-    Read,
-    read_recorded,
-    read_samples,
-    read_tokens,
-    with_words,
-    words_beside,
-)
+from duplex.scoring.recorded import Read, read_recorded, read_samples, read_tokens, with_words
 from duplex.scoring.stream import FrameScore, score
 from duplex.scoring.summary import DialogueScores
 from duplex.transcription.whisper import WhisperTranscriber
@@ -162,9 +156,8 @@ async def _score_one(model: Model, source: Source, folder: Path, settings: Score
 
 def _identity(model: Model, source: Source, settings: ScoreSettings) -> dict[str, Any]:
     """Return what decides the scores."""
-    beside = source.files[0].path.with_suffix(".json")
-    transcript = Recording(beside, PurePath(beside.name))
-    inputs = [*source.files, *([transcript] if beside.is_file() else [])]
+    beside = _transcript_of(source, settings)
+    inputs = [*source.files, *([] if beside is None else [Recording(beside, PurePath(beside.name))])]
     name = None if settings.transcriber is None else f"whisper:{settings.transcriber.name}"
     return {
         "inputs": [{"path": str(file.path), "sha256": sha256_of(file)} for file in inputs],
@@ -183,12 +176,21 @@ def _identity(model: Model, source: Source, settings: ScoreSettings) -> dict[str
     }
 
 
+def _transcript_of(source: Source, settings: ScoreSettings) -> Path | None:
+    """Return the file with the agent's words, if there is one; those of a file of tokens are in it."""
+    first = source.files[0].path
+    if first.suffix == TOKENS_SUFFIX:
+        return None
+    return transcript_beside(first, source.files[-1].path if settings.agent_channel == "right" else first)
+
+
 async def _read(model: Model, source: Source, settings: ScoreSettings) -> Read:
     """Return a dialogue's tokens, with the agent's words where they are known."""
     path = source.files[0].path
     if path.suffix == TOKENS_SUFFIX:
         return await anyio.to_thread.run_sync(read_tokens, path, model.spec)
-    words, origin = await anyio.to_thread.run_sync(words_beside, source), "transcript"
+    beside = _transcript_of(source, settings)
+    words, origin = None if beside is None else await anyio.to_thread.run_sync(read_words, beside), "transcript"
     read = await anyio.to_thread.run_sync(read_recorded, source, settings.agent_channel, model.spec, model.codec)
     if words is None and settings.transcriber is not None:
         pcm = await anyio.to_thread.run_sync(read_samples, source, settings.agent_channel, WHISPER_RATE)

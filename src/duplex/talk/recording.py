@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from duplex.errors import OutputError
 from duplex.events import AgentAudio, Event, SessionStarted
 from duplex.frame_model import Frame
-from duplex.results.files import ResultWriter
+from duplex.results.writer import ResultWriter
 from duplex.talk.remote_recording import RemoteWriter
 
 __all__ = ["MakeWriter", "Recorder"]

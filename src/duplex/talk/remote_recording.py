@@ -28,7 +28,7 @@ _JITTER_SECONDS = 0.4
 
 
 class RemoteWriter:
-    """Writes one recording to ``folder``, which it makes; used as :class:`duplex.results.files.ResultWriter` is.
+    """Writes one recording to ``folder``, which it makes; used as :class:`duplex.results.writer.ResultWriter` is.
 
     :raises OutputError: if the folder or a file in it cannot be made
     """

@@ -1,18 +1,20 @@
-"""Which names belong together: those of two channels that are one dialogue.
+"""Which names belong together: those of two files that are the channels of one dialogue.
 
 A pair of patterns has one ``*`` each, which stands for what both names have in common. Suffixes are no part of a name.
 Letters beside the ``*`` match in upper and lower case.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TypeAlias
 
 import attrs
 
-from duplex.errors import UsageError
+from duplex.errors import DuplexError, UsageError
+from duplex.process.recordings import Recording
+from duplex.process.streams import is_stream
 
-__all__ = ["PAIRS", "Match", "Pair", "pair_up", "parse_pair"]
+__all__ = ["PAIRS", "Match", "Pair", "pair_up", "paired", "parse_pair"]
 
 Pair: TypeAlias = tuple[str, str]
 PAIRS: tuple[Pair, ...] = (
@@ -25,6 +27,8 @@ PAIRS: tuple[Pair, ...] = (
 )
 """The patterns that are tried where none are given."""
 _TWO = 2
+RATE = 16000
+"""Hertz, only to see how many channels a file has."""
 
 
 @attrs.frozen
@@ -69,6 +73,36 @@ def pair_up(names: Sequence[tuple[Hashable, str]], pairs: Sequence[Pair]) -> lis
     alone = [Match(index) for index in range(len(names)) if index not in taken]
     together = [Match(index, *partner) for index, partner in partners.items()]
     return sorted((*alone, *together), key=lambda match: match.first)
+
+
+def paired(found: Sequence[Recording], pair: Pair | None = None) -> Iterator[tuple[PurePath, tuple[Recording, ...]]]:
+    """Yield each dialogue's name and its files, one or two, in the order in which they were found.
+
+    Files pair up within a folder and with the same suffix. Patterns that nobody gave pair only what is no stereo file.
+    """
+    names = [((each.path.parent, each.path.suffix.lower()), each.path.stem) for each in found]
+    for match in pair_up(names, PAIRS if pair is None else (pair,)):
+        first = found[match.first]
+        if match.second is not None and (pair is not None or _may_be_mono(first)):
+            name = first.name.with_name(match.common) if match.common.strip(".") else first.name
+            yield name, (first, found[match.second])
+            continue
+        for index in (match.first,) if match.second is None else (match.first, match.second):
+            yield found[index].name, (found[index],)
+
+
+def _may_be_mono(recording: Recording) -> bool:
+    """Tell whether a file may be one side of a pair, also if it cannot be read: that is told when it is heard."""
+    from duplex.audio.decoding import Decoder  # noqa: PLC0415 -- it imports PyAV
+
+    if is_stream(recording.path):
+        return True
+    try:
+        decoder = Decoder(recording.path, RATE, "left")
+    except DuplexError:
+        return True
+    decoder.close()
+    return decoder.channels == 1
 
 
 def _middle(name: str, pattern: str) -> str | None:
