@@ -115,6 +115,8 @@ $(VENV)/.dev: $(VENV)/.talk pyproject.toml constraints.txt
 	@$(call debian,command -v chromium,chromium)
 	@$(call debian,command -v nginx,nginx)
 	@$(call debian,command -v caddy,caddy)
+	@$(call debian,command -v redis-server,redis-server)
+	@$(call debian,command -v kubectl,kubernetes-client)
 	@$(call debian,command -v pulseaudio,pulseaudio)
 	@$(call debian,command -v pactl,pulseaudio-utils)
 	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[train,mlx,gguf,tables,ray,redis,otel]' --group dev
