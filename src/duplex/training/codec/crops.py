@@ -7,7 +7,7 @@ from duplex.errors import CorpusError
 from duplex.training.codec.settings import CodecSettings
 from duplex.training.data.corpus import Corpus, Shard
 
-__all__ = ["CropSampler"]
+__all__ = ["VALIDATION_SEED", "CropSampler", "Pools", "last_of_each_voice", "random_gain"]
 
 Float32 = NDArray[np.float32]
 TEACHER_WINDOW = 375
@@ -25,7 +25,7 @@ class CropSampler:
     def __init__(self, corpus: Corpus, settings: CodecSettings, frame_size: int) -> None:
         self._settings = settings
         self._frame = frame_size
-        kept = _last_of_each_voice(corpus.shards)
+        kept = last_of_each_voice(corpus.shards)
         long_enough = [s for s in corpus.shards if len(s.pcm) >= settings.crop_frames * frame_size]
         if not long_enough:
             raise CorpusError(f"{corpus.folder} has no shard of {settings.crop_frames} frames; make longer ones")
@@ -35,8 +35,8 @@ class CropSampler:
                     f"{corpus.folder} has a teacher's features of another frame rate (voice '{shard.voice}'); make the "
                     "data anew, or give a codec of its frame rate"
                 )
-        self._training = _Pools([s for s in long_enough if id(s) not in kept] or long_enough)
-        self._validation = _Pools([s for s in long_enough if id(s) in kept] or long_enough)
+        self._training = Pools([s for s in long_enough if id(s) not in kept] or long_enough)
+        self._validation = Pools([s for s in long_enough if id(s) in kept] or long_enough)
         self._means, self._scale = _statistics(self._training.shards) if corpus.teacher_width else (None, None)
 
     def batch(self, step: int, rank: int = 0) -> tuple[Float32, Float32 | None]:
@@ -47,7 +47,7 @@ class CropSampler:
         """Return a batch of the validation set, the same one for each index."""
         return self._sample(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
 
-    def _sample(self, pools: "_Pools", rng: np.random.Generator) -> tuple[Float32, Float32 | None]:
+    def _sample(self, pools: "Pools", rng: np.random.Generator) -> tuple[Float32, Float32 | None]:
         sounds: list[Float32] = []
         features: list[Float32] = []
         for _ in range(self._settings.batch):
@@ -57,7 +57,7 @@ class CropSampler:
             piece = shard.pcm[start * self._frame : (start + frames) * self._frame].astype(np.float32) / np.float32(
                 2**15
             )
-            sounds.append(_at_other_level(piece, shard.role, rng))
+            sounds.append(piece * random_gain(piece, shard.role, rng))
             if shard.targets is not None and self._means is not None and self._scale is not None:
                 place = np.arange(start, start + frames)
                 centred = shard.targets[place] - self._means[place % TEACHER_WINDOW]
@@ -65,7 +65,7 @@ class CropSampler:
         return np.stack(sounds), np.stack(features) if features else None
 
 
-class _Pools:
+class Pools:
     """Shards by role, sampled in proportion to their length."""
 
     def __init__(self, shards: list[Shard]) -> None:
@@ -77,19 +77,21 @@ class _Pools:
         self._shares = [length / length.sum() for length in lengths]
 
     def draw(self, rng: np.random.Generator, agent_share: float) -> Shard:
+        """Return a random shard, with probability ``agent_share`` one of the agent's."""
         which = int(rng.random() >= agent_share)
         pool = self._pools[which]
         return pool[int(rng.choice(len(pool), p=self._shares[which]))]
 
 
-def _at_other_level(pcm: Float32, role: str, rng: np.random.Generator) -> Float32:
-    """Return a crop with a random gain, not beyond full scale; users vary more than the agent."""
+def random_gain(pcm: Float32, role: str, rng: np.random.Generator) -> np.float32:
+    """Return a random gain that does not take a sound beyond full scale; users vary more than the agent."""
     decibels = rng.uniform(-3, 3) if role == "agent" else rng.uniform(-15, 9)
     peak = float(np.abs(pcm).max(initial=1e-6))
-    return pcm * np.float32(min(10 ** (decibels / 20), LOUDEST / peak))
+    return np.float32(min(10 ** (decibels / 20), LOUDEST / peak))
 
 
-def _last_of_each_voice(shards: tuple[Shard, ...]) -> set[int]:
+def last_of_each_voice(shards: tuple[Shard, ...]) -> set[int]:
+    """Return the identities of the shards for validation: the last of every voice that has several."""
     voices: dict[str, list[Shard]] = {}
     for shard in shards:
         voices.setdefault(shard.voice, []).append(shard)

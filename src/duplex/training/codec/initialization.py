@@ -60,12 +60,12 @@ def initialize(mimi: Mimi, seed: int) -> None:
 
 
 @torch.no_grad()
-def normalize(mimi: Mimi) -> None:
-    """Apply weight normalization to the convolutions, so that all of them learn at a similar rate.
+def normalize(codec: nn.Module) -> None:
+    """Apply weight normalization to a codec's convolutions, or a part's, so that all of them learn at a similar rate.
 
     The directions' elements get the same RMS in every layer, because the angle of an optimizer's step depends on it.
     """
-    for module in mimi.modules():
+    for module in codec.modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d) and module.bias is not None:
             weight_norm(module, dim=1 if isinstance(module, nn.ConvTranspose1d) else 0)
             parts: Any = module

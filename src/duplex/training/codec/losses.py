@@ -14,6 +14,8 @@ __all__ = ["MultiScaleMelLoss"]
 
 WINDOWS = ((2048, 96), (1024, 80), (512, 56), (256, 28), (128, 14))
 """Window length in samples, and number of mel bands."""
+FULL_WINDOWS = (2048, 1024, 512)
+"""Of the loss that compares every frequency."""
 DESCRIPTION = (1024, 80)
 DESCRIPTION_HOP = 240
 FLOOR = 2e-3
@@ -44,6 +46,15 @@ class MultiScaleMelLoss(nn.Module):
             total = total + (self.log_mel(made, size) - target).abs().mean()
         return total / len(WINDOWS)
 
+    def spectrum(self, made: Tensor, wanted: Tensor) -> Tensor:
+        """Return the same of every frequency, not of bands: high harmonics, many to a band, are told from noise."""
+        total = made.new_zeros(())
+        for size in FULL_WINDOWS:
+            with torch.no_grad():
+                target = torch.log(self.magnitudes(wanted, size) + FLOOR)
+            total = total + (torch.log(self.magnitudes(made, size) + FLOOR) - target).abs().mean()
+        return total / len(FULL_WINDOWS)
+
     def spectral_target_size(self, hop: int) -> int:
         """Return the width of :meth:`spectral_targets` for ``hop`` samples: log mel magnitudes about every 10 ms."""
         return hop // min(hop, DESCRIPTION_HOP) * DESCRIPTION[1]
@@ -58,11 +69,14 @@ class MultiScaleMelLoss(nn.Module):
 
     def log_mel(self, audio: Tensor, size: int, hop: int | None = None) -> Tensor:
         """Return natural log mel magnitudes, ``[batch, bands, positions]``, with a window of ``size`` samples."""
-        window, filters = self.get_buffer(f"window_{size}"), self.get_buffer(f"filters_{size}")
+        return torch.log(torch.matmul(self.get_buffer(f"filters_{size}"), self.magnitudes(audio, size, hop)) + FLOOR)
+
+    def magnitudes(self, audio: Tensor, size: int, hop: int | None = None) -> Tensor:
+        """Return magnitudes, ``[batch, frequencies, positions]``, with a window of ``size`` samples."""
+        window = self.get_buffer(f"window_{size}")
         spectrum = torch.stft(audio, size, hop or size // 4, window=window, return_complex=True)
         real, imaginary = torch.view_as_real(spectrum).unbind(-1)
-        magnitude = torch.addcmul(real.square() + FLOOR**2 / 100, imaginary, imaginary).sqrt()
-        return torch.log(torch.matmul(filters, magnitude) + FLOOR)
+        return torch.addcmul(real.square() + FLOOR**2 / 100, imaginary, imaginary).sqrt()
 
 
 def mel_filters(sample_rate: int, window: int, bands: int) -> NDArray[np.float32]:

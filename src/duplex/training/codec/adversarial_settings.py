@@ -1,0 +1,46 @@
+"""Settings of the decoder's adversarial training."""
+
+import attrs
+
+from duplex.training.schedules import cosine_with_warmup
+from duplex.training.validators import at_least, valid_seed
+
+__all__ = ["AdversarialSettings"]
+
+
+@attrs.frozen(kw_only=True)
+class AdversarialSettings:
+    """What can be chosen; the defaults are those of the built-in codec."""
+
+    steps: int = attrs.field(default=4000, validator=at_least(1))
+    batch: int = attrs.field(default=4, validator=at_least(1))
+    """Crops per step, on each device."""
+    crop_frames: int = attrs.field(default=10, validator=at_least(2))
+    """Frames of a crop that are decoded and compared."""
+    context_frames: int = attrs.field(default=14, validator=at_least(1))
+    """Frames before them that the decoder's transformer has heard."""
+    learning_rate: float = attrs.field(default=3e-4, validator=at_least(0))
+    warmup: int = attrs.field(default=100, validator=at_least(0))
+    discriminator_steps: int = attrs.field(default=200, validator=at_least(0))
+    """First steps, in which the decoder learns from the spectra alone, and the discriminators to tell it from real
+    speech: the gradients of untrained ones would damage it."""
+    discriminator_channels: int = attrs.field(default=16, validator=at_least(1))
+    agent_share: float = attrs.field(default=0.6, validator=at_least(0))
+    """Share of the crops with the agent's voice."""
+    mel_weight: float = attrs.field(default=2.0, validator=at_least(0))
+    spectrum_weight: float = attrs.field(default=1.0, validator=at_least(0))
+    adversarial_weight: float = attrs.field(default=1.0, validator=at_least(0))
+    """Of the discriminators' judgement; 0, with ``feature_weight`` 0, trains on the spectra alone."""
+    feature_weight: float = attrs.field(default=4.0, validator=at_least(0))
+    average_decay: float = attrs.field(default=0.998, validator=at_least(0))
+    """Of the moving average of the weights, which is what is exported."""
+    seed: int = attrs.field(default=0, validator=valid_seed)
+
+    @property
+    def is_adversarial(self) -> bool:
+        """Whether there is anything for discriminators to do."""
+        return self.adversarial_weight > 0 or self.feature_weight > 0
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return cosine_with_warmup(self.learning_rate, step, self.warmup, self.steps)
