@@ -193,6 +193,7 @@ def _serve(
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
+    from duplex.server.telemetry.environment import telemetry_of_environment  # noqa: PLC0415
     from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
     settings, listening = _settings(given), _listening(given)
@@ -205,6 +206,7 @@ def _serve(
             f"{'http' if listening.certificate is None else 'https'}://{host}:{port}",
         )
 
+    telemetry = telemetry_of_environment()
     name: str | None = given["transcriber"]
     _check_memory(load_options, name, tell_memory)
     with ExitStack() as loaded:
@@ -215,7 +217,7 @@ def _serve(
             loaded.enter_context(duplex.load(each.model, **each.load_arguments(SESSIONS))) for each in load_options
         ]
         anyio.run(
-            lambda: run(models, settings, listening, transcriber=transcriber, started=started),
+            lambda: run(models, settings, listening, transcriber=transcriber, telemetry=telemetry, started=started),
             backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows
         )
 

@@ -18,6 +18,7 @@ from duplex.engine.workers import Workers
 from duplex.server.line import Line
 from duplex.server.metrics import Metrics
 from duplex.server.observers import Observers
+from duplex.server.telemetry.protocol import CallTrace
 from duplex.server.wires.base import CallRequest, Wire
 
 __all__ = ["CallerTransport"]
@@ -44,6 +45,7 @@ class CallerTransport:
         sample_rate: int,
         metrics: Metrics,
         coders: Workers,
+        trace: CallTrace | None = None,
     ) -> None:
         self._line = line
         self._observers = observers
@@ -54,6 +56,7 @@ class CallerTransport:
         self._rate = sample_rate
         self._metrics = metrics
         self._coders = coders
+        self._trace = trace
         self._inbox = current_inbox()
         self._heard: deque[Float32] = deque()
         self._news = Notifier()
@@ -131,8 +134,11 @@ class CallerTransport:
             await self._announced.wait()
         if not self._line.wire.wants(pcm):
             return
+        began = 0 if self._trace is None else time.time_ns()
         payload = await self._coded("encode", self._said_codec.encode, pcm)
         await self._line.send(self._line.wire.audio, pcm, payload)
+        if self._trace is not None:
+            self._trace.sent(began, len(payload))
 
     async def finish(self) -> None:
         """All has been sent."""

@@ -19,6 +19,7 @@ from duplex.server.observers import Observers
 from duplex.server.recording import RecordingWriter
 from duplex.server.served_models import ServedModels
 from duplex.server.settings import Settings
+from duplex.server.telemetry.protocol import Telemetry
 from duplex.server.wires.base import Action
 from duplex.server.wires.live_sideband import ObservedSession
 from duplex.transcription.protocol import Transcriber
@@ -65,9 +66,16 @@ class Service:
     :raises UsageError: if a token is too short, or two models have the same name
     """
 
-    def __init__(self, models: Sequence[Model], settings: Settings, transcriber: Transcriber | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model],
+        settings: Settings,
+        transcriber: Transcriber | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.models: ServedModels = ServedModels(models, settings)
         self.transcriber = transcriber
+        self.telemetry = telemetry
         self.settings = settings
         self.keys: Keys = Keys(Tokens(settings.tokens), twilio=settings.twilio_auth_token.encode() or None)
         self.metrics: Metrics = Metrics()
@@ -108,7 +116,9 @@ class Service:
             self._watching.enter_context(self.coders)
             self._watching.enter_context(self.writers)
             for served in self.models.all:
-                self._watching.enter_context(served.model.engine.observed(self.metrics.observer(served.name)))
+                observers = [each.observer(served.name) for each in (self.metrics, self.telemetry) if each is not None]
+                for observer in observers:
+                    self._watching.enter_context(served.model.engine.observed(observer))
         self._calls.add(call)
         self.update()
 
