@@ -17,7 +17,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class CallAccount:
-    """The account of a call that arrives now and its ``trace``, of the ``owner`` of a token, "" where none is wanted."""
+    """The account of a call that arrives now and of its ``trace``, of a token's ``owner``, "" where none is wanted."""
 
     def __init__(self, metrics: Metrics, owner: str, trace: CallTrace | None = None) -> None:
         self._metrics = metrics

@@ -19,11 +19,13 @@ from duplex.engine.model import Model
 from duplex.errors import AudioFileError, UsageError
 from duplex.events import JsonValue
 from duplex.server.call import Call
+from duplex.server.consent import HEADER, Consent
 from duplex.server.entrance import check_in, deny
 from duplex.server.entry import Entry
 from duplex.server.line import Line
 from duplex.server.listening import check_settings
 from duplex.server.middleware import AnyServer, KnownHosts, SecurityHeaders
+from duplex.server.recordings_api import recording_routes
 from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.server.settings import Settings
@@ -69,6 +71,7 @@ def application(
         *_wire_routes(service),
         Route("/api/ticket", Ticket, middleware=[shared]),
         *_secret_routes(service.settings, shared),
+        *recording_routes(service),
         Route("/api/info", _Info, middleware=[shared]),
         Route("/v1/models", _Models, middleware=[shared]),
         Route("/healthz", _health),
@@ -110,14 +113,16 @@ async def _open(name: str, websocket: WebSocket) -> None:
         return
     opening, owner = known
     try:
+        consent = Consent.of(service.settings, name, opening.query)
         wire = kind.open(opening)
         agreed = None if wire.request is None else await service.models.settle(wire.request)
     except (UsageError, AudioFileError) as error:
         await deny(websocket, 400, str(error))
         return
-    await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None)
+    told = [(HEADER.encode(), b"true")] if consent.recorded else None
+    await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None, told)
     trace = None if service.telemetry is None else service.telemetry.call(name, opening.headers)
-    entry = Entry(wire=name, trace=trace)
+    entry = Entry(wire=name, trace=trace, consent=consent)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
         await Call(service, Line(websocket, wire, kind.max_message_bytes), owner, agreed, entry).run()
@@ -163,6 +168,7 @@ class _Info(HTTPEndpoint):
                 "models": [_described(served) for served in service.models.all],
                 "token": service.keys.tokens.wanted,
                 "recorded": service.settings.record is not None,
+                "recording_optional": service.settings.record_with_consent,
             }
         )
 
@@ -202,4 +208,7 @@ async def _ready(request: Request) -> Response:
 
 async def _metrics(request: Request) -> Response:
     """Tell Prometheus."""
-    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
+    service = service_of(request)
+    for served in service.models.all:
+        service.metrics.answers.labels(served.name).set(served.state not in {"stalled", "closed"})
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")

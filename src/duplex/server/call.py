@@ -153,6 +153,7 @@ class Call:
             metrics=self._service.metrics,
             coders=self._service.coders,
             trace=self._entry.trace,
+            notice=self._service.notices.get(self._served.name) if self._entry.consent.notice else None,
         )
         self._wanted.set()
 
@@ -236,7 +237,7 @@ class Call:
 
     async def _converse(self, tasks: TaskGroup) -> None:
         settings, served = self._service.settings, self._served
-        self._recording = self._service.recording(served.model)
+        self._recording = self._service.recording(served.model) if self._entry.consent.recorded else None
         if self._recording is not None:
             tasks.start_soon(self._recording.run)
         if settings.idle_timeout and not self._wire.may_pause:
@@ -285,6 +286,9 @@ class Call:
         """Note that the conversation begins."""
         recording = None if self._recording is None else self._recording.path.name
         self._account.begin(session_id, self._served.name, recording)
+        if self._recording is not None:
+            about = {"session": session_id, "owner": self.owner, "model": self._served.name}
+            self._recording.describe({**about, **self._entry.about})
         self.observed = ObservedSession(session_id=session_id, request=self._request, description=self._description)
 
     async def _tell(self, event: Event) -> None:
