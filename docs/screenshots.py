@@ -107,6 +107,8 @@ class Visit:
     def start(self) -> "Visit":
         """Press the button."""
         self.page.get_by_role("button", name="Start talking").click()
+        if self.page.locator("#recorded").is_visible():
+            self.page.get_by_role("button", name="Agree and talk").click()
         return self
 
     def tell(self, *messages: bytes) -> "Visit":

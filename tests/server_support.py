@@ -43,10 +43,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(model, settings=None, **listening):
+def running(model, settings=None, *, telemetry=None, **listening):
     """Run a server until the block ends."""
     port = queue.Queue()
-    run = functools.partial(serve, model, settings, Listening(**{"port": 0, **listening}), started=port.put)
+    where = Listening(**{"port": 0, **listening})
+    run = functools.partial(serve, model, settings, where, telemetry=telemetry, started=port.put)
     with start_blocking_portal("asyncio") as portal:
         future = portal.start_task_soon(run)
         future.add_done_callback(lambda _: port.put(None))

@@ -47,6 +47,7 @@ def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path, browser)
     with duplex.load("tiny") as tiny, running(tiny, Settings(record=tmp_path / "calls")) as server:
         page.goto(server.url("/"))
         page.get_by_role("button", name="Start talking").click()
+        page.get_by_role("button", name="Agree and talk").click()
         expect(page.get_by_role("log")).to_contain_text(ANSWER, timeout=20_000)
         expect(page.locator("#agent-speaks")).to_have_text("listening", timeout=10_000)
         assert page.locator("#talking-to").inner_text() == "tiny"

@@ -52,6 +52,8 @@ def title(page):
 
 def start(page):
     page.get_by_role("button", name="Start talking").click()
+    if page.locator("#recorded").is_visible():
+        page.get_by_role("button", name="Agree and talk").click()
 
 
 @pytest.fixture

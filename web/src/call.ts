@@ -1,6 +1,7 @@
 // One call: a websocket, and the sound in both directions.
 
 import { type Coding, makeCoding } from "./coding";
+import type { Consent } from "./consent";
 import { fetchInfo } from "./info";
 import {
   CallError,
@@ -41,6 +42,7 @@ export interface Wishes {
   model: string;
   instructions: string;
   voice: string;
+  recording: Consent;
 }
 
 export class Call {

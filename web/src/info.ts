@@ -13,6 +13,8 @@ export interface Info {
   token: boolean;
   /** Whether all conversations are recorded. */
   recorded: boolean;
+  /** Whether only those are who agree. */
+  recording_optional: boolean;
   /** The first is that of callers who do not choose. */
   models: ModelInfo[];
 }

@@ -2,6 +2,7 @@
 
 import { keepAwake } from "./awake";
 import { Call } from "./call";
+import { askConsent } from "./consent";
 import { fetchInfo } from "./info";
 import { element, show, write } from "./page";
 import { type CallError, INSECURE, TOKEN_WANTED, UNKNOWN_TOKEN, UNREACHABLE } from "./problems";
@@ -11,10 +12,10 @@ import { View } from "./view";
 const talk = element<HTMLButtonElement>("talk");
 const mute = element<HTMLButtonElement>("mute");
 const view = new View(arrange, finished);
-const settings = new Settings(start, chosen);
+const settings = new Settings(() => void start(), chosen);
 let call: Call | null = null;
 
-function start(): void {
+async function start(): Promise<void> {
   if (call) return;
   if (settings.incomplete) {
     complain(TOKEN_WANTED);
@@ -23,8 +24,10 @@ function start(): void {
     return;
   }
   complain(null);
+  const recording = settings.recorded ? await askConsent(settings.recordingOptional) : "";
+  if (recording === null || call) return;
   view.asking(settings.model.kind);
-  call = new Call(view, settings.token, settings.wishes);
+  call = new Call(view, settings.token, { ...settings.wishes, recording });
   arrange();
 }
 
@@ -102,7 +105,7 @@ talk.addEventListener("click", (event) => {
   // The second click of a double click would undo the first.
   if (event.detail > 1) return;
   if (call) call.end();
-  else start();
+  else void start();
 });
 mute.addEventListener("click", toggleMute);
 element("save").addEventListener("click", save);
@@ -121,6 +124,7 @@ void fetchInfo().then(
   (info) => {
     settings.take(info);
     show("recorded", info.recorded);
+    if (info.recording_optional) write("recorded", "This server records the conversations of those who agree.");
     arrange();
   },
   () => complain(UNREACHABLE),

@@ -13,7 +13,7 @@ export class Settings {
   readonly #instructions = element<HTMLTextAreaElement>("instructions");
   readonly #voice = element<HTMLSelectElement>("voice");
   readonly #announce = element<HTMLInputElement>("announce");
-  #info: Info = { token: false, recorded: false, models: [NONE] };
+  #info: Info = { token: false, recorded: false, recording_optional: false, models: [NONE] };
   #changed: () => void;
 
   /** `start` is what to do when a token has been typed in, `changed` when another model has been chosen. */
@@ -44,6 +44,10 @@ export class Settings {
     return this.#info.recorded;
   }
 
+  get recordingOptional(): boolean {
+    return this.#info.recording_optional;
+  }
+
   /** Whether a token must be typed in first. */
   get incomplete(): boolean {
     return this.#info.token && !this.token;
@@ -63,7 +67,7 @@ export class Settings {
     this.#token.select();
   }
 
-  get wishes(): Wishes {
+  get wishes(): Omit<Wishes, "recording"> {
     const { name, persona } = this.model;
     const model = this.#info.models.length > 1 ? name : "";
     if (!persona) return { model, instructions: "", voice: "" };

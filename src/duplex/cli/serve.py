@@ -29,6 +29,11 @@ CERTIFICATES = Path("~/.config/duplex/tls")
 TOKENS = "DUPLEX_TOKENS"
 TWILIO = "DUPLEX_TWILIO_AUTH_TOKEN"
 FILES = click.Path(path_type=Path)
+_SETTINGS = (
+    *("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "voices"),
+    *("record", "record_days", "record_gigabytes", "record_with_consent", "notice"),
+)
+"""Options that are settings of the same name."""
 
 
 def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -87,6 +92,10 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")
 @click.option("--tls-key", type=FILES, metavar="FILE", help="Its key (PEM).")
 @click.option("--record", type=FILES, metavar="FOLDER", help="Record all conversations there.")
+@click.option("--record-days", type=float, default=0.0, metavar="DAYS", help="Keep recordings so long; 0: for ever.")
+@click.option("--record-gigabytes", type=float, default=0.0, metavar="GB", help="Delete the oldest above; 0: none.")
+@click.option("--record-with-consent", is_flag=True, help="Record only who has agreed, or has heard the --notice.")
+@click.option("--notice", type=FILES, metavar="FILE", help="Played to callers by telephone who are recorded.")
 @click.option("--voices", type=FILES, metavar="FOLDER", help="Voices that callers may name, beside a checkpoint's own.")
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log."
@@ -193,6 +202,7 @@ def _serve(
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
+    from duplex.server.telemetry.environment import telemetry_of_environment  # noqa: PLC0415
     from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
     settings, listening = _settings(given), _listening(given)
@@ -205,6 +215,7 @@ def _serve(
             f"{'http' if listening.certificate is None else 'https'}://{host}:{port}",
         )
 
+    telemetry = telemetry_of_environment()
     name: str | None = given["transcriber"]
     _check_memory(load_options, name, tell_memory)
     with ExitStack() as loaded:
@@ -215,7 +226,7 @@ def _serve(
             loaded.enter_context(duplex.load(each.model, **each.load_arguments(SESSIONS))) for each in load_options
         ]
         anyio.run(
-            lambda: run(models, settings, listening, transcriber=transcriber, started=started),
+            lambda: run(models, settings, listening, transcriber=transcriber, telemetry=telemetry, started=started),
             backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows
         )
 
@@ -229,10 +240,7 @@ def _settings(given: dict[str, Any]) -> Any:
         hosts=given["allow_host"],
         twilio_auth_token=os.environ.get(TWILIO, ""),
         **({"wires": given["wires"]} if given["wires"] else {}),
-        **{
-            name: given[name]
-            for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record", "voices")
-        },
+        **{name: given[name] for name in _SETTINGS},
     )
 
 

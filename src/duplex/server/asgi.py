@@ -19,36 +19,46 @@ from duplex.engine.model import Model
 from duplex.errors import AudioFileError, UsageError
 from duplex.events import JsonValue
 from duplex.server.call import Call
+from duplex.server.consent import HEADER, Consent
 from duplex.server.entrance import check_in, deny
+from duplex.server.entry import Entry
 from duplex.server.line import Line
 from duplex.server.listening import check_settings
 from duplex.server.middleware import AnyServer, KnownHosts, SecurityHeaders
+from duplex.server.recordings_api import recording_routes
 from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.server.settings import Settings
 from duplex.server.sideband import sideband_routes
+from duplex.server.telemetry.protocol import Telemetry
 from duplex.server.tickets import ClientSecret, Ticket, service_of, token_wanted
-from duplex.server.wires.table import WIRES, WireKind
+from duplex.server.wires.table import WIRES
 from duplex.transcription.protocol import Transcriber
 
 __all__ = ["application"]
 
 
 def application(
-    models: Model | Sequence[Model], settings: Settings | None = None, *, transcriber: Transcriber | None = None
+    models: Model | Sequence[Model],
+    settings: Settings | None = None,
+    *,
+    transcriber: Transcriber | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Starlette:
     """Return an ASGI application that holds conversations on models; mount it anywhere, or run it with uvicorn.
 
     Callers choose among several models by name (``?model=``); the first is that of those who do not.
     ``application(...).state.service`` is what its calls share: ``drain`` it before the process ends. The models stay
-    the caller's to close, and so does a ``transcriber``, which gives the users' words.
+    the caller's to close, and so does a ``transcriber``, which gives the users' words. ``telemetry`` is told of calls:
+    ``duplex.server.telemetry.tracing.Tracing(provider)`` makes spans of them, of your own tracer provider.
 
     :raises UsageError: if a token is too short, or two models have the same name
     :raises OutputError: if the folder for recordings cannot be written
     :raises MissingDependencyError: if libopus is not installed
     """
     check_settings(settings or Settings())
-    service = Service([models] if isinstance(models, Model) else models, settings or Settings(), transcriber)
+    given = [models] if isinstance(models, Model) else models
+    service = Service(given, settings or Settings(), transcriber, telemetry)
     # Pages of allowed origins may ask for what they need to call; what a server tells of itself is not for them.
     shared = Middleware(
         CORSMiddleware,
@@ -61,6 +71,7 @@ def application(
         *_wire_routes(service),
         Route("/api/ticket", Ticket, middleware=[shared]),
         *_secret_routes(service.settings, shared),
+        *recording_routes(service),
         Route("/api/info", _Info, middleware=[shared]),
         Route("/v1/models", _Models, middleware=[shared]),
         Route("/healthz", _health),
@@ -82,8 +93,9 @@ def application(
 def _wire_routes(service: Service) -> Iterator[BaseRoute]:
     if "live" in service.settings.wires:
         yield from sideband_routes(service)
-    for kind in (WIRES[name] for name in service.settings.wires):
-        yield WebSocketRoute(kind.path, partial(_open, kind))
+    for name in service.settings.wires:
+        kind = WIRES[name]
+        yield WebSocketRoute(kind.path, partial(_open, name))
         yield Route(kind.path, _websocket_wanted, methods=["GET", "POST"])
 
 
@@ -93,23 +105,27 @@ def _secret_routes(settings: Settings, shared: Middleware) -> Iterator[BaseRoute
         yield Route("/v1/realtime/calls", _websocket_wanted, methods=["POST"], middleware=[shared])
 
 
-async def _open(kind: WireKind, websocket: WebSocket) -> None:
-    """Open a caller's line, or say why not."""
-    service = service_of(websocket)
+async def _open(name: str, websocket: WebSocket) -> None:
+    """Open a caller's line on the wire of a name, or say why not."""
+    service, kind = service_of(websocket), WIRES[name]
     known = await check_in(service, websocket, kind.owner, kind.credentials)
     if known is None:
         return
     opening, owner = known
     try:
+        consent = Consent.of(service.settings, name, opening.query)
         wire = kind.open(opening)
         agreed = None if wire.request is None else await service.models.settle(wire.request)
     except (UsageError, AudioFileError) as error:
         await deny(websocket, 400, str(error))
         return
-    await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None)
+    told = [(HEADER.encode(), b"true")] if consent.recorded else None
+    await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None, told)
+    trace = None if service.telemetry is None else service.telemetry.call(name, opening.headers)
+    entry = Entry(wire=name, trace=trace, consent=consent)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
-        await Call(service, Line(websocket, wire, kind.max_message_bytes), owner, agreed).run()
+        await Call(service, Line(websocket, wire, kind.max_message_bytes), owner, agreed, entry).run()
         tasks.cancel_scope.cancel()
 
 
@@ -152,6 +168,7 @@ class _Info(HTTPEndpoint):
                 "models": [_described(served) for served in service.models.all],
                 "token": service.keys.tokens.wanted,
                 "recorded": service.settings.record is not None,
+                "recording_optional": service.settings.record_with_consent,
             }
         )
 
@@ -191,4 +208,7 @@ async def _ready(request: Request) -> Response:
 
 async def _metrics(request: Request) -> Response:
     """Tell Prometheus."""
-    return Response(service_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
+    service = service_of(request)
+    for served in service.models.all:
+        service.metrics.answers.labels(served.name).set(served.state not in {"stalled", "closed"})
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -16,6 +16,7 @@ from duplex.server.account import CallAccount
 from duplex.server.admission import Refusal
 from duplex.server.caller_transport import CallerTransport
 from duplex.server.close_reasons import OF_REFUSAL, CloseReason
+from duplex.server.entry import Entry
 from duplex.server.line import Line
 from duplex.server.observers import Observers
 from duplex.server.queueing import wait_for_place
@@ -55,7 +56,14 @@ BEGIN_TIMEOUT = 30.0
 class Call:
     """A caller on a line."""
 
-    def __init__(self, service: Service, line: Line[Wire], owner: str = "", agreed: Agreed | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        line: Line[Wire],
+        owner: str = "",
+        agreed: Agreed | None = None,
+        entry: Entry | None = None,
+    ) -> None:
         """Make the call of whoever shows the token of an ``owner``, "" where none is wanted.
 
         What the caller gets may have been ``agreed`` on before; else the wire tells what is wanted.
@@ -66,7 +74,8 @@ class Call:
         self._wire = line.wire
         self._ending: tuple[CloseReason, str] | None = None
         self._scope = anyio.CancelScope()
-        self._account = CallAccount(service.metrics, owner)
+        self._entry = entry or Entry()
+        self._account = CallAccount(service.metrics, owner, self._entry.trace)
         self._wanted = anyio.Event()
         """Set when it is known what the caller wants."""
         self._conversation: Conversation | None = None
@@ -143,6 +152,8 @@ class Call:
             sample_rate=description.sample_rate,
             metrics=self._service.metrics,
             coders=self._service.coders,
+            trace=self._entry.trace,
+            notice=self._service.notices.get(self._served.name) if self._entry.consent.notice else None,
         )
         self._wanted.set()
 
@@ -226,7 +237,7 @@ class Call:
 
     async def _converse(self, tasks: TaskGroup) -> None:
         settings, served = self._service.settings, self._served
-        self._recording = self._service.recording(served.model)
+        self._recording = self._service.recording(served.model) if self._entry.consent.recorded else None
         if self._recording is not None:
             tasks.start_soon(self._recording.run)
         if settings.idle_timeout and not self._wire.may_pause:
@@ -240,7 +251,7 @@ class Call:
                 self._caller,
                 options=self._description.options,
                 wait=SEAT_WAIT,
-                recorder=Recorders(self.observers, self._recording, teller),
+                recorder=Recorders(self.observers, self._recording, teller, self._entry.trace),
                 audio_events=False,
                 transcriber=None if self._description.recognition else self._service.transcriber,
                 voices=served.voices,
@@ -273,7 +284,11 @@ class Call:
 
     def _begin(self, session_id: str) -> None:
         """Note that the conversation begins."""
-        self._account.begin(session_id, None if self._recording is None else self._recording.path.name)
+        recording = None if self._recording is None else self._recording.path.name
+        self._account.begin(session_id, self._served.name, recording)
+        if self._recording is not None:
+            about = {"session": session_id, "owner": self.owner, "model": self._served.name}
+            self._recording.describe({**about, **self._entry.about})
         self.observed = ObservedSession(session_id=session_id, request=self._request, description=self._description)
 
     async def _tell(self, event: Event) -> None:

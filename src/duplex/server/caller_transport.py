@@ -17,7 +17,9 @@ from duplex.concurrency.notifiers import Notifier, current_inbox
 from duplex.engine.workers import Workers
 from duplex.server.line import Line
 from duplex.server.metrics import Metrics
+from duplex.server.notice import play_notice
 from duplex.server.observers import Observers
+from duplex.server.telemetry.protocol import CallTrace
 from duplex.server.wires.base import CallRequest, Wire
 
 __all__ = ["CallerTransport"]
@@ -44,6 +46,8 @@ class CallerTransport:
         sample_rate: int,
         metrics: Metrics,
         coders: Workers,
+        trace: CallTrace | None = None,
+        notice: Float32 | None = None,
     ) -> None:
         self._line = line
         self._observers = observers
@@ -54,6 +58,8 @@ class CallerTransport:
         self._rate = sample_rate
         self._metrics = metrics
         self._coders = coders
+        self._trace = trace
+        self._notice = notice
         self._inbox = current_inbox()
         self._heard: deque[Float32] = deque()
         self._news = Notifier()
@@ -104,12 +110,22 @@ class CallerTransport:
         """Let the agent be heard: the caller knows that the conversation has started."""
         self._announced.set()
 
-    async def start(self, sample_rate: int) -> None:  # noqa: ARG002 -- the codec has the model's rate already
-        """Tell the caller that the conversation begins; from now on the line is heard."""
+    async def start(self, sample_rate: int) -> None:
+        """Tell the caller that the conversation begins, and play the notice if there is one; then the line is heard."""
+        if self._notice is not None:
+            await self._line.send(self._line.wire.started, self._said_codec.header())
+            await play_notice(self._notice, sample_rate, self._play)
         self._began = True
         self.heard_at = anyio.current_time()
         self._line.reset_pace()
-        await self._line.send(self._line.wire.started, self._said_codec.header())
+        if self._notice is None:
+            await self._line.send(self._line.wire.started, self._said_codec.header())
+
+    async def _play(self, pcm: Float32) -> None:
+        """Let a piece be heard that is not the agent's."""
+        self.heard_at = anyio.current_time()
+        payload = await self._coded("encode", self._said_codec.encode, pcm)
+        await self._line.send(self._line.wire.audio, pcm, payload)
 
     async def receive(self) -> Float32:
         """Wait for the caller's next audio, float32 ``[samples]``.
@@ -131,8 +147,11 @@ class CallerTransport:
             await self._announced.wait()
         if not self._line.wire.wants(pcm):
             return
+        began = 0 if self._trace is None else time.time_ns()
         payload = await self._coded("encode", self._said_codec.encode, pcm)
         await self._line.send(self._line.wire.audio, pcm, payload)
+        if self._trace is not None:
+            self._trace.sent(began, len(payload))
 
     async def finish(self) -> None:
         """All has been sent."""

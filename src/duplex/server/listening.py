@@ -15,6 +15,7 @@ from duplex.errors import ServerError, UsageError
 from duplex.server.accept import BACKLOG
 from duplex.server.auth import Tokens
 from duplex.server.connections import MAX_UNSENT_BYTES
+from duplex.server.notice import load_notice
 from duplex.server.settings import Settings, is_loopback, not_negative
 
 __all__ = ["Listening", "check_settings", "check_start"]
@@ -124,6 +125,8 @@ def check_settings(settings: Settings) -> None:
     OpusWriter(24000)
     if settings.record is not None:
         _check_folder(settings.record)
+    if settings.notice is not None:
+        load_notice(settings.notice, 24000)
 
 
 def check_start(settings: Settings, listening: Listening) -> None:

@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 import attrs
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
 
 from duplex.engine.model import Model
 from duplex.engine.results import Observer
@@ -41,9 +49,13 @@ class Metrics:
     def __init__(self) -> None:
         self.registry: CollectorRegistry = CollectorRegistry()
         own = self.registry
+        ProcessCollector(registry=own)  # processor time, memory, descriptors, when it started
         self.build: Info = Info("duplex_build", "What this server consists of.", registry=own)
         self.model: Info = Info("duplex_model", "A model of this server.", ("model",), registry=own)
         self.places: Gauge = Gauge("duplex_places", "Conversations that may go on side by side.", _MODEL, registry=own)
+        self.answers: Gauge = Gauge(
+            "duplex_model_answers", "Whether a model answers: 1, or 0 if it is stalled or closed.", _MODEL, registry=own
+        )
         self.queue_wait: Histogram = Histogram(
             "duplex_queue_wait_seconds", "How long callers waited for a place.", buckets=_WAIT_SECONDS, registry=own
         )
@@ -86,6 +98,11 @@ class Metrics:
         )
         self.lost_recordings: Counter = Counter(
             "duplex_recordings_lost", "Recordings that could not be written.", registry=own
+        )
+        self.recordings: Gauge = Gauge("duplex_recordings", "Recordings in the folder.", registry=own)
+        self.recordings_bytes: Gauge = Gauge("duplex_recordings_bytes", "What they take of the disk.", registry=own)
+        self.deleted_recordings: Counter = Counter(
+            "duplex_recordings_deleted", "Recordings that were deleted, by why.", ("why",), registry=own
         )
 
     def describe(self, name: str, model: Model) -> None:

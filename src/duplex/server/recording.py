@@ -4,6 +4,7 @@
 
     <folder>/<time>-<number>/dialogue.wav    stereo 16 bit, user left, agent right, on one time line
     <folder>/<time>-<number>/events.jsonl    every event but audio, one JSON object a line
+    <folder>/<time>-<number>/call.json       whose call it is; when it began and, once it has, ended
 
 A disk that refuses, or does not answer, ends the recording, never the conversation.
 """
@@ -14,17 +15,20 @@ import secrets
 import struct
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
 import numpy as np
 
+from duplex.atomic import atomic_write_text
 from duplex.audio.pcm import to_int16
 from duplex.conversation.local import Recorder
 from duplex.engine.workers import Workers
-from duplex.events import Event
+from duplex.events import Event, JsonValue
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
+from duplex.server.recordings import ABOUT, MOMENT
 
 __all__ = ["Recorders", "RecordingWriter"]
 
@@ -70,6 +74,8 @@ class RecordingWriter:
         self._frames: list[Frame] = []
         self._lines: list[str] = []
         self._taken: deque[tuple[list[Frame], list[str]]] = deque()
+        self._about: dict[str, JsonValue] = {}
+        self._about_written = self._about
         self._refused: str | None = None
         """What the disk said."""
         self._lost: str | None = None
@@ -85,6 +91,10 @@ class RecordingWriter:
         if self._lost is None:
             self._lines.append(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
 
+    def describe(self, about: Mapping[str, JsonValue]) -> None:
+        """Say whose call it is that begins, and what else is known of it."""
+        self._about = {**about, "began": _moment(), "ended": None}
+
     async def run(self) -> None:
         """Write every second, until cancelled; then write the rest."""
         try:
@@ -93,6 +103,8 @@ class RecordingWriter:
                 await anyio.sleep(SECONDS_BETWEEN)
         finally:
             if self._lost is None:
+                if self._about:
+                    self._about = {**self._about, "ended": _moment()}
                 with anyio.CancelScope(shield=True):
                     await self._flush(LAST_SECONDS)
 
@@ -123,6 +135,9 @@ class RecordingWriter:
                 file.writelines(lines)
         if frames:
             self._append(frames)
+        if self._about is not self._about_written:
+            self._about_written = about = self._about
+            atomic_write_text(self.path / ABOUT, json.dumps(about, ensure_ascii=False, indent=2) + "\n")
 
     def _append(self, frames: list[Frame]) -> None:
         """Add to the wav file, then tell its new length in its header: it is whole again after each call."""
@@ -150,3 +165,7 @@ class RecordingWriter:
             *(b"RIFF", _AFTER_RIFF + data, b"WAVE", b"fmt ", 16, 1, _CHANNELS),
             *(rate, rate * block, block, 8 * _SAMPLE_BYTES, b"data", data),
         )
+
+
+def _moment() -> str:
+    return time.strftime(MOMENT, time.gmtime())

@@ -27,6 +27,7 @@ from duplex.server.listening import Listening
 from duplex.server.middleware import RootPath
 from duplex.server.service import Service
 from duplex.server.settings import Settings
+from duplex.server.telemetry.protocol import Telemetry
 from duplex.server.wires.table import WIRES
 from duplex.transcription.protocol import Transcriber
 
@@ -46,11 +47,13 @@ async def serve(
     listening: Listening | None = None,
     *,
     transcriber: Transcriber | None = None,
+    telemetry: Telemetry | None = None,
     started: Callable[[int], None] | None = None,
 ) -> None:
     """Serve on asyncio until SIGTERM or SIGINT, or until cancelled. ``started`` is told the port that is listened on.
 
-    Callers choose among several models by name; the first is that of those who do not.
+    Callers choose among several models by name; the first is that of those who do not. ``telemetry`` is told of calls
+    and exports meanwhile.
 
     Meanwhile numpy's matrix products are of one thread each, in all of the process.
 
@@ -62,13 +65,14 @@ async def serve(
     where, rules = listening or Listening(), settings or Settings()
     where.check(rules)
     rules = attrs.evolve(rules, hosts=where.hosts(rules))
-    served = application(models, rules, transcriber=transcriber)
+    served = application(models, rules, transcriber=transcriber, telemetry=telemetry)
     service: Service = served.state.service
     asked = ThreadsafeNotifier()
     limit = ConnectionLimit(descriptor_bound(_most_calls(service)))
     server = _Server(_config(served, where), limit, where.tls(), asked=asked.notify, listens=started or _nobody)
     # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
-    with contextlib.closing(where.bind()) as bound, threadpool_limits(1, user_api="blas"):
+    told = contextlib.nullcontext() if telemetry is None else telemetry.exporting(service.metrics.registry)
+    with contextlib.closing(where.bind()) as bound, threadpool_limits(1, user_api="blas"), told:
         async with anyio.create_task_group() as tasks:
 
             async def stop() -> None:

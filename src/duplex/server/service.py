@@ -2,11 +2,13 @@
 
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import anyio
+import numpy as np
+from numpy.typing import NDArray
 
 import duplex
 from duplex.concurrency.notifiers import Notifier
@@ -15,10 +17,13 @@ from duplex.engine.workers import Workers
 from duplex.server.auth import Keys, Tokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
+from duplex.server.notice import load_notice
 from duplex.server.observers import Observers
 from duplex.server.recording import RecordingWriter
+from duplex.server.retention import Retention
 from duplex.server.served_models import ServedModels
 from duplex.server.settings import Settings
+from duplex.server.telemetry.protocol import Telemetry
 from duplex.server.wires.base import Action
 from duplex.server.wires.live_sideband import ObservedSession
 from duplex.transcription.protocol import Transcriber
@@ -65,15 +70,31 @@ class Service:
     :raises UsageError: if a token is too short, or two models have the same name
     """
 
-    def __init__(self, models: Sequence[Model], settings: Settings, transcriber: Transcriber | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model],
+        settings: Settings,
+        transcriber: Transcriber | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.models: ServedModels = ServedModels(models, settings)
         self.transcriber = transcriber
+        self.telemetry = telemetry
         self.settings = settings
         self.keys: Keys = Keys(Tokens(settings.tokens), twilio=settings.twilio_auth_token.encode() or None)
         self.metrics: Metrics = Metrics()
         self.metrics.build.info({"version": duplex.__version__})
         for served in self.models.all:
             self.metrics.describe(served.name, served.model)
+        self.notices: Mapping[str, NDArray[np.float32]] = {
+            served.name: load_notice(settings.notice, served.model.spec.sample_rate)
+            for served in self.models.all
+            if settings.notice is not None
+        }
+        """What callers by telephone hear first, by the models' names: float32 ``[samples]`` at their rates."""
+        self._retention = Retention(
+            settings.record, self.metrics, days=settings.record_days, gigabytes=settings.record_gigabytes
+        )
         self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
         self.writers: Workers = Workers("duplex-recording", 1)
         self.changed: Notifier = Notifier()
@@ -87,12 +108,14 @@ class Service:
         self._watching = ExitStack()
 
     async def watch_loop(self) -> None:
-        """Measure how late the event loop is, for ever, while nobody else does."""
+        """Measure how late the event loop is, and keep recordings within limits, for ever, while nobody else does."""
         while self._watched:
             await self._unwatched.wait()
         self._watched = True
         try:
-            await self.metrics.watch_loop()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._retention.run)
+                tasks.start_soon(self.metrics.watch_loop)
         finally:
             self._watched = False
             self._unwatched.notify_all()
@@ -108,7 +131,9 @@ class Service:
             self._watching.enter_context(self.coders)
             self._watching.enter_context(self.writers)
             for served in self.models.all:
-                self._watching.enter_context(served.model.engine.observed(self.metrics.observer(served.name)))
+                observers = [each.observer(served.name) for each in (self.metrics, self.telemetry) if each is not None]
+                for observer in observers:
+                    self._watching.enter_context(served.model.engine.observed(observer))
         self._calls.add(call)
         self.update()
 

@@ -69,6 +69,14 @@ class Settings:
     """The protocols that callers may speak, by name."""
     record: Path | None = None
     """Folder for recordings of all conversations."""
+    record_days: float = attrs.field(default=_UNENDING, validator=not_negative)
+    """Days after which a recording is deleted; 0 sets no limit."""
+    record_gigabytes: float = attrs.field(default=_UNENDING, validator=not_negative)
+    """That recordings may take; the oldest are deleted first. 0 sets no limit."""
+    record_with_consent: bool = False
+    """Whether only those are recorded who have agreed, or have heard the ``notice``."""
+    notice: Path | None = None
+    """A recording that callers by telephone hear before a recorded conversation."""
     voices: Path | None = None
     """Folder of voices that callers may name, beside those of a checkpoint; a caller never names a file elsewhere."""
 

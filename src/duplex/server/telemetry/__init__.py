@@ -1,0 +1,1 @@
+"""What a server tells OpenTelemetry: traces of calls, and its metrics; nothing of it is imported without the wish."""

@@ -1,0 +1,286 @@
+"""Recordings after the call: how long they are kept, who deletes them, and who agreed to them."""
+
+import base64
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+from websockets.exceptions import InvalidStatus
+from wires_support import JsonCaller
+
+from cli_support import run
+from duplex.audio.wav import WavWriter
+from duplex.errors import DuplexError, UsageError
+from duplex.server import Settings
+from duplex.server.consent import Consent
+from duplex.server.metrics import Metrics
+from duplex.server.recordings import Recording, expired, recordings_in
+from duplex.server.retention import Retention
+from duplex.testing import fake_model
+from duplex.transports import wire
+from server_support import ask, get, running, tone, until
+
+ALICE, BOB = "alice:a-token-of-some-length", "bob:another-token-of-some-length"
+DAY = 86_400.0
+
+
+@pytest.fixture
+def model():
+    with fake_model(capacity=2) as made:
+        yield made
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token.partition(':')[2]}"}
+
+
+def talk(server, token=None, query=""):
+    """Hold a short call; return its session's id."""
+    headers = bearer(token) if token else {}
+    with server.call(f"?format=pcm&events=full{query}", additional_headers=headers) as caller:
+        caller.until(wire.Kind.HANDSHAKE)
+        caller.say(tone(0.3), audio_format="pcm")
+        caller.finish()
+        assert caller.end()[0] == 1000
+    events = [json.loads(payload) for payload in caller.payloads(wire.Kind.METADATA)]
+    return next(event["session_id"] for event in events if event["type"] == "SessionStarted")
+
+
+def recorded(folder, count):
+    until(lambda: len(recordings_in(folder)) == count and all(each.ended for each in recordings_in(folder)))
+    return recordings_in(folder)
+
+
+def made(folder, name, *, days=0.0, size=1000, ended=True, **about):
+    """Make a recording as a server would have, so many days ago."""
+    path = folder / name
+    path.mkdir(parents=True)
+    (path / "dialogue.wav").write_bytes(bytes(size))
+    end = "2026-01-01T00:00:00Z" if ended else None
+    (path / "call.json").write_text(json.dumps({"session": name[-8:], "owner": "alice", **about, "ended": end}))
+    for file in path.iterdir():
+        os.utime(file, (time.time() - days * DAY,) * 2)
+    return path
+
+
+def lying(*, days=0.0, size=10**9, ended=True, name="x"):
+    from pathlib import Path  # noqa: PLC0415
+
+    return Recording(path=Path(name), written=1000 * DAY - days * DAY, size=size, ended=ended)
+
+
+@pytest.mark.parametrize(
+    ("there", "limits", "gone"),
+    [
+        ([31, 29, 0], {"days": 30, "gigabytes": 0}, [(31, "age")]),
+        ([31, 29, 0], {"days": 0, "gigabytes": 0}, []),
+        ([31, 29, 0], {"days": 0, "gigabytes": 2}, [(31, "size")]),
+        ([31, 29, 0], {"days": 0, "gigabytes": 0.5}, [(31, "size"), (29, "size"), (0, "size")]),
+        ([31, 29, 0], {"days": 30, "gigabytes": 1}, [(31, "age"), (29, "size")]),
+        ([31, 29, 0], {"days": 30, "gigabytes": 2}, [(31, "age")]),
+    ],
+)
+def test_what_is_too_old_goes_first_then_what_is_too_much(there, limits, gone):
+    recordings = [lying(days=days, name=str(days)) for days in there]
+    assert [(int(each.name), why) for each, why in expired(recordings, 1000 * DAY, **limits)] == gone
+
+
+def test_what_is_being_written_stays():
+    going_on, crashed = lying(days=0, ended=False, name="a"), lying(days=1, ended=False, name="b")
+    limits = {"days": 0.5, "gigabytes": 0.1}
+    assert [(each.name, why) for each, why in expired([crashed, going_on], 1000 * DAY, **limits)] == [("b", "age")]
+
+
+def test_a_server_keeps_its_folder_within_limits_and_writes_down_what_it_deletes(model, tmp_path):
+    old = made(tmp_path, "20260101-120000-0123abcd", days=40)
+    kept = [made(tmp_path, "20260201-120000-0123abce", days=20)]
+    outside = tmp_path.parent / "outside"
+    made(outside, "20260101-120000-0123abcf", days=99)
+    kept += [tmp_path / "20260101-120000-0123abcf", tmp_path / "notes"]
+    kept[1].symlink_to(outside / kept[1].name, target_is_directory=True)
+    kept[2].mkdir()
+    os.utime(kept[2], (0, 0))
+    with running(model, Settings(record=tmp_path, record_days=30)) as server:
+        until(lambda: not old.exists())
+        until(lambda: "duplex_recordings 1.0" in get(server, "/metrics")[2])
+        assert 'duplex_recordings_deleted_total{why="age"} 1.0' in get(server, "/metrics")[2]
+    assert all(path.exists() for path in kept)
+    assert (kept[1] / "dialogue.wav").exists(), "what is behind a link is somebody else's"
+    (line,) = (tmp_path / "deletions.jsonl").read_text().splitlines()
+    told = json.loads(line)
+    assert told.pop("time").endswith("Z")
+    assert told.pop("bytes") > 1000
+    named = {"recording": old.name, "session": "0123abcd", "owner": "alice"}
+    assert told == {**named, "why": "age", "by": "retention"}
+    assert (tmp_path / "deletions.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_is_gone_is_an_error_of_one_line(tmp_path):
+    retention = Retention(tmp_path / "none", Metrics(), days=1, gigabytes=0)
+    with pytest.raises(UsageError, match="give the folder of --record"):
+        retention.sweep(tmp_path / "none")
+
+
+@pytest.mark.parametrize("about", ["[]", "{", "null", '{"session": 7, "owner": ["x"]}', "[" * 100_000, '"\\ud800"'])
+def test_a_damaged_note_makes_a_recording_nobody_s(tmp_path, about):
+    path = made(tmp_path, "20260101-120000-0123abcd")
+    (path / "call.json").write_text(about)
+    (found,) = recordings_in(tmp_path)
+    assert found.owner in {"", "['x']"}
+    assert not found.being_written(time.time() + 999)
+
+
+def test_who_shows_a_token_lists_and_deletes_their_own(model, tmp_path):
+    settings = Settings(record=tmp_path, tokens=(ALICE, BOB))
+    with running(model, settings) as server:
+        first, second, other = (talk(server, each) for each in (ALICE, ALICE, BOB))
+        assert {each.session: each.owner for each in recorded(tmp_path, 3)} == {
+            first: "alice",
+            second: "alice",
+            other: "bob",
+        }
+        assert get(server, "/api/recordings")[0] == 401
+        assert ask(server, "DELETE", f"/api/recordings/{first}")[0] == 401
+        listed = json.loads(get(server, "/api/recordings", **bearer(ALICE))[2])["recordings"]
+        assert {each["session"] for each in listed} == {first, second}
+        assert ask(server, "DELETE", f"/api/recordings/{other}", **bearer(ALICE))[0] == 404
+        assert ask(server, "DELETE", "/api/recordings/..", **bearer(ALICE))[0] in {404, 405}
+        assert ask(server, "DELETE", f"/api/recordings/{first}", **bearer(ALICE))[0] == 204
+        assert ask(server, "DELETE", f"/api/recordings/{first}", **bearer(ALICE))[0] == 404
+        assert {each.session for each in recordings_in(tmp_path)} == {second, other}
+        status, _, told = ask(server, "DELETE", "/api/recordings", **bearer(ALICE))
+        assert (status, json.loads(told)) == (200, {"deleted": 1, "left": 0})
+        assert [each.session for each in recordings_in(tmp_path)] == [other]
+        assert 'duplex_recordings_deleted_total{why="caller"} 2.0' in get(server, "/metrics")[2]
+    lines = [json.loads(line) for line in (tmp_path / "deletions.jsonl").read_text().splitlines()]
+    assert [(each["session"], each["why"], each["by"]) for each in lines] == [
+        (first, "caller", "alice"),
+        (second, "caller", "alice"),
+    ]
+
+
+def test_a_call_that_goes_on_is_not_deleted_under_its_writer(model, tmp_path):
+    with running(model, Settings(record=tmp_path, tokens=(ALICE,))) as server:
+        headers = bearer(ALICE)
+        with server.call("?format=pcm", additional_headers=headers) as caller:
+            caller.until(wire.Kind.AUDIO)
+            until(lambda: recordings_in(tmp_path) and recordings_in(tmp_path)[0].session)
+            (going_on,) = recordings_in(tmp_path)
+            status, _, told = ask(server, "DELETE", f"/api/recordings/{going_on.session}", **headers)
+            assert status == 409
+            assert "hang up" in told
+            assert json.loads(ask(server, "DELETE", "/api/recordings", **headers)[2]) == {"deleted": 0, "left": 1}
+            ran = run("recordings", "delete", tmp_path, "--session", going_on.session)
+            assert ran.status == 2
+            assert "the call goes on" in ran.err
+        recorded(tmp_path, 1)
+        assert ask(server, "DELETE", f"/api/recordings/{going_on.session}", **headers)[0] == 204
+
+
+def test_without_tokens_nobody_deletes_over_http(model, tmp_path):
+    with running(model, Settings(record=tmp_path)) as server:
+        session = talk(server)
+        recorded(tmp_path, 1)
+        assert ask(server, "DELETE", f"/api/recordings/{session}")[0] in {404, 405}
+        assert ask(server, "DELETE", "/api/recordings")[0] in {404, 405}
+    assert len(recordings_in(tmp_path)) == 1
+
+
+def test_the_operator_lists_and_deletes(tmp_path):
+    made(tmp_path, "20260101-120000-0123abc1", days=40)
+    made(tmp_path, "20260102-120000-0123abc2", days=39, owner="bob")
+    made(tmp_path, "20260103-120000-0123abc3", days=1)
+    assert run("recordings", "list", tmp_path).out.count("MB") == 3
+    refused = run("recordings", "delete", tmp_path)
+    assert (refused.status, "say which" in refused.err) == (2, True)
+    assert run("recordings", "delete", tmp_path, "--session", "none").status == 2
+    chosen = ("recordings", "delete", tmp_path, "--owner", "alice", "--older-than", "30")
+    assert run(*chosen, "--dry-run").out == "would delete 20260101-120000-0123abc1\n"
+    assert run(*chosen).out == "deleted 20260101-120000-0123abc1\n"
+    assert run("recordings", "delete", tmp_path, "--session", "0123abc2").out == "deleted 20260102-120000-0123abc2\n"
+    assert [each.session for each in recordings_in(tmp_path)] == ["0123abc3"]
+    lines = [json.loads(line) for line in (tmp_path / "deletions.jsonl").read_text().splitlines()]
+    assert [(each["owner"], each["why"]) for each in lines] == [("alice", "operator"), ("bob", "operator")]
+
+
+def test_a_folder_that_may_not_be_changed_is_told(tmp_path):
+    if os.geteuid() == 0:
+        path = made(tmp_path, "20260101-120000-0123abc1")
+        (tmp_path / "deletions.jsonl").mkdir()  # what root cannot write either
+        ran = run("recordings", "delete", tmp_path, "--session", "0123abc1")
+        assert (ran.status, path.exists()) == (1, True), "nothing is deleted that cannot be written down"
+        assert "cannot be written" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "answer", "expected"),
+    [
+        ({}, "chat", "", (False, False, "")),
+        ({}, "chat", "agreed", (False, False, "")),
+        ({"record": "x"}, "chat", "", (True, False, "told")),
+        ({"record": "x"}, "chat", "agreed", (True, False, "agreed")),
+        ({"record": "x"}, "chat", "refused", None),
+        ({"record": "x"}, "chat", "perhaps", None),
+        ({"record": "x", "record_with_consent": True}, "chat", "", (False, False, "told")),
+        ({"record": "x", "record_with_consent": True}, "chat", "refused", (False, False, "")),
+        ({"record": "x", "record_with_consent": True}, "live", "agreed", (True, False, "agreed")),
+        ({"record": "x", "record_with_consent": True, "notice": "n"}, "twilio", "", (True, True, "notice")),
+        ({"record": "x", "record_with_consent": True, "notice": "n"}, "chat", "", (False, False, "told")),
+        ({"record": "x", "notice": "n"}, "plivo", "", (True, True, "notice")),
+        ({"notice": "n"}, "plivo", "", (False, False, "")),
+    ],
+)
+def test_who_is_recorded(settings, name, answer, expected):
+    query = {"recording": answer} if answer else {}
+    if expected is None:
+        with pytest.raises(DuplexError, match="recording"):
+            Consent.of(Settings(**settings), name, query)
+    else:
+        consent = Consent.of(Settings(**settings), name, query)
+        assert (consent.recorded, consent.notice, consent.how) == expected
+
+
+def test_only_who_agrees_is_recorded_and_the_answer_says_so(model, tmp_path):
+    with running(model, Settings(record=tmp_path, record_with_consent=True)) as server:
+        info = json.loads(get(server, "/api/info")[2])
+        assert (info["recorded"], info["recording_optional"]) == (True, True)
+        for answer, told in (("refused", None), ("agreed", "true"), ("", None)):
+            with server.call(f"?recording={answer}") as caller:
+                assert caller.websocket.response.headers.get("Duplex-Recorded") == told
+        session = talk(server, query="&recording=agreed")
+        talk(server, query="&recording=refused")
+        until(lambda: session in [each.session for each in recordings_in(tmp_path)])
+        with pytest.raises(InvalidStatus, match="400"):
+            server.call("?recording=maybe")
+    abouts = [json.loads((each.path / "call.json").read_text()) for each in recordings_in(tmp_path)]
+    assert {each["consent"] for each in abouts} == {"agreed"}
+    assert {each["wire"] for each in abouts} == {"chat"}
+
+
+def test_a_caller_by_telephone_hears_the_notice_and_is_not_heard_meanwhile(model, tmp_path):
+    notice = tmp_path / "notice.wav"
+    with WavWriter(notice, channels=1, sample_rate=16000) as writer:
+        writer.write((0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)).astype(np.float32))
+    folder = tmp_path / "calls"
+    with (
+        running(model, Settings(record=folder, notice=notice)) as server,
+        JsonCaller(server, "/twilio") as caller,
+    ):
+        caller.say(event="start", streamSid="s", start={"mediaFormat": {"encoding": "audio/x-mulaw"}})
+        heard = b""
+        while len(heard) < 8000:
+            heard += base64.b64decode(caller.until("media", "event")["media"]["payload"])
+        assert len(set(heard[1000:7000])) > 20, "a tone, and no silence"
+        caller.say(event="stop")
+        caller.rest()
+    (each,) = recorded(folder, 1)
+    assert json.loads((each.path / "call.json").read_text())["consent"] == "notice"
+
+
+def test_a_notice_that_cannot_be_played_is_told_before_a_model_is_loaded(tmp_path):
+    (tmp_path / "notice.wav").write_bytes(b"no sound")
+    ran = run("serve", "--notice", tmp_path / "notice.wav", "--port", "0")
+    assert ran.status in {1, 2}
+    assert "notice.wav" in ran.err
