@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "transports"))
 from microphone_support import FakeSound, devices
 
-from duplex import FileTransport
 from duplex.transports.microphone.echo import WebRtcProcessor
 from duplex.transports.microphone.line import Line
 from microphone_quality import aecmos, intelligibility, missing, quality, speech_starts
+from microphone_room import read
 
 Samples = NDArray[np.floating[Any]]
 RATE, FRAME = 24000, 1920
@@ -65,20 +65,6 @@ ROOMS = [
     Room("clocks 200 ppm apart, times off by 2 ms", -6, 0.3, drift_ppm=200, jitter=0.002),
     Room("small distorting loudspeaker", -6, 0.2, distortion=2.0),
 ]
-
-
-async def read(path: str) -> Samples:
-    """Return a recording at 24 kHz."""
-    transport = FileTransport(path)
-    pieces = []
-    await transport.start(RATE)
-    try:
-        while True:
-            pieces.append(await transport.receive())
-    except anyio.EndOfStream:
-        return np.concatenate(pieces)
-    finally:
-        await transport.aclose()
 
 
 def repeated(pcm: Samples, seconds: float) -> Samples:
@@ -214,8 +200,8 @@ async def rooms(user_path: str, agent_path: str) -> None:
     """Print a table of the echo and one of the voice and what is heard, a line for each room."""
     if lacking := missing():
         print(f"left out, as nan: pip install {' '.join(lacking)}", file=sys.stderr)
-    agent = repeated(await read(agent_path), SECONDS + 1)
-    user = repeated(await read(user_path), SECONDS - ALONE)
+    agent = repeated(await read(agent_path, RATE), SECONDS + 1)
+    user = repeated(await read(user_path, RATE), SECONDS - ALONE)
     print("| room | echo | ERLE, 1 to 3 s | 8 to 14 s | left | false starts, echo left in | cancelled |")
     print("|---|---|---|---|---|---|---|")
     found = []

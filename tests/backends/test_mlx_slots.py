@@ -1,20 +1,18 @@
 """A conversation on the MLX backend is the same in any slot, beside any neighbours, moved, and taken up by torch."""
 
-import attrs
 import numpy as np
 import pytest
+from slots_support import BUSY, beside_neighbours
 
 from duplex.backends.shared import state_checks
 from duplex.errors import StateError
 from duplex.frame_model import SessionState
-from duplex.options import SessionOptions
 from duplex.testing.tracks import restore
 
 pytest.importorskip("mlx.core", reason="MLX is not installed: pip install 'duplex-speech[mlx]'")
 
 snapshot = pytest.importorskip("duplex.backends.mlx.snapshot")
 FRAMES = 34
-BUSY = SessionOptions(temperature=1.0, text_temperature=1.0, top_k=0, text_top_k=5, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -38,29 +36,6 @@ def together(checkpoint_reference):
     model = checkpoint_reference.load(backend="mlx", sessions=5, deterministic=False)
     yield model
     model.close()
-
-
-def beside_neighbours(run, model, slot, frames, options):
-    """Hold a conversation while the other slots start, stop, start again and are fed noise."""
-    random = np.random.default_rng(slot)
-    for other in range(5):
-        model.open(other, attrs.evolve(BUSY, seed=other))
-    held = run(model, slot, options)
-    waiting = list(frames)
-    while waiting:
-        pcm = random.normal(0, 0.1, (5, 1920)).astype(np.float32)
-        active = random.random(5) < 0.5
-        for other in np.flatnonzero(random.random(5) < 0.08).tolist():
-            if other != slot:
-                model.open(other, attrs.evolve(BUSY, seed=len(waiting)))
-        pcm[slot] = waiting[0]
-        result = model.step(pcm, active)
-        if active[slot]:
-            del waiting[0]
-            held.take(result)
-        else:
-            assert not result.valid[slot]
-    return held.flush()
 
 
 def taken(state):

@@ -3,7 +3,7 @@
 import attrs
 import numpy as np
 import pytest
-from slots_support import BUSY, FRAMES, alone, eight  # noqa: F401 -- fixtures
+from slots_support import BUSY, FRAMES, alone, beside_neighbours, eight  # noqa: F401 -- fixtures
 
 
 @pytest.fixture(scope="module")
@@ -12,29 +12,6 @@ def together(checkpoint_reference):
     model = checkpoint_reference.load(sessions=8, deterministic=False)
     yield model
     model.close()
-
-
-def beside_neighbours(run, model, slot, frames, options):
-    """Hold a conversation while the other slots start, stop, start again and are fed noise."""
-    random = np.random.default_rng(slot)
-    for other in range(8):
-        model.open(other, attrs.evolve(BUSY, seed=other))
-    held = run(model, slot, options)
-    waiting = list(frames)
-    while waiting:
-        pcm = random.normal(0, 0.1, (8, 1920)).astype(np.float32)
-        active = random.random(8) < 0.5
-        for other in np.flatnonzero(random.random(8) < 0.08).tolist():
-            if other != slot:
-                model.open(other, attrs.evolve(BUSY, seed=len(waiting)))
-        pcm[slot] = waiting[0]
-        result = model.step(pcm, active)
-        if active[slot]:
-            del waiting[0]
-            held.take(result)
-        else:
-            assert not result.valid[slot]
-    return held.flush()
 
 
 def test_alone_twice(checkpoint_reference, alone, run, sampled, opened):

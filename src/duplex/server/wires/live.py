@@ -31,8 +31,8 @@ from duplex.server.wires.base import (
     Wire,
     WireMessage,
 )
-from duplex.server.wires.json_messages import BadMessage, Record, dump, read_message
-from duplex.server.wires.live_messages import SessionTeller, make_error, make_event, make_info, refuse_text
+from duplex.server.wires.json_messages import BadMessage, Record, dump
+from duplex.server.wires.live_messages import SessionTeller, make_event, make_info, obeyed, refuse_text
 from duplex.server.wires.live_session import not_heard, read_request, session_resource
 from duplex.server.wires.openai_audio import read_audio
 
@@ -56,13 +56,7 @@ class LiveWire(Wire):
 
     def receive(self, message: WireMessage) -> Iterable[Action]:
         """Take a command."""
-        client_id: str | None = None
-        try:
-            record = read_message(message)
-            client_id = record.text("event_id")
-            return self._obey(record, client_id)
-        except BadMessage as problem:
-            return (Reply(make_error(problem.code, str(problem), client_id, problem.param)),)
+        return obeyed(message, self._obey)
 
     def _obey(self, record: Record, client_id: str | None) -> Iterable[Action]:
         kind = record.text("type") or ""

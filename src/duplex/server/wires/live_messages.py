@@ -3,16 +3,17 @@
 The messages are those of ``openai.types.live``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
 from duplex.events import AgentText, Event, JsonValue, Lag, UserText
 from duplex.server.close_reasons import CloseReason
-from duplex.server.wires.json_messages import BadMessage, Record, dump, new_id
+from duplex.server.wires.base import Action, Reply, WireMessage
+from duplex.server.wires.json_messages import BadMessage, Record, dump, new_id, read_message
 from duplex.server.wires.live_session import not_heard
 
-__all__ = ["SessionTeller", "make_error", "make_event", "make_info", "refuse_text"]
+__all__ = ["SessionTeller", "make_error", "make_event", "make_info", "obeyed", "refuse_text"]
 
 USAGE_SECONDS = 5.0
 """Between two ``session.usage.updated``."""
@@ -101,6 +102,17 @@ def make_event(kind: str, client_id: str | None = None, **values: JsonValue) -> 
 def make_info(code: str, text: str) -> str:
     """Return a notice."""
     return make_event("info", code=code, message=text)
+
+
+def obeyed(message: WireMessage, obey: Callable[[Record, str | None], Iterable[Action]]) -> Iterable[Action]:
+    """Let a command be obeyed, which is given with its client's id; answer one that makes no sense."""
+    client_id: str | None = None
+    try:
+        record = read_message(message)
+        client_id = record.text("event_id")
+        return obey(record, client_id)
+    except BadMessage as problem:
+        return (Reply(make_error(problem.code, str(problem), client_id, problem.param)),)
 
 
 def make_error(code: str, text: str, client_id: str | None = None, param: str | None = None) -> str:

@@ -18,8 +18,8 @@ from duplex.events import Event, JsonValue, KeyPressed
 from duplex.parsing import shown
 from duplex.server.close_reasons import CloseReason
 from duplex.server.wires.base import Action, CallDescription, CallRequest, End, MuteUser, Reply, WireMessage
-from duplex.server.wires.json_messages import BadMessage, Record, dump, read_message
-from duplex.server.wires.live_messages import SessionTeller, make_error, make_event, make_info, refuse_text
+from duplex.server.wires.json_messages import BadMessage, Record, dump
+from duplex.server.wires.live_messages import SessionTeller, make_error, make_event, make_info, obeyed, refuse_text
 from duplex.server.wires.live_session import session_resource
 
 __all__ = ["ObservedSession", "SidebandWire"]
@@ -54,13 +54,7 @@ class SidebandWire:
 
     def receive(self, message: WireMessage) -> Iterable[Action]:
         """Take a command."""
-        client_id: str | None = None
-        try:
-            record = read_message(message)
-            client_id = record.text("event_id")
-            return self._obey(record, client_id)
-        except BadMessage as problem:
-            return (Reply(make_error(problem.code, str(problem), client_id, problem.param)),)
+        return obeyed(message, self._obey)
 
     def _obey(self, record: Record, client_id: str | None) -> Iterable[Action]:
         kind = record.text("type") or ""
