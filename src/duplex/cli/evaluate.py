@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import click
 
-from duplex.cli.options import LoadOptions, dialogue_options
+from duplex.cli.options import LoadOptions, debug_option, dialogue_options
 from duplex.cli.process import SIDE_BY_SIDE, SMALL
 from duplex.cli.progress import FileBars
 from duplex.cli.text import plain
@@ -86,6 +86,28 @@ def full_duplex_bench(
             )
         )
     _report(content)
+    return 0
+
+
+@evaluate.command("make-full-duplex-bench", short_help="A small set in its layout, by synthesizers.")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--samples", type=click.IntRange(1, 1000), default=10, show_default=True, help="Of each of eight sets.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Other sentences, other draws.")
+@debug_option
+def make_full_duplex_bench(folder: Path, samples: int, seed: int) -> int:
+    """Make a small benchmark in the layout of Full-Duplex-Bench, v1.0 and v1.5, with exact times.
+
+    The users are synthesizers. Needs the extra "train", and apt-get install flite espeak-ng.
+
+    \b
+    Example:
+      duplex evaluate make-full-duplex-bench made --samples 20
+      duplex evaluate full-duplex-bench made --human made/icc_gt_distribution.json
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.training.dialogues.benchmark import write_benchmark  # noqa: PLC0415 -- it imports synthesizers
+
+    count = write_benchmark(folder, samples, seed=seed)
+    click.echo(plain(f"{count} samples -> {folder}"))
     return 0
 
 

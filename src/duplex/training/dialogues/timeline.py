@@ -63,11 +63,12 @@ class DialogueTimeline:
         self.rng = rng
         self.now: float = 0.0
         """The current time: the end of the last scene."""
-        self._voice = voice
+        self.voice: Voice = voice
+        """The user's."""
 
     def user_says(self, text: str, at: float) -> float:
         """Add an utterance of the user; return its end."""
-        return _add(self.user, at, *speak_words(self._voice, text, self.rng))
+        return _add(self.user, at, *speak_words(self.voice, text, self.rng))
 
     def agent_says(self, text: str, at: float) -> float:
         """Add an utterance of the agent from the next frame on; return its end."""
