@@ -1,0 +1,424 @@
+"""A fleet of replicas as discrete events: callers who come, are placed, wait, talk, move and are lost. No clocks.
+
+1. A caller tries at most ``tries`` replicas, each try taking ``try_seconds``; the replica's own admission decides.
+2. ``random``: any replica. ``gateway``: any that was ready (not full) when last asked, ``stale`` seconds ago at most.
+   ``placer``: of two such by chance, the emptier one, by its last report and who has been sent there since.
+3. A full replica lets ``queue`` callers wait, in order, for ``queue_timeout`` seconds at most.
+4. A replica that goes (scaled down, rolled) takes nobody; its calls move one after another, ``move_seconds`` each, or, if
+   calls cannot move, stay for ``drain`` seconds. One that crashes leaves its calls without a place.
+5. A call without a place asks again every second, and is lost after ``grace`` seconds.
+"""
+
+import heapq
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+import numpy as np
+
+__all__ = ["Fleet", "Outcome", "Plan"]
+
+ARRIVE, END, TIRED, READY, GO, LOOK, DECIDE, CRASH, ROLL, SEEK, KILL = range(11)
+STARTING, UP, GOING, GONE = range(4)
+ROLL_ROUNDS = 20
+"""Replicas that are rolled at the same time: a twentieth of them."""
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What is simulated; times in seconds."""
+
+    calls: float
+    """Offered load: calls that would go on at a time if all were let in."""
+    talk: float = 180.0
+    """Mean length of a call."""
+    shape: str = "exponential"
+    """Of lengths: ``exponential``, ``lognormal`` (a deviation of 1.5 times the mean) or ``fixed``."""
+    surge: float = 1.0
+    """By what the load is multiplied in the middle third."""
+    seconds: float = 3600.0
+    warm_up: float = 0.0
+    """Of which nothing is counted."""
+    places: int = 96
+    queue: int = 0
+    queue_timeout: float = 120.0
+    placement: str = "placer"
+    tries: int = 3
+    try_seconds: float = 0.01
+    stale: float = 0.5
+    replicas: int = 0
+    """That are there at the beginning; 0: as many as the load needs at the target."""
+    target: float = 0.0
+    """Share of places taken that the autoscaler aims at; 0 does not scale."""
+    start: float = 60.0
+    """For a new replica to load its model."""
+    decide: float = 15.0
+    """Between decisions to scale."""
+    down_after: float = 600.0
+    crashes: float = 0.0
+    """A replica and hour."""
+    rolls: float = 0.0
+    """Times an hour that every replica is replaced, for a new version."""
+    moving: bool = True
+    move_seconds: float = 0.13
+    gap: float = 0.24
+    """What a caller hears nothing, when a call is moved as planned."""
+    rebuild: float = 2.0
+    """From a crash to the first frame elsewhere, a place being there."""
+    drain: float = 1800.0
+    grace: float = 30.0
+    seed: int = 0
+
+
+@attrs.define
+class _Replica:
+    state: int = UP
+    talking: int = 0
+    calls: set[int] = attrs.field(factory=set)
+    waiting: deque[int] = attrs.field(factory=deque)
+    seen: int = 0
+    """Who is there, as far as whoever places callers knows."""
+
+
+@attrs.define
+class Outcome:
+    """What came of it, after the warm-up."""
+
+    arrived: int = 0
+    placed: int = 0
+    waited: int = 0
+    refused: int = 0
+    tired: int = 0
+    moved: int = 0
+    rebuilt: int = 0
+    lost: int = 0
+    """Calls that had begun and were ended by the fleet."""
+    events: int = 0
+    crashed: int = 0
+    place_seconds: list[float] = attrs.field(factory=list[float])
+    gaps: list[float] = attrs.field(factory=list[float])
+    talking_seconds: float = 0.0
+    place_capacity: float = 0.0
+    """Places, times the seconds that they were there."""
+    peak: int = 0
+    """Replicas that were paid for at a time."""
+
+    @property
+    def occupancy(self) -> float:
+        """Share of all places that was taken, over time."""
+        return self.talking_seconds / self.place_capacity
+
+    @property
+    def refused_share(self) -> float:
+        """Of those who came."""
+        return (self.refused + self.tired) / max(1, self.arrived)
+
+    def quantiles(self, values: Sequence[float]) -> tuple[float, float, float]:
+        """Return median, 99 % and the largest."""
+        return tuple(float(each) for each in np.quantile(values, (0.5, 0.99, 1.0))) if len(values) else (0.0, 0.0, 0.0)
+
+
+class Fleet:
+    """One run. ``trace`` gives (arrival, length, replica asked first) in place of chance, in the order of arrival."""
+
+    def __init__(self, plan: Plan, trace: Sequence[tuple[float, float, int]] | None = None) -> None:
+        self.plan, self.outcome = plan, Outcome()
+        self._random = random.Random(plan.seed)  # noqa: S311 -- a simulation
+        wanted = plan.replicas or max(1, math.ceil(plan.calls / (plan.places * (plan.target or 0.85))))
+        self.replicas = [_Replica() for _ in range(wanted)]
+        self._up = list(range(wanted))
+        self._candidates = list(self._up)
+        self._events: list[tuple[float, int, int]] = []
+        self._home: dict[int, int] = {}
+        self._queued: dict[int, tuple[int, float]] = {}
+        self._lengths: dict[int, float] = {}
+        self._lost_since: dict[int, float] = {}
+        self._talking = self._low_since = 0
+        self._paid, self._now, self._number = wanted, 0.0, 0
+        self._trace = iter(self._chance() if trace is None else trace)
+        self._handlers: dict[int, Callable[[int], None]] = {
+            END: self._end, TIRED: self._tire, READY: self._ready, GO: self._go_on, LOOK: self._look,
+            DECIDE: self._decide, CRASH: self._crash, ROLL: self._roll, SEEK: self._seek, KILL: self._kill,
+        }  # fmt: skip
+
+    def run(self) -> Outcome:
+        """Simulate to the end."""
+        plan = self.plan
+        for kind, after in ((LOOK, 0.0), (DECIDE, plan.decide if plan.target else math.inf)):
+            self._at(after, kind)
+        self._at(self._until_crash(), CRASH)
+        self._at(3600 / plan.rolls / ROLL_ROUNDS if plan.rolls else math.inf, ROLL)
+        arrival = next(self._trace, None)
+        while True:
+            due = self._events[0][0] if self._events else math.inf
+            if min(due, math.inf if arrival is None else arrival[0]) >= plan.seconds:
+                break
+            self.outcome.events += 1
+            if arrival is not None and arrival[0] <= due:
+                self._pass(arrival[0])
+                self._arrive(arrival[1], arrival[2])
+                arrival = next(self._trace, None)
+            else:
+                when, kind, what = heapq.heappop(self._events)
+                self._pass(when)
+                self._handlers[kind](what)
+        self._pass(plan.seconds)
+        return self.outcome
+
+    @property
+    def _counts(self) -> bool:
+        return self._now >= self.plan.warm_up
+
+    def _at(self, when: float, kind: int, what: int = 0) -> None:
+        if when < self.plan.seconds:
+            heapq.heappush(self._events, (when, kind, what))
+
+    def _pass(self, now: float) -> None:
+        since = max(self._now, self.plan.warm_up)
+        if now > since:
+            self.outcome.talking_seconds += self._talking * (now - since)
+            self.outcome.place_capacity += self._paid * self.plan.places * (now - since)
+            self.outcome.peak = max(self.outcome.peak, self._paid)
+        self._now = now
+
+    def _chance(self) -> Iterator[tuple[float, float, int]]:
+        plan, draw, now = self.plan, self._random, 0.0
+        deviation = math.sqrt(math.log(1 + 1.5**2))
+        while True:
+            middle = plan.seconds / 3 <= now < 2 * plan.seconds / 3
+            now += draw.expovariate(plan.calls / plan.talk * (plan.surge if middle else 1.0))
+            if plan.shape == "exponential":
+                length = draw.expovariate(1 / plan.talk)
+            elif plan.shape == "lognormal":
+                length = draw.lognormvariate(math.log(plan.talk) - deviation**2 / 2, deviation)
+            else:
+                length = plan.talk
+            yield now, length, -1
+
+    # Placing.
+
+    def _choose(self, tried: list[int]) -> int:
+        candidates, draw = self._candidates, self._random
+        if not candidates:
+            return -1
+        one = candidates[int(draw.random() * len(candidates))]
+        if self.plan.placement == "placer":
+            other = candidates[int(draw.random() * len(candidates))]
+            if self.replicas[other].seen < self.replicas[one].seen or one in tried:
+                one = other
+        if one in tried and len(candidates) > len(tried):
+            one = draw.choice([each for each in candidates if each not in tried] or [one])
+        return one
+
+    def _arrive(self, length: float, first: int) -> None:
+        plan, outcome, counts = self.plan, self.outcome, self._counts
+        outcome.arrived += counts
+        self._number += 1
+        tried: list[int] = []
+        for count in range(1, plan.tries + 1):
+            index = first if first >= 0 and count == 1 else self._choose(tried)
+            if index < 0:
+                break
+            replica = self.replicas[index]
+            if replica.state == UP and replica.talking < plan.places:
+                self._begin(self._number, index, length)
+                outcome.placed += counts
+                if counts:
+                    outcome.place_seconds.append(count * plan.try_seconds)
+                return
+            if replica.state == UP and len(replica.waiting) < plan.queue:
+                replica.waiting.append(self._number)
+                self._queued[self._number], self._lengths[self._number] = (index, self._now), length
+                self._at(self._now + plan.queue_timeout, TIRED, self._number)
+                outcome.waited += counts
+                return
+            tried.append(index)
+        outcome.refused += counts
+
+    def _begin(self, call: int, index: int, length: float) -> None:
+        replica = self.replicas[index]
+        replica.talking += 1
+        replica.seen += 1
+        replica.calls.add(call)
+        self._home[call] = index
+        self._talking += 1
+        self._at(self._now + length, END, call)
+
+    def _end(self, call: int) -> None:
+        index = self._home.pop(call, None)
+        if index is None:
+            self._lost_since.pop(call, None)  # its caller has given up what was not gone on with
+            return
+        self._leave(call, index)
+
+    def _leave(self, call: int, index: int) -> None:
+        replica = self.replicas[index]
+        replica.talking -= 1
+        replica.seen -= 1
+        replica.calls.discard(call)
+        self._talking -= 1
+        if replica.state == GOING and not replica.talking:
+            self._go(index)
+        while replica.waiting and replica.state == UP and replica.talking < self.plan.places:
+            waiting = replica.waiting.popleft()
+            since = self._queued.pop(waiting)[1]
+            self._begin(waiting, index, self._lengths.pop(waiting))
+            if since >= self.plan.warm_up:
+                self.outcome.placed += 1
+                self.outcome.place_seconds.append(self._now - since + self.plan.try_seconds)
+
+    def _tire(self, call: int) -> None:
+        if call in self._queued:
+            self.replicas[self._queued.pop(call)[0]].waiting.remove(call)
+            del self._lengths[call]
+            self.outcome.tired += self._counts
+
+    def _look(self, _: int) -> None:
+        plan = self.plan
+        for index in self._up:
+            self.replicas[index].seen = self.replicas[index].talking
+        if plan.placement == "random":
+            self._candidates = self._up
+        else:
+            room = plan.places + plan.queue
+            self._candidates = [i for i in self._up if self.replicas[i].talking + len(self.replicas[i].waiting) < room]
+        self._at(self._now + plan.stale, LOOK)
+
+    # Scaling, rolling, failing.
+
+    def _decide(self, _: int) -> None:
+        plan = self.plan
+        wanted = math.ceil((self._talking + len(self._queued)) / (plan.places * plan.target))
+        there = sum(each.state in (STARTING, UP) for each in self.replicas)
+        if wanted >= there:
+            self._low_since = self._now
+            for _ in range(wanted - there):
+                self._start()
+        elif self._now - self._low_since >= plan.down_after and len(self._up) > 1:
+            for index in self._random.sample(self._up, min(there - wanted, max(1, len(self._up) // ROLL_ROUNDS))):
+                self._leave_off(index)
+        self._at(self._now + plan.decide, DECIDE)
+
+    def _start(self) -> None:
+        self.replicas.append(_Replica(STARTING))
+        self._paid += 1
+        self._at(self._now + self.plan.start, READY, len(self.replicas) - 1)
+
+    def _ready(self, index: int) -> None:
+        self.replicas[index].state = UP
+        self._up.append(index)
+
+    def _take_out(self, index: int, state: int) -> _Replica:
+        replica = self.replicas[index]
+        replica.state = state
+        self._up = [each for each in self._up if each != index]
+        for call in replica.waiting:  # who waits is told, and asks elsewhere
+            del self._queued[call]
+            self._lost_since[call] = self._now
+            self._at(self._now, SEEK, call)
+        replica.waiting.clear()
+        return replica
+
+    def _leave_off(self, index: int) -> None:
+        replica = self._take_out(index, GOING)
+        if not replica.talking:
+            self._go(index)
+        elif self.plan.moving:
+            for count, call in enumerate(sorted(replica.calls), 1):
+                self._at(self._now + count * self.plan.move_seconds, GO, call)
+        else:
+            self._at(self._now + self.plan.drain, KILL, index)
+
+    def _go(self, index: int) -> None:
+        self.replicas[index].state = GONE
+        self._paid -= 1
+
+    def _go_on(self, call: int) -> None:
+        """Move a call as planned; where there is no place, it stays and tries again."""
+        index = self._home.get(call)
+        if index is None or self.replicas[index].state != GOING:
+            return
+        if self._place_again(call, self.plan.gap):
+            self.outcome.moved += self._counts
+        else:
+            self._at(self._now + 1.0, GO, call)
+
+    def _place_again(self, call: int, gap: float) -> bool:
+        tried: list[int] = []
+        for _ in range(self.plan.tries):
+            index = self._choose(tried)
+            if index >= 0 and (there := self.replicas[index]).state == UP and there.talking < self.plan.places:
+                before = self._home.get(call)
+                self._home[call] = index
+                there.talking += 1
+                there.seen += 1
+                there.calls.add(call)
+                self._talking += 1
+                if before is not None:
+                    self._leave(call, before)
+                if self._counts:
+                    self.outcome.gaps.append(gap)
+                return True
+            tried.append(index)
+        return False
+
+    def _until_crash(self) -> float:
+        rate = self.plan.crashes * max(1, self._paid) / 3600
+        return self._now + self._random.expovariate(rate) if rate else math.inf
+
+    def _crash(self, _: int) -> None:
+        self._at(self._until_crash(), CRASH)
+        if not self._up:
+            return
+        index = self._random.choice(self._up)
+        self.outcome.crashed += self._counts
+        replica = self._take_out(index, GONE)
+        self._paid -= 1
+        self._drop(replica, resumable=self.plan.moving)
+        self._start()
+
+    def _drop(self, replica: _Replica, *, resumable: bool) -> None:
+        self._talking -= replica.talking
+        for call in sorted(replica.calls):
+            del self._home[call]
+            if resumable:
+                self._lost_since[call] = self._now
+                self._at(self._now + self.plan.rebuild, SEEK, call)
+            else:
+                self.outcome.lost += self._counts
+        replica.talking = 0
+        replica.calls.clear()
+
+    def _seek(self, call: int) -> None:
+        """Find a place for a call that has none, or for somebody who waited."""
+        since = self._lost_since.get(call)
+        if since is None:
+            return
+        if (length := self._lengths.pop(call, None)) is not None:
+            del self._lost_since[call]
+            self.outcome.arrived -= self._counts
+            self._arrive(length, -1)
+        elif self._place_again(call, self._now - since):
+            del self._lost_since[call]
+            self.outcome.rebuilt += self._counts
+        elif self._now - since >= self.plan.grace:
+            del self._lost_since[call]
+            self.outcome.lost += self._counts
+        else:
+            self._at(self._now + 1.0, SEEK, call)
+
+    def _roll(self, _: int) -> None:
+        many = max(1, len(self._up) // ROLL_ROUNDS)
+        for index in self._random.sample(self._up, min(many, len(self._up) - 1)):
+            self._leave_off(index)
+            self._start()
+        self._at(self._now + 3600 / self.plan.rolls / ROLL_ROUNDS, ROLL)
+
+    def _kill(self, index: int) -> None:
+        """End what is still going on when the time to drain is over."""
+        replica = self.replicas[index]
+        if replica.state == GOING:
+            self._drop(replica, resumable=False)
+            self._go(index)
