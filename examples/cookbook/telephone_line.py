@@ -1,0 +1,62 @@
+"""A telephone line: Twilio asks here what to do with a call, and streams its sound to the model.
+
+TELEPHONE_HOST=talk.example.org DUPLEX_TWILIO_AUTH_TOKEN=... uvicorn --app-dir examples/cookbook telephone_line:app
+
+Give a number the webhook https://talk.example.org/answer. A call is answered with TwiML that connects it to /twilio; when
+every place is taken, or the model ends the call, Twilio goes on to what stands after </Connect>.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from xml.sax.saxutils import quoteattr
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+import duplex
+from duplex.server import Settings, application
+
+HOST = os.environ.get("TELEPHONE_HOST", "127.0.0.1:8000")
+"""Of this server, as Twilio has it."""
+TWIML = """<?xml version="1.0" encoding="UTF-8"?>
+<Response>
+  <Connect>
+    <Stream url={stream}>
+      <Parameter name="seed" value={seed} />
+    </Stream>
+  </Connect>
+  <Say>Sorry, everyone is talking. Please call again in a minute.</Say>
+</Response>
+"""
+MODEL = duplex.load("tiny", sessions=4)
+LINE = application(
+    MODEL,
+    # A caller cannot see a queue, so there is none; a call ends after ten minutes.
+    Settings(
+        queue=0, session_limit=600, hosts=(HOST.partition(":")[0],), record=os.environ.get("TELEPHONE_RECORDINGS")
+    ),
+)
+
+
+async def answer(request: Request) -> Response:
+    """Tell Twilio what to do with a call."""
+    async with request.form() as call:
+        print(f"a call from {call.get('From', 'somebody')}", flush=True)
+        seed = str(abs(hash(call.get("CallSid", ""))) % 2**31)  # a call can be replayed by it
+    scheme = "ws" if HOST.startswith("127.") else "wss"
+    twiml = TWIML.format(stream=quoteattr(f"{scheme}://{HOST}/twilio"), seed=quoteattr(seed))
+    return Response(twiml, media_type="text/xml")
+
+
+@asynccontextmanager
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    """Close the model with the application."""
+    with MODEL:
+        yield
+        await LINE.state.service.drain(0)
+
+
+app = Starlette(routes=[Route("/answer", answer, methods=["POST"]), Mount("/", LINE)], lifespan=lifespan)
