@@ -14,7 +14,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo talk serve test test-slow test-versions check dist release-check publish image push-image surface codec page docs constraints clean
+.PHONY: help demo talk serve test test-slow test-versions check audit dist release-check publish image push-image surface codec page docs constraints clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,10 +41,14 @@ check: $(VENV)/.dev ## Formatting, lint, strict types, import layers
 	$(BIN)/lint-imports
 	$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
 
-dist: $(VENV)/.dev ## Build the wheel and the sdist into dist/, the same bytes from the same commit, and check them
+dist: $(VENV)/.dev ## Build the wheel and the sdist and their bill of materials into dist/, the same bytes from the same commit
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python -m build --no-isolation --outdir dist
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tools/write_sbom.py --out dist/sbom.cdx.json
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+
+audit: $(VENV)/.dev ## Look for known faults in what constraints.txt pins; what the index cannot tell fails, too
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt --progress-spinner off
 
 release-check: $(VENV)/.dev ## Hold the version, the changelog and dist/ against a tag: make release-check TAG=v1.2.3
 	$(BIN)/python tools/check_release.py $(TAG)
@@ -114,6 +118,7 @@ $(VENV)/.dev: $(VENV)/.talk pyproject.toml constraints.txt
 	@$(call debian,command -v espeak-ng,espeak-ng)
 	@$(call debian,command -v chromium,chromium)
 	@$(call debian,command -v nginx,nginx)
+	@$(call debian,command -v promtool,prometheus)
 	@$(call debian,command -v caddy,caddy)
 	@$(call debian,command -v redis-server,redis-server)
 	@$(call debian,command -v kubectl,kubernetes-client)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from page_support import CHROMIUM, LISTENING, page, playwright  # noqa: F401 -- fixtures
 
 from duplex.server import Settings
@@ -51,6 +52,18 @@ def test_who_does_not_agree_has_no_call_and_is_asked_again(page, model, tmp_path
         press(page, "Start talking")
         expect(page.get_by_role("dialog")).to_be_visible()
     assert recordings_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_question_shuts_nobody_out(page, model, tmp_path, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 360, "height": 740})
+    with running(model, Settings(record=tmp_path, record_with_consent=True)) as server:
+        page.goto(server.url("/"))
+        press(page, "Start talking")
+        assert page.get_by_role("dialog").get_by_role("button").count() == 3
+        assert Axe().run(page).response["violations"] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_who_refuses_talks_without_a_recording_where_that_may_be(page, model, tmp_path):

@@ -52,7 +52,7 @@ def title(page):
 
 def start(page):
     page.get_by_role("button", name="Start talking").click()
-    if page.locator("#recorded").is_visible():
+    if page.get_by_role("dialog").is_visible():
         page.get_by_role("button", name="Agree and talk").click()
 
 

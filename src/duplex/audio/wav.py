@@ -12,30 +12,42 @@ from numpy.typing import NDArray
 
 from duplex.atomic import abandon, begin, complete, output_error
 from duplex.audio.pcm import to_int16
+from duplex.audio.synthetic_mark import Synthetic, mark_chunk
 from duplex.errors import AudioError, ClosedError, OutputError, UsageError
 
 __all__ = ["WavWriter"]
 
 _SAMPLE_BYTES = 2
-_MAXIMUM_BYTES = 2**32 - 64
-"""The format counts bytes in 32 bits; the header takes its share."""
+_RIFF_SIZE_AT, _RIFF_HEAD = 4, 8
+"""Where the file's size is, in bytes, and what comes before that which it counts."""
+_MAXIMUM_BYTES = 2**32 - 1024
+"""The format counts bytes in 32 bits; the header and a mark take their share."""
 
 
 class WavWriter:
     """One 16-bit wav file, written as audio arrives.
 
     It grows in a ``.part`` file beside ``path`` until :meth:`commit` renames it or :meth:`discard` removes it. As a
-    context manager it commits when the block is left well, and discards after an exception.
+    context manager it commits when the block is left well, and discards after an exception. What of it is ``synthetic``
+    speech is marked in the file, after the sound.
 
     :raises OutputError: if the file cannot be created
     :raises UsageError: if ``channels`` or ``sample_rate`` is not positive
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, channels: int, sample_rate: int) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        channels: int,
+        sample_rate: int,
+        synthetic: Synthetic | None = None,
+    ) -> None:
         if channels < 1 or sample_rate < 1:
             raise UsageError(f"a wav file of {channels} channels at {sample_rate} Hz; both must be positive")
         self.path: Path = Path(path)
         self._channels = channels
+        self._mark = b"" if synthetic is None else mark_chunk(synthetic)
         self._bytes = 0
         self._part = begin(self.path)
         try:
@@ -79,12 +91,21 @@ class WavWriter:
             return
         try:
             self._wave.close()
+            self._write_mark(self._file)
             self._file.close()
         except OSError as error:
             self.discard()
             raise output_error(self.path, error) from None
         self._file = None
         complete(self._part, self.path)
+
+    def _write_mark(self, file: BinaryIO) -> None:
+        """Append the mark, and count it in the header."""
+        if self._mark:
+            size = file.seek(0, os.SEEK_END) + len(self._mark) - _RIFF_HEAD
+            file.write(self._mark)
+            file.seek(_RIFF_SIZE_AT)
+            file.write(size.to_bytes(4, "little"))
 
     def discard(self) -> None:
         """Remove what was written, if it was not committed."""

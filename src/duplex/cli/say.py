@@ -78,7 +78,7 @@ async def _say(
     with duplex.load(load_options.model, **loading) as model:
         speaker = duplex.Speaker(model, voice=list[str | Path](voices), options=options)
         spec, frames = model.spec, 0
-        with WavWriter(out, channels=1, sample_rate=spec.sample_rate) as writer:
+        with WavWriter(out, channels=1, sample_rate=spec.sample_rate, synthetic="all") as writer:
             async with speaker:
                 async for event in speaker.say(turns):
                     match event:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from duplex.atomic import abandon, atomic_write_bytes, begin, complete, make_folder, output_error
+from duplex.audio.synthetic_mark import Synthetic
 from duplex.audio.wav import WavWriter
 from duplex.checkpoints.tokenizer import StreamingDetokenizer, Tokenizer
 from duplex.conversation.transcript import Transcript, UserTranscript
@@ -101,8 +102,8 @@ class ResultWriter:
         try:
             self._clear_remains()
             if spec.agent_streams:
-                self._wavs.append(WavWriter(folder / AGENT, channels=1, sample_rate=spec.sample_rate))
-            self._wavs.append(WavWriter(folder / DIALOGUE, channels=2, sample_rate=spec.sample_rate))
+                self._wavs.append(self._wav(AGENT, 1, "all"))
+            self._wavs.append(self._wav(DIALOGUE, 2, "right" if spec.agent_streams else None))
             self._events = self._begin(EVENTS).open("wb")
         except BaseException as error:
             self.discard()
@@ -228,6 +229,10 @@ class ResultWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.discard()
+
+    def _wav(self, name: str, channels: int, synthetic: Synthetic | None) -> WavWriter:
+        rate = self._spec.sample_rate
+        return WavWriter(self.folder / name, channels=channels, sample_rate=rate, synthetic=synthetic)
 
     def _begin(self, name: str) -> Path:
         self._parts[self.folder / name] = part = begin(self.folder / name)

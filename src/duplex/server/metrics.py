@@ -17,6 +17,8 @@ from prometheus_client import (
 from duplex.engine.model import Model
 from duplex.engine.results import Observer
 from duplex.engine.time_line import PendingFrame
+from duplex.server.admission import Refusal
+from duplex.server.close_reasons import OF_REFUSAL, CloseReason
 
 __all__ = ["Metrics"]
 
@@ -104,6 +106,19 @@ class Metrics:
         self.deleted_recordings: Counter = Counter(
             "duplex_recordings_deleted", "Recordings that were deleted, by why.", ("why",), registry=own
         )
+
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Tell what has not happened yet: an increase is one from a value that was there before."""
+        for reason in CloseReason:
+            if reason not in OF_REFUSAL.values():
+                self.ended.labels(reason.name.lower())
+        for refusal in Refusal:
+            self.refused.labels(refusal.value)
+        for side in ("user", "agent", "transcript"):
+            self.lag.labels(side)
+            self.dropped.labels(side)
 
     def describe(self, name: str, model: Model) -> None:
         """Tell of a model of this server."""

@@ -23,6 +23,7 @@ import numpy as np
 
 from duplex.atomic import atomic_write_text
 from duplex.audio.pcm import to_int16
+from duplex.audio.synthetic_mark import mark_chunk
 from duplex.conversation.local import Recorder
 from duplex.engine.workers import Workers
 from duplex.events import Event, JsonValue
@@ -42,8 +43,9 @@ LAST_SECONDS = 10.0
 """That the last write may take."""
 _CHANNELS = 2
 _SAMPLE_BYTES = 2
-_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-_AFTER_RIFF = _HEADER.size - 8
+_FORMAT = struct.Struct("<4sI4s4sIHHIIHH")
+_DATA = struct.Struct("<4sI")
+_RIFF_HEAD = 8
 _MAX_WAV_BYTES = 2**32 - 2**20
 """A wav file counts its bytes in 32 bits; 12 hours."""
 
@@ -69,6 +71,9 @@ class RecordingWriter:
     def __init__(self, folder: Path, spec: ModelSpec, metrics: Metrics, writers: Workers) -> None:
         self.path: Path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         self._spec = spec
+        self._mark = mark_chunk("right") if spec.agent_streams else b""
+        self._head = _FORMAT.size + len(self._mark) + _DATA.size
+        """Bytes before the sound. The mark is among them: a file that grows has no end to put it at."""
         self._metrics = metrics
         self._writers = writers
         self._frames: list[Frame] = []
@@ -145,12 +150,12 @@ class RecordingWriter:
         with path.open("r+b" if path.exists() else "w+b") as file:
             for frame in frames:
                 sound = self._stereo(frame)
-                start = _HEADER.size + round(frame.at * self._spec.sample_rate) * _CHANNELS * _SAMPLE_BYTES
+                start = self._head + round(frame.at * self._spec.sample_rate) * _CHANNELS * _SAMPLE_BYTES
                 if start + len(sound) > _MAX_WAV_BYTES:
                     raise OSError(f"{path} is as long as a wav file can be")
                 file.seek(start)  # what is left out reads as zeros, however long
                 file.write(sound)
-            data = file.tell() - _HEADER.size
+            data = file.tell() - self._head
             file.seek(0)
             file.write(self._header(data))
 
@@ -161,10 +166,11 @@ class RecordingWriter:
 
     def _header(self, data: int) -> bytes:
         rate, block = self._spec.sample_rate, _CHANNELS * _SAMPLE_BYTES
-        return _HEADER.pack(
-            *(b"RIFF", _AFTER_RIFF + data, b"WAVE", b"fmt ", 16, 1, _CHANNELS),
-            *(rate, rate * block, block, 8 * _SAMPLE_BYTES, b"data", data),
+        described = _FORMAT.pack(
+            *(b"RIFF", self._head - _RIFF_HEAD + data, b"WAVE", b"fmt ", 16, 1, _CHANNELS),
+            *(rate, rate * block, block, 8 * _SAMPLE_BYTES),
         )
+        return described + self._mark + _DATA.pack(b"data", data)
 
 
 def _moment() -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.atomic import atomic_write_bytes, make_folder
+from duplex.audio.synthetic_mark import Synthetic
 from duplex.audio.wav import WavWriter
 from duplex.conversation.transcript import Transcript
 from duplex.events import AgentAudio, AgentText, Event
@@ -22,6 +23,8 @@ __all__ = ["RemoteWriter"]
 
 Float32 = NDArray[np.float32]
 
+_FILES: tuple[tuple[str, int, Synthetic], ...] = ((AGENT, 1, "all"), (DIALOGUE, 2, "right"))
+"""Names, channels, and what of them is synthetic."""
 _WORD, _PADDING = 0, -1
 _JITTER_SECONDS = 0.4
 """By which the agent's audio may lag before a gap is put into its channel."""
@@ -47,8 +50,9 @@ class RemoteWriter:
         make_folder(folder)
         self._wavs: list[WavWriter] = []
         try:
-            for name, channels in ((AGENT, 1), (DIALOGUE, 2)):
-                self._wavs.append(WavWriter(folder / name, channels=channels, sample_rate=sample_rate))
+            for name, channels, synthetic in _FILES:
+                file = WavWriter(folder / name, channels=channels, sample_rate=sample_rate, synthetic=synthetic)
+                self._wavs.append(file)
         except BaseException:
             self.discard()
             raise

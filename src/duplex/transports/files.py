@@ -132,7 +132,7 @@ class FileTransport:
         decoder = Decoder(self.path, self._sample_rate, self._user_channel, content=self._content)
         try:
             if self.output is not None:
-                self._writer = WavWriter(self.output, channels=1, sample_rate=self._sample_rate)
+                self._writer = WavWriter(self.output, channels=1, sample_rate=self._sample_rate, synthetic="all")
         except BaseException:
             decoder.close()
             raise
