@@ -28,7 +28,7 @@ from duplex.process.recordings import PassedOver, Recording, find_recordings
 from duplex.process.streams import is_stream
 from duplex.results.files import DIALOGUE, EVENTS, RUN
 
-__all__ = ["find_dialogues"]
+__all__ = ["find_dialogues", "paired", "tables_named"]
 
 
 def find_dialogues(
@@ -50,7 +50,7 @@ def find_dialogues(
     sources: list[Source] = []
     others: list[str | os.PathLike[str]] = []
     for given in inputs:
-        matched = _named(given)
+        matched = tables_named(given)
         if matched is None:
             others.append(given)
         for path in matched or ():
@@ -60,7 +60,7 @@ def find_dialogues(
     return with_own_names(sources)
 
 
-def _named(given: str | os.PathLike[str]) -> list[Path] | None:
+def tables_named(given: str | os.PathLike[str]) -> list[Path] | None:
     """Return the tables that an input names, ``None`` if it is something else."""
     path = Path(given)
     try:
@@ -107,7 +107,7 @@ def _of_recordings(
     left = [each for each in given if os.path.realpath(each) not in inside]
     found = find_recordings(left, out, passed_over=passed_over) if left or not results else []
     found = [each for each in found if os.path.realpath(each.path.parent) not in inside]
-    return [_of_folder(folder, given) for folder in results] + _paired(found, pair)
+    return [_of_folder(folder, given) for folder in results] + paired(found, pair)
 
 
 def _folders_of_results(given: Path, out: str | os.PathLike[str] | None) -> list[Path]:
@@ -132,7 +132,7 @@ def _of_folder(folder: Path, given: Sequence[str | os.PathLike[str]]) -> Source:
     return Source(name=name, kind="stereo", files=(Recording(folder / DIALOGUE, name),), speakers=SIDES)
 
 
-def _paired(found: Sequence[Recording], pair: Pair | None) -> list[Source]:
+def paired(found: Sequence[Recording], pair: Pair | None) -> list[Source]:
     """Return pairs, and what is none, in the order in which they were found."""
     names = [((each.path.parent, each.path.suffix.lower()), each.path.stem) for each in found]
     sources: list[Source] = []

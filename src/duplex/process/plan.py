@@ -21,7 +21,7 @@ from duplex.atomic import make_folder
 from duplex.audio.pcm import UserChannel
 from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
 from duplex.options import SessionOptions
-from duplex.process.recordings import Recording, absolute
+from duplex.process.recordings import Recording
 from duplex.results.files import RESULT_FILES, RUN, USER_FILES, USER_TRANSCRIPT, read_run, read_text
 from duplex.transports.files import probe_duration
 
@@ -59,8 +59,11 @@ class Recipe:
     settings: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
     def of(self, recording: Recording) -> "Recipe":
-        """Return what decides this recording's results: its own side is the user, if it has one."""
-        return self if recording.side is None else attrs.evolve(self, user_channel=recording.side)
+        """Return what decides this recording's results: its own side and stretch are heard, if it has them."""
+        own = self if recording.side is None else attrs.evolve(self, user_channel=recording.side)
+        if recording.stretch is None:
+            return own
+        return attrs.evolve(own, settings={**self.settings, "stretch": list(recording.stretch)})
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe's part of ``run.json``."""
@@ -142,9 +145,7 @@ class Plan:
             if finished is not None:
                 plan.results.append(finished)
                 continue
-            duration = probe_duration(recording.content)
-            if duration is not None:
-                duration += recipe.tail
+            duration = _duration(recording, recipe.tail)
             plan.tasks.append(Task(recording=recording, folder=folder, duration=duration))
         return plan
 
@@ -168,7 +169,7 @@ class Plan:
             return None
         same_content = run.get("sha256") == sha256_of(recording)
         # A file that has changed is still the same recording; what came through a pipe before is gone.
-        same_place = run.get("input") == str(absolute(recording.path)) and recording.content == recording.path
+        same_place = run.get("input") == recording.place and recording.content == recording.path
         if not (same_content or same_place):
             raise OutputError(
                 f"{folder} holds the results of another recording, {run.get('input')}; choose another --out, "
@@ -199,7 +200,7 @@ def run_record(
 ) -> dict[str, Any]:
     """Return the content of ``run.json``, but for the list of files; ``products`` are :attr:`duplex.Model.products`."""
     return {
-        "input": str(absolute(recording.path)),
+        "input": recording.place,
         "sha256": sha256,
         **recipe.of(recording).as_json(),
         "versions": versions(),
@@ -258,6 +259,14 @@ def _try_to_open(recording: Recording) -> None:
                 f"{recording.path} has {decoder.channels} channel{'s' * (decoder.channels > 1)}; for both sides of a "
                 "dialogue give a stereo recording, a speaker on each channel"
             )
+
+
+def _duration(recording: Recording, tail: float) -> float | None:
+    """Return how many seconds there are to hear, as far as headers tell."""
+    start, end = recording.stretch or (0.0, None)
+    length = probe_duration(recording.content)
+    known = [each for each in (length, end) if each is not None]
+    return max(min(known) - start, 0.0) + tail if known else None
 
 
 def _same_file(first: Path, second: Path) -> bool:

@@ -21,6 +21,7 @@ from duplex.audio.truncation import is_truncated
 from duplex.concurrency.groups import ungrouped
 from duplex.conversation.local import Conversation
 from duplex.engine.model import Model
+from duplex.errors import AudioFileError
 from duplex.options import SessionOptions
 from duplex.process.plan import Plan, Recipe, Result, Task, check_sides, run_record, sha256_of
 from duplex.process.recordings import Recording, both_sides, find_recordings
@@ -147,7 +148,8 @@ class Recorded(FileTransport):
         super().__init__(recording.path, user_channel=user_channel)
         self._content = recording.content
         self._tail = tail
-        self._silence = self._rate = self._samples = 0
+        self._stretch = recording.stretch or (0.0, None)
+        self._silence = self._rate = self._samples = self._at = 0
 
     @property
     def seconds(self) -> float:
@@ -163,7 +165,7 @@ class Recorded(FileTransport):
     async def receive(self) -> NDArray[np.float32]:
         """Return the next second or so of the recording, and then of the silence."""
         try:
-            pcm = await super().receive()
+            pcm = await self._heard()
         except anyio.EndOfStream:
             if not self._silence:
                 raise
@@ -173,6 +175,25 @@ class Recorded(FileTransport):
         samples = min(self._silence, self._rate)
         self._silence -= samples
         return np.zeros(samples, np.float32)
+
+    async def _heard(self) -> NDArray[np.float32]:
+        """Return the next piece that lies in the stretch."""
+        start, end = (None if each is None else round(each * self._rate) for each in self._stretch)
+        while end is None or self._at < end:
+            try:
+                pcm = await super().receive()
+            except anyio.EndOfStream:
+                if self._at <= (start or 0) and start:
+                    raise AudioFileError(
+                        f"{self.path} has {self._at / self._rate:.2f} s, but the stretch of it begins at "
+                        f"{start / self._rate:g} s; mend its start"
+                    ) from None
+                raise
+            kept = pcm[max((start or 0) - self._at, 0) : None if end is None else end - self._at]
+            self._at += len(pcm)
+            if len(kept):
+                return kept
+        raise anyio.EndOfStream
 
 
 class _Tracker:
@@ -239,7 +260,9 @@ async def _process_one(
                     heard(writer.seconds)
         seconds = writer.seconds
         factor = (time.perf_counter() - started) / seconds
-        cut = await anyio.to_thread.run_sync(is_truncated, recording.content, seconds - recipe.tail)
+        cut = recording.stretch is None and await anyio.to_thread.run_sync(
+            is_truncated, recording.content, seconds - recipe.tail
+        )
         run = run_record(
             recording,
             recipe,
