@@ -137,8 +137,10 @@ def _lines(row: Mapping[str, Any]) -> list[str]:
     offset = "no floor transfers" if median is None else f"median offset {median * 1000:.0f} ms"
     return [
         plain(f"{row['duration']:.2f} s: {shares}"),
-        f"{row['pause_count']} pauses, {row['gap_count']} gaps, {overlaps} overlaps, {offset}, "
-        f"{interruptions} interruptions, {backchannels} backchannel candidates",
+        (
+            f"{row['pause_count']} pauses, {row['gap_count']} gaps, {overlaps} overlaps, {offset}, "
+            f"{interruptions} interruptions, {backchannels} backchannel candidates"
+        ),
     ]
 
 

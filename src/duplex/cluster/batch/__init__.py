@@ -1,15 +1,12 @@
 """Recordings on a Ray cluster: what ``process``, ``measure`` and ``score`` do, on many machines, or on one.
 
-    import duplex
     from duplex.cluster.batch import Cluster, ProcessJob, run
-    from duplex.process import Recipe
 
-    recipe = Recipe(model="tiny", options=duplex.SessionOptions(seed=0))
     job = ProcessJob.for_model("tiny", sessions=4)
     result = run(job, ["recordings"], "out", cluster=Cluster(address="auto"))
     print(result.done, result.failed, result.table)
 
-It needs the extra ``ray``. :func:`run` blocks, and says what is there of it; jobs are plain values, sent to the workers.
+It needs the extra ``ray``. :func:`run` blocks; jobs are plain values, which are sent to the workers.
 """
 
 import lazy_loader as _lazy

@@ -1,7 +1,7 @@
 """The connection to a Ray cluster: one that is there, or one of this machine alone, for as long as it is needed.
 
-An address is ``local`` (this machine, on the loopback address only), ``auto`` (the cluster that this machine is part of)
-or ``HOST:PORT`` (the cluster's head, from one of its machines).
+An address is ``local`` (this machine, on the loopback address only), ``auto`` (the cluster that this machine is part
+of) or ``HOST:PORT`` (the cluster's head, from one of its machines).
 """
 
 import contextlib
@@ -43,8 +43,8 @@ def check_address(address: str) -> None:
     """
     if address.startswith(CLIENT):
         raise UsageError(
-            f"{address} is an address of Ray's client, through which Ray Data does not run; on a machine of the cluster "
-            "give auto or HOST:PORT, or send the command there with: ray job submit"
+            f"{address} is an address of Ray's client, through which Ray Data does not run; on a machine of the "
+            "cluster give auto or HOST:PORT, or send the command there with: ray job submit"
         )
     if address in {"local", "auto"}:
         return

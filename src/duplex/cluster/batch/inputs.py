@@ -1,7 +1,7 @@
 """What the inputs of a run on a cluster stand for.
 
-Beside files, folders and patterns, which are looked for as without a cluster: shards of WebDataset (``.tar``, by name, by
-pattern, as ``NAME-{000..127}.tar``, or in a folder) and addresses of files, folders and patterns in an object store.
+Beside files, folders and patterns, which are looked for as without a cluster: shards of WebDataset (``.tar``, by name,
+by pattern, as ``NAME-{000..127}.tar``, or in a folder) and addresses of files, folders and patterns in an object store.
 """
 
 import glob

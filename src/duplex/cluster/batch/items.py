@@ -43,7 +43,6 @@ class Found:
         ]
         return cls(payload=_with_files(payload, files), stored=stored)
 
-
     def named(self, name: PurePath) -> "Found":
         """Return the same with another name."""
         return attrs.evolve(self, payload=attrs.evolve(self.payload, name=name))
@@ -84,7 +83,8 @@ def fetched(items: Sequence[Item]) -> Generator[list[Payload | Exception]]:
         tempfile.TemporaryDirectory(prefix="duplex-", ignore_cleanup_errors=True) as folder,
         ThreadPoolExecutor(SIDE_BY_SIDE) as threads,
     ):
-        yield list(threads.map(lambda item: _fetched(item, Path(folder) / str(item.index)), items))
+        folders = [Path(folder) / str(item.index) for item in items]
+        yield list(threads.map(_fetched, items, folders))
 
 
 def files_of(payload: Payload) -> tuple[Recording, ...]:

@@ -8,6 +8,8 @@ from typing import Any
 import attrs
 
 import duplex
+from duplex.audio.pcm import UserChannel
+from duplex.checkpoints import checkpoint
 from duplex.cluster.batch.inputs import Far
 from duplex.cluster.batch.items import Found, Item
 from duplex.cluster.batch.job import Ended, Heard, PassedOver, Ready, Runner
@@ -18,8 +20,9 @@ from duplex.engine.model import Model
 from duplex.errors import DuplexError, UsageError
 from duplex.measuring.lists import LIST_SUFFIXES, read_list
 from duplex.measuring.manifests import is_manifest, read_manifest
-from duplex.measuring.source import Source
+from duplex.measuring.source import Side, Source
 from duplex.measuring.sources import tables_named
+from duplex.options import SessionOptions
 from duplex.process.plan import Plan, Recipe, Result
 from duplex.process.recordings import Recording, both_sides, distinct_names, find_recordings
 from duplex.process.run import Progress, carry_out
@@ -29,15 +32,16 @@ from duplex.transcription.loading import load_transcriber
 __all__ = ["ProcessJob"]
 
 SIDES = ("left", "right")
+_CHANNELS: Mapping[Side, UserChannel | None] = {"mono": None, "left": "left", "right": "right"}
 
 
 @attrs.frozen(kw_only=True)
 class ProcessJob:
     """Runs recordings through a model: what :func:`duplex.process.process` does.
 
-    ``recipe`` decides the results, ``load`` are the arguments of :func:`duplex.load` beside the recipe's model, of which
-    ``sessions`` says how many recordings a worker has in hand. ``small`` says that a worker has no use for more than one
-    core. The rest is as in :func:`duplex.process.process`.
+    ``recipe`` decides the results, ``load`` are the arguments of :func:`duplex.load` beside the recipe's model, of
+    which ``sessions`` says how many recordings a worker has in hand. ``small`` says that a worker has no use for more
+    than one core. The rest is as in :func:`duplex.process.process`.
     """
 
     recipe: Recipe
@@ -46,6 +50,27 @@ class ProcessJob:
     force: bool = False
     transcriber: str | None = None
     small: bool = False
+
+    @classmethod
+    def for_model(
+        cls, name: str = "tiny", *, options: SessionOptions | None = None, tail: float = 0.0, **load: Any
+    ) -> "ProcessJob":
+        """Return the job for a model by its name; ``load`` are the arguments of :func:`duplex.load`.
+
+        :raises CheckpointError: if there is no such checkpoint, or it is damaged
+        :raises UsageError: if ``tail`` is out of range
+        """
+        found = checkpoint.resolve(name, revision=load.get("revision"), adapter=load.get("adapter"))
+        pinned = None if found.adapter is None else found.adapter.pinned
+        recipe = Recipe(
+            model=name,
+            revision=found.revision,
+            fingerprint=found.fingerprint,
+            adapter=pinned,
+            options=(options or SessionOptions()).with_defaults(found.defaults),
+            tail=tail,
+        )
+        return cls(recipe=recipe, load={**load, "revision": found.revision}, small=found.small)
 
     @property
     def figures(self) -> Mapping[str, type]:
@@ -142,7 +167,7 @@ class ProcessJob:
 
 
 def _entries(path: Path) -> Iterator[Path | Source]:
-    """Yield what a table names: recordings that stand alone, and entries of manifests; one that fails, if it cannot be read."""
+    """Yield what a table names: recordings that stand alone, and entries; one that fails, if it cannot be read."""
     try:
         if path.suffix.lower() in LIST_SUFFIXES:
             alone, pairs = read_list(path)
@@ -151,7 +176,7 @@ def _entries(path: Path) -> Iterator[Path | Source]:
             yield from read_manifest(path, (), given_turns=False)
         else:
             raise UsageError(
-                f"{path} holds times of turns, and nothing to be heard; give recordings, or a manifest of some"
+                f"{path} holds times of turns, and nothing to hear; give recordings, or a manifest of them"
             )
     except DuplexError as problem:
         name = PurePath(path.stem)
@@ -166,7 +191,7 @@ def _recordings(source: Source) -> Iterator[Found]:
     stretch = None if not source.start and source.end is None else (source.start, source.end)
     for index, file in enumerate(source.files):
         name = source.name if len(source.files) == 1 else source.name / f"user-{SIDES[index]}"
-        side = source.sides[index] if source.kind == "pair" and source.sides[index] != "mono" else None
+        side = _CHANNELS[source.sides[index]] if source.kind == "pair" else None
         yield Found.of(Recording(file.path, name, side=side, stretch=stretch))
 
 

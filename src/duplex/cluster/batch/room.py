@@ -1,4 +1,4 @@
-"""Room on the cluster: what a worker takes of a machine, how many there can be, and whether there is room for one now."""
+"""Room on the cluster: what a worker takes of a machine, how many there can be, and whether one finds room now."""
 
 import math
 import pickle
@@ -78,13 +78,13 @@ def check_room(task: Task, share: Share, sign: str | None, wait: float) -> Job:
         ) from error
     if found["version"] != duplex.__version__:
         raise ClusterError(
-            f"the cluster's machines have duplex {found['version']}, and this one {duplex.__version__}; install the same "
-            "on all"
+            f"the cluster's machines have duplex {found['version']}, and this one {duplex.__version__}; install the "
+            "same on all"
         )
     if not found["sees"]:
         raise ClusterError(
-            f"{found['host']} does not see {task.place.shown}; give an --out that all machines of the cluster share, or "
-            "an address in an object store"
+            f"{found['host']} does not see {task.place.shown}; give an --out that all machines of the cluster share, "
+            "or an address in an object store"
         )
     if isinstance(found["job"], DuplexError):
         raise found["job"]
@@ -122,6 +122,6 @@ def _full(share: Share, wait: float) -> str:
     if share.gpus:
         told += f" and {free.get('GPU', 0):g} of {every.get('GPU', 0):g} GPUs"
     return (
-        f"the cluster is full: a worker takes {share}, and {told} are free after {wait:g} s; stop what runs there, wait "
-        "longer with --ray-wait, or ask for less with --worker-cpus"
+        f"the cluster is full: a worker takes {share}, and {told} are free after {wait:g} s; stop what runs there, "
+        "wait longer with --ray-wait, or ask for less with --worker-cpus"
     )

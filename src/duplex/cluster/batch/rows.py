@@ -23,9 +23,10 @@ TYPES = {str: "string", float: "float64", int: "int64", bool: "bool_"}
 class Row:
     """What became of one recording or dialogue.
 
-    ``results`` is the folder or file of its results, ``seconds`` how long it is, ``summary`` what this kind of work says
-    of it, ``figures`` the columns of the table that only it has. ``error`` says why it ``"failed"``. What was ``"stopped"``
-    comes to nobody but the driver: it is done by the next run. ``fatal``: no other recording would fare better.
+    ``results`` is the folder or file of its results, ``seconds`` how long it is, ``summary`` what this kind of work
+    says of it, ``figures`` the columns of the table that only it has. ``error`` says why it ``"failed"``. What was
+    ``"stopped"`` comes to nobody but the driver: it is done by the next run. ``fatal``: no other recording would fare
+    better.
     """
 
     index: int

@@ -51,9 +51,9 @@ class Cluster:
     """Which Ray cluster does the work, and how much of it.
 
     ``address`` is ``"local"`` (this machine, reached on its loopback address only), ``"auto"`` or ``"HOST:PORT"``.
-    ``workers`` is how many machines' shares are taken at most; all that fit, if left out. A worker takes a GPU and a
-    core, or ``worker_cpus`` cores. ``wait`` is for how many seconds there may be no room. ``verbose`` lets Ray write what
-    it writes.
+    ``workers`` is how many there are at most; as many as fit, if left out. A worker takes a GPU and a core, or
+    ``worker_cpus`` cores. ``wait`` is for how many seconds there may be no room. ``verbose`` lets Ray write what it
+    writes.
 
     :raises UsageError: if one is out of range
     """
@@ -101,8 +101,8 @@ def run(
 
     ``out`` is a folder that the cluster's machines share, or an address in an object store. Results are those that the
     job has without a cluster, and ``results.parquet`` beside them has a row for each recording, failed ones with the
-    error. What is finished is not done again. Ctrl-C (:class:`KeyboardInterrupt`) keeps what is finished, and nothing of
-    the rest.
+    error. What is finished is not done again. Ctrl-C (:class:`KeyboardInterrupt`) keeps what is finished, and nothing
+    of the rest.
 
     :param inputs: files, folders, patterns, manifests, shards of WebDataset, and addresses of files, folders, shards
     :param progress: is told each row as it comes, and how far the run is about twice a second

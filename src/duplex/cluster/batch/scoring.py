@@ -43,9 +43,9 @@ class Unloaded:
 class ScoreJob:
     """Scores dialogues: what :func:`duplex.scoring.score_files` does.
 
-    ``settings`` has no transcriber: ``transcriber`` is the name of one (``whisper:NAME``). ``load`` are the arguments of
-    :func:`duplex.load` beside the name, of which ``sessions`` says how many dialogues a worker has in hand; ``small``
-    that a worker has no use for more than one core.
+    ``settings`` has no transcriber: ``transcriber`` is the name of one (``whisper:NAME``). ``load`` are the arguments
+    of :func:`duplex.load` beside the name, of which ``sessions`` says how many dialogues a worker has in hand;
+    ``small`` that a worker has no use for more than one core.
     """
 
     model: Unloaded

@@ -1,4 +1,4 @@
-"""WebDataset's shards: archives (.tar) of samples, whose files lie one after the other and are alike up to the first dot.
+"""WebDataset's shards: archives (.tar) of samples, whose files are side by side and alike up to the first dot.
 
 A shard is listed by its headers; a recording in it is read at its place, and nothing before it. That is not possible in
 a compressed archive.
@@ -54,9 +54,11 @@ def list_shard(address: str) -> list[Member]:
     """
     try:
         system, path = file_system(address)
-        with system.open(path, "rb", cache_type="readahead", block_size=2**16) as file:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                files = [(each.name, each.offset_data, each.size) for each in archive if each.isfile()]
+        with (
+            system.open(path, "rb", cache_type="readahead", block_size=2**16) as file,
+            tarfile.open(fileobj=file, mode="r:") as archive,
+        ):
+            files = [(each.name, each.offset_data, each.size) for each in archive if each.isfile()]
     except FileNotFoundError:
         raise AudioFileError(f"{address} is not there; check its name") from None
     except tarfile.TarError as error:
