@@ -4,10 +4,10 @@
 
 Recordings are pieces of those in ``examples/``, each from another place. Three things are done:
 
-- a run is ended in the midst by SIGINT, and another by SIGKILL; each is run again. Rows, finished folders, what was done
-  again, and what unfinished is left are counted.
-- the same recordings are processed without Ray and with it. The pace is that at which folders are finished, from the first
-  to the last, so that no start is in it; the cores' seconds are those of the command and all that it starts.
+- a run is ended in the midst by SIGINT, and another by SIGKILL; each is run again. Rows, finished folders, what was
+  done again, and what unfinished is left are counted.
+- the same recordings are processed without Ray and with it. The pace is that at which folders are finished, from the
+  first to the last, so that no start is in it; the cores' seconds are those of the command and all that it starts.
 """
 
 import argparse
@@ -35,13 +35,15 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=200)
     parser.add_argument("--broken", type=int, default=3)
     parser.add_argument("--no-pace", action="store_true", help="Leave the comparison out.")
+    parser.add_argument("--endings", nargs="*", default=["SIGINT", "SIGKILL"])
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what was started in the background ignores it
     with tempfile.TemporaryDirectory(prefix="duplex-ray-") as name:
         folder = Path(name)
         make_recordings(folder / "recordings", given.recordings, given.broken)
-        print("| ended by | finished then | left unfinished | done again | rows | distinct | done | failed |")
-        print("|---|---|---|---|---|---|---|---|")
-        for ending in (signal.SIGINT, signal.SIGKILL):
+        print("| ended by | finished then | unfinished files then | and after | done again | rows | distinct | done | failed |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for ending in (signal.Signals[name] for name in given.endings):
             print(ended_and_run_again(folder, ending, given.recordings // 3), flush=True)
         if given.no_pace:
             return
@@ -105,7 +107,7 @@ def ended_and_run_again(folder: Path, ending: signal.Signals, after: int) -> str
     done, failed = ((table["status"] == each).sum() for each in ("done", "failed"))
     assert status == 1, "the broken ones have not been told"  # noqa: S101
     return (
-        f"| {ending.name} | {len(before)} | {parts} | {again} | {len(table)} | {table['name'].nunique()} | {done} | "
+        f"| {ending.name} | {len(before)} | {parts} | {len(list(out.rglob('*.part')))} | {again} | {len(table)} | {table['name'].nunique()} | {done} | "
         f"{failed} |"
     )
 
@@ -115,7 +117,7 @@ def pace(folder: Path, told: str, options: tuple[str, ...]) -> str:
     out = folder / f"pace-{len(options)}"
     began, process, spent = time.monotonic(), start(folder, out, options), {}
     while process.poll() is None:
-        for each in (whole := psutil.Process(process.pid)).children(recursive=True) + [whole]:
+        for each in [*(whole := psutil.Process(process.pid)).children(recursive=True), whole]:
             try:
                 times = each.cpu_times()
             except psutil.Error:

@@ -125,7 +125,10 @@ def _with_files(payload: Payload, files: Sequence[Recording]) -> Payload:
 def _stored(path: Path) -> Stored | None:
     """Return where an address leads that has been taken for a path, which has one slash less."""
     found = _ADDRESS.match(path.as_posix())
-    return None if found is None else Stored(address=f"{found[1]}://{path.as_posix()[found.end() :]}")
+    if found is None:
+        return None
+    slashes = "///" if found[1] == "file" else "//"  # a file's has no host
+    return Stored(address=f"{found[1]}:{slashes}{path.as_posix()[found.end() :]}")
 
 
 def _size(path: Path) -> int:
