@@ -41,7 +41,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="duplex-ray-") as name:
         folder = Path(name)
         make_recordings(folder / "recordings", given.recordings, given.broken)
-        print("| ended by | finished then | unfinished files then | and after | done again | rows | distinct | done | failed |")
+        print(
+            "| ended by | finished then | unfinished files then | and after | done again | rows | distinct | done | failed |"
+        )
         print("|---|---|---|---|---|---|---|---|---|")
         for ending in (signal.Signals[name] for name in given.endings):
             print(ended_and_run_again(folder, ending, given.recordings // 3), flush=True)
@@ -106,10 +108,9 @@ def ended_and_run_again(folder: Path, ending: signal.Signals, after: int) -> str
     table = pd.read_parquet(out / "results.parquet")
     done, failed = ((table["status"] == each).sum() for each in ("done", "failed"))
     assert status == 1, "the broken ones have not been told"  # noqa: S101
-    return (
-        f"| {ending.name} | {len(before)} | {parts} | {len(list(out.rglob('*.part')))} | {again} | {len(table)} | {table['name'].nunique()} | {done} | "
-        f"{failed} |"
-    )
+    after = len(list(out.rglob("*.part")))
+    cells = (ending.name, len(before), parts, after, again, len(table), table["name"].nunique(), done, failed)
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
 def pace(folder: Path, told: str, options: tuple[str, ...]) -> str:

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-
 from batch_support import wav_bytes
+
 from cli_support import COMMAND
 
 BLOCKED = "import sys; sys.modules['ray'] = None; from duplex.cli import main; main(sys.argv[1:])"

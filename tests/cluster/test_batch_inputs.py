@@ -7,8 +7,8 @@ import threading
 from pathlib import PurePath
 
 import pytest
-
 from batch_support import wav_bytes, write_shard
+
 from duplex.cluster.batch import MeasureJob, ProcessJob
 from duplex.cluster.batch.inputs import far_of, split
 from duplex.cluster.batch.items import Item, fetched

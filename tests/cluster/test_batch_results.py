@@ -35,7 +35,7 @@ def test_names_that_are_no_text_and_no_rows_at_all_make_a_table(tmp_path):
     assert pyarrow.parquet.read_table(tmp_path / "none.parquet").num_rows == 0
 
 
-class Unpicklable(Exception):
+class UnsendableError(Exception):
     """Has an argument that no other process can be sent."""
 
     def __reduce__(self):
@@ -45,8 +45,8 @@ class Unpicklable(Exception):
 def test_an_error_that_cannot_be_sent_is_told_all_the_same():
     import pickle  # noqa: PLC0415
 
-    sent = pickle.loads(failed_row(0, "n", "i", Unpicklable("why")).packed())  # noqa: S301
-    assert "Unpicklable: why" in str(sent.error)
+    sent = pickle.loads(failed_row(0, "n", "i", UnsendableError("why")).packed())  # noqa: S301
+    assert "UnsendableError: why" in str(sent.error)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_an_upload_that_fails_leaves_no_marker_of_the_run_before(store, tmp_path
     place, bucket = store
     (bucket / "a").mkdir(parents=True)
     (bucket / "a" / "run.json").write_text("old")
-    with pytest.raises(OutputError, match="run.json"):
+    with pytest.raises(OutputError, match=r"run\.json"):
         place.publish(tmp_path, ["a/missing.wav", "a/run.json"])
     assert not (bucket / "a" / "run.json").exists()
 

@@ -211,8 +211,8 @@ def _sides(found: Found) -> Iterator[Found]:
 def _check_same(model: Model, recipe: Recipe) -> None:
     if recipe.fingerprint and model.fingerprint and model.fingerprint != recipe.fingerprint:
         raise UsageError(
-            f"{recipe.model} is another checkpoint on this worker's machine than on the driver's; give a folder that both "
-            "see, or a repository with --revision"
+            f"{recipe.model} is another checkpoint on this worker's machine than on the driver's; give a folder that "
+            "both see, or a repository with --revision"
         )
 
 
