@@ -65,6 +65,9 @@ from .errors import (
     ClosedError as ClosedError,
 )
 from .errors import (
+    ClusterError as ClusterError,
+)
+from .errors import (
     ConfigError as ConfigError,
 )
 from .errors import (

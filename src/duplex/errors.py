@@ -21,6 +21,7 @@
     ├── ClosedError                 the model, codec or conversation has been closed
     ├── ForkError                   the model, codec or conversation was made before the process was forked
     ├── ServerError                 a server cannot listen, or a remote conversation cannot go on
+    ├── ClusterError                a cluster of machines is out of reach, has no room, or loses its workers
     ├── OutputError                 results cannot be written
     └── TrainingError               training cannot go on
         └── CorpusError             its data is missing, damaged or of another kind
@@ -36,6 +37,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointNotFoundError",
     "ClosedError",
+    "ClusterError",
     "ConfigError",
     "ConsumerTooSlow",
     "CorpusError",
@@ -128,6 +130,10 @@ class ForkError(DuplexError):
 
 class ServerError(DuplexError):
     """A server cannot listen where it is told to, or a server elsewhere cannot be talked to."""
+
+
+class ClusterError(DuplexError):
+    """A cluster of machines cannot be reached, has no room, or loses what it was given."""
 
 
 class OutputError(DuplexError):

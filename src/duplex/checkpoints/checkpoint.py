@@ -41,6 +41,8 @@ __all__ = [
     "resolve",
 ]
 
+SMALL = 1_000_000_000
+"""Bytes of weights below which a model is small."""
 NOTES_FILE = "notes.txt"
 """An optional line or two for people, beside the configuration."""
 _SAMPLING = ("temperature", "text_temperature", "top_k", "text_top_k", "guidance")
@@ -73,6 +75,11 @@ class Checkpoint:
     def codebooks(self) -> int:
         """Number of the codec's active codebooks: those that the language model uses, or all without one."""
         return codebooks_used(self.language_model, self.mimi)
+
+    @property
+    def small(self) -> bool:
+        """Whether several conversations side by side are a matter of course: less than a gigabyte of weights."""
+        return self.weights is not None and self.weights_size < SMALL
 
     @property
     def weights_size(self) -> int:

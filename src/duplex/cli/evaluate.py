@@ -8,7 +8,7 @@ import anyio
 import click
 
 from duplex.cli.options import LoadOptions, debug_option, dialogue_options
-from duplex.cli.process import SIDE_BY_SIDE, SMALL
+from duplex.cli.process import SIDE_BY_SIDE
 from duplex.cli.progress import FileBars
 from duplex.cli.text import plain
 from duplex.errors import UsageError
@@ -60,8 +60,7 @@ def full_duplex_bench(
     samples = find_samples(folder)
     distribution = None if human is None else read_distribution(human)
     found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
-    small = found.weights is not None and found.weights_size < SMALL
-    sessions = load_options.sessions or (min(len(samples), SIDE_BY_SIDE) if small else 1)
+    sessions = load_options.sessions or (min(len(samples), SIDE_BY_SIDE) if found.small else 1)
     arguments: dict[str, Any] = load_options.load_arguments(sessions) | {"revision": found.revision}
     arguments |= load_options.guided(options)
     with ExitStack() as stack:

@@ -1,5 +1,6 @@
 """``duplex measure``: who holds the floor in recorded dialogues."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ import click
 from duplex.cli.options import debug_option
 from duplex.cli.process import tell_passed_over
 from duplex.cli.progress import TrainingBar
+from duplex.cli.ray import RayOptions, ray_options, run_on_ray
 from duplex.cli.text import one_line, plain, report_error
+from duplex.errors import UsageError
 
 if TYPE_CHECKING:
     from duplex.measuring import MeasureResult
@@ -19,7 +22,7 @@ __all__ = ["measure"]
 
 @click.command(short_help="Measure who holds the floor in two-channel recordings.")
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@click.option("--out", type=click.Path(path_type=Path), default="measures", show_default=True, help="For the results.")
+@click.option("--out", type=click.Path(), default="measures", show_default=True, help="For the results.")
 @click.option(
     "--pair",
     nargs=2,
@@ -37,15 +40,17 @@ __all__ = ["measure"]
 @click.option("--jobs", type=click.IntRange(min=1), help="Dialogues side by side. Default: one for each core.")
 @click.option("--plot", is_flag=True, help="Draw the offsets of all, and the lanes of each dialogue up to 10 minutes.")
 @click.option("--force", is_flag=True, help="Measure again what is finished; replace other results.")
+@ray_options
 @debug_option
 def measure(
     inputs: tuple[str, ...],
-    out: Path,
+    out: str,
     pair: tuple[str, str] | None,
     given_turns: bool,
     jobs: int | None,
     plot: bool,
     force: bool,
+    on_ray: RayOptions | None,
     **settings: Any,
 ) -> int:
     """Measure who holds the floor: pauses, gaps, overlaps, interruptions, backchannels.
@@ -63,7 +68,9 @@ def measure(
       duplex measure "fisher/*.sph" --jobs 8
       duplex measure calls --pair "agent_*" "caller_*"
       duplex measure cuts.jsonl.gz --given-turns
+      duplex measure "s3://calls/shard-{000..127}.tar" --out s3://calls/measures --ray auto
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    from duplex.cluster.batch import MeasureJob  # noqa: PLC0415
     from duplex.measuring import Settings, find_dialogues  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.measuring.run import measure_side_by_side  # noqa: PLC0415
     from duplex.process.pairs import parse_pair  # noqa: PLC0415
@@ -74,7 +81,15 @@ def measure(
         require_matplotlib()
     passed_over: list[Path] = []
     patterns = None if pair is None else parse_pair(pair)
-    sources = find_dialogues(inputs, out, pair=patterns, given_turns=given_turns, passed_over=passed_over.append)
+    if on_ray is not None:
+        if plot or jobs is not None:
+            raise UsageError(
+                "--plot and --jobs are for this machine alone; with --ray leave --plot out, and give --workers"
+            )
+        job = MeasureJob(settings=chosen, pair=patterns, given_turns=given_turns, force=force)
+        return run_on_ray(job, inputs, out, on_ray, lambda row: _lines(row.summary), "dialogues")
+    folder = Path(out)
+    sources = find_dialogues(inputs, folder, pair=patterns, given_turns=given_turns, passed_over=passed_over.append)
     tell_passed_over(passed_over)
     results: list[MeasureResult] = []
     with TrainingBar("dialogues") as bar:
@@ -83,12 +98,14 @@ def measure(
             results.append(result)
             bar.update(len(results), len(sources), plain(str(result.source.name)))
 
-        every = anyio.run(lambda: measure_side_by_side(sources, out, chosen, jobs=jobs, force=force, progress=progress))
+        every = anyio.run(
+            lambda: measure_side_by_side(sources, folder, chosen, jobs=jobs, force=force, progress=progress)
+        )
     for result in every:
         _report(result)
     measured = [result for result in every if result.error is None]
     if plot:
-        _draw(measured, out)
+        _draw(measured, folder)
     if len(every) > 1:
         _sum_up(every)
     return 0 if len(measured) == len(every) else 1
@@ -101,23 +118,30 @@ def _report(result: "MeasureResult") -> None:
         return
     finished = " (finished before)" if result.status == "skipped" else ""
     click.echo(plain(f"{result.source.name} -> {result.path}{finished}"))
-    row = result.summary
+    for line in _lines(result.summary):
+        click.echo(f"  {line}")
+    for note in result.notes:
+        click.echo(f"duplex: note: {plain(one_line(f'{result.source.name}: {note}'))}", err=True)
+
+
+def _lines(row: Mapping[str, Any]) -> list[str]:
+    """Return what is said of a dialogue's measures."""
     shares = ", ".join(
         f"{row[f'{place}_speaker']} {_share(row[f'{place}_share'])} in {row[f'{place}_units']} units"
         for place in ("first", "second")
     )
-    click.echo(plain(f"  {row['duration']:.2f} s: {shares}"))
     overlaps = row["overlap_between_count"] + row["overlap_within_count"]
     interruptions = row["first_interruptions"] + row["second_interruptions"]
     backchannels = row["first_backchannels"] + row["second_backchannels"]
     median = row["offset_median"]
     offset = "no floor transfers" if median is None else f"median offset {median * 1000:.0f} ms"
-    click.echo(
-        f"  {row['pause_count']} pauses, {row['gap_count']} gaps, {overlaps} overlaps, {offset}, "
-        f"{interruptions} interruptions, {backchannels} backchannel candidates"
-    )
-    for note in result.notes:
-        click.echo(f"duplex: note: {plain(one_line(f'{result.source.name}: {note}'))}", err=True)
+    return [
+        plain(f"{row['duration']:.2f} s: {shares}"),
+        (
+            f"{row['pause_count']} pauses, {row['gap_count']} gaps, {overlaps} overlaps, {offset}, "
+            f"{interruptions} interruptions, {backchannels} backchannel candidates"
+        ),
+    ]
 
 
 def _share(share: float | None) -> str:

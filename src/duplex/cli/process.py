@@ -1,6 +1,7 @@
 """``duplex process``: recorded dialogues."""
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,19 +11,19 @@ import click
 
 from duplex.cli.options import LoadOptions, dialogue_options, transcriber_option, user_channel_option
 from duplex.cli.progress import FileBars
+from duplex.cli.ray import RayOptions, ray_options, run_on_ray
 from duplex.cli.text import one_line, plain, report_error, truncate
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
     from duplex.checkpoints.checkpoint import Checkpoint
-    from duplex.process import Plan, Recording, Result
+    from duplex.process import Plan, Recipe, Recording, Result
 
-__all__ = ["SIDE_BY_SIDE", "SMALL", "process", "tell_passed_over"]
+__all__ = ["SIDE_BY_SIDE", "process", "tell_passed_over"]
 
-SMALL = 1_000_000_000
-"""Bytes of weights below which several conversations side by side are a matter of course."""
 SIDE_BY_SIDE = 8
+"""How many conversations of a small model run side by side, if nobody says."""
 NAMED = 3
 """How many of the files that were passed over are named."""
 
@@ -49,6 +50,7 @@ NAMED = 3
 @click.option("--tail", type=float, default=0.0, metavar="SECONDS", help="Go on with silence, so no reply is cut off.")
 @transcriber_option
 @click.option("--force", is_flag=True, help="Process again what is finished; replace other results.")
+@ray_options
 @dialogue_options
 def process(
     inputs: tuple[str, ...],
@@ -64,6 +66,7 @@ def process(
     tail: float,
     transcriber: str | None,
     force: bool,
+    on_ray: RayOptions | None,
     load_options: LoadOptions,
     options: SessionOptions,
 ) -> int:
@@ -82,6 +85,7 @@ def process(
       duplex process "calls/*.flac" --user-channel left --model kyutai/moshika-pytorch-bf16
       duplex process calls --agent-channel right --begin-at 30
       duplex process next.wav --state out/first/state.safetensors --save-state
+      duplex process /shared/calls --out /shared/results --ray auto
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints import checkpoint  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.engine.loading import check_beginning, check_choice  # noqa: PLC0415
@@ -90,21 +94,24 @@ def process(
 
     names = None if pair is None else parse_pair(pair)
     check_sides(user_channel, both=both, agent_channel=agent_channel, begin_at=begin_at, pair=names)
+    if on_ray and (agent_channel or pair or state or save_state):
+        raise UsageError("on a cluster each recording begins anew; leave --agent-channel, --pair, --state and such out")
     start = None if state is None else read_state(state)
     if start is not None and options != SessionOptions():
         raise UsageError("a saved conversation goes on with its own options; leave --seed, --temperature and such out")
     passed_over: list[Path] = []
-    recordings = find_recordings(inputs, out, passed_over=passed_over.append)
+    recordings = [] if on_ray else find_recordings(inputs, out, passed_over=passed_over.append)
     tell_passed_over(passed_over)
     begins: dict[str, Any] = {"begin_at": begin_at, "state": start, "save_state": save_state, "tail": tail}
     Recipe(model=load_options.model, options=options, **begins)  # complains, before anything is downloaded
-    check_choice(
-        backend=load_options.backend,
-        device=load_options.device,
-        dtype=load_options.dtype,
-        quantize=load_options.quantize,
-        cache_dtype=load_options.cache_dtype,
-    )
+    if on_ray is None:  # else a worker's machine decides
+        check_choice(
+            backend=load_options.backend,
+            device=load_options.device,
+            dtype=load_options.dtype,
+            quantize=load_options.quantize,
+            cache_dtype=load_options.cache_dtype,
+        )
     found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
     check_beginning(found, options)
     recipe = Recipe(
@@ -119,6 +126,10 @@ def process(
         | _voice_file(options)
         | ({} if transcriber is None else {"transcriber": transcriber}),
     )
+    if on_ray is not None:
+        return _on_ray(
+            on_ray, inputs, out, recipe, found, load_options, both=both, force=force, transcriber=transcriber
+        )
     report = _Report()
     with spooled(recordings) as copied:
         wanted = of_sides(copied, both=both, agent_channel=agent_channel, pair=names)
@@ -174,6 +185,34 @@ def _carry_out(
             anyio.run(lambda: carry_out(model, plan, progress=progress, transcriber=loaded))
 
 
+def _on_ray(
+    on_ray: RayOptions,
+    inputs: Sequence[str],
+    out: str,
+    recipe: "Recipe",
+    found: "Checkpoint",
+    load_options: LoadOptions,
+    **chosen: Any,
+) -> int:
+    from duplex.cluster.batch import ProcessJob  # noqa: PLC0415
+
+    loading = load_options.load_arguments(SIDE_BY_SIDE if found.small else 1) | load_options.guided(recipe.options)
+    job = ProcessJob(recipe=recipe, load=loading | _pinned(load_options, found), small=found.small, **chosen)
+    return run_on_ray(job, inputs, out, on_ray, lambda row: _lines(seconds=row.seconds, **row.summary), "recordings")
+
+
+def _lines(
+    *, text: str, user_text: str, seconds: float, real_time_factor: float | None, cut_short: bool = False
+) -> list[str]:
+    """Return what is said of a recording's results."""
+    del cut_short  # that is a note
+    lines = [f"user: {truncate(plain(user_text))}"] if user_text else []
+    if text or not user_text:
+        lines.append(f"agent: {truncate(plain(text)) or '(no words)'}")
+    factor = "unknown" if real_time_factor is None else f"{real_time_factor:.2f}"
+    return [*lines, f"{seconds:.2f} s of audio, real-time factor {factor}"]
+
+
 def _label(recording: "Recording") -> str:
     side = "" if recording.side is None else f" (user: {recording.side})"
     return f"{recording.path}{side}"
@@ -187,8 +226,7 @@ def _pinned(load_options: LoadOptions, found: "Checkpoint") -> dict[str, Any]:
 
 def _sessions(plan: "Plan", found: "Checkpoint") -> int:
     """Choose how many run side by side: each costs a large model gigabytes."""
-    small = found.weights is not None and found.weights_size < SMALL
-    return min(len(plan.tasks), SIDE_BY_SIDE) if small else 1
+    return min(len(plan.tasks), SIDE_BY_SIDE) if found.small else 1
 
 
 class _Report:
@@ -204,12 +242,13 @@ class _Report:
             return
         finished = " (finished before)" if result.status == "skipped" else ""
         click.echo(plain(f"{result.recording.path} -> {result.folder}{finished}"))
-        if result.user_text:
-            click.echo(f"  user: {truncate(plain(result.user_text))}")
-        if result.text or not result.user_text:
-            click.echo(f"  agent: {truncate(plain(result.text)) or '(no words)'}")
-        factor = "unknown" if result.real_time_factor is None else f"{result.real_time_factor:.2f}"
-        click.echo(f"  {result.seconds:.2f} s of audio, real-time factor {factor}")
+        for line in _lines(
+            text=result.text,
+            user_text=result.user_text,
+            seconds=result.seconds,
+            real_time_factor=result.real_time_factor,
+        ):
+            click.echo(f"  {line}")
         if result.cut_short:
             name = plain(str(result.recording.path))
             click.echo(f"duplex: note: {name} was cut short; what is there was processed. Get the whole file", err=True)

@@ -1,6 +1,7 @@
 """``duplex score``: how likely a model finds what was said."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +9,15 @@ import anyio
 import click
 
 from duplex.cli.options import LoadOptions, loading_options
-from duplex.cli.process import SIDE_BY_SIDE, SMALL, tell_passed_over
+from duplex.cli.process import SIDE_BY_SIDE, tell_passed_over
 from duplex.cli.progress import TrainingBar
+from duplex.cli.ray import RayOptions, ray_options, run_on_ray
 from duplex.cli.text import one_line, plain, report_error
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
-    from duplex.scoring import ScoreResult
+    from duplex.measuring.pairs import Pair
+    from duplex.scoring import ScoreResult, ScoreSettings
 
 __all__ = ["score"]
 
@@ -41,6 +44,7 @@ __all__ = ["score"]
 )
 @click.option("--plot", is_flag=True, help="Draw the surprise over time, of dialogues up to an hour.")
 @click.option("--force", is_flag=True, help="Score again what is finished; replace other results.")
+@ray_options
 @loading_options
 def score(  # noqa: PLR0917 -- click passes them by name
     inputs: tuple[str, ...],
@@ -51,6 +55,7 @@ def score(  # noqa: PLR0917 -- click passes them by name
     form: Any,
     plot: bool,
     force: bool,
+    on_ray: RayOptions | None,
     load_options: LoadOptions,
 ) -> int:
     """Score what was said: how likely the model finds what the second speaker really did.
@@ -64,6 +69,7 @@ def score(  # noqa: PLR0917 -- click passes them by name
       duplex score call.wav
       duplex score calls --model kyutai/moshika-pytorch-bf16 --format parquet --plot
       duplex score results/call/tokens.safetensors
+      duplex score /shared/calls --out /shared/scores --ray auto
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     import duplex  # noqa: PLC0415 -- `duplex --help` need not wait for it
     from duplex.checkpoints import checkpoint  # noqa: PLC0415
@@ -81,12 +87,15 @@ def score(  # noqa: PLR0917 -- click passes them by name
             f"--transcriber {transcriber} gives no words with ends; give whisper:NAME, or put the words beside each "
             "recording as NAME.json"
         )
+    patterns = None if pair is None else parse_pair(pair)
+    if on_ray is not None:
+        chosen = ScoreSettings(agent_channel=agent_channel, form=form, plot=plot, force=force)
+        return _on_ray(on_ray, inputs, out, patterns, transcriber, chosen, load_options)
     passed_over: list[Path] = []
-    sources = find_scored(inputs, out, pair=None if pair is None else parse_pair(pair), passed_over=passed_over.append)
+    sources = find_scored(inputs, out, pair=patterns, passed_over=passed_over.append)
     tell_passed_over(passed_over)
     found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
-    small = found.weights is not None and found.weights_size < SMALL
-    sessions = load_options.sessions or (min(len(sources), SIDE_BY_SIDE) if small else 1)
+    sessions = load_options.sessions or (min(len(sources), SIDE_BY_SIDE) if found.small else 1)
     arguments: dict[str, Any] = load_options.load_arguments(sessions) | {"revision": found.revision}
     with contextlib.ExitStack() as stack:
         loaded = None if transcriber is None else stack.enter_context(load_whisper(transcriber))
@@ -110,14 +119,42 @@ def _report(result: "ScoreResult") -> None:
     if result.error is not None:
         report_error(result.error, debug=bool(click.get_current_context().find_root().obj))
         return
-    summary, finished = result.summary, " (finished before)" if result.status == "skipped" else ""
+    finished = " (finished before)" if result.status == "skipped" else ""
     click.echo(plain(f"{result.source.name} -> {result.folder}{finished}"))
+    click.echo(f"  {_figures(result.summary)}")
+    for note in result.summary["notes"]:
+        click.echo(f"duplex: note: {plain(one_line(f'{result.source.name}: {note}'))}", err=True)
+
+
+def _figures(summary: Mapping[str, Any]) -> str:
+    """Return what is said of a dialogue's scores."""
     streams = summary["streams"]
     text = streams["text"]["perplexity"]
     told = "text not scored (no transcript)" if text is None else f"text perplexity {text:.2f} ({summary['text']})"
-    click.echo(
-        f"  {summary['seconds']:.2f} s: sum {summary['sum']:.1f}, {told}, codes {streams['agent']['perplexity']:.2f}, "
+    return (
+        f"{summary['seconds']:.2f} s: sum {summary['sum']:.1f}, {told}, codes {streams['agent']['perplexity']:.2f}, "
         f"real-time factor {summary['real_time_factor']:.3f}"
     )
-    for note in summary["notes"]:
-        click.echo(f"duplex: note: {plain(one_line(f'{result.source.name}: {note}'))}", err=True)
+
+
+def _on_ray(
+    on_ray: RayOptions,
+    inputs: Sequence[str],
+    out: Path,
+    pair: "Pair | None",
+    transcriber: str | None,
+    settings: "ScoreSettings",
+    load_options: LoadOptions,
+) -> int:
+    from duplex.checkpoints import checkpoint  # noqa: PLC0415
+    from duplex.cluster.batch import ScoreJob  # noqa: PLC0415
+
+    found = checkpoint.resolve(load_options.model, revision=load_options.revision, adapter=load_options.adapter)
+    job = ScoreJob.for_checkpoint(
+        found,
+        settings=settings,
+        pair=pair,
+        transcriber=transcriber,
+        load=load_options.load_arguments(SIDE_BY_SIDE if found.small else 1),
+    )
+    return run_on_ray(job, inputs, str(out), on_ray, lambda row: [_figures(row.summary)], "dialogues")

@@ -11,7 +11,7 @@ import attrs
 import click
 
 from duplex.cli.options import LoadOptions, loading_options, user_channel_option
-from duplex.cli.process import SIDE_BY_SIDE, SMALL, tell_passed_over
+from duplex.cli.process import SIDE_BY_SIDE, tell_passed_over
 from duplex.cli.progress import FileBars
 from duplex.cli.text import plain, report_error
 from duplex.errors import UsageError
@@ -115,8 +115,7 @@ def _chosen_model(load_options: LoadOptions, user_channel: Any, formats: "list[T
     )
 
     def load(recordings: int) -> "Model":
-        small = found.weights is not None and found.weights_size < SMALL
-        given = load_options.load_arguments(min(recordings, SIDE_BY_SIDE if small else 1))
+        given = load_options.load_arguments(min(recordings, SIDE_BY_SIDE if found.small else 1))
         # The commit: a branch may have moved since.
         given |= {"revision": found.revision, "adapter": pinned if load_options.adapter else None}
         return duplex.load(load_options.model, **given)

@@ -13,6 +13,7 @@ from duplex.arguments import parameters_of
 from duplex.backends.selection import select_backend
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.model_spec import model_spec
+from duplex.backends.shared.placement import Placement
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.tokenizer import Tokenizer
@@ -223,6 +224,14 @@ def check_beginning(found: checkpoint.Checkpoint, options: SessionOptions) -> No
         check_prompt(model_spec(config, codec, sessions=1), Tokenizer.load(tokenizer), found.voices, options)
     except AudioFileError as error:
         raise UsageError(str(error)) from error
+
+
+def placement_of(backend: Backend = "auto", device: str = "auto", dtype: Dtype = "auto") -> Placement:
+    """Return where a model loaded with these arguments would run on this machine, and with which dtype.
+
+    :raises UsageError: if the device cannot be used here
+    """
+    return _backend(backend, device).placement(device, dtype)
 
 
 def _backend(name: Backend, device: str, *, tell: bool = False) -> Any:

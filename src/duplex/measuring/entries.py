@@ -42,6 +42,8 @@ class Entry:
 
 def place_of(manifest: Path, text: str) -> Path:
     """Return the path that a manifest names: as it stands, or beside the manifest if it is only there."""
+    if "://" in text:
+        return Path(text)
     path = Path(text).expanduser()
     beside = manifest.parent / path
     return beside if not path.is_absolute() and (beside.exists() or not path.exists()) else path

@@ -60,7 +60,9 @@ def measure_to_file(source: Source, out: Path, settings: Settings, *, force: boo
         raise source.problem
     target = target_of(source, out)
     identity = {
-        "inputs": [{"path": str(file.path), "sha256": _content_of(source, file)} for file in source.files],
+        "inputs": [
+            {"path": file.origin or str(file.path), "sha256": _content_of(source, file)} for file in source.files
+        ],
         "label": source.label,
         "stretch": [source.start, source.end],
         "settings": settings.as_json(),

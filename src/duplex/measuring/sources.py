@@ -27,7 +27,7 @@ from duplex.process.pairs import PAIRS, Pair, paired
 from duplex.process.recordings import PassedOver, Recording, find_recordings
 from duplex.results.files import DIALOGUE, EVENTS, RUN
 
-__all__ = ["find_dialogues"]
+__all__ = ["find_dialogues", "paired_sources", "tables_named"]
 
 
 def find_dialogues(
@@ -49,7 +49,7 @@ def find_dialogues(
     sources: list[Source] = []
     others: list[str | os.PathLike[str]] = []
     for given in inputs:
-        matched = _named(given)
+        matched = tables_named(given)
         if matched is None:
             others.append(given)
         for path in matched or ():
@@ -59,7 +59,7 @@ def find_dialogues(
     return with_own_names(sources)
 
 
-def _named(given: str | os.PathLike[str]) -> list[Path] | None:
+def tables_named(given: str | os.PathLike[str]) -> list[Path] | None:
     """Return the tables that an input names, ``None`` if it is something else."""
     path = Path(given)
     try:
@@ -108,7 +108,7 @@ def _of_recordings(
     found = [each for each in found if os.path.realpath(each.path.parent) not in inside]
     # A folder with nothing but results is given back as it is, for want of recordings in it; it is no failure.
     found = [each for each in found if not any(_is_below(folder, each.path) for folder in inside)]
-    return [_of_folder(folder, given) for folder in results] + _paired(found, pair)
+    return [_of_folder(folder, given) for folder in results] + paired_sources(found, pair)
 
 
 def _is_below(folder: str, other: Path) -> bool:
@@ -137,7 +137,7 @@ def _of_folder(folder: Path, given: Sequence[str | os.PathLike[str]]) -> Source:
     return Source(name=name, kind="stereo", files=(Recording(folder / DIALOGUE, name),), speakers=SIDES)
 
 
-def _paired(found: Sequence[Recording], pair: Pair | None) -> list[Source]:
+def paired_sources(found: Sequence[Recording], pair: Pair | None) -> list[Source]:
     """Return pairs, and what is none, in the order in which they were found."""
     return [
         Source(name=name, kind="pair" if len(files) > 1 else "stereo", files=files)

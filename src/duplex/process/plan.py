@@ -17,7 +17,7 @@ from duplex.atomic import make_folder
 from duplex.audio.pcm import UserChannel
 from duplex.errors import AudioFileError, DuplexError, OutputError, UsageError
 from duplex.options import SessionOptions
-from duplex.process.recordings import Recording, absolute
+from duplex.process.recordings import Recording
 from duplex.process.run_record import beginning_of, sha256_of
 from duplex.process.states import SavedStart
 from duplex.results.files import RESULT_FILES, RUN, STATE, USER_FILES, USER_TRANSCRIPT, read_run, read_text
@@ -66,8 +66,11 @@ class Recipe:
             raise UsageError("a saved state has what was said before; leave the agent's channel out, or the state")
 
     def of(self, recording: Recording) -> "Recipe":
-        """Return what decides this recording's results: its own side is the user, if it has one."""
-        return self if recording.side is None else attrs.evolve(self, user_channel=recording.side)
+        """Return what decides this recording's results: its own side and stretch are heard, if it has them."""
+        own = self if recording.side is None else attrs.evolve(self, user_channel=recording.side)
+        if recording.stretch is None:
+            return own
+        return attrs.evolve(own, settings={**self.settings, "stretch": list(recording.stretch)})
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe's part of ``run.json``."""
@@ -153,9 +156,7 @@ class Plan:
             if finished is not None:
                 plan.results.append(finished)
                 continue
-            duration = probe_duration(recording.content)
-            if duration is not None:
-                duration += recipe.tail
+            duration = _duration(recording, recipe.tail)
             plan.tasks.append(Task(recording=recording, folder=folder, duration=duration))
         return plan
 
@@ -179,7 +180,7 @@ class Plan:
             return None
         same_content = run.get("sha256") == sha256_of(recording)
         # A file that has changed is still the same recording; what came through a pipe before is gone.
-        same_place = run.get("input") == str(absolute(recording.path)) and recording.content == recording.path
+        same_place = run.get("input") == recording.place and recording.content == recording.path
         if not (same_content or same_place):
             raise OutputError(
                 f"{folder} holds the results of another recording, {run.get('input')}; choose another --out, "
@@ -215,6 +216,14 @@ def _try_to_open(recording: Recording) -> None:
                     "dialogue give a stereo recording, a speaker on each channel, or two mono files, NAME-left and "
                     "NAME-right"
                 )
+
+
+def _duration(recording: Recording, tail: float) -> float | None:
+    """Return how many seconds there are to hear, as far as headers tell."""
+    start, end = recording.stretch or (0.0, None)
+    length = probe_duration(recording.content)
+    known = [each for each in (length, end) if each is not None]
+    return max(min(known) - start, 0.0) + tail if known else None
 
 
 def _same_file(first: Path, second: Path) -> bool:

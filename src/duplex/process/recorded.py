@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from duplex.audio.pcm import UserChannel
 from duplex.conversation.local import Conversation
 from duplex.conversation.saved import SavedConversation
+from duplex.errors import AudioFileError
 from duplex.frame_model import Frame, ModelSpec
 from duplex.process.recordings import Recording
 from duplex.results.writer import ResultWriter
@@ -20,7 +21,7 @@ __all__ = ["Recorded", "StateKeeper"]
 class Recorded(FileTransport):
     """A recording from sample ``skip`` on (at the model's rate), with ``tail`` seconds of silence after its end.
 
-    ``at_end`` is awaited when everything has been given, with the number of its samples; then they are whole frames of
+    Of a recording with a stretch only that is heard. ``at_end`` is awaited when everything has been given, with the number of its samples; then they are whole frames of
     ``frame_size``.
     """
 
@@ -38,6 +39,7 @@ class Recorded(FileTransport):
         self._content = recording.content
         self._tail = tail
         self._skip = skip
+        self._stretch = recording.stretch or (0.0, None)
         self._frame_size = frame_size
         self._at_end = at_end
         self._silence = self._rate = self._samples = self._given = 0
@@ -60,15 +62,31 @@ class Recorded(FileTransport):
         return pcm
 
     async def _next(self) -> NDArray[np.float32]:
-        while True:
+        """Return the next piece that is to be heard."""
+        begins, end = (None if each is None else round(each * self._rate) for each in self._stretch)
+        start = (begins or 0) + self._skip
+        while end is None or self._samples < end:
             try:
                 pcm = await super().receive()
             except anyio.EndOfStream:
-                return await self._after_it()
-            kept = pcm[max(self._skip - self._samples, 0) :]
+                self._check_stretch(begins or 0)
+                break
+            kept = pcm[max(start - self._samples, 0) : None if end is None else end - self._samples]
             self._samples += len(pcm)
             if len(kept):
                 return kept
+        return await self._after_it()
+
+    def _check_stretch(self, begins: int) -> None:
+        """Check that the recording has come to the sample where the stretch begins.
+
+        :raises AudioFileError: if it ends before
+        """
+        if 0 < begins >= self._samples:
+            raise AudioFileError(
+                f"{self.path} has {self._samples / self._rate:.2f} s, but the stretch of it begins at "
+                f"{begins / self._rate:g} s; mend its start"
+            )
 
     async def _after_it(self) -> NDArray[np.float32]:
         """Return what comes after the recording.

@@ -15,7 +15,7 @@ Rules:
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePath
 
@@ -26,7 +26,7 @@ from duplex.audio.pcm import UserChannel
 from duplex.errors import UsageError
 from duplex.results.files import RESULT_FILES, RUN
 
-__all__ = ["STANDARD_INPUT", "Recording", "absolute", "find_recordings"]
+__all__ = ["STANDARD_INPUT", "Recording", "absolute", "distinct_names", "find_recordings"]
 
 STANDARD_INPUT = Path("/dev/stdin")
 PassedOver = Callable[[Path], None]
@@ -38,7 +38,8 @@ class Recording:
 
     ``content`` is where its bytes lie: a copy, if ``path`` is a pipe; see :func:`duplex.process.spooled`.
     ``side`` is the channel that is the user of this one, ``None`` for that of the recipe; ``other`` is the file of the
-    other speaker, where each has one.
+    other speaker, where each has one. ``origin`` is what results call the recording, if ``path`` is a copy of it: an
+    address, a member of an archive. ``stretch`` is what is heard of it, from and to seconds, ``None`` for all.
     """
 
     path: Path
@@ -46,6 +47,13 @@ class Recording:
     content: Path = attrs.field(default=attrs.Factory(lambda self: self.path, takes_self=True))
     side: UserChannel | None = None
     other: "Recording | None" = None
+    origin: str | None = None
+    stretch: tuple[float, float | None] | None = None
+
+    @property
+    def place(self) -> str:
+        """What ``run.json`` calls the recording."""
+        return str(absolute(self.path)) if self.origin is None else self.origin
 
 
 @attrs.frozen
@@ -135,8 +143,13 @@ def _is_left_out(path: Path, *, output: Path | None) -> bool:
 
 
 def _names(found: list[_Found]) -> list[PurePath]:
-    candidates = [list(_candidates(item, common)) for common in [_common_folder(found)] for item in found]
-    levels = [0] * len(found)
+    common = _common_folder(found)
+    return distinct_names([list(_candidates(item, common)) for item in found])
+
+
+def distinct_names(candidates: Sequence[Sequence[PurePath]]) -> list[PurePath]:
+    """Return a name of each, the first of its candidates that no other has; numbered where nothing else helps."""
+    levels = [0] * len(candidates)
     while True:
         names = [ladder[level] for ladder, level in zip(candidates, levels, strict=True)]
         counts = Counter(str(name).casefold() for name in names)

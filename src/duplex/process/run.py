@@ -238,7 +238,9 @@ async def _process_one(
                     heard(writer.seconds)
         seconds = writer.seconds
         factor = (time.perf_counter() - started) / (seconds - model.spec.seconds(beginning.frames))
-        cut = await anyio.to_thread.run_sync(is_truncated, recording.content, seconds - recipe.tail)
+        cut = recording.stretch is None and await anyio.to_thread.run_sync(
+            is_truncated, recording.content, seconds - recipe.tail
+        )
         run = run_record(
             recording,
             recipe.of(recording).as_json(),

@@ -9,7 +9,7 @@ from typing import Any
 
 import duplex
 from duplex.errors import AudioFileError
-from duplex.process.recordings import Recording, absolute
+from duplex.process.recordings import Recording
 from duplex.process.sides import transcript_of
 
 __all__ = ["beginning_of", "run_record", "sha256_of", "versions"]
@@ -33,7 +33,7 @@ def run_record(
     ``recipe`` is what :meth:`Recipe.as_json` gives; ``products`` are :attr:`duplex.Model.products`.
     """
     return {
-        "input": str(absolute(recording.path)),
+        "input": recording.place,
         "sha256": sha256,
         **recipe,
         "versions": versions(),

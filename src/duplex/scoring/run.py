@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import anyio
 import anyio.to_thread
@@ -29,7 +29,7 @@ from duplex.scoring.stream import FrameScore, score
 from duplex.scoring.summary import DialogueScores
 from duplex.transcription.whisper import WhisperTranscriber
 
-__all__ = ["ScoreResult", "ScoreSettings", "find_scored", "score_files", "score_sources"]
+__all__ = ["ScoreResult", "ScoreSettings", "Scorer", "find_scored", "identity_of", "score_files", "score_sources"]
 
 TOKENS_SUFFIX = ".safetensors"
 WHISPER_RATE = 16000
@@ -44,6 +44,23 @@ class ScoreResult:
     status: Literal["done", "skipped", "failed"]
     summary: dict[str, Any] = attrs.field(factory=dict[str, Any])
     error: Exception | None = None
+
+
+class Scorer(Protocol):
+    """What of a model decides the scores: a :class:`duplex.Model`, or one that has not been loaded."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 -- the attributes of the model
+    @property
+    def revision(self) -> str | None: ...  # noqa: D102
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def adapter(self) -> str | None: ...  # noqa: D102
+    @property
+    def backend(self) -> str: ...  # noqa: D102
+    @property
+    def dtype(self) -> str: ...  # noqa: D102
 
 
 @attrs.frozen(kw_only=True)
@@ -130,7 +147,8 @@ async def score_sources(
 
 
 async def _score_one(model: Model, source: Source, folder: Path, settings: ScoreSettings) -> ScoreResult:
-    identity = await anyio.to_thread.run_sync(_identity, model, source, settings)
+    name = None if settings.transcriber is None else f"whisper:{settings.transcriber.name}"
+    identity = await anyio.to_thread.run_sync(identity_of, model, source, settings, name)
     before = None if settings.force else await anyio.to_thread.run_sync(finished, folder, identity)
     if before is not None:
         return ScoreResult(source=source, folder=folder, status="skipped", summary=before)
@@ -154,13 +172,14 @@ async def _score_one(model: Model, source: Source, folder: Path, settings: Score
     return ScoreResult(source=source, folder=folder, status="done", summary=content)
 
 
-def _identity(model: Model, source: Source, settings: ScoreSettings) -> dict[str, Any]:
-    """Return what decides the scores."""
-    beside = _transcript_of(source, settings)
-    inputs = [*source.files, *([] if beside is None else [Recording(beside, PurePath(beside.name))])]
-    name = None if settings.transcriber is None else f"whisper:{settings.transcriber.name}"
+def identity_of(model: Scorer, source: Source, settings: ScoreSettings, transcriber: str | None) -> dict[str, Any]:
+    """Return what decides the scores, by the name of the transcriber. Blocking: the recordings are read."""
+    beside, origin = _transcript_of(source, settings), source.files[0].origin
+    inputs = [*source.files]
+    if beside is not None:
+        inputs.append(Recording(beside, PurePath(beside.name), origin=origin and f"{origin} (transcript)"))
     return {
-        "inputs": [{"path": str(file.path), "sha256": sha256_of(file)} for file in inputs],
+        "inputs": [{"path": file.origin or str(file.path), "sha256": sha256_of(file)} for file in inputs],
         "model": model.name,
         "revision": model.revision,
         "fingerprint": model.fingerprint,
@@ -169,7 +188,7 @@ def _identity(model: Model, source: Source, settings: ScoreSettings) -> dict[str
             "agent_channel": settings.agent_channel,
             "format": settings.form,
             "plot": settings.plot,
-            "transcriber": name,
+            "transcriber": transcriber,
             "backend": model.backend,
             "dtype": model.dtype,
         },

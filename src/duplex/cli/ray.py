@@ -1,0 +1,114 @@
+"""``--ray``: what a command does with recordings, on a cluster."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from duplex.cli.options import F
+from duplex.cli.progress import TrainingBar
+from duplex.cli.text import one_line, plain, report_error
+from duplex.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duplex.cluster.batch import BatchProgress, Row
+    from duplex.cluster.batch.job import Job
+
+__all__ = ["RayOptions", "ray_options", "run_on_ray"]
+
+SECONDS_AN_HOUR = 3600
+
+
+@attrs.frozen(kw_only=True)
+class RayOptions:
+    """Which cluster, and how much of it."""
+
+    address: str
+    workers: int | None
+    worker_cpus: float | None
+    wait: float
+
+
+_OPTIONS = (
+    click.option("--ray", metavar="ADDRESS", help="On a Ray cluster: local, auto, or its HOST:PORT."),
+    click.option("--workers", type=click.IntRange(min=1), help="With --ray: models at most. Default: all that fit."),
+    click.option("--worker-cpus", type=click.FloatRange(min=0, min_open=True), help="With --ray: cores for each."),
+    click.option("--ray-wait", type=click.FloatRange(0, 86400), metavar="SECONDS", help="For a full cluster; 60."),
+)
+
+
+def ray_options(command: F) -> F:
+    """Add the options of a cluster; the command gets ``on_ray``, ``None`` without ``--ray``."""
+
+    @functools.wraps(command)
+    def gathering(**values: Any) -> Any:
+        address, workers, cpus, wait = (values.pop(name) for name in ("ray", "workers", "worker_cpus", "ray_wait"))
+        given = {"--workers": workers, "--worker-cpus": cpus, "--ray-wait": wait}
+        if address is None:
+            alone = [name for name, value in given.items() if value is not None]
+            if alone:
+                raise UsageError(f"{alone[0]} is for a cluster; give --ray ADDRESS too, or leave it out")
+            return command(on_ray=None, **values)
+        from duplex.cluster.batch.connection import check_address, require_ray  # noqa: PLC0415
+
+        check_address(address)  # before anything is looked for, or downloaded
+        require_ray()
+        options = RayOptions(address=address, workers=workers, worker_cpus=cpus, wait=60.0 if wait is None else wait)
+        return command(on_ray=options, **values)
+
+    decorated: Any = gathering
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+def run_on_ray(
+    job: "Job", inputs: Sequence[str], out: str, options: RayOptions, lines: "Callable[[Row], Sequence[str]]", unit: str
+) -> int:
+    """Do a job on a cluster and tell of it; return the exit status.
+
+    :param lines: gives what is said of a row, beside where its results are
+    """
+    from duplex.cli.process import tell_passed_over  # noqa: PLC0415 -- it imports this module
+    from duplex.cluster.batch import Cluster, run  # noqa: PLC0415 -- `duplex --help` need not wait for it
+
+    debug = bool(click.get_current_context().find_root().obj)
+    cluster = Cluster(
+        address=options.address,
+        workers=options.workers,
+        worker_cpus=options.worker_cpus,
+        wait=options.wait,
+        verbose=debug,
+    )
+    passed_over: list[Path] = []
+    with TrainingBar(unit) as bar:
+
+        def progress(news: "BatchProgress") -> None:
+            if passed_over:
+                tell_passed_over(passed_over)
+                passed_over.clear()
+            bar.update(news.done, news.total, f"{news.seconds / SECONDS_AN_HOUR:.2f} h heard")
+            if news.row is not None:
+                _tell(news.row, lines, debug=debug)
+
+        result = run(job, inputs, out, cluster=cluster, progress=progress, passed_over=passed_over.append)
+    counts = {"done": result.done, "skipped": result.skipped, "failed": result.failed}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    click.echo(plain(f"{told}; all are in {result.table}"), err=True)
+    return 1 if result.failed else 0
+
+
+def _tell(row: "Row", lines: "Callable[[Row], Sequence[str]]", *, debug: bool) -> None:
+    if row.error is not None:
+        report_error(row.error, debug=debug)
+        return
+    finished = " (finished before)" if row.status == "skipped" else ""
+    click.echo(plain(f"{row.input} -> {row.results}{finished}"))
+    for line in lines(row):
+        click.echo(f"  {line}")
+    for note in row.notes:
+        click.echo(f"duplex: note: {plain(one_line(f'{row.input}: {note}'))}", err=True)
