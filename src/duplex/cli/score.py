@@ -16,7 +16,7 @@ from duplex.cli.text import one_line, plain, report_error
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
-    from duplex.measuring.pairs import Pair
+    from duplex.process.pairs import Pair
     from duplex.scoring import ScoreResult, ScoreSettings
 
 __all__ = ["score"]

@@ -21,8 +21,8 @@ __all__ = ["Recorded", "StateKeeper"]
 class Recorded(FileTransport):
     """A recording from sample ``skip`` on (at the model's rate), with ``tail`` seconds of silence after its end.
 
-    Of a recording with a stretch only that is heard. ``at_end`` is awaited when everything has been given, with the number of its samples; then they are whole frames of
-    ``frame_size``.
+    Of a recording with a stretch only that is heard. ``at_end`` is awaited when everything has been given, with the
+    number of its samples; then they are whole frames of ``frame_size``.
     """
 
     def __init__(

@@ -8,9 +8,9 @@ import attrs
 from duplex.cluster.batch.inputs import Far
 from duplex.cluster.batch.items import Found
 from duplex.errors import UsageError
-from duplex.measuring.pairs import Pair
 from duplex.measuring.source import Source, failed, with_own_names
 from duplex.measuring.sources import paired_sources
+from duplex.process.pairs import Pair
 from duplex.process.recordings import Recording
 
 __all__ = ["find"]

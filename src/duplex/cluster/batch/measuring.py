@@ -16,11 +16,11 @@ from duplex.cluster.batch.job import Ended, Heard, PassedOver, Ready, Runner
 from duplex.cluster.batch.places import Place
 from duplex.cluster.batch.rows import Row, failed_row
 from duplex.measuring.one import measure_to_file, target_of
-from duplex.measuring.pairs import Pair
 from duplex.measuring.settings import Settings
 from duplex.measuring.source import Source
 from duplex.measuring.sources import find_dialogues
 from duplex.measuring.tables import write_tables
+from duplex.process.pairs import Pair
 
 __all__ = ["MeasureJob"]
 

@@ -17,9 +17,9 @@ from duplex.cluster.batch.job import Ended, Heard, PassedOver, Ready, Runner
 from duplex.cluster.batch.places import Place
 from duplex.cluster.batch.rows import Row, failed_row
 from duplex.engine.loading import check_choice, placement_of
-from duplex.measuring.pairs import Pair
 from duplex.measuring.source import Source
 from duplex.parsing import parse_json
+from duplex.process.pairs import Pair
 from duplex.scoring.files import SUMMARY, finished
 from duplex.scoring.run import ScoreResult, ScoreSettings, find_scored, identity_of, score_sources
 from duplex.transcription.loading import load_whisper, whisper_name
