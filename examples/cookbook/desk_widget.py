@@ -35,7 +35,7 @@ class Widget(tk.Tk):
     def __init__(self, model: duplex.Model, file: str | None = None) -> None:
         super().__init__()
         self.title("duplex")
-        self.attributes("-topmost", True)  # noqa: FBT003 -- Tk's own way to say it
+        self.attributes("-topmost", True)
         self._model, self._file, self._told = model, file, queue.Queue[Told]()
         self.button = tk.Button(self, text="Talk", command=self.talk)
         self.button.pack(fill="x", padx=12, pady=8)
