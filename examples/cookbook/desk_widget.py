@@ -1,8 +1,6 @@
 """A desk widget: a small window that stays on top, with one button, a lamp for each speaker, and the agent's words.
 
 python examples/cookbook/desk_widget.py [QUESTION.wav, in the microphone's place]
-
-The conversation runs in a thread with an event loop of its own; what happens comes to the window by a queue.
 """
 
 import queue
