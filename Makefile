@@ -122,6 +122,7 @@ $(VENV)/.dev: $(VENV)/.talk pyproject.toml constraints.txt
 	@$(call debian,command -v caddy,caddy)
 	@$(call debian,command -v redis-server,redis-server)
 	@$(call debian,command -v kubectl,kubernetes-client)
+	@$(call debian,command -v Xvfb,xvfb)
 	@$(call debian,command -v pulseaudio,pulseaudio)
 	@$(call debian,command -v pactl,pulseaudio-utils)
 	$(PIP_INSTALL) --build-constraint constraints.txt -e '.[train,mlx,gguf,tables,ray,redis,otel]' --group dev

@@ -6,7 +6,6 @@ The agent's words come from the model itself, the user's from Whisper, which hea
 """
 
 import argparse
-from pathlib import Path
 
 import anyio
 import attrs
@@ -60,7 +59,7 @@ async def main(arguments: argparse.Namespace) -> None:
                         pass
     captions.sort(key=lambda caption: caption.start)
     text = "WEBVTT\n\n" + "\n".join(map(str, captions))
-    Path(arguments.captions).write_text(text, encoding="utf-8")
+    await anyio.Path(arguments.captions).write_text(text, encoding="utf-8")
     print(text, end="")
 
 

@@ -1,8 +1,6 @@
 """A desk widget: a small window that stays on top, with one button, a lamp for each speaker, and the agent's words.
 
 python examples/cookbook/desk_widget.py [QUESTION.wav, in the microphone's place]
-
-The conversation runs in a thread with an event loop of its own; what happens comes to the window by a queue.
 """
 
 import queue
@@ -35,7 +33,7 @@ class Widget(tk.Tk):
     def __init__(self, model: duplex.Model, file: str | None = None) -> None:
         super().__init__()
         self.title("duplex")
-        self.attributes("-topmost", True)  # noqa: FBT003 -- Tk's own way to say it
+        self.attributes("-topmost", True)
         self._model, self._file, self._told = model, file, queue.Queue[Told]()
         self.button = tk.Button(self, text="Talk", command=self.talk)
         self.button.pack(fill="x", padx=12, pady=8)

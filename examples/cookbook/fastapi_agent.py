@@ -2,8 +2,9 @@
 
 uvicorn --app-dir examples/cookbook fastapi_agent:app
 
-http://127.0.0.1:8000/talk/ is the page. /voice takes 16-bit samples at 24 kHz as binary messages, and an empty one at the
-end; it sends the agent's voice in the same way, and everything else that happens as JSON. /said tells what was said.
+http://127.0.0.1:8000/talk/ is the page. /voice takes 16-bit samples at 24 kHz as binary messages, and an empty one at
+the end; it sends the agent's voice in the same way, and everything else that happens as JSON. /said tells what was
+said.
 """
 
 from collections import deque
@@ -57,8 +58,8 @@ async def voice(caller: WebSocket) -> None:
                     words.append(event.text)
                 await caller.send_json(event.as_dict())
         await caller.close()
-    except duplex.CapacityError as error:
-        await caller.close(1013, str(error))
+    except* duplex.CapacityError:
+        await caller.close(1013, "every place is taken; call again later")
     except* WebSocketDisconnect:
         pass  # the caller hung up
     finally:

@@ -2,8 +2,8 @@
 
 python examples/cookbook/fine_tune.py TALKS OUT --question QUESTION.wav --model kyutai/moshika-pytorch-bf16
 
-TALKS has recordings, the user left, the agent right, each beside a .json of the same name with the agent's words and their
-times. The model itself stays as it is. What is done already is not done again. Further options go to `duplex train lm`.
+TALKS has recordings, the user left, the agent right, each beside a .json of the same name with the agent's words and
+their times. The model itself stays as it is. What is done is not done again. Further options go to `duplex train lm`.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 LIVEKIT_URL=ws://127.0.0.1:7880 LIVEKIT_TOKEN=... python examples/cookbook/livekit_room.py http://127.0.0.1:8998
 
-The model runs in `duplex serve`; here is no PyTorch: pip install "duplex-speech[client]" livekit. For an agent with LiveKit's
-own framework, see examples/livekit_duplex.py.
+The model runs in `duplex serve`; here is no PyTorch: pip install "duplex-speech[client]" livekit. For an agent with
+LiveKit's own framework, see examples/livekit_duplex.py.
 """
 
 import asyncio

@@ -4,7 +4,7 @@
 #     text_representation: {extension: .py, format_name: percent}
 # ---
 # %% [markdown]
-"""# A conversation in a notebook
+"""# A conversation in a notebook.
 
 Open this file in Jupyter (`jupytext --to ipynb notebook.py`, or VS Code as it is), or run it: `python notebook.py`.
 A notebook has an event loop of its own, in which one could `await`; the portal works in both.

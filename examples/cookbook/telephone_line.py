@@ -2,13 +2,15 @@
 
 TELEPHONE_HOST=talk.example.org DUPLEX_TWILIO_AUTH_TOKEN=... uvicorn --app-dir examples/cookbook telephone_line:app
 
-Give a number the webhook https://talk.example.org/answer. A call is answered with TwiML that connects it to /twilio; when
-every place is taken, or the model ends the call, Twilio goes on to what stands after </Connect>.
+Give a number the webhook https://talk.example.org/answer. A call is answered with TwiML that connects it to /twilio;
+when every place is taken, or the model ends the call, Twilio goes on to what stands after </Connect>.
 """
 
 import os
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import parse_qsl
 from xml.sax.saxutils import quoteattr
 
 from starlette.applications import Starlette
@@ -43,9 +45,9 @@ LINE = application(
 
 async def answer(request: Request) -> Response:
     """Tell Twilio what to do with a call."""
-    async with request.form() as call:
-        print(f"a call from {call.get('From', 'somebody')}", flush=True)
-        seed = str(abs(hash(call.get("CallSid", ""))) % 2**31)  # a call can be replayed by it
+    call = dict(parse_qsl((await request.body()).decode()))
+    print(f"a call from {call.get('From', 'somebody')}", flush=True)
+    seed = str(zlib.crc32(call.get("CallSid", "").encode()))  # the call can be replayed by it
     scheme = "ws" if HOST.startswith("127.") else "wss"
     twiml = TWIML.format(stream=quoteattr(f"{scheme}://{HOST}/twilio"), seed=quoteattr(seed))
     return Response(twiml, media_type="text/xml")

@@ -60,7 +60,8 @@ def drive(question):
     return json.loads(done.stdout)
 
 
-def test_it_shows_who_speaks_and_what_is_said(display):
+@pytest.mark.usefixtures("display")
+def test_it_shows_who_speaks_and_what_is_said():
     shown = drive(COOKBOOK.parent / "question.wav")
     assert shown["words"].strip() == "The capital of France is Paris."
     assert shown["button"] == "Talk again"
@@ -68,7 +69,8 @@ def test_it_shows_who_speaks_and_what_is_said(display):
     assert shown["lamp"] == "#666666"
 
 
-def test_it_tells_what_is_wrong(display, tmp_path):
+@pytest.mark.usefixtures("display")
+def test_it_tells_what_is_wrong(tmp_path):
     shown = drive(tmp_path / "missing.wav")
     assert "missing.wav" in shown["words"]
     assert shown["button"] == "Talk"

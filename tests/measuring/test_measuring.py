@@ -117,6 +117,14 @@ def test_results_of_process_and_recordings_of_a_server(tmp_path):
     assert_exact(result.summary, first_speaker="user", second_speaker="agent")
 
 
+def test_a_folder_with_nothing_but_results_is_no_failure(tmp_path):
+    recording(tmp_path / "results" / "one" / "dialogue.wav")
+    (tmp_path / "results" / "one" / "run.json").write_text("{}")
+    assert [str(each.name) for each in find_dialogues([tmp_path / "results"])] == ["one"]
+    (result,) = run([tmp_path / "results"], tmp_path / "out")
+    assert result.status == "done"
+
+
 def test_turns_from_rttm(tmp_path):
     lines = [
         f"SPEAKER call 1 {start} {end - start} <NA> <NA> {name} <NA> <NA>"
