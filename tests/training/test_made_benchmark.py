@@ -42,9 +42,7 @@ def test_its_layout_is_the_published_one(made):
         "icc_backchannel": "backchannel",
         "synthetic_turn_taking": "smooth_turn_taking",
         "synthetic_user_interruption": "user_interruption",
-        **dict.fromkeys(
-            ("user_interruption", "user_backchannel", "talking_to_other", "background_speech"), "overlap"
-        ),
+        **dict.fromkeys(("user_interruption", "user_backchannel", "talking_to_other", "background_speech"), "overlap"),
     }
 
 

@@ -145,7 +145,8 @@ def _overlap(script: Script, text: str, voice: Voice | None = None, gain: float 
     end = other.user_says(text, start)
     clean = script.timeline.user.sound(end + WAIT)
     mark = {"context_text": context, "current_turn_text": text, "timestamps": [start, end]}
-    sounds = {"input.wav": clean + np.float32(gain) * other.user.sound(end + WAIT), "clean_input.wav": clean}
+    heard = clean + other.user.sound(end + WAIT) * np.float32(gain)
+    sounds = {"input.wav": heard.astype(np.float32), "clean_input.wav": clean}
     return _Made(sounds=sounds, file="metadata.json", annotation=mark)
 
 
