@@ -331,7 +331,7 @@ class Fleet:
 
     def _roll(self, _: int) -> None:
         many = max(1, len(self._up) // ROLL_ROUNDS)
-        for index in self._random.sample(self._up, min(many, len(self._up) - 1)):
+        for index in self._random.sample(self._up, min(many, max(0, len(self._up) - 1))):
             self._leave_off(index)
             self._start()
         self._at(self._now + 3600 / self.plan.rolls / ROLL_ROUNDS, ROLL)
