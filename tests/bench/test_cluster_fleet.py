@@ -87,7 +87,7 @@ def test_a_placer_whose_reports_are_new_loses_nobody_whom_there_is_a_place_for(s
 def test_everybody_who_came_was_placed_refused_or_tired(simulate, moving, placement):
     found = simulate(
         calls=190.0, talk=20.0, places=10, queue=2, queue_timeout=5.0, placement=placement, moving=moving,
-        target=0.8, crashes=30.0, rolls=6.0, drain=30.0, seconds=3000.0, down_after=60.0, stale=0.5,
+        target=0.7, crashes=2.0, rolls=6.0, drain=30.0, seconds=3000.0, down_after=60.0, stale=0.5,
     )  # fmt: skip
     assert found.crashed > 0
     still_waiting = found.arrived - found.placed - found.refused - found.tired
@@ -129,7 +129,8 @@ def test_a_crash_where_there_is_no_other_place_loses_its_calls_after_the_grace(s
 
 def test_the_fleet_follows_a_surge_and_shrinks_again(simulate):
     found = simulate(
-        calls=500.0, talk=60.0, target=0.8, surge=2.0, seconds=9000.0, down_after=120.0, start=30.0, places=20, filled=True
+        calls=500.0, talk=60.0, target=0.8, surge=2.0, seconds=9000.0, down_after=120.0, start=30.0,
+        places=20, filled=True,
     )  # fmt: skip
     mean = found.place_capacity / 20 / 9000.0
     assert found.peak >= 1000 / (20 * 0.8)
