@@ -70,6 +70,9 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option(
     "--drain", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For calls, when stopped."
 )
+@click.option(
+    "--resume-grace", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For a line that broke."
+)
 @click.option("--token-file", type=FILES, metavar="FILE", help="Tokens, one a line, each with a name or not: alice:...")
 @click.option("--insecure", is_flag=True, help="Let others in the network talk without a token.")
 @click.option("--origin", multiple=True, metavar="URL", help="Foreign pages that may call. May be given again.")
@@ -231,7 +234,10 @@ def _settings(given: dict[str, Any]) -> Any:
         **({"wires": given["wires"]} if given["wires"] else {}),
         **{
             name: given[name]
-            for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record", "voices")
+            for name in (
+                *("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "resume_grace"),
+                *("record", "voices"),
+            )
         },
     )
 

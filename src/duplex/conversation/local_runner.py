@@ -134,6 +134,7 @@ class LocalRunner(Runner):
             self.seat,
             self._model.spec,
             self._report_late,
+            self._report_lost,
             lead=lead,
             lockstep=self._pause_flush > 0,
         )
@@ -234,6 +235,10 @@ class LocalRunner(Runner):
 
     def _report_late(self, seconds: float) -> None:
         self.emit(self._session.lag(self._session.now, seconds, seconds, "user"))
+
+    def _report_lost(self, frames: int) -> None:
+        lost = self._model.spec.seconds(frames)
+        self.emit(self._session.lag(self._session.now, lost, lost, "agent"))
 
     async def _process_outcomes(self) -> None:
         """Turn the model's results into events, and pass the agent's audio to the playback."""

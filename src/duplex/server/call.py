@@ -92,6 +92,7 @@ class Call:
                 self._end(CloseReason.FAILED)
             await self._say_goodbye()
         finally:  # a server that stops waits until everybody has been told
+            self._line.release()
             self._service.leave(self)
 
     def shut_down(self) -> None:
@@ -265,10 +266,7 @@ class Call:
 
     async def _watch(self, idle: float) -> None:
         """End the call when nobody has been there for so long, in the queue aside."""
-        due = anyio.current_time() + idle
-        while due > anyio.current_time():
-            await anyio.sleep_until(due)
-            due = max(due, self._caller.heard_at + idle)
+        await self._caller.wait_idle(idle)
         self._end(CloseReason.IDLE)
 
     def _begin(self, session_id: str) -> None:
@@ -285,6 +283,7 @@ class Call:
         self.observers.tell(event)
         await self._line.send(self._wire.tell, event)
         if isinstance(event, SessionStarted):
+            await self._line.offer()
             self._caller.announce()
 
     async def _say_goodbye(self) -> None:
@@ -292,7 +291,7 @@ class Call:
         self._account.end(ending)
         if self._account.began:
             self.observers.end(ending, text)
-        if ending is CloseReason.HUNG_UP:
+        if ending is CloseReason.HUNG_UP or (ending is CloseReason.FINISHED and not await self._line.restored()):
             return
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             try:

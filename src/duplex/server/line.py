@@ -50,6 +50,25 @@ class Line(Generic[AnyWire]):
         finally:
             self._sending.release()
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether nobody is there for now, who may come back."""
+        return False
+
+    async def offer(self) -> None:
+        """Tell the caller, whose conversation begins, how to come back when the line breaks."""
+
+    async def restored(self) -> bool:
+        """Wait until somebody is there; return whether that is so."""
+        return True
+
+    def take_lost_sounds(self) -> int:
+        """Return how many messages of sound have been lost since this was asked last."""
+        return 0
+
+    def release(self) -> None:
+        """Let go of what is held for who may come back: the call is over."""
+
     async def receive(self) -> WireMessage | None:
         """Return the caller's next message, ``None`` when the caller has gone."""
         message = await self._websocket.receive()

@@ -13,6 +13,8 @@ from duplex.concurrency.notifiers import Notifier
 from duplex.engine.model import Model
 from duplex.engine.workers import Workers
 from duplex.server.auth import Keys, Tokens
+from duplex.server.handover.kept_line import KeptLine
+from duplex.server.handover.tokens import ResumeTokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
 from duplex.server.observers import Observers
@@ -76,6 +78,8 @@ class Service:
             self.metrics.describe(served.name, served.model)
         self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
         self.writers: Workers = Workers("duplex-recording", 1)
+        self.resumable: ResumeTokens[KeptLine] = ResumeTokens()
+        """Lines of calls whose callers may come back."""
         self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
         self._calls: set[ActiveCall] = set()
