@@ -74,6 +74,11 @@ class InterruptibleTransport(Protocol):
     """
 
     @property
+    def away(self) -> float:
+        """Seconds that nobody was on the line before ``start``, of a conversation that goes on from elsewhere."""
+        ...
+
+    @property
     def interrupted(self) -> bool:
         """Whether nobody is on the line for now."""
         ...

@@ -72,7 +72,11 @@ class Listener:
         if self._lead:
             await self._take(np.zeros(self._lead, np.float32))
         if self._transport.realtime:
-            await self._listen_live(LiveClock(self._spec.sample_rate, self._spec.frame_size, anyio.current_time()))
+            away = 0.0 if self._interruptible is None else self._interruptible.away
+            clock = LiveClock(self._spec.sample_rate, self._spec.frame_size, anyio.current_time() - away)
+            self._still = away > 0
+            self._pass_over(clock)
+            await self._listen_live(clock)
         else:
             await self._listen()
         last = self._framer.flush()

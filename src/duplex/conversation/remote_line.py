@@ -39,6 +39,8 @@ KEPT_SOUNDS = 64
 _LOST = 1006
 LOST = (None, _LOST, 1001)
 """Close codes of a connection that was lost: none, or by who stands between."""
+_BUSY = (1012, 1013)
+"""Those of a server that has no place now; another one at the same address, or this one in a moment, may have."""
 _COUNTED = (wire.Kind.AUDIO, wire.Kind.TEXT, wire.Kind.METADATA, wire.Kind.ERROR)
 
 
@@ -87,10 +89,28 @@ class RemoteLine:
 
         :raises anyio.EndOfStream: when the websocket has ended
         """
+        if self._before:
+            return self._before.popleft()
         message = wire.parse(await self.websocket.receive())
         if message is not None and self._token and message.kind in _COUNTED:
             self._received += 1
         return message
+
+    def note_event(self, sequence: object) -> None:
+        """Note the number of an event that has come."""
+        if isinstance(sequence, int):
+            self._next_event = sequence + 1
+
+    def follow(self, url: str) -> None:
+        """Note that the conversation goes on at another server (``Moved``), whose page or websocket is at ``url``."""
+        self._received -= 1  # this does not count
+        address, there = urlsplit(self._address), urlsplit(url)
+        secure = there.scheme in ("https", "wss")
+        if not there.netloc or (address.scheme == "wss" and not secure):
+            return
+        path = there.path if there.path.endswith(address.path) else there.path.rstrip("/") + address.path
+        self._address = urlunsplit(("wss" if secure else "ws", there.netloc, path, address.query, ""))
+        self._moved = True
 
     def take_offer(self, session: Mapping[str, Any]) -> Resumed:
         """Take what the server says about coming back (``Session``), and what that says about what comes next."""
@@ -104,20 +124,21 @@ class RemoteLine:
     @property
     def resumable(self) -> bool:
         """Whether the line has broken and the server waits."""
-        return bool(self._token) and self.websocket.close_code in LOST
+        return bool(self._token) and (self._moved or self.websocket.close_code in LOST)
 
     async def resume(self) -> Resumed:
         """Come back on another websocket.
 
         :raises ServerError: if the server does not want that, or does not answer for as long as it waits
         """
+        self._moved = False
         until, error = anyio.current_time() + self._seconds, "it was not tried"
         for pause in chain(PAUSES, repeat(PAUSES[-1])):
             left = until - anyio.current_time() - pause
             if left <= 0:
                 break
             await anyio.sleep(pause)
-            query = {"resume": self._token, "received": str(self._received)}
+            query = {"resume": self._token, "received": str(self._received), "sequence": str(self._next_event)}
             try:
                 self.websocket = await self._open(_with(self._address, query), min(CONNECT_SECONDS, left))
             except ServerError as failed:
@@ -144,6 +165,7 @@ class RemoteLine:
         :raises ServerError: if the server refuses
         """
         self.websocket.quiet_seconds = QUIET_SECONDS
+        self._before.clear()
         refusal = ""
         while True:
             try:
@@ -153,11 +175,16 @@ class RemoteLine:
             if message is not None and message.kind is wire.Kind.ERROR:
                 refusal = message.payload.decode(errors="replace")
             session = record_of(message)
-            if session.get("type") == "Session":
+            if message is not None and session.get("type") != "Session":
+                if message.kind is wire.Kind.HANDSHAKE:  # another server, which counts anew
+                    self._sent = 0
+                    self._sounds.clear()
+                self._before.append(message)
+            elif session:
                 self._received += 1  # which take_offer takes back
                 return self.take_offer(session)
         await self.websocket.aclose()
-        if self.websocket.close_code not in LOST:
+        if self.websocket.close_code not in (*LOST, *_BUSY):
             why = refusal or f"code {self.websocket.close_code}"
             raise ServerError(f"the connection to the server was lost, and it does not go on: {why}")
         return None
@@ -171,6 +198,10 @@ class RemoteLine:
 
     def _forget(self) -> None:
         self._token = ""
+        self._moved = False
+        self._next_event = 0
+        self._before: deque[wire.Message] = deque()
+        """What has come before the server's offer, of a conversation that goes on at another one."""
         self._seconds = 0.0
         self._received = self._sent = self._heard = 0
         self._sounds: deque[tuple[int, bytes]] = deque(maxlen=KEPT_SOUNDS)

@@ -225,6 +225,7 @@ class RemoteRunner(Runner):
 
     def _receive_metadata(self, metadata: Mapping[str, Any]) -> None:
         event = event_from_dict(metadata)
+        self.line.note_event(metadata.get("sequence"))
         if isinstance(event, SessionEnded):
             self._usage = event.usage if event.reason is EndReason.FINISHED else None
         elif event is not None:
@@ -235,6 +236,8 @@ class RemoteRunner(Runner):
             self._queued(metadata["position"])
         elif metadata.get("type") == "Session":
             self.line.take_offer(metadata)
+        elif metadata.get("type") == "Moved":
+            self.line.follow(str(metadata.get("url")))
 
     async def _restart(self) -> None:
         """Connect again, with growing pauses, for a new session."""

@@ -101,7 +101,7 @@ async def _open(kind: WireKind, websocket: WebSocket) -> None:
         return
     opening, owner = known
     if "resume" in opening.query and kind.resumes:
-        await resume(service, websocket, opening.query, owner)
+        await resume(service, websocket, opening, owner)
         return
     try:
         wire = kind.open(opening)
@@ -112,7 +112,7 @@ async def _open(kind: WireKind, websocket: WebSocket) -> None:
     await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
-        await Call(service, make_line(service, websocket, wire, kind.max_message_bytes, owner), owner, agreed).run()
+        await Call(service, make_line(service, websocket, wire, kind, opening, owner), owner, agreed).run()
         tasks.cancel_scope.cancel()
 
 

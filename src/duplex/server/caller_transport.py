@@ -96,6 +96,11 @@ class CallerTransport:
         self._take(pcm)
 
     @property
+    def away(self) -> float:
+        """Seconds that nobody was there before, of a call that goes on from another server."""
+        return self._line.away
+
+    @property
     def interrupted(self) -> bool:
         """Whether the line is broken, and the caller may come back."""
         return self._line.interrupted
@@ -129,6 +134,9 @@ class CallerTransport:
         self.heard_at = anyio.current_time()
         self._line.reset_pace()
         await self._line.send(self._line.wire.started, self._said_codec.header())
+        if self._line.away:
+            await self._line.offer()
+            self.announce()
 
     async def receive(self) -> Float32:
         """Wait for the caller's next audio, float32 ``[samples]``.

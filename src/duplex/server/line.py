@@ -21,6 +21,8 @@ class Line(Generic[AnyWire]):
 
     def __init__(self, websocket: WebSocket, wire: AnyWire, max_message_bytes: int) -> None:
         self.wire = wire
+        self.away: float = 0.0
+        """Seconds that nobody was there before, of a call that goes on from another server."""
         self.max_message_bytes = max_message_bytes
         """Whatever the server lets through."""
         self._websocket = websocket

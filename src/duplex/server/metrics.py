@@ -63,6 +63,9 @@ class Metrics:
             ("reason",),
             registry=own,
         )
+        self.unmovable: Counter = Counter(
+            "duplex_states_not_kept", "Times that the store did not take a conversation.", registry=own
+        )
         self.step: Histogram = Histogram(
             "duplex_step_seconds", "One step of a model.", _MODEL, buckets=_FRAME_SECONDS, registry=own
         )

@@ -11,17 +11,18 @@
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from duplex.concurrency.notifiers import Notifier
 from duplex.server.close_reasons import CloseReason
+from duplex.server.handover.records import MovedCall
 from duplex.server.handover.sent import SentMessages
 from duplex.server.handover.tokens import ResumeTokens
 from duplex.server.line import Line
-from duplex.server.wires.base import Resumption, Wire, WireMessage
+from duplex.server.wires.base import Opening, Resumption, Wire, WireMessage
 
 __all__ = ["KeptLine"]
 
@@ -44,17 +45,27 @@ class KeptLine(Line[Wire]):
         owner: str,
         grace: float,
         tokens: "ResumeTokens[KeptLine]",
+        opening: Opening,
+        path: str,
     ) -> None:
         super().__init__(websocket, wire, max_message_bytes)
         self.owner = owner
+        self.opening = opening
+        """What the caller asked for."""
+        self.path = path
+        """Where."""
+        self.grace = grace
         self.generation = 0
         """Of the token that is good now; 0 before there is one."""
         self.sent: SentMessages = SentMessages()
         self.heard = 0
         """Messages of sound that have come."""
-        self._grace = grace
+        self.moved: bool = False
+        """Whether another server may go on with it."""
+        self._before = 0, 0
+        """Of a call that goes on from another server: the generation there, and how many messages have come."""
         self._tokens = tokens
-        self._key = ""
+        self.key = ""
         self._present = True
         self._over = False
         self._lost_at = 0.0
@@ -72,7 +83,44 @@ class KeptLine(Line[Wire]):
     async def offer(self) -> None:
         """Tell the caller, whose conversation begins, how to come back when the line breaks."""
         async with self._sending:
-            await self._offer(0.0, 0)
+            generation, received = self._before
+            if not generation:
+                await self._offer(0.0, 0)
+                return
+            self.generation = generation
+            self._lost_at = anyio.current_time() - self.away
+            await self._tell_again(received)
+
+    def continue_from(self, moved: MovedCall, received: int) -> bool:
+        """Go on from another server; return whether what the caller has not ``received`` is there."""
+        self.away = max(moved.away, 0.001)
+        self._before = moved.generation, received
+        if moved.sent is None:
+            self.sent = SentMessages(received)
+            return True
+        self.sent = SentMessages(moved.count, moved.sent)
+        return self.sent.since(received) is not None
+
+    async def save(self, state: bytes, *, whole: bool) -> tuple[str, bytes]:
+        """Return the key and the bytes of the call as it is; ``whole``: it stands still, and nothing more is sent."""
+        async with self._sending:
+            kept = self.sent.kept() if whole else None
+            moved = MovedCall(
+                path=self.path,
+                query=dict(self.opening.query),
+                state=state,
+                generation=self.generation,
+                sent=cast("Any", kept),
+                count=self.sent.count,
+            )
+            return self.key, moved.to_bytes()
+
+    async def tell_moved(self, url: str) -> None:
+        """Tell where the conversation goes on."""
+        async with self._sending:
+            for message in self.wire.moved(url):
+                if self._present:
+                    await self._write(message)
 
     async def receive(self) -> WireMessage | None:
         """Return the caller's next message, ``None`` when the caller has hung up or does not come back."""
@@ -94,7 +142,7 @@ class KeptLine(Line[Wire]):
 
     async def restored(self) -> bool:
         """Wait until somebody is there; return whether that is so within the grace."""
-        with anyio.move_on_at(self._lost_at + self._grace):
+        with anyio.move_on_at(self._lost_at + self.grace):
             while not (self._present or self._over):
                 await self._changed.wait()
         if not self._present:
@@ -137,7 +185,7 @@ class KeptLine(Line[Wire]):
     def release(self) -> None:
         """Let nobody come back: the call is over."""
         self._over = True
-        self._tokens.revoke(self._key)
+        self._tokens.revoke(self.key)
         self._left.set()
         self._changed.notify_all()
 
@@ -164,13 +212,13 @@ class KeptLine(Line[Wire]):
 
     async def _offer(self, away: float, again: int) -> None:
         """Give the caller the next token; what was sent ``again`` follows."""
-        self._tokens.revoke(self._key)
-        token, self._key = self._tokens.issue(self.owner, self)
+        self._tokens.revoke(self.key)
+        token, self.key = self._tokens.issue(self.owner, self)
         self.generation += 1
         resumption = Resumption(
             token=token,
             generation=self.generation,
-            seconds=self._grace,
+            seconds=self.grace,
             away=round(away, 3),
             again=again,
             heard=self.heard,

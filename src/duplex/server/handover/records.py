@@ -5,10 +5,10 @@ What a store gives back is not trusted: it is read within bounds, and a state is
 
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, Self, cast
 
 import attrs
-import msgpack
 
 from duplex.errors import StateError
 
@@ -47,6 +47,7 @@ class MovedCall:
         """Return it as a store keeps it."""
         query = {name: value for name, value in self.query.items() if name not in _PRIVATE}
         record = {**attrs.asdict(self, recurse=False), "query": query, "version": VERSION}
+        msgpack: Any = import_module("msgpack")  # only servers with a store need it
         return cast("bytes", msgpack.packb(record))
 
     @classmethod
@@ -55,6 +56,7 @@ class MovedCall:
 
         :raises StateError: if it is something else, or of another version
         """
+        msgpack: Any = import_module("msgpack")
         try:
             record = cast("dict[str, Any]", msgpack.unpackb(data, use_list=False))
             if record.pop("version") != VERSION:

@@ -7,7 +7,7 @@
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -35,7 +35,7 @@ class SentMessages:
     MAX_BYTES = 1 << 20
     """Of all of them; samples of 16 bit take a half of that in ten seconds."""
 
-    def __init__(self, count: int = 0) -> None:
+    def __init__(self, count: int = 0, kept: Iterable[tuple[int, bool, WireMessage]] = ()) -> None:
         self.count = count
         """How many have been sent."""
         self._sounds: deque[tuple[int, WireMessage]] = deque()
@@ -43,6 +43,10 @@ class SentMessages:
         self._bytes = 0
         self._first_other = count
         """Before which number no message but sound is sure to be kept."""
+        for number, sound, message in kept:
+            (self._sounds if sound else self._others).append((number, message))
+            self._bytes += len(message)
+            self._first_other = min(self._first_other, number)
 
     def add(self, message: WireMessage, *, sound: bool) -> None:
         """Keep a message that is sent next."""
@@ -69,6 +73,11 @@ class SentMessages:
         self._first_other = received
         messages = tuple(self)
         return Unheard(messages, self.count - received - len(messages))
+
+    def kept(self) -> tuple[tuple[int, bool, WireMessage], ...]:
+        """Return what is kept: numbers, whether it is sound, and the messages."""
+        sounds = [(number, True, message) for number, message in self._sounds]
+        return tuple(sorted([*sounds, *((number, False, message) for number, message in self._others)]))
 
     def __iter__(self) -> Iterator[WireMessage]:
         """Return what is kept, in order."""

@@ -229,6 +229,10 @@ class Wire(ABC):
         """Tell how to go on when the line breaks; after ``SessionStarted``, and to each caller who has come back."""
         return ()
 
+    def moved(self, url: str) -> Iterable[WireMessage]:  # noqa: ARG002 -- most have no words for it
+        """Tell where the conversation goes on; only to one who has been told how to come back."""
+        return ()
+
     def counts(self, message: WireMessage) -> bool | None:  # noqa: ARG002 -- nobody counts who cannot come back
         """Tell of a message, in either direction, whether it is sound; ``None`` for one that nobody misses."""
         return None

@@ -108,6 +108,10 @@ class ChatWire(Wire):
         told = attrs.asdict(resumption, filter=lambda field, _: field.name != "token")
         return (wire.metadata({"type": "Session", "resume": resumption.token, **told}),)
 
+    def moved(self, url: str) -> Iterable[WireMessage]:
+        """Tell where it goes on."""
+        return (wire.metadata({"type": "Moved", "url": url}),)
+
     def counts(self, message: WireMessage) -> bool | None:
         """Count what carries sound, words or events."""
         kind = message[0] if message else None
@@ -135,7 +139,7 @@ class ChatWire(Wire):
 
     def goodbye(self, reason: CloseReason, text: str) -> Iterable[WireMessage]:
         """Say what went wrong, if something did."""
-        return () if reason is CloseReason.FINISHED else (wire.error(text),)
+        return () if reason in (CloseReason.FINISHED, CloseReason.MOVED) else (wire.error(text),)
 
 
 def _wishes(payload: bytes) -> Iterable[Action]:
