@@ -71,6 +71,7 @@ def test_what_a_caller_of_a_server_that_dies_gets(models, tmp_path):
         caller.say(tone(0.8), audio_format="pcm", pace=0.08)
         until(lambda: stored(tmp_path / "states"))
         caller.until(wire.Kind.AUDIO)
+        anyio.run(anyio.sleep, 0.3)
         query = f"{EVENTS}&resume={offer['resume']}&received={len(counted(caller))}&sequence=17"
         with other.call(query) as again:
             told = session(again)
