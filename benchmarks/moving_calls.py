@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from itertools import pairwise
 from collections.abc import Iterator
+from itertools import pairwise
 
 import anyio
 import numpy as np
@@ -180,7 +180,7 @@ async def measure(what: str, model: str, calls: int, seconds: float) -> None:
                 tasks.start_soon(each.talk)
             with anyio.fail_after(90):
                 while min(len(each.microphone.heard) for each in (*mine, *others)) < WARM_FRAMES:
-                    await anyio.sleep(0.1)  # noqa: ASYNC110 -- a measuring script may look again
+                    await anyio.sleep(0.1)
             await anyio.sleep(seconds)
             at = anyio.current_time()
             if what == "drained":
