@@ -70,6 +70,13 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option(
     "--drain", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For calls, when stopped."
 )
+@click.option(
+    "--resume-grace", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For a line that broke."
+)
+@click.option(
+    "--state-store", type=FILES, metavar="FOLDER", help="Keep conversations there, for other servers to go on with."
+)
+@click.option("--move-to", multiple=True, metavar="URL", help="Server that calls move to. May be given again.")
 @click.option("--token-file", type=FILES, metavar="FILE", help="Tokens, one a line, each with a name or not: alice:...")
 @click.option("--insecure", is_flag=True, help="Let others in the network talk without a token.")
 @click.option("--origin", multiple=True, metavar="URL", help="Foreign pages that may call. May be given again.")
@@ -231,7 +238,11 @@ def _settings(given: dict[str, Any]) -> Any:
         **({"wires": given["wires"]} if given["wires"] else {}),
         **{
             name: given[name]
-            for name in ("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "record", "voices")
+            for name in (
+                *("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "resume_grace"),
+                *("state_store", "move_to"),
+                *("record", "voices"),
+            )
         },
     )
 

@@ -20,7 +20,7 @@ from duplex.errors import AudioFileError, UsageError
 from duplex.events import JsonValue
 from duplex.server.call import Call
 from duplex.server.entrance import check_in, deny
-from duplex.server.line import Line
+from duplex.server.handover.resuming import make_line, resume
 from duplex.server.listening import check_settings
 from duplex.server.middleware import AnyServer, KnownHosts, SecurityHeaders
 from duplex.server.served_models import ServedModel
@@ -100,6 +100,9 @@ async def _open(kind: WireKind, websocket: WebSocket) -> None:
     if known is None:
         return
     opening, owner = known
+    if "resume" in opening.query and kind.resumes:
+        await resume(service, websocket, opening, owner)
+        return
     try:
         wire = kind.open(opening)
         agreed = None if wire.request is None else await service.models.settle(wire.request)
@@ -109,7 +112,7 @@ async def _open(kind: WireKind, websocket: WebSocket) -> None:
     await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
-        await Call(service, Line(websocket, wire, kind.max_message_bytes), owner, agreed).run()
+        await Call(service, make_line(service, websocket, wire, kind, opening, owner), owner, agreed).run()
         tasks.cancel_scope.cancel()
 
 
