@@ -74,7 +74,9 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "--resume-grace", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For a line that broke."
 )
 @click.option(
-    "--state-store", type=FILES, metavar="FOLDER", help="Keep conversations there, for other servers to go on with."
+    "--state-store",
+    metavar="FOLDER|URL",
+    help="Keep conversations there (redis://...), for other servers to go on with.",
 )
 @click.option("--move-to", multiple=True, metavar="URL", help="Server that calls move to. May be given again.")
 @click.option("--token-file", type=FILES, metavar="FILE", help="Tokens, one a line, each with a name or not: alice:...")

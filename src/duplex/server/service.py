@@ -15,7 +15,7 @@ from duplex.concurrency.notifiers import Notifier
 from duplex.engine.model import Model
 from duplex.engine.workers import Workers
 from duplex.server.auth import Keys, Tokens
-from duplex.server.handover.folder_store import FolderStore
+from duplex.server.handover.opening import open_store
 from duplex.server.handover.kept_line import KeptLine
 from duplex.server.handover.stores import StateStore
 from duplex.server.handover.tokens import ResumeTokens
@@ -88,7 +88,7 @@ class Service:
         self.writers: Workers = Workers("duplex-recording", 1)
         self.resumable: ResumeTokens[KeptLine] = ResumeTokens()
         """Lines of calls whose callers may come back."""
-        self.store: StateStore | None = None if settings.state_store is None else FolderStore(settings.state_store)
+        self.store: StateStore | None = None if settings.state_store is None else open_store(settings.state_store)
         """Where conversations are kept that other servers may go on with; set it before the first call."""
         self.next_place: Callable[[], str | None] = partial(next, cycle(settings.move_to or (None,)))
         """Returns the address of the server that a call moves to, ``None`` if there is none now."""

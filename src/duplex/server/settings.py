@@ -56,8 +56,9 @@ class Settings:
     """Seconds without a sign of life, such as audio, after which a caller counts as gone; 0 sets no limit."""
     resume_grace: float = attrs.field(default=30.0, validator=not_negative)
     """Seconds that a conversation waits, standing still, for a caller whose line broke; 0 lets nobody come back."""
-    state_store: Path | None = None
-    """Folder in which conversations are kept, so that another server on it can go on with them."""
+    state_store: str | Path | None = attrs.field(default=None, repr=False)
+    """Folder, or address of a Redis (``redis://:password@host:6379/0``), in which conversations are kept, so that another
+    server can go on with them."""
     move_to: tuple[str, ...] = ()
     """Addresses of such servers, to which calls move when this one stops."""
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
