@@ -15,8 +15,8 @@ from duplex.concurrency.notifiers import Notifier
 from duplex.engine.model import Model
 from duplex.engine.workers import Workers
 from duplex.server.auth import Keys, Tokens
-from duplex.server.handover.opening import open_store
 from duplex.server.handover.kept_line import KeptLine
+from duplex.server.handover.opening import open_store
 from duplex.server.handover.stores import StateStore
 from duplex.server.handover.tokens import ResumeTokens
 from duplex.server.logs import fields

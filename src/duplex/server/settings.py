@@ -57,8 +57,8 @@ class Settings:
     resume_grace: float = attrs.field(default=30.0, validator=not_negative)
     """Seconds that a conversation waits, standing still, for a caller whose line broke; 0 lets nobody come back."""
     state_store: str | Path | None = attrs.field(default=None, repr=False)
-    """Folder, or address of a Redis (``redis://:password@host:6379/0``), in which conversations are kept, so that another
-    server can go on with them."""
+    """Folder, or address of a Redis (``redis://:password@host:6379/0``), in which conversations are kept, so that
+    another server can go on with them."""
     move_to: tuple[str, ...] = ()
     """Addresses of such servers, to which calls move when this one stops."""
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
