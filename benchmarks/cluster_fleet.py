@@ -4,8 +4,8 @@
 2. ``random``: any replica. ``gateway``: any that was ready (not full) when last asked, ``stale`` seconds ago at most.
    ``placer``: of two such by chance, the emptier one, by its last report and who has been sent there since.
 3. A full replica lets ``queue`` callers wait, in order, for ``queue_timeout`` seconds at most.
-4. A replica that goes (scaled down, rolled) takes nobody; its calls move one after another, ``move_seconds`` each, or, if
-   calls cannot move, stay for ``drain`` seconds. One that crashes leaves its calls without a place.
+4. A replica that goes (scaled down, rolled) takes nobody; its calls move one after another, ``move_seconds`` each, or,
+   if calls cannot move, stay for ``drain`` seconds. One that crashes leaves its calls without a place.
 5. A call without a place asks again every second, and is lost after ``grace`` seconds.
 """
 
@@ -16,60 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
-import numpy as np
 
-__all__ = ["Fleet", "Outcome", "Plan"]
+from cluster_plan import Outcome, Plan
+
+__all__ = ["Fleet"]
 
 ARRIVE, END, TIRED, READY, GO, LOOK, DECIDE, CRASH, ROLL, SEEK, KILL = range(11)
 STARTING, UP, GOING, GONE = range(4)
 ROLL_ROUNDS = 20
 """Replicas that are rolled at the same time: a twentieth of them."""
-
-
-@attrs.frozen(kw_only=True)
-class Plan:
-    """What is simulated; times in seconds."""
-
-    calls: float
-    """Offered load: calls that would go on at a time if all were let in."""
-    talk: float = 180.0
-    """Mean length of a call."""
-    shape: str = "exponential"
-    """Of lengths: ``exponential``, ``lognormal`` (a deviation of 1.5 times the mean) or ``fixed``."""
-    surge: float = 1.0
-    """By what the load is multiplied in the middle third."""
-    seconds: float = 3600.0
-    warm_up: float = 0.0
-    """Of which nothing is counted."""
-    places: int = 96
-    queue: int = 0
-    queue_timeout: float = 120.0
-    placement: str = "placer"
-    tries: int = 3
-    try_seconds: float = 0.01
-    stale: float = 0.5
-    replicas: int = 0
-    """That are there at the beginning; 0: as many as the load needs at the target."""
-    target: float = 0.0
-    """Share of places taken that the autoscaler aims at; 0 does not scale."""
-    start: float = 60.0
-    """For a new replica to load its model."""
-    decide: float = 15.0
-    """Between decisions to scale."""
-    down_after: float = 600.0
-    crashes: float = 0.0
-    """A replica and hour."""
-    rolls: float = 0.0
-    """Times an hour that every replica is replaced, for a new version."""
-    moving: bool = True
-    move_seconds: float = 0.13
-    gap: float = 0.24
-    """What a caller hears nothing, when a call is moved as planned."""
-    rebuild: float = 2.0
-    """From a crash to the first frame elsewhere, a place being there."""
-    drain: float = 1800.0
-    grace: float = 30.0
-    seed: int = 0
 
 
 @attrs.define
@@ -80,44 +35,6 @@ class _Replica:
     waiting: deque[int] = attrs.field(factory=deque)
     seen: int = 0
     """Who is there, as far as whoever places callers knows."""
-
-
-@attrs.define
-class Outcome:
-    """What came of it, after the warm-up."""
-
-    arrived: int = 0
-    placed: int = 0
-    waited: int = 0
-    refused: int = 0
-    tired: int = 0
-    moved: int = 0
-    rebuilt: int = 0
-    lost: int = 0
-    """Calls that had begun and were ended by the fleet."""
-    events: int = 0
-    crashed: int = 0
-    place_seconds: list[float] = attrs.field(factory=list[float])
-    gaps: list[float] = attrs.field(factory=list[float])
-    talking_seconds: float = 0.0
-    place_capacity: float = 0.0
-    """Places, times the seconds that they were there."""
-    peak: int = 0
-    """Replicas that were paid for at a time."""
-
-    @property
-    def occupancy(self) -> float:
-        """Share of all places that was taken, over time."""
-        return self.talking_seconds / self.place_capacity
-
-    @property
-    def refused_share(self) -> float:
-        """Of those who came."""
-        return (self.refused + self.tired) / max(1, self.arrived)
-
-    def quantiles(self, values: Sequence[float]) -> tuple[float, float, float]:
-        """Return median, 99 % and the largest."""
-        return tuple(float(each) for each in np.quantile(values, (0.5, 0.99, 1.0))) if len(values) else (0.0, 0.0, 0.0)
 
 
 class Fleet:
@@ -185,10 +102,13 @@ class Fleet:
 
     def _chance(self) -> Iterator[tuple[float, float, int]]:
         plan, draw, now = self.plan, self._random, 0.0
-        deviation = math.sqrt(math.log(1 + 1.5**2))
+        deviation, there = math.sqrt(math.log(1 + 1.5**2)), round(plan.calls) if plan.filled else 0
         while True:
             middle = plan.seconds / 3 <= now < 2 * plan.seconds / 3
-            now += draw.expovariate(plan.calls / plan.talk * (plan.surge if middle else 1.0))
+            if there > 0:  # of what is left of its length, which for exponential ones is as long as a whole one
+                there -= 1
+            else:
+                now += draw.expovariate(plan.calls / plan.talk * (plan.surge if middle else 1.0))
             if plan.shape == "exponential":
                 length = draw.expovariate(1 / plan.talk)
             elif plan.shape == "lognormal":
@@ -411,7 +331,7 @@ class Fleet:
 
     def _roll(self, _: int) -> None:
         many = max(1, len(self._up) // ROLL_ROUNDS)
-        for index in self._random.sample(self._up, min(many, len(self._up) - 1)):
+        for index in self._random.sample(self._up, min(many, max(0, len(self._up) - 1))):
             self._leave_off(index)
             self._start()
         self._at(self._now + 3600 / self.plan.rolls / ROLL_ROUNDS, ROLL)

@@ -3,7 +3,7 @@
     python benchmarks/cluster_two_replicas.py [--calls 9 12] [--seconds 120] [--talk 4] [--places 6] [--queue 2]
 
 Both are given the same callers: when each comes, how long it talks, and which replica it asks first. The model is the
-stand-in, the callers open a websocket, listen, and hang up. A second column has the simulator's range over other chances.
+stand-in, the callers open a websocket, listen, and hang up. The third row is the simulator's range over other chances.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from rich.table import Table
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from cluster_fleet import Fleet, Outcome, Plan
+from cluster_fleet import Fleet
+from cluster_plan import Outcome, Plan
 from duplex.server import Listening, Settings, serve
 from duplex.transports import wire
 from stand_in import stand_in
@@ -158,8 +159,8 @@ def main() -> None:
     if arguments.as_server:
         run_server(arguments)
         return
-    title = f"{arguments.seconds:g} s, calls of {arguments.talk:g} s, 2 x {arguments.places} places, queue {arguments.queue}"
-    table = Table(title=f"{title}; load {os.getloadavg()[0]:.1f}")
+    title = f"{arguments.seconds:g} s, calls of {arguments.talk:g} s, 2 x {arguments.places} places"
+    table = Table(title=f"{title}, queues of {arguments.queue}; load {os.getloadavg()[0]:.1f}")
     for name in ("offered", "", "callers", "refused", "waited", "mean wait, s", "occupancy"):
         table.add_column(name)
     command = [sys.executable, __file__, *sys.argv[1:], "--as-server"]
@@ -199,7 +200,7 @@ def compare(arguments: argparse.Namespace, calls: float, ports: list[int], table
     table.add_row(f"{calls:g}", "measured", str(found.arrived), *shown(real))
     table.add_row("", "simulated, same callers", str(len(trace)), *shown(same))
     table.add_row("", "simulated, 90 % of others", "", *(f"{low:.3f} to {high:.3f}" for low, high in middle.values()))
-    table.add_row("", f"until a place, if one is free: {1000 * connecting:.0f} ms median, {1000 * max(found.at_once):.0f} most")
+    table.add_row("", f"a free place: {1000 * connecting:.0f} ms median, {1000 * max(found.at_once):.0f} most")
 
 
 if __name__ == "__main__":

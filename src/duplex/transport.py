@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ExpectantTransport", "Transport"]
+__all__ = ["ExpectantTransport", "InterruptibleTransport", "Transport"]
 
 
 class Transport(Protocol):
@@ -62,4 +62,27 @@ class ExpectantTransport(Protocol):
 
     def expect(self, samples: int) -> None:
         """Say, before each ``receive``, how many samples are missing to a frame: fewer are of no use before that."""
+        ...
+
+
+@runtime_checkable
+class InterruptibleTransport(Protocol):
+    """What a live transport may have beside :class:`Transport` whose line can break and be mended.
+
+    While it is interrupted the conversation stands still: no silence stands in for what does not come, and the time
+    line passes over the interruption when it is over.
+    """
+
+    @property
+    def away(self) -> float:
+        """Seconds that nobody was on the line before ``start``, of a conversation that goes on from elsewhere."""
+        ...
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether nobody is on the line for now."""
+        ...
+
+    async def restored(self) -> int:
+        """Wait until somebody is; return how many frames of the agent's voice have been lost."""
         ...

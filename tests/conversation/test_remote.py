@@ -162,11 +162,11 @@ async def test_a_page_that_is_no_server(models):
                 pass
 
 
-async def test_a_lost_connection_ends_the_conversation(models):
+async def test_a_lost_connection_ends_the_conversation_if_asked(models):
     with running(models()) as server:
-        async with duplex.connect(server.url()) as conversation:
+        async with duplex.connect(server.url(), on_lost="end") as conversation:
             await anext(conversation)
-            await conversation._runner.websocket._stream.aclose()
+            await conversation._runner.line.websocket._stream.aclose()
             events, told = await ended(conversation)
     assert events[-1].reason is EndReason.DISCONNECTED
     assert "was lost" in told
@@ -181,7 +181,9 @@ async def test_a_lost_connection_begins_a_new_session_if_asked(models):
             raise ValueError
 
     with running(models(on_step=on_step)) as server:
-        async with duplex.connect(server.url(), on_lost="restart") as conversation:
+        with pytest.warns(DeprecationWarning, match="goes on by itself"):
+            conversation = duplex.connect(server.url(), on_lost="restart")
+        async with conversation:
             first = await anext(conversation)
             failing.set()
             started = first
@@ -213,9 +215,9 @@ class DeadLine:
 async def test_a_server_that_is_gone_without_a_word(models, monkeypatch):
     monkeypatch.setattr(websocket, "QUIET_SECONDS", 0.2)
     with running(models()) as server:
-        async with duplex.connect(server.url()) as conversation:
+        async with duplex.connect(server.url(), on_lost="end") as conversation:
             await anext(conversation)
-            conversation._runner.websocket._stream = DeadLine(conversation._runner.websocket._stream)
+            conversation._runner.line.websocket._stream = DeadLine(conversation._runner.line.websocket._stream)
             with anyio.fail_after(10):
                 events, told = await ended(conversation)
     assert events[-1].reason is EndReason.DISCONNECTED
@@ -273,7 +275,9 @@ async def test_a_new_session_is_told_that_all_has_been_said(models):
             raise ValueError
 
     with running(models(on_step=on_step), Settings(idle_timeout=0)) as server:
-        async with duplex.connect(server.url(), on_lost="restart") as conversation:
+        with pytest.warns(DeprecationWarning, match="goes on by itself"):
+            conversation = duplex.connect(server.url(), on_lost="restart")
+        async with conversation:
             await anext(conversation)
             failing.set()
             await conversation.send(np.zeros(FRAME, np.float32))

@@ -12,6 +12,8 @@ from redis_support import FULL, needs_redis, redis_server, slow_line
 
 from duplex.errors import UsageError
 from duplex.server.handover import redis_store
+from duplex.server.handover.folder_store import FolderStore
+from duplex.server.handover.opening import open_store
 from duplex.server.handover.redis_store import RedisStore
 from duplex.server.handover.stores import FencedError, StateStore, StoreError
 
@@ -216,3 +218,9 @@ async def test_a_redis_without_a_bound_or_that_forgets_is_told_once(tmp_path, ca
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(UsageError, match="give redis://HOST:6379/0"):
         RedisStore(url)
+
+
+def test_an_address_opens_a_redis_and_anything_else_a_folder(tmp_path):
+    assert isinstance(open_store("rediss://:secret@store.example.org:6379/0"), RedisStore)
+    assert isinstance(open_store(tmp_path / "calls"), FolderStore)
+    assert isinstance(open_store(str(tmp_path / "calls")), FolderStore)

@@ -94,7 +94,7 @@ async def main(detector: duplex.VoiceActivity, line: duplex.Transport, pcm: Pcm)
     levels: duplex.MicrophoneStats = microphone.stats
     devices: list[duplex.AudioDevice] = []
     print(levels.echo_reduction, devices)  # noqa: T201
-    remote: duplex.RemoteConversation = duplex.connect("https://example.org", transports[0], on_lost="restart")
+    remote: duplex.RemoteConversation = duplex.connect("https://example.org", transports[0], on_lost="end")
     async with remote, anyio.create_task_group() as tasks:
         tasks.start_soon(remote.send, pcm)
         await remote.finish()

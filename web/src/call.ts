@@ -15,6 +15,7 @@ import {
   ticketProblem,
 } from "./problems";
 import { type BufferState, Sound } from "./sound";
+import { Return } from "./return";
 import { Kind, type Told, encode, parse } from "./wire";
 
 export interface Listener {
@@ -22,6 +23,8 @@ export interface Listener {
   connecting(): void;
   queued(position: number): void;
   begun(): void;
+  /** The connection has broken and another is being made, or the conversation goes on. */
+  interrupted(broken: boolean): void;
   /** A piece of the user's voice, at 48 kHz. */
   userSound(sound: Float32Array, muted: boolean): void;
   agentSound(sound: Float32Array): void;
@@ -33,6 +36,7 @@ export interface Listener {
   ended(problem: CallError | null): void;
 }
 
+const LOST_CODE = 1006;
 const PING_MILLISECONDS = 2000;
 /** Pings in a row, 10 s, during which nothing was heard: the server says something every 5 s, and answers pings. */
 const SILENT_PINGS = 5;
@@ -58,19 +62,23 @@ export class Call {
   /** Counted in pings, not by the clock: a machine that has slept hears what has come before it judges. */
   #silence = 0;
   #pings = 0;
+  #return = new Return();
+  #token = "";
+  #wishes: Wishes = { model: "", instructions: "", voice: "" };
 
   /** Asks for the microphone, then calls. `token` is what the server asks for, if it does. */
   constructor(listener: Listener, token: string, wishes: Wishes) {
     this.#listener = listener;
-    void this.#start(token, wishes);
+    this.#token = token;
+    this.#wishes = wishes;
+    void this.#start();
   }
 
-  async #start(token: string, wishes: Wishes): Promise<void> {
+  async #start(): Promise<void> {
     try {
       const coding = await this.#open();
       if (!this.#over) this.#listener.connecting();
-      const ticket = token && !this.#over ? await fetchTicket(token) : "";
-      if (!this.#over) await this.#connect(coding, ticket, wishes);
+      if (!this.#over) await this.#connect(coding);
     } catch (problem) {
       this.#finish(problem instanceof CallError ? problem : soundProblem(problem));
     }
@@ -105,13 +113,16 @@ export class Call {
     return coding;
   }
 
-  async #connect(coding: Coding, ticket: string, wishes: Wishes): Promise<void> {
-    const address = new URL("api/chat", document.baseURI);
+  async #connect(coding: Coding): Promise<void> {
+    const address = new URL("api/chat", this.#return.base || document.baseURI);
+    const ticket = this.#token ? await fetchTicket(this.#token, this.#return.base) : "";
+    if (this.#over) return;
     address.protocol = address.protocol.replace("http", "ws");
     address.searchParams.set("format", coding.format);
     address.searchParams.set("events", "full");
     if (ticket) address.searchParams.set("ticket", ticket);
-    for (const [name, words] of Object.entries(wishes)) if (words) address.searchParams.set(name, words);
+    for (const [name, words] of Object.entries(this.#wishes)) if (words) address.searchParams.set(name, words);
+    for (const [name, words] of this.#return.query) address.searchParams.set(name, words);
     const socket = (this.#socket = new WebSocket(address));
     socket.binaryType = "arraybuffer";
     socket.onmessage = (event: MessageEvent<ArrayBuffer>) => this.#take(event.data, coding);
@@ -119,12 +130,15 @@ export class Call {
       socket.onopen = () => resolve();
       socket.onclose = () => void refusal().then(reject);
     });
-    socket.onclose = (event) => this.#closed(event.code);
+    socket.onclose = (event) => this.#closed(event.code, coding);
+    clearInterval(this.#pings);
+    this.#silence = this.#pinged = 0;
     this.#pings = window.setInterval(() => this.#ping(), PING_MILLISECONDS);
   }
 
   #ping(): void {
-    if (++this.#silence > SILENT_PINGS) this.#finish(LOST);
+    // Closed by this side, a websocket that is dead says so only after a while.
+    if (++this.#silence > SILENT_PINGS && this.#coding) this.#closed(LOST_CODE, this.#coding);
     if (this.#pinged) return;
     this.#pinged = performance.now();
     this.#send(Kind.ping);
@@ -134,6 +148,7 @@ export class Call {
     const message = parse(data);
     if (!message || this.#over) return;
     this.#silence = 0;
+    this.#return.count(message.kind);
     const { kind, payload } = message;
     if (kind === Kind.handshake) this.#begin(coding);
     else if (kind === Kind.audio) coding.decode(payload);
@@ -151,14 +166,41 @@ export class Call {
 
   #told(event: Told): void {
     if (event.type === "Queued") this.#listener.queued(event.position ?? 0);
+    else if (event.type === "Session") this.#comeBack(event);
+    else if (event.type === "Moved") this.#return.follow(event.url ?? "");
     else this.#listener.told(event);
   }
 
   #begin(coding: Coding): void {
     const header = coding.header();
     if (header) this.#send(Kind.audio, header);
+    // At another server the sound of both sides begins anew, and the conversation does not.
+    if (!this.#return.known) this.#listener.begun();
     this.#begun = true;
-    this.#listener.begun();
+  }
+
+  #comeBack(session: Told): void {
+    if (this.#return.take(session)) this.#listener.interrupted(false);
+    this.#begun = true;
+  }
+
+  async #resume(coding: Coding): Promise<void> {
+    this.#begun = false;
+    this.#listener.interrupted(true);
+    clearInterval(this.#pings);
+    const dead = this.#socket;
+    if (dead) dead.onclose = dead.onmessage = null;
+    dead?.close();
+    for await (const _ of this.#return.attempts()) {
+      if (this.#over) return;
+      try {
+        await this.#connect(coding);
+        return;
+      } catch (problem) {
+        if (problem === UNKNOWN_TOKEN) return this.#finish(UNKNOWN_TOKEN);
+      }
+    }
+    this.#finish(LOST);
   }
 
   #hearUser(piece: Float32Array<ArrayBuffer>): void {
@@ -177,7 +219,12 @@ export class Call {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(encode(kind, payload));
   }
 
-  #closed(code: number): void {
+  #closed(code: number, coding: Coding): void {
+    if (!this.#over && this.#return.possible(code)) {
+      this.#error = "";
+      void this.#resume(coding);
+      return;
+    }
     if (this.#error) this.#finish(ending(code, this.#error));
     else this.#finish(code === 1000 ? null : LOST);
   }
@@ -197,10 +244,10 @@ export class Call {
   }
 }
 
-async function fetchTicket(token: string): Promise<string> {
+async function fetchTicket(token: string, base: string): Promise<string> {
   const headers = authorization(token);
   try {
-    const answer = await fetch("api/ticket", { method: "POST", headers });
+    const answer = await fetch(new URL("api/ticket", base || document.baseURI), { method: "POST", headers });
     if (!answer.ok) throw ticketProblem(answer.status);
     return ((await answer.json()) as { ticket: string }).ticket;
   } catch (problem) {

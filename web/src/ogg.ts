@@ -21,8 +21,9 @@ export class OggWriter {
 
   constructor(readonly rate: number) {}
 
-  /** The two pages that begin the stream. */
+  /** The pages that begin the stream, or another one after it. */
   header(): Uint8Array {
+    this.#page = this.#granule = 0;
     const head = new Uint8Array(19);
     const view = new DataView(head.buffer);
     head.set(new TextEncoder().encode("OpusHead"));

@@ -24,6 +24,8 @@ export interface Situation {
   unheard: boolean;
   /** What was lost a moment ago, "" if nothing was. */
   lost: string;
+  /** Whether the connection has broken, and another is being made. */
+  broken: boolean;
 }
 
 export const QUIET: Situation = {
@@ -35,6 +37,7 @@ export const QUIET: Situation = {
   agentSpeaks: false,
   unheard: false,
   lost: "",
+  broken: false,
 };
 
 export interface Words {
@@ -98,6 +101,9 @@ function talking(now: Situation, own: typeof DIALOGUE): Words {
     return { state: "muted", title, detail, said: "You are muted." };
   }
   const said = "Connected: it is listening.";
+  if (now.broken) {
+    return { state: "lag", title: "The line is broken", detail: "Calling again: the conversation waits for you.", said };
+  }
   if (now.lost) return { state: "lag", title: "The line is slow", detail: now.lost, said };
   if (now.userSpeaks && now.agentSpeaks)
     return { state: "both", title: "You are both speaking", detail: "It hears you all the same.", said };

@@ -73,6 +73,10 @@ export class View implements Listener {
     this.know({ phase: "queued", position });
   }
 
+  interrupted(broken: boolean): void {
+    this.know({ broken });
+  }
+
   begun(): void {
     // What was kept of the call before goes only now: this one has come about.
     this.#recording = new Recording();

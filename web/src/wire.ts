@@ -31,4 +31,9 @@ export interface Told {
   side?: "user" | "agent" | "transcript";
   dropped?: number;
   behind?: number;
+  /** How to come back when the connection breaks (docs/reference/wire.md). */
+  resume?: string;
+  seconds?: number;
+  /** Where the conversation goes on. */
+  url?: string;
 }

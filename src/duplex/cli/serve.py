@@ -31,6 +31,7 @@ TWILIO = "DUPLEX_TWILIO_AUTH_TOKEN"
 FILES = click.Path(path_type=Path)
 _SETTINGS = (
     *("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "voices"),
+    *("resume_grace", "state_store", "move_to"),
     *("record", "record_days", "record_gigabytes", "record_with_consent", "notice"),
 )
 """Options that are settings of the same name."""
@@ -75,6 +76,15 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option(
     "--drain", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For calls, when stopped."
 )
+@click.option(
+    "--resume-grace", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For a line that broke."
+)
+@click.option(
+    "--state-store",
+    metavar="FOLDER|URL",
+    help="Keep conversations there (redis://...), for other servers to go on with.",
+)
+@click.option("--move-to", multiple=True, metavar="URL", help="Server that calls move to. May be given again.")
 @click.option("--token-file", type=FILES, metavar="FILE", help="Tokens, one a line, each with a name or not: alice:...")
 @click.option("--insecure", is_flag=True, help="Let others in the network talk without a token.")
 @click.option("--origin", multiple=True, metavar="URL", help="Foreign pages that may call. May be given again.")

@@ -15,6 +15,8 @@ __all__ = ["Exports"]
 class _Export:
     done: anyio.Event = attrs.Factory(anyio.Event)
     result: SavedConversation | Exception | None = None
+    halts: bool = False
+    """Whether the conversation stands still from there on."""
 
 
 class Exports:
@@ -22,17 +24,34 @@ class Exports:
 
     def __init__(self) -> None:
         self._asked: list[_Export] = []
+        self._released: anyio.Event | None = None
 
     def __bool__(self) -> bool:
         """Whether there are any."""
         return bool(self._asked)
 
-    async def ask(self, begin: Callable[[], None]) -> bytes:
+    @property
+    def halted(self) -> bool:
+        """Whether the conversation stands still after an export."""
+        return self._released is not None
+
+    async def wait_released(self) -> None:
+        """Wait until it does not."""
+        while self._released is not None:
+            await self._released.wait()
+
+    def let_go_on(self) -> None:
+        """Let the conversation go on."""
+        released, self._released = self._released, None
+        if released is not None:
+            released.set()
+
+    async def ask(self, begin: Callable[[], None], *, halt: bool = False) -> bytes:
         """Call ``begin``, which begins an export; return the conversation once it is there.
 
         :raises ClosedError: if the conversation ends before that
         """
-        export = _Export()
+        export = _Export(halts=halt)
         self._asked.append(export)
         begin()
         await export.done.wait()
@@ -46,6 +65,8 @@ class Exports:
         """Give the oldest its result."""
         export = self._asked.pop(0)
         export.result = result
+        if export.halts and isinstance(result, SavedConversation):
+            self._released = anyio.Event()
         export.done.set()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from duplex.concurrency.notifiers import Notifier
 from duplex.engine.pacing import LiveClock
 from duplex.engine.seat import Seat
 from duplex.frame_model import ModelSpec
-from duplex.transport import ExpectantTransport, Transport
+from duplex.transport import ExpectantTransport, InterruptibleTransport, Transport
 
 __all__ = ["Listener"]
 
@@ -21,8 +21,10 @@ class Listener:
 
     A transport that is not live is held back while many frames wait for the model. For a live one, silence stands in
     for audio that does not come, and ``report_late`` is called with the seconds of audio that came too late and were
-    dropped. ``lead`` samples of silence come before the audio. With ``lockstep`` a transport that is not live is held
-    back until a frame's events are there, as :meth:`settle` tells: what follows from them then has its fixed place.
+    dropped. While the line of one is interrupted the conversation stands still; ``report_lost`` is then called with the
+    agent's frames that were lost on it. ``lead`` samples of silence come before the audio. With ``lockstep`` a
+    transport that is not live is held back until a frame's events are there, as :meth:`settle` tells: what follows from
+    them then has its fixed place.
     """
 
     WAITING_FRAMES = 60
@@ -38,6 +40,7 @@ class Listener:
         seat: Seat,
         spec: ModelSpec,
         report_late: Callable[[float], None],
+        report_lost: Callable[[int], None],
         *,
         lead: int = 0,
         lockstep: bool = False,
@@ -48,6 +51,10 @@ class Listener:
         self._seat = seat
         self._spec = spec
         self._report_late = report_late
+        self._report_lost = report_lost
+        self._interruptible = transport if isinstance(transport, InterruptibleTransport) else None
+        self._still = False
+        """Whether the conversation stands still, or has stood still and the time line has not passed over that yet."""
         self._framer = Framer(spec.frame_size)
         self._lead = lead
         self._settled = seat.index if lockstep else None
@@ -65,7 +72,11 @@ class Listener:
         if self._lead:
             await self._take(np.zeros(self._lead, np.float32))
         if self._transport.realtime:
-            await self._listen_live(LiveClock(self._spec.sample_rate, self._spec.frame_size, anyio.current_time()))
+            away = 0.0 if self._interruptible is None else self._interruptible.away
+            clock = LiveClock(self._spec.sample_rate, self._spec.frame_size, anyio.current_time() - away)
+            self._still = away > 0
+            self._pass_over(clock)
+            await self._listen_live(clock)
         else:
             await self._listen()
         last = self._framer.flush()
@@ -107,6 +118,7 @@ class Listener:
                     pcm = await self._transport.receive()
                 except anyio.EndOfStream:
                     break
+                self._pass_over(clock)
                 late = clock.arrived(len(pcm), anyio.current_time())
                 if late:
                     self._report_late(late / self._spec.sample_rate)
@@ -117,17 +129,39 @@ class Listener:
         """Insert silence for live audio that does not arrive in time."""
         size = self._spec.frame_size
         while True:
+            await self._stand_still(clock)
             asked = max(clock.wait(anyio.current_time()), 0.001)
             due = anyio.current_time() + asked
             await anyio.sleep(asked)
             if anyio.current_time() - due > self.GRACE:
                 # The event loop was held up. What has arrived meanwhile is taken first.
                 await anyio.sleep(self.GRACE)
+            if self._interruptible is not None and self._interruptible.interrupted:
+                continue
             passed, silent = clock.silence_due(anyio.current_time())
             if passed:
                 self._seat.skip(passed)
             if silent:
                 await self._take(np.zeros(silent * size, np.float32))
+
+    async def _stand_still(self, clock: LiveClock) -> None:
+        """Wait while nobody is on the line."""
+        if self._interruptible is None or not self._interruptible.interrupted:
+            return
+        self._still = True
+        lost = await self._interruptible.restored()
+        self._pass_over(clock)
+        if lost:
+            self._report_lost(lost)
+
+    def _pass_over(self, clock: LiveClock) -> None:
+        """Let the time line go on after the conversation has stood still."""
+        if not self._still or (self._interruptible is not None and self._interruptible.interrupted):
+            return
+        self._still = False
+        passed = clock.pass_over(anyio.current_time())
+        if passed:
+            self._seat.skip(passed)
 
     async def _take(self, pcm: NDArray[np.float32]) -> None:
         for frame in self._framer.push(as_mono_float32(pcm)):

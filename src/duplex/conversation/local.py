@@ -28,9 +28,11 @@ class Conversation(Dialogue):
 
     What only a conversation on a local model has: ``wait``, the seconds to wait for a free slot (0 if left out);
     ``recorder``, which receives every frame; ``state``, what :meth:`export` returned, to go on from there with its
-    options; ``history``, known tokens int64 ``[streams, n]`` (text, agent, user; one column a frame) that the
-    conversation begins after; ``voices``, which alone ``options.voice`` may then name (without it, it may be a file
-    too). A persona and a history are fed to the model on entering, before the first frame.
+    options, and ``continues``, with which it is still the same session: without another ``SessionStarted``, with events
+    numbered from there, or from where they were if that is later; ``history``, known tokens int64 ``[streams, n]``
+    (text, agent, user; one column a frame) that the conversation begins after; ``voices``, which alone
+    ``options.voice`` may then name (without it, it may be a file too). A persona and a history are fed to the model on
+    entering, before the first frame.
 
     ``transcriber`` gives the user's words, as ``UserText`` events beside the model's own: a
     :class:`duplex.WhisperTranscriber`, a :class:`duplex.SttTranscriber`, or what else implements
@@ -58,6 +60,7 @@ class Conversation(Dialogue):
         sample_rate: int | None = None,
         wait: float | None = None,
         state: bytes | None = None,
+        continues: int | None = None,
         recorder: Recorder | None = None,
         audio_events: bool = True,
         history: NDArray[np.int64] | None = None,
@@ -81,6 +84,7 @@ class Conversation(Dialogue):
             sample_rate=sample_rate,
             wait=wait,
             saved=self._saved,
+            continues=continues,
             recorder=recorder,
             audio_events=audio_events,
             history=history,
@@ -98,15 +102,21 @@ class Conversation(Dialogue):
         lead = 0.0 if placement is None else placement.lead / spec.sample_rate
         return 0.0 if self._saved is None else max(self._saved.resume_at(spec) - lead, 0.0)
 
-    async def export(self) -> bytes:
+    async def export(self, *, halt: bool = False) -> bytes:
         """Save the conversation as it is at the next frame boundary; it goes on afterwards.
 
         ``Conversation(model, ..., state=saved)`` goes on from there, in this process or another. Audio that has been
-        pushed but not processed by then is not part of it.
+        pushed but not processed by then is not part of it. With ``halt`` it stands still afterwards, until
+        :meth:`go_on`, for whoever goes on with it elsewhere: all events before have been taken then, by another task,
+        and all audio has been sent.
 
         :raises ClosedError: if the conversation is over
         """
-        return await self._local.export()
+        return await self._local.export(halt=halt)
+
+    def go_on(self) -> None:
+        """Go on after an ``export(halt=True)``; audio that came meanwhile is late, as after any delay."""
+        self._local.go_on()
 
 
 def _check_transcriber(model: Model, transcriber: object) -> None:

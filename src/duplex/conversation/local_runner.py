@@ -70,6 +70,7 @@ class LocalRunner(Runner):
         sample_rate: int | None,
         wait: float | None,
         saved: SavedConversation | None,
+        continues: int | None = None,
         recorder: Recorder | None,
         audio_events: bool,
         history: NDArray[np.int64] | None,
@@ -97,7 +98,8 @@ class LocalRunner(Runner):
         if saved is not None:
             self._session.restore(saved.session, until=saved.resume_at(model.spec))
         self._realtime = transport is not None and transport.realtime
-        first = 0 if saved is None else saved.sequence
+        first = 0 if saved is None else max(saved.sequence, continues or 0)
+        self._continues = continues is not None
         queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
         super().__init__(transport, sample_rate or spec.sample_rate, queue)
         self._options = self._complete_options(options)
@@ -134,10 +136,12 @@ class LocalRunner(Runner):
             self.seat,
             self._model.spec,
             self._report_late,
+            self._report_lost,
             lead=lead,
             lockstep=self._pause_flush > 0,
         )
-        self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
+        if not self._continues:
+            self.emit(self._session.start(self.session_id, self._model.name, self._options.seed or 0))
         tasks = self.listener.run, self._process_outcomes
         return tasks if self._words is None else (*tasks, self._words.run)
 
@@ -173,14 +177,23 @@ class LocalRunner(Runner):
         """Note that the user pressed a key."""
         self.emit(self._session.key(key))
 
-    async def export(self) -> bytes:
-        """Save the conversation as it is at the next frame boundary.
+    async def export(self, *, halt: bool = False) -> bytes:
+        """Save the conversation as it is at the next frame boundary; with ``halt`` it stands still from there on.
 
         :raises ClosedError: if the conversation is over
         """
         if self.over or not self.running:
             raise ClosedError("the conversation is not going on; export it while it is")
-        return await self._exports.ask(self._begin_export)
+        state = await self._exports.ask(self._begin_export, halt=halt)
+        if halt:
+            await self.playback.drain()
+            while self.queue.waiting:
+                await self.event_taken.wait()
+        return state
+
+    def go_on(self) -> None:
+        """Go on after an export that has halted the conversation."""
+        self._exports.let_go_on()
 
     def _begin_export(self) -> None:
         self.event_taken.notify_all()
@@ -235,6 +248,10 @@ class LocalRunner(Runner):
     def _report_late(self, seconds: float) -> None:
         self.emit(self._session.lag(self._session.now, seconds, seconds, "user"))
 
+    def _report_lost(self, frames: int) -> None:
+        lost = self._model.spec.seconds(frames)
+        self.emit(self._session.lag(self._session.now, lost, lost, "agent"))
+
     async def _process_outcomes(self) -> None:
         """Turn the model's results into events, and pass the agent's audio to the playback."""
         while not self.over:
@@ -242,6 +259,8 @@ class LocalRunner(Runner):
             self.listener.progress.notify_all()
             for outcome in self.seat.take():
                 await self._process(outcome)
+                if self._exports.halted:
+                    await self._exports.wait_released()
 
     async def _process(self, outcome: Outcome) -> None:
         match outcome:

@@ -31,6 +31,7 @@ class Playback:
         self._transport = transport
         self._waiting: deque[NDArray[np.float32]] = deque()
         self._frame_added, self._frame_taken = Notifier(), Notifier()
+        self._sending = False
         self._ended = False
         self._played = anyio.Event()
 
@@ -40,7 +41,10 @@ class Playback:
             if self._waiting:
                 pcm = self._waiting.popleft()
                 self._frame_taken.notify_all()
+                self._sending = True
                 await self._transport.send(pcm)
+                self._sending = False
+                self._frame_taken.notify_all()
             else:
                 await self._frame_added.wait()
         await self._transport.finish()
@@ -62,6 +66,11 @@ class Playback:
         for _ in range(dropped):
             self._waiting.popleft()
         return dropped
+
+    async def drain(self) -> None:
+        """Wait until all that has come has been sent."""
+        while self._waiting or self._sending:
+            await self._frame_taken.wait()
 
     async def finish(self) -> None:
         """Wait until everything has been played and the transport has finished."""

@@ -1,6 +1,7 @@
 """A conversation on a server's model, as its users see it; :mod:`duplex.conversation.remote_runner` runs it."""
 
 import ssl
+import warnings
 from collections.abc import Callable
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
@@ -8,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 import attrs
 
 from duplex.conversation.dialogue import Dialogue, check_transport
+from duplex.conversation.remote_line import RemoteLine
 from duplex.conversation.remote_runner import SAMPLE_RATE, RemoteRunner
 from duplex.errors import UsageError
 from duplex.extras import require
@@ -17,6 +19,10 @@ from duplex.transport import Transport
 __all__ = ["RemoteConversation", "connect"]
 
 ENDPOINT = "/api/chat"
+_RESTART_GOES = (
+    'on_lost="restart" goes: leave it out, as the same conversation goes on by itself when a connection is lost, and '
+    "begin another conversation where that ends"
+)
 _SCHEMES = ("http", "https", "ws", "wss")
 
 
@@ -25,10 +31,16 @@ class RemoteConversation(Dialogue):
 
     :class:`duplex.Dialogue` says how a conversation begins and ends. ``url`` is the server's page or its websocket,
     ``token`` what it asks for. Sound travels as Opus, or with ``?format=pcm`` in the address as 16-bit samples, at
-    eight times the bandwidth and without loss. ``sample_rate`` is that of pushed audio. ``on_lost="restart"`` begins a
-    new session, with a ``SessionStarted`` of its own, when a connection is lost. ``queued`` is called with the position
-    in the server's queue, from 1, while waiting in it. Without ``audio_events`` the agent's voice goes to the transport
-    alone, and there is no ``AgentAudio``.
+    eight times the bandwidth and without loss. ``sample_rate`` is that of pushed audio.
+
+    When a connection is lost, the same conversation goes on over another by itself, if the server waits for its callers
+    (30 s if nothing else is said): with what was said meanwhile, and a ``Lag`` for the seconds in which the user could
+    not be heard. ``interrupted`` is called with ``True`` when that happens and with ``False`` when it goes on.
+    ``on_lost="end"`` ends the conversation instead. (``on_lost="restart"``, which is deprecated, begins a new session
+    in it, with a ``SessionStarted`` of its own, where the same one cannot go on.)
+
+    ``queued`` is called with the position in the server's queue, from 1, while waiting in it. Without ``audio_events``
+    the agent's voice goes to the transport alone, and there is no ``AgentAudio``.
 
     With ``flush_on_pause`` a server's recognition model hears silence when the user stops, so that the last words come
     at once, as in a :class:`duplex.Conversation` on it.
@@ -49,23 +61,30 @@ class RemoteConversation(Dialogue):
         options: SessionOptions | None = None,
         token: str | None = None,
         sample_rate: int = SAMPLE_RATE,
-        on_lost: Literal["end", "restart"] = "end",
+        on_lost: Literal["resume", "end", "restart"] = "resume",
         queued: Callable[[int], None] | None = None,
+        interrupted: Callable[[bool], None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         audio_events: bool = True,
         flush_on_pause: bool = False,
     ) -> None:
         check_transport(transport)
         require("client", "opuslib", "websockets", purpose="a conversation on a server")
+        if on_lost == "restart":
+            warnings.warn(_RESTART_GOES, DeprecationWarning, stacklevel=2)
         super().__init__(
             RemoteRunner(
-                _address(url, options or SessionOptions(), flush_on_pause=flush_on_pause),
+                RemoteLine(
+                    _address(url, options or SessionOptions(), flush_on_pause=flush_on_pause),
+                    {} if token is None else {"Authorization": f"Bearer {token}"},
+                    ssl_context,
+                    resends=transport is None or not transport.realtime,
+                ),
                 transport,
-                headers={} if token is None else {"Authorization": f"Bearer {token}"},
                 sample_rate=sample_rate,
                 on_lost=on_lost,
                 queued=queued,
-                ssl_context=ssl_context,
+                interrupted=interrupted,
                 audio_events=audio_events,
             )
         )

@@ -4,26 +4,25 @@
 2. The user's audio is sent at the pace of a clock, whatever the transport: a server accepts no more.
 3. While there is none, pings tell the server that somebody is there, which it would otherwise take to be gone.
 4. Events come from the server; the agent's audio is cut into frames here, and events are numbered here.
-5. A lost connection ends the conversation, or begins a new session in it, as asked.
+5. A connection that breaks is replaced, and the same conversation goes on (:mod:`duplex.conversation.remote_line`);
+   where that cannot be, or is not wanted, it ends, or a new session begins in it, as asked.
 """
 
-import contextlib
-import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import anyio
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Framer, as_mono_float32
-from duplex.audio.wire_codecs import AudioFormat, create_wire_codec
+from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.playback import Playback
+from duplex.conversation.remote_line import LOST, RemoteLine, Resumed, record_of
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.session import EventQueue
 from duplex.errors import ServerError, UsageError
 from duplex.events import AgentAudio, EndReason, Event, Lag, SessionEnded, Usage, event_from_dict
-from duplex.parsing import parse_json
 from duplex.transport import ExpectantTransport, Transport
 from duplex.transports import wire
 from duplex.transports.streams import Pacer
@@ -35,7 +34,6 @@ SAMPLE_RATE = 24000
 FRAME_SIZE = 1920
 """Of the audio on the wire, whatever the model."""
 FRAME_SECONDS = FRAME_SIZE / SAMPLE_RATE
-CONNECT_SECONDS = 10.0
 AHEAD_SECONDS = 0.2
 """Lead of a file's audio over the clock; a server takes a longer burst for a delay, and skips frames of it."""
 PING_SECONDS = 1.0
@@ -43,8 +41,7 @@ PING_SECONDS = 1.0
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each attempt to connect again."""
 _UNNUMBERED = -1
-_LOST = 1006
-_MAY_RESTART = (None, _LOST, 1001, 1011, 1012)
+_MAY_RESTART = (*LOST, 1011, 1012)
 """Close codes after which a new session makes sense: lost, gone, failed, about to restart."""
 
 
@@ -53,25 +50,25 @@ class RemoteRunner(Runner):
 
     def __init__(
         self,
-        address: str,
+        line: RemoteLine,
         transport: Transport | None,
         *,
-        headers: Mapping[str, str],
         sample_rate: int,
-        on_lost: Literal["end", "restart"],
+        on_lost: Literal["resume", "end", "restart"],
         queued: Callable[[int], None] | None,
-        ssl_context: ssl.SSLContext | None,
+        interrupted: Callable[[bool], None] | None,
         audio_events: bool,
     ) -> None:
         # A server cannot be held back by a slow consumer, so the queue drops as in real time.
         super().__init__(transport, sample_rate, EventQueue(realtime=True, frame_duration=FRAME_SECONDS))
-        self._address = address
-        self._headers = headers
+        self.line = line
         self._on_lost = on_lost
         self._queued = queued
-        self._ssl_context = ssl_context
+        self._interrupted = interrupted
         self._audio_events = audio_events
         self._frames = 0
+        self._began = False
+        """Whether the server's session has begun."""
         self._user_finished = False
         """Whether the user's audio is over."""
         self._sent = 0
@@ -80,6 +77,8 @@ class RemoteRunner(Runner):
         self._usage: Usage | None = None
         """Of the session that has finished."""
         self._pacer = Pacer(AHEAD_SECONDS)
+        self._resumed: Resumed | None = None
+        """How it goes on after an interruption, until what was missed has come."""
 
     async def open(self) -> Sequence[Task]:
         """Acquire what the conversation needs; return the tasks that run it."""
@@ -88,13 +87,8 @@ class RemoteRunner(Runner):
         return self._receive_sessions, self._send_user_audio, self._ping
 
     async def _connect(self) -> None:
-        self._codec = create_wire_codec(AudioFormat("pcm" if "format=pcm" in self._address else "opus"), SAMPLE_RATE)
         self._error = ""
-        from duplex.transports.websocket import WebSocket  # noqa: PLC0415 -- the extra "client" brings what it needs
-
-        self.websocket: WebSocket = await WebSocket.connect(
-            self._address, self._headers, seconds=CONNECT_SECONDS, ssl_context=self._ssl_context
-        )
+        await self.line.connect()
 
     def last_events(self, reason: EndReason) -> list[Event]:
         """Return the events that end the session."""
@@ -105,17 +99,17 @@ class RemoteRunner(Runner):
     async def interrupt(self) -> None:
         """Let nothing more be heard of what the agent is saying."""
         self.playback.discard()
-        await self._send(wire.metadata({"type": "Interrupt"}))
+        await self.line.send(wire.metadata({"type": "Interrupt"}))
 
     async def mute_agent(self, muted: bool) -> None:
         """Let nothing be heard of the agent, or hear it again."""
         if muted:
             self.playback.discard()
-        await self._send(wire.metadata({"type": "MuteAgent", "muted": muted}))
+        await self.line.send(wire.metadata({"type": "MuteAgent", "muted": muted}))
 
     async def press_key(self, key: str) -> None:
         """Note that the user pressed a key."""
-        await self._send(wire.metadata({"type": "PressKey", "key": key}))
+        await self.line.send(wire.metadata({"type": "PressKey", "key": key}))
 
     def release(self) -> None:
         """Release nothing: the task that reads the connection closes it."""
@@ -129,54 +123,91 @@ class RemoteRunner(Runner):
             return EndReason.REFUSED
         if not isinstance(error, ServerError):
             return super().reason(error)
-        return EndReason.DISCONNECTED if self._begun.is_set() or self._frames else EndReason.REFUSED
+        return EndReason.DISCONNECTED if self._began or self._frames else EndReason.REFUSED
 
     async def _receive_sessions(self) -> None:
         """Receive the messages of one session, or of several if it restarts."""
         while True:
             try:
-                await self._receive_session()
+                await self._receive_messages()
             finally:
-                await self.websocket.aclose()
-            code = self.websocket.close_code
+                await self.line.aclose()
+            code = self.line.websocket.close_code
             if self._usage is not None:
                 await self.playback.finish()
                 self.end(EndReason.FINISHED)
                 return
-            if self._on_lost == "end" or code not in _MAY_RESTART or not self._begun.is_set():
+            if await self._resume():
+                continue
+            if self._on_lost != "restart" or code not in _MAY_RESTART or not self._began:
                 raise ServerError(self._error or _close_reason(code))
             await self._restart()
 
-    async def _receive_session(self) -> None:
-        """Receive the messages of one session."""
-        framer = Framer(FRAME_SIZE)
+    async def _receive_messages(self) -> None:
+        """Receive messages until the connection ends."""
         while True:
             try:
-                message = wire.parse(await self.websocket.receive())
+                message = await self.line.receive()
             except anyio.EndOfStream:
                 return
             match message:
                 case wire.Message(wire.Kind.HANDSHAKE):
                     await self._begin_session()
                 case wire.Message(wire.Kind.AUDIO, payload):
-                    for pcm in framer.push(self._codec.decode(payload)):
+                    for pcm in self._framer.push(self._codec.decode(payload)):
                         await self._receive_frame(pcm)
-                case wire.Message(wire.Kind.METADATA, payload):
-                    self._receive_metadata(payload)
+                case wire.Message(wire.Kind.METADATA):
+                    self._receive_metadata(record_of(message))
                 case wire.Message(wire.Kind.ERROR, payload):
                     self._error = payload.decode(errors="replace")
                 case _:
                     pass
+            self._pass_interruption()
 
     async def _begin_session(self) -> None:
-        """Begin to send audio: the server's session has begun."""
+        """Begin to send audio: the server's session has begun, and with it the audio of both sides."""
+        self._codec, self._framer = create_wire_codec(self.line.audio_format, SAMPLE_RATE), Framer(FRAME_SIZE)
         header = self._codec.header()
         if header:
-            await self._send(wire.audio(header))
+            await self.line.send(wire.audio(header))
+        self._began = True
+        await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Let the user be heard."""
         self._pacer = Pacer(AHEAD_SECONDS)
         self._begun.set()
-        if self._user_finished:  # in the session before, which was lost
-            await self._send(wire.metadata({"type": "Finish"}))
+        if self._user_finished:  # on the connection before, which was lost
+            await self.line.send(wire.metadata({"type": "Finish"}))
+
+    async def _resume(self) -> bool:
+        """Go on with the same conversation on another connection, if it can; return whether it does."""
+        if self._on_lost == "end" or not self.line.resumable:
+            return False
+        self._begun = anyio.Event()
+        self._tell_interrupted(True)
+        try:
+            self._resumed = await self.line.resume()
+        except ServerError as error:
+            self._error = str(error)
+            return False
+        self._tell_interrupted(False)
+        self._pass_interruption(0)
+        await self._go_on()
+        return True
+
+    def _tell_interrupted(self, interrupted: bool) -> None:
+        if self._interrupted is not None:
+            self._interrupted(interrupted)
+
+    def _pass_interruption(self, messages: int = 1) -> None:
+        """Let the time line pass over an interruption when all that was missed before it has come."""
+        if self._resumed is None:
+            return
+        self._resumed = Resumed(self._resumed.again - messages, self._resumed.away)
+        if self._resumed.again <= 0:
+            self._frames += int(self._resumed.away / FRAME_SECONDS)
+            self._resumed = None
 
     async def _receive_frame(self, pcm: Float32) -> None:
         at = self._frames * FRAME_SECONDS
@@ -192,15 +223,9 @@ class RemoteRunner(Runner):
             )
             self.emit([lag])
 
-    def _receive_metadata(self, payload: bytes) -> None:
-        try:
-            data: Any = parse_json(payload)
-        except ValueError:
-            return
-        if not isinstance(data, dict):
-            return
-        metadata = cast("dict[str, Any]", data)
+    def _receive_metadata(self, metadata: Mapping[str, Any]) -> None:
         event = event_from_dict(metadata)
+        self.line.note_event(metadata.get("sequence"))
         if isinstance(event, SessionEnded):
             self._usage = event.usage if event.reason is EndReason.FINISHED else None
         elif event is not None:
@@ -209,10 +234,14 @@ class RemoteRunner(Runner):
             metadata.get("type") == "Queued" and isinstance(metadata.get("position"), int) and self._queued is not None
         ):
             self._queued(metadata["position"])
+        elif metadata.get("type") == "Session":
+            self.line.take_offer(metadata)
+        elif metadata.get("type") == "Moved":
+            self.line.follow(str(metadata.get("url")))
 
     async def _restart(self) -> None:
-        """Connect again, with growing pauses."""
-        self._begun = anyio.Event()
+        """Connect again, with growing pauses, for a new session."""
+        self._begun, self._began = anyio.Event(), False
         for pause in PAUSES:
             await anyio.sleep(pause)
             try:
@@ -242,7 +271,7 @@ class RemoteRunner(Runner):
             await self._send_frame(last)
         await self._begun.wait()
         self._user_finished = True
-        await self._send(wire.metadata({"type": "Finish"}))
+        await self.line.send(wire.metadata({"type": "Finish"}))
 
     async def _ping(self) -> None:
         """Send pings while no audio is sent: who waits, or is muted, has not hung up."""
@@ -250,7 +279,7 @@ class RemoteRunner(Runner):
             sent = self._sent
             await anyio.sleep(PING_SECONDS)
             if sent == self._sent and self._begun.is_set():
-                await self._send(wire.ping())
+                await self.line.send(wire.ping())
 
     async def _send_frame(self, frame: Float32) -> None:
         """Send a frame when it is due; a live one from before the session is dropped."""
@@ -261,14 +290,10 @@ class RemoteRunner(Runner):
             await self._begun.wait()
             await self._pacer.wait(FRAME_SECONDS)
         self._sent += 1
-        await self._send(wire.audio(self._codec.encode(frame)))
-
-    async def _send(self, message: bytes) -> None:
-        with contextlib.suppress(anyio.BrokenResourceError):  # the task that receives reports why
-            await self.websocket.send(message)
+        await self.line.send(wire.audio(self._codec.encode(frame)))
 
 
 def _close_reason(code: int | None) -> str:
-    if code in (None, _LOST):
+    if code in LOST:
         return "the connection to the server was lost; call again"
     return f"the server ended the conversation (code {code}); call again"

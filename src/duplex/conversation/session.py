@@ -218,6 +218,11 @@ class EventQueue:
         return not self._realtime and len(self._waiting) >= self.OFFLINE_EVENTS
 
     @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return len(self._waiting)
+
+    @property
     def next_sequence(self) -> int:
         """The number of the event that is put next, if nothing is dropped before it is taken."""
         return self._sequence + len(self._waiting)

@@ -4,7 +4,8 @@ Input that stalls (:class:`LiveClock`): the session's time line must not fall be
 it would, silence stands in; of a longer gap (a machine that slept) all but a second is passed over. Audio that then
 arrives in a burst, ahead of the clock, is late: as much of it is dropped as silence stood in for it, in whole packets
 (frames, of longer ones); what is left over is a debt that later packets pay. Audio that comes back at the clock's pace
-(a mute that ends) is heard, and after a second of it nothing more counts as late.
+(a mute that ends) is heard, and after a second of it nothing more counts as late. Of a line that was broken, on which
+nobody could be heard, the time line passes over all (:meth:`LiveClock.pass_over`).
 
 A model that falls behind (:func:`frames_to_skip`): frames that wait are skipped, silent ones first, then the oldest.
 """
@@ -60,6 +61,14 @@ class LiveClock:
         self.stood_in += frames * self.frame_size
         self.on_pace = 0
         return frames - silence, silence
+
+    def pass_over(self, now: float) -> int:
+        """Return how many whole frames the time line must pass over now, as nobody was there: no silence stands in."""
+        behind = round((now - self.began) * self.sample_rate) - self.position
+        frames = max(0, behind // self.frame_size)
+        self.position += frames * self.frame_size
+        self.on_pace = 0
+        return frames
 
     def wait(self, now: float) -> float:
         """Return for how many seconds no silence will be due."""

@@ -22,7 +22,7 @@ from duplex.server.call import Call
 from duplex.server.consent import HEADER, Consent
 from duplex.server.entrance import check_in, deny
 from duplex.server.entry import Entry
-from duplex.server.line import Line
+from duplex.server.handover.resuming import make_line, resume
 from duplex.server.listening import check_settings
 from duplex.server.middleware import AnyServer, KnownHosts, SecurityHeaders
 from duplex.server.recordings_api import recording_routes
@@ -112,6 +112,9 @@ async def _open(name: str, websocket: WebSocket) -> None:
     if known is None:
         return
     opening, owner = known
+    if "resume" in opening.query and kind.resumes:
+        await resume(service, websocket, opening, owner)
+        return
     try:
         consent = Consent.of(service.settings, name, opening.query)
         wire = kind.open(opening)
@@ -125,7 +128,8 @@ async def _open(name: str, websocket: WebSocket) -> None:
     entry = Entry(wire=name, trace=trace, consent=consent)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.watch_loop)
-        await Call(service, Line(websocket, wire, kind.max_message_bytes), owner, agreed, entry).run()
+        line = make_line(service, websocket, wire, kind, opening, owner)
+        await Call(service, line, owner, agreed, entry).run()
         tasks.cancel_scope.cancel()
 
 

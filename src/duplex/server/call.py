@@ -10,13 +10,23 @@ from anyio.abc import TaskGroup
 from starlette.websockets import WebSocketDisconnect
 
 from duplex.conversation.local import Conversation
-from duplex.errors import AudioError, AudioFileError, CapacityError, ConsumerTooSlow, ModelStalledError, UsageError
+from duplex.errors import (
+    AudioError,
+    AudioFileError,
+    CapacityError,
+    ConsumerTooSlow,
+    ModelStalledError,
+    StateError,
+    UsageError,
+)
 from duplex.events import Event, Lag, SessionStarted
 from duplex.server.account import CallAccount
 from duplex.server.admission import Refusal
 from duplex.server.caller_transport import CallerTransport
 from duplex.server.close_reasons import OF_REFUSAL, CloseReason
 from duplex.server.entry import Entry
+from duplex.server.handover.kept_line import KeptLine
+from duplex.server.handover.moving import keep_saving, move
 from duplex.server.line import Line
 from duplex.server.observers import Observers
 from duplex.server.queueing import wait_for_place
@@ -101,7 +111,23 @@ class Call:
                 self._end(CloseReason.FAILED)
             await self._say_goodbye()
         finally:  # a server that stops waits until everybody has been told
+            self._line.release()
             self._service.leave(self)
+
+    async def move(self, url: str) -> None:
+        """Have another server go on with the call, if it can."""
+        store, line = self._service.store, self._line
+        if store is None or self._conversation is None or not (isinstance(line, KeptLine) and line.generation):
+            return
+        if await move(store, line, self._conversation, url, self._service.metrics):
+            self._end(CloseReason.MOVED)
+
+    async def _keep_saving(self, conversation: Conversation) -> None:
+        """Save the call again and again, for the case that this process dies."""
+        store, line = self._service.store, self._line
+        if store is not None and isinstance(line, KeptLine):
+            await keep_saving(store, line, conversation, self._service.metrics)
+            self._end(CloseReason.TAKEN_OVER)
 
     def shut_down(self) -> None:
         """End the call because the server stops."""
@@ -132,6 +158,9 @@ class Call:
                 self._send_away(Refusal.WAITED)
             except (UsageError, AudioFileError) as error:  # of what was asked for; the conversation has not begun
                 self._end(CloseReason.BAD_REQUEST, str(error))
+            except StateError as error:
+                log.warning("a conversation cannot go on here: %s", error)
+                self._end(CloseReason.RESUME_MISMATCH, str(error))
             except ModelStalledError:
                 self._end(CloseReason.STALLED)
             except WebSocketDisconnect:
@@ -250,6 +279,8 @@ class Call:
                 served.model,
                 self._caller,
                 options=self._description.options,
+                state=self._entry.saved,
+                continues=None if self._entry.saved is None else self._entry.sequence,
                 wait=SEAT_WAIT,
                 recorder=Recorders(self.observers, self._recording, teller, self._entry.trace),
                 audio_events=False,
@@ -258,6 +289,7 @@ class Call:
                 flush_on_pause=self._request.flush_on_pause,
             ) as conversation:
                 self._conversation = conversation
+                tasks.start_soon(self._keep_saving, conversation)
                 self._begin(conversation.session_id)
                 with self._service.observable(self):
                     async for event in conversation:
@@ -276,10 +308,7 @@ class Call:
 
     async def _watch(self, idle: float) -> None:
         """End the call when nobody has been there for so long, in the queue aside."""
-        due = anyio.current_time() + idle
-        while due > anyio.current_time():
-            await anyio.sleep_until(due)
-            due = max(due, self._caller.heard_at + idle)
+        await self._caller.wait_idle(idle)
         self._end(CloseReason.IDLE)
 
     def _begin(self, session_id: str) -> None:
@@ -300,6 +329,7 @@ class Call:
         self.observers.tell(event)
         await self._line.send(self._wire.tell, event)
         if isinstance(event, SessionStarted):
+            await self._line.offer()
             self._caller.announce()
 
     async def _say_goodbye(self) -> None:
@@ -307,7 +337,7 @@ class Call:
         self._account.end(ending)
         if self._account.began:
             self.observers.end(ending, text)
-        if ending is CloseReason.HUNG_UP:
+        if ending is CloseReason.HUNG_UP or (ending is CloseReason.FINISHED and not await self._line.restored()):
             return
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             try:

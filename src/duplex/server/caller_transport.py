@@ -101,10 +101,34 @@ class CallerTransport:
         self._line.keep_pace(max(samples / self._rate, spent / self.CODING_SHARE))
         self._take(pcm)
 
+    @property
+    def away(self) -> float:
+        """Seconds that nobody was there before, of a call that goes on from another server."""
+        return self._line.away
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the line is broken, and the caller may come back."""
+        return self._line.interrupted
+
+    async def restored(self) -> int:
+        """Wait until the caller is back; return how many frames of the agent's voice have been lost."""
+        if not await self._line.restored():
+            await anyio.sleep_forever()  # the call ends, and this with it
+        self.heard_at = anyio.current_time()
+        return self._line.take_lost_sounds()
+
     def hang_up(self) -> None:
         """Say that no more audio comes."""
         self._take(self._heard_codec.flush())
         self._end()
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until nobody has been there for so long; while the line is broken that is not the caller's fault."""
+        due = anyio.current_time() + seconds
+        while due > anyio.current_time():
+            await anyio.sleep_until(due)
+            due = max(due, (anyio.current_time() if self.interrupted else self.heard_at) + seconds)
 
     def announce(self) -> None:
         """Let the agent be heard: the caller knows that the conversation has started."""
@@ -120,6 +144,9 @@ class CallerTransport:
         self._line.reset_pace()
         if self._notice is None:
             await self._line.send(self._line.wire.started, self._said_codec.header())
+        if self._line.away:
+            await self._line.offer()
+            self.announce()
 
     async def _play(self, pcm: Float32) -> None:
         """Let a piece be heard that is not the agent's."""

@@ -27,6 +27,15 @@ class CloseReason(Enum):
     FULL = 1013, "every place is taken, and the queue is full; call again later"
     WAITED = 1013, "no place became free in time; call again later"
     TOO_MANY = 1013, "your address has as many calls as it may have; end one of them first"
+    MOVED = 1012, "the conversation goes on at another server"
+    RESUME_MISMATCH = 4406, "the conversation cannot go on with the model of this server; call again"
+    TAKEN_OVER = 4410, "the conversation goes on over another line, with the token that was given here"
+    RESUME_USED = 4409, "this token has been used, and is good once; call again"
+    RESUME_UNKNOWN = (
+        4404,
+        "no conversation waits for this token: it is over, was waited for long enough, or is another's; call again",
+    )
+    RESUME_BEHIND = 4413, "more was missed than is kept; call again"
 
     @property
     def code(self) -> int:

@@ -129,6 +129,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._clear_deadline()
         if self.counted is not None:
             self.counted.remove()
+        if self.handshake_complete and not self.close_sent and self.conn.close_rcvd is None:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})  # uvicorn says 1005: a goodbye
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

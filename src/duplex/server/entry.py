@@ -22,6 +22,11 @@ class Entry:
     consent: Consent = attrs.field(factory=Consent)
     """Whether it is recorded, and what its caller knows of it."""
 
+    saved: bytes | None = attrs.field(default=None, repr=False)
+    """The state of a conversation that goes on from another server."""
+    sequence: int = 0
+    """The number of its next event."""
+
     @property
     def about(self) -> Mapping[str, JsonValue]:
         """What a recording says of it."""

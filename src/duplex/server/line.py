@@ -21,6 +21,8 @@ class Line(Generic[AnyWire]):
 
     def __init__(self, websocket: WebSocket, wire: AnyWire, max_message_bytes: int) -> None:
         self.wire = wire
+        self.away: float = 0.0
+        """Seconds that nobody was there before, of a call that goes on from another server."""
         self.max_message_bytes = max_message_bytes
         """Whatever the server lets through."""
         self._websocket = websocket
@@ -49,6 +51,25 @@ class Line(Generic[AnyWire]):
                 await self._send(message)
         finally:
             self._sending.release()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether nobody is there for now, who may come back."""
+        return False
+
+    async def offer(self) -> None:
+        """Tell the caller, whose conversation begins, how to come back when the line breaks."""
+
+    async def restored(self) -> bool:
+        """Wait until somebody is there; return whether that is so."""
+        return True
+
+    def take_lost_sounds(self) -> int:
+        """Return how many messages of sound have been lost since this was asked last."""
+        return 0
+
+    def release(self) -> None:
+        """Let go of what is held for who may come back: the call is over."""
 
     async def receive(self) -> WireMessage | None:
         """Return the caller's next message, ``None`` when the caller has gone."""

@@ -70,6 +70,16 @@ class Metrics:
         self.refused: Counter = Counter(
             "duplex_calls_refused", "Callers who were sent away, by reason.", ("reason",), registry=own
         )
+        self.resumed: Counter = Counter("duplex_calls_resumed", "Times that a caller has come back.", registry=own)
+        self.resume_refused: Counter = Counter(
+            "duplex_resumptions_refused",
+            "Callers who wanted to come back and could not, by reason.",
+            ("reason",),
+            registry=own,
+        )
+        self.unmovable: Counter = Counter(
+            "duplex_states_not_kept", "Times that the store did not take a conversation.", registry=own
+        )
         self.step: Histogram = Histogram(
             "duplex_step_seconds", "One step of a model.", _MODEL, buckets=_FRAME_SECONDS, registry=own
         )

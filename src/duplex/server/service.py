@@ -2,8 +2,10 @@
 
 import logging
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import cycle
 from typing import Protocol
 
 import anyio
@@ -15,6 +17,10 @@ from duplex.concurrency.notifiers import Notifier
 from duplex.engine.model import Model
 from duplex.engine.workers import Workers
 from duplex.server.auth import Keys, Tokens
+from duplex.server.handover.kept_line import KeptLine
+from duplex.server.handover.opening import open_store
+from duplex.server.handover.stores import StateStore
+from duplex.server.handover.tokens import ResumeTokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
 from duplex.server.notice import load_notice
@@ -35,6 +41,10 @@ log: logging.Logger = logging.getLogger(__name__)
 
 class ActiveCall(Protocol):
     """A call that is going on."""
+
+    async def move(self, url: str) -> None:
+        """Have another server go on with it, if it can."""
+        ...
 
     def shut_down(self) -> None:
         """End it because the server stops."""
@@ -97,6 +107,12 @@ class Service:
         )
         self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
         self.writers: Workers = Workers("duplex-recording", 1)
+        self.resumable: ResumeTokens[KeptLine] = ResumeTokens()
+        """Lines of calls whose callers may come back."""
+        self.store: StateStore | None = None if settings.state_store is None else open_store(settings.state_store)
+        """Where conversations are kept that other servers may go on with; set it before the first call."""
+        self.next_place: Callable[[], str | None] = partial(next, cycle(settings.move_to or (None,)))
+        """Returns the address of the server that a call moves to, ``None`` if there is none now."""
         self.changed: Notifier = Notifier()
         """Rung when somebody comes or goes."""
         self._calls: set[ActiveCall] = set()
@@ -173,6 +189,7 @@ class Service:
         for served in self.models.all:
             served.admission.draining = True
         self.update()
+        await self._move_calls()
         with anyio.move_on_after(seconds):
             while self._calls:
                 await self.changed.wait()
@@ -182,3 +199,11 @@ class Service:
             call.shut_down()
         while self._calls:
             await self.changed.wait()
+
+    async def _move_calls(self) -> None:
+        """Have other servers go on with all calls that can move."""
+        async with anyio.create_task_group() as tasks:
+            for call in list(self._calls):
+                url = self.next_place() if self.store is not None else None
+                if url is not None:
+                    tasks.start_soon(call.move, url)

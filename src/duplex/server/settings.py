@@ -54,6 +54,13 @@ class Settings:
     """Seconds after which a conversation is ended; 0 sets no limit."""
     idle_timeout: float = attrs.field(default=30.0, validator=not_negative)
     """Seconds without a sign of life, such as audio, after which a caller counts as gone; 0 sets no limit."""
+    resume_grace: float = attrs.field(default=30.0, validator=not_negative)
+    """Seconds that a conversation waits, standing still, for a caller whose line broke; 0 lets nobody come back."""
+    state_store: str | Path | None = attrs.field(default=None, repr=False)
+    """Folder, or address of a Redis (``redis://:password@host:6379/0``), in which conversations are kept, so that
+    another server can go on with them."""
+    move_to: tuple[str, ...] = ()
+    """Addresses of such servers, to which calls move when this one stops."""
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
     """Bearer tokens of which a caller must show one, each with a name in front or not (``alice:...``); without any,
     everybody may call."""

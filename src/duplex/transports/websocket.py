@@ -1,5 +1,6 @@
 """A client's websocket on anyio, so on asyncio and trio: the protocol is that of the library ``websockets``."""
 
+import math
 import ssl
 from collections import deque
 from collections.abc import Mapping
@@ -37,6 +38,8 @@ class WebSocket:
         self._sending = anyio.Lock()
         self._messages: deque[bytes] = deque()
         self._parts: list[bytes] = []
+        self.quiet_seconds: float = math.inf
+        """Without a byte from the server before it is asked for one, if that is less than usual."""
 
     @classmethod
     async def connect(
@@ -145,9 +148,10 @@ class WebSocket:
 
         :raises TimeoutError: if none come for so long that the line must be dead
         """
-        with anyio.move_on_after(QUIET_SECONDS):
+        quiet = min(QUIET_SECONDS, self.quiet_seconds)
+        with anyio.move_on_after(quiet):
             return await self._stream.receive()
-        with anyio.fail_after(QUIET_SECONDS):
+        with anyio.fail_after(quiet):
             if self._protocol.state is State.OPEN:
                 self._protocol.send_ping(b"")
                 await self._flush()

@@ -5,7 +5,8 @@
    an earlier one is refused with :class:`FencedError`, by which an owner that was thought gone learns that it is none.
 3. So a key is claimed once in each generation; of two who claim at the same moment one is refused.
 4. What is kept ends by itself after its seconds, and so does the memory of who claimed it.
-5. A store has a bound. One that is full, slow or gone raises :class:`StoreError`; calls go on without it, and cannot move.
+5. A store has a bound. One that is full, slow or gone raises :class:`StoreError`; calls go on without it, and cannot
+   move.
 """
 
 from typing import Protocol, runtime_checkable

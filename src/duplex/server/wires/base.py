@@ -37,6 +37,7 @@ __all__ = [
     "Present",
     "PressKey",
     "Reply",
+    "Resumption",
     "Wire",
     "WireMessage",
 ]
@@ -99,6 +100,23 @@ class CallDescription:
     """Of such a model makes what builds words from tokens."""
     seconds: float | None = None
     """After which the server ends the call, if it does."""
+
+
+@attrs.frozen(kw_only=True)
+class Resumption:
+    """How a caller goes on with the conversation when the line has broken."""
+
+    token: str = attrs.field(repr=False)
+    generation: int
+    """Of the token, from 1; an older one is not good any more."""
+    seconds: float
+    """That the conversation waits for."""
+    away: float = 0.0
+    """Seconds that nobody was there, of one who has come back."""
+    again: int = 0
+    """Messages that follow at once, which such a one has not heard."""
+    heard: int = 0
+    """Messages of sound that have come from the caller."""
 
 
 @attrs.frozen
@@ -178,6 +196,8 @@ class Wire(ABC):
     """What the caller asks for, once that is known."""
     may_pause: bool = False
     """Whether a caller may send nothing for as long as nobody speaks, and counts as there while the websocket lives."""
+    resumes: bool = False
+    """Whether the caller may come back when the line has broken, and is told how."""
     tells_frames: bool = False
     """Whether the caller is told of each frame by :meth:`stepped`."""
 
@@ -204,6 +224,18 @@ class Wire(ABC):
     def started(self, header: bytes) -> Iterable[WireMessage]:  # noqa: ARG002 -- only containers have a header
         """Tell that the caller is heard; ``header`` is what the agent's audio begins with, perhaps nothing."""
         return ()
+
+    def resumable(self, resumption: Resumption) -> Iterable[WireMessage]:  # noqa: ARG002 -- most have no words for it
+        """Tell how to go on when the line breaks; after ``SessionStarted``, and to each caller who has come back."""
+        return ()
+
+    def moved(self, url: str) -> Iterable[WireMessage]:  # noqa: ARG002 -- most have no words for it
+        """Tell where the conversation goes on; only to one who has been told how to come back."""
+        return ()
+
+    def counts(self, message: WireMessage) -> bool | None:  # noqa: ARG002 -- nobody counts who cannot come back
+        """Tell of a message, in either direction, whether it is sound; ``None`` for one that nobody misses."""
+        return None
 
     @abstractmethod
     def tell(self, event: Event) -> Iterable[WireMessage]:

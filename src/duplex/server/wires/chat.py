@@ -8,6 +8,7 @@ LiveKit's for PersonaPlex, would never see an end.
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +31,7 @@ from duplex.server.wires.base import (
     Present,
     PressKey,
     Reply,
+    Resumption,
     Wire,
     WireMessage,
 )
@@ -40,6 +42,7 @@ __all__ = ["OF_PERSONAPLEX", "ChatWire"]
 OF_PERSONAPLEX: Mapping[str, str] = {"silence": "skip", "persona": "optional"}
 """What an address means that says nothing else, to clients made for PersonaPlex, which write it themselves: they send a
 persona that nobody asked for."""
+_COUNTED = (wire.Kind.AUDIO, wire.Kind.TEXT, wire.Kind.METADATA, wire.Kind.ERROR)
 
 
 class ChatWire(Wire):
@@ -62,6 +65,7 @@ class ChatWire(Wire):
         self.may_pause: bool = parameters.skip_silence
         self._skips_silence = parameters.skip_silence
         self._silent_frames = AgentTurns.END_FRAMES
+        self.resumes: bool = parameters.events
         self._events = parameters.events
         self._recognition = False
 
@@ -99,6 +103,20 @@ class ChatWire(Wire):
         """Say that the conversation begins."""
         return (wire.handshake(), wire.audio(header)) if header else (wire.handshake(),)
 
+    def resumable(self, resumption: Resumption) -> Iterable[WireMessage]:
+        """Tell the token to go on with."""
+        told = attrs.asdict(resumption, filter=lambda field, _: field.name != "token")
+        return (wire.metadata({"type": "Session", "resume": resumption.token, **told}),)
+
+    def moved(self, url: str) -> Iterable[WireMessage]:
+        """Tell where it goes on."""
+        return (wire.metadata({"type": "Moved", "url": url}),)
+
+    def counts(self, message: WireMessage) -> bool | None:
+        """Count what carries sound, words or events."""
+        kind = message[0] if message else None
+        return kind == wire.Kind.AUDIO if kind in _COUNTED else None
+
     def tell(self, event: Event) -> Iterable[WireMessage]:
         """Tell the agent's words, what a recogniser writes, and all events to a client that wants them."""
         if isinstance(event, AgentText):
@@ -121,7 +139,7 @@ class ChatWire(Wire):
 
     def goodbye(self, reason: CloseReason, text: str) -> Iterable[WireMessage]:
         """Say what went wrong, if something did."""
-        return () if reason is CloseReason.FINISHED else (wire.error(text),)
+        return () if reason in (CloseReason.FINISHED, CloseReason.MOVED) else (wire.error(text),)
 
 
 def _wishes(payload: bytes) -> Iterable[Action]:

@@ -76,6 +76,8 @@ class WireKind:
     subprotocol: str | None = None
     """The websocket's subprotocol that is chosen where a client offers it."""
     max_message_bytes: int = 1 << 16
+    resumes: bool = False
+    """Whether a caller whose line has broken may come back here, with ``?resume=``."""
 
 
 _GUARDS: Mapping[str, Mapping[str, Any]] = {
@@ -85,8 +87,10 @@ _GUARDS: Mapping[str, Mapping[str, Any]] = {
     }
 }
 WIRES: Mapping[str, WireKind] = {
-    "chat": WireKind(path="/api/chat", open=ChatWire),
-    "personaplex": WireKind(path="/personaplex/api/chat", open=partial(ChatWire, defaults=OF_PERSONAPLEX)),
+    "chat": WireKind(path="/api/chat", open=ChatWire, resumes=True),
+    "personaplex": WireKind(
+        path="/personaplex/api/chat", open=partial(ChatWire, defaults=OF_PERSONAPLEX), resumes=True
+    ),
     **{
         name: WireKind(path=f"/{name}", open=partial(MediaStreamWire, dialect), **_GUARDS.get(name, {}))
         for name, dialect in DIALECTS.items()

@@ -1,0 +1,80 @@
+"""Where conversations are kept that move."""
+
+import stat
+
+import anyio
+import pytest
+
+from duplex.server.handover.folder_store import FolderStore
+from duplex.server.handover.stores import FencedError, StateStore, StoreError
+
+pytestmark = pytest.mark.anyio
+KEY, OTHER = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FolderStore(tmp_path / "states", max_bytes=1000)
+
+
+async def test_what_is_kept_is_taken_once(store, tmp_path):
+    assert isinstance(store, StateStore)
+    await store.put(KEY, 0, b"first", 60)
+    await store.put(KEY, 0, b"second", 60)
+    assert stat.S_IMODE((tmp_path / "states" / KEY).stat().st_mode) == 0o600
+    assert await FolderStore(tmp_path / "states").claim(KEY, 1, 60) == b"second"
+    for claimant in (store, FolderStore(tmp_path / "states")):
+        with pytest.raises(FencedError):
+            await claimant.claim(KEY, 1, 60)
+    with pytest.raises(FencedError):
+        await store.put(KEY, 0, b"of one who was thought gone", 60)
+    assert await store.claim(OTHER, 1, 60) is None
+
+
+async def test_a_later_generation_goes_on(store):
+    await store.put(KEY, 0, b"first", 60)
+    assert await store.claim(KEY, 1, 60) == b"first"
+    await store.put(KEY, 2, b"second", 60)
+    assert await store.claim(KEY, 3, 60) == b"second"
+    with pytest.raises(FencedError):
+        await store.claim(KEY, 2, 60)
+
+
+async def test_of_two_who_claim_at_the_same_moment_one_gets_it(store):
+    await store.put(KEY, 0, b"it", 60)
+    got, refused = [], []
+
+    async def claim():
+        try:
+            got.append(await store.claim(KEY, 1, 60))
+        except FencedError:
+            refused.append(True)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(claim)
+    assert [each for each in got if each] == [b"it"]
+    assert len(refused) == 7
+
+
+async def test_what_has_ended_is_gone(store, tmp_path):
+    await store.put(KEY, 0, b"it", 0)
+    assert await store.claim(KEY, 1, 0) is None
+    await store.put(OTHER, 0, bytes(900), 0)
+    await store.put(KEY, 0, bytes(900), 60)  # which the other one makes room for
+    assert sorted(path.name for path in (tmp_path / "states").iterdir()) == [KEY]
+
+
+async def test_it_has_a_bound(store):
+    await store.put(KEY, 0, bytes(600), 60)
+    with pytest.raises(StoreError, match="full"):
+        await store.put(OTHER, 0, bytes(600), 60)
+    await store.put(KEY, 0, bytes(900), 60)
+    await store.discard(KEY)
+    await store.put(OTHER, 0, bytes(600), 60)
+
+
+@pytest.mark.parametrize("key", ["", "../x", "A" * 64, KEY + "\n"])
+async def test_no_key_names_another_file(store, key):
+    with pytest.raises(StoreError):
+        await store.put(key, 0, b"", 60)
