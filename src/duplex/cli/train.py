@@ -1,6 +1,7 @@
 """``duplex train``: the data, and the two models that are made from it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,54 +122,29 @@ def codec(
       duplex train codec --data corpus --out run-2 --start-from run/codec --adversarial
       torchrun --nproc-per-node 4 -m duplex train codec --data corpus --out run
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
-
     require("train", "torch", purpose="training")
     chosen = {name: value for name, value in settings.items() if value is not None}
     with TrainingBar("steps") as bar:
-        progress = _telling(bar)
-        if adversarial:
-            trained = _train_decoder(data, out, config, start_from, chosen, device=device, progress=progress)
-        else:
-            from duplex.training import TINY_CODEC, CodecSettings, train_codec  # noqa: PLC0415
-
-            shape = TINY_CODEC if config is None else read_json(config, str(config))
-            trained = train_codec(
-                data,
-                out,
-                CodecSettings(**chosen),
-                config=shape,
-                start_from=start_from,
-                device=device,
-                progress=progress,
-            )
+        run = _decoder_run(config, start_from, chosen) if adversarial else _codec_run(config, start_from, chosen)
+        trained = run(data, out, device=device, progress=_telling(bar))
     click.echo(plain(f"{out} -> {trained}"))
     click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))
 
 
-def _train_decoder(
-    data: Path,
-    out: Path,
-    config: Path | None,
-    start_from: Path | None,
-    settings: dict[str, Any],
-    *,
-    device: str,
-    progress: "Callable[[TrainingProgress], None]",
-) -> Path:
-    """Train a decoder on.
+def _codec_run(config: Path | None, start_from: Path | None, settings: dict[str, Any]) -> "Callable[..., Path]":
+    from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
+    from duplex.training import TINY_CODEC, CodecSettings, train_codec  # noqa: PLC0415
 
-    :raises UsageError: without a codec to start from, or with another configuration than its own
-    """
+    shape = TINY_CODEC if config is None else read_json(config, str(config))
+    return partial(train_codec, settings=CodecSettings(**settings), config=shape, start_from=start_from)
+
+
+def _decoder_run(config: Path | None, start_from: Path | None, settings: dict[str, Any]) -> "Callable[..., Path]":
     if start_from is None or config is not None:
-        raise UsageError(
-            "--adversarial trains the decoder of a codec, in that codec's shape; give --start-from, and no --config"
-        )
+        raise UsageError("--adversarial trains the decoder of a codec as it is; give --start-from, and no --config")
     from duplex.training import AdversarialSettings, train_decoder  # noqa: PLC0415
 
-    return train_decoder(
-        data, out, AdversarialSettings(**settings), start_from=start_from, device=device, progress=progress
-    )
+    return partial(train_decoder, settings=AdversarialSettings(**settings), start_from=start_from)
 
 
 @train.command(short_help="Make dialogues to train on.")
