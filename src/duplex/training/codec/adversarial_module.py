@@ -46,7 +46,7 @@ class AdversarialModule(nn.Module):
         for part in self._learning():
             part.requires_grad_()
         normalize(mimi.decoder)
-        averaging: Any = get_ema_multi_avg_fn(settings.average_decay)
+        averaging = cast("Any", get_ema_multi_avg_fn)(settings.average_decay)
         self.average: AveragedModel = AveragedModel(mimi, multi_avg_fn=averaging)
         self.average.requires_grad_(requires_grad=False)
 
