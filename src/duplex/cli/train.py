@@ -1,6 +1,7 @@
 """``duplex train``: the data, and the two models that are made from it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +91,10 @@ def data(
 @click.option(
     "--start-from", type=click.Path(path_type=Path), metavar="FOLDER", help="A codec whose weights are the first ones."
 )
-@click.option("--steps", type=click.IntRange(1), help="Default: 10000. May change when a run goes on.")
+@click.option("--adversarial", is_flag=True, help="Learn --start-from's decoder alone, against discriminators.")
+@click.option("--steps", type=click.IntRange(1), help="Default: 10000, or 4000. May change when a run goes on.")
 @click.option("--batch", type=click.IntRange(1), help="Crops in a step, on each device. Default: 4.")
-@click.option("--learning-rate", type=float, help="The highest. Default: 0.0012.")
+@click.option("--learning-rate", type=float, help="The highest. Default: 0.0012, or 0.0003.")
 @click.option("--seed", type=int, help="Default: 0.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @debug_option
@@ -101,6 +103,7 @@ def codec(
     out: Path,
     config: Path | None,
     start_from: Path | None,
+    adversarial: bool,
     device: str,
     **settings: Any,
 ) -> None:
@@ -109,25 +112,39 @@ def codec(
     The run's folder gets losses.csv, losses.png, samples (what went in, then what came out), checkpoint.pt, and the
     codec itself in the published layout, which --model takes. Several CUDA devices: start it with torchrun.
 
+    With --adversarial only the decoder learns: what --start-from has encoded stays valid. The second of two defaults is
+    for that.
+
     \b
     Examples:
       duplex train codec --data corpus --out run
       duplex encode question.wav --model run/codec
+      duplex train codec --data corpus --out run-2 --start-from run/codec --adversarial
       torchrun --nproc-per-node 4 -m duplex train codec --data corpus --out run
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
-
     require("train", "torch", purpose="training")
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    with TrainingBar("steps") as bar:
+        run = _decoder_run(config, start_from, chosen) if adversarial else _codec_run(config, start_from, chosen)
+        trained = run(data, out, device=device, progress=_telling(bar))
+    click.echo(plain(f"{out} -> {trained}"))
+    click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))
+
+
+def _codec_run(config: Path | None, start_from: Path | None, settings: dict[str, Any]) -> "Callable[..., Path]":
+    from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
     from duplex.training import TINY_CODEC, CodecSettings, train_codec  # noqa: PLC0415
 
     shape = TINY_CODEC if config is None else read_json(config, str(config))
-    chosen = CodecSettings(**{name: value for name, value in settings.items() if value is not None})
-    with TrainingBar("steps") as bar:
-        trained = train_codec(
-            data, out, chosen, config=shape, start_from=start_from, device=device, progress=_telling(bar)
-        )
-    click.echo(plain(f"{out} -> {trained}"))
-    click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))
+    return partial(train_codec, settings=CodecSettings(**settings), config=shape, start_from=start_from)
+
+
+def _decoder_run(config: Path | None, start_from: Path | None, settings: dict[str, Any]) -> "Callable[..., Path]":
+    if start_from is None or config is not None:
+        raise UsageError("--adversarial trains the decoder of a codec as it is; give --start-from, and no --config")
+    from duplex.training import AdversarialSettings, train_decoder  # noqa: PLC0415
+
+    return partial(train_decoder, settings=AdversarialSettings(**settings), start_from=start_from)
 
 
 @train.command(short_help="Make dialogues to train on.")

@@ -1,7 +1,7 @@
 """The module of the decoder's adversarial training: a codec whose decoder learns, and discriminators that judge it."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,14 +38,16 @@ class AdversarialModule(nn.Module):
         self.mimi = mimi
         self.settings = settings
         self.mel: MultiScaleMelLoss = MultiScaleMelLoss(mimi.config.sample_rate)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        untyped: Any = torch.random
+        with untyped.fork_rng(devices=[]):
+            untyped.manual_seed(settings.seed)
             self.discriminators: StftDiscriminators = StftDiscriminators(settings.discriminator_channels)
         self.mimi.requires_grad_(requires_grad=False)
         for part in self._learning():
             part.requires_grad_()
         normalize(mimi.decoder)
-        self.average: AveragedModel = AveragedModel(mimi, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay))
+        averaging = cast("Any", get_ema_multi_avg_fn)(settings.average_decay)
+        self.average: AveragedModel = AveragedModel(mimi, multi_avg_fn=averaging)
         self.average.requires_grad_(requires_grad=False)
 
     def _learning(self) -> tuple[nn.Module, ...]:

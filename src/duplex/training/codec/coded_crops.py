@@ -57,7 +57,7 @@ class CodedCropSampler:
         for _ in range(self._settings.batch):
             shard = pools.draw(rng, self._settings.agent_share)
             gain, codes = self._encoded(shard)
-            start = int(rng.integers(codes.shape[1] - context - frames + 1))
+            start = int(rng.integers(len(codes[0]) - context - frames + 1))
             end = start + context + frames
             columns.append(codes[:, start:end])
             sounds.append(gain * _floats(shard.pcm[(start + context) * self._frame : end * self._frame]))

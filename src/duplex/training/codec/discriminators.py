@@ -1,8 +1,8 @@
 """Discriminators of complex spectrograms at several window lengths, and the losses that are made of them.
 
-Spectral losses fix the magnitudes and leave the phases to chance, which is what buzzes. A discriminator learns what
-else tells synthesized speech from real: harmonics that hold, noise that is noise. The architecture is EnCodec's
-(multi-scale STFT discriminators), with a stride in its first layer too, because it has to learn on a CPU.
+Spectral losses compare magnitudes and leave the phases to chance. A discriminator of complex spectrograms can learn
+what else tells synthesized speech from real. The architecture is EnCodec's (multi-scale STFT discriminators), with a
+stride in its first layer too, because it has to learn on a CPU.
 """
 
 from collections.abc import Sequence
