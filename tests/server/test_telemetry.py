@@ -11,7 +11,7 @@ import pytest
 
 from duplex.engine.seat import PendingFrame
 from duplex.frame_model import Frame
-from duplex.server.telemetry.environment import Signals
+from duplex.server.telemetry.signals import Signals
 from duplex.server.telemetry.steps import StepFinder, StepSampler
 from duplex.testing import fake_model
 from duplex.transports import wire

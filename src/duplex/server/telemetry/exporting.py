@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 
 import duplex
 from duplex.server.telemetry.bridge import metrics_data
-from duplex.server.telemetry.environment import Signals
+from duplex.server.telemetry.signals import Signals
 from duplex.server.telemetry.tracing import CallSpans, Tracing
 
 __all__ = ["Exporting"]
