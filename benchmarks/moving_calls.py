@@ -179,7 +179,7 @@ async def measure(what: str, model: str, calls: int, seconds: float) -> None:
             for each in (*mine, *others):
                 tasks.start_soon(each.talk)
             with anyio.fail_after(90):
-                while min(len(each.microphone.heard) for each in (*mine, *others)) < WARM_FRAMES:  # noqa: ASYNC110 -- a script may look again
+                while min(len(each.microphone.heard) for each in (*mine, *others)) < WARM_FRAMES:  # noqa: ASYNC110 -- enough
                     await anyio.sleep(0.1)
             await anyio.sleep(seconds)
             at = anyio.current_time()

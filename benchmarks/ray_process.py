@@ -42,7 +42,8 @@ def main() -> None:
         folder = Path(name)
         make_recordings(folder / "recordings", given.recordings, given.broken)
         print(
-            "| ended by | finished then | unfinished files then | and after | done again | rows | distinct | done | failed |"
+            "| ended by | finished then | unfinished files then | and after | done again | rows | distinct | done "
+            "| failed |"
         )
         print("|---|---|---|---|---|---|---|---|---|")
         for ending in (signal.Signals[name] for name in given.endings):

@@ -55,7 +55,7 @@ def test_every_exported_name_is_in_the_snapshot():
     ("file", "old", "new", "told"),
     [
         ("__init__.pyi", "    KeyPressed as KeyPressed,\n", "    KeyPressed as KeyWasPressed,\n", "KeyPressed"),
-        ("conversation/local.py", "async def export(self)", "async def save(self)", "Conversation.export"),
+        ("conversation/local.py", "async def export(self,", "async def save(self,", "Conversation.export"),
         ("options.py", "    top_k: ", "    top_candidates: ", "SessionOptions.top_k"),
         ("events.py", "    dropped: ", "    lost: ", "Lag.dropped"),
         ("engine/loading.py", "    sessions: ", "    capacity: ", "load(sessions)"),

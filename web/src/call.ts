@@ -64,7 +64,7 @@ export class Call {
   #pings = 0;
   #return = new Return();
   #token = "";
-  #wishes: Wishes = { model: "", instructions: "", voice: "" };
+  #wishes: Wishes = { model: "", instructions: "", voice: "", recording: "" };
 
   /** Asks for the microphone, then calls. `token` is what the server asks for, if it does. */
   constructor(listener: Listener, token: string, wishes: Wishes) {
