@@ -97,7 +97,10 @@ def test_what_cannot_be_used_is_refused_at_the_handshake(persona, folder, asked,
         assert status == 400
         assert told in text
         assert str(folder.parent) not in text
-        assert "duplex_calls_ended_total{" not in get(server, "/metrics")[2]
+        ended = [
+            line for line in get(server, "/metrics")[2].splitlines() if line.startswith("duplex_calls_ended_total{")
+        ]
+        assert all(line.endswith(" 0.0") for line in ended)
     assert persona.free == persona.sessions
 
 

@@ -195,11 +195,11 @@ def test_the_client_of_openai_observes_and_closes(models):
 
 
 @pytest.mark.parametrize("mutes", ["caller", "observer"])
-def test_a_muted_caller_is_silence_to_the_model_and_heard_by_observers(models, monkeypatch, mutes):
+def test_a_muted_caller_is_silence_to_the_model_and_heard_by_observers(models, monkeypatch, tmp_path, mutes):
     heard = Heard()
     monkeypatch.setattr(Service, "recording", lambda *_: heard)
     with (
-        running(models(), Settings(idle_timeout=0)) as server,
+        running(models(), Settings(idle_timeout=0, record=tmp_path)) as server,
         JsonCaller(server, "/v1/live/sessions") as caller,
         attach(server, begin(caller)) as observer,
     ):

@@ -99,8 +99,8 @@ def realtime(server, pieces):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("talk", [chat, live, realtime, twilio])
-async def test_each_wire_holds_the_conversation_that_its_sound_makes(models, recorded, talk):
-    with running(models(), Settings(idle_timeout=0)) as server:
+async def test_each_wire_holds_the_conversation_that_its_sound_makes(models, recorded, tmp_path, talk):
+    with running(models(), Settings(idle_timeout=0, record=tmp_path)) as server:
         said = talk(server, PIECES)
     (heard,) = recorded
     started = next(event for event in heard.events if isinstance(event, duplex.SessionStarted))
@@ -119,8 +119,8 @@ async def test_each_wire_holds_the_conversation_that_its_sound_makes(models, rec
         assert words.startswith(said)
 
 
-def test_keys_are_events(models, recorded):
-    with running(models(), Settings(idle_timeout=0)) as server:
+def test_keys_are_events(models, recorded, tmp_path):
+    with running(models(), Settings(idle_timeout=0, record=tmp_path)) as server:
         twilio(server, PIECES[:3])
     assert [event.key for event in recorded[0].events if isinstance(event, duplex.KeyPressed)] == ["#"]
 

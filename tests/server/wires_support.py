@@ -45,6 +45,9 @@ class Heard:
     def record_event(self, event):
         self.events.append(event)
 
+    def describe(self, about):
+        self.about = about
+
     async def run(self):
         pass
 
