@@ -12,19 +12,17 @@ import click
 from duplex.cli.options import LoadOptions, dialogue_options, transcriber_option, user_channel_option
 from duplex.cli.progress import FileBars
 from duplex.cli.ray import RayOptions, ray_options, run_on_ray
-from duplex.cli.text import one_line, plain, report_error, truncate
+from duplex.cli.text import plain, report_error, tell_passed_over, truncate
 from duplex.options import SessionOptions
 
 if TYPE_CHECKING:
     from duplex.checkpoints.checkpoint import Checkpoint
     from duplex.process import Plan, Recipe, Recording, Result
 
-__all__ = ["SIDE_BY_SIDE", "process", "tell_passed_over"]
+__all__ = ["SIDE_BY_SIDE", "process"]
 
 SIDE_BY_SIDE = 8
 """How many conversations of a small model run side by side, if nobody says."""
-NAMED = 3
-"""How many of the files that were passed over are named."""
 
 
 @click.command(short_help="Run recorded audio through the model.")
@@ -117,15 +115,6 @@ def _voice_file(options: SessionOptions) -> dict[str, str]:
         return {}
     with Path(options.voice).open("rb") as file:
         return {"voice_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def tell_passed_over(paths: list[Path]) -> None:
-    """Say which files were found and not taken."""
-    if paths:
-        names = ", ".join(str(path) for path in sorted(paths)[:NAMED])
-        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-        note = f"{names}{more}: passed over, not recordings by their suffix; give them by name to have them heard"
-        click.echo(f"duplex: note: {plain(one_line(note))}", err=True)
 
 
 def _carry_out(

@@ -9,7 +9,7 @@ import click
 
 from duplex.cli.options import F
 from duplex.cli.progress import TrainingBar
-from duplex.cli.text import one_line, plain, report_error
+from duplex.cli.text import one_line, plain, report_error, tell_passed_over
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ def run_on_ray(
 
     :param lines: gives what is said of a row, beside where its results are
     """
-    from duplex.cli.process import tell_passed_over  # noqa: PLC0415 -- it imports this module
     from duplex.cluster.batch import Cluster, run  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     debug = bool(click.get_current_context().find_root().obj)

@@ -11,9 +11,9 @@ import attrs
 import click
 
 from duplex.cli.options import LoadOptions, loading_options, user_channel_option
-from duplex.cli.process import SIDE_BY_SIDE, tell_passed_over
+from duplex.cli.process import SIDE_BY_SIDE
 from duplex.cli.progress import FileBars
-from duplex.cli.text import plain, report_error
+from duplex.cli.text import plain, report_error, tell_passed_over
 from duplex.errors import UsageError
 from duplex.options import SessionOptions
 
