@@ -41,10 +41,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="duplex-ray-") as name:
         folder = Path(name)
         make_recordings(folder / "recordings", given.recordings, given.broken)
-        print(
-            "| ended by | finished then | unfinished files then | and after | done again | rows | distinct | done "
-            "| failed |"
-        )
+        columns = ("ended by", "finished then", "unfinished files then", "and after", "done again", "rows")
+        print("|", " | ".join((*columns, "distinct", "done", "failed")), "|")
         print("|---|---|---|---|---|---|---|---|---|")
         for ending in (signal.Signals[name] for name in given.endings):
             print(ended_and_run_again(folder, ending, given.recordings // 3), flush=True)

@@ -4,8 +4,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from importlib import import_module
+from subprocess import DEVNULL, PIPE
 
 import pyarrow.parquet
 import pytest
@@ -15,24 +16,25 @@ from cli_support import COMMAND, SMALL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 600
+HEAD = """
+import ray, sys
+context = ray.init(
+    num_cpus=4, _node_ip_address="127.0.0.1", include_dashboard=False, object_store_memory=200_000_000
+)
+print(context.address_info["address"], flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="session")
 def cluster():
     """The address of a cluster on the loopback address, whose processes import what these tests do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray = import_module("ray")
-        context = ray.init(
-            num_cpus=4,
-            _node_ip_address="127.0.0.1",
-            include_dashboard=False,
-            object_store_memory=200_000_000,
-            log_to_driver=False,
-        )
-        yield context.address_info["address"]
-        ray.shutdown()
+    surroundings = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-c", HEAD]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, env=surroundings) as head:
+        yield head.stdout.readline().strip()
+        head.stdin.close()
+        head.wait(timeout=60)
 
 
 def run(*arguments, status=0):

@@ -8,10 +8,9 @@ import anyio
 import click
 
 from duplex.cli.options import debug_option
-from duplex.cli.process import tell_passed_over
 from duplex.cli.progress import TrainingBar
 from duplex.cli.ray import RayOptions, ray_options, run_on_ray
-from duplex.cli.text import one_line, plain, report_error
+from duplex.cli.text import one_line, plain, report_error, tell_passed_over
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:

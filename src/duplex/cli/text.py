@@ -14,6 +14,8 @@ __all__ = ["one_line", "plain", "print_error", "print_json", "report_error", "si
 
 MAX_WORDS_CHARACTERS = 400
 UNIT = 1000
+NAMED = 3
+"""How many of the files that were passed over are named."""
 
 NAMED = 3
 """How many of the files that were passed over are named."""
@@ -46,6 +48,15 @@ def report_error(error: Exception, *, debug: bool) -> None:
         cause = f"{type(error).__name__}: {truncate(message)}" if message else type(error).__name__
         message = f"unexpected {cause}; run again with --debug for details"
     print_error(message)
+
+
+def tell_passed_over(paths: list[Path]) -> None:
+    """Say which files were found and not taken."""
+    if paths:
+        names = ", ".join(str(path) for path in sorted(paths)[:NAMED])
+        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+        note = f"{names}{more}: passed over, not recordings by their suffix; give them by name to have them heard"
+        click.echo(f"duplex: note: {plain(one_line(note))}", err=True)
 
 
 def print_json(value: Any) -> None:
