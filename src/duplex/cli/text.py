@@ -17,9 +17,6 @@ UNIT = 1000
 NAMED = 3
 """How many of the files that were passed over are named."""
 
-NAMED = 3
-"""How many of the files that were passed over are named."""
-
 
 def one_line(message: object) -> str:
     """Return a message on one line."""
@@ -76,12 +73,3 @@ def size(count: float, unit: str = "B") -> str:
         del prefixes[0]
     number = f"{count:.0f}" if count >= 10 or not prefixes[0] else f"{count:.1f}"  # noqa: PLR2004 -- two digits do
     return f"{number} {prefixes[0]}{unit}".strip()
-
-
-def tell_passed_over(paths: list[Path]) -> None:
-    """Say which files were found and not taken."""
-    if paths:
-        names = ", ".join(str(path) for path in sorted(paths)[:NAMED])
-        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-        note = f"{names}{more}: passed over, not recordings by their suffix; give them by name to have them heard"
-        click.echo(f"duplex: note: {plain(one_line(note))}", err=True)
