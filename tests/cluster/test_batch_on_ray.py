@@ -1,13 +1,16 @@
 """The commands on a Ray cluster of this machine: the same results as without, each recording once."""
 
+import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from subprocess import DEVNULL, PIPE
 
+import psutil
 import pyarrow.parquet
 import pytest
 from batch_support import wav_bytes, write_shard
@@ -16,6 +19,13 @@ from cli_support import COMMAND, SMALL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 600
+SURROUNDINGS = {
+    **os.environ,
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else it listens on every address
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 HEAD = """
 import ray, sys
 context = ray.init(
@@ -29,9 +39,8 @@ sys.stdin.read()
 @pytest.fixture(scope="session")
 def cluster():
     """The address of a cluster on the loopback address, whose processes import what these tests do."""
-    surroundings = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, "-c", HEAD]
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, env=surroundings) as head:
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, env=SURROUNDINGS) as head:
         yield head.stdout.readline().strip()
         head.stdin.close()
         head.wait(timeout=60)
@@ -39,7 +48,7 @@ def cluster():
 
 def run(*arguments, status=0):
     command = [*COMMAND[:1], *COMMAND[3:], *(str(each) for each in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=SURROUNDINGS)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -113,6 +122,21 @@ def test_measure_and_score_give_rows_too(cluster, tmp_path):
     assert all(row["sum"] < 0 for row in rows(tmp_path / "s") if row["status"] == "done")
 
 
+def test_a_cluster_of_this_machine_listens_on_its_loopback_address_alone(tmp_path):
+    given = recordings(tmp_path / "in", 1, 0, seconds=60.0)
+    command = [*COMMAND[:1], *COMMAND[3:], "process", str(given), "--out", str(tmp_path / "out"), "--ray", "local"]
+    heard = set()
+    with subprocess.Popen(command, stdout=DEVNULL, stderr=DEVNULL) as process:
+        while process.poll() is None:
+            for each in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    sockets = each.net_connections(kind="inet")
+                    heard |= {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == "LISTEN"}
+            time.sleep(0.3)
+    assert heard == {"127.0.0.1"}
+    assert process.returncode == 0
+
+
 def test_a_full_cluster_is_told_with_what_is_free(cluster, tmp_path):
     given = recordings(tmp_path / "in", 1, 0)
     arguments = ("--out", tmp_path / "out", "--ray", cluster, "--worker-cpus", 64, "--ray-wait", 2)
@@ -128,7 +152,7 @@ def test_a_run_that_is_ended_goes_on_where_it_was(cluster, tmp_path, ending):
     out = tmp_path / "out"
     arguments = ["process", str(given), "--out", str(out), "--ray", cluster, "--workers", "1", "--sessions", "2"]
     command = [*COMMAND[:1], *COMMAND[3:], *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=SURROUNDINGS)
     while len(list(out.glob("*/run.json"))) < 4:
         assert process.poll() is None
         time.sleep(0.02)

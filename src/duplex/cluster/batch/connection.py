@@ -5,9 +5,11 @@ of) or ``HOST:PORT`` (the cluster's head, from one of its machines).
 """
 
 import contextlib
+import ipaddress
 import logging
 import os
 import re
+import secrets
 import socket
 import sys
 import warnings
@@ -27,6 +29,7 @@ __all__ = ["LOWEST", "check_address", "connected", "reason", "require_ray"]
 LOWEST = (2, 50)
 """The lowest version of Ray that is known to do."""
 LOOPBACK = "127.0.0.1"
+NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 STORE = 200_000_000
 """Bytes of Ray's object store on this machine: what passes it are paths and rows."""
 PATIENCE = 5.0
@@ -79,6 +82,8 @@ def connected(address: str, *, verbose: bool = False) -> Generator[None]:
     """
     check_address(address)
     require_ray()
+    if address == "local":
+        _keep_to_itself()
     if not verbose:
         _hush()
     ray: Any = import_module("ray")
@@ -96,8 +101,11 @@ def connected(address: str, *, verbose: bool = False) -> Generator[None]:
             "--ray local"
         ) from error
     try:
+        _check_loopback(address, ray)
         yield
     finally:
+        # A thread that is late must not make Ray start a cluster anew.
+        os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
         ray.shutdown()
 
 
@@ -111,9 +119,6 @@ def _arguments(address: str, *, verbose: bool) -> dict[str, Any]:
     quiet = {} if verbose else {"log_to_driver": False, "logging_level": logging.ERROR}
     if address != "local":
         return {"address": address, **quiet}
-    # Others on this machine's network have no business with it, and its loopback address needs no password.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     return {
         "address": "local",
         "num_cpus": cores(),
@@ -122,6 +127,29 @@ def _arguments(address: str, *, verbose: bool) -> dict[str, Any]:
         "_node_ip_address": LOOPBACK,
         **quiet,
     }
+
+
+def _keep_to_itself() -> None:
+    """Have a cluster of this machine listen on its loopback address alone, to those who know a token of its own.
+
+    Ray takes an address of the network in place of the loopback one that it is given, and then listens on all of them,
+    unless it is told what it takes for granted on systems where it has no clusters. It reads that when it is imported.
+    """
+    os.environ[NO_CLUSTER] = "0"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _check_loopback(address: str, ray: Any) -> None:
+    """Make sure that a cluster of this machine alone is that."""
+    node = str(ray.util.get_node_ip_address())
+    if address == "local" and not ipaddress.ip_address(node).is_loopback:
+        raise ClusterError(
+            f"Ray was imported before, and would listen on {node}; set {NO_CLUSTER}=0 in the environment, or be connected "
+            "to a cluster of your own"
+        )
 
 
 def _hush() -> None:
