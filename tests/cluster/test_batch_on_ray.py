@@ -154,7 +154,7 @@ def test_a_run_that_is_ended_goes_on_where_it_was(cluster, tmp_path, ending):
     command = [*COMMAND[:1], *COMMAND[3:], *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=SURROUNDINGS)
     while len(list(out.glob("*/run.json"))) < 4:
-        assert process.poll() is None
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     process.send_signal(ending)
     said = process.communicate(timeout=60)[1]

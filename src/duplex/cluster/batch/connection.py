@@ -82,6 +82,8 @@ def connected(address: str, *, verbose: bool = False) -> Generator[None]:
     """
     check_address(address)
     require_ray()
+    # A thread that is late must not make Ray start a cluster of its own.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     if address == "local":
         _keep_to_itself()
     if not verbose:
@@ -104,8 +106,6 @@ def connected(address: str, *, verbose: bool = False) -> Generator[None]:
         _check_loopback(address, ray)
         yield
     finally:
-        # A thread that is late must not make Ray start a cluster anew.
-        os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
         ray.shutdown()
 
 
@@ -147,8 +147,8 @@ def _check_loopback(address: str, ray: Any) -> None:
     node = str(ray.util.get_node_ip_address())
     if address == "local" and not ipaddress.ip_address(node).is_loopback:
         raise ClusterError(
-            f"Ray was imported before, and would listen on {node}; set {NO_CLUSTER}=0 in the environment, or be connected "
-            "to a cluster of your own"
+            f"Ray was imported before, and would listen on {node}; set {NO_CLUSTER}=0 in the environment, or be "
+            "connected to a cluster of your own"
         )
 
 
