@@ -10,20 +10,12 @@ from anyio.abc import TaskGroup
 from starlette.websockets import WebSocketDisconnect
 
 from duplex.conversation.local import Conversation
-from duplex.errors import (
-    AudioError,
-    AudioFileError,
-    CapacityError,
-    ConsumerTooSlow,
-    ModelStalledError,
-    StateError,
-    UsageError,
-)
+from duplex.errors import CapacityError
 from duplex.events import Event, Lag, SessionStarted
 from duplex.server.account import CallAccount
 from duplex.server.admission import Refusal
 from duplex.server.caller_transport import CallerTransport
-from duplex.server.close_reasons import OF_REFUSAL, CloseReason
+from duplex.server.close_reasons import OF_REFUSAL, CloseReason, reason_of
 from duplex.server.entry import Entry
 from duplex.server.handover.kept_line import KeptLine
 from duplex.server.handover.moving import keep_saving, move
@@ -141,6 +133,15 @@ class Call:
             self._ending = ending, text or ending.text
             self._scope.cancel()
 
+    def _fail(self, error: Exception, what: str) -> None:
+        """End the call with an error; one that nobody foresaw is for whoever runs the server."""
+        reason, text = reason_of(error)
+        if reason is CloseReason.FAILED:
+            log.error(what, exc_info=error)
+        elif reason is CloseReason.RESUME_MISMATCH:
+            log.warning("a conversation cannot go on here: %s", error)
+        self._end(reason, text)
+
     async def _serve(self) -> None:
         async with anyio.create_task_group() as tasks:
             try:
@@ -152,22 +153,10 @@ class Call:
                     self._end(CloseReason.SILENT)
                     return
                 await self._let_in(tasks)
-            except ConsumerTooSlow:
-                self._end(CloseReason.TOO_SLOW)
             except CapacityError:  # somebody beside this server uses the model
                 self._send_away(Refusal.WAITED)
-            except (UsageError, AudioFileError) as error:  # of what was asked for; the conversation has not begun
-                self._end(CloseReason.BAD_REQUEST, str(error))
-            except StateError as error:
-                log.warning("a conversation cannot go on here: %s", error)
-                self._end(CloseReason.RESUME_MISMATCH, str(error))
-            except ModelStalledError:
-                self._end(CloseReason.STALLED)
-            except WebSocketDisconnect:
-                self._end(CloseReason.HUNG_UP)
-            except Exception:  # the caller is told, and whoever runs the server
-                log.exception("a conversation failed")
-                self._end(CloseReason.FAILED)
+            except Exception as error:  # noqa: BLE001 -- the caller is told, and whoever runs the server
+                self._fail(error, "a conversation failed")
             self._end(CloseReason.FINISHED)
 
     def _agree(self, request: CallRequest, served: ServedModel, description: CallDescription) -> None:
@@ -198,15 +187,8 @@ class Call:
                     self._end(CloseReason.TOO_LARGE)
                     return
                 await self._take(message)
-        except AudioError as error:
-            self._end(CloseReason.BAD_AUDIO, str(error))
-        except (UsageError, AudioFileError) as error:
-            self._end(CloseReason.BAD_REQUEST, str(error))
-        except WebSocketDisconnect:
-            self._end(CloseReason.HUNG_UP)
-        except Exception:  # as in the conversation
-            log.exception("what a caller sent could not be taken")
-            self._end(CloseReason.FAILED)
+        except Exception as error:  # noqa: BLE001 -- as in the conversation
+            self._fail(error, "what a caller sent could not be taken")
 
     async def _take(self, message: WireMessage) -> None:
         """Hear what is said in a message, and do what is wanted."""

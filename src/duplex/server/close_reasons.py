@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from enum import Enum
 
+from starlette.websockets import WebSocketDisconnect
+
+from duplex.errors import AudioError, AudioFileError, ConsumerTooSlow, ModelStalledError, StateError, UsageError
 from duplex.server.admission import Refusal
 
-__all__ = ["OF_REFUSAL", "CloseReason"]
+__all__ = ["OF_REFUSAL", "CloseReason", "reason_of"]
 
 
 class CloseReason(Enum):
@@ -55,3 +58,21 @@ OF_REFUSAL: Mapping[Refusal, CloseReason] = {
     Refusal.WAITED: CloseReason.WAITED,
 }
 """The reason for a call that was refused."""
+
+_OF_ERRORS: tuple[tuple[type[Exception], CloseReason], ...] = (
+    (UsageError, CloseReason.BAD_REQUEST),
+    (AudioFileError, CloseReason.BAD_REQUEST),
+    (AudioError, CloseReason.BAD_AUDIO),
+    (StateError, CloseReason.RESUME_MISMATCH),
+    (ConsumerTooSlow, CloseReason.TOO_SLOW),
+    (ModelStalledError, CloseReason.STALLED),
+    (WebSocketDisconnect, CloseReason.HUNG_UP),
+)
+_CALLERS_OWN = (CloseReason.BAD_REQUEST, CloseReason.BAD_AUDIO, CloseReason.RESUME_MISMATCH)
+"""Reasons of what the caller asked for or sent: the error's own words say what to do."""
+
+
+def reason_of(error: Exception) -> tuple[CloseReason, str]:
+    """Return why a call ends with an error, and what its caller is told."""
+    reason = next((reason for kind, reason in _OF_ERRORS if isinstance(error, kind)), CloseReason.FAILED)
+    return reason, str(error) if reason in _CALLERS_OWN else reason.text
