@@ -15,6 +15,7 @@ FAILURES: tuple[type[duplex.DuplexError], ...] = (
     *(duplex.AudioError, duplex.AudioFileError, duplex.StateError, duplex.ModelError, duplex.ClosedError),
     *(duplex.ModelStalledError, duplex.ForkError, duplex.AudioDeviceError),
     *(duplex.ServerError, duplex.OutputError, duplex.TrainingError, duplex.CorpusError),
+    duplex.ClusterError,
 )
 
 

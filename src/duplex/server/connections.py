@@ -187,7 +187,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         Reading stops only when several wait: uvicorn stops at each, which costs two calls of the kernel a message.
         """
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-        self.frames = []
+        self.frames: list[bytes] = []
         if self.close_sent:  # the call is over, and this side still waits for the other's goodbye
             return
         if self.curr_msg_data_type == "text":

@@ -1,5 +1,6 @@
 """A client's websocket on anyio, so on asyncio and trio: the protocol is that of the library ``websockets``."""
 
+import contextlib
 import math
 import ssl
 from collections import deque
@@ -25,6 +26,7 @@ CLOSE_SECONDS = 2.0
 QUIET_SECONDS = 20.0
 """Without a byte from the server before it is asked for one, and again before it counts as gone."""
 _WENT_AWAY = 1001
+_LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
 _BAD_REQUEST = 400
 """What is asked for cannot be used."""
 
@@ -107,11 +109,14 @@ class WebSocket:
         return self._messages.popleft()
 
     async def aclose(self) -> None:
-        """Say goodbye and hang up."""
+        """Say goodbye, and hang up when the other side has: with something unread the goodbye would be lost."""
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             if self._protocol.state is State.OPEN:
                 self._protocol.send_close(_WENT_AWAY)
                 await self._flush()
+                with contextlib.suppress(*_LOST):
+                    while True:
+                        await self._stream.receive()
         with anyio.CancelScope(shield=True):
             await self._stream.aclose()
 
@@ -134,7 +139,7 @@ class WebSocket:
         """Take what the other side sends next."""
         try:
             self._protocol.receive_data(await self._hear())
-        except (TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError):
+        except (TimeoutError, *_LOST):
             self._protocol.receive_eof()
         events = cast("list[Any]", self._protocol.events_received())
         for event in events:

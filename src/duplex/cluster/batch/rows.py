@@ -16,7 +16,7 @@ __all__ = ["TABLE", "Row", "Status", "failed_row", "write_table"]
 TABLE = "results.parquet"
 ROW_GROUP = 50_000
 Status: TypeAlias = Literal["done", "skipped", "failed", "stopped"]
-TYPES = {str: "string", float: "float64", int: "int64", bool: "bool_"}
+TYPES: dict[type, str] = {str: "string", float: "float64", int: "int64", bool: "bool_"}
 
 
 @attrs.frozen(kw_only=True)

@@ -55,17 +55,17 @@ class KeptLine(Line[Wire]):
         self.path = path
         """Where."""
         self.grace = grace
-        self.generation = 0
+        self.generation: int = 0
         """Of the token that is good now; 0 before there is one."""
         self.sent: SentMessages = SentMessages()
-        self.heard = 0
+        self.heard: int = 0
         """Messages of sound that have come."""
         self.moved: bool = False
         """Whether another server may go on with it."""
         self._before = 0, 0
         """Of a call that goes on from another server: the generation there, and how many messages have come."""
         self._tokens = tokens
-        self.key = ""
+        self.key: str = ""
         self._present = True
         self._over = False
         self._lost_at = 0.0
@@ -93,7 +93,7 @@ class KeptLine(Line[Wire]):
 
     def continue_from(self, moved: MovedCall, received: int) -> bool:
         """Go on from another server; return whether what the caller has not ``received`` is there."""
-        self.away = max(moved.away, 0.001)
+        self.away: float = max(moved.away, 0.001)
         self._before = moved.generation, received
         if moved.sent is None:
             self.sent = SentMessages(received)

@@ -36,7 +36,7 @@ class SentMessages:
     """Of all of them; samples of 16 bit take a half of that in ten seconds."""
 
     def __init__(self, count: int = 0, kept: Iterable[tuple[int, bool, WireMessage]] = ()) -> None:
-        self.count = count
+        self.count: int = count
         """How many have been sent."""
         self._sounds: deque[tuple[int, WireMessage]] = deque()
         self._others: deque[tuple[int, WireMessage]] = deque()

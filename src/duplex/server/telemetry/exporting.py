@@ -24,6 +24,7 @@ from opentelemetry.trace import NoOpTracerProvider
 from prometheus_client import CollectorRegistry
 
 import duplex
+from duplex.engine.results import Observer
 from duplex.server.telemetry.bridge import metrics_data
 from duplex.server.telemetry.signals import Signals
 from duplex.server.telemetry.tracing import CallSpans, Tracing
@@ -45,7 +46,10 @@ class Exporting:
         self._resource = _resource()
         self._provider = TracerProvider(resource=self._resource, shutdown_on_exit=False) if signals.traces else None
         self._tracing = Tracing(self._provider or NoOpTracerProvider())
-        self.observer = self._tracing.observer
+
+    def observer(self, model: str) -> Observer:
+        """Return who traces the steps of a model."""
+        return self._tracing.observer(model)
 
     def call(self, wire: str, headers: Mapping[str, str]) -> CallSpans:
         """Return the trace of a call that arrives now; ``headers`` may name a trace that it belongs to."""
