@@ -133,4 +133,5 @@ def test_ten_stereo_files_make_an_adapter(results, tmp_path):
     assert f"before: {ANSWER}" in told
     assert json.loads((tmp_path / "out" / "run" / "adapter" / "config.json").read_text())["lora_rank"] == 4
     again = run("fine_tune.py", talks, "out", "--question", QUESTION, "--model", "tiny", *quick, folder=tmp_path)
-    assert again == told, "what is done is not done again"
+    made = "10 shards, {} of them made now"
+    assert again == told.replace(made.format(10), made.format(0)), "what is done is not done again"
