@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
+from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType] -- MLX leaves it untyped
 from numpy.typing import NDArray
 
 from duplex.backends.mlx.module import Module
@@ -25,12 +25,12 @@ __all__ = [
 
 def evaluate(*values: Any) -> None:
     """Compute arrays, or lists and dictionaries of them."""
-    mx.eval(*values)  # pyright: ignore[reportUnknownMemberType]
+    mx.eval(*values)  # pyright: ignore[reportUnknownMemberType] -- MLX leaves it untyped
 
 
 def shaped(x: mx.array, *shape: int) -> mx.array:
     """Return an array in another shape."""
-    return x.reshape(shape)  # pyright: ignore[reportUnknownMemberType]
+    return x.reshape(shape)  # pyright: ignore[reportUnknownMemberType] -- MLX leaves it untyped
 
 
 def from_numpy(values: NDArray[Any]) -> mx.array:
@@ -52,7 +52,7 @@ def whole_number(array: mx.array) -> int:
 
 def save(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str]) -> None:
     """Write a safetensors file; its name must end so."""
-    mx.save_safetensors(str(path), arrays, metadata)  # pyright: ignore[reportUnknownMemberType]
+    mx.save_safetensors(str(path), arrays, metadata)  # pyright: ignore[reportUnknownMemberType] -- MLX leaves it untyped
 
 
 def parameters(module: Module) -> list[tuple[str, mx.array]]:

@@ -21,7 +21,7 @@ class Conditioner(nn.Module):
         super().__init__()
         self.config = config
         if config.kind == "lut":
-            self.embed: nn.Embedding = nn.Embedding(config.bins + 1, config.dim)  # pyright: ignore[reportUnknownMemberType]
+            self.embed: nn.Embedding = nn.Embedding(config.bins + 1, config.dim)  # pyright: ignore[reportUnknownMemberType] -- as torch
         self.output_proj: nn.Linear = nn.Linear(config.dim, dim, bias=False)
         self.learnt_padding: nn.Parameter = nn.Parameter(torch.empty(1, 1, dim))
 
