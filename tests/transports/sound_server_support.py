@@ -52,7 +52,8 @@ def preferred():
     On Linux a nice value counts among the processes of one session only; the session has one of its own.
     """
     before, session = os.getpriority(os.PRIO_PROCESS, 0), Path("/proc/self/autogroup")
-    session_before = session.read_text().split()[-1] if session.exists() else ""
+    # A kernel may have the file and no session to tell of: then it is empty.
+    session_before = (session.read_text().split() or [""])[-1] if session.exists() else ""
     try:
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, min(before, NICENESS))
