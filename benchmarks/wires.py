@@ -52,6 +52,9 @@ class Keeper:
         """Take a frame."""
         self._frames.append(frame)
 
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Take what the server writes of a call beside its recording: nothing of it is compared."""
+
     def record_event(self, event: duplex.Event) -> None:
         """Take an event."""
         match event:
@@ -119,7 +122,7 @@ def be_server(folder: Path) -> None:
 
     cast("Any", Service).recording = recording
     with duplex.load("tiny", sessions=1) as model:
-        run = serve(model, Settings(), Listening(port=0), started=lambda port: print(port, flush=True))
+        run = serve(model, Settings(record=folder), Listening(port=0), started=lambda port: print(port, flush=True))
         anyio.run(lambda: run, backend_options={"use_uvloop": True})
 
 
