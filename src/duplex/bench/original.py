@@ -11,11 +11,14 @@ import attrs
 from duplex.bench import original_worker
 from duplex.bench.timing import Percentiles
 from duplex.checkpoints.checkpoint import Checkpoint
+from duplex.checkpoints.conditioning import FuserConfig
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import DuplexError, UsageError
 from duplex.options import SessionOptions
 
 __all__ = ["OriginalTimes", "time_original"]
 
+FUSES_NOTHING = attrs.asdict(FuserConfig())
 LONGEST_ERROR = 300
 """Characters of its error message."""
 
@@ -57,7 +60,7 @@ def time_original(
     }
     if not codec_only and checkpoint.language_model is not None:
         given["weights"] = str(checkpoint.weights)
-        given["lm_config"] = attrs.asdict(checkpoint.language_model, filter=lambda _, value: value is not None)
+        given["lm_config"] = _model_arguments(checkpoint.language_model)
         given["sampling"] = _sampling(checkpoint.defaults)
     try:
         ended = subprocess.run(  # noqa: S603 -- the interpreter that the user gave
@@ -75,6 +78,14 @@ def time_original(
             f"the original package failed in {python}: {last[0][:LONGEST_ERROR]}; is `moshi` installed there?"
         )
     return _times(json.loads(ended.stdout.splitlines()[-1]), spoken=given["weights"] is not None)
+
+
+def _model_arguments(config: LanguageModelConfig) -> dict[str, Any]:
+    """Return a configuration as the original's model takes it: without the kind, which its loader reads and keeps."""
+    given = attrs.asdict(config, filter=lambda _, value: value is not None)
+    if len(config.depformer_dim_feedforward or ()) == 1:  # of every step, which the original has as a number alone
+        given["depformer_dim_feedforward"] = given["depformer_dim_feedforward"][0]
+    return {key: value for key, value in given.items() if key != "model_type" and value not in ({}, FUSES_NOTHING)}
 
 
 def _sampling(options: SessionOptions) -> dict[str, Any]:
