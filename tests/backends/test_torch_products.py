@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import duplex
+from duplex.backends.torch.linear import linear
 from duplex.backends.torch.products import cache as cache_module
 from duplex.backends.torch.products import selector as selector_module
 from duplex.backends.torch.products.cache import TimingCache
 from duplex.backends.torch.products.choice import Product, choose, row_counts, settled
-from duplex.backends.torch.products.layouts import fixed, layouts_of
+from duplex.backends.torch.products.layouts import DTYPES, fixed, laid_out, layouts_of
 from duplex.backends.torch.products.selector import ProductSelector, pins
 from duplex.backends.torch.products.timing import time_product
 from duplex.errors import UsageError
@@ -242,6 +243,20 @@ def test_timing(kind):
     assert time_product(Product(kind, 320, 256), [1], 0.0) is None
 
 
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("outputs", "inputs"), [(96, 48), (66, 24), (40, 33), (1, 7), (257, 130)])
+def test_a_product_is_the_same_in_every_layout(kind, outputs, inputs):
+    """Also where blocks are not full: rounding apart, which may be one in the last place of each number."""
+    generator, dtype = torch.Generator().manual_seed(0), DTYPES[kind]
+    weight = torch.randn(outputs, inputs, generator=generator).to(dtype)
+    for rows in (1, 2, 3, 8):
+        x = torch.randn(rows, inputs, generator=generator).to(dtype)
+        exact = x.double() @ weight.double().T
+        for layout in layouts_of(kind):
+            found = linear(x, laid_out(weight, layout))
+            assert torch.allclose(found.double(), exact, rtol=4 * torch.finfo(dtype).eps, atol=1e-4), layout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", layouts_of("float32"))
 def test_tokens_and_codes_are_the_same_whatever_is_chosen(checkpoint_reference, run, greedy, layout, monkeypatch):
@@ -260,8 +275,8 @@ def check_the_same(reference, run, greedy, layout, monkeypatch):
     monkeypatch.undo()
     said = run(model, 0, greedy).hear(reference.frames[:20])
     usual = run(reference.load(), 0, greedy).hear(reference.frames[:20])
-    assert np.array_equal(said.tokens, usual.tokens)
     assert set(model.products.values()) == {layout}
+    assert np.argwhere(said.tokens != usual.tokens).tolist() == []
     assert json.loads(model.export(0).metadata["products"]) == model.products
     model.close()
 
