@@ -16,7 +16,7 @@ from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import DuplexError, UsageError
 from duplex.options import SessionOptions
 
-__all__ = ["OriginalTimes", "time_original"]
+__all__ = ["OriginalTimes", "model_arguments", "time_original"]
 
 FUSES_NOTHING = attrs.asdict(FuserConfig())
 LONGEST_ERROR = 300
@@ -60,7 +60,7 @@ def time_original(
     }
     if not codec_only and checkpoint.language_model is not None:
         given["weights"] = str(checkpoint.weights)
-        given["lm_config"] = _model_arguments(checkpoint.language_model)
+        given["lm_config"] = model_arguments(checkpoint.language_model)
         given["sampling"] = _sampling(checkpoint.defaults)
     try:
         ended = subprocess.run(  # noqa: S603 -- the interpreter that the user gave
@@ -80,7 +80,7 @@ def time_original(
     return _times(json.loads(ended.stdout.splitlines()[-1]), spoken=given["weights"] is not None)
 
 
-def _model_arguments(config: LanguageModelConfig) -> dict[str, Any]:
+def model_arguments(config: LanguageModelConfig) -> dict[str, Any]:
     """Return a configuration as the original's model takes it: without the kind, which its loader reads and keeps."""
     given = attrs.asdict(config, filter=lambda _, value: value is not None)
     if len(config.depformer_dim_feedforward or ()) == 1:  # of every step, which the original has as a number alone
