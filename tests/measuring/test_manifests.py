@@ -162,6 +162,16 @@ def test_manifests_of_nemo(tmp_path, sides):
     ]
     path = write_lines(tmp_path / "manifest.json", lines)
     assert_measured(measure_here(path), "call", "long-4", "call-A", "call-2")
+    for side, channel in (("A", 0), ("B", 1)):
+        save(tmp_path / f"talk-{side}.wav", padded[:, channel])
+    stretches = [
+        {"audio_filepath": f"talk-{side}.wav", "offset": offset, "duration": duration}
+        for offset, duration in ((0, 3.0), (4.0, 10.0))
+        for side in "AB"
+    ]
+    silent, talk = measure_here(write_lines(tmp_path / "stretches.json", stretches))
+    assert_measured([talk], "talk-4")
+    assert (silent.source.name.name, silent.summary["duration"], silent.summary["first_units"]) == ("talk", 3.0, 0)
     path = write_lines(tmp_path / "first.json", lines[:1])
     (result,) = measure_here(path, given_turns=True)
     assert_measured([result], "call")
