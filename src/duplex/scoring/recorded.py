@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType] -- it leaves it untyped
 
 from duplex.audio.decoding import Decoder
 from duplex.checkpoints.tokenizer import Tokenizer
@@ -145,11 +145,15 @@ def _channels(source: Source, agent_channel: AgentChannel, rate: int) -> Generat
 def _filled(codes: Int64, frames: int, codec: Codec) -> Int64:
     """Return codes with those of silence behind them."""
     missing = frames - int(codes.shape[1])
-    if not missing:
-        return codes
-    quiet = np.zeros(missing * codec.spec.frame_size, np.float32)
-    silence = codec.encode(quiet)
-    return np.concatenate([codes, silence], axis=1)
+    silence = (found for _, found in encoded(_Ended(), codec, missing))
+    return np.concatenate([codes, *silence], axis=1)
+
+
+class _Ended:
+    """A channel that has nothing more."""
+
+    def read(self) -> None:
+        return
 
 
 def _speaking(activity: Activity, frames: int, duration: float) -> Int64:
