@@ -4,7 +4,8 @@
 
 Dialogues are examples/question.wav on both channels in turn. The model is loaded before: what is timed reads the
 recordings, codes both channels, looks for speech on them, scores, and writes. Words are known or left free; free text
-goes on one step at a time. Figures are medians of ``--again`` runs, which take turns. With ``--minutes`` a dialogue of
+goes on one step at a time. Figures are medians of ``--again`` runs, which take turns; seconds of
+processors depend less on what else the machine does. With ``--minutes`` a dialogue of
 that length goes through the command in a process of its own, whose memory is watched.
 """
 
@@ -56,13 +57,13 @@ def write_dialogue(path: Path, seconds: float, *, words: bool) -> None:
     path.with_suffix(".json").write_text(json.dumps({"chunks": chunks}))
 
 
-async def timed(model: duplex.Model, recordings: list[Path], out: Path) -> float:
-    """Return the seconds that it takes to score recordings."""
-    start = time.perf_counter()
+async def timed(model: duplex.Model, recordings: list[Path], out: Path) -> tuple[float, float]:
+    """Return the seconds that it takes to score recordings, and those of processors."""
+    start, spent = time.perf_counter(), time.process_time()
     for result in await score_files(model, recordings, out, ScoreSettings(force=True)):
         if result.error is not None:
             raise result.error
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - spent
 
 
 def speed(model: duplex.Model, folder: Path, arguments: argparse.Namespace) -> Table:
@@ -73,19 +74,24 @@ def speed(model: duplex.Model, folder: Path, arguments: argparse.Namespace) -> T
         kinds[kind] = [folder / kind / f"{number}.wav" for number in range(arguments.files)]
         for path in kinds[kind]:
             write_dialogue(path, arguments.seconds, words=words)
-    rows = {(kind, count): list[float]() for kind in kinds for count in (1, arguments.files)}
+    rows = {(kind, count): list[tuple[float, float]]() for kind in kinds for count in (1, arguments.files)}
     anyio.run(timed, model, kinds["known"][:1], folder / "warm")
     for _ in range(arguments.again):
         for (kind, count), found in rows.items():
             found.append(anyio.run(timed, model, kinds[kind][:count], folder / f"{kind}-{count}"))
     load = os.getloadavg()[0]
     table = Table(title=f"{model.name}, dialogues of {arguments.seconds:g} s, {arguments.again} runs; load {load:.1f}")
-    for name in ("words", "files", "median s", "from to s", "times real time"):
+    for name in ("words", "files", "seconds", "times real time", "processor seconds", "times real time"):
         table.add_column(name)
     for (kind, count), found in rows.items():
-        median = statistics.median(found)
-        spread = f"{min(found):.2f} {max(found):.2f}"
-        table.add_row(kind, f"{count}", f"{median:.2f}", spread, f"{count * arguments.seconds / median:.1f}")
+        figures: list[str] = []
+        for values in zip(*found, strict=True):
+            median = statistics.median(values)
+            figures += [
+                f"{median:.2f} ({min(values):.2f} to {max(values):.2f})",
+                f"{count * arguments.seconds / median:.1f}",
+            ]
+        table.add_row(kind, f"{count}", *figures)
     return table
 
 

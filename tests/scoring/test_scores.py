@@ -210,6 +210,10 @@ async def test_a_channel_that_ends_first_is_silent_from_there_on(tmp_path, model
     assert read.tokens.shape[1] == 38
     assert (read.tokens[1 : 1 + model.spec.agent_streams, 10:] == silence[: model.spec.agent_streams]).all()
     assert "the agent's channel is 2.20 s shorter, and counts as silence there" in read.notes
+    half = (tmp_path / "call-right.wav").read_bytes()[: 44 + 2 * 4800]
+    (tmp_path / "call-right.wav").write_bytes(half)
+    read = read_recorded(source, "right", model.spec, model.codec)
+    assert read.notes[0] == "call-right.wav was cut short, and counts up to there; get the whole file"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")

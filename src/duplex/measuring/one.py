@@ -17,7 +17,7 @@ import duplex
 from duplex.atomic import atomic_write_text, clear_remains, make_folder
 from duplex.errors import OutputError
 from duplex.measuring.activity import detect
-from duplex.measuring.channels import open_channels
+from duplex.measuring.channels import cut_short, open_channels
 from duplex.measuring.dialogue import DialogueMeasures, measure_turns
 from duplex.measuring.settings import Settings
 from duplex.measuring.source import Source, Turns
@@ -136,7 +136,7 @@ def measure_source(source: Source, settings: Settings) -> tuple[DialogueMeasures
     with open_channels(source) as channels:
         found = detect(channels, settings)
     longest = max(each.duration for each in found)
-    notes: list[str] = []
+    notes = list(cut_short(source, [each.duration for each in found]))
     for speaker, each in zip(source.speakers, found, strict=True):
         if each.peak <= SILENT_DBFS:
             notes.append(f"{speaker} is silent: nothing is louder than {SILENT_DBFS:g} dBFS")

@@ -25,6 +25,7 @@ from duplex.codec import Codec
 from duplex.errors import AudioFileError, UsageError
 from duplex.frame_model import UNGENERATED, ModelSpec
 from duplex.measuring.activity import RATE, Activity, detect
+from duplex.measuring.channels import cut_short
 from duplex.measuring.settings import Settings
 from duplex.measuring.source import Source
 from duplex.process.columns import encoded, text_row
@@ -93,7 +94,9 @@ def read_recorded(source: Source, agent_channel: AgentChannel, spec: ModelSpec, 
     states = sum(
         weight * _speaking(each, frames, spec.frame_duration) for weight, each in zip((1, 2), found, strict=True)
     )
-    return Read(tokens=tokens, states=np.asarray(states), text="free", notes=tuple(_notes(found)))
+    sides = found if agent_channel == "right" else found[::-1]  # as the files are
+    notes = (*cut_short(source, [each.duration for each in sides]), *_notes(found))
+    return Read(tokens=tokens, states=np.asarray(states), text="free", notes=notes)
 
 
 def with_words(read: Read, words: Sequence[Word], tokenizer: Tokenizer, spec: ModelSpec, origin: str) -> Read:
