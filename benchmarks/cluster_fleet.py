@@ -12,29 +12,14 @@
 import heapq
 import math
 import random
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import attrs
-
-from cluster_plan import Outcome, Plan
+from cluster_plan import Outcome, Plan, arrivals
+from cluster_replicas import GOING, GONE, ROLL_ROUNDS, UP, Replica, Replicas
 
 __all__ = ["Fleet"]
 
 ARRIVE, END, TIRED, READY, GO, LOOK, DECIDE, CRASH, ROLL, SEEK, KILL = range(11)
-STARTING, UP, GOING, GONE = range(4)
-ROLL_ROUNDS = 20
-"""Replicas that are rolled at the same time: a twentieth of them."""
-
-
-@attrs.define
-class _Replica:
-    state: int = UP
-    talking: int = 0
-    calls: set[int] = attrs.field(factory=set)
-    waiting: deque[int] = attrs.field(factory=deque)
-    seen: int = 0
-    """Who is there, as far as whoever places callers knows."""
 
 
 class Fleet:
@@ -43,20 +28,17 @@ class Fleet:
     def __init__(self, plan: Plan, trace: Sequence[tuple[float, float, int]] | None = None) -> None:
         self.plan, self.outcome = plan, Outcome()
         self._random = random.Random(plan.seed)  # noqa: S311 -- a simulation
-        wanted = plan.replicas or max(1, math.ceil(plan.calls / (plan.places * (plan.target or 0.85))))
-        self.replicas = [_Replica() for _ in range(wanted)]
-        self._up = list(range(wanted))
-        self._candidates = list(self._up)
+        self._replicas = Replicas(plan, self._random)
         self._events: list[tuple[float, int, int]] = []
         self._home: dict[int, int] = {}
         self._queued: dict[int, tuple[int, float]] = {}
         self._lengths: dict[int, float] = {}
         self._lost_since: dict[int, float] = {}
         self._talking = self._low_since = 0
-        self._paid, self._now, self._number = wanted, 0.0, 0
-        self._trace = iter(self._chance() if trace is None else trace)
+        self._now, self._number = 0.0, 0
+        self._trace = iter(arrivals(plan, self._random) if trace is None else trace)
         self._handlers: dict[int, Callable[[int], None]] = {
-            END: self._end, TIRED: self._tire, READY: self._ready, GO: self._go_on, LOOK: self._look,
+            END: self._end, TIRED: self._tire, READY: self._replicas.ready, GO: self._go_on, LOOK: self._look,
             DECIDE: self._decide, CRASH: self._crash, ROLL: self._roll, SEEK: self._seek, KILL: self._kill,
         }  # fmt: skip
 
@@ -96,41 +78,11 @@ class Fleet:
         since = max(self._now, self.plan.warm_up)
         if now > since:
             self.outcome.talking_seconds += self._talking * (now - since)
-            self.outcome.place_capacity += self._paid * self.plan.places * (now - since)
-            self.outcome.peak = max(self.outcome.peak, self._paid)
+            self.outcome.place_capacity += self._replicas.paid * self.plan.places * (now - since)
+            self.outcome.peak = max(self.outcome.peak, self._replicas.paid)
         self._now = now
 
-    def _chance(self) -> Iterator[tuple[float, float, int]]:
-        plan, draw, now = self.plan, self._random, 0.0
-        deviation, there = math.sqrt(math.log(1 + 1.5**2)), round(plan.calls) if plan.filled else 0
-        while True:
-            middle = plan.seconds / 3 <= now < 2 * plan.seconds / 3
-            if there > 0:  # of what is left of its length, which for exponential ones is as long as a whole one
-                there -= 1
-            else:
-                now += draw.expovariate(plan.calls / plan.talk * (plan.surge if middle else 1.0))
-            if plan.shape == "exponential":
-                length = draw.expovariate(1 / plan.talk)
-            elif plan.shape == "lognormal":
-                length = draw.lognormvariate(math.log(plan.talk) - deviation**2 / 2, deviation)
-            else:
-                length = plan.talk
-            yield now, length, -1
-
     # Placing.
-
-    def _choose(self, tried: list[int]) -> int:
-        candidates, draw = self._candidates, self._random
-        if not candidates:
-            return -1
-        one = candidates[int(draw.random() * len(candidates))]
-        if self.plan.placement == "placer":
-            other = candidates[int(draw.random() * len(candidates))]
-            if self.replicas[other].seen < self.replicas[one].seen or one in tried:
-                one = other
-        if one in tried and len(candidates) > len(tried):
-            one = draw.choice([each for each in candidates if each not in tried] or [one])
-        return one
 
     def _arrive(self, length: float, first: int) -> None:
         plan, outcome, counts = self.plan, self.outcome, self._counts
@@ -138,11 +90,11 @@ class Fleet:
         self._number += 1
         tried: list[int] = []
         for count in range(1, plan.tries + 1):
-            index = first if first >= 0 and count == 1 else self._choose(tried)
+            index = first if first >= 0 and count == 1 else self._replicas.choose(tried)
             if index < 0:
                 break
-            replica = self.replicas[index]
-            if replica.state == UP and replica.talking < plan.places:
+            replica = self._replicas[index]
+            if self._replicas.has_place(index):
                 self._begin(self._number, index, length)
                 outcome.placed += counts
                 if counts:
@@ -158,13 +110,13 @@ class Fleet:
         outcome.refused += counts
 
     def _begin(self, call: int, index: int, length: float) -> None:
-        replica = self.replicas[index]
-        replica.talking += 1
-        replica.seen += 1
-        replica.calls.add(call)
+        self._begin_at(call, index)
+        self._at(self._now + length, END, call)
+
+    def _begin_at(self, call: int, index: int) -> None:
+        self._replicas[index].take(call)
         self._home[call] = index
         self._talking += 1
-        self._at(self._now + length, END, call)
 
     def _end(self, call: int) -> None:
         index = self._home.pop(call, None)
@@ -174,14 +126,12 @@ class Fleet:
         self._leave(call, index)
 
     def _leave(self, call: int, index: int) -> None:
-        replica = self.replicas[index]
-        replica.talking -= 1
-        replica.seen -= 1
-        replica.calls.discard(call)
+        replica = self._replicas[index]
+        replica.give_up(call)
         self._talking -= 1
         if replica.state == GOING and not replica.talking:
-            self._go(index)
-        while replica.waiting and replica.state == UP and replica.talking < self.plan.places:
+            self._replicas.go(index)
+        while replica.waiting and self._replicas.has_place(index):
             waiting = replica.waiting.popleft()
             since = self._queued.pop(waiting)[1]
             self._begin(waiting, index, self._lengths.pop(waiting))
@@ -191,49 +141,34 @@ class Fleet:
 
     def _tire(self, call: int) -> None:
         if call in self._queued:
-            self.replicas[self._queued.pop(call)[0]].waiting.remove(call)
+            self._replicas[self._queued.pop(call)[0]].waiting.remove(call)
             del self._lengths[call]
             self.outcome.tired += self._counts
 
     def _look(self, _: int) -> None:
-        plan = self.plan
-        for index in self._up:
-            self.replicas[index].seen = self.replicas[index].talking
-        if plan.placement == "random":
-            self._candidates = self._up
-        else:
-            room = plan.places + plan.queue
-            self._candidates = [i for i in self._up if self.replicas[i].talking + len(self.replicas[i].waiting) < room]
-        self._at(self._now + plan.stale, LOOK)
+        self._replicas.look()
+        self._at(self._now + self.plan.stale, LOOK)
 
     # Scaling, rolling, failing.
 
     def _decide(self, _: int) -> None:
         plan = self.plan
         wanted = math.ceil((self._talking + len(self._queued)) / (plan.places * plan.target))
-        there = sum(each.state in (STARTING, UP) for each in self.replicas)
+        there = self._replicas.to_come
         if wanted >= there:
             self._low_since = self._now
             for _ in range(wanted - there):
                 self._start()
-        elif self._now - self._low_since >= plan.down_after and len(self._up) > 1:
-            for index in self._random.sample(self._up, min(there - wanted, max(1, len(self._up) // ROLL_ROUNDS))):
+        elif self._now - self._low_since >= plan.down_after and len(self._replicas.up) > 1:
+            for index in self._replicas.some(there - wanted):
                 self._leave_off(index)
         self._at(self._now + plan.decide, DECIDE)
 
     def _start(self) -> None:
-        self.replicas.append(_Replica(STARTING))
-        self._paid += 1
-        self._at(self._now + self.plan.start, READY, len(self.replicas) - 1)
+        self._at(self._now + self.plan.start, READY, self._replicas.start())
 
-    def _ready(self, index: int) -> None:
-        self.replicas[index].state = UP
-        self._up.append(index)
-
-    def _take_out(self, index: int, state: int) -> _Replica:
-        replica = self.replicas[index]
-        replica.state = state
-        self._up = [each for each in self._up if each != index]
+    def _take_out(self, index: int, state: int) -> Replica:
+        replica = self._replicas.take_out(index, state)
         for call in replica.waiting:  # who waits is told, and asks elsewhere
             del self._queued[call]
             self._lost_since[call] = self._now
@@ -244,21 +179,17 @@ class Fleet:
     def _leave_off(self, index: int) -> None:
         replica = self._take_out(index, GOING)
         if not replica.talking:
-            self._go(index)
+            self._replicas.go(index)
         elif self.plan.moving:
             for count, call in enumerate(sorted(replica.calls), 1):
                 self._at(self._now + count * self.plan.move_seconds, GO, call)
         else:
             self._at(self._now + self.plan.drain, KILL, index)
 
-    def _go(self, index: int) -> None:
-        self.replicas[index].state = GONE
-        self._paid -= 1
-
     def _go_on(self, call: int) -> None:
         """Move a call as planned; where there is no place, it stays and tries again."""
         index = self._home.get(call)
-        if index is None or self.replicas[index].state != GOING:
+        if index is None or self._replicas[index].state != GOING:
             return
         if self._place_again(call, self.plan.gap):
             self.outcome.moved += self._counts
@@ -268,14 +199,10 @@ class Fleet:
     def _place_again(self, call: int, gap: float) -> bool:
         tried: list[int] = []
         for _ in range(self.plan.tries):
-            index = self._choose(tried)
-            if index >= 0 and (there := self.replicas[index]).state == UP and there.talking < self.plan.places:
+            index = self._replicas.choose(tried)
+            if index >= 0 and self._replicas.has_place(index):
                 before = self._home.get(call)
-                self._home[call] = index
-                there.talking += 1
-                there.seen += 1
-                there.calls.add(call)
-                self._talking += 1
+                self._begin_at(call, index)
                 if before is not None:
                     self._leave(call, before)
                 if self._counts:
@@ -285,21 +212,21 @@ class Fleet:
         return False
 
     def _until_crash(self) -> float:
-        rate = self.plan.crashes * max(1, self._paid) / 3600
+        rate = self.plan.crashes * max(1, self._replicas.paid) / 3600
         return self._now + self._random.expovariate(rate) if rate else math.inf
 
     def _crash(self, _: int) -> None:
         self._at(self._until_crash(), CRASH)
-        if not self._up:
+        if not self._replicas.up:
             return
-        index = self._random.choice(self._up)
+        index = self._random.choice(self._replicas.up)
         self.outcome.crashed += self._counts
         replica = self._take_out(index, GONE)
-        self._paid -= 1
+        self._replicas.go(index)
         self._drop(replica, resumable=self.plan.moving)
         self._start()
 
-    def _drop(self, replica: _Replica, *, resumable: bool) -> None:
+    def _drop(self, replica: Replica, *, resumable: bool) -> None:
         self._talking -= replica.talking
         for call in sorted(replica.calls):
             del self._home[call]
@@ -330,15 +257,14 @@ class Fleet:
             self._at(self._now + 1.0, SEEK, call)
 
     def _roll(self, _: int) -> None:
-        many = max(1, len(self._up) // ROLL_ROUNDS)
-        for index in self._random.sample(self._up, min(many, max(0, len(self._up) - 1))):
+        for index in self._replicas.some(max(0, len(self._replicas.up) - 1)):
             self._leave_off(index)
             self._start()
         self._at(self._now + 3600 / self.plan.rolls / ROLL_ROUNDS, ROLL)
 
     def _kill(self, index: int) -> None:
         """End what is still going on when the time to drain is over."""
-        replica = self.replicas[index]
+        replica = self._replicas[index]
         if replica.state == GOING:
             self._drop(replica, resumable=False)
-            self._go(index)
+            self._replicas.go(index)

@@ -1,11 +1,13 @@
 """What is simulated of a fleet, and what comes of it; `cluster_fleet.py` has the rules."""
 
-from collections.abc import Sequence
+import math
+import random
+from collections.abc import Iterator, Sequence
 
 import attrs
 import numpy as np
 
-__all__ = ["Outcome", "Plan"]
+__all__ = ["Outcome", "Plan", "arrivals"]
 
 
 @attrs.frozen(kw_only=True)
@@ -92,3 +94,22 @@ class Outcome:
     def quantiles(self, values: Sequence[float]) -> tuple[float, float, float]:
         """Return median, 99 % and the largest."""
         return tuple(float(each) for each in np.quantile(values, (0.5, 0.99, 1.0))) if len(values) else (0.0, 0.0, 0.0)
+
+
+def arrivals(plan: Plan, draw: random.Random) -> Iterator[tuple[float, float, int]]:
+    """Yield when callers come, for how long they talk, and -1: none of them has a replica in mind."""
+    now = 0.0
+    deviation, there = math.sqrt(math.log(1 + 1.5**2)), round(plan.calls) if plan.filled else 0
+    while True:
+        middle = plan.seconds / 3 <= now < 2 * plan.seconds / 3
+        if there > 0:  # of what is left of its length, which for exponential ones is as long as a whole one
+            there -= 1
+        else:
+            now += draw.expovariate(plan.calls / plan.talk * (plan.surge if middle else 1.0))
+        if plan.shape == "exponential":
+            length = draw.expovariate(1 / plan.talk)
+        elif plan.shape == "lognormal":
+            length = draw.lognormvariate(math.log(plan.talk) - deviation**2 / 2, deviation)
+        else:
+            length = plan.talk
+        yield now, length, -1

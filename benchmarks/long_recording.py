@@ -34,9 +34,9 @@ def write_recording(path: Path, seconds: float) -> None:
             wanted -= len(speech)
 
 
-def process(arguments: list[str]) -> tuple[float, list[tuple[float, float]]]:
-    """Run `duplex process`; return its seconds and samples of (seconds, resident memory in MB)."""
-    command = [sys.executable, "-m", "duplex", "process", *arguments]
+def watched(*arguments: str) -> tuple[float, list[tuple[float, float]]]:
+    """Run a command of `duplex`; return its seconds and samples of (seconds, resident memory in MB)."""
+    command = [sys.executable, "-m", "duplex", *arguments]
     start = time.perf_counter()
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     watched, samples = psutil.Process(running.pid), []
@@ -57,13 +57,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_recording(folder / "long.wav", arguments.minutes * 60)
-        seconds, samples = process([str(folder / "long.wav"), "--out", str(folder / "long")])
+        seconds, samples = watched("process", str(folder / "long.wav"), "--out", str(folder / "long"))
         short = folder / "short"
         short.mkdir()
         for number in range(arguments.files):
             write_recording(short / f"{number}.wav", 60)
-        one, _ = process([str(short), "--out", str(folder / "one"), "--sessions", "1"])
-        side, _ = process([str(short), "--out", str(folder / "side"), "--sessions", str(arguments.files)])
+        one, _ = watched("process", str(short), "--out", str(folder / "one"), "--sessions", "1")
+        side, _ = watched("process", str(short), "--out", str(folder / "side"), "--sessions", str(arguments.files))
     first = max(memory for at, memory in samples if at <= SETTLED)
     rest = max((memory for at, memory in samples if at > SETTLED), default=first)
     table = Table(f"{arguments.minutes:g} minutes through tiny", "")

@@ -6,6 +6,7 @@ file under its own name can rely on it, even after a crash or a full disk.
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 from collections.abc import Generator
@@ -19,6 +20,7 @@ __all__ = [
     "atomic_write_bytes",
     "atomic_write_text",
     "begin",
+    "clear_remains",
     "complete",
     "make_folder",
     "output_error",
@@ -26,6 +28,8 @@ __all__ = [
 
 MAX_NAME_BYTES = 255
 """Bytes of a file's name that common file systems allow."""
+TOKEN_BYTES = 4
+"""Random bytes in the name of a part, two letters each."""
 _ADVICE = {
     errno.ENOSPC: "the disk is full; make room or choose another folder",
     errno.EFBIG: "the file is larger than the disk or your limits allow; choose another folder",
@@ -76,11 +80,20 @@ def begin(path: Path) -> Path:
             raise OutputError(f"{path} cannot be written: it is {kind}; choose another name")
     except OSError as error:
         raise output_error(path, error) from None
-    suffix = f".{secrets.token_hex(4)}.part"
-    name = path.name
-    if len(os.fsencode(name)) > MAX_NAME_BYTES - len(suffix):  # the target's name is allowed, and so must this one be
-        name = os.fsencode(name)[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
-    return path.with_name(f"{name}{suffix}")
+    return path.with_name(f"{_beginning(path)}.{secrets.token_hex(TOKEN_BYTES)}.part")
+
+
+def clear_remains(path: Path) -> None:
+    """Remove the unfinished files that runs which were killed have left beside ``path``."""
+    for part in path.parent.glob(f"{glob.escape(_beginning(path))}.{'?' * 2 * TOKEN_BYTES}.part"):
+        abandon(part)
+
+
+def _beginning(path: Path) -> str:
+    """Return what the names of a target's parts begin with: its own name, which is allowed, as theirs must be."""
+    room = MAX_NAME_BYTES - len(f".{'?' * 2 * TOKEN_BYTES}.part")
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= room else name[:room].decode(errors="ignore")
 
 
 def complete(part: Path, path: Path) -> None:

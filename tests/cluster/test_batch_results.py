@@ -6,18 +6,19 @@ import pyarrow.parquet
 import pytest
 
 from duplex.cluster.batch.places import SharedFolder, Store, place_of
-from duplex.cluster.batch.rows import Row, failed_row, write_table
+from duplex.cluster.batch.rows import Row, write_table
 from duplex.cluster.batch.stages import _block_size
 from duplex.cluster.batch.tally import Tally
 from duplex.errors import AudioFileError, OutputError
 
 
 def row(index, status="done", **more):
-    return Row(index=index, name=f"n{index}", input=f"i{index}", results=f"n{index}", status=status, **more)
+    named = {"name": f"n{index}", "input": f"i{index}", "results": f"n{index}"}
+    return Row(index=index, status=status, **named | more)
 
 
 def test_the_table_is_one_file_in_the_order_of_the_inputs_and_finished_rows_are_done(tmp_path):
-    rows = [row(2, "skipped", figures={"text": "x"}), failed_row(1, "n1", "i1", AudioFileError("broken")), row(0)]
+    rows = [row(2, "skipped", figures={"text": "x"}), row(1, "failed", error=AudioFileError("broken")), row(0)]
     write_table(tmp_path / "t.parquet", rows, {"text": str})
     table = pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist()
     assert [each["name"] for each in table] == ["n0", "n1", "n2"]
@@ -27,7 +28,9 @@ def test_the_table_is_one_file_in_the_order_of_the_inputs_and_finished_rows_are_
 
 
 def test_names_that_are_no_text_and_no_rows_at_all_make_a_table(tmp_path):
-    write_table(tmp_path / "t.parquet", [failed_row(0, "\udcff", "\udcff.wav", OSError(28, "full"))], {})
+    write_table(
+        tmp_path / "t.parquet", [row(0, "failed", name="\udcff", input="\udcff.wav", error=OSError(28, "full"))], {}
+    )
     (only,) = pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist()
     assert only["name"] == "?"
     assert only["error"].startswith("OSError: ")
@@ -45,7 +48,7 @@ class UnsendableError(Exception):
 def test_an_error_that_cannot_be_sent_is_told_all_the_same():
     import pickle  # noqa: PLC0415
 
-    sent = pickle.loads(failed_row(0, "n", "i", UnsendableError("why")).packed())  # noqa: S301
+    sent = pickle.loads(row(0, "failed", error=UnsendableError("why")).packed())  # noqa: S301
     assert "UnsendableError: why" in str(sent.error)
 
 

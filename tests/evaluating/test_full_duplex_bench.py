@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import wave
 from pathlib import Path
 
 import pytest
 
 import duplex
-from cli_support import run
+from cli_support import noise, run, write_wav
 from duplex.errors import OutputError, UsageError
 from duplex.evaluating import evaluate, find_samples
 from duplex.evaluating.judging import backchannels, distance, joined, overlaps, responses, took_over
+from duplex.evaluating.outputs import check_outputs, counted, write_outputs
 
 QUESTION = Path(__file__).parents[2] / "examples" / "question.wav"
 ANNOTATIONS = {
@@ -94,11 +96,39 @@ async def test_a_benchmark(bench, tmp_path):
         after = json.loads((bench / "interruptions" / "1" / "output.json").read_text())["chunks"]
         assert after
         assert all(chunk["timestamp"][0] >= 2.0 for chunk in after)
-        assert (bench / "user_backchannel" / "1" / "clean_output.wav").is_file()
+        clean = json.loads((bench / "user_backchannel" / "1" / "clean_output.json").read_text())
+        assert clean["chunks"]
         again = await evaluate(model, bench, tmp_path / "out", human={"1": [0.1] * 20})
         assert again["figures"] == figures
         with pytest.raises(OutputError, match="--force"):
             await evaluate(model, bench, tmp_path / "elsewhere")
+
+
+def test_outputs_are_as_the_authors_scripts_read_them(bench, tmp_path):
+    """Of sound they take every sample for one of 16 kHz; each sound has its words beside it."""
+    (sample,) = find_samples(bench / "user_backchannel")
+    results = {name: tmp_path / Path(name).stem for name in sample.inputs}
+    for seed, folder in enumerate(results.values()):
+        write_wav(folder / "agent.wav", noise(0.8, seed=seed))
+    said = {name: words((0.1, 0.3)) for name in results}
+    check_outputs(sample, results)
+    write_outputs(sample, results, said)
+    assert sorted(path.name for path in sample.folder.iterdir()) == [
+        *("clean_input.wav", "clean_output.json", "clean_output.wav"),
+        *("input.wav", "metadata.json", "output.json", "output.wav"),
+    ]
+    with wave.open(str(sample.folder / "output.wav")) as sound:
+        assert (sound.getframerate(), sound.getnframes()) == (16000, 12800)
+    assert json.loads((sample.folder / "clean_output.json").read_text())["chunks"] == said["clean_input.wav"]
+    check_outputs(sample, results)
+    write_wav(results["clean_input.wav"] / "agent.wav", noise(0.8, seed=7))
+    with pytest.raises(OutputError, match=r"clean_output\.wav was written by something else"):
+        check_outputs(sample, results)
+
+
+def test_after_an_interruption_only_later_words_count(bench):
+    (sample,) = find_samples(bench / "interruptions")
+    assert counted(sample, words((0.5, 0.9), (1.9, 2.4), (2.0, 2.2))) == words((2.0, 2.2))
 
 
 @pytest.mark.parametrize("wrong", ["no folder", "empty", "no input", "no clean input", "no annotation", "no times"])

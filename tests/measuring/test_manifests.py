@@ -162,6 +162,16 @@ def test_manifests_of_nemo(tmp_path, sides):
     ]
     path = write_lines(tmp_path / "manifest.json", lines)
     assert_measured(measure_here(path), "call", "long-4", "call-A", "call-2")
+    for side, channel in (("A", 0), ("B", 1)):
+        save(tmp_path / f"talk-{side}.wav", padded[:, channel])
+    stretches = [
+        {"audio_filepath": f"talk-{side}.wav", "offset": offset, "duration": duration}
+        for offset, duration in ((0, 3.0), (4.0, 10.0))
+        for side in "AB"
+    ]
+    silent, talk = measure_here(write_lines(tmp_path / "stretches.json", stretches))
+    assert_measured([talk], "talk-4")
+    assert (silent.source.name.name, silent.summary["duration"], silent.summary["first_units"]) == ("talk", 3.0, 0)
     path = write_lines(tmp_path / "first.json", lines[:1])
     (result,) = measure_here(path, given_turns=True)
     assert_measured([result], "call")
@@ -187,9 +197,16 @@ def test_data_of_kaldi(tmp_path, sides):
     call = recording(tmp_path / "call.wav")
     scp = f"one {call}\ntwo-A {sides[0]}\ntwo-B {sides[1]}\nx3 {sides[0]}\ny3 {sides[1]}\n"
     scp += f"sw4-A sph2pipe -f wav -p -c 1 {call} |\nsw4-B /opt/bin/sph2pipe -f wav -p -c 2 {call} |\n"
+    after = "-f wav -threads 1 pipe:1 |\n"  # as lhotse exports: each channel of a file, and of a SPHERE file
+    scp += "".join(
+        f"fe_{side} ffmpeg -threads 1 -i {call} -ar 16000 -map_channel 0.0.{side}  {after}" for side in (0, 1)
+    )
+    sphere = "sph2pipe {} -f wav -c {} -p | ffmpeg -threads 1 -i pipe:0 -ar 8000 " + after
+    scp += "".join(f"sph_{side} {sphere.format(call, side + 1)}" for side in (0, 1))
     folder = kaldi(tmp_path / "data", wav_scp=scp, reco2file_and_channel="x3 three A\ny3 three B\n")
-    assert_measured(measure_here(folder), "one", "two", "three", "sw4")
-    assert_measured(measure_here(folder / "wav.scp"), "one", "two", "three", "sw4")
+    names = ("one", "two", "three", "sw4", "fe", "sph")
+    assert_measured(measure_here(folder), *names)
+    assert_measured(measure_here(folder / "wav.scp"), *names)
 
 
 def test_segments_of_kaldi_are_turns(tmp_path):
@@ -211,6 +228,12 @@ def test_segments_of_kaldi_are_turns(tmp_path):
         ("a touch hacked |\n", "commands are not run"),
         ("a sph2pipe -c 1 x.sph | sox - |\n", "commands are not run"),
         ("a 'sph2pipe |\n", "commands are not run"),
+        ("a ffmpeg -i x.wav -af volume=2 pipe:1 |\n", "commands are not run"),
+        ("a ffmpeg -y -i x.wav pipe:1 |\n", "commands are not run"),
+        ("a ffmpeg -i x.wav -map_channel 0.0.5 pipe:1 |\n", "commands are not run"),
+        ("a ffmpeg -i pipe:0 pipe:1 |\n", "commands are not run"),
+        ("a touch hacked | ffmpeg -i pipe:0 -f wav pipe:1 |\n", "commands are not run"),
+        ("a ffmpeg -i x.wav hacked |\n", "commands are not run"),
         ("a\n", "has no path"),
         ("a none.wav\n", "does not exist"),
     ],

@@ -51,6 +51,7 @@ def test_a_recording_that_is_cut_short_is_measured_up_to_there(tmp_path):
     path = recording(tmp_path / "call.wav")
     result = only(cut(path, 44 + 4 * RATE * 5))
     assert result.error is None
+    assert result.notes == ["call.wav was cut short, and counts up to there; get the whole file"]
     assert result.summary["duration"] == pytest.approx(5, abs=0.01)
     assert (result.summary["pause_count"], result.summary["gap_count"]) == (1, 0)
 

@@ -1,6 +1,7 @@
 """Scores agree with the original's logits, with the training loss, and with what a model chooses."""
 
 import json
+import os
 import wave
 from contextlib import aclosing
 
@@ -14,7 +15,8 @@ from duplex.backends.torch.loading import read_language_model
 from duplex.checkpoints import checkpoint
 from duplex.errors import ClosedError, OutputError, UsageError
 from duplex.frame_model import UNGENERATED
-from duplex.scoring import ScoreSettings, score, score_files
+from duplex.scoring import ScoreSettings, find_scored, score, score_files
+from duplex.scoring.recorded import read_recorded
 from duplex.testing import fake_model
 from duplex.training.language_model import LanguageModelSettings
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
@@ -180,3 +182,48 @@ async def test_scores_of_another_dialogue_are_not_replaced(tmp_path, model):
     await score_files(model, [tmp_path / "one" / "x.wav"], out)
     (result,) = await score_files(model, [tmp_path / "two" / "x.wav"], out)
     assert isinstance(result.error, OutputError)
+
+
+async def test_nothing_stays_of_scores_that_cannot_be_written_to_their_end(tmp_path, model):
+    if model.backend != "torch":
+        pytest.skip("files are the same with any backend")
+    write_stereo(tmp_path / "a.wav", 0.5)
+    out = tmp_path / "out"
+    (out / "a" / "summary.json").mkdir(parents=True)
+    (out / "a" / "summary.json.01234567.part").touch()  # of a run that was killed
+    (failed,) = await score_files(model, [tmp_path / "a.wav"], out, ScoreSettings(force=True))
+    assert "summary.json cannot be written" in str(failed.error)
+    assert [path.name for path in (out / "a").iterdir()] == ["summary.json"]
+    (out / "a" / "summary.json").rmdir()
+    (done,) = await score_files(model, [tmp_path / "a.wav"], out)
+    assert done.status == "done"
+
+
+async def test_a_channel_that_ends_first_is_silent_from_there_on(tmp_path, model):
+    if model.backend != "torch":
+        pytest.skip("files are the same with any backend")
+    write_stereo(tmp_path / "call-left.wav", 3.0, channels=1)
+    write_stereo(tmp_path / "call-right.wav", 0.8, channels=1)
+    (source,) = find_scored([tmp_path])
+    read = read_recorded(source, "right", model.spec, model.codec)
+    silence = model.codec.encode(np.zeros(28 * model.spec.frame_size, np.float32))
+    assert read.tokens.shape[1] == 38
+    assert (read.tokens[1 : 1 + model.spec.agent_streams, 10:] == silence[: model.spec.agent_streams]).all()
+    assert "the agent's channel is 2.20 s shorter, and counts as silence there" in read.notes
+    half = (tmp_path / "call-right.wav").read_bytes()[: 44 + 2 * 4800]
+    (tmp_path / "call-right.wav").write_bytes(half)
+    read = read_recorded(source, "right", model.spec, model.codec)
+    assert read.notes[0] == "call-right.wav was cut short, and counts up to there; get the whole file"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+async def test_a_recording_that_comes_through_a_pipe(tmp_path, model):
+    if model.backend != "torch":
+        pytest.skip("files are the same with any backend")
+    write_stereo(tmp_path / "a.wav", 0.5)
+    pipe = tmp_path / "call.wav"
+    os.mkfifo(pipe)
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, pipe.write_bytes, (tmp_path / "a.wav").read_bytes())
+        (result,) = await score_files(model, [pipe], tmp_path / "out")
+    assert (result.status, result.summary["frames"]) == ("done", 7)

@@ -70,7 +70,7 @@ def strict_type(kinds: type | tuple[type, ...]) -> Any:
 
 
 def _to_int_tuple(value: Any, field: "attrs.Attribute[Any]") -> tuple[int, ...]:
-    items: list[Any] = list(value) if isinstance(value, list | tuple) else [None]  # pyright: ignore[reportUnknownArgumentType]
+    items: list[Any] = list(cast("list[Any]", value)) if isinstance(value, list | tuple) else [None]
     if not all(type(item) is int and 0 <= item <= LARGEST_INTEGER for item in items):
         raise ConfigError(f"'{field.name}' is {shown(cast(object, value))}, but a list of whole numbers is wanted")
     return tuple(items)

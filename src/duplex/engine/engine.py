@@ -20,11 +20,11 @@ from duplex.engine.outcomes import Failed, Finished
 from duplex.engine.results import Observer
 from duplex.engine.scoring import Scoring
 from duplex.engine.seat import Job, Seat
-from duplex.engine.stepped_frames import SteppedFrames, deliver
+from duplex.engine.stepped_frames import SteppedFrames, deliver, end_sources
 from duplex.engine.subscribers import Subscribers
 from duplex.engine.watchdog import Watchdog
 from duplex.errors import CapacityError, ClosedError, ModelStalledError
-from duplex.frame_model import Conditions, EndOfSource, FrameModel, SessionState
+from duplex.frame_model import Conditions, FrameModel, SessionState
 from duplex.options import SessionOptions
 from duplex.prompting.prompt import Prompt
 
@@ -259,7 +259,7 @@ class Engine:
         """Run one step; what fails for one seat alone ends only that one's conversation."""
         began = time.monotonic()
         try:
-            self._end_sources(batch)
+            end_sources(self.model, batch)
             pending = [seat.in_flight[-1] for seat in batch]
             active = self._stepped.put(batch)
             result = self.watchdog.watch(lambda: self.model.step(self._stepped.pcm, active))
@@ -276,13 +276,6 @@ class Engine:
                 observer.stepped(began, ended, pending)
         except Exception as error:  # noqa: BLE001 -- every conversation of the step fails with it
             self._fail(batch, error)
-
-    def _end_sources(self, batch: list[Seat]) -> None:
-        """Tell the model of those seats whose source ends with this step."""
-        for seat in batch:
-            if seat.in_flight[-1].ends_source and isinstance(self.model, EndOfSource):
-                self.model.end_source(seat.slot)
-                seat.source_ended = True
 
     def _end_stalled(self, seconds: float) -> None:
         """End all conversations, as a step has been running for so long (the watchdog)."""

@@ -9,6 +9,7 @@ Rules:
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -43,7 +44,8 @@ class Stretch:
     """A dialogue being scored.
 
     ``inputs`` int64 ``[streams, n]`` and ``targets`` int64 ``[1 + agent_streams, n]`` are as in
-    :meth:`duplex.frame_model.ScoresTokens.score`, of one row. ``found`` are the scores so far, of one row each.
+    :meth:`duplex.frame_model.ScoresTokens.score`, of one row. ``found`` are the scores that nobody has taken yet, of
+    one row each.
     """
 
     seat: Seat
@@ -52,7 +54,7 @@ class Stretch:
     notify: Callable[[], None]
     done: int = 0
     """Steps that have been scored."""
-    found: list[TokenScores] = attrs.Factory(list[TokenScores])
+    found: deque[TokenScores] = attrs.Factory(deque[TokenScores])
     error: Exception | None = None
 
     @property

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from duplex.engine.outcomes import ScriptProgress
 from duplex.engine.results import frame_of
 from duplex.engine.seat import Seat
-from duplex.frame_model import Frame, ModelSpec, StepResult
+from duplex.frame_model import EndOfSource, Frame, FrameModel, ModelSpec, StepResult
 
-__all__ = ["SteppedFrames", "deliver"]
+__all__ = ["SteppedFrames", "deliver", "end_sources"]
 
 
 class SteppedFrames:
@@ -35,6 +35,14 @@ class SteppedFrames:
             for seat in batch
             if result.valid[seat.slot] and result.time_step[seat.slot] >= seat.prompted
         ]
+
+
+def end_sources(model: FrameModel, batch: Iterable[Seat]) -> None:
+    """Tell the model of those seats whose source ends with this step."""
+    for seat in batch:
+        if seat.in_flight[-1].ends_source and isinstance(model, EndOfSource):
+            model.end_source(seat.slot)
+            seat.source_ended = True
 
 
 def deliver(batch: Iterable[Seat], frames: Sequence[tuple[Seat, Frame]], result: StepResult) -> None:

@@ -13,9 +13,9 @@ import attrs
 from duplex.errors import UsageError
 from duplex.parsing import parse_json
 
-__all__ = ["CLEAN_INPUT", "CLEAN_OUTPUT", "INPUT", "OUTPUT", "WORDS", "Sample", "find_samples"]
+__all__ = ["CLEAN_INPUT", "CLEAN_OUTPUT", "INPUT", "OUTPUT", "Sample", "find_samples"]
 
-INPUT, OUTPUT, WORDS = "input.wav", "output.wav", "output.json"
+INPUT, OUTPUT = "input.wav", "output.wav"
 CLEAN_INPUT, CLEAN_OUTPUT = "clean_input.wav", "clean_output.wav"
 Task = Literal["pause_handling", "backchannel", "smooth_turn_taking", "user_interruption", "overlap"]
 ANNOTATIONS: dict[str, Task] = {

@@ -1,7 +1,6 @@
 """Full-Duplex-Bench through a model: outputs into its folders, and the figures that need no judge."""
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -10,13 +9,14 @@ import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.atomic import atomic_path, atomic_write_text
+from duplex.atomic import atomic_write_text
 from duplex.audio.decoding import Decoder
 from duplex.conversation.transcript import Chunk
 from duplex.engine.model import Model
-from duplex.errors import OutputError, UsageError
+from duplex.errors import UsageError
 from duplex.evaluating.judging import backchannels, distance, overlaps, responses, took_over
-from duplex.evaluating.layout import OUTPUT, WORDS, Sample, find_samples
+from duplex.evaluating.layout import INPUT, OUTPUT, Sample, find_samples
+from duplex.evaluating.outputs import check_outputs, counted, write_outputs
 from duplex.evaluating.published import PUBLISHED
 from duplex.measuring.activity import RATE, detect
 from duplex.measuring.settings import Settings
@@ -63,8 +63,12 @@ async def evaluate(
         for sample in samples
         for name in sample.inputs
     }
-    if not force:
-        await anyio.to_thread.run_sync(_check_outputs, samples, recordings, out)
+    results = {
+        sample.folder: {name: out / recordings[sample.folder / name].name for name in sample.inputs}
+        for sample in samples
+    }
+    for sample in () if force else samples:
+        await anyio.to_thread.run_sync(check_outputs, sample, results[sample.folder])
     recipe = Recipe(
         model=model.name,
         revision=model.revision,
@@ -79,9 +83,10 @@ async def evaluate(
             raise result.error
     rows: list[dict[str, Any]] = []
     for sample in samples:
-        results = {name: out / recordings[sample.folder / name].name for name in sample.inputs}
-        words = await _words(next(iter(results.values())), transcriber)
-        rows.append(await anyio.to_thread.run_sync(_write_and_judge, sample, results, words, human or {}))
+        own = results[sample.folder]
+        words = {name: await _words(result, transcriber) for name, result in own.items()}
+        await anyio.to_thread.run_sync(write_outputs, sample, own, words)
+        rows.append(await anyio.to_thread.run_sync(_judged, sample, counted(sample, words[INPUT]), human or {}))
     content = {
         **recipe.as_json(),
         "words": "inner monologue" if transcriber is None else f"whisper:{transcriber.name}",
@@ -110,21 +115,6 @@ def _name(folder: Path, sample: Sample) -> PurePath:
     return PurePath(sample.folder.resolve().name) if inside == PurePath() else inside
 
 
-def _check_outputs(samples: Sequence[Sample], recordings: Mapping[Path, Recording], out: Path) -> None:
-    """Check that what would be replaced has been written here before.
-
-    :raises OutputError: if a sample has the outputs of something else
-    """
-    for sample in samples:
-        for given, wanted in sample.inputs.items():
-            there, ours = sample.folder / wanted, out / recordings[sample.folder / given].name / AGENT
-            if there.exists() and not (ours.is_file() and ours.read_bytes() == there.read_bytes()):
-                raise OutputError(
-                    f"{there} was written by something else, or with another --out; evaluate a copy of the benchmark, "
-                    "or replace it with --force"
-                )
-
-
 async def _words(result: Path, transcriber: WhisperTranscriber | None) -> list[Chunk]:
     if transcriber is None:
         content = await anyio.to_thread.run_sync((result / TRANSCRIPT).read_bytes)
@@ -145,22 +135,13 @@ def _whole(decoder: Decoder) -> NDArray[np.float32]:
     return np.concatenate(pieces)
 
 
-def _write_and_judge(
-    sample: Sample, results: Mapping[str, Path], words: Sequence[Chunk], human: Mapping[str, Sequence[float]]
-) -> dict[str, Any]:
-    """Write a sample's outputs, the words last, and return its figures."""
-    for given, wanted in sample.inputs.items():
-        with atomic_path(sample.folder / wanted) as part:
-            shutil.copyfile(results[given] / AGENT, part)
-    kept = list(words)
-    if sample.task == "user_interruption" and sample.span is not None:
-        kept = [chunk for chunk in kept if chunk["timestamp"][0] >= sample.span[1]]
-    content = {"text": " ".join(chunk["text"] for chunk in kept), "chunks": kept}
-    atomic_write_text(sample.folder / WORDS, json.dumps(content, indent=1) + "\n")
-    return {"sample": f"{sample.subset}/{sample.folder.name}", "task": sample.task, **_judged(sample, kept, human)}
-
-
 def _judged(sample: Sample, words: Sequence[Chunk], human: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Return the figures of a sample whose outputs have been written."""
+    named = {"sample": f"{sample.subset}/{sample.folder.name}", "task": sample.task}
+    return {**named, **_figures_of(sample, words, human)}
+
+
+def _figures_of(sample: Sample, words: Sequence[Chunk], human: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     if sample.task == "backchannel":
         speech, seconds = _speech(sample.folder / OUTPUT)
         taken, found = backchannels(speech, words)
@@ -168,7 +149,7 @@ def _judged(sample: Sample, words: Sequence[Chunk], human: Mapping[str, Sequence
         far = None if expected is None else distance(found, seconds, expected)
         return {"take_over": int(taken), "frequency": len(found) / seconds, "jsd": far}
     if sample.task == "overlap":
-        user, agent = (_speech(sample.folder / name)[0] for name in ("input.wav", OUTPUT))
+        user, agent = (_speech(sample.folder / name)[0] for name in (INPUT, OUTPUT))
         return {"stop": overlaps(user, agent), "response": responses(user, agent)}
     taken = took_over(words)
     figures: dict[str, Any] = {"take_over": int(taken)}

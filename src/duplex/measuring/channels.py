@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.audio.truncation import is_truncated
 from duplex.errors import AudioFileError
 from duplex.measuring.activity import RATE, Channel
 from duplex.measuring.source import Side, Source
@@ -18,7 +19,7 @@ from duplex.process.recordings import Recording
 if TYPE_CHECKING:
     from duplex.audio.decoding import Decoder, Heard
 
-__all__ = ["open_channels"]
+__all__ = ["cut_short", "open_channels"]
 
 Float32 = NDArray[np.float32]
 _MONO, _STEREO = 1, 2
@@ -38,6 +39,15 @@ def open_channels(source: Source) -> Generator[list[Channel], None, None]:
                 _Pieces(_window(_opened_side(file, side, stack), file.path, source))
                 for file, side in zip(source.files, source.sides, strict=True)
             ]
+
+
+def cut_short(source: Source, heard: Sequence[float]) -> Iterator[str]:
+    """Yield a remark on each file that is only the beginning of what it was; ``heard`` are the channels' seconds."""
+    if source.start or source.end is not None:  # a stretch, which has an end of its own
+        return
+    for file, seconds in zip(source.files, heard, strict=False):  # one file may have both channels
+        if is_truncated(file.content, seconds):
+            yield f"{file.path.name} was cut short, and counts up to there; get the whole file"
 
 
 def _opened_side(file: Recording, side: Side, stack: contextlib.ExitStack) -> "Decoder":

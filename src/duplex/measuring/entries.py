@@ -33,6 +33,9 @@ class Entry:
     mono: bool = False
     """Whether the file may have one channel, as far as the manifest says."""
     group: str | None = None
+    stem: str | None = None
+    """By which it is known for a side of a pair, if not by its name, and what its name has behind it."""
+    suffix: str = ""
     start: float = 0.0
     end: float | None = None
     speakers: tuple[str, str] = SPEAKERS
@@ -78,9 +81,12 @@ def _partners(entries: Sequence[Entry], pairs: Sequence[Pair]) -> dict[int, tupl
             partners[index] = first, entry.group or _common(entry.name, entries[first].name)
     left = [index for index in range(len(entries)) if _may_be_paired(entries[index]) and index not in partners]
     left = [index for index in left if index not in {second for second, _ in partners.values()}]
-    for match in pair_up([(None, entries[index].name) for index in left], pairs):
+    names = [(entries[index].start, entries[index].stem or entries[index].name) for index in left]
+    for match in pair_up(names, pairs):
         if match.second is not None:
-            partners[left[match.first]] = left[match.second], match.common or entries[left[match.first]].name
+            first = entries[left[match.first]]
+            name = f"{match.common}{first.suffix}" if match.common else first.name
+            partners[left[match.first]] = left[match.second], name
     return partners
 
 

@@ -1,16 +1,16 @@
 """Kaldi's data directories: ``wav.scp``, and beside it ``reco2file_and_channel``, ``segments`` and ``utt2spk``.
 
-- Which recordings are the two channels of one dialogue ``reco2file_and_channel`` says, ``sph2pipe -c`` of one file, or
-  their names (``sw02001-A``, ``sw02001-B``).
+- Which recordings are the two channels of one dialogue ``reco2file_and_channel`` says, a command that takes one of
+  them, or their names (``sw02001-A``, ``sw02001-B``).
 - Segments are turns, where they are asked for; each recording is a speaker, or ``utt2spk`` tells them apart.
-- A command in ``wav.scp`` is never run. ``sph2pipe`` is understood, as SPHERE is read without it.
+- A command in ``wav.scp`` is never run; some are understood (:mod:`duplex.measuring.commands`).
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from duplex.errors import UsageError
+from duplex.measuring.commands import file_of_command
 from duplex.measuring.entries import Entry, place_of
 from duplex.measuring.lines import read_lines, seconds
 from duplex.measuring.source import Turns
@@ -58,19 +58,12 @@ def _entry(
 
 
 def _of_command(manifest: Path, command: str) -> tuple[Path, int | None]:
-    """Return the file and the channel that ``sph2pipe`` would read.
+    """Return the file and the channel that a command would read.
 
-    :raises UsageError: if it is another command
+    :raises UsageError: if it is not understood
     """
-    try:
-        words = shlex.split(command.rstrip("|"))
-    except ValueError:
-        words = []
-    files = [word for word in words[1:] if word.lower().endswith((".sph", ".wav", ".nist"))]
-    if not words or Path(words[0]).name != "sph2pipe" or len(files) != 1 or "|" in words:
-        raise UsageError("a command, and commands are not run; write its output to a file and name that")
-    chosen = words[words.index("-c") + 1] if "-c" in words[:-1] else None
-    return place_of(manifest, files[0]), None if chosen is None else _CHANNELS.get(chosen)
+    file, channel = file_of_command(command)
+    return place_of(manifest, file), channel
 
 
 def _turns(folder: Path) -> dict[str, Turns]:

@@ -1,6 +1,7 @@
 """NeMo's manifests: ``{"audio_filepath": ..., "offset": ..., "duration": ...}`` a line.
 
-``audio_filepath`` may be a list of two mono files. Turns are those of ``rttm_filepath`` or ``ctm_filepath``.
+``audio_filepath`` may be a list of two mono files. Stretches of two files whose names are a pair are one dialogue if
+they begin at the same time. Turns are those of ``rttm_filepath`` or ``ctm_filepath``.
 """
 
 from collections.abc import Mapping
@@ -41,8 +42,9 @@ def read_nemo(manifest: Path, fields: Mapping[str, Any], *, given_turns: bool) -
     duration: Any = fields.get("duration")
     end = None if duration is None else start + seconds("duration", str(duration))
     paths = tuple(place_of(manifest, text) for text in texts)
-    name = paths[0].stem if not start else f"{paths[0].stem}-{start:g}"
-    entry = Entry(name=name, paths=paths, start=start, end=end, mono=len(paths) == 1)
+    stem, suffix = paths[0].stem, f"-{start:g}" if start else ""
+    mono = len(paths) == 1
+    entry = Entry(name=stem + suffix, stem=stem, suffix=suffix, paths=paths, start=start, end=end, mono=mono)
     if not given_turns:
         return entry
     return attrs.evolve(entry, turns=_turns(manifest, fields, entry))

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] -- it has none
 
 import duplex
-from duplex.atomic import atomic_write_text, make_folder
+from duplex.atomic import atomic_write_text, clear_remains, make_folder
 from duplex.errors import OutputError
 from duplex.measuring.activity import detect
-from duplex.measuring.channels import open_channels
+from duplex.measuring.channels import cut_short, open_channels
 from duplex.measuring.dialogue import DialogueMeasures, measure_turns
 from duplex.measuring.settings import Settings
 from duplex.measuring.source import Source, Turns
@@ -74,6 +74,7 @@ def measure_to_file(source: Source, out: Path, settings: Settings, *, force: boo
     with threadpool_limits(1, user_api="blas"):  # there is a process for each core: threads would double the work
         measures, notes = measure_source(source, settings)
     make_folder(target.parent)
+    clear_remains(target)
     content: dict[str, Any] = {
         "name": source.name.as_posix(),
         **identity,
@@ -135,7 +136,7 @@ def measure_source(source: Source, settings: Settings) -> tuple[DialogueMeasures
     with open_channels(source) as channels:
         found = detect(channels, settings)
     longest = max(each.duration for each in found)
-    notes: list[str] = []
+    notes = list(cut_short(source, [each.duration for each in found]))
     for speaker, each in zip(source.speakers, found, strict=True):
         if each.peak <= SILENT_DBFS:
             notes.append(f"{speaker} is silent: nothing is louder than {SILENT_DBFS:g} dBFS")

@@ -16,10 +16,9 @@ from duplex.atomic import make_folder
 from duplex.errors import OutputError, UsageError
 from duplex.measuring.one import measure_to_file, target_of
 from duplex.measuring.settings import Settings
-from duplex.measuring.source import Source
+from duplex.measuring.source import Source, with_copies
 from duplex.measuring.sources import find_dialogues
 from duplex.measuring.tables import write_tables
-from duplex.process.streams import spooled
 
 __all__ = ["MeasureResult", "cores", "measure", "measure_side_by_side"]
 
@@ -104,9 +103,7 @@ async def measure_side_by_side(
             if progress is not None:
                 progress(results[index])
 
-    with spooled(file for source in sources for file in source.files) as copies:
-        files = iter(copies)
-        ready = [attrs.evolve(source, files=tuple(next(files) for _ in source.files)) for source in sources]
+    with with_copies(sources) as ready:
         waiting = iter(enumerate(ready))  # shared, so that a long dialogue holds up nobody but its own worker
         async with anyio.create_task_group() as group:
             for _ in range(min(jobs, len(sources))):

@@ -1,6 +1,7 @@
 """One dialogue: the files in which its two speakers are heard, or the times at which they speak."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Literal, TypeAlias
 
@@ -9,8 +10,9 @@ import attrs
 from duplex.errors import DuplexError
 from duplex.measuring.dialogue import SPEAKERS
 from duplex.process.recordings import Recording
+from duplex.process.streams import spooled
 
-__all__ = ["SIDES", "Side", "Source", "Turns", "failed", "safe_name", "with_own_names"]
+__all__ = ["SIDES", "Side", "Source", "Turns", "failed", "safe_name", "with_copies", "with_own_names"]
 
 SIDES = ("user", "agent")
 Side: TypeAlias = Literal["mono", "left", "right"]
@@ -40,6 +42,17 @@ class Source:
     """The dialogue's name in a file that has several."""
     problem: DuplexError | None = None
     """What was wrong with it before it was measured."""
+
+
+@contextlib.contextmanager
+def with_copies(sources: Sequence[Source]) -> Generator[list[Source]]:
+    """Give the same dialogues with the ``content`` of pipes copied to files. Blocking, until every pipe has ended.
+
+    :raises AudioFileError: if there is no room for a copy
+    """
+    with spooled(file for source in sources for file in source.files) as copies:
+        files = iter(copies)
+        yield [attrs.evolve(source, files=tuple(next(files) for _ in source.files)) for source in sources]
 
 
 def safe_name(label: str) -> PurePath:

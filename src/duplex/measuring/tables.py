@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
-from duplex.atomic import atomic_path
+from duplex.atomic import atomic_path, clear_remains
 from duplex.measuring.dialogue import measure_turns
 from duplex.measuring.one import read_measured
 
@@ -89,6 +89,7 @@ def write_tables(out: Path, measured: Sequence[Path]) -> list[Path]:
         for table, names in columns.items():
             for suffix in suffixes:
                 paths.append(out / f"{table}{suffix}")
+                clear_remains(paths[-1])
                 part = stack.enter_context(atomic_path(paths[-1]))
                 writers.setdefault(table, []).append(_writer(part, suffix, names, stack))
         for dialogue, events in _rows(measured):

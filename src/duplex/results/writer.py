@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from duplex.atomic import abandon, atomic_write_bytes, begin, complete, make_folder, output_error
+from duplex.atomic import abandon, atomic_write_bytes, begin, clear_remains, complete, make_folder, output_error
 from duplex.audio.synthetic_mark import Synthetic
 from duplex.audio.wav import WavWriter
 from duplex.checkpoints.tokenizer import StreamingDetokenizer, Tokenizer
@@ -247,8 +247,7 @@ class ResultWriter:
     def _clear_remains(self) -> None:
         """Remove the unfinished files of a run that was killed."""
         for name in (*RESULT_FILES, *USER_FILES, STATE):
-            for part in self.folder.glob(f"{name}.*.part"):
-                abandon(part)
+            clear_remains(self.folder / name)
 
     def _place(self, frame: Frame) -> int:
         return round(frame.at * self._spec.frame_rate) - self._origin

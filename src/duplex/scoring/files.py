@@ -1,7 +1,8 @@
 """What is written of a scored dialogue: a table of its frames, and ``summary.json``, which comes last."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text, make_folder
+from duplex.atomic import abandon, atomic_path, atomic_write_bytes, atomic_write_text, clear_remains, make_folder
 from duplex.errors import OutputError, UsageError
 from duplex.extras import require
 from duplex.parsing import parse_json
@@ -66,20 +67,37 @@ def write_scores(
 ) -> None:
     """Write a dialogue's files, each whole; the summary, which says that all are there, comes last.
 
-    :raises OutputError: if the disk refuses
+    :raises OutputError: if the disk refuses; nothing of this dialogue stays then
     """
     make_folder(folder)
-    (folder / SUMMARY).unlink(missing_ok=True)
-    table = folder / f"scores.{form}"
-    if form == "parquet":
-        _write_parquet(table, scores)
-    else:
-        atomic_write_bytes(table, save(_tensors(scores)))
-    files = [table.name]
-    if plot and scores.at[-1] <= LONGEST_PICTURE:
-        draw_scores(scores, folder / PICTURE)
-        files.append(PICTURE)
-    atomic_write_text(folder / SUMMARY, json.dumps({**content, "files": files}, indent=1) + "\n")
+    table, picture, summary = folder / f"scores.{form}", folder / PICTURE, folder / SUMMARY
+    tables = [folder / f"scores.{each}" for each in get_args(TableFormat)]
+    with _all_or_nothing(folder, (summary, *tables, picture)):
+        if form == "parquet":
+            _write_parquet(table, scores)
+        else:
+            atomic_write_bytes(table, save(_tensors(scores)))
+        files = [table.name]
+        if plot and scores.at[-1] <= LONGEST_PICTURE:
+            draw_scores(scores, picture)
+            files.append(picture.name)
+        atomic_write_text(summary, json.dumps({**content, "files": files}, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path, files: Sequence[Path]) -> Generator[None]:
+    """Have files written; what an earlier run left, the summary first, is no result any more from here on."""
+    for path in files:
+        clear_remains(path)
+        abandon(path)
+    try:
+        yield
+    except BaseException:
+        for path in files:
+            abandon(path)
+        with contextlib.suppress(OSError):  # something else is in it
+            folder.rmdir()
+        raise
 
 
 def _tensors(scores: DialogueScores) -> dict[str, np.ndarray[Any, Any]]:

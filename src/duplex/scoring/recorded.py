@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType] -- it leaves it untyped
 
 from duplex.audio.decoding import Decoder
 from duplex.checkpoints.tokenizer import Tokenizer
@@ -25,6 +25,7 @@ from duplex.codec import Codec
 from duplex.errors import AudioFileError, UsageError
 from duplex.frame_model import UNGENERATED, ModelSpec
 from duplex.measuring.activity import RATE, Activity, detect
+from duplex.measuring.channels import cut_short
 from duplex.measuring.settings import Settings
 from duplex.measuring.source import Source
 from duplex.process.columns import encoded, text_row
@@ -93,7 +94,9 @@ def read_recorded(source: Source, agent_channel: AgentChannel, spec: ModelSpec, 
     states = sum(
         weight * _speaking(each, frames, spec.frame_duration) for weight, each in zip((1, 2), found, strict=True)
     )
-    return Read(tokens=tokens, states=np.asarray(states), text="free", notes=tuple(_notes(found)))
+    sides = found if agent_channel == "right" else found[::-1]  # as the files are
+    notes = (*cut_short(source, [each.duration for each in sides]), *_notes(found))
+    return Read(tokens=tokens, states=np.asarray(states), text="free", notes=notes)
 
 
 def with_words(read: Read, words: Sequence[Word], tokenizer: Tokenizer, spec: ModelSpec, origin: str) -> Read:
@@ -145,11 +148,15 @@ def _channels(source: Source, agent_channel: AgentChannel, rate: int) -> Generat
 def _filled(codes: Int64, frames: int, codec: Codec) -> Int64:
     """Return codes with those of silence behind them."""
     missing = frames - int(codes.shape[1])
-    if not missing:
-        return codes
-    quiet = np.zeros(missing * codec.spec.frame_size, np.float32)
-    silence = codec.encode(quiet)
-    return np.concatenate([codes, silence], axis=1)
+    silence = (found for _, found in encoded(_Ended(), codec, missing))
+    return np.concatenate([codes, *silence], axis=1)
+
+
+class _Ended:
+    """A channel that has nothing more."""
+
+    def read(self) -> None:
+        return
 
 
 def _speaking(activity: Activity, frames: int, duration: float) -> Int64:

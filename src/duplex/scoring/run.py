@@ -1,8 +1,9 @@
 """Many dialogues through :func:`duplex.scoring.score`, as many side by side as the model has places."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Literal, Protocol
@@ -16,7 +17,7 @@ from duplex.concurrency.groups import ungrouped
 from duplex.engine.model import Model
 from duplex.engine.scoring import check_scores
 from duplex.errors import UsageError
-from duplex.measuring.source import Source
+from duplex.measuring.source import Source, with_copies
 from duplex.measuring.sources import find_dialogues
 from duplex.process.columns import read_words, transcript_beside
 from duplex.process.pairs import Pair
@@ -25,7 +26,7 @@ from duplex.process.run_record import sha256_of
 from duplex.process.sides import AgentChannel
 from duplex.scoring.files import TableFormat, check_format, finished, write_scores
 from duplex.scoring.recorded import Read, read_recorded, read_samples, read_tokens, with_words
-from duplex.scoring.stream import FrameScore, score
+from duplex.scoring.stream import score
 from duplex.scoring.summary import DialogueScores
 from duplex.transcription.whisper import WhisperTranscriber
 
@@ -122,15 +123,18 @@ async def score_sources(
     settings: ScoreSettings,
     progress: Callable[[ScoreResult], None] | None = None,
 ) -> list[ScoreResult]:
-    """Score what :func:`find_scored` has found; results are in the order of the sources."""
+    """Score what :func:`find_scored` has found; results are in the order of the sources.
+
+    Pipes are read to their end before anything is scored, which cannot be cancelled.
+
+    :raises AudioFileError: if there is no room for what comes through a pipe
+    """
     check_format(settings.form)
     check_scores(model.frame_model)
-    waiting = list(enumerate(sources))[::-1]
     results: dict[int, ScoreResult] = {}
 
-    async def work() -> None:
-        while waiting:
-            index, source = waiting.pop()
+    async def work(waiting: Iterator[tuple[int, Source]]) -> None:
+        for index, source in waiting:
             folder = out / source.name
             try:
                 results[index] = await _score_one(model, source, folder, settings)
@@ -139,10 +143,11 @@ async def score_sources(
             if progress is not None:
                 progress(results[index])
 
-    with ungrouped():
+    with ungrouped(), contextlib.ExitStack() as copies:
+        waiting = enumerate(await anyio.to_thread.run_sync(copies.enter_context, with_copies(sources)))
         async with anyio.create_task_group() as workers:
-            for _ in range(min(model.sessions, len(waiting))):
-                workers.start_soon(work)
+            for _ in range(min(model.sessions, len(sources))):
+                workers.start_soon(work, waiting)
     return [results[index] for index in range(len(sources))]
 
 
@@ -154,8 +159,8 @@ async def _score_one(model: Model, source: Source, folder: Path, settings: Score
         return ScoreResult(source=source, folder=folder, status="skipped", summary=before)
     started = time.perf_counter()
     read = await _read(model, source, settings)
-    frames: list[FrameScore] = [frame async for frame in score(model, read.tokens)]
-    scores = DialogueScores.of(frames, read.states, model.spec)
+    async with contextlib.aclosing(score(model, read.tokens)) as frames:
+        scores = await DialogueScores.of(frames, read.states, model.spec)
     figures = scores.summary()
     factor = (time.perf_counter() - started) / figures["seconds"]
     content = {

@@ -85,15 +85,13 @@ async def score(model: Model, tokens: Int64) -> AsyncGenerator[FrameScore]:
         stretch = Stretch(seat, inputs, targets, weak_callback(results.notify))
         model.engine.scoring.add(stretch)
         frames = _Frames(model.spec, tokens)
-        taken = 0
         while frames.told < tokens.shape[1]:
-            if taken == len(stretch.found):
+            if not stretch.found:
                 _raise_failure(seat, stretch)
                 await results.wait()
                 continue
-            for frame in frames.feed(stretch.found[taken]):
+            for frame in frames.feed(stretch.found.popleft()):
                 yield frame
-            taken += 1
     finally:
         seat.close()
 

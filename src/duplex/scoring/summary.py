@@ -1,7 +1,8 @@
 """The scores of one dialogue as arrays, and what they sum up to."""
 
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import AsyncIterable
 from typing import Any
 
 import attrs
@@ -34,12 +35,18 @@ class DialogueScores:
     """The tokens of the text that are no word: padding and end of padding."""
 
     @classmethod
-    def of(cls, frames: Sequence[FrameScore], states: Int64 | None, spec: ModelSpec) -> "DialogueScores":
-        """Put frames together."""
+    async def of(cls, frames: AsyncIterable[FrameScore], states: Int64 | None, spec: ModelSpec) -> "DialogueScores":
+        """Put the frames of a dialogue together, as they come."""
+        tokens, likely, ranks = array("q"), array("f"), array("q")
+        async for frame in frames:
+            tokens.extend(frame.tokens.tolist())
+            likely.extend(frame.log_probabilities.tolist())
+            ranks.extend(frame.ranks.tolist())
+        shape = -1, 1 + spec.agent_streams
         return cls(
-            tokens=np.stack([frame.tokens for frame in frames], axis=1),
-            log_probabilities=np.stack([frame.log_probabilities for frame in frames], axis=1),
-            ranks=np.stack([frame.ranks for frame in frames], axis=1),
+            tokens=np.frombuffer(tokens, np.int64).reshape(shape).T,
+            log_probabilities=np.frombuffer(likely, np.float32).reshape(shape).T,
+            ranks=np.frombuffer(ranks, np.int64).reshape(shape).T,
             states=states,
             frame_duration=spec.frame_duration,
             words=(spec.text_padding, spec.text_end_of_padding),

@@ -114,13 +114,11 @@ class MeasureJob:
             source = _checked(ready)
             outcome = measure_to_file(source, out, self.settings, force=self.force)
         except Exception as error:  # noqa: BLE001 -- the other dialogues must not suffer
-            return failed_row(item.index, item.name, item.label, error)
-        return Row(
-            index=item.index,
-            name=item.name,
-            input=item.label,
+            return failed_row(item, error)
+        return Row.of(
+            item,
+            "skipped" if outcome.skipped else "done",
             results=self.marker(item),
-            status="skipped" if outcome.skipped else "done",
             seconds=float(outcome.summary["duration"]),
             summary=outcome.summary,
             notes=tuple(outcome.notes),

@@ -13,9 +13,8 @@ from duplex.checkpoints import checkpoint
 from duplex.cluster.batch.inputs import Far
 from duplex.cluster.batch.items import Found, Item
 from duplex.cluster.batch.job import Ended, Heard, PassedOver, Ready, Runner
-from duplex.cluster.batch.places import Place
+from duplex.cluster.batch.model_job import ModelJob
 from duplex.cluster.batch.rows import Row
-from duplex.engine.loading import check_choice
 from duplex.engine.model import Model
 from duplex.errors import DuplexError, UsageError
 from duplex.measuring.lists import LIST_SUFFIXES, read_list
@@ -37,20 +36,16 @@ _CHANNELS: Mapping[Side, UserChannel | None] = {"mono": None, "left": "left", "r
 
 
 @attrs.frozen(kw_only=True)
-class ProcessJob:
+class ProcessJob(ModelJob):
     """Runs recordings through a model: what :func:`duplex.process.process` does.
 
-    ``recipe`` decides the results, ``load`` are the arguments of :func:`duplex.load` beside the recipe's model, of
-    which ``sessions`` says how many recordings a worker has in hand. ``small`` says that a worker has no use for more
-    than one core. The rest is as in :func:`duplex.process.process`.
+    ``recipe`` decides the results. The rest is as in :func:`duplex.process.process`, and in :class:`ModelJob`.
     """
 
     recipe: Recipe
-    load: Mapping[str, Any]
     both: bool = False
     force: bool = False
     transcriber: str | None = None
-    small: bool = False
 
     @classmethod
     def for_model(
@@ -83,21 +78,6 @@ class ProcessJob:
         """Unless all is to be done again."""
         return not self.force
 
-    @property
-    def device(self) -> str | None:
-        """The model's device."""
-        return str(self.load.get("device", "auto"))
-
-    @property
-    def cpus(self) -> float | None:
-        """One core for a small model, all of a machine for another."""
-        return 1.0 if self.small else None
-
-    @property
-    def side_by_side(self) -> int:
-        """The sessions of the model."""
-        return int(self.load.get("sessions", 1))
-
     def find(self, local: Sequence[str], far: Sequence[Far], out: str, passed_over: PassedOver | None) -> list[Found]:
         """Return the recordings that files, folders, manifests and addresses stand for."""
         tables = [path for each in local for path in tables_named(each) or ()]
@@ -115,8 +95,7 @@ class ProcessJob:
 
     def check(self) -> "ProcessJob":
         """Check that the model can run here."""
-        names = ("backend", "device", "dtype", "quantize", "cache_dtype")
-        check_choice(**{name: self.load[name] for name in names if name in self.load})
+        self.checked_choice()
         return self
 
     def marker(self, item: Item) -> str:
@@ -158,9 +137,6 @@ class ProcessJob:
                 await carry_out(model, plan, progress=progress, transcriber=transcriber)
 
             yield run
-
-    def finish(self, place: Place, rows: Sequence[Row]) -> None:
-        """Do nothing: each folder is complete."""
 
     def _plan(self, ready: Sequence[Ready], out: Path) -> Plan:
         recordings = [each.payload for each in ready if isinstance(each.payload, Recording)]
@@ -224,12 +200,9 @@ def _row(item: Item, result: Result) -> Row:
         "real_time_factor": result.real_time_factor,
         "cut_short": result.cut_short,
     }
-    return Row(
-        index=item.index,
-        name=item.name,
-        input=item.label,
-        results=item.name,
-        status=result.status,
+    return Row.of(
+        item,
+        result.status,
         seconds=result.seconds,
         error=result.error,
         summary=figures,

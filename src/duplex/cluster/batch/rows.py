@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from duplex.atomic import atomic_path
+from duplex.cluster.batch.items import Item
 from duplex.errors import DuplexError
 
 __all__ = ["TABLE", "Row", "Status", "failed_row", "write_table"]
@@ -41,6 +42,12 @@ class Row:
     figures: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     fatal: bool = False
 
+    @classmethod
+    def of(cls, item: Item, status: Status, *, results: str | None = None, **told: Any) -> "Row":
+        """Return the row of an item, whose results lie under its name unless ``results`` says where."""
+        place = item.name if results is None else results
+        return cls(index=item.index, name=item.name, input=item.label, results=place, status=status, **told)
+
     def packed(self) -> bytes:
         """Return the row as bytes, whatever its error is made of."""
         try:
@@ -63,9 +70,9 @@ class Row:
         }
 
 
-def failed_row(index: int, name: str, label: str, error: Exception, *, fatal: bool = False) -> Row:
-    """Return the row of what failed."""
-    return Row(index=index, name=name, input=label, results="", status="failed", error=error, fatal=fatal)
+def failed_row(item: Item, error: Exception, *, fatal: bool = False) -> Row:
+    """Return the row of an item that failed."""
+    return Row.of(item, "failed", results="", error=error, fatal=fatal)
 
 
 def write_table(path: Path, rows: Sequence[Row], figures: Mapping[str, type]) -> None:

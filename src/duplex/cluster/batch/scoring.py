@@ -14,9 +14,9 @@ from duplex.cluster.batch.dialogues import find
 from duplex.cluster.batch.inputs import Far
 from duplex.cluster.batch.items import Found, Item
 from duplex.cluster.batch.job import Ended, Heard, PassedOver, Ready, Runner
-from duplex.cluster.batch.places import Place
+from duplex.cluster.batch.model_job import ModelJob
 from duplex.cluster.batch.rows import Row, failed_row
-from duplex.engine.loading import check_choice, placement_of
+from duplex.engine.loading import placement_of
 from duplex.measuring.source import Source
 from duplex.parsing import parse_json
 from duplex.process.pairs import Pair
@@ -40,20 +40,17 @@ class Unloaded:
 
 
 @attrs.frozen(kw_only=True)
-class ScoreJob:
+class ScoreJob(ModelJob):
     """Scores dialogues: what :func:`duplex.scoring.score_files` does.
 
-    ``settings`` has no transcriber: ``transcriber`` is the name of one (``whisper:NAME``). ``load`` are the arguments
-    of :func:`duplex.load` beside the name, of which ``sessions`` says how many dialogues a worker has in hand;
-    ``small`` that a worker has no use for more than one core.
+    ``settings`` has no transcriber: ``transcriber`` is the name of one (``whisper:NAME``). The rest is as in
+    :class:`ModelJob`.
     """
 
     model: Unloaded
-    load: Mapping[str, Any]
     settings: ScoreSettings = attrs.field(factory=ScoreSettings)
     pair: Pair | None = None
     transcriber: str | None = None
-    small: bool = False
 
     @classmethod
     def for_checkpoint(cls, found: Checkpoint, **chosen: Any) -> "ScoreJob":
@@ -73,30 +70,13 @@ class ScoreJob:
         """Unless all is to be done again."""
         return not self.settings.force
 
-    @property
-    def device(self) -> str:
-        """The model's device."""
-        return str(self.load.get("device", "auto"))
-
-    @property
-    def cpus(self) -> float | None:
-        """One core for a small model, all of a machine for another."""
-        return 1.0 if self.small else None
-
-    @property
-    def side_by_side(self) -> int:
-        """The sessions of the model."""
-        return int(self.load.get("sessions", 1))
-
     def find(self, local: Sequence[str], far: Sequence[Far], out: str, passed_over: PassedOver | None) -> list[Found]:
         """Return the dialogues that files, folders, manifests and addresses stand for."""
         return find(local, far, partial(find_scored, out=out, pair=self.pair, passed_over=passed_over), self.pair)
 
     def check(self) -> "ScoreJob":
         """Check that the model can run here, and return the job with what would run it."""
-        names = ("backend", "device", "dtype", "quantize", "cache_dtype")
-        chosen = {name: self.load[name] for name in names if name in self.load}
-        check_choice(**chosen)
+        chosen = self.checked_choice()
         placed = placement_of(**{name: chosen[name] for name in ("backend", "device", "dtype") if name in chosen})
         return attrs.evolve(self, model=attrs.evolve(self.model, backend=placed.backend, dtype=placed.dtype))
 
@@ -113,7 +93,7 @@ class ScoreJob:
         try:
             before = finished(out / item.name, identity_of(self.model, source, self.settings, name))
         except Exception as error:  # noqa: BLE001 -- the other dialogues must not suffer
-            return failed_row(item.index, item.name, item.label, error)
+            return failed_row(item, error)
         return None if before is None else _row(item, "skipped", before)
 
     def files(self, item: Item, out: Path) -> list[str]:
@@ -138,7 +118,7 @@ class ScoreJob:
                     nonlocal seconds
                     item = items[result.source.name]
                     if result.error is not None:
-                        ended(failed_row(item.index, item.name, item.label, result.error))
+                        ended(failed_row(item, result.error))
                         return
                     row = _row(item, result.status, result.summary)
                     seconds += row.seconds
@@ -149,18 +129,12 @@ class ScoreJob:
 
             yield run
 
-    def finish(self, place: Place, rows: Sequence[Row]) -> None:
-        """Do nothing: each folder is complete."""
-
 
 def _row(item: Item, status: Any, summary: Mapping[str, Any]) -> Row:
     streams = summary["streams"]
-    return Row(
-        index=item.index,
-        name=item.name,
-        input=item.label,
-        results=item.name,
-        status=status,
+    return Row.of(
+        item,
+        status,
         seconds=float(summary["seconds"]),
         summary=summary,
         notes=tuple(summary["notes"]),

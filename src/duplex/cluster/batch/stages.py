@@ -130,7 +130,7 @@ class Stages:
         error = ClusterError(
             f"{item.label} was not done, as its workers died of it, beside others and alone; memory may be short"
         )
-        row = failed_row(item.index, item.name, item.label, error)
+        row = failed_row(item, error)
         self._report(row, 0.0)
         return row
 

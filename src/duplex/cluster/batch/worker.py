@@ -64,13 +64,13 @@ def look_at(block: Any, task: Task) -> Any:
                     for item, wanted in zip(items, seen, strict=True)
                 ]
     except Exception as error:  # noqa: BLE001 -- the place is out of reach, for these as for all
-        rows = [failed_row(item.index, item.name, item.label, error, fatal=True) for item in items]
+        rows = [failed_row(item, error, fatal=True) for item in items]
     return _table([b"" if row is None else row.packed() for row in rows])
 
 
 def _look(job: Job, item: Item, payload: Any, work: Path) -> Row | None:
     if isinstance(payload, Exception):
-        return failed_row(item.index, item.name, item.label, payload)
+        return failed_row(item, payload)
     row = job.look(Ready(item=item, payload=payload), work)
     return None if row is None else _relabelled(row, item, payload)
 
@@ -99,7 +99,7 @@ class BatchWorker:
         rows: dict[int, Row] = {}
         if self._runner is None or self._failure is not None:
             error = self._failure or RuntimeError("the worker has not started")
-            rows = {item.index: failed_row(item.index, item.name, item.label, error, fatal=True) for item in items}
+            rows = {item.index: failed_row(item, error, fatal=True) for item in items}
         elif self._attempts(items) > ATTEMPTS:
             return _table([b""] * len(items))
         elif not self._stopped:
@@ -107,8 +107,8 @@ class BatchWorker:
                 self._work(self._runner, items, rows)
             except Exception as error:  # noqa: BLE001 -- nothing of a recording's own: the place, or the disk
                 for item in items:
-                    rows.setdefault(item.index, failed_row(item.index, item.name, item.label, error))
-        stopped = [_stopped(item) for item in items if item.index not in rows]
+                    rows.setdefault(item.index, failed_row(item, error))
+        stopped = [Row.of(item, "stopped") for item in items if item.index not in rows]
         return _table([row.packed() for row in (*rows.values(), *stopped)])
 
     def _attempts(self, items: Sequence[Item]) -> int:
@@ -123,7 +123,7 @@ class BatchWorker:
             ready: list[Ready] = []
             for item, payload in zip(items, payloads, strict=True):
                 if isinstance(payload, Exception):
-                    rows[item.index] = failed_row(item.index, item.name, item.label, payload)
+                    rows[item.index] = failed_row(item, payload)
                 else:
                     ready.append(Ready(item=item, payload=payload))
             anyio.run(self._run, runner, ready, work, rows)
@@ -163,7 +163,7 @@ class BatchWorker:
                 files = await anyio.to_thread.run_sync(job.files, item, work)
                 await anyio.to_thread.run_sync(self._task.place.publish, work, files)
             except Exception as error:  # noqa: BLE001 -- the other recordings must not suffer
-                row = failed_row(item.index, item.name, item.label, error)
+                row = failed_row(item, error)
         rows[item.index] = _relabelled(row, item, ready.payload)
 
 
@@ -176,10 +176,6 @@ def _relabelled(row: Row, item: Item, payload: Any) -> Row:
     if not (copied and isinstance(row.error, DuplexError)):
         return row
     return attrs.evolve(row, error=type(row.error)(message))
-
-
-def _stopped(item: Item) -> Row:
-    return Row(index=item.index, name=item.name, input=item.label, results=item.name, status="stopped")
 
 
 def _table(packed: Sequence[bytes]) -> Any:

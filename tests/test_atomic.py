@@ -1,0 +1,23 @@
+"""Files that appear whole: what runs that were killed have left is cleared away, and nothing else."""
+
+import pytest
+
+from duplex.atomic import atomic_path, begin, clear_remains
+
+
+@pytest.mark.parametrize("name", ["a.json", "[a]*?.json", "ä" * 126 + ".x", "-"])
+def test_what_a_killed_run_left_beside_a_file_is_cleared(tmp_path, name):
+    target = tmp_path / name
+    others = [tmp_path / "a.json.mine.part", tmp_path / "b.json.01234567.part", tmp_path / f"{name[:9]}.part"]
+    for path in (target, begin(target), begin(target), *others):
+        path.write_text("kept")
+    clear_remains(target)
+    assert sorted(tmp_path.iterdir()) == sorted({target, *others})
+
+
+def test_there_is_nothing_to_clear_where_there_is_no_folder(tmp_path):
+    clear_remains(tmp_path / "nowhere" / "a.json")
+    with atomic_path(tmp_path / "a.json") as part:
+        part.write_text("whole")
+    clear_remains(tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_text() == "whole"
