@@ -48,6 +48,28 @@ def test_an_upgrade_that_is_no_handshake_is_refused_at_once(model, sent):
         assert all_that_comes(line).startswith(b"HTTP/1.1 4")
 
 
+def test_who_asks_again_and_again_on_one_connection_waits_for_a_turn(model, monkeypatch):
+    """A connection alone is bounded where it is accepted; without turns its questions would fill the event loop."""
+    turns, turn = [], accept.ConnectionLimit.turn
+    monkeypatch.setattr(accept.ConnectionLimit, "turn", lambda limit, now: turns.append(now) or turn(limit, now))
+    asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    late = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+        line.sendall(asked)
+        assert line.recv(1 << 16).endswith(b"ok\n")
+        assert turns == [], "a first question is answered at once"
+        line.sendall(asked * 20)
+        told = b""
+        while told.count(b"ok\n") < 20:
+            told += line.recv(1 << 16)
+        assert len(turns) == 20
+        line.sendall(late)
+        assert b" 405 " in line.recv(1 << 16)
+        line.sendall(b"xx" + asked)  # the rest of a question that has been answered, and the next one at once
+        assert line.recv(1 << 16).endswith(b"ok\n")
+        assert len(turns) == 22
+
+
 def test_a_server_stops_though_such_requests_are_open():
     with Process() as process:
         lines = [socket.create_connection(("127.0.0.1", process.server.port)) for _ in range(3)]
