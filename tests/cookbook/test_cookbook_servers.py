@@ -87,10 +87,11 @@ def test_a_voice_agent_in_fastapi():
         until(lambda: agent.app.state.model.free == 4)
 
 
-def test_a_telephone_line(monkeypatch):
+def test_a_telephone_line(monkeypatch, tmp_path):
     """The webhook's TwiML says where the call goes; the call goes there, if Twilio has signed it."""
     monkeypatch.setenv("TELEPHONE_HOST", "127.0.0.1:0")
     monkeypatch.setenv("DUPLEX_TWILIO_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("TELEPHONE_RECORDINGS", str(tmp_path / "calls"))
     line = program("telephone_line")
     with served(line.app) as host:
         line.HOST = host
@@ -107,6 +108,8 @@ def test_a_telephone_line(monkeypatch):
         heard = call(url, given, {"X-Twilio-Signature": base64.b64encode(signature).decode()})
         assert np.abs(heard).max() > 0.05, "the agent is heard, on a line of 8 kHz"
         until(lambda: line.MODEL.free == 4)
+    (recording,) = (tmp_path / "calls").iterdir()
+    assert json.loads((recording / "call.json").read_text())["owner"] == "twilio"
 
 
 def call(url, parameters, headers):
