@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import time
+import zlib
 
 import psutil
 import pytest
@@ -138,6 +139,21 @@ def calling(server):
     while b"\r\n\r\n" not in told:
         told += line.recv(1)
     return line
+
+
+def test_what_is_compressed_is_refused_unopened(model):
+    """Kilobytes may unfold to gigabytes, so no compression is agreed on."""
+    packed = zlib.compress(bytes(10_000_000))
+    offer = UPGRADE + b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(b"GET /api/chat?format=pcm HTTP/1.1\r\n" + offer)
+        told = b""
+        while b"\r\n\r\n" not in told:
+            told += line.recv(1)
+        assert b" 101 " in told
+        assert b"deflate" not in told
+        line.sendall(b"\xc2\xfe" + struct.pack(">H", len(packed)) + bytes(4) + packed)
+        assert struct.pack(">H", 1002) in all_that_comes(line)
 
 
 PING = b"\x82\x81" + bytes(4) + b"\x06"
