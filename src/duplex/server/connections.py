@@ -29,6 +29,9 @@ MAX_UNSENT_BYTES = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
 MAX_UNTAKEN = 4
 """Messages that may wait to be taken by the call before no more is read."""
+_NO_HANDSHAKE = (
+    '{"error": "no websocket opens with this request; send a GET without a body, and no line of more than 8000 bytes"}'
+)
 _BINARY = 0x82
 """The first byte of a message of bytes in one frame (RFC 6455, section 5.2)."""
 _SHORT_MESSAGE, _LONG_MESSAGE = 125, 0xFFFF
@@ -227,9 +230,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
                 timer.cancel()
 
     def _refuse(self) -> None:
-        """Answer a request that asks for a websocket and is no handshake (a POST, or one with a body)."""
+        """Answer a request that asks for a websocket and is no handshake (a POST, a body, a long address)."""
         self._cut_off = True
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        head = f"Content-Type: application/json\r\nConnection: close\r\nContent-Length: {len(_NO_HANDSHAKE)}"
+        self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{head}\r\n\r\n{_NO_HANDSHAKE}".encode())
         self.transport.close()
 
     def _break_off(self) -> None:
