@@ -18,7 +18,6 @@ from page_support import (  # noqa: F401
 from playwright.sync_api import expect
 
 import duplex
-from duplex.audio.synthetic_mark import read_mark
 from duplex.server import Settings
 from server_support import RATE, running
 
@@ -58,7 +57,6 @@ def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path, browser)
             page.get_by_role("button", name="Save the recording").click()
         download.value.save_as(tmp_path / "page.wav")
         assert page.complaints == []
-    assert read_mark(tmp_path / "page.wav") == "right", "it says of itself what the server's recordings say"
     (recorded,) = (tmp_path / "calls").iterdir()
     user, agent = channels(tmp_path / "page.wav")
     theirs = channels(recorded / "dialogue.wav")
