@@ -2,7 +2,7 @@
 
     python tools/check_wheel.py dist/*.whl [--extras torch,plot,serve] [--folder out/wheel] [--files]
 
-What the wheel holds is told; then it is installed, and every line of README.md that begins with `duplex` is run, and so
+What the wheel holds is told; then it is installed, with the versions of constraints.txt, and every line of README.md that begins with `duplex` is run, and so
 is its program in Python. Those that need a microphone or a model of gigabytes are told as not run. `duplex serve` is
 started, asked for its page, called once, and stopped. Tables are Markdown. Returns 1 if something failed.
 """
@@ -24,9 +24,10 @@ from urllib.request import urlopen
 import attrs
 
 ROOT = Path(__file__).resolve().parent.parent
+CONSTRAINTS = ROOT / "constraints.txt"
 MEGABYTE = 1e6
-LONGEST = 600
-"""Seconds for one command."""
+LONGEST = 1200
+"""Seconds for one command; PyTorch is large."""
 NOT_HERE = {"duplex talk": "needs a microphone", "kyutai/": "downloads 16 GB"}
 CALL = """
 import sys, anyio, duplex
@@ -106,8 +107,10 @@ class User:
         """Install the wheel, and run each command of the README."""
         python = str(self._bin / "python")
         yield self._timed("python -m venv environment", [sys.executable, "-m", "venv", "--clear", self._environment])
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[{extras}]"]
-        installed = self._timed(f"pip install {wheel.name}[{extras}]", install)
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", CONSTRAINTS]
+        installed = self._timed(
+            f"pip install -c constraints.txt {wheel.name}[{extras}]", [*install, f"{wheel}[{extras}]"]
+        )
         yield attrs.evolve(installed, told=installed.told if installed.failed else f"{self._megabytes():.0f} MB")
         if installed.failed:
             return
@@ -128,9 +131,11 @@ class User:
 
     def _timed(self, line: str, command: Sequence[str | Path]) -> Outcome:
         began = time.monotonic()
-        done = subprocess.run(
-            command, cwd=self._home, env=self._variables(), capture_output=True, text=True, check=False, timeout=LONGEST
-        )
+        options = {"cwd": self._home, "env": self._variables(), "timeout": LONGEST}
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+        except subprocess.TimeoutExpired:
+            return Outcome(line, LONGEST, "FAILED: it did not come to its end", failed=True)
         seconds = time.monotonic() - began
         said = (done.stdout.strip() or done.stderr.strip()).splitlines()
         last = said[-1].strip() if said else ""
