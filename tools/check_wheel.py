@@ -2,9 +2,10 @@
 
     python tools/check_wheel.py dist/*.whl [--extras torch,plot,serve] [--folder out/wheel] [--files]
 
-What the wheel holds is told; then it is installed, with the versions of constraints.txt, and every line of README.md that begins with `duplex` is run, and so
-is its program in Python. Those that need a microphone or a model of gigabytes are told as not run. `duplex serve` is
-started, asked for its page, called once, and stopped. Tables are Markdown. Returns 1 if something failed.
+What the wheel holds is told; then it is installed, with the versions of constraints.txt, and every line of README.md
+that begins with `duplex` is run, and so is its program in Python. Those that need a microphone or a model of gigabytes
+are told as not run. `duplex serve` is started, asked for its page, called once, and stopped. Tables are Markdown.
+Returns 1 if something failed.
 """
 
 import argparse
