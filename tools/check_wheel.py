@@ -1,6 +1,6 @@
 """Try the wheel as a new user would: an empty environment, nothing of this repository but its recordings, each command.
 
-    python tools/check_wheel.py dist/*.whl [--extras torch,plot,serve] [--folder out/wheel] [--files]
+    python tools/check_wheel.py dist/*.whl [--extras torch,plot,serve] [--python PYTHON] [--folder FOLDER] [--files]
 
 What the wheel holds is told; then it is installed, with the versions of constraints.txt, and every line of README.md
 that begins with `duplex` is run, and so is its program in Python. Those that need a microphone or a model of gigabytes
@@ -61,11 +61,12 @@ def main() -> int:
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--extras", default="torch,plot,serve")
     parser.add_argument("--folder", type=Path, help="of the environment and the results; a new one if left out")
+    parser.add_argument("--python", default=sys.executable, help="of the environment; this one if left out")
     parser.add_argument("--files", action="store_true", help="name every file of the wheel")
     given = parser.parse_args()
     print("\n".join(contents(given.wheel, every_file=given.files)), flush=True)
     folder = (given.folder or Path(tempfile.mkdtemp(prefix="duplex-wheel-"))).absolute()
-    user = User(folder)
+    user = User(folder, given.python)
     print("\n| command | seconds | |\n|---|---|---|")
     failed = False
     for outcome in user.tries(given.wheel.absolute(), given.extras):
@@ -98,7 +99,8 @@ def contents(wheel: Path, *, every_file: bool) -> Iterator[str]:
 class User:
     """Somebody with nothing but Python, in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str) -> None:
+        self._python = python
         self._environment = folder / "environment"
         self._home = folder / "home"
         self._bin = self._environment / ("Scripts" if os.name == "nt" else "bin")
@@ -107,7 +109,7 @@ class User:
     def tries(self, wheel: Path, extras: str) -> Iterator[Outcome]:
         """Install the wheel, and run each command of the README."""
         python = str(self._bin / "python")
-        yield self._timed("python -m venv environment", [sys.executable, "-m", "venv", "--clear", self._environment])
+        yield self._timed("python -m venv environment", [self._python, "-m", "venv", "--clear", self._environment])
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", CONSTRAINTS]
         installed = self._timed(
             f"pip install -c constraints.txt {wheel.name}[{extras}]", [*install, f"{wheel}[{extras}]"]
