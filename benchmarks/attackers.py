@@ -219,6 +219,22 @@ async def garbage(target: Target, number: int) -> None:
         await target.answer(reader)
 
 
+QUESTIONS = ("GET /metrics", "GET /api/info", "GET /", "GET /readyz", "POST /api/ticket", "GET /main.js")
+
+
+async def questions(target: Target, number: int) -> None:
+    """Ask on one connection, without waiting for answers, which are read by nobody who would mind."""
+    line = QUESTIONS[number % len(QUESTIONS)]
+    asked = target.request(line, f"Authorization: Bearer {target.token}", "Content-Length: 0")
+    async with target.line(asked) as (reader, writer):
+        await target.answer(reader)
+        reading = asyncio.ensure_future(_swallow(reader))
+        try:
+            await _send(writer, asked * ROUNDS)
+        finally:
+            reading.cancel()
+
+
 Attack = Callable[[Target, int], Awaitable[None]]
 ATTACKS: Mapping[str, tuple[Attack, int]] = {
     "upgrades": (upgrades, 150),
@@ -228,6 +244,7 @@ ATTACKS: Mapping[str, tuple[Attack, int]] = {
     "half-tls": (half_tls, 1000),
     "churn": (churn, 8),
     "garbage": (garbage, 9),
+    "questions": (questions, 24),
 }
 """Each attack, and its lines at a time."""
 CALM = 0.05

@@ -3,7 +3,8 @@
 TELEPHONE_HOST=talk.example.org DUPLEX_TWILIO_AUTH_TOKEN=... uvicorn --app-dir examples/cookbook telephone_line:app
 
 Give a number the webhook https://talk.example.org/answer. A call is answered with TwiML that connects it to /twilio;
-when every place is taken, or the model ends the call, Twilio goes on to what stands after </Connect>.
+when every place is taken, or the model ends the call, Twilio goes on to what stands after </Connect>. Without the
+account's auth token calls need no signature: whoever finds the address may call.
 """
 
 import os
@@ -36,9 +37,14 @@ TWIML = """<?xml version="1.0" encoding="UTF-8"?>
 MODEL = duplex.load("tiny", sessions=4)
 LINE = application(
     MODEL,
-    # A caller cannot see a queue, so there is none; a call ends after ten minutes.
+    # A caller cannot see a queue, so there is none; a call ends after ten minutes. Nobody but Twilio is let in.
     Settings(
-        queue=0, session_limit=600, hosts=(HOST.partition(":")[0],), record=os.environ.get("TELEPHONE_RECORDINGS")
+        wires=("twilio",),
+        twilio_auth_token=os.environ.get("DUPLEX_TWILIO_AUTH_TOKEN", ""),
+        queue=0,
+        session_limit=600,
+        hosts=(HOST.partition(":")[0],),
+        record=os.environ.get("TELEPHONE_RECORDINGS"),
     ),
 )
 

@@ -17,11 +17,10 @@ from cli_support import (
     spawn,
     write_wav,
 )
+from duplex.cli import cli
 
-COMMANDS = ["process", "plot", "encode", "decode", "models", "info", "bench", "doctor"]
 
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted(cli.commands))
 def test_help_shows_an_example(command):
     outcome = run(command, "--help")
     assert outcome.status == 0
@@ -31,7 +30,7 @@ def test_help_shows_an_example(command):
 
 def test_help_and_usage():
     assert run("--help").status == run("-h").status == 0
-    assert all(command in run("--help").out for command in COMMANDS)
+    assert all(command in run("--help").out for command in cli.commands)
     alone = run()
     assert (alone.status, alone.out) == (2, "")
     assert "Usage: duplex" in alone.err

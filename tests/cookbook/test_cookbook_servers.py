@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import functools
+import hmac
 import importlib.util
 import json
 import os
@@ -18,6 +19,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 import uvicorn
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 import duplex
@@ -85,9 +87,11 @@ def test_a_voice_agent_in_fastapi():
         until(lambda: agent.app.state.model.free == 4)
 
 
-def test_a_telephone_line(monkeypatch):
-    """The webhook's TwiML says where the call goes; the call goes there."""
+def test_a_telephone_line(monkeypatch, tmp_path):
+    """The webhook's TwiML says where the call goes; the call goes there, if Twilio has signed it."""
     monkeypatch.setenv("TELEPHONE_HOST", "127.0.0.1:0")
+    monkeypatch.setenv("DUPLEX_TWILIO_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("TELEPHONE_RECORDINGS", str(tmp_path / "calls"))
     line = program("telephone_line")
     with served(line.app) as host:
         line.HOST = host
@@ -96,16 +100,23 @@ def test_a_telephone_line(monkeypatch):
             assert answer.headers["Content-Type"].startswith("text/xml")
             stream = ET.fromstring(answer.read()).find("Connect/Stream")  # noqa: S314 -- our own TwiML
         given = {each.attrib["name"]: each.attrib["value"] for each in stream}
-        heard = call(stream.attrib["url"], given)
+        url = stream.attrib["url"]
+        for stranger in (url, url.replace("/twilio", "/api/chat")):
+            with pytest.raises(InvalidStatus):
+                connect(stranger).__enter__()
+        signature = hmac.digest(b"secret", url.replace("ws://", "wss://").encode(), "sha1")
+        heard = call(url, given, {"X-Twilio-Signature": base64.b64encode(signature).decode()})
         assert np.abs(heard).max() > 0.05, "the agent is heard, on a line of 8 kHz"
         until(lambda: line.MODEL.free == 4)
+    (recording,) = (tmp_path / "calls").iterdir()
+    assert json.loads((recording / "call.json").read_text())["owner"] == "twilio"
 
 
-def call(url, parameters):
+def call(url, parameters, headers):
     """Ask by telephone; return what was heard."""
     codec, heard = create_wire_codec(AudioFormat("mulaw", 8000), RATE), []
     start = {"mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000}, "customParameters": parameters}
-    with connect(url, compression=None, max_queue=None) as caller:
+    with connect(url, additional_headers=headers, compression=None, max_queue=None) as caller:
         caller.send(json.dumps({"event": "start", "streamSid": "MZ1", "start": start}))
         for frame in question():
             payload = base64.b64encode(codec.encode(frame)).decode()

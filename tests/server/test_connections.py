@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import time
+import zlib
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ NO_HANDSHAKE = {
     "post": b"POST /api/chat HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 10\r\n\r\n",
     "body": b"GET /api/chat HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 10\r\n\r\n0123456789",
     "chunked": b"GET /api/chat HTTP/1.1\r\n" + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n",
+    "long address": b"GET /api/chat?instructions=" + 15_000 * b"a" + b" HTTP/1.1\r\n" + UPGRADE + b"\r\n",
     "version": b"GET /api/chat HTTP/1.1\r\n" + UPGRADE.replace(b"13", b"99") + b"\r\n",
 }
 
@@ -41,11 +43,42 @@ def all_that_comes(line):
     return told
 
 
+def comes(line, wanted, count=1):
+    """Read until something has come so often."""
+    told = b""
+    while told.count(wanted) < count:
+        piece = line.recv(1 << 16)
+        assert piece, f"closed after {told}"
+        told += piece
+
+
 @pytest.mark.parametrize("sent", NO_HANDSHAKE.values(), ids=NO_HANDSHAKE)
 def test_an_upgrade_that_is_no_handshake_is_refused_at_once(model, sent):
     with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
         line.sendall(sent)
-        assert all_that_comes(line).startswith(b"HTTP/1.1 4")
+        head, _, body = all_that_comes(line).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 4")
+        assert b"websocket" in body.lower(), "it is told what is wrong"
+
+
+def test_who_asks_again_and_again_on_one_connection_waits_for_a_turn(model, monkeypatch):
+    """A connection alone is bounded where it is accepted; without turns its questions would fill the event loop."""
+    turns, turn = [], accept.ConnectionLimit.turn
+    monkeypatch.setattr(accept.ConnectionLimit, "turn", lambda limit, now: turns.append(now) or turn(limit, now))
+    asked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    late = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+        line.sendall(asked)
+        comes(line, b"ok\n")
+        assert turns == [], "a first question is answered at once"
+        line.sendall(asked * 20)
+        comes(line, b"ok\n", 20)
+        assert len(turns) == 20
+        line.sendall(late)
+        comes(line, b"\r\n\r\nMethod Not Allowed")
+        line.sendall(b"xx" + asked)  # the rest of a question that has been answered, and the next one at once
+        comes(line, b"ok\n")
+        assert len(turns) == 22
 
 
 def test_a_server_stops_though_such_requests_are_open():
@@ -116,6 +149,21 @@ def calling(server):
     while b"\r\n\r\n" not in told:
         told += line.recv(1)
     return line
+
+
+def test_what_is_compressed_is_refused_unopened(model):
+    """Kilobytes may unfold to gigabytes, so no compression is agreed on."""
+    packed = zlib.compress(bytes(10_000_000))
+    offer = UPGRADE + b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+    with running(model) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(b"GET /api/chat?format=pcm HTTP/1.1\r\n" + offer)
+        told = b""
+        while b"\r\n\r\n" not in told:
+            told += line.recv(1)
+        assert b" 101 " in told
+        assert b"deflate" not in told
+        line.sendall(b"\xc2\xfe" + struct.pack(">H", len(packed)) + bytes(4) + packed)
+        assert struct.pack(">H", 1002) in all_that_comes(line)
 
 
 PING = b"\x82\x81" + bytes(4) + b"\x06"

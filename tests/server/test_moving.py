@@ -4,6 +4,7 @@ import contextlib
 import json
 
 import anyio
+import msgpack
 import pytest
 from resuming_support import counted, session, vanish
 
@@ -141,6 +142,30 @@ def test_who_comes_back_to_the_same_server_keeps_the_call(models, tmp_path):
 def test_records_that_are_none(data):
     with pytest.raises(duplex.StateError):
         MovedCall.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"path": 5},
+        {"query": [("events", "full")]},
+        {"query": {"seed": 3}},
+        {"state": "text"},
+        {"generation": None},
+        {"saved_at": -1.0},
+        {"saved_at": "now"},
+        {"sent": ((1, True),)},
+        {"sent": 7},
+        {"count": -1},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_record_with_something_of_another_kind(wrong):
+    moved = MovedCall(path="/api/chat", query={"events": "full"}, state=b"state", generation=2, sent=((4, True, b"x"),))
+    record = msgpack.unpackb(moved.to_bytes())
+    with pytest.raises(duplex.StateError, match="damaged"):
+        MovedCall.from_bytes(msgpack.packb({**record, **wrong}))
 
 
 def test_a_record_keeps_no_secret():

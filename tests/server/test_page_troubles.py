@@ -23,6 +23,7 @@ from page_support import (  # noqa: F401
 from playwright.sync_api import expect
 
 from duplex.audio.ogg import OggWriter
+from duplex.audio.synthetic_mark import read_mark
 from duplex.server import Settings
 from duplex.transports import wire
 from server_support import RATE, running
@@ -242,6 +243,7 @@ def test_a_call_is_kept_until_the_next_one_begins(page, model, tmp_path):
         save.click()
     download.value.save_as(tmp_path / "page.wav")
     assert channels(tmp_path / "page.wav").shape[1] > 0
+    assert read_mark(tmp_path / "page.wav") == "right", "it says of itself what the server's recordings say"
     page.evaluate("document.querySelector('#words').append('of the call before')")
     with running(model, port=server.port):
         page.get_by_role("button", name="Start talking").click()

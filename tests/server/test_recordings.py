@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from wires_support import JsonCaller
 from cli_support import run
 from duplex.audio.wav import WavWriter
 from duplex.errors import DuplexError, UsageError
-from duplex.server import Settings
+from duplex.server import Settings, recordings_api
 from duplex.server.consent import Consent
 from duplex.server.metrics import Metrics
 from duplex.server.recordings import Recording, expired, recordings_in
@@ -212,6 +213,23 @@ def test_a_folder_that_may_not_be_changed_is_told(tmp_path):
         ran = run("recordings", "delete", tmp_path, "--session", "0123abc1")
         assert (ran.status, path.exists()) == (1, True), "nothing is deleted that cannot be written down"
         assert "cannot be written" in ran.err
+
+
+def test_who_asks_by_the_dozen_has_one_folder_read_at_a_time(model, tmp_path, monkeypatch):
+    reading, seen = [], []
+
+    def slow(_):
+        reading.append(True)
+        seen.append(len(reading))
+        time.sleep(0.02)
+        reading.pop()
+        return []
+
+    monkeypatch.setattr(recordings_api, "recordings_in", slow)
+    with running(model, Settings(record=tmp_path, tokens=(ALICE,))) as server, ThreadPoolExecutor(8) as pool:
+        told = pool.map(lambda _: get(server, "/api/recordings", **bearer(ALICE))[0], range(12))
+        assert list(told) == [200] * 12
+    assert seen == [1] * 12
 
 
 @pytest.mark.parametrize(

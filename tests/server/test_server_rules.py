@@ -124,9 +124,14 @@ def test_a_ticket_is_good_once_and_for_a_minute():
     assert tickets.redeem(second, 160.5) is None
     assert tickets.redeem("", 100.0) is None
     assert tickets.redeem(tickets.issue("", 100.0), 100.0) == "", "where no token is wanted"
-    for _ in range(Tickets.MAX_TICKETS + 10):
-        tickets.issue("", 200.0)
-    assert len(tickets._tickets) == Tickets.MAX_TICKETS
+
+
+def test_who_asks_for_many_tickets_takes_nobody_elses():
+    tickets = Tickets()
+    alices, first = tickets.issue("alice", 100.0), tickets.issue("bob", 100.0)
+    last = [tickets.issue("bob", 100.0) for _ in range(Tickets.MAX_TICKETS)][-1]
+    assert tickets.redeem(first, 101.0) is None, "bob's own make room"
+    assert [tickets.redeem(each, 101.0) for each in (last, alices)] == ["bob", "alice"]
 
 
 @pytest.mark.parametrize(

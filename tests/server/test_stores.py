@@ -5,6 +5,7 @@ import stat
 import anyio
 import pytest
 
+from duplex.server.handover import folder_store
 from duplex.server.handover.folder_store import FolderStore
 from duplex.server.handover.stores import FencedError, StateStore, StoreError
 
@@ -78,3 +79,31 @@ async def test_it_has_a_bound(store):
 async def test_no_key_names_another_file(store, key):
     with pytest.raises(StoreError):
         await store.put(key, 0, b"", 60)
+
+
+async def test_files_of_others_are_left_alone(tmp_path):
+    """The folder may be one that holds something else, as when the wrong one was named."""
+    theirs = {
+        "letter.txt": b"",
+        "photo": bytes(100),
+        f"{KEY}.txt": b"text",
+        f"{KEY}.first.claimed": b"",
+        "x.part": b"12345678",
+    }
+    for name, data in theirs.items():
+        (tmp_path / name).write_bytes(data)
+    store = FolderStore(tmp_path, max_bytes=100)
+    await store.put(KEY, 0, bytes(90), 60)  # theirs do not count
+    assert await store.claim(KEY, 1, 60) == bytes(90)
+    assert {name: (tmp_path / name).read_bytes() for name in theirs} == theirs
+
+
+async def test_claims_of_what_nobody_kept_and_crashes_leave_nothing_for_long(tmp_path, monkeypatch):
+    """Whoever may call can make up tokens, each of which is claimed."""
+    monkeypatch.setattr(folder_store, "_SWEEP_SECONDS", 0.0)
+    store = FolderStore(tmp_path)
+    (tmp_path / f"{OTHER}.0123abcd.part").write_bytes(bytes(100))  # of a server that died while it wrote
+    for number in range(20):
+        assert await store.claim(f"{number:064x}", 1, 0) is None
+    await store.claim(KEY, 1, 60)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{KEY}.1.claimed"]

@@ -6,6 +6,7 @@ count in other units than the standard.
 
 import math
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,13 +125,14 @@ class OpusReader:
 
 
 class OpusWriter:
-    """Encodes mono sound as one Ogg Opus stream, a page for each call.
+    """Encodes mono sound as one Ogg Opus stream, a page for each call; ``comments`` are ``NAME=text`` each.
 
     :raises MissingDependencyError: if ``opuslib`` or libopus is not installed
     """
 
-    def __init__(self, sample_rate: int, serial: int = 0) -> None:
+    def __init__(self, sample_rate: int, serial: int = 0, comments: Sequence[str] = ()) -> None:
         self._rate = sample_rate
+        self._comments = comments
         self._encoder = Encoder(sample_rate, BITRATE)
         self._ogg = OggWriter(serial)
         self._granule = PRE_SKIP
@@ -138,10 +140,15 @@ class OpusWriter:
     def header(self) -> bytes:
         """Return the two pages that begin the stream."""
         head = _HEAD.pack(b"OpusHead", 1, 1, PRE_SKIP, self._rate, 0, 0)
-        tags = b"OpusTags" + struct.pack("<I", len(VENDOR)) + VENDOR + struct.pack("<I", 0)
+        comments = [_counted(comment.encode()) for comment in self._comments]
+        tags = b"OpusTags" + _counted(VENDOR) + struct.pack("<I", len(comments)) + b"".join(comments)
         return self._ogg.page([head], 0) + self._ogg.page([tags], 0)
 
     def encode(self, pcm: Float32, *, ends: bool = False) -> bytes:
         """Encode float32 ``[samples]``, a duration that Opus has (20, 40, 60, 80 ms, ...), to one page."""
         self._granule += len(pcm) * GRANULES // self._rate
         return self._ogg.page([self._encoder.encode(pcm)], self._granule, ends=ends)
+
+
+def _counted(text: bytes) -> bytes:
+    return struct.pack("<I", len(text)) + text

@@ -1,7 +1,13 @@
-"""The mark of synthetic speech in wav files that are written here: a ``LIST INFO`` chunk, which editors show.
+"""The mark of synthetic speech in what is written and sent here, where ordinary programs show it.
 
-``ISFT`` names the program; ``ICMT`` says which channel is synthetic, with IPTC's term for that
-(``digitalSourceType``), by which machines find it. A mark is removed as easily as it is read: it tells who wants to
+========  ============================  =====================  ================================================
+format    where                         names the program      says what is synthetic, with IPTC's term for that
+========  ============================  =====================  ================================================
+wav       a ``LIST INFO`` chunk         ``ISFT``               ``ICMT``
+Ogg Opus  the stream's comments         ``ENCODER``            ``DESCRIPTION``
+========  ============================  =====================  ================================================
+
+By the term (``digitalSourceType``) machines find it. A mark is removed as easily as it is read: it tells who wants to
 know, and keeps nobody from lying.
 """
 
@@ -12,7 +18,7 @@ from typing import BinaryIO, Literal, TypeAlias
 
 import duplex
 
-__all__ = ["Synthetic", "mark_chunk", "read_mark"]
+__all__ = ["Synthetic", "mark_chunk", "mark_comments", "read_mark"]
 
 Synthetic: TypeAlias = Literal["all", "right"]
 """What of a file is synthetic speech: all of it, or its right channel."""
@@ -26,8 +32,13 @@ _CHUNK = struct.Struct("<4sI")
 
 def mark_chunk(synthetic: Synthetic) -> bytes:
     """Return the chunk, of an even number of bytes."""
-    info = b"INFO" + _text(b"ISFT", f"duplex {duplex.__version__}") + _text(b"ICMT", _COMMENTS[synthetic])
+    info = b"INFO" + _text(b"ISFT", _program()) + _text(b"ICMT", _COMMENTS[synthetic])
     return _CHUNK.pack(b"LIST", len(info)) + info
+
+
+def mark_comments() -> tuple[str, ...]:
+    """Return the comments of an Ogg stream that is synthetic speech, each ``NAME=text`` (RFC 7845, section 5.2)."""
+    return f"ENCODER={_program()}", f"DESCRIPTION={_COMMENTS['all']}"
 
 
 def read_mark(path: Path) -> Synthetic | None:
@@ -50,6 +61,10 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield name, size
         at += _CHUNK.size + size + size % 2
         file.seek(at)
+
+
+def _program() -> str:
+    return f"duplex {duplex.__version__}"
 
 
 def _text(name: bytes, text: str) -> bytes:

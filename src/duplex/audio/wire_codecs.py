@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from duplex.audio.g711 import Law, compress, expand
 from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.audio.pcm import AudioLike, as_mono_float32, to_int16
+from duplex.audio.synthetic_mark import mark_comments
 from duplex.errors import AudioError
 
 __all__ = ["AudioFormat", "Encoding", "WireCodec", "create_wire_codec"]
@@ -65,14 +66,16 @@ class WireCodec(Protocol):
         ...
 
 
-def create_wire_codec(audio_format: AudioFormat, sample_rate: int) -> WireCodec:
+def create_wire_codec(audio_format: AudioFormat, sample_rate: int, *, synthetic: bool = False) -> WireCodec:
     """Return the codec between a line's format and a model's sample rate.
+
+    What it encodes says that it is ``synthetic`` speech where the format has a place for that, as Opus has.
 
     :raises MissingDependencyError: if libopus is wanted and not there
     """
     match audio_format.encoding:
         case "opus":
-            return _Opus(sample_rate)
+            return _Opus(sample_rate, synthetic=synthetic)
         case "pcm":
             return _Samples(_Linear(), audio_format.sample_rate, sample_rate)
         case "float32":
@@ -84,9 +87,9 @@ def create_wire_codec(audio_format: AudioFormat, sample_rate: int) -> WireCodec:
 class _Opus:
     """Ogg Opus."""
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, *, synthetic: bool) -> None:
         self._reader = OpusReader(sample_rate, max_seconds=MAX_SECONDS)
-        self._writer = OpusWriter(sample_rate)
+        self._writer = OpusWriter(sample_rate, comments=mark_comments() if synthetic else ())
 
     @property
     def damaged(self) -> int:

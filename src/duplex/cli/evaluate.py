@@ -19,7 +19,13 @@ __all__ = ["evaluate"]
 
 @click.group(short_help="Run a published benchmark.")
 def evaluate() -> None:
-    """Run a published benchmark's folder through a model."""
+    """Run a published benchmark's folder through a model.
+
+    \b
+    Examples:
+      duplex evaluate make-full-duplex-bench made --samples 20
+      duplex evaluate full-duplex-bench made
+    """  # noqa: D301 -- \b is click's mark for lines that stay as they are
 
 
 @evaluate.command("full-duplex-bench", short_help="Full-Duplex-Bench, v1.0 and v1.5.")

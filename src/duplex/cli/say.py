@@ -40,7 +40,7 @@ def say(
 
     \b
     Examples:
-      duplex say "Good morning." --model kyutai/tts-1.6b-en_fr --voice expresso/ex01.wav --out morning.wav
+      duplex say "Hello." --model kyutai/tts-1.6b-en_fr --voice expresso/ex01.wav --out hello.wav
       duplex say --text-file dialogue.txt --voice her --voice him --model kyutai/tts-1.6b-en_fr
       duplex say "In my voice." --voice recording.wav --model kyutai/tts-0.75b-en-public
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are

@@ -25,10 +25,11 @@ __all__ = ["train"]
 def train() -> None:
     """Make training data, and train a codec and a language model from it.
 
-    Needs the extra "train", and for data apt-get install flite espeak-ng.
+    Needs the extra "train", and for data apt-get install flite espeak-ng. Two steps make a codec, and two more a model
+    that converses.
 
     \b
-    Two steps to a codec, and two to a model that converses:
+    Examples:
       duplex train data --out corpus
       duplex train codec --data corpus --out run
       duplex train dialogues --codec run/codec --out dialogues

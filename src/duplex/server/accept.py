@@ -65,7 +65,10 @@ class ConnectionLimit:
         return len(self._open)
 
     def turn(self, now: float) -> float:
-        """Return after how many seconds it is one's turn: all who flood take turns, and a part of the event loop."""
+        """Return after how many seconds it is one's turn: who floods, or asks again and again, takes turns with others.
+
+        Together they get a part of the event loop.
+        """
         self._next_turn = max(now, self._next_turn) + TURN_SECONDS
         return self._next_turn - now
 

@@ -19,7 +19,8 @@ from duplex.engine.model import Model
 from duplex.errors import AudioFileError, UsageError
 from duplex.events import JsonValue
 from duplex.server.call import Call
-from duplex.server.consent import HEADER, Consent
+from duplex.server.consent import Consent
+from duplex.server.disclosure import disclosed
 from duplex.server.entrance import check_in, deny
 from duplex.server.entry import Entry
 from duplex.server.handover.resuming import make_line, resume
@@ -122,7 +123,8 @@ async def _open(name: str, websocket: WebSocket) -> None:
     except (UsageError, AudioFileError) as error:
         await deny(websocket, 400, str(error))
         return
-    told = [(HEADER.encode(), b"true")] if consent.recorded else None
+    speaks = service.models.speak if agreed is None else agreed[1].speaks
+    told = disclosed(recorded=consent.recorded, synthetic=speaks)
     await websocket.accept(kind.subprotocol if kind.subprotocol in opening.subprotocols else None, told)
     trace = None if service.telemetry is None else service.telemetry.call(name, opening.headers)
     entry = Entry(wire=name, trace=trace, consent=consent)
@@ -170,6 +172,7 @@ class _Info(HTTPEndpoint):
                 "voices": _voices(service.models.default),
                 "examples": list(service.models.default.examples),
                 "models": [_described(served) for served in service.models.all],
+                "synthetic": service.models.default.speaks,
                 "token": service.keys.tokens.wanted,
                 "recorded": service.settings.record is not None,
                 "recording_optional": service.settings.record_with_consent,
@@ -183,6 +186,7 @@ def _described(served: ServedModel) -> dict[str, JsonValue]:
         "kind": served.model.spec.kind,
         "sessions": served.model.sessions,
         "persona": served.takes_persona,
+        "synthetic": served.speaks,
     }
     return {**described, "voices": _voices(served), "examples": list(served.examples)}
 

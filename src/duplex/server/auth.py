@@ -61,25 +61,28 @@ class Tickets:
 
     SECONDS = 60.0
     MAX_TICKETS = 10_000
+    """Of one owner: who asks for more loses their own first ones, and nobody else's."""
 
     def __init__(self) -> None:
-        self._tickets: dict[bytes, tuple[float, str]] = {}
-        """When each ends, the first one first, and whose it is."""
+        self._tickets: dict[str, dict[bytes, float]] = {}
+        """When each of an owner's ends, the first one first."""
 
     def issue(self, owner: str, now: float) -> str:
         """Return a new ticket for the owner of a token, good for a minute from ``now`` on."""
-        while self._tickets and (
-            len(self._tickets) >= self.MAX_TICKETS or next(iter(self._tickets.values()))[0] <= now
-        ):
-            del self._tickets[next(iter(self._tickets))]
+        own = self._tickets.setdefault(owner, {})
+        while own and (len(own) >= self.MAX_TICKETS or next(iter(own.values())) <= now):
+            del own[next(iter(own))]
         ticket = secrets.token_urlsafe()
-        self._tickets[_digest(ticket)] = now + self.SECONDS, owner
+        own[_digest(ticket)] = now + self.SECONDS
         return ticket
 
     def redeem(self, ticket: str, now: float) -> str | None:
         """Return whose ticket this is, ``None`` if it is not good; it is not, from then on."""
-        until, owner = self._tickets.pop(_digest(ticket), (0.0, ""))
-        return owner if until > now else None
+        digest = _digest(ticket)
+        for owner, own in self._tickets.items():
+            if own.pop(digest, 0.0) > now:
+                return owner
+        return None
 
 
 @attrs.frozen

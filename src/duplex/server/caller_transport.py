@@ -51,10 +51,11 @@ class CallerTransport:
     ) -> None:
         self._line = line
         self._observers = observers
-        self._heard_codec = create_wire_codec(request.heard, sample_rate)
+        # What it encodes is the agent's voice; the caller's is only decoded.
+        self._heard_codec = create_wire_codec(request.heard, sample_rate, synthetic=True)
         self._said_codec = self._heard_codec
         if request.said != request.heard:
-            self._said_codec = create_wire_codec(request.said, sample_rate)
+            self._said_codec = create_wire_codec(request.said, sample_rate, synthetic=True)
         self._rate = sample_rate
         self._metrics = metrics
         self._coders = coders

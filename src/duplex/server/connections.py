@@ -1,4 +1,4 @@
-"""uvicorn's connections, each with an end.
+"""uvicorn's websockets, each with an end; :mod:`duplex.server.http_connections` has what they are before.
 
 To close a connection means to send first what waits to be sent: where a caller does not read, it stays open. Here it is
 cut off then, and so is one on which no request comes to its end. A connection is under a deadline in every phase, from
@@ -8,18 +8,14 @@ its first byte to its last.
 import asyncio
 import struct
 
-import h11
-from uvicorn import Config
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
 from websockets.protocol import State
 
 from duplex.server.accept import Counted
 from duplex.server.pace import FRAME_SECONDS, LeakyBucket
 
-__all__ = ["MAX_UNSENT_BYTES", "HttpConnection", "WebSocketConnection"]
+__all__ = ["MAX_UNSENT_BYTES", "REQUEST_SECONDS", "WebSocketConnection"]
 
 REQUEST_SECONDS = 30.0
 """That a connection may take for its first answer, and from each answer to the next."""
@@ -33,6 +29,9 @@ MAX_UNSENT_BYTES = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
 MAX_UNTAKEN = 4
 """Messages that may wait to be taken by the call before no more is read."""
+_NO_HANDSHAKE = (
+    '{"error": "no websocket opens with this request; send a GET without a body, and no line of more than 8000 bytes"}'
+)
 _BINARY = 0x82
 """The first byte of a message of bytes in one frame (RFC 6455, section 5.2)."""
 _SHORT_MESSAGE, _LONG_MESSAGE = 125, 0xFFFF
@@ -53,47 +52,6 @@ MAX_UNREAD_BYTES = 1 << 20
 """Bytes that may wait to be sent to one who keeps sending pings."""
 MAX_DISCARDED_BYTES = 1 << 24
 """Bytes that one who is cut off may still send: they are read, so that the reason arrives, and thrown away."""
-
-
-class HttpConnection(H11Protocol):
-    """A connection that has not become a websocket."""
-
-    def __init__(self, config: Config, server_state: ServerState, counted: Counted) -> None:
-        super().__init__(config, server_state, {})
-        self._counted = counted
-        self._end: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
-        """Begin."""
-        super().connection_made(transport)
-        self._set_deadline()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        self._clear_deadline()
-        self._counted.remove()
-        super().connection_lost(exc)
-
-    def on_response_complete(self) -> None:
-        """Wait for another request."""
-        self._set_deadline()
-        super().on_response_complete()
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Become a websocket."""
-        self._clear_deadline()
-        super().handle_websocket_upgrade(event)
-        websocket = self.transport.get_protocol()
-        if isinstance(websocket, WebSocketConnection):
-            websocket.counted = self._counted
-
-    def _set_deadline(self) -> None:
-        self._clear_deadline()
-        self._end = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
-
-    def _clear_deadline(self) -> None:
-        if self._end is not None:
-            self._end.cancel()
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -272,9 +230,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
                 timer.cancel()
 
     def _refuse(self) -> None:
-        """Answer a request that asks for a websocket and is no handshake (a POST, or one with a body)."""
+        """Answer a request that asks for a websocket and is no handshake (a POST, a body, a long address)."""
         self._cut_off = True
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        head = f"Content-Type: application/json\r\nConnection: close\r\nContent-Length: {len(_NO_HANDSHAKE)}"
+        self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{head}\r\n\r\n{_NO_HANDSHAKE}".encode())
         self.transport.close()
 
     def _break_off(self) -> None:

@@ -16,11 +16,15 @@ from duplex.errors import UsageError
 from duplex.parsing import shown
 from duplex.server.settings import Settings
 
-__all__ = ["HEADER", "TELEPHONES", "Consent"]
+__all__ = ["TELEPHONES", "Consent", "records_all"]
 
-HEADER = "duplex-recorded"
 TELEPHONES = frozenset({"twilio", "telnyx", "plivo"})
 """Wires whose callers only hear."""
+
+
+def records_all(settings: Settings) -> bool:
+    """Tell whether a server records whoever calls."""
+    return settings.record is not None and not settings.record_with_consent
 
 
 @attrs.frozen(kw_only=True)
@@ -45,7 +49,7 @@ class Consent:
         if settings.record is None:
             return cls()
         if answer == "refused":
-            if not settings.record_with_consent:
+            if records_all(settings):
                 raise UsageError(
                     "this server records all conversations; agree to that (recording=agreed), or do not call"
                 )

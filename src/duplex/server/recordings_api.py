@@ -88,7 +88,7 @@ async def _answer(
     def read(folder: Path) -> Response:
         return answer([each for each in recordings_in(folder) if each.owner == owner], delete_one)
 
-    return await anyio.to_thread.run_sync(read, folder)
+    return await anyio.to_thread.run_sync(read, folder, limiter=service.looking)
 
 
 def _told(recording: Recording) -> dict[str, JsonValue]:

@@ -22,7 +22,8 @@ from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.engine.model import Model
 from duplex.server.accept import Acceptor, ConnectionLimit, Counted, descriptor_bound
 from duplex.server.asgi import application
-from duplex.server.connections import HttpConnection, WebSocketConnection
+from duplex.server.connections import WebSocketConnection
+from duplex.server.http_connections import HttpConnection
 from duplex.server.listening import Listening
 from duplex.server.middleware import RootPath
 from duplex.server.service import Service

@@ -45,6 +45,11 @@ class ServedModel:
         """Whether callers may give instructions and a voice."""
         return self.model.spec.kind in TAKES_PERSONA
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it has a voice, which is synthetic, and does not only write down what it hears."""
+        return self.model.spec.agent_streams > 0
+
     async def describe(self, request: CallRequest, left_out: Sequence[str] = ()) -> CallDescription:
         """Return what a caller gets of what was asked for, without what has been ``left_out`` already.
 
@@ -138,6 +143,11 @@ class ServedModels:
     def default(self) -> ServedModel:
         """The first."""
         return self.all[0]
+
+    @property
+    def speak(self) -> bool:
+        """Whether any of them has a voice."""
+        return any(each.speaks for each in self.all)
 
     def find(self, name: str | None, *, recognition: bool = False) -> ServedModel:
         """Return the model that a caller has chosen, or the default: for ``recognition`` the first that recognises.

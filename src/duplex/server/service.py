@@ -105,6 +105,8 @@ class Service:
         self._retention = Retention(
             settings.record, self.metrics, days=settings.record_days, gigabytes=settings.record_gigabytes
         )
+        self.looking: anyio.CapacityLimiter = anyio.CapacityLimiter(1)
+        """Recordings are looked through for one at a time: who asks by the dozen takes one core at most from calls."""
         self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
         self.writers: Workers = Workers("duplex-recording", 1)
         self.resumable: ResumeTokens[KeptLine] = ResumeTokens()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from attrs.converters import optional
 
 from duplex.errors import UsageError
 from duplex.server.origins import LOOPBACK_NAMES, host_names, hosts_of, origins
@@ -74,7 +75,7 @@ class Settings:
     where none is: a page elsewhere could point a name of its own here."""
     wires: tuple[str, ...] = attrs.field(default=tuple(WIRES), converter=_wires)
     """The protocols that callers may speak, by name."""
-    record: Path | None = None
+    record: Path | None = attrs.field(default=None, converter=optional(Path))
     """Folder for recordings of all conversations."""
     record_days: float = attrs.field(default=_UNENDING, validator=not_negative)
     """Days after which a recording is deleted; 0 sets no limit."""
@@ -82,9 +83,9 @@ class Settings:
     """That recordings may take; the oldest are deleted first. 0 sets no limit."""
     record_with_consent: bool = False
     """Whether only those are recorded who have agreed, or have heard the ``notice``."""
-    notice: Path | None = None
+    notice: Path | None = attrs.field(default=None, converter=optional(Path))
     """A recording that callers by telephone hear before a recorded conversation."""
-    voices: Path | None = None
+    voices: Path | None = attrs.field(default=None, converter=optional(Path))
     """Folder of voices that callers may name, beside those of a checkpoint; a caller never names a file elsewhere."""
 
     @property

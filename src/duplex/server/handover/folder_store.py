@@ -5,7 +5,8 @@
     <folder>/<key>    what is kept: the time it ends, then the bytes; 0600, written whole or not at all
     <folder>/<key>.<generation>.claimed    until when it is remembered that the key has been claimed
 
-A claim is the making of its file, which only one can do, and then the renaming of what is kept.
+A claim is the making of its file, which only one can do, and then the removal of what is kept. What has ended is
+removed now and then. Files with other names are somebody else's: they are neither counted nor touched.
 """
 
 import contextlib
@@ -26,7 +27,10 @@ __all__ = ["FolderStore"]
 MAX_BYTES = 4 << 30
 _KEY = re.compile(r"[0-9a-f]{64}")
 _HEADER = struct.Struct("<d")
-_CLAIMED = ".claimed"
+_CLAIM = re.compile(r"[0-9a-f]{64}\.([0-9]{1,18})\.claimed")
+_OURS = re.compile(rf"[0-9a-f]{{64}}\.[0-9a-f]{{8}}\.part|{_CLAIM.pattern}|{_KEY.pattern}")
+_SWEEP_SECONDS = 10.0
+"""Between two times that what has ended is removed, where only claims come: each leaves a file for a while."""
 
 
 class FolderStore:
@@ -38,6 +42,7 @@ class FolderStore:
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._sweep_at = 0.0
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -99,10 +104,12 @@ class FolderStore:
     def _claim(self, path: Path, generation: int, seconds: float) -> bytes | None:
         mark = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
+            if time.monotonic() > self._sweep_at:
+                self._used(path)
             self._check_not_claimed(path, generation)
             mark.write_bytes(_HEADER.pack(time.time() + seconds))
             # A link is made once: of two who claim at the same moment one is too late.
-            os.link(mark, path.with_name(f"{path.name}.{generation}{_CLAIMED}"))
+            os.link(mark, path.with_name(f"{path.name}.{generation}.claimed"))
             kept = path.read_bytes()
             path.unlink()
         except FileNotFoundError:
@@ -117,8 +124,9 @@ class FolderStore:
         return kept[_HEADER.size :] if _ends(kept) > time.time() else None
 
     def _check_not_claimed(self, path: Path, generation: int) -> None:
-        for mark in self._folder.glob(f"{path.name}.*{_CLAIMED}"):
-            if int(mark.name.split(".")[1]) >= generation and _ends(mark.read_bytes()) > time.time():
+        for mark in self._folder.glob(f"{path.name}.*.claimed"):
+            named = _CLAIM.fullmatch(mark.name)
+            if named is not None and int(named[1]) >= generation and _ends(_read(mark)) > time.time():
                 raise FencedError("somebody else has claimed the conversation")
 
     def _discard(self, path: Path) -> None:
@@ -129,10 +137,14 @@ class FolderStore:
 
     def _used(self, but: Path) -> int:
         """Return the bytes that are kept, without those of one file; what has ended is removed."""
+        self._sweep_at = time.monotonic() + _SWEEP_SECONDS
         used, now = 0, time.time()
         for each in self._folder.iterdir():
+            if _OURS.fullmatch(each.name) is None:
+                continue
             with contextlib.suppress(OSError), each.open("rb") as file:
-                if not each.name.endswith(".part") and _ends(file.read(_HEADER.size)) <= now:
+                head = file.read(_HEADER.size)
+                if len(head) == _HEADER.size and _ends(head) <= now:  # one without a whole head has just begun
                     each.unlink()
                 elif each != but:
                     used += each.stat().st_size
@@ -140,6 +152,14 @@ class FolderStore:
 
     def _refusal(self, error: OSError) -> StoreError:
         return StoreError(f"{self._folder} cannot keep conversations ({error.strerror or error}); calls stay here")
+
+
+def _read(mark: Path) -> bytes:
+    """Return what a claim's file holds, nothing if it has just been removed."""
+    try:
+        return mark.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _ends(kept: bytes) -> float:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, Self, cast
 
 import attrs
+from attrs.validators import deep_iterable, deep_mapping, ge, instance_of, optional
 
 from duplex.errors import StateError
 
@@ -19,23 +20,38 @@ _PRIVATE = ("resume", "received", "sequence", "ticket", "worker_auth_id")
 """What an address may have that is of one websocket alone."""
 
 
+def _is_message(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    match value:
+        case (int(), bool(), bytes()):
+            return
+        case _:
+            raise TypeError(f"{attribute.name} has {type(value).__name__}")
+
+
 @attrs.frozen(kw_only=True)
 class MovedCall:
-    """A call that another server can go on with."""
+    """A call that another server can go on with.
 
-    path: str
+    :raises TypeError: if something in it is of another type
+    """
+
+    path: str = attrs.field(validator=instance_of(str))
     """Of the wire's websocket."""
-    query: Mapping[str, str]
+    query: Mapping[str, str] = attrs.field(
+        validator=deep_mapping(instance_of(str), instance_of(str), instance_of(Mapping))
+    )
     """What the caller asked for."""
-    state: bytes = attrs.field(repr=False)
+    state: bytes = attrs.field(repr=False, validator=instance_of(bytes))
     """What ``Conversation.export`` returned."""
-    generation: int
-    saved_at: float = attrs.field(factory=time.time)
+    generation: int = attrs.field(validator=instance_of(int))
+    saved_at: float = attrs.field(factory=time.time, validator=[instance_of(float), ge(0)])
     """Seconds of the wall clock."""
-    sent: tuple[tuple[int, bool, bytes], ...] | None = attrs.field(default=None, repr=False)
+    sent: tuple[tuple[int, bool, bytes], ...] | None = attrs.field(
+        default=None, repr=False, validator=optional(deep_iterable(_is_message, instance_of(tuple)))
+    )
     """Messages that may not have been heard: number, whether it is sound, bytes. ``None`` of a call that is saved while
     it goes on: only its caller can tell how far it came."""
-    count: int = 0
+    count: int = attrs.field(default=0, validator=[instance_of(int), ge(0)])
     """How many had been sent."""
 
     @property
@@ -61,9 +77,6 @@ class MovedCall:
             record = cast("dict[str, Any]", msgpack.unpackb(data, use_list=False))
             if record.pop("version") != VERSION:
                 raise StateError("the conversation was saved by another version of duplex; call again")
-            call = cls(**record)
-            if not isinstance(call.state, bytes) or not isinstance(call.saved_at, float) or call.count < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise StateError("what is kept of the conversation is damaged; call again")
+            return cls(**record)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise StateError(f"what is kept of the conversation is damaged ({error}); call again") from error
-        return call

@@ -10,7 +10,8 @@ from duplex.errors import AudioFileError, StateError, UsageError
 from duplex.parsing import parse_integer
 from duplex.server.call import Call
 from duplex.server.close_reasons import CloseReason
-from duplex.server.consent import Consent
+from duplex.server.consent import Consent, records_all
+from duplex.server.disclosure import disclosed
 from duplex.server.entry import Entry
 from duplex.server.handover.kept_line import KeptLine
 from duplex.server.handover.moving import OWNED, STORE_SECONDS
@@ -56,7 +57,8 @@ async def resume(service: Service, websocket: WebSocket, opening: Opening, owner
 
     A page is told nothing of a websocket that is refused, so it is accepted and closed with a code.
     """
-    await websocket.accept()
+    told = disclosed(recorded=records_all(service.settings), synthetic=service.models.speak)
+    await websocket.accept(headers=told)  # a server that records may go on with a call of one that does not
     key = key_of(opening.query["resume"], owner)
     line = service.resumable.redeem(key)
     if line is None and service.resumable.used(key):

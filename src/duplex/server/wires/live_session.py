@@ -59,6 +59,8 @@ def session_resource(
 ) -> dict[str, JsonValue]:
     """Return what a client has got, as a ``SessionResource``; ``began`` is in seconds since 1970.
 
+    ``synthetic``, which is our own, says that the agent's voice is synthetic speech.
+
     Live has no word for the Opus of other wires; an observer, who hears samples, is told of samples.
     """
     options, audio_format = description.options, request.said
@@ -71,6 +73,7 @@ def session_resource(
         "status": "active",
         "expires_at": int(began + (description.seconds or _UNLIMITED_SECONDS)),
         "instructions": options.instructions,
+        "synthetic": not description.recognition,
         "audio": {
             "format": {"type": name, "rate": audio_format.sample_rate or description.sample_rate},
             "output": {"voice": "default" if options.voice is None else str(options.voice)},

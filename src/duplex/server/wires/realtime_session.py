@@ -2,7 +2,8 @@
 
 1. Until the conversation is asked for, everything can change; from then on how turns are told, and nothing else.
 2. What a client is told is what is in force, not what it asked for; ``left_out`` has a sentence for what is missing.
-   It is a field of our own: clients pass over it, while an ``error`` ends programs that have no listener for one.
+   It is a field of our own, as is ``synthetic``, which says that the agent's voice is synthetic speech: clients pass
+   over them, while an ``error`` ends programs that have no listener for one.
 
 The names are those of OpenAI's Realtime API, as ``openai.types.realtime`` has them.
 """
@@ -138,6 +139,7 @@ class RealtimeSession:
             "tracing": None,
             "prompt": None,
             "audio": {"input": heard, "output": said},
+            "synthetic": got is None or not got.recognition,
             "left_out": left_out,
         }
 
