@@ -33,9 +33,10 @@ from duplex.training.language_model import (
     LanguageModelSettings,
     LoraSettings,
     TrainingMemory,
+    loop,
+    samples,
     train_language_model,
 )
-from duplex.training.language_model.loop import _LanguageModelTrainer
 
 CASES = ("128,1,1250,bfloat16", "32,2,500,bfloat16", "64,1,750,int8")
 STEPS = 2
@@ -112,19 +113,20 @@ class Stages:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget what it was before
         yield
         self.peaks[name] = max(self.peaks.get(name, 0.0), peak_memory())
+        print(f"{name}: {self.peaks[name]:.2f} GB", file=sys.stderr, flush=True)
 
 
 def measure(model: str, case: str, *, stages: bool) -> dict[str, Any]:
     """Train; return what was predicted and what was used, in GB."""
     settings, told = settings_of(model, case), list[TrainingMemory]()
     watched = Stages()
-    trainer.LOG_EVERY = 1
+    trainer.LOG_EVERY, loop.VALIDATION_BATCHES, samples.LONGEST = 1, 1, 25  # more of it takes no more memory
     if stages:
         for method, name in (("_backward", "forward and backward"), ("_make_step", "step"), ("_logged", "validation")):
             watched.watch(trainer.Trainer, method, name)
         watched.watch(trainer.Trainer, "resume", "loaded")
         watched.watch(trainer.Trainer, "_save", "checkpoint")
-        watched.watch(_LanguageModelTrainer, "write_outputs", "samples")
+        watched.watch(loop._LanguageModelTrainer, "write_outputs", "samples")
     with tempfile.TemporaryDirectory() as folder:
         write_noise(resolve(model), Path(folder), settings.frames + 1)
         train_language_model(Path(folder), Path(folder) / "run", settings, told=told.append)

@@ -171,7 +171,6 @@ class Trainer(ABC):
         self.before_step()
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        self._optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         for part in range(self.parts):
             last = part + 1 == self.parts
@@ -184,6 +183,7 @@ class Trainer(ABC):
         }
         self.mask_gradients()
         self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)  # what follows needs the memory, and not them
         self.step += 1
         for name, value in {**losses, **norms}.items():
             self._sums[name] += float(value)

@@ -73,7 +73,8 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
     distributed = DistributedContext.setup(device)
     segments = SegmentSampler(data, start.shape, chosen)
     _check_tokenizer(start, segments)
-    files = _other_files(data, segments, resolve(codec, parts=("codec",)))
+    found = resolve(codec, parts=("codec",))
+    files = _other_files(data, segments, found)
     run = RunFolder(
         out,
         {
@@ -85,7 +86,7 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
         writes=distributed.is_main,
     )
     if distributed.is_main and (told is not None or start.size >= LARGE):
-        memory = predict_training(start.shape, chosen, distributed.device.type)
+        memory = predict_training(start.shape, chosen, distributed.device.type, codec=found.mimi)
         if told is not None:
             told(memory)
         memory.check(available(distributed.device), str(distributed.device))
