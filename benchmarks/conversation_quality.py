@@ -1,11 +1,12 @@
-"""Measure how well a model converses: answers, timing, interruptions, noise, echo, endurance.
+"""Measure how well a model converses: answers, timing, interruptions, noise, echo, endurance, real people.
 
     python benchmarks/conversation_quality.py [--model tiny|DIR] [--questions 306] [--staged 100] [--parts PART ...]
-        [--out results.json]
+        [--people FOLDER ...] [--out results.json]
 
 DIR is a folder in the published layout. Needs the extra `train`, the group `benchmark`, and the programs flite and
 espeak-ng. Questions come in voices and phrasings that training never has, from `duplex.training.dialogues`; times are
-on the frame clock. An answer is right if it has the fact in it that was asked for.
+on the frame clock. An answer is right if it has the fact in it that was asked for. People are recordings of them, those
+of Debian's asterisk-core-sounds-en-wav, alsa-utils and pocketsphinx-testdata where they are installed.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import duplex
 from codec_speech import Listener, progress
 from conversation_calls import RATE, Echoing, Interrupting, Speaking, make_calls
 from conversation_measures import answers, floor, interruptions, is_right, share, silent_after, silent_throughout
+from conversation_people import PEOPLE, over_people, recordings, talks
 from conversation_questions import clips, long_answers, questions, walk
 from duplex.training.data.voices import HELD_OUT_VOICES
 
@@ -32,7 +34,7 @@ ECHO_SECONDS = 10
 WALK = 64
 """Questions, of the topics in turn: the first ten and the last ten are of the same ones."""
 ENDS = 10
-PARTS = ("questions", "interruptions", "noise", "echo", "walk")
+PARTS = ("questions", "interruptions", "noise", "echo", "walk", "people")
 
 
 def parse() -> argparse.Namespace:
@@ -42,6 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=306)
     parser.add_argument("--staged", type=int, default=100, help="interruptions, clips of noise, and echoes")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
+    parser.add_argument("--people", nargs="+", type=Path, default=PEOPLE, metavar="FOLDER", help="recordings of people")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all figures as JSON")
     return parser.parse_args()
 
@@ -56,6 +59,7 @@ async def measure(model: duplex.Model, arguments: argparse.Namespace) -> dict[st
         "noise": lambda: _noises(model, staged),
         "echo": lambda: _echoes(model, staged),
         "walk": lambda: _walk(model),
+        "people": lambda: _people(model, [folder for folder in arguments.people if folder.is_dir()]),
     }
     for name in arguments.parts:
         progress(name)
@@ -110,6 +114,19 @@ async def _walk(model: duplex.Model) -> dict[str, Any]:
     return {"walk": {"minutes": minutes, "right": share(right), **ends}}
 
 
+async def _people(model: duplex.Model, folders: list[Path]) -> dict[str, Any]:
+    """Have people talk who do not know that they talk to it."""
+    if not folders:
+        progress("no recordings of people here; install them with: apt-get install asterisk-core-sounds-en-wav")
+        return {}
+    alone = recordings(folders)
+    figures: dict[str, Any] = {}
+    for name, said in (("alone", alone), ("in talks", talks(alone))):
+        calls = await make_calls(model, [Speaking(each.call) for each in said], SESSIONS)
+        figures[name] = over_people(said, calls)
+    return {"people": figures}
+
+
 def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what is printed of the parts that were measured."""
     if told := figures.get("answers"):
@@ -129,10 +146,21 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if walked := figures.get("walk"):
         ends = f"{walked['first']:.0f} and {walked['last']:.0f} %"
         yield f"{walked['minutes']:.0f} minutes: first and last {ENDS} answers right", ends
+    yield from _people_rows(figures.get("people", {}))
     if told:
         for kind in told["by"].values():
             for name, value in kind.items():
                 yield f"right: {name}", f"{value:.0f} %"
+
+
+def _people_rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, people in figures.items():
+        worst = people["worst"]
+        yield (
+            f"{people['minutes']:.0f} minutes of people's speech in {people['recordings']} calls, {name}: talks over",
+            f"{people['over']:.1f} %, with backchannels {people['with_backchannels']:.1f} %",
+        )
+        yield "most in", f"{worst['file']}: {worst['seconds']:.1f} of {worst['of']:.1f} s"
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from duplex.backends.torch.language_model import LanguageModel
 from duplex.checkpoints.checkpoint import resolve
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.training.dialogues.plan import TOKENIZER
@@ -9,6 +10,8 @@ from duplex.training.dialogues.shards import Provenance, codec_fingerprint, fing
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
 from duplex.training.dialogues.tokens import DialogueTokens
 from duplex.training.language_model import TINY_LANGUAGE_MODEL, LanguageModelSettings, train_language_model
+from duplex.training.language_model.initialization import initialize
+from duplex.training.language_model.training_module import LanguageModelTrainingModule
 from duplex.transcription.alignment import SpecialTokens
 
 MARKS = SpecialTokens()
@@ -50,6 +53,15 @@ def some_data(folder):
         dialogues = [some_dialogue(40 + seed, seed + 10 * index) for seed in range(8)]
         write_dialogues(folder / f"dialogues-{index:04}.safetensors", dialogues, provenance)
     return folder
+
+
+def model_of(settings=QUICK):
+    """Return a very small language model with its losses, as it is before training."""
+    made = LanguageModel(CONFIG)
+    initialize(made, settings.seed)
+    model = LanguageModelTrainingModule(made, settings)
+    model.model.prepare()
+    return model
 
 
 def train(data, out, settings=QUICK, **options):

@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from language_model_support import CONFIG, MARKS, QUICK, SMALL, some_data, some_dialogue, train
+from language_model_support import CONFIG, MARKS, QUICK, SMALL, model_of, some_data, some_dialogue, train
 from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -25,7 +25,6 @@ from duplex.training.dialogues.plan import TOKENIZER
 from duplex.training.dialogues.shards import fingerprint, write_dialogues
 from duplex.training.dialogues.tokenizer_training import train_tokenizer
 from duplex.training.language_model import LanguageModelSettings
-from duplex.training.language_model.initialization import initialize
 from duplex.training.language_model.segments import SegmentSampler
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
 from duplex.training.run_folder import RunFolder
@@ -42,14 +41,6 @@ def shortened(monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(trainer, "LOG_EVERY", 3)
     monkeypatch.setattr(RunFolder, "plot", lambda _: None)
-
-
-def model_of(settings=QUICK):
-    made = LanguageModel(CONFIG)
-    initialize(made, settings.seed)
-    model = LanguageModelTrainingModule(made, settings)
-    model.model.prepare()
-    return model
 
 
 def relabelled(data, folder, **changes):
@@ -160,8 +151,10 @@ def test_its_own_voice_is_not_heard_in_some_stretches():
 @torch.no_grad()
 def test_some_frames_teach_the_codes():
     model = model_of(attrs.evolve(QUICK, depth_share=0.25))
-    assert len(set(model._sample_frames(40).tolist())) == 10
-    assert model.eval()._sample_frames(40).tolist() == list(range(40))
+    chosen = model._sample_frames(3, 40).view(3, 10)
+    assert len(set(chosen.flatten().tolist())) == 30
+    assert (chosen // 40).tolist() == [[row] * 10 for row in range(3)]
+    assert model.eval()._sample_frames(1, 40).tolist() == list(range(40))
 
 
 # Runs

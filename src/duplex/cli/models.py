@@ -168,7 +168,7 @@ def _trainings(description: "CheckpointInfo", rank: int) -> "dict[str, TrainingM
     choices = {base: LoraSettings(rank=rank, base=base) for base in ("bfloat16", "int8")}
     return {
         f"--lora {rank} --base {base}": predict_training(
-            shape, LanguageModelSettings.fine_tuning(description.name, lora)
+            shape, LanguageModelSettings.fine_tuning(description.name, lora), codec=description.mimi
         )
         for base, lora in choices.items()
     }

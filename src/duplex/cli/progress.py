@@ -88,21 +88,24 @@ class FileBars:
 
 
 class TrainingBar:
-    """One bar that counts ``unit``, with a remark behind it; without a terminal, a line every minute."""
+    """One bar that counts ``unit``, with a remark behind it; without a terminal, a line every minute.
+
+    One that is not ``shown`` says nothing: another process tells how far they are.
+    """
 
     SECONDS_BETWEEN_LINES = 60.0
 
-    def __init__(self, unit: str) -> None:
+    def __init__(self, unit: str, *, shown: bool = True) -> None:
         from rich.console import Console  # noqa: PLC0415 -- rich takes a tenth of a second to import
 
         self._unit = unit
-        self._console: Any = Console(stderr=True)
+        self._console: Any = Console(stderr=True, quiet=not shown)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._said_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.quiet:
             from rich import progress  # noqa: PLC0415
 
             self._bar = progress.Progress(

@@ -125,11 +125,8 @@ def codec(
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     require("train", "torch", purpose="training")
     chosen = {name: value for name, value in settings.items() if value is not None}
-    with TrainingBar("steps") as bar:
-        run = _decoder_run(config, start_from, chosen) if adversarial else _codec_run(config, start_from, chosen)
-        trained = run(data, out, device=device, progress=_telling(bar))
-    click.echo(plain(f"{out} -> {trained}"))
-    click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))
+    run = _decoder_run(config, start_from, chosen) if adversarial else _codec_run(config, start_from, chosen)
+    _train(out, lambda progress: run(data, out, device=device, progress=progress))
 
 
 def _codec_run(config: Path | None, start_from: Path | None, settings: dict[str, Any]) -> "Callable[..., Path]":
@@ -234,8 +231,8 @@ def lm(data: Path, out: Path, codec: str | None, config: Path | None, device: st
     """Train a language model on dialogues, or go on with a run that was interrupted.
 
     The run's folder gets losses.csv, losses.png, samples (user left, agent right), checkpoint.pt, and the whole model
-    in the published layout, with its codec and tokenizer, which --model takes. Several CUDA devices: start it with
-    torchrun.
+    in the published layout, with its codec and tokenizer, which --model takes. Several devices: start it with torchrun,
+    a process for each; --batch is what each of them takes.
 
     With --lora the model stays as it is, and what is learnt beside it is an adapter, in the folder "adapter", which
     --adapter takes. The second of two defaults is for that: they are those of the published fine-tuning.
@@ -245,6 +242,7 @@ def lm(data: Path, out: Path, codec: str | None, config: Path | None, device: st
       duplex train lm --data dialogues --out talk
       duplex process question.wav --model talk/model --out answers
       duplex train lm --data dialogues --out mine --start-from kyutai/moshika-pytorch-bf16 --lora 128
+      torchrun --nproc-per-node 4 -m duplex train lm --data dialogues --out talk
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.checkpoints.layout import read_json  # noqa: PLC0415 -- --help need not wait
 
@@ -252,19 +250,20 @@ def lm(data: Path, out: Path, codec: str | None, config: Path | None, device: st
     from duplex.training.language_model import train_language_model  # noqa: PLC0415
 
     shape = None if config is None else read_json(config, str(config))
-    with TrainingBar("steps") as bar:
-        trained = train_language_model(
+    settings = _settings(choices)
+    _train(
+        out,
+        lambda progress: train_language_model(
             data,
             out,
-            _settings(choices),
+            settings,
             config=shape,
             codec=codec,
             device=device,
-            progress=_telling(bar),
+            progress=progress,
             told=lambda memory: click.echo(plain(str(memory)), err=True),
-        )
-    click.echo(plain(f"{out} -> {trained}"))
-    click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))
+        ),
+    )
 
 
 def _settings(choices: dict[str, Any]) -> "LanguageModelSettings":
@@ -285,9 +284,17 @@ def _settings(choices: dict[str, Any]) -> "LanguageModelSettings":
     return LanguageModelSettings.fine_tuning(settings.pop("start_from", None), LoraSettings(**given), **settings)
 
 
-def _telling(bar: TrainingBar) -> "Callable[[TrainingProgress], None]":
-    def progress(report: "TrainingProgress") -> None:
-        losses = report.losses
-        bar.update(report.step, report.steps, f"loss {losses['total']:.3f}, {report.speed:.0f} x real time")
+def _train(out: Path, run: "Callable[[Callable[[TrainingProgress], None]], Path]") -> None:
+    """Train, and tell how far it is and where the result is; of several processes only the first one does."""
+    from duplex.training.distributed import is_main_process  # noqa: PLC0415 -- --help need not wait
 
-    return progress
+    with TrainingBar("steps", shown=is_main_process()) as bar:
+
+        def progress(report: "TrainingProgress") -> None:
+            losses = report.losses
+            bar.update(report.step, report.steps, f"loss {losses['total']:.3f}, {report.speed:.0f} x real time")
+
+        trained = run(progress)
+    if is_main_process():
+        click.echo(plain(f"{out} -> {trained}"))
+        click.echo(plain(f"  listen to {out / 'samples'}, look at {out / 'losses.png'}"))

@@ -1,17 +1,26 @@
 """Data-parallel training on a CPU, a CUDA device, or several, one process each, as ``torchrun`` starts them."""
 
 import os
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
 import attrs
 import torch
 import torch.distributed
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from duplex.errors import UsageError
 
-__all__ = ["DistributedContext"]
+__all__ = ["DistributedContext", "is_main_process"]
+
+
+def is_main_process() -> bool:
+    """Return whether this process speaks and writes: it is the only one, or the first that ``torchrun`` started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @attrs.frozen
@@ -62,12 +71,45 @@ class DistributedContext:
         if self.world_size > 1:
             torch.distributed.destroy_process_group()
 
-    def average_gradients(self, module: nn.Module) -> None:
-        """Average a module's gradients over all processes (all-reduce)."""
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """Return a module whose gradients are averaged over all processes while they are computed.
+
+        All processes get the weights of the first one.
+        """
         if self.world_size == 1:
-            return
-        distributed: Any = torch.distributed  # its annotations are incomplete
-        for parameter in module.parameters():
-            if parameter.grad is not None:
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= self.world_size
+            return module
+        # Most steps use every parameter, and torch would say each time that it has looked for others in vain.
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        return DistributedDataParallel(
+            module,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+            gradient_as_bucket_view=True,
+        )
+
+    @staticmethod
+    def keep_gradients(module: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which gradients add up in each process, and are not averaged yet."""
+        return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes; no gradient passes."""
+        summed = tensor.detach()
+        if self.world_size > 1:
+            summed = summed.clone()
+            collectives: Any = torch.distributed  # its annotations are incomplete
+            collectives.all_reduce(summed)
+        return summed
+
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means of single numbers over all processes."""
+        told = {name: value.detach() for name, value in values.items()}
+        if self.world_size == 1:
+            return told
+        means = self.sum(torch.stack([value.float() for value in told.values()])) / self.world_size
+        return dict(zip(told, means, strict=True))
+
+    def any(self, *, here: bool) -> bool:
+        """Return whether something is true in any process."""
+        return here if self.world_size == 1 else bool(self.sum(torch.tensor(float(here), device=self.device)))

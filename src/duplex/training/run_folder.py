@@ -16,11 +16,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import torch
 
-from duplex.atomic import atomic_path, atomic_write_bytes, atomic_write_text, make_folder
+from duplex.atomic import atomic_path, atomic_write_text, make_folder
 from duplex.errors import TrainingError
 from duplex.parsing import parse_json
 from duplex.results.plotting import new_figure, require_matplotlib
@@ -33,27 +33,59 @@ LOSSES = "losses.csv"
 PLOT = "losses.png"
 
 
+class _Writer:
+    """A file that torch writes to, tensor by tensor: a copy of all of them would take as much memory as they do.
+
+    torch's own code is in no state to be left by an exception; so what the disk refuses is raised afterwards.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._refused: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write, unless the disk has refused something already."""
+        if self._refused is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._refused = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Leave it to closing the file."""
+
+    def check(self) -> None:
+        """Raise what the disk has refused.
+
+        :raises OSError: if it has
+        """
+        if self._refused is not None:
+            raise self._refused
+
+
 _UNREADABLE = OSError, RuntimeError, ArithmeticError, ValueError, TypeError, LookupError, EOFError, UnpicklingError
 """What torch raises for a damaged checkpoint, and Python for a step that is no number."""
 
 
 class RunFolder:
-    """The folder of one run, new or to be resumed.
+    """The folder of one run, new or to be resumed; of several processes one ``writes``.
 
     :raises TrainingError: if the folder has a run with other settings, naming the first that differs
     :raises OutputError: if the folder cannot be created
     :raises MissingDependencyError: if matplotlib is not installed
     """
 
-    def __init__(self, path: Path, choices: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, choices: Mapping[str, Any], *, writes: bool = True) -> None:
         self.path = path
         self._rows: list[dict[str, float]] = []
         require_matplotlib()  # better missed now than after hours
-        make_folder(path)
+        if writes:
+            make_folder(path)
         wanted = json.loads(json.dumps(choices))
         if (path / RUN).exists():
             _compare(path, _read_run(path / RUN), wanted)
-        else:
+        elif writes:
             atomic_write_text(path / RUN, json.dumps(wanted, indent=1) + "\n")
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
@@ -90,10 +122,10 @@ class RunFolder:
 
         :raises OutputError: if writing fails; the previous checkpoint is kept
         """
-        # Through memory: on a full disk, torch itself raises errors that do not say so.
-        packed = io.BytesIO()
-        torch.save(dict(state), packed)
-        atomic_write_bytes(self.path / CHECKPOINT, packed.getbuffer())
+        with atomic_path(self.path / CHECKPOINT) as part, part.open("wb") as file:
+            writer = _Writer(file)
+            torch.save(dict(state), cast("Any", writer))
+            writer.check()
         columns = sorted({name for row in self._rows for name in row} - {"step"})
         text = io.StringIO()
         writer = csv.DictWriter(text, ["step", *columns])

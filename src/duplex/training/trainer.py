@@ -4,24 +4,29 @@
 2. A checkpoint is written every ``save_every`` seconds, at the end, and when the run is interrupted. Plots, samples and
    an export are written after each tenth of the run.
 3. Gradients are clipped per group; the forward pass runs under bfloat16 autocast, weights and losses are float32.
+4. Of several processes each computes its share of a batch; gradients and losses are averaged, so that all take the same
+   step, stop at the same one, and fail together. The first one writes.
 """
 
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, cast
+from contextlib import nullcontext
+from typing import Any, ClassVar, cast
 
 import attrs
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from duplex.errors import TrainingError
 from duplex.training.distributed import DistributedContext
 from duplex.training.interrupts import defer_interrupts
 from duplex.training.run_folder import RunFolder
+from duplex.training.settings import RunSettings
 
-__all__ = ["Trainer", "TrainingProgress", "TrainingSettings"]
+__all__ = ["Trainer", "TrainingProgress"]
 
 LOG_EVERY = 25
 VALIDATE_EVERY = 500
@@ -38,20 +43,6 @@ class TrainingProgress:
     losses: Mapping[str, float]
 
 
-class TrainingSettings(Protocol):
-    """The settings that every run has."""
-
-    @property
-    def steps(self) -> int:
-        """Number of steps of the whole run."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """The random seed."""
-        ...
-
-
 class Trainer(ABC):
     """The state of a run; subclasses define model, losses and outputs."""
 
@@ -63,7 +54,7 @@ class Trainer(ABC):
     def __init__(
         self,
         model: nn.Module,
-        settings: TrainingSettings,
+        settings: RunSettings,
         run: RunFolder,
         distributed: DistributedContext,
         seconds: float,
@@ -71,6 +62,8 @@ class Trainer(ABC):
         self.distributed = distributed
         self.run = run
         self.step: int = 0
+        self.forward: nn.Module = distributed.parallel(model)
+        """The model, as it is called for a step's losses."""
         self._module = model
         self._settings = settings
         self._seconds = seconds
@@ -88,9 +81,9 @@ class Trainer(ABC):
     def losses(self, part: int = 0) -> dict[str, Tensor]:
         """Return the losses of one of this step's batches, including ``total``."""
 
-    @abstractmethod
     def learning_rate(self) -> float:
         """Return the learning rate of this step."""
+        return self._settings.learning_rate_at(self.step)
 
     @abstractmethod
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
@@ -112,6 +105,16 @@ class Trainer(ABC):
 
     def after_restore(self) -> None:  # noqa: B027
         """Recompute what depends on weights that were just loaded."""
+
+    def run_to_end(self, save_every: float, progress: Callable[[TrainingProgress], None] | None) -> None:
+        """Resume the run, make the remaining steps, and let go of the other processes.
+
+        :raises TrainingError: if the checkpoint cannot be read, or a loss is no longer finite
+        :raises OutputError: if something cannot be written; the previous checkpoint is kept
+        """
+        with self.distributed:
+            self.resume()
+            self.train(save_every, progress)
 
     def resume(self) -> None:
         """Restore the last checkpoint, if there is one."""
@@ -145,7 +148,7 @@ class Trainer(ABC):
                 if (self.step % tenth == 0 or last) and self.distributed.is_main:
                     self.write_outputs()
                     self.run.plot()
-                interrupted = check()
+                interrupted = self.distributed.any(here=check())
                 if last or interrupted or time.monotonic() - saved_at > save_every:
                     self._save()
                     saved_at = time.monotonic()
@@ -156,6 +159,10 @@ class Trainer(ABC):
         """Return the autocast context of a forward pass."""
         return torch.autocast(self.distributed.device.type, torch.bfloat16)
 
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """Return an array on the device."""
+        return torch.tensor(array, device=self.distributed.device)
+
     def generator(self) -> torch.Generator:
         """Return this step's random number generator."""
         return torch.Generator().manual_seed(self._settings.seed * 2**32 + self.step)
@@ -164,35 +171,36 @@ class Trainer(ABC):
         self.before_step()
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        self._optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         for part in range(self.parts):
-            for name, value in self._backward(part).items():
-                losses[name] = losses.get(name, torch.zeros_like(value)) + value / self.parts
-        self.distributed.average_gradients(self._module)
+            last = part + 1 == self.parts
+            with nullcontext() if last else self.distributed.keep_gradients(self.forward):
+                for name, value in self._backward(part).items():
+                    losses[name] = losses.get(name, torch.zeros_like(value)) + value / self.parts
         norms = {
             f"gradient_{name}": torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
             for name, parameters in self.parameter_groups().items()
         }
         self.mask_gradients()
         self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)  # what follows needs the memory, and not them
         self.step += 1
         for name, value in {**losses, **norms}.items():
             self._sums[name] += float(value)
         self._sums["count"] += 1
 
     def _backward(self, part: int) -> dict[str, Tensor]:
-        """Add up the gradients of one of the step's batches, and return its losses."""
+        """Add up the gradients of one of the step's batches, and return its losses, of all processes."""
         with self.autocast():
             losses = self.losses(part)
-        total = losses["total"]
-        if not bool(torch.isfinite(total)):
+        means = self.distributed.mean(losses)
+        if not bool(torch.isfinite(means["total"])):
             raise TrainingError(
                 f"the loss is no longer finite at step {self.step}; it would be so again: "
                 "start anew in another folder, with a smaller --learning-rate"
             )
-        cast("Any", total / self.parts).backward()
-        return {name: value.detach() for name, value in losses.items()}
+        cast("Any", losses["total"] / self.parts).backward()
+        return means
 
     def _logged(self, seconds: float) -> TrainingProgress:
         count = self._sums.pop("count")

@@ -5,6 +5,7 @@ state. What a step needs besides is small, and given as measured.
 """
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -20,7 +21,7 @@ from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.synthesis.machine import MachineSettings
 
-__all__ = ["available", "check_memory", "predict"]
+__all__ = ["available", "check_memory", "predict", "resident"]
 
 FLOAT32 = 4
 STEP_ON_CUDA = 0.13e9
@@ -126,3 +127,12 @@ def available(device: torch.device) -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # not on Windows
         return None
+
+
+def resident() -> int:
+    """Return the memory that this process has now, 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, AttributeError, ValueError):  # not on macOS and Windows
+        return 0

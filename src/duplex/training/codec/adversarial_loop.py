@@ -5,35 +5,27 @@
 3. What is exported is the moving average of the weights.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-import attrs
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from duplex.atomic import make_folder
-from duplex.audio.wav import WavWriter
 from duplex.backends.torch.codec import TorchCodec, read_mimi
+from duplex.backends.torch.mimi import Mimi
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.training.codec.adversarial_module import AdversarialModule
 from duplex.training.codec.adversarial_settings import AdversarialSettings
+from duplex.training.codec.codec_trainer import CODEC, CodecTrainer
 from duplex.training.codec.coded_crops import CodedCropSampler
-from duplex.training.codec.export import export_codec
 from duplex.training.data.corpus import Corpus
 from duplex.training.distributed import DistributedContext
 from duplex.training.run_folder import RunFolder
-from duplex.training.trainer import Trainer, TrainingProgress
+from duplex.training.trainer import TrainingProgress
 
 __all__ = ["train_decoder"]
-
-VALIDATION_BATCHES = 8
-CODEC = "codec"
 
 
 def train_decoder(
@@ -72,84 +64,52 @@ def train_decoder(
         {
             "kind": "decoder",
             "config": config,
-            "settings": attrs.asdict(chosen, filter=attrs.filters.exclude("steps")),
+            "settings": chosen.as_json(),
             "start_from": str(start_from.resolve()),
         },
+        writes=distributed.is_main,
     )
     model = AdversarialModule(first, chosen).to(distributed.device)
-    trainer = _DecoderTrainer(model, crops, run, distributed, dict(config))
-    with distributed:
-        trainer.resume()
-        trainer.train(save_every, progress)
+    _DecoderTrainer(model, chosen, crops, run, distributed, config).run_to_end(save_every, progress)
     return out / CODEC
 
 
-class _DecoderTrainer(Trainer):
+class _DecoderTrainer(CodecTrainer[AdversarialModule, CodedCropSampler]):
     """Trains the decoder and the discriminators, with one optimizer: their gradients are apart."""
 
     BETAS: ClassVar[tuple[float, float]] = (0.8, 0.99)
+    VALIDATION_BATCHES: ClassVar[int] = 8
 
-    def __init__(
-        self,
-        model: AdversarialModule,
-        crops: CodedCropSampler,
-        run: RunFolder,
-        distributed: DistributedContext,
-        config: dict[str, object],
-    ) -> None:
-        settings = model.settings
-        seconds = settings.batch * settings.crop_frames / model.mimi.config.frame_rate
-        super().__init__(model, settings, run, distributed, seconds * distributed.world_size)
-        self._model = model
-        self._crops = crops
-        self._config = config
+    @property
+    def exported(self) -> Mimi:
+        """The codec with the average of the decoder's weights."""
+        return self.model.averaged
 
     def before_step(self) -> None:
         """Average the weights of the steps before."""
-        self._model.update_average()
+        self.model.update_average()
 
     def losses(self, part: int = 0) -> dict[str, Tensor]:  # noqa: ARG002 -- one batch is a step
         """Return the losses on this step's crops."""
         with torch.autocast(self.distributed.device.type, enabled=False):  # codes must not depend on how it trains
-            batch = self._crops.batch(self.step, self.distributed.rank)
-        codes, wanted = self._tensors(*batch)
-        return self._model(codes, wanted, judged=self.step >= self._model.settings.discriminator_steps)
-
-    def learning_rate(self) -> float:
-        """Return the learning rate of this step."""
-        return self._model.settings.learning_rate_at(self.step)
-
-    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Return the decoder's parameters, and the discriminators'."""
-        return self._model.parameter_groups()
+            batch = self.crops.batch(self.step, self.distributed.rank)
+        codes, wanted = map(self.tensor, batch)
+        return self.forward(codes, wanted, judged=self.step >= self.model.settings.discriminator_steps)
 
     def after_restore(self) -> None:
         """Recompute the codebooks' entries."""
-        self._model.mimi.prepare()
-        self._model.averaged.prepare()
+        super().after_restore()
+        self.model.averaged.prepare()
 
-    def validate(self) -> dict[str, float]:
-        """Return the spectral losses of the averaged decoder on the validation set."""
-        sums: dict[str, float] = defaultdict(float)
-        for index in range(VALIDATION_BATCHES):
-            codes, wanted = self._tensors(*self._crops.validation(index))
-            made = self._model.decode(self._model.averaged, codes, wanted.shape[1])
-            sums["mel"] += float(self._model.mel(made, wanted)) / VALIDATION_BATCHES
-            sums["spectrum"] += float(self._model.mel.spectrum(made, wanted)) / VALIDATION_BATCHES
-        return sums
+    def validation_losses(self, index: int) -> dict[str, Tensor]:
+        """Return the spectral losses of the averaged decoder on a batch of the validation set."""
+        wanted, made = self._decoded(index)
+        return {"mel": self.model.mel(made, wanted), "spectrum": self.model.mel.spectrum(made, wanted)}
 
-    @torch.no_grad()
-    def write_outputs(self) -> None:
-        """Write originals with what the averaged decoder makes of their codes, and an export."""
-        codes, wanted = self._tensors(*self._crops.validation(0))
-        made = self._model.decode(self._model.averaged, codes, wanted.shape[1])
-        both = torch.stack([wanted, made], dim=1).flatten().cpu().numpy()
-        path = self.run.path / "samples" / f"step-{self.step:06}.wav"
-        make_folder(path.parent)
-        with WavWriter(path, sample_rate=self._model.mimi.config.sample_rate, channels=1) as file:
-            file.write(both)
-        export_codec(self._model.averaged, self._config, self.run.path / CODEC)
+    def reconstructed(self) -> tuple[Tensor, Tensor]:
+        """Return crops of the validation set and what the averaged decoder makes of their codes."""
+        return self._decoded(0)
 
-    def _tensors(self, codes: NDArray[np.int64], wanted: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        device = self.distributed.device
-        return torch.tensor(codes, device=device), torch.tensor(wanted, device=device)
+    def _decoded(self, index: int) -> tuple[Tensor, Tensor]:
+        codes, wanted = map(self.tensor, self.crops.validation(index))
+        return wanted, self.model.decode(self.model.averaged, codes, wanted.shape[1])

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
 from duplex.training.codec.adversarial_settings import AdversarialSettings
+from duplex.training.codec.codec_module import CodecModule
 from duplex.training.codec.discriminators import (
     Judged,
     StftDiscriminators,
@@ -27,7 +28,7 @@ LEAD = 4
 SPEECH_LEVEL = 0.05
 
 
-class AdversarialModule(nn.Module):
+class AdversarialModule(CodecModule):
     """A codec's decoder with losses, discriminators, and the moving average of its weights.
 
     Encoder and quantizer are frozen, so that codes mean what they meant.

@@ -2,21 +2,18 @@
 
 import attrs
 
-from duplex.training.schedules import cosine_with_warmup
-from duplex.training.validators import at_least, valid_seed
+from duplex.training.codec.settings import CropSettings
+from duplex.training.validators import at_least
 
 __all__ = ["AdversarialSettings"]
 
 
 @attrs.frozen(kw_only=True)
-class AdversarialSettings:
+class AdversarialSettings(CropSettings):
     """What can be chosen. No run of the defaults has been measured."""
 
     steps: int = attrs.field(default=4000, validator=at_least(1))
-    batch: int = attrs.field(default=4, validator=at_least(1))
-    """Crops per step, on each device."""
     crop_frames: int = attrs.field(default=10, validator=at_least(2))
-    """Frames of a crop that are decoded and compared."""
     context_frames: int = attrs.field(default=14, validator=at_least(1))
     """Frames before them that the decoder's transformer has heard."""
     learning_rate: float = attrs.field(default=3e-4, validator=at_least(0))
@@ -26,7 +23,6 @@ class AdversarialSettings:
     speech: the gradients of untrained ones would damage it."""
     discriminator_channels: int = attrs.field(default=16, validator=at_least(1))
     agent_share: float = attrs.field(default=0.6, validator=at_least(0))
-    """Share of the crops with the agent's voice."""
     mel_weight: float = attrs.field(default=2.0, validator=at_least(0))
     spectrum_weight: float = attrs.field(default=1.0, validator=at_least(0))
     adversarial_weight: float = attrs.field(default=1.0, validator=at_least(0))
@@ -34,13 +30,8 @@ class AdversarialSettings:
     feature_weight: float = attrs.field(default=4.0, validator=at_least(0))
     average_decay: float = attrs.field(default=0.998, validator=at_least(0))
     """Of the moving average of the weights, which is what is exported."""
-    seed: int = attrs.field(default=0, validator=valid_seed)
 
     @property
     def is_adversarial(self) -> bool:
         """Whether there is anything for discriminators to do."""
         return self.adversarial_weight > 0 or self.feature_weight > 0
-
-    def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return cosine_with_warmup(self.learning_rate, step, self.warmup, self.steps)

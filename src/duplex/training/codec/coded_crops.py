@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.codec import Codec
-from duplex.errors import CorpusError
 from duplex.training.codec.adversarial_settings import AdversarialSettings
-from duplex.training.codec.crops import VALIDATION_SEED, Pools, last_of_each_voice, random_gain
+from duplex.training.codec.crops import Pools, ShardSampler, random_gain
 from duplex.training.data.corpus import Corpus, Shard
 
 __all__ = ["CodedCropSampler"]
@@ -19,38 +18,25 @@ Float32 = NDArray[np.float32]
 Codes = NDArray[np.int64]
 
 
-class CodedCropSampler:
-    """Samples crops for training and validation; the last shard of every voice with several is for validation.
+class CodedCropSampler(ShardSampler[tuple[Codes, Float32]]):
+    """Samples codes, int64 ``[batch, codebooks, context + frames]``, and the sound of the frames.
+
+    The sound is float32 ``[batch, frames * frame_size]``; the context's is not needed.
 
     :raises CorpusError: if no shard is as long as a crop with its context
     """
 
     def __init__(self, corpus: Corpus, settings: AdversarialSettings, codec: Codec) -> None:
+        frames = settings.context_frames + settings.crop_frames
+        super().__init__(corpus, settings, frames, codec.spec.frame_size)
         self._settings = settings
         self._codec = codec
         self._frame = codec.spec.frame_size
         self._coded: dict[int, tuple[np.float32, Codes]] = {}
         self._places = {id(shard): place for place, shard in enumerate(corpus.shards)}
-        frames = settings.context_frames + settings.crop_frames
-        long_enough = [shard for shard in corpus.shards if len(shard.pcm) >= frames * self._frame]
-        if not long_enough:
-            raise CorpusError(f"{corpus.folder} has no shard of {frames} frames; make longer ones")
-        kept = last_of_each_voice(corpus.shards)
-        self._training = Pools([shard for shard in long_enough if id(shard) not in kept] or long_enough)
-        self._validation = Pools([shard for shard in long_enough if id(shard) in kept] or long_enough)
 
-    def batch(self, step: int, rank: int = 0) -> tuple[Codes, Float32]:
-        """Return a step's codes, int64 ``[batch, codebooks, context + frames]``, and the sound of the frames.
-
-        The sound is float32 ``[batch, frames * frame_size]``; the context's is not needed.
-        """
-        return self._sample(self._training, np.random.default_rng((self._settings.seed, rank, step)))
-
-    def validation(self, index: int) -> tuple[Codes, Float32]:
-        """Return a batch of the validation set, the same one for each index."""
-        return self._sample(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
-
-    def _sample(self, pools: Pools, rng: np.random.Generator) -> tuple[Codes, Float32]:
+    def sample(self, pools: Pools, rng: np.random.Generator) -> tuple[Codes, Float32]:
+        """Return crops as codes, and their sound."""
         context, frames = self._settings.context_frames, self._settings.crop_frames
         columns: list[Codes] = []
         sounds: list[Float32] = []

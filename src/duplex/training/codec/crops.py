@@ -1,53 +1,73 @@
 """Random crops of a corpus. The crops of a step depend on the seed and the step alone, so that a run can be resumed."""
 
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from duplex.errors import CorpusError
-from duplex.training.codec.settings import CodecSettings
+from duplex.training.codec.settings import CodecSettings, CropSettings
 from duplex.training.data.corpus import Corpus, Shard
 
-__all__ = ["VALIDATION_SEED", "CropSampler", "Pools", "last_of_each_voice", "random_gain"]
+__all__ = ["CropSampler", "Pools", "ShardSampler", "random_gain"]
 
 Float32 = NDArray[np.float32]
 TEACHER_WINDOW = 375
 """Frames in one window of the teacher."""
 VALIDATION_SEED = 2**32 - 1
 LOUDEST = 0.98
+Batch = TypeVar("Batch")
 
 
-class CropSampler:
-    """Samples crops for training and validation; the last shard of every voice with several is for validation.
+class ShardSampler(ABC, Generic[Batch]):
+    """Samples from shards for training and validation; the last shard of every voice with several is for validation.
 
-    :raises CorpusError: if no shard is as long as a crop
+    :raises CorpusError: if no shard has so many ``frames``
+    """
+
+    def __init__(self, corpus: Corpus, settings: CropSettings, frames: int, frame_size: int) -> None:
+        self._seed = settings.seed
+        kept = _last_of_each_voice(corpus.shards)
+        long_enough = [shard for shard in corpus.shards if len(shard.pcm) >= frames * frame_size]
+        if not long_enough:
+            raise CorpusError(f"{corpus.folder} has no shard of {frames} frames; make longer ones")
+        self._training = Pools([shard for shard in long_enough if id(shard) not in kept] or long_enough)
+        self._validation = Pools([shard for shard in long_enough if id(shard) in kept] or long_enough)
+
+    def batch(self, step: int, rank: int = 0) -> Batch:
+        """Return a step's crops."""
+        return self.sample(self._training, np.random.default_rng((self._seed, rank, step)))
+
+    def validation(self, index: int) -> Batch:
+        """Return crops of the validation set, the same ones for each index."""
+        return self.sample(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
+
+    @abstractmethod
+    def sample(self, pools: "Pools", rng: np.random.Generator) -> Batch:
+        """Return a batch of crops."""
+
+
+class CropSampler(ShardSampler[tuple[Float32, Float32 | None]]):
+    """Samples crops as sound, float32 ``[batch, samples]``, and teacher features ``[batch, frames, width]``.
+
+    :raises CorpusError: if no shard is as long as a crop, or the teacher's features are of another frame rate
     """
 
     def __init__(self, corpus: Corpus, settings: CodecSettings, frame_size: int) -> None:
+        super().__init__(corpus, settings, settings.crop_frames, frame_size)
         self._settings = settings
         self._frame = frame_size
-        kept = last_of_each_voice(corpus.shards)
-        long_enough = [s for s in corpus.shards if len(s.pcm) >= settings.crop_frames * frame_size]
-        if not long_enough:
-            raise CorpusError(f"{corpus.folder} has no shard of {settings.crop_frames} frames; make longer ones")
         for shard in corpus.shards:
             if shard.targets is not None and not 0 <= len(shard.targets) - len(shard.pcm) // frame_size <= 1:
                 raise CorpusError(
                     f"{corpus.folder} has a teacher's features of another frame rate (voice '{shard.voice}'); make the "
                     "data anew, or give a codec of its frame rate"
                 )
-        self._training = Pools([s for s in long_enough if id(s) not in kept] or long_enough)
-        self._validation = Pools([s for s in long_enough if id(s) in kept] or long_enough)
         self._means, self._scale = _statistics(self._training.shards) if corpus.teacher_width else (None, None)
 
-    def batch(self, step: int, rank: int = 0) -> tuple[Float32, Float32 | None]:
-        """Return a step's crops, float32 ``[batch, samples]``, and teacher features ``[batch, frames, width]``."""
-        return self._sample(self._training, np.random.default_rng((self._settings.seed, rank, step)))
-
-    def validation(self, index: int) -> tuple[Float32, Float32 | None]:
-        """Return a batch of the validation set, the same one for each index."""
-        return self._sample(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
-
-    def _sample(self, pools: "Pools", rng: np.random.Generator) -> tuple[Float32, Float32 | None]:
+    def sample(self, pools: "Pools", rng: np.random.Generator) -> tuple[Float32, Float32 | None]:
+        """Return crops, and what the teacher says of them, if there is one."""
         sounds: list[Float32] = []
         features: list[Float32] = []
         for _ in range(self._settings.batch):
@@ -90,7 +110,7 @@ def random_gain(pcm: Float32, role: str, rng: np.random.Generator) -> np.float32
     return np.float32(min(10 ** (decibels / 20), LOUDEST / peak))
 
 
-def last_of_each_voice(shards: tuple[Shard, ...]) -> set[int]:
+def _last_of_each_voice(shards: tuple[Shard, ...]) -> set[int]:
     """Return the identities of the shards for validation: the last of every voice that has several."""
     voices: dict[str, list[Shard]] = {}
     for shard in shards:

@@ -1,7 +1,9 @@
 """Export of a trained codec in the published layout, which any loader of this family reads."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -15,13 +17,13 @@ from duplex.training.codec.initialization import plain_weights
 __all__ = ["export_codec", "published_tensors"]
 
 
-def export_codec(mimi: Mimi, config: dict[str, object], folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+def export_codec(mimi: Mimi, config: Mapping[str, Any], folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write ``mimi_config.json`` and the weights in ``dtype``.
 
     :raises OutputError: if they cannot be written
     """
     make_folder(folder)
-    atomic_write_text(folder / MIMI_CONFIG, json.dumps(config, indent=1) + "\n")
+    atomic_write_text(folder / MIMI_CONFIG, json.dumps(dict(config), indent=1) + "\n")
     atomic_write_bytes(folder / MIMI_WEIGHTS, save(published_tensors(mimi, dtype)))
 
 

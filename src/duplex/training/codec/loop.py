@@ -6,36 +6,31 @@
    the heads are trained first, for ``reading_steps``.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from duplex.atomic import make_folder
-from duplex.audio.wav import WavWriter
 from duplex.backends.torch.codec import read_mimi
 from duplex.backends.torch.mimi import Mimi
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.errors import ConfigError
+from duplex.training.codec.codec_trainer import CODEC, CodecTrainer
 from duplex.training.codec.crops import CropSampler, Float32
-from duplex.training.codec.export import export_codec
 from duplex.training.codec.settings import TINY_CODEC, CodecSettings
 from duplex.training.codec.training_module import MimiTrainingModule
 from duplex.training.data.corpus import Corpus
 from duplex.training.distributed import DistributedContext
 from duplex.training.run_folder import RunFolder
-from duplex.training.trainer import Trainer, TrainingProgress
+from duplex.training.trainer import TrainingProgress
 
 __all__ = ["train_codec"]
 
-VALIDATION_BATCHES = 4
 SEEDING_BATCHES = 64
-CODEC = "codec"
 
 
 def train_codec(
@@ -73,49 +68,33 @@ def train_codec(
         {
             "kind": "codec",
             "config": dict(config),
-            "settings": attrs.asdict(chosen, filter=attrs.filters.exclude("steps")),
+            "settings": chosen.as_json(),
             "start_from": str(start_from.resolve()) if start_from else None,
             "teacher": corpus.teacher_width,
         },
+        writes=distributed.is_main,
     )
     model = MimiTrainingModule(shape, chosen, corpus.teacher_width, first).to(distributed.device)
-    trainer = _CodecTrainer(model, crops, run, distributed, dict(config))
-    with distributed:
-        trainer.resume()
-        trainer.train(save_every, progress)
+    _CodecTrainer(model, chosen, crops, run, distributed, config).run_to_end(save_every, progress)
     return out / CODEC
 
 
-class _CodecTrainer(Trainer):
+class _CodecTrainer(CodecTrainer[MimiTrainingModule, CropSampler]):
     """Trains the codec."""
 
-    def __init__(
-        self,
-        model: MimiTrainingModule,
-        crops: CropSampler,
-        run: RunFolder,
-        distributed: DistributedContext,
-        config: dict[str, object],
-    ) -> None:
-        settings = model.settings
-        seconds = settings.batch * settings.crop_frames / model.mimi.config.frame_rate
-        super().__init__(model, settings, run, distributed, seconds * distributed.world_size)
-        self._model = model
-        self._crops = crops
-        self._config = config
-        self._codec_settings = settings
+    VALIDATION_BATCHES: ClassVar[int] = 4
 
     def before_step(self) -> None:
         """Initialize the codebooks once, when quantization begins."""
-        if self.step == self._codec_settings.plain_steps and not self._model.started_from:
+        if self.step == self.model.settings.plain_steps and not self.model.started_from:
             self._initialize_codebooks()
 
     def losses(self, part: int = 0) -> dict[str, Tensor]:  # noqa: ARG002 -- one batch is a step
         """Return the losses on this step's crops."""
-        settings, step = self._codec_settings, self.step
-        pcm, teacher = self._tensors(*self._crops.batch(step, self.distributed.rank))
-        self._model.generator.manual_seed(settings.seed * 2**32 + step)
-        return self._model(
+        settings, step = self.model.settings, self.step
+        pcm, teacher = self._tensors(*self.crops.batch(step, self.distributed.rank))
+        self.model.generator.manual_seed(settings.seed * 2**32 + step)
+        return self.forward(
             pcm,
             teacher,
             (torch.rand(len(pcm), generator=self.generator()) < settings.plain_share_at(step)).to(pcm.device),
@@ -125,58 +104,39 @@ class _CodecTrainer(Trainer):
 
     def learning_rate(self) -> float:
         """Return the learning rate of this step, the highest while only the heads are trained."""
-        late = self.step - self._codec_settings.reading_steps
-        return self._codec_settings.learning_rate if late < 0 else self._codec_settings.learning_rate_at(late)
-
-    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
-        """Return the decoder's parameters, and all others."""
-        return self._model.parameter_groups()
+        settings = self.model.settings
+        late = self.step - settings.reading_steps
+        return settings.learning_rate if late < 0 else settings.learning_rate_at(late)
 
     def mask_gradients(self) -> None:
         """Freeze the codec while only the heads are trained."""
-        if self.step < self._codec_settings.reading_steps:
-            self._model.mimi.zero_grad(set_to_none=True)
+        if self.step < self.model.settings.reading_steps:
+            self.model.mimi.zero_grad(set_to_none=True)
 
-    def after_restore(self) -> None:
-        """Recompute the codebooks' entries."""
-        self._model.mimi.prepare()
+    def validation_losses(self, index: int) -> dict[str, Tensor]:
+        """Return the losses on a batch of the validation set, everything quantized."""
+        pcm, teacher = self._tensors(*self.crops.validation(index))
+        quantized = torch.zeros(len(pcm), dtype=torch.bool, device=pcm.device)
+        return self.model(pcm, teacher, quantized, with_audio=True)
 
-    def validate(self) -> dict[str, float]:
-        """Return the losses on the validation set, everything quantized."""
-        sums: dict[str, float] = defaultdict(float)
-        for index in range(VALIDATION_BATCHES):
-            pcm, teacher = self._tensors(*self._crops.validation(index))
-            quantized = torch.zeros(len(pcm), dtype=torch.bool, device=pcm.device)
-            for name, value in self._model(pcm, teacher, quantized, with_audio=True).items():
-                sums[name] += float(value) / VALIDATION_BATCHES
-        return sums
-
-    @torch.no_grad()
-    def write_outputs(self) -> None:
-        """Write originals with their reconstructions, and an export."""
-        if self.step <= self._codec_settings.plain_steps and not self._model.started_from:
+    def reconstructed(self) -> tuple[Tensor, Tensor]:
+        """Return crops of the validation set and their reconstructions."""
+        if self.step <= self.model.settings.plain_steps and not self.model.started_from:
             self._initialize_codebooks()  # an export needs codebooks; the final ones come when quantization begins
-        pcm, _ = self._tensors(*self._crops.validation(0))
-        self._model.eval()
-        made = self._model.reconstruct(pcm)
-        self._model.train()
-        both = torch.stack([pcm, made], dim=1).flatten().cpu().numpy()
-        path = self.run.path / "samples" / f"step-{self.step:06}.wav"
-        make_folder(path.parent)
-        with WavWriter(path, sample_rate=self._model.mimi.config.sample_rate, channels=1) as file:
-            file.write(both)
-        export_codec(self._model.mimi, self._config, self.run.path / CODEC)
+        pcm, _ = self._tensors(*self.crops.validation(0))
+        self.model.eval()
+        made = self.model.reconstruct(pcm)
+        self.model.train()
+        return pcm, made
 
     def _initialize_codebooks(self) -> None:
         latents = [
-            self._model.latents(self._tensors(*self._crops.batch(self.step + index))[0])
-            for index in range(SEEDING_BATCHES)
+            self.model.latents(self.tensor(self.crops.batch(self.step + index)[0])) for index in range(SEEDING_BATCHES)
         ]
-        self._model.initialize_codebooks(torch.cat(latents), self._codec_settings.seed)
+        self.model.initialize_codebooks(torch.cat(latents), self.model.settings.seed)
 
     def _tensors(self, pcm: Float32, teacher: Float32 | None) -> tuple[Tensor, Tensor | None]:
-        device = self.distributed.device
-        return torch.tensor(pcm, device=device), None if teacher is None else torch.tensor(teacher, device=device)
+        return self.tensor(pcm), None if teacher is None else self.tensor(teacher)
 
 
 def _read_codec(folder: Path, wanted: MimiConfig) -> Mimi:

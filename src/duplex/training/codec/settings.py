@@ -4,10 +4,10 @@ from typing import Any
 
 import attrs
 
-from duplex.training.schedules import cosine_with_warmup
-from duplex.training.validators import at_least, valid_seed
+from duplex.training.settings import RunSettings
+from duplex.training.validators import at_least
 
-__all__ = ["TINY_CODEC", "CodecSettings"]
+__all__ = ["TINY_CODEC", "CodecSettings", "CropSettings"]
 
 TINY_CODEC: dict[str, Any] = {
     "sample_rate": 24000,
@@ -54,12 +54,22 @@ to two seconds, less than a training crop, so that inference has no distances th
 
 
 @attrs.frozen(kw_only=True)
-class CodecSettings:
-    """Settings of a run. Only ``steps`` may change when a run is resumed."""
+class CropSettings(RunSettings):
+    """What is drawn from a corpus: a batch is of crops."""
 
-    steps: int = attrs.field(default=10000, validator=at_least(1))
     batch: int = attrs.field(default=4, validator=at_least(1))
     """Crops per step, on each device."""
+    crop_frames: int = attrs.field(validator=at_least(2))
+    """Frames of a crop that are decoded and compared."""
+    agent_share: float = attrs.field(validator=at_least(0))
+    """Share of the crops with the agent's voice."""
+
+
+@attrs.frozen(kw_only=True)
+class CodecSettings(CropSettings):
+    """Settings of a codec's training. Only ``steps`` may change when a run is resumed."""
+
+    steps: int = attrs.field(default=10000, validator=at_least(1))
     crop_frames: int = attrs.field(default=28, validator=at_least(2))
     learning_rate: float = attrs.field(default=1.2e-3, validator=at_least(0))
     warmup: int = attrs.field(default=200, validator=at_least(0))
@@ -71,7 +81,6 @@ class CodecSettings:
     plain_share: float = attrs.field(default=0.2, validator=at_least(0))
     """Share of the crops that bypass the quantizer after that (0.5 in the paper); none in the last quarter."""
     agent_share: float = attrs.field(default=0.3, validator=at_least(0))
-    """Share of the crops with the agent's voice."""
     waveform_weight: float = attrs.field(default=0.1, validator=at_least(0))
     commitment_weight: float = attrs.field(default=0.25, validator=at_least(0))
     spectrum_weight: float = attrs.field(default=1.0, validator=at_least(0))
@@ -79,7 +88,6 @@ class CodecSettings:
     decoder_gradient: float = attrs.field(default=0.2, validator=at_least(0))
     """Share of the decoder's gradient that reaches quantizer and encoder, in the second half of the run; see
     :class:`duplex.training.codec.training_module.MimiTrainingModule`."""
-    seed: int = attrs.field(default=0, validator=valid_seed)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -93,10 +101,6 @@ class CodecSettings:
             "teacher_first": self.teacher_weight,
             "teacher_whole": self.teacher_weight / 2,
         }
-
-    def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return cosine_with_warmup(self.learning_rate, step, self.warmup, self.steps)
 
     def plain_share_at(self, step: int) -> float:
         """Return the share of crops that bypass the quantizer in a step."""

@@ -7,6 +7,7 @@ from torch.nn import functional
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.training.codec.codec_module import CodecModule
 from duplex.training.codec.initialization import initialize, normalize
 from duplex.training.codec.losses import MultiScaleMelLoss
 from duplex.training.codec.settings import CodecSettings
@@ -17,7 +18,7 @@ __all__ = ["MimiTrainingModule"]
 SPEECH_LEVEL = 0.05
 
 
-class MimiTrainingModule(nn.Module):
+class MimiTrainingModule(CodecModule):
     """Mimi with losses, and linear heads that predict distillation and spectral targets from its latents.
 
     Two heads predict the teacher's features: one from the first codebook alone, so that it becomes semantic, one from

@@ -1,6 +1,7 @@
 """Training of the built-in model's text tokenizer, a small sentencepiece model, on simulated dialogues."""
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 import sentencepiece
@@ -10,7 +11,7 @@ from duplex.training.dialogues.scenes import AGENT_BACKCHANNELS
 from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
 from duplex.transcription.alignment import SpecialTokens
 
-__all__ = ["train_tokenizer"]
+__all__ = ["train_on", "train_tokenizer"]
 
 PIECES = 900
 ASKED = 300
@@ -39,11 +40,17 @@ def train_tokenizer(seed: int, marks: SpecialTokens) -> bytes:
             texts += [exchange.question.replace("|", ""), exchange.answer]
     texts += sorted(answered) * EMPHASIS
     texts += [sentence(rng) for _ in range(SENTENCES)]
+    return train_on(texts, marks, few=False)
+
+
+def train_on(texts: Iterable[str], marks: SpecialTokens, *, few: bool = True) -> bytes:
+    """Return a sentencepiece model of texts in any language; it may have as ``few`` pieces as they give."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(  # pyright: ignore[reportUnknownMemberType] -- it has no annotations
         sentence_iterator=iter(texts),
         model_writer=model,
         vocab_size=PIECES,
+        hard_vocab_limit=not few,
         byte_fallback=True,
         character_coverage=1.0,
         unk_id=marks.end_of_padding,

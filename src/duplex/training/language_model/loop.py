@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
-import torch
 from torch import Tensor, nn
 
 from duplex.backends.torch.memory import available
@@ -74,7 +73,8 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
     distributed = DistributedContext.setup(device)
     segments = SegmentSampler(data, start.shape, chosen)
     _check_tokenizer(start, segments)
-    files = _other_files(data, segments, resolve(codec, parts=("codec",)))
+    found = resolve(codec, parts=("codec",))
+    files = _other_files(data, segments, found)
     run = RunFolder(
         out,
         {
@@ -83,19 +83,18 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
             "settings": chosen.as_json(),
             "dialogues": attrs.asdict(segments.provenance),
         },
+        writes=distributed.is_main,
     )
     if distributed.is_main and (told is not None or start.size >= LARGE):
-        memory = predict_training(start.shape, chosen, distributed.device.type)
+        memory = predict_training(start.shape, chosen, distributed.device.type, codec=found.mimi)
         if told is not None:
             told(memory)
         memory.check(available(distributed.device), str(distributed.device))
-    model = LanguageModelTrainingModule(start.model(chosen, distributed.device), chosen)
+    model = LanguageModelTrainingModule(start.model(chosen, distributed.device), chosen, distributed)
     listener = Listener(load_codec(codec, device=device), Tokenizer.load(data / TOKENIZER), out / SAMPLES)
     config = start.model_config if chosen.lora is None else start.config
     trainer = _LanguageModelTrainer(model.to(distributed.device), segments, run, distributed, config, files, listener)
-    with distributed:
-        trainer.resume()
-        trainer.train(save_every, progress)
+    trainer.run_to_end(save_every, progress)
     return out / (MODEL if chosen.lora is None else ADAPTER)
 
 
@@ -130,11 +129,7 @@ class _LanguageModelTrainer(Trainer):
         """Return the losses on this step's segments."""
         batch = self.step * self.parts + part
         self._model.generator.manual_seed(self._model.settings.seed * 2**32 + batch)
-        return self._model(self._tensor(self._segments.batch(batch, self.distributed.rank)))
-
-    def learning_rate(self) -> float:
-        """Return the learning rate of this step."""
-        return self._model.settings.learning_rate_at(self.step)
+        return self.forward(self.tensor(self._segments.batch(batch, self.distributed.rank)))
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Return all parameters as one group."""
@@ -144,7 +139,7 @@ class _LanguageModelTrainer(Trainer):
         """Return the losses on the validation set, without the agent's own codes as inputs."""
         sums: dict[str, float] = defaultdict(float)
         for index in range(VALIDATION_BATCHES):
-            losses = self._model(self._tensor(self._segments.validation(index)), unaided=True)
+            losses = self._model(self.tensor(self._segments.validation(index)), unaided=True)
             for name, value in losses.items():
                 sums[name] += float(value) / VALIDATION_BATCHES
         return sums
@@ -156,10 +151,7 @@ class _LanguageModelTrainer(Trainer):
             export_language_model(self._model.model, self._config, self._files, self.run.path / MODEL)
         else:
             export_adapters(adapters, lora, self._config, self.run.path / ADAPTER)
-        self._listener.write(f"step-{self.step:06}", self._model.model, self._tensor(self._segments.validation(0)[0]))
-
-    def _tensor(self, tokens: Any) -> Tensor:
-        return torch.tensor(tokens, device=self.distributed.device)
+        self._listener.write(f"step-{self.step:06}", self._model.model, self.tensor(self._segments.validation(0)[0]))
 
 
 def _check_tokenizer(start: StartingPoint, segments: SegmentSampler) -> None:

@@ -1,4 +1,8 @@
-"""How much memory a training takes: its first steps are run with tensors that have shapes and no contents."""
+"""How much memory a training takes: its first steps are run with tensors that have shapes and no contents.
+
+Between two steps gradients are gone: an export, which is about as large as they are, and the past of a sample that is
+heard take their place. On a CPU the process itself counts too, with all that it has loaded, as the system tells it.
+"""
 
 import weakref
 from typing import Any
@@ -13,9 +17,13 @@ from torch.utils._pytree import tree_leaves
 
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.linear import put
+from duplex.backends.torch.memory import resident
+from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.quantize import Quantized, quantizable
-from duplex.backends.torch.state import Call
+from duplex.backends.torch.state import Call, bind
+from duplex.backends.torch.unfilled import unfilled
 from duplex.checkpoints.language_model_config import LanguageModelConfig
+from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.errors import UsageError
 from duplex.training.language_model.settings import LanguageModelSettings
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
@@ -27,8 +35,10 @@ __all__ = ["TrainingMemory", "predict_training"]
 class TrainingMemory:
     """What a training takes, in bytes."""
 
+    programs: int = 0
+    """On a CPU: the process that learns, without a model."""
     model: int
-    """The model's weights, and those of adapters."""
+    """The model's weights, those of adapters, and those of the codec that its samples are heard with."""
     optimizer: int
     """AdamW's two averages of what is learnt."""
     batch: int
@@ -37,11 +47,12 @@ class TrainingMemory:
     @property
     def total(self) -> int:
         """All of it together."""
-        return self.model + self.optimizer + self.batch
+        return self.programs + self.model + self.optimizer + self.batch
 
     def __str__(self) -> str:
         """Return it in a line."""
         parts = {"weights": self.model, "AdamW": self.optimizer, "activations and gradients": self.batch}
+        parts |= {"programs": self.programs} if self.programs else {}
         each = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in parts.items())
         return f"memory: about {self.total / 1e9:.1f} GB: {each}"
 
@@ -94,9 +105,11 @@ class _Storages(TorchDispatchMode):
 
 
 def predict_training(
-    shape: LanguageModelConfig, settings: LanguageModelSettings, device: str = "cpu"
+    shape: LanguageModelConfig, settings: LanguageModelSettings, device: str = "cpu", *, codec: MimiConfig | None = None
 ) -> TrainingMemory:
     """Return the memory of a training of a model of this shape, without reading any weights.
+
+    Samples are heard with the ``codec``, if there is one.
 
     :raises ConfigError: if the settings do not fit the model
     """
@@ -116,7 +129,30 @@ def predict_training(
             with storages:
                 total.backward()
             del total
-    return TrainingMemory(model=held, optimizer=2 * learnt, batch=storages.peak)
+        heard = _state_of(module.model)
+    return TrainingMemory(
+        programs=resident() if device == "cpu" else 0,
+        model=held + _size_of(codec),
+        optimizer=2 * learnt,
+        batch=max(storages.peak, heard),
+    )
+
+
+def _size_of(codec: MimiConfig | None) -> int:
+    """Return the bytes of a codec's weights, float32."""
+    if codec is None:
+        return 0
+    with unfilled():
+        mimi = Mimi(codec, codec.quantizer.n_q)
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*mimi.parameters(), *mimi.buffers()))
+
+
+def _state_of(model: LanguageModel) -> int:
+    """Return the bytes of the state of a conversation, in which a sample is made."""
+    dtype = model.text_linear.weight.dtype
+    return sum(
+        torch.Size(each.shape).numel() * (each.dtype or dtype).itemsize for each in bind(model, "sample").values()
+    )
 
 
 def _model(shape: LanguageModelConfig, settings: LanguageModelSettings) -> LanguageModel:

@@ -39,15 +39,21 @@ class SegmentSampler:
         self._training = _Pool([tokens for index, tokens in enumerate(dialogues) if index % KEPT_APART] or kept)
 
     def batch(self, step: int, rank: int = 0) -> NDArray[np.int64]:
-        """Return the segments of a step, int64 ``[batch, 2 + n_q, frames]``."""
-        return self._sample(self._training, np.random.default_rng((self._settings.seed, rank, step)))
+        """Return the segments of a step, int64 ``[batch, 2 + n_q, frames]``.
+
+        Processes have consecutive segments of one large batch, whatever the share of each: two with 2 segments see what
+        one with 4 sees.
+        """
+        return self._sample(self._training, self._settings.seed, step, first=rank * self._settings.batch)
 
     def validation(self, index: int) -> NDArray[np.int64]:
         """Return a batch of the validation set, the same one for each index."""
-        return self._sample(self._validation, np.random.default_rng((VALIDATION_SEED, index)))
+        return self._sample(self._validation, VALIDATION_SEED, index)
 
-    def _sample(self, pool: "_Pool", rng: np.random.Generator) -> NDArray[np.int64]:
-        return np.stack([pool.draw(rng, self._settings.frames) for _ in range(self._settings.batch)]).astype(np.int64)
+    def _sample(self, pool: "_Pool", seed: int, step: int, first: int = 0) -> NDArray[np.int64]:
+        rows = range(first, first + self._settings.batch)
+        drawn = [pool.draw(np.random.default_rng((seed, step, row)), self._settings.frames) for row in rows]
+        return np.stack(drawn).astype(np.int64)
 
 
 class _Pool:

@@ -5,8 +5,8 @@ from typing import Any, Literal, Self
 import attrs
 
 from duplex.errors import UsageError
-from duplex.training.schedules import cosine_with_warmup
-from duplex.training.validators import at_least, valid_seed
+from duplex.training.settings import RunSettings
+from duplex.training.validators import at_least
 
 __all__ = ["TINY_LANGUAGE_MODEL", "BaseNumbers", "LanguageModelSettings", "LoraSettings"]
 
@@ -60,8 +60,8 @@ class LoraSettings:
 
 
 @attrs.frozen(kw_only=True)
-class LanguageModelSettings:
-    """Settings of a run. Only ``steps`` may change when a run is resumed."""
+class LanguageModelSettings(RunSettings):
+    """Settings of a language model's training. Only ``steps`` may change when a run is resumed."""
 
     steps: int = attrs.field(default=8000, validator=at_least(1))
     batch: int = attrs.field(default=3, validator=at_least(1))
@@ -102,7 +102,6 @@ class LanguageModelSettings:
     start_from: str | None = None
     """Initial weights: a model of the same configuration and tokenizer, as :func:`duplex.load` takes it; ``None``
     initializes at random."""
-    seed: int = attrs.field(default=0, validator=valid_seed)
 
     def __attrs_post_init__(self) -> None:
         """Check that what is to be adapted is named.
@@ -141,13 +140,9 @@ class LanguageModelSettings:
 
     def as_json(self) -> dict[str, Any]:
         """Return what belongs to a run's identity: ``steps`` may change, later additions count where they are used."""
-        values = attrs.asdict(self, filter=attrs.filters.exclude("steps"))
+        values = super().as_json()
         fields = attrs.fields_dict(type(self))
         for name in ("end_of_padding_weight", "accumulate", "checkpointing", "lora"):
             if values[name] == fields[name].default:
                 del values[name]
         return values
-
-    def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return cosine_with_warmup(self.learning_rate, step, self.warmup, self.steps)

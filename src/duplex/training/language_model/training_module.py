@@ -17,6 +17,7 @@ from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call
 from duplex.frame_model import UNGENERATED, ZERO
+from duplex.training.distributed import DistributedContext
 from duplex.training.language_model.adapters import Adapters
 from duplex.training.language_model.settings import LanguageModelSettings
 
@@ -29,12 +30,18 @@ class LanguageModelTrainingModule(nn.Module):
     """A language model with its losses, and a head that predicts the user's words.
 
     With ``settings.lora`` its parameters are those of adapters alone: the model is used, but is no part of it.
+
+    Where several processes have a share of a batch each, what is drawn for a segment does not depend on whose it is,
+    and the mean of their losses is the loss on the whole batch.
     """
 
-    def __init__(self, model: LanguageModel, settings: LanguageModelSettings) -> None:
+    def __init__(
+        self, model: LanguageModel, settings: LanguageModelSettings, distributed: DistributedContext | None = None
+    ) -> None:
         super().__init__()
         self.model: LanguageModel
         self.settings = settings
+        self._distributed = distributed or DistributedContext(torch.device("cpu"))
         self.generator: torch.Generator = torch.Generator().manual_seed(settings.seed)
         """Random numbers of a step; seeding it makes a step reproducible."""
         self.adapters: Adapters | None = None
@@ -69,9 +76,9 @@ class LanguageModelTrainingModule(nn.Module):
         logits = model.text_linear(context)
         words = (text != IGNORED) & (text != config.existing_text_padding_id)
         right = (logits.detach().argmax(dim=-1) == text) & words
-        losses = {"text": self._text_loss(logits, text), "words_wrong": 1 - right.sum() / words.sum().clamp(min=1)}
+        losses = {"text": self._text_loss(logits, text), "words_wrong": self._mean((words & ~right).sum(), words.sum())}
         if model.depth is not None:
-            chosen = self._sample_frames(text.numel()).to(text.device)
+            chosen = self._sample_frames(*text.shape).to(text.device)
             columns = agent.transpose(1, 2).flatten(0, 1)
             codes = self._code_losses(
                 model.depth, context.flatten(0, 1)[chosen], text.flatten()[chosen], columns[chosen]
@@ -103,7 +110,7 @@ class LanguageModelTrainingModule(nn.Module):
         text, agent, user = tokens[:, :1], tokens[:, self.model.agent], tokens[:, self.model.user]
         if self.training:
             user = torch.where(self._dropped_codes(user).to(user.device), ZERO, user)
-            alone = torch.rand(len(agent), 1, 1, generator=self.generator) < self.settings.unaided_share
+            alone = self._draw(len(agent), 1, 1) < self.settings.unaided_share
             agent = torch.where(alone.to(agent.device), ZERO, agent)
         elif unaided:
             agent = torch.full_like(agent, ZERO)
@@ -111,18 +118,30 @@ class LanguageModelTrainingModule(nn.Module):
 
     def _dropped_codes(self, user: Tensor) -> Tensor:
         """Return the dropout mask of the user's codes, bool ``[batch, codebooks, frames]``."""
-        chance = torch.rand(user.shape, generator=self.generator)
-        coarse = torch.rand(len(user), 1, 1, generator=self.generator) < self.settings.coarse_share
-        finest = torch.randint(1, user.shape[1] + 1, (len(user), 1, 1), generator=self.generator)
-        fine = torch.arange(user.shape[1])[:, None] >= finest
-        missed = torch.rand(len(user), 1, user.shape[2], generator=self.generator) < self.settings.missed_share
+        batch, codebooks, frames = user.shape
+        chance = self._draw(batch, codebooks, frames)
+        coarse = self._draw(batch, 1, 1) < self.settings.coarse_share
+        finest = 1 + (self._draw(batch, 1, 1) * codebooks).long()
+        fine = torch.arange(codebooks)[:, None] >= finest
+        missed = self._draw(batch, 1, frames) < self.settings.missed_share
         return (chance < self.settings.unheard_share) | (coarse & fine) | missed
 
-    def _sample_frames(self, frames: int) -> Tensor:
-        """Return the indices of the frames for the depth transformer: all of them, or a random share in training."""
+    def _sample_frames(self, batch: int, frames: int) -> Tensor:
+        """Return which of ``batch * frames`` frames the depth transformer sees: in training some of each segment."""
+        every = torch.arange(batch * frames).view(batch, frames)
         if not self.training:
-            return torch.arange(frames)
-        return torch.randperm(frames, generator=self.generator)[: max(1, round(self.settings.depth_share * frames))]
+            return every.flatten()
+        count = max(1, round(self.settings.depth_share * frames))
+        return every.gather(1, self._draw(batch, frames).argsort(dim=1)[:, :count]).flatten()
+
+    def _draw(self, batch: int, *shape: int) -> Tensor:
+        """Return random numbers from 0 to 1, ``[batch, *shape]``: of those for all processes the rows of this one."""
+        own = slice(self._distributed.rank * batch, (self._distributed.rank + 1) * batch)
+        return torch.rand(self._distributed.world_size * batch, *shape, generator=self.generator)[own]
+
+    def _mean(self, total: Tensor, count: Tensor) -> Tensor:
+        """Return what is summed up here over the mean count of all processes: then the mean of that is over all."""
+        return total * self._distributed.world_size / self._distributed.sum(count).clamp(min=1)
 
     def _text_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """Return the cross entropy of logits ``[batch, frames, vocabulary]``, with less weight on padding."""
@@ -135,7 +154,7 @@ class LanguageModelTrainingModule(nn.Module):
             logits.float().flatten(0, 1), wanted, weights, ignore_index=IGNORED, reduction="sum"
         )
         # Without a transcript of the user, all targets are ignored.
-        return summed / weights[wanted.clamp(min=0)].where(wanted != IGNORED, 0.0).sum().clamp(min=1.0)
+        return self._mean(summed, weights[wanted.clamp(min=0)].where(wanted != IGNORED, 0.0).sum())
 
     def _code_losses(self, depth: DepthTransformer, context: Tensor, text: Tensor, codes: Tensor) -> Tensor:
         """Return the cross entropy of each codebook, ``[codebooks]``."""
@@ -144,9 +163,9 @@ class LanguageModelTrainingModule(nn.Module):
         previous = torch.where(text == IGNORED, self.model.config.text_card, text)
         for codebook, wanted in enumerate(codes.unbind(1)):
             logits = depth.logits(context, previous, codebook, past)
-            losses.append(functional.cross_entropy(logits, wanted, ignore_index=IGNORED))
+            losses.append(functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum"))
             previous = torch.where(wanted == IGNORED, self.model.config.card, wanted)
-        return torch.stack(losses)
+        return self._mean(torch.stack(losses), (codes != IGNORED).sum(dim=0))
 
 
 def _shift_right(delayed: Tensor, initial: Tensor) -> Tensor:
