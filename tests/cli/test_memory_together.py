@@ -38,7 +38,7 @@ def test_doctor_looks_whether_there_is_as_much(monkeypatch):
     found = {each["name"]: each for each in json.loads(run("doctor", "--json", *options).out)["checks"]}
     assert found["memory, cpu"]["state"] == "ok"
     assert "1 session" in found["memory, cpu"]["found"]
-    ended = run("doctor", "--json", "--sessions", 60_000, *options)
+    ended = run("doctor", "--json", "--sessions", 60_000, "--model", "tiny", *options)
     found = {each["name"]: each for each in json.loads(ended.out)["checks"]}
     assert (ended.status, found["memory, cpu"]["state"]) == (1, "broken")
     assert "are missing" in found["memory, cpu"]["mend"]

@@ -101,15 +101,18 @@ class Bare:
 
     def told(self, event: Event) -> bytes:
         """Return what becomes of an event, often nothing."""
-        first = b"" if self._begun else self._sound.begin()
         match event:
             case AgentAudio(pcm=pcm):
-                self._begun = True
-                return first + self._sound.frame(pcm)
+                return self._first() + self._sound.frame(pcm)
             case SessionEnded():
-                return first + self._sound.end()
+                return self._first() + self._sound.end()
             case _:
                 return b""
+
+    def _first(self) -> bytes:
+        """Return what comes first, the first time."""
+        begun, self._begun = self._begun, True
+        return b"" if begun else self._sound.begin()
 
     def failed(self, text: str) -> bytes:  # noqa: ARG002 -- there are no words for it
         """Return nothing: the answer breaks off."""
