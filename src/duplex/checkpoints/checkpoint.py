@@ -158,7 +158,9 @@ def resolve(
         adapted = Adapter(info=info, path=adapter_path)
         found.place.record_revision()
     own: dict[str, Adapter] = {}
-    for called, each in named.items() if layout.language_model is not None else ():
+    for called, each in named.items():
+        if layout.language_model is None:
+            break
         path = each.place.fetch(each.file)
         info = each.check(read_header(path), layout.language_model, headers["moshi_name"], str(paths["moshi_name"]))
         own[called] = Adapter(info=info, path=path)

@@ -7,6 +7,7 @@ on the device (:class:`AdapterRows`), so a recorded step, or a captured graph, s
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import attrs
 import torch
@@ -40,9 +41,9 @@ class AdapterRows:
         """Have the products in the block computed for rows of these numbers, int64 ``[batch]``."""
         self.numbers = numbers
         if not kernels.apply_to(numbers):
-            used = torch.unique(numbers)
-            self.used = used[used != NO_ADAPTER]
-            self.masks = numbers == self.used[:, None]
+            occurring: Tensor = cast(Any, torch).unique(numbers)  # which torch leaves untyped
+            used = occurring[occurring != NO_ADAPTER]
+            self.used, self.masks = used, numbers == used[:, None]
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ Their matrices lie beside the model's, in its dtype, filled up with zeros to the
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -16,7 +17,7 @@ from duplex.backends.torch.adapted import NO_ADAPTER, Adapted, AdapterRows, LowR
 from duplex.backends.torch.adapter import AdapterTensors
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.depth import StackedAttention
-from duplex.backends.torch.linear import Projection, part, put
+from duplex.backends.torch.linear import Projection, Weight, part, put
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import projection_rows
@@ -94,10 +95,11 @@ class _Place:
 
     def adapt(self, sums: Sequence[LowRankSum | None]) -> None:
         """Put what adapters add beside each part of the matrix."""
-        weight = getattr(self.module, self.last)
-        whole = len(sums) == 1 and not isinstance(weight, tuple)
-        bases = [weight] if whole else [part(weight, index, len(sums)) for index in range(len(sums))]
-        adapted = tuple(
+        weight: Weight | tuple[Weight, ...] = getattr(self.module, self.last)
+        bases: Sequence[Any] = weight if isinstance(weight, tuple) else [weight]
+        if len(bases) < len(sums):
+            bases = [part(weight, index, len(sums)) for index in range(len(sums))]
+        adapted: tuple[Weight, ...] = tuple(
             base if added is None else Adapted(base, added) for base, added in zip(bases, sums, strict=True)
         )
         put(self.module, self.last, adapted[0] if self.sets is None else adapted)
@@ -105,7 +107,8 @@ class _Place:
 
 def _places(model: nn.Module) -> Iterator[tuple[str, _Place]]:
     """Yield each matrix that can be adapted, by its published name."""
-    for name, module in model.named_modules():
+    named: Iterator[tuple[str, nn.Module]] = cast(Any, model).named_modules()  # torch leaves its type open
+    for name, module in named:
         published = name.removeprefix("depth.")
         if isinstance(module, StackedAttention):
             yield f"{published}.in_proj_weight", _Place(module, "in_proj_weight", module.sets)
