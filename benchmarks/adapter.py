@@ -118,7 +118,7 @@ OWN: dict[str, list[str | None]] = {
 
 
 def time_own(choice: dict[str, Any], adapter: str, frames: int) -> None:
-    """Step batches of one model in turns, and print their medians."""
+    """Step batches of one model in turns, and print their medians, of time and of the processor's."""
     names = [name for batch in OWN.values() for name in batch]
     adapters = dict.fromkeys("abcd", adapter)
     with duplex.load(**choice, sessions=len(names), adapters=adapters) as model:
@@ -126,19 +126,20 @@ def time_own(choice: dict[str, Any], adapter: str, frames: int) -> None:
         for slot, name in enumerate(names):
             frame_model.open(slot, attrs.evolve(model.defaults, seed=slot, adapter=name))
         noise = np.random.default_rng(0).standard_normal((len(names), spec.frame_size))
-        sound, seconds = (0.05 * noise).astype(np.float32), {what: list[float]() for what in OWN}
+        sound, seconds = (0.05 * noise).astype(np.float32), {what: list[tuple[float, float]]() for what in OWN}
         for _ in range(frames + WARM_UP):
             first = 0
             for what, batch in OWN.items():
                 active = np.zeros(len(names), np.bool_)
                 active[first : first + len(batch)] = True
                 first += len(batch)
-                start = time.perf_counter()
+                start = time.perf_counter(), time.process_time()
                 frame_model.step(sound, active)
-                seconds[what].append(time.perf_counter() - start)
-    table = Table("batch", "frame, ms")
+                seconds[what].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    table = Table("batch", "frame, ms", "processor, ms")
     for what, taken in seconds.items():
-        table.add_row(what, f"{1000 * statistics.median(taken[WARM_UP:]):.1f}")
+        medians = (statistics.median(each) for each in zip(*taken[WARM_UP:], strict=True))
+        table.add_row(what, *(f"{1000 * median:.1f}" for median in medians))
     Console(width=110).print(table)
 
 
