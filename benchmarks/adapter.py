@@ -2,11 +2,14 @@
 
     python benchmarks/random_model.py --out DIR --shape 300m
     python benchmarks/adapter.py --model DIR [--rank 128] [--rounds 3] [--frames 100] [--backend torch|mlx]
-        [--device cpu] [--dtype bfloat16] [--quantize int8]
+        [--device cpu] [--dtype bfloat16] [--quantize int8] [--own]
 
 The adapter has random numbers of the given rank for every matrix of the model. Plain and adapted take turns: in
 processes of their own for the time to load, the peak memory and what of it the model holds, and in one process, frame
 by frame, for a frame's time. Medians are printed.
+
+With ``--own`` the adapters are sessions' own instead: four on one model, whose batches of one and of four sessions take
+turns, with none, one and four adapters among them.
 """
 
 import argparse
@@ -103,6 +106,43 @@ def time_frames(choice: dict[str, Any], adapter: str, frames: int) -> dict[str, 
     return {name: stepper.frame for name, stepper in both.items()}
 
 
+OWN: dict[str, list[str | None]] = {
+    "1 session, none": [None],
+    "1 session, 1 adapter": ["a"],
+    "4 sessions, none": [None] * 4,
+    "4 sessions, 1 adapter, of one": ["a", None, None, None],
+    "4 sessions, 1 adapter, of all": ["a"] * 4,
+    "4 sessions, 4 adapters": ["a", "b", "c", "d"],
+}
+"""Batches, each with the adapters of its sessions."""
+
+
+def time_own(choice: dict[str, Any], adapter: str, frames: int) -> None:
+    """Step batches of one model in turns, and print their medians, of time and of the processor's."""
+    names = [name for batch in OWN.values() for name in batch]
+    adapters = dict.fromkeys("abcd", adapter)
+    with duplex.load(**choice, sessions=len(names), adapters=adapters) as model:
+        frame_model, spec = model.frame_model, model.spec
+        for slot, name in enumerate(names):
+            frame_model.open(slot, attrs.evolve(model.defaults, seed=slot, adapter=name))
+        noise = np.random.default_rng(0).standard_normal((len(names), spec.frame_size))
+        sound, seconds = (0.05 * noise).astype(np.float32), {what: list[tuple[float, float]]() for what in OWN}
+        for _ in range(frames + WARM_UP):
+            first = 0
+            for what, batch in OWN.items():
+                active = np.zeros(len(names), np.bool_)
+                active[first : first + len(batch)] = True
+                first += len(batch)
+                start = time.perf_counter(), time.process_time()
+                frame_model.step(sound, active)
+                seconds[what].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    table = Table("batch", "frame, ms", "processor, ms")
+    for what, taken in seconds.items():
+        medians = (statistics.median(each) for each in zip(*taken[WARM_UP:], strict=True))
+        table.add_row(what, *(f"{1000 * median:.1f}" for median in medians))
+    Console(width=110).print(table)
+
+
 def main() -> None:
     """Measure in turns and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -114,6 +154,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--quantize")
+    parser.add_argument("--own", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     choice = {"name": given.model, "backend": given.backend, "device": given.device, "dtype": given.dtype}
@@ -125,6 +166,9 @@ def main() -> None:
     results: dict[str, list[dict[str, float]]] = {"plain": [], "adapted": []}
     with tempfile.TemporaryDirectory() as folder:
         adapter = write_adapter(given.model, Path(folder), given.rank)
+        if given.own:
+            time_own(choice, adapter, given.frames)
+            return
         size = (Path(folder) / "lora.safetensors").stat().st_size
         for _ in range(given.rounds):
             for name, value in (("plain", ""), ("adapted", adapter)):

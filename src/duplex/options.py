@@ -1,7 +1,7 @@
 """What can be chosen about a conversation, and the closed sets of what can be chosen about a model."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +23,7 @@ __all__ = [
     "Quantization",
     "SessionOptions",
     "check_sessions",
+    "unknown_adapter",
 ]
 
 Backend: TypeAlias = Literal["auto", "torch", "mlx"]
@@ -97,6 +98,8 @@ class SessionOptions:
     ``instructions`` are a persona in words, and ``voice`` is a name of the checkpoint's voices, or a file: a recording
     of the voice, or one as its authors publish it. A model that takes none refuses them.
 
+    ``adapter`` is the name of one of the ``adapters`` that the model was loaded with, which is then this session's own.
+
     For texts that are said (:class:`duplex.Speaker`), and refused elsewhere: so many ``codebooks`` of the model's are
     generated, and the finer ones left out, which is coarser and faster; ``padding_bonus``, usually -2 to 2, is added to
     the logit of padding: above 0 speech is slower, below it is faster; ``padding_between`` is the least number of
@@ -117,6 +120,7 @@ class SessionOptions:
     greedy: bool = attrs.field(default=False, converter=_BOOLEAN)
     instructions: str | None = attrs.field(default=None, converter=_TEXT)
     voice: str | None = attrs.field(default=None, converter=_VOICE)
+    adapter: str | None = attrs.field(default=None, converter=_TEXT)
 
     def with_defaults(self, defaults: "SessionOptions") -> "SessionOptions":
         """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""
@@ -131,6 +135,13 @@ class SessionOptions:
     def to_json(self) -> str:
         """Return them as a JSON object."""
         return json.dumps(attrs.asdict(self))
+
+
+def unknown_adapter(name: str, known: Iterable[str]) -> UsageError:
+    """Return the error that a model has no adapter of a name for its sessions."""
+    names = ", ".join(known)
+    there = f"choose one of {names}" if names else "load it with adapters={name: path}, or serve --adapter NAME=PATH"
+    return UsageError(f"this model has no adapter {shown(name)} for its sessions; {there}, or leave adapter out")
 
 
 def check_sessions(sessions: int) -> int:

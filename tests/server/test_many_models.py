@@ -12,6 +12,7 @@ from duplex.transports import wire
 from server_support import get, running, tone
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
+NOTHING = {"persona": False, "adapters": [], "voices": [], "examples": []}
 
 
 @pytest.fixture
@@ -63,8 +64,24 @@ def test_what_is_told(two):
         described = json.loads(get(server, "/api/info")[2])
         assert described["model"] == "first"
         assert described["models"] == [
-            {"name": "first", "kind": "moshi", "sessions": 1, "persona": False, "voices": [], "examples": []},
-            {"name": "owner/second", "kind": "moshi", "sessions": 2, "persona": False, "voices": [], "examples": []},
+            {
+                "name": "first",
+                "kind": "moshi",
+                "sessions": 1,
+                "persona": False,
+                "adapters": [],
+                "voices": [],
+                "examples": [],
+            },
+            {
+                "name": "owner/second",
+                "kind": "moshi",
+                "sessions": 2,
+                "persona": False,
+                "adapters": [],
+                "voices": [],
+                "examples": [],
+            },
         ]
         listed = json.loads(get(server, "/v1/models")[2])
         assert [each["id"] for each in listed["data"]] == ["first", "owner/second"]

@@ -8,12 +8,12 @@ import anyio
 import attrs
 import numpy as np
 import pytest
-from imitation_support import EXPECTED, FAMILY, FRAME, RATE, write_checkpoint, write_voice, write_wav
 from safetensors.numpy import load_file
 
 import duplex
 from duplex import AgentAudio, AgentText, AudioFileError, SessionOptions, Speaker, UsageError
 from duplex.frame_model import ZERO
+from imitation_support import EXPECTED, FAMILY, FRAME, RATE, write_checkpoint, write_voice, write_wav
 
 pytestmark = pytest.mark.anyio
 WHOLE = os.environ.get("DUPLEX_FAMILY_REFERENCE")

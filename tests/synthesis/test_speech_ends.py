@@ -2,10 +2,10 @@
 
 import anyio
 import pytest
-from imitation_support import write_checkpoint
 
 from duplex import AgentAudio, EndReason, SessionEnded, SessionOptions, SessionStarted, Speaker, UsageError, load
 from duplex.errors import ModelError
+from imitation_support import write_checkpoint
 
 pytestmark = pytest.mark.anyio
 GREEDY = SessionOptions(greedy=True)

@@ -8,9 +8,9 @@ import wave
 import anyio
 import numpy as np
 import pytest
-from imitation_support import FAMILY, RATE, write_checkpoint
 
 from duplex import EndReason
+from imitation_support import FAMILY, RATE, write_checkpoint
 
 pytestmark = pytest.mark.anyio
 

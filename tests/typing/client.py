@@ -77,7 +77,7 @@ async def say(model: duplex.Model) -> list[str]:
 
 
 async def main(detector: duplex.VoiceActivity, line: duplex.Transport, pcm: Pcm) -> None:
-    options = duplex.SessionOptions(seed=7, temperature=0.8)
+    options = duplex.SessionOptions(seed=7, temperature=0.8, adapter="mine")
     model: duplex.Model = await duplex.load_async("tiny", backend="torch", dtype="float32", quantize="int8")
     with model, duplex.load(cache_dtype="auto", sessions=2) as other:
         recorder: duplex.Recorder = Log()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import struct
 import wave
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,28 @@ from duplex.audio.pcm import to_int16
 from duplex.audio.synthetic_mark import Synthetic, mark_chunk
 from duplex.errors import AudioError, ClosedError, OutputError, UsageError
 
-__all__ = ["WavWriter"]
+__all__ = ["WavWriter", "endless_header"]
 
 _SAMPLE_BYTES = 2
 _RIFF_SIZE_AT, _RIFF_HEAD = 4, 8
 """Where the file's size is, in bytes, and what comes before that which it counts."""
 _MAXIMUM_BYTES = 2**32 - 1024
 """The format counts bytes in 32 bits; the header and a mark take their share."""
+
+
+_ENDLESS = 2**32 - 1
+"""A size that stands for "to the end", as players of streams read it."""
+
+
+def endless_header(sample_rate: int) -> bytes:
+    """Return the beginning of a wav file of one channel of 16 bits that is sent before its length is known.
+
+    What follows is synthetic speech, which the header says.
+    """
+    rate = _SAMPLE_BYTES * sample_rate
+    kind = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, rate, _SAMPLE_BYTES, 8 * _SAMPLE_BYTES)
+    head = struct.pack("<4sI4s", b"RIFF", _ENDLESS, b"WAVE")
+    return head + kind + mark_chunk("all") + struct.pack("<4sI", b"data", _ENDLESS)
 
 
 class WavWriter:

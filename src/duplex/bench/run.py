@@ -66,7 +66,9 @@ def run_benchmark(
     else:
         described = checkpoint.describe(choice["name"], choice["revision"], adapter=choice.get("adapter"))
         kept = {
-            key: value for key, value in choice.items() if key not in {"name", "revision", "adapter", "deterministic"}
+            key: value
+            for key, value in choice.items()
+            if key not in {"name", "revision", "adapter", "adapters", "deterministic"}
         }
         report.memory = predict_memory(described, **kept)
         progress("loading")

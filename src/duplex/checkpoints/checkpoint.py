@@ -7,7 +7,7 @@ cannot run code.
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -70,6 +70,8 @@ class Checkpoint:
     card: ModelCard = attrs.field(eq=False)
     note: str
     adapter: Adapter | None = None
+    adapters: Mapping[str, Adapter] = attrs.field(factory=dict[str, Adapter])
+    """Those that sessions may choose, by name; the fingerprint does not cover them."""
 
     @property
     def codebooks(self) -> int:
@@ -111,6 +113,7 @@ def resolve(
     *,
     revision: str | None = None,
     adapter: str | None = None,
+    adapters: Mapping[str, str] | None = None,
     parts: Collection[Part] = ("model", "codec"),
     progress: bool = True,
 ) -> Checkpoint:
@@ -118,7 +121,8 @@ def resolve(
 
     ``revision`` is a branch, tag or commit of the repository. ``parts`` selects what is to be loaded: ``"codec"`` alone
     needs Mimi's files only, whatever the language model. ``adapter`` is what :mod:`duplex.checkpoints.adapters` finds
-    by name, instead of the checkpoint's own. ``progress`` shows the hub client's progress bars.
+    by name, instead of the checkpoint's own, and ``adapters`` are several of those, for sessions to choose by
+    names of their own. ``progress`` shows the hub client's progress bars.
 
     :raises UsageError: if ``parts`` or ``revision`` is invalid
     :raises CheckpointNotFoundError: if there is no such name, repository, revision or file
@@ -135,6 +139,9 @@ def resolve(
     mimi = layout.read_mimi_config(source, progress=progress)
     places = layout.locate_files(source, parts, progress=progress)
     found = _find_adapter(adapter, layout, source, progress=progress) if "model" in parts else None
+    named = {own: find_adapter(each, progress=progress) for own, each in (adapters or {}).items()}
+    if found is not None and named:
+        raise UsageError(f"{name} has an adapter of its own, which is for all sessions; leave adapters out")
     adapter_path = None if found is None else found.place.fetch(found.file)
     paths = {key: _fetch(place, file) for key, (place, file) in places.items()}
     headers = {
@@ -150,6 +157,14 @@ def resolve(
         info = found.check(read_header(adapter_path), layout.language_model, headers["moshi_name"], where)
         adapted = Adapter(info=info, path=adapter_path)
         found.place.record_revision()
+    own: dict[str, Adapter] = {}
+    for called, each in named.items():
+        if layout.language_model is None:
+            break
+        path = each.place.fetch(each.file)
+        info = each.check(read_header(path), layout.language_model, headers["moshi_name"], str(paths["moshi_name"]))
+        own[called] = Adapter(info=info, path=path)
+        each.place.record_revision()
     for place in (source, *(place for place, _ in places.values())):
         place.record_revision()
     return Checkpoint(
@@ -168,6 +183,7 @@ def resolve(
         card=ModelCard(source),
         note=_read_note(source),
         adapter=adapted,
+        adapters=own,
     )
 
 

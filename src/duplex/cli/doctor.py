@@ -11,16 +11,19 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import click
 
 from duplex.backends import mlx
+from duplex.cli.check import Check
+from duplex.cli.memory import memory_checks
 from duplex.cli.options import debug_option
 from duplex.cli.text import one_line, plain, print_json, size
 from duplex.errors import AudioDeviceError, HubError, MissingDependencyError, UsageError
 from duplex.extras import install_command
+from duplex.options import MAX_SESSIONS
 
 __all__ = ["doctor"]
 
@@ -49,23 +52,15 @@ OPTIONAL = {
 PROGRAMS = ("flite", "espeak-ng")
 HUB_SECONDS = 5.0
 
-State = Literal["ok", "note", "broken"]
-
-
-@attrs.frozen
-class Check:
-    """One line of the findings. ``mend`` is a command, or what else to do."""
-
-    name: str
-    state: State
-    found: str
-    mend: str = ""
-
 
 @click.command(short_help="Tell what works here and what is missing.")
+@click.option(
+    "--model", "models", multiple=True, help="Whether there is memory for it, too. May be given again: for all of them."
+)
+@click.option("--sessions", type=click.IntRange(1, MAX_SESSIONS), default=1, show_default=True, help="Of each model.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @debug_option
-def doctor(as_json: bool) -> int:
+def doctor(models: tuple[str, ...], sessions: int, as_json: bool) -> int:
     """Tell what works here, what is missing, and the command that mends it.
 
     The exit status is 0 if everything that is needed works.
@@ -73,9 +68,10 @@ def doctor(as_json: bool) -> int:
     \b
     Examples:
       duplex doctor
+      duplex doctor --model kyutai/moshika-pytorch-bf16 --model kyutai/stt-1b-en_fr --sessions 4
       HF_HUB_OFFLINE=1 duplex doctor --json
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    checks = list(_checks())
+    checks = [*_checks(), *memory_checks(models, sessions)]
     well = all(check.state != "broken" for check in checks)
     if as_json:
         print_json({"ok": well, "checks": [attrs.asdict(check) for check in checks]})

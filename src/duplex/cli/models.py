@@ -1,14 +1,14 @@
 """``duplex models`` and ``duplex info``: what can be loaded, and what it is."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from duplex.cli.memory import memories_of, memory_as_json, memory_rows, together
 from duplex.cli.options import Option, adapter_option, backend_option, debug_option, device_option
 from duplex.cli.text import plain, print_json, size
-from duplex.errors import HubError, MissingDependencyError, UsageError
+from duplex.errors import HubError, UsageError
 from duplex.extras import require
 from duplex.options import MAX_SESSIONS
 
@@ -28,14 +28,6 @@ PUBLISHED = {
 }
 """Well-known repositories of the hub."""
 MIMI = "tokenizer-*.safetensors"
-NUMBERS: tuple[dict[str, Any], ...] = (
-    {"dtype": "float32"},
-    {"dtype": "bfloat16"},
-    {"quantize": "int8"},
-    {"quantize": "int8", "cache_dtype": "int8"},
-    {"quantize": "int4", "cache_dtype": "int8"},
-)
-"""Kinds of numbers whose memory is told."""
 json_option: Option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
@@ -88,7 +80,7 @@ def _cached() -> list[str]:
 
 
 @click.command(short_help="Tell what a checkpoint is.")
-@click.argument("name", default="tiny")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--revision", help="A branch, tag or commit of a hub repository.")
 @adapter_option
 @click.option(
@@ -100,7 +92,7 @@ def _cached() -> list[str]:
 @json_option
 @debug_option
 def info(
-    name: str,
+    names: tuple[str, ...],
     revision: str | None,
     adapter: str | None,
     sessions: int,
@@ -111,27 +103,59 @@ def info(
 ) -> None:
     """Tell what a checkpoint is, without loading its weights: a built-in name, a folder, or owner/name on the hub.
 
-    Also how much memory it would take, in each kind of numbers that it can be loaded in.
+    Also how much memory it would take, in each kind of numbers that it can be loaded in; of several models, what they
+    take together.
 
     \b
     Examples:
       duplex info tiny
       duplex info kyutai/moshika-pytorch-bf16 --sessions 32
+      duplex info kyutai/moshika-pytorch-bf16 kyutai/stt-1b-en_fr
       duplex info kyutai/moshika-pytorch-bf16 --lora 128
       duplex info kyutai/moshika-pytorch-bf16 --json
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
+    if len(names) > 1 and (revision or adapter or lora):
+        raise UsageError("--revision, --adapter and --lora are of one model; ask for one at a time")
+    memories: list[tuple[str, list[Memory]]] = []
+    told: list[dict[str, Any]] = []
+    for name in names or ("tiny",):
+        described, predicted, rows = _described(
+            name, revision, adapter, lora, backend=backend, device=device, sessions=sessions
+        )
+        memories.append((name, predicted))
+        told.append(described)
+        if not as_json:
+            _print_table(rows)
+            click.echo("", nl=len(names) > 1)
+    sums = together(memories) if len(told) > 1 else []
+    if as_json:
+        print_json({"models": told, "together": sums} if len(told) > 1 else told[0])
+    elif sums:
+        _print_table([(f"together, {each['how']}", size(each["total_bytes"])) for each in sums])
+
+
+def _described(
+    name: str,
+    revision: str | None,
+    adapter: str | None,
+    lora: int | None,
+    *,
+    backend: "Backend",
+    device: str,
+    sessions: int,
+) -> tuple[dict[str, Any], "list[Memory]", list[tuple[str, str]]]:
+    """Return what a checkpoint is, for machines and for people, and what it takes."""
     from duplex.checkpoints.checkpoint import describe  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     description = describe(name, revision, adapter=adapter)
-    memories = list(_memories(description, backend=backend, device=device, sessions=sessions))
+    memories = list(memories_of(description, backend=backend, device=device, sessions=sessions))
     trainings = {} if lora is None else _trainings(description, lora)
     described = description.as_json()
-    if as_json:
-        training = [{"how": how, "total_bytes": memory.total} for how, memory in trainings.items()]
-        print_json(described | {"memory": [_memory_as_json(memory) for memory in memories], "training": training})
-        return
     rows = [(f"training, {how}", str(memory).removeprefix("memory: ")) for how, memory in trainings.items()]
-    _print_table([*_rows_of(described), *_memory_rows(memories), *rows])
+    rows = [*_rows_of(described), *memory_rows(memories), *rows]
+    training = [{"how": how, "total_bytes": memory.total} for how, memory in trainings.items()]
+    described |= {"memory": [memory_as_json(memory) for memory in memories], "training": training}
+    return described, memories, rows
 
 
 KINDS: Mapping[str, str] = {
@@ -141,17 +165,6 @@ KINDS: Mapping[str, str] = {
     "hibiki": "hibiki: translation of speech",
     "tts": "tts: synthesis of speech",
 }
-
-
-def _memories(description: "CheckpointInfo", *, backend: "Backend", device: str, sessions: int) -> "Iterator[Memory]":
-    """Yield what the model takes in each kind of numbers; one that is not available here is left out."""
-    from duplex.engine.loading import predict_memory  # noqa: PLC0415
-
-    for choice in NUMBERS:
-        with contextlib.suppress(UsageError, MissingDependencyError):
-            memory = predict_memory(description, backend=backend, device=device, sessions=sessions, **choice)
-            if memory is not None:
-                yield memory
 
 
 def _trainings(description: "CheckpointInfo", rank: int) -> "dict[str, TrainingMemory]":
@@ -172,21 +185,6 @@ def _trainings(description: "CheckpointInfo", rank: int) -> "dict[str, TrainingM
         )
         for base, lora in choices.items()
     }
-
-
-def _memory_as_json(memory: "Memory") -> dict[str, Any]:
-    sizes = {"weights_bytes": memory.weights, "session_bytes": memory.session, "total_bytes": memory.total}
-    return {"how": memory.how, "sessions": memory.sessions, **sizes}
-
-
-def _memory_rows(memories: "list[Memory]") -> list[tuple[str, str]]:
-    return [
-        (
-            f"memory, {memory.how}",
-            f"{size(memory.total)}: weights {size(memory.weights)}, and {size(memory.session)} for a session",
-        )
-        for memory in memories
-    ]
 
 
 def _rows_of(described: dict[str, Any]) -> list[tuple[str, str]]:

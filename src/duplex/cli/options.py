@@ -1,12 +1,14 @@
 """The options that commands have in common, gathered into what the library takes."""
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import attrs
 import click
 
+from duplex.errors import UsageError
 from duplex.options import MAX_SESSIONS, Backend, CacheDtype, Dtype, Quantization, SessionOptions
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "user_channel_option",
 ]
 
+_NAMED = re.compile(r"[\w.-]+=.")
+"""The beginning of an adapter with a name for callers."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -43,6 +47,8 @@ class LoadOptions:
     model: str
     revision: str | None
     adapter: str | None = None
+    adapters: Mapping[str, str] | None = None
+    """Those that sessions may choose, by name."""
     backend: Backend
     device: str
     dtype: Dtype = "auto"
@@ -63,7 +69,7 @@ class LoadOptions:
 
     def settings(self) -> dict[str, Any]:
         """Return what may change the tokens of a dialogue."""
-        return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "adapter", "sessions"))
+        return attrs.asdict(self, filter=attrs.filters.exclude("model", "revision", "adapter", "adapters", "sessions"))
 
 
 backend_option: Option = click.option(
@@ -104,8 +110,14 @@ MANY_MODELS = (
 adapter_option: Option = click.option(
     "--adapter", help="A LoRA for the model: a .safetensors file, a folder, or owner/name; instead of its own."
 )
+adapters_option: Option = click.option(
+    "--adapter",
+    type=_ModelName(),
+    multiple=True,
+    metavar="[NAME=]PATH",
+    help="A LoRA for the model; with a name, one that callers may choose. Such may be given again.",
+)
 LOADING = (
-    adapter_option,
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -169,7 +181,9 @@ def codec_options(command: F) -> F:
 
 def loading_options(command: F) -> F:
     """Add the options of what loads a dialogue model for others to use; the command gets ``load_options``."""
-    return _gathered(command, (*CODEC, *LOADING), lambda values: {"load_options": _take(LoadOptions, values)})
+    return _gathered(
+        command, (*CODEC, adapter_option, *LOADING), lambda values: {"load_options": _take(LoadOptions, values)}
+    )
 
 
 def many_models_options(command: F) -> F:
@@ -177,19 +191,34 @@ def many_models_options(command: F) -> F:
 
     def gather(values: dict[str, Any]) -> dict[str, Any]:
         names = values.pop("model")
-        each = _take(LoadOptions, {**values, "model": ""})
+        each = _take(LoadOptions, {**values, "model": "", **_adapters(values["adapter"])})
         for field in attrs.fields(LoadOptions):
             values.pop(field.name, None)
         return {"load_options": [attrs.evolve(each, model=name) for name in names]}
 
-    return _gathered(command, (*MANY_MODELS, *LOADING), gather)
+    return _gathered(command, (*MANY_MODELS, adapters_option, *LOADING), gather)
+
+
+def _adapters(given: Sequence[str]) -> dict[str, Any]:
+    """Return the adapter of all sessions, and those that sessions may choose.
+
+    :raises UsageError: if several are for all
+    """
+    named = [each.partition("=") for each in given if _NAMED.match(each)]
+    others = [each for each in given if not _NAMED.match(each)]
+    if len(others) > 1 or len({name for name, _, _ in named}) < len(named):
+        raise UsageError(
+            "a model has one adapter for all its sessions, and each name stands for one; give others as --adapter "
+            "NAME=PATH, for callers to choose"
+        )
+    return {"adapter": next(iter(others), None), "adapters": {name: path for name, _, path in named} or None}
 
 
 def dialogue_options(command: F) -> F:
     """Add the options of what runs a dialogue model; the command gets ``load_options`` and ``options``."""
     return _gathered(
         command,
-        (*CODEC, *LOADING, *SAMPLING, *PERSONA),
+        (*CODEC, adapter_option, *LOADING, *SAMPLING, *PERSONA),
         lambda values: {"load_options": _take(LoadOptions, values), "options": _take(SessionOptions, values)},
     )
 
@@ -198,7 +227,7 @@ def say_options(command: F) -> F:
     """Add the options of what says a text; the command gets ``load_options`` and ``options``."""
     return _gathered(
         command,
-        (*CODEC, *LOADING, *SAMPLING, *SAYING),
+        (*CODEC, adapter_option, *LOADING, *SAMPLING, *SAYING),
         lambda values: {"load_options": _take(LoadOptions, values), "options": _take(SessionOptions, values)},
     )
 

@@ -95,8 +95,8 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "--wires",
     multiple=True,
     metavar="NAME",
-    help="A protocol that callers may speak: chat, personaplex, live, realtime, twilio, telnyx, plivo, asr. May be "
-    "given again; all if left out.",
+    help="A protocol that callers may speak: chat, personaplex, live, realtime, twilio, telnyx, plivo, asr, "
+    "speech. May be given again; all if left out.",
 )
 @click.option("--tls", is_flag=True, help="HTTPS, with a certificate of its own if none is given.")
 @click.option("--tls-certificate", type=FILES, metavar="FILE", help="A certificate (PEM).")
@@ -125,7 +125,8 @@ def serve(load_options: list[LoadOptions], log_format: Any, **given: Any) -> Non
     """Serve conversations on a model, or several, to browsers and programs, many at a time.
 
     The page is at the address that is printed; programs open a websocket at /api/chat, as clients of the original do,
-    or at /v1/live/sessions, as OpenAI's do, and telephone services at /twilio, /telnyx and /plivo (--wires).
+    or at /v1/live/sessions, as OpenAI's do, and telephone services at /twilio, /telnyx and /plivo (--wires). What a
+    model of speech synthesis shall say is sent to /v1/audio/speech.
     Every option can also be set in the environment (DUPLEX_PORT, DUPLEX_QUEUE_TIMEOUT, ...) or a file (--settings);
     the command line comes first, then the environment, then the file. Ctrl-C lets conversations end, twice stops.
 

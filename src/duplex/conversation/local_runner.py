@@ -80,6 +80,7 @@ class LocalRunner(Runner):
     ) -> None:
         spec = model.spec
         check_persona(spec.kind, options)
+        model.check_adapter(options)
         if spec.kind == "tts":
             raise UsageError(f"{model.name} says texts and hears nothing; use duplex.Speaker, or `duplex say`")
         self.session_id: str = secrets.token_hex(8) if saved is None else saved.session_id

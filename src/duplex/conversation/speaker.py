@@ -184,8 +184,9 @@ class Speaker:
 def _check_options(options: SessionOptions, model: Model) -> None:
     """Check that a model of synthesis can do what is asked for.
 
-    :raises UsageError: if it has fewer codebooks, or is to take instructions
+    :raises UsageError: if it has fewer codebooks, is to take instructions, or has no such adapter
     """
+    model.check_adapter(options)
     most = model.spec.agent_streams
     if options.codebooks is not None and options.codebooks > most:
         raise UsageError(f"codebooks is {options.codebooks}; this model has {most}, so give 1 to {most}")

@@ -62,6 +62,7 @@ class Beginnings:
         self, slot: int, options: SessionOptions, prompt: Prompt, conditions: Conditions | None
     ) -> Iterator[None]:
         key = prompt.key if conditions is None else f"{prompt.key} {_key(conditions)}"
+        key = key if options.adapter is None else f"{key} {options.adapter}"  # which computes another past
         while key in self._feeding:  # for another session, which keeps it in a moment
             yield
         if key in self._kept:

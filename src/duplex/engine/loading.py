@@ -3,6 +3,8 @@
 import functools
 import importlib
 import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +24,7 @@ from duplex.engine.model import Model, VoiceActivityFactory
 from duplex.errors import AudioFileError, UsageError
 from duplex.frame_model import ModelSpec
 from duplex.options import Backend, CacheDtype, Dtype, Quantization, SessionOptions, check_sessions
+from duplex.parsing import shown
 from duplex.prompting.building import check_persona, check_prompt
 from duplex.voice_activity.pauses import PAUSE_HEAD, PauseVoiceActivity
 from duplex.voice_activity.silero import SileroVoiceActivity
@@ -29,6 +32,8 @@ from duplex.voice_activity.silero import SileroVoiceActivity
 __all__ = ["check_beginning", "check_choice", "load", "load_async", "load_codec", "predict_memory"]
 
 logger: logging.Logger = logging.getLogger(__name__)
+ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What sessions may call one of several adapters."""
 
 
 def load(  # noqa: PLR0913 -- what can be chosen about a model
@@ -43,6 +48,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     deterministic: bool = False,
     revision: str | None = None,
     adapter: str | None = None,
+    adapters: Mapping[str, str] | None = None,
     guidance: bool | None = None,
 ) -> Model:
     """Load a model: a built-in name, a folder, or a hub repository such as ``"kyutai/moshika-pytorch-bf16"``.
@@ -56,6 +62,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     then differ.
     ``adapter`` is a fine-tune's LoRA, which is added to the weights: a safetensors file, a folder that has one with its
     ``config.json``, or a hub repository (``owner/name`` or ``owner/name@revision``); left out, the checkpoint's own.
+    ``adapters``, with torch, are several of those by name, each beside the weights: a session may choose one of them
+    (:attr:`duplex.SessionOptions.adapter`), or none.
     With ``deterministic`` a conversation's tokens do not depend on its neighbours, at the price of stepping each alone.
     With ``guidance`` conversations may have it (:attr:`duplex.SessionOptions.guidance`), at the price of a second row
     of the language model for every one; ``None`` has it where the checkpoint's sessions use it by default.
@@ -66,7 +74,8 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     """
     sessions = check_sessions(sessions)
     check_choice(backend=backend, device=device, dtype=dtype, quantize=quantize, cache_dtype=cache_dtype)
-    found = checkpoint.resolve(name, revision=revision, adapter=adapter)
+    _check_adapters(adapter, adapters, backend, device)
+    found = checkpoint.resolve(name, revision=revision, adapter=adapter, adapters=adapters)
     # A checkpoint that was resolved with all its parts has them all.
     config, weights, mimi_weights, pieces = cast(
         "tuple[LanguageModelConfig, Path, Path, Path]",
@@ -90,10 +99,11 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         adapter=found.adapter,
         guidance=_guided(found.defaults, guidance, config),
         **({} if found.tts is None else {"tts": found.tts}),
+        **({"adapters": found.adapters} if found.adapters else {}),
     )
-    frame_model.open(
-        0, attrs.evolve(found.defaults, guidance=1.0)
-    )  # what is compiled or traced for a session, before anybody waits for it
+    for own in (*tuple(found.adapters)[:1], None):
+        # What is compiled or traced for a session, before anybody waits for it.
+        frame_model.open(0, attrs.evolve(found.defaults, guidance=1.0, adapter=own))
     return Model(
         frame_model,
         tokenizer,
@@ -109,7 +119,44 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
         voice_activity=_detector(frame_model.spec),
         voices=found.voices,
         card=found.card,
+        memory=functools.partial(
+            _predicted,
+            loader,
+            found,
+            device=device,
+            dtype=dtype,
+            quantize=quantize,
+            cache_dtype=cache_dtype,
+            sessions=sessions,
+            guidance=_guided(found.defaults, guidance, config),
+        ),
     )
+
+
+def _predicted(loader: Any, found: checkpoint.Checkpoint, **how: Any) -> Memory:
+    """Return what was predicted for a model that has been loaded."""
+    headers = tuple(checkpoint.read_header(path) for path in (found.weights, found.mimi_weights) if path is not None)
+    own = {"adapters": found.adapters} if found.adapters else {}
+    predicted: Memory = loader.predict_memory(found.language_model, found.mimi, headers, **how, **own)
+    return predicted
+
+
+def _check_adapters(adapter: str | None, adapters: Mapping[str, str] | None, backend: Backend, device: str) -> None:
+    """Check that a model can be loaded with adapters for its sessions.
+
+    :raises UsageError: if not, or a name is none
+    """
+    for name in adapters or ():
+        if not ADAPTER_NAME.fullmatch(name):
+            raise UsageError(
+                f"{shown(name)} is no name for an adapter; give 1 to 64 letters, digits, dots, dashes and underscores"
+            )
+    if adapters and adapter is not None:
+        raise UsageError("adapter is added to the weights, for all sessions, and adapters are for each; give one")
+    if adapters and not _backend(backend, device).OWN_ADAPTERS:
+        raise UsageError(
+            "sessions with adapters of their own need the torch backend; use backend='torch', or adapter= for all"
+        )
 
 
 def _detector(spec: ModelSpec) -> VoiceActivityFactory:

@@ -3,9 +3,11 @@
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.process import OwnProcess
 from duplex.checkpoints.conditioning import ConditionerConfig
 from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
@@ -18,7 +20,7 @@ from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
 from duplex.errors import ClosedError
 from duplex.frame_model import FrameModel, ModelSpec
-from duplex.options import SessionOptions
+from duplex.options import SessionOptions, unknown_adapter
 from duplex.prompting.voices import VoiceCodes
 from duplex.voice_activity.protocol import VoiceActivity
 from duplex.voice_activity.silero import SileroVoiceActivity
@@ -56,6 +58,7 @@ class Model:
         voice_activity: VoiceActivityFactory = SileroVoiceActivity,
         voices: Voices | None = None,
         card: ModelCard | None = None,
+        memory: Callable[[], Memory] | None = None,
     ) -> None:
         self.name = name
         self.backend: str = backend
@@ -90,6 +93,7 @@ class Model:
         self.voice_codes: VoiceCodes = VoiceCodes()
         """Of voices that conversations began with."""
         self._card = card or ModelCard(None)
+        self._predict_memory = memory
         self.voice_activity = voice_activity
         """Returns a new detector of speech for one conversation, for audio of a sample rate."""
 
@@ -107,6 +111,24 @@ class Model:
     def products(self) -> Mapping[str, str]:
         """How its weights lie in memory, by product, where that was chosen for this machine; often empty."""
         return getattr(self.frame_model, "products", {})
+
+    @cached_property
+    def memory(self) -> int | None:
+        """Bytes of its device that were predicted for it; ``None`` if nobody knows. The first time takes a moment."""
+        return None if self._predict_memory is None else self._predict_memory().total
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of those that a session may choose for itself (:attr:`duplex.SessionOptions.adapter`); often none."""
+        return tuple(getattr(self.frame_model, "adapters", ()))
+
+    def check_adapter(self, options: SessionOptions) -> None:
+        """Check that a session can have the adapter that it asks for.
+
+        :raises UsageError: if there is none of this name
+        """
+        if options.adapter is not None and options.adapter not in self.adapters:
+            raise unknown_adapter(options.adapter, self.adapters)
 
     @property
     def examples(self) -> tuple[str, ...]:

@@ -90,13 +90,15 @@ def read_voice(path: Path, spec: ModelSpec, encode: VoiceEncoder) -> Int64 | Pub
     return voice_codes(_read(path, spec.sample_rate), spec, encode, where=str(path))
 
 
-def find_speaker(voices: Voices, given: str) -> Path:
+def find_speaker(voices: Voices, given: str, *, files: bool = True) -> Path:
     """Return the file of a voice that says texts: one of a checkpoint's, perhaps without its ending, or a file.
+
+    Unless ``files`` may be given, it is one of ``voices``.
 
     :raises UsageError: if there is none
     """
     named = [name for name in voices.names if name == given or name.startswith(f"{given}.")]
-    return find_voice(voices, named[0] if len(named) == 1 else given, files=True)
+    return find_voice(voices, named[0] if len(named) == 1 else given, files=files)
 
 
 def read_recording(path: Path, codec: Codec) -> Int64:

@@ -31,9 +31,10 @@ from duplex.server.served_models import ServedModel
 from duplex.server.service import Service
 from duplex.server.settings import Settings
 from duplex.server.sideband import sideband_routes
+from duplex.server.speech import speech
 from duplex.server.telemetry.protocol import Telemetry
 from duplex.server.tickets import ClientSecret, Ticket, service_of, token_wanted
-from duplex.server.wires.table import WIRES
+from duplex.server.wires.table import SPEECH, WIRES
 from duplex.transcription.protocol import Transcriber
 
 __all__ = ["application"]
@@ -72,6 +73,7 @@ def application(
         *_wire_routes(service),
         Route("/api/ticket", Ticket, middleware=[shared]),
         *_secret_routes(service.settings, shared),
+        *_speech_routes(service, shared),
         *recording_routes(service),
         Route("/api/info", _Info, middleware=[shared]),
         Route("/v1/models", _Models, middleware=[shared]),
@@ -94,8 +96,9 @@ def application(
 def _wire_routes(service: Service) -> Iterator[BaseRoute]:
     if "live" in service.settings.wires:
         yield from sideband_routes(service)
-    for name in service.settings.wires:
-        kind = WIRES[name]
+    for name, kind in WIRES.items():
+        if name not in service.settings.wires:
+            continue
         yield WebSocketRoute(kind.path, partial(_open, name))
         yield Route(kind.path, _websocket_wanted, methods=["GET", "POST"])
 
@@ -104,6 +107,11 @@ def _secret_routes(settings: Settings, shared: Middleware) -> Iterator[BaseRoute
     if "realtime" in settings.wires:
         yield Route("/v1/realtime/client_secrets", ClientSecret, middleware=[shared])
         yield Route("/v1/realtime/calls", _websocket_wanted, methods=["POST"], middleware=[shared])
+
+
+def _speech_routes(service: Service, shared: Middleware) -> Iterator[BaseRoute]:
+    if SPEECH in service.settings.wires and service.models.speaking:
+        yield Route("/v1/audio/speech", speech, methods=["POST"], middleware=[shared])
 
 
 async def _open(name: str, websocket: WebSocket) -> None:
@@ -171,7 +179,9 @@ class _Info(HTTPEndpoint):
                 "persona": service.models.default.takes_persona,
                 "voices": _voices(service.models.default),
                 "examples": list(service.models.default.examples),
-                "models": [_described(served) for served in service.models.all],
+                "models": [_described(served) for served in service.models.hearing],
+                "speech": [{"name": each.name, "voices": [*each.voices.names]} for each in service.models.speaking],
+                "memory": service.models.memory,
                 "synthetic": service.models.default.speaks,
                 "token": service.keys.tokens.wanted,
                 "recorded": service.settings.record is not None,
@@ -187,6 +197,7 @@ def _described(served: ServedModel) -> dict[str, JsonValue]:
         "sessions": served.model.sessions,
         "persona": served.takes_persona,
         "synthetic": served.speaks,
+        "adapters": [*served.model.adapters],
     }
     return {**described, "voices": _voices(served), "examples": list(served.examples)}
 

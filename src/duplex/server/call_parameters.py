@@ -73,6 +73,7 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
 _TEXTS: Mapping[str, tuple[str, ...]] = {
     "instructions": ("instructions", "text_prompt"),
     "voice": ("voice", "voice_prompt"),
+    "adapter": ("adapter",),
 }
 """Ours, and those of PersonaPlex's clients."""
 

@@ -18,7 +18,7 @@ class HttpConnection(H11Protocol):
     """A connection that has not become a websocket."""
 
     def __init__(self, config: Config, server_state: ServerState, counted: Counted) -> None:
-        super().__init__(config, server_state, {})
+        super().__init__(config, server_state, {"hold": self._hold})
         self._counted = counted
         self._end: asyncio.TimerHandle | None = None
         self._answered = False
@@ -55,6 +55,7 @@ class HttpConnection(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for another request."""
         self._answered = True
+        self._counted.let_go()
         self._set_deadline()
         super().on_response_complete()
 
@@ -65,6 +66,11 @@ class HttpConnection(H11Protocol):
         websocket = self.transport.get_protocol()
         if isinstance(websocket, WebSocketConnection):
             websocket.counted = self._counted
+
+    def _hold(self) -> None:
+        """Go on without a deadline, as a call: what answers here has one of its own."""
+        self._clear_deadline()
+        self._counted.hold()
 
     def _take_turn(self) -> None:
         self._turn = None

@@ -13,9 +13,11 @@ import attrs
 from duplex.checkpoints.voices import Voices
 from duplex.engine.model import Model
 from duplex.errors import AudioFileError, UsageError
+from duplex.events import JsonValue
 from duplex.options import SessionOptions
 from duplex.parsing import shown
 from duplex.prompting.building import TAKES_PERSONA, check_persona, check_prompt
+from duplex.prompting.voices import find_speaker
 from duplex.server.admission import Admission
 from duplex.server.settings import Settings
 from duplex.server.wires.base import CallDescription, CallRequest
@@ -59,7 +61,7 @@ class ServedModel:
         :raises AudioFileError: if the voice cannot be read, and the request is not lenient
         """
         options, left_out = request.options, list(left_out)
-        for word in ("instructions", "voice"):
+        for word in ("instructions", "voice", "adapter"):
             chosen = getattr(options, word)
             if chosen is None:
                 continue
@@ -87,11 +89,27 @@ class ServedModel:
 
     async def _check(self, options: SessionOptions) -> None:
         check_persona(self.model.spec.kind, options)
+        self.model.check_adapter(options)
         if options.instructions is None and options.voice is None:
             return
         model = self.model
         check = partial(check_prompt, model.spec, model.tokenizer, self.voices, options, files=False)
         await anyio.to_thread.run_sync(check, limiter=self._checking)
+
+    @property
+    def hears(self) -> bool:
+        """Whether callers may talk to it; the others say texts."""
+        return self.model.tts is None
+
+    async def speaking_voice(self, name: str | None) -> Path | None:
+        """Return the file of a voice that says texts, which a caller has named; ``None`` for none.
+
+        :raises UsageError: if there is none of this name
+        """
+        if name is None:
+            return None
+        find = partial(find_speaker, self.voices, name, files=False)
+        return await anyio.to_thread.run_sync(find, limiter=self._checking)
 
     @property
     def state(self) -> str:
@@ -123,16 +141,17 @@ class ServedModels:
         self._served: dict[str, ServedModel] = {}
         for model in models:
             name = _public_name(model)
-            if model.spec.kind == "tts":
-                raise UsageError(f"{name} says texts and hears nothing, so no one can call it; use `duplex say`")
             if name in self._served:
                 raise UsageError(f"two models are called {shown(name)}; serve one, or rename the folder of the other")
             admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)
             voices = model.voices if settings.voices is None else model.voices.beside(settings.voices)
             seconds = settings.session_limit or None
             self._served[name] = served = ServedModel(name, model, admission, voices, model.examples, seconds)
-            if served.takes_persona:
+            if served.takes_persona or not served.hears:
                 _ = voices.names  # what is wrong with an archive shows now, and not to a caller
+
+        self.memory: Sequence[JsonValue] = _memory(models)
+        """What was predicted for them, by device."""
 
     @property
     def all(self) -> Sequence[ServedModel]:
@@ -141,8 +160,18 @@ class ServedModels:
 
     @property
     def default(self) -> ServedModel:
-        """The first."""
-        return self.all[0]
+        """The first that hears, if one does."""
+        return next((each for each in self.all if each.hears), self.all[0])
+
+    @property
+    def hearing(self) -> Sequence[ServedModel]:
+        """Those that callers may talk to."""
+        return [each for each in self.all if each.hears]
+
+    @property
+    def speaking(self) -> Sequence[ServedModel]:
+        """Those that say texts."""
+        return [each for each in self.all if not each.hears]
 
     @property
     def speak(self) -> bool:
@@ -152,19 +181,34 @@ class ServedModels:
     def find(self, name: str | None, *, recognition: bool = False) -> ServedModel:
         """Return the model that a caller has chosen, or the default: for ``recognition`` the first that recognises.
 
-        :raises UsageError: if there is none of that name, or none that recognises speech
+        :raises UsageError: if there is none of that name, none that recognises speech, or it hears nothing
         """
         if recognition:
             return self._find_recognizer(name)
-        if not name:
-            return self.default
+        found = self._named(name) if name else self.default
+        if not found.hears:
+            raise UsageError(f"{found.name} says texts and hears nothing; POST what it shall say to /v1/audio/speech")
+        return found
+
+    def find_speaking(self, name: str | None) -> ServedModel:
+        """Return the model that says texts which a client has chosen, or the first.
+
+        :raises UsageError: if there is none of that name, or it says no texts
+        """
+        found = self._named(name) if name else next(iter(self.speaking), self.default)
+        if found.hears:
+            known = ", ".join(each.name for each in self.speaking) or "no model that does"
+            raise UsageError(f"{found.name} ({found.model.spec.kind}) says no texts; this server has {known}")
+        return found
+
+    def _named(self, name: str) -> ServedModel:
         if name not in self._served:
             known = ", ".join(self._served)
             raise UsageError(f"there is no model {shown(name)} here; this server has {known}")
         return self._served[name]
 
     def _find_recognizer(self, name: str | None) -> ServedModel:
-        given = [self.find(name)] if name else self.all
+        given = [self._named(name)] if name else self.all
         found = next((each for each in given if placement_of(each.model) is not None), None)
         if found is None:
             whose = f"{shown(name)} recognises no speech" if name else "no model of this server recognises speech"
@@ -181,7 +225,7 @@ class ServedModels:
         try:
             served = self.find(request.model, recognition=request.recognition)
         except UsageError as error:
-            if not request.lenient:
+            if not request.lenient or not self.hearing:
                 raise
             served = self.default
             left_out.append(f"{error}; this is {served.name}")
@@ -195,6 +239,18 @@ class ServedModels:
             if trouble in states:
                 return trouble
         return "ready" if "ready" in states else "full"
+
+
+def _memory(models: Sequence[Model]) -> list[JsonValue]:
+    """Return what models take of each device, in bytes; those of which nobody knows it are left out."""
+    found: dict[str, list[JsonValue]] = {}
+    totals: Counter[str] = Counter()
+    for model in models:
+        if model.memory is not None:
+            told: JsonValue = {"name": _public_name(model), "sessions": model.sessions, "bytes": model.memory}
+            found.setdefault(model.device, []).append(told)
+            totals[model.device] += model.memory
+    return [{"device": device, "bytes": totals[device], "models": each} for device, each in found.items()]
 
 
 def _public_name(model: Model) -> str:

@@ -11,7 +11,7 @@ from attrs.converters import optional
 
 from duplex.errors import UsageError
 from duplex.server.origins import LOOPBACK_NAMES, host_names, hosts_of, origins
-from duplex.server.wires.table import WIRES
+from duplex.server.wires.table import NAMES
 
 __all__ = ["Settings", "is_loopback", "not_negative"]
 
@@ -33,8 +33,8 @@ def _wires(given: Iterable[str]) -> tuple[str, ...]:
     :raises UsageError: if there is none of a name, or no name
     """
     names = tuple(given)
-    if not names or not all(name in WIRES for name in names):
-        raise UsageError(f"the wires are {', '.join(names) or 'none'}; choose one or more of {', '.join(WIRES)}")
+    if not names or not all(name in NAMES for name in names):
+        raise UsageError(f"the wires are {', '.join(names) or 'none'}; choose one or more of {', '.join(NAMES)}")
     return names
 
 
@@ -73,7 +73,7 @@ class Settings:
     """Names that clients may call this server by, beside this machine's own and those of ``origins``; ``*.example.org``
     stands for all names below one, ``*`` for any. If none is given, any will do where a token is wanted, and no other
     where none is: a page elsewhere could point a name of its own here."""
-    wires: tuple[str, ...] = attrs.field(default=tuple(WIRES), converter=_wires)
+    wires: tuple[str, ...] = attrs.field(default=NAMES, converter=_wires)
     """The protocols that callers may speak, by name."""
     record: Path | None = attrs.field(default=None, converter=optional(Path))
     """Folder for recordings of all conversations."""

@@ -39,6 +39,8 @@ __all__ = [
 OLDEST = (0, 29)
 """The oldest release of MLX that this backend runs on."""
 QUANTIZE = ("int4", "int8")
+OWN_ADAPTERS = False
+"""Whether sessions of one model may have adapters of their own."""
 
 
 def require() -> None:

@@ -16,6 +16,7 @@ from duplex.backends.shared.conditions import describe_conditions
 from duplex.backends.shared.slots import Slot
 from duplex.errors import StateError
 from duplex.frame_model import OPTIONS_KEY, ModelSpec
+from duplex.options import SessionOptions
 
 __all__ = [
     "AHEAD",
@@ -36,6 +37,8 @@ VERSION = "1"
 RESTORE_PIECE = 1 << 23
 """Bytes that are put into a slot in one piece, rounded up to whole tensors."""
 CACHE = ".cache."
+ADAPTER = "adapter"
+"""Where the metadata has the fingerprint of the session's own adapter, if it has one."""
 LOG = "log"
 AHEAD = "ahead"
 LANGUAGE_MODEL = "lm."
@@ -59,6 +62,16 @@ class Origin:
     products: Mapping[str, str] = attrs.field(factory=dict[str, str], eq=False)
     """How weights are multiplied, where that was chosen: it rounds sums otherwise, and the tensors fit all the same."""
 
+    adapters: Mapping[str, str] = attrs.field(factory=dict[str, str], eq=False)
+    """Fingerprints of those that a session may choose, by name."""
+
+    def options(self, options: SessionOptions, metadata: Mapping[str, str]) -> SessionOptions:
+        """Return a saved session's options with its adapter as it is called here."""
+        wanted = metadata.get(ADAPTER)
+        return attrs.evolve(
+            options, adapter=next((name for name in self.adapters if self.adapters[name] == wanted), None)
+        )
+
     def made(self, metadata: Mapping[str, str]) -> bool:
         """Return whether a state comes from the same backend and dtypes: then all of its tensors can be taken over."""
         return (metadata["backend"], metadata["dtype"]) == (self.backend, self.numbers)
@@ -66,7 +79,9 @@ class Origin:
 
 def describe(slot: Slot, spec: ModelSpec, origin: Origin) -> dict[str, str]:
     """Return the metadata of a slot's state."""
+    adapter = {} if slot.options.adapter is None else {ADAPTER: origin.adapters[slot.options.adapter]}
     return {
+        **adapter,
         "version": VERSION,
         "backend": origin.backend,
         "dtype": origin.numbers,
@@ -87,22 +102,27 @@ def checked(metadata: Mapping[str, str], origin: Origin) -> Generator[None]:
 
     :raises StateError: if it is of another, or damaged
     """
-    _check(metadata, origin.fingerprint)
+    _check(metadata, origin)
     try:
         yield
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError, OverflowError) as error:
         raise StateError(f"the state is damaged ({error}); export it anew") from error
 
 
-def _check(metadata: Mapping[str, str], fingerprint: str) -> None:
+def _check(metadata: Mapping[str, str], origin: Origin) -> None:
     if metadata.get("version") != VERSION:
         raise StateError(
             f"the state has format {metadata.get('version')!r}, and duplex {__version__} reads {VERSION!r}; "
             "go on with the version that wrote it, or export it anew"
         )
-    if metadata.get("fingerprint") != fingerprint:
+    if metadata.get("fingerprint") != origin.fingerprint:
         raise StateError(
             "the state was taken from another checkpoint; load the same model, revision and adapter to go on"
+        )
+    if metadata.get(ADAPTER) is not None and metadata[ADAPTER] not in origin.adapters.values():
+        raise StateError(
+            "the session has an adapter of its own, with which this model was not loaded; load it with the same "
+            "adapters=, or serve --adapter NAME=PATH, to go on"
         )
 
 

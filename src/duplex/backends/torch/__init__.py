@@ -1,5 +1,6 @@
 """The PyTorch backend, for CPU and CUDA."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["available_memory", "check", "load_codec", "load_model", "placement", "predict_memory"]
 
 FIRST_WITH_FP8 = (8, 9)
+
+
+OWN_ADAPTERS = True
+"""Whether sessions of one model may have adapters of their own."""
 
 
 def check(device: str, dtype: str = "auto", quantize: str | None = None, cache_dtype: str = "auto") -> None:
@@ -78,10 +83,13 @@ def load_model(
     sessions: int,
     deterministic: bool,
     adapter: Adapter | None = None,
+    adapters: Mapping[str, Adapter] | None = None,
     guidance: bool = False,
     tts: TtsConfig | None = None,
 ) -> FrameModel:
     """Load a dialogue model, with an adapter added to its weights, and with a second row a session for ``guidance``.
+
+    Of ``adapters``, by name, each session may choose one.
 
     :raises WeightsError: if a file is damaged or does not fit the configuration
     :raises UsageError: as :func:`check` does, and if the device has not the memory
@@ -95,10 +103,11 @@ def load_model(
 
     check(device, dtype, quantize, cache_dtype)
     chosen = _chosen(device, dtype, quantize, cache_dtype)
-    check_memory(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
+    own = dict(adapters or {})
+    check_memory(config, mimi_config, sessions=sessions, guidance=guidance, adapters=own.values(), **chosen)
     selector = ProductSelector.of(sessions=sessions, deterministic=deterministic)
     language_model = load_language_model(
-        config, weights, **chosen, adapter=adapter, guidance=guidance, selector=selector
+        config, weights, **chosen, adapter=adapter, adapters=own, guidance=guidance, selector=selector
     )
     mimi = load_mimi(mimi_config, mimi_weights, config.codebooks, chosen["device"], selector=selector)
     if tts is not None:
@@ -124,6 +133,7 @@ def predict_memory(
     cache_dtype: str,
     sessions: int,
     guidance: bool = False,
+    adapters: Mapping[str, Adapter] | None = None,
 ) -> Memory:
     """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
 
@@ -133,7 +143,8 @@ def predict_memory(
     from duplex.backends.torch.memory import predict  # noqa: PLC0415 -- torch takes seconds to import
 
     chosen = _chosen(device, dtype, quantize, cache_dtype)
-    return predict(config, mimi_config, sessions=sessions, guidance=guidance, **chosen)
+    own = dict(adapters or {})
+    return predict(config, mimi_config, sessions=sessions, guidance=guidance, adapters=own.values(), **chosen)
 
 
 def available_memory(device: str) -> int | None:

@@ -3,7 +3,9 @@
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -54,6 +56,27 @@ class AdapterTensors:
             down = self._read(product.down, weight)[product.down_rows.start : product.down_rows.stop]
             weight[product.rows.start : product.rows.stop] += (up @ down).mul_(self._adapter.info.scaling)
         return weight
+
+    def factors(self, name: str, rows: NDArray[np.int64], like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return A ``[rank, in]`` and scaling B ``[out, rank]`` of some published rows of a matrix.
+
+        They are of ``like``'s dtype and on its device; ``None`` is returned where the adapter adds nothing.
+        """
+        change = None if self._adapter is None else self._adapter.info.changes.get(name)
+        if self._adapter is None or change is None:
+            return None
+        downs: list[Tensor] = []
+        ups: list[Tensor] = []
+        for product in change.products:
+            inside = np.flatnonzero((rows >= product.rows.start) & (rows < product.rows.stop))
+            if not len(inside):
+                continue
+            up = self._read(product.up, like)[product.up_rows.start : product.up_rows.stop]
+            spread = like.new_zeros((len(rows), up.shape[1]))
+            spread[inside] = up[rows[inside] - product.rows.start] * self._adapter.info.scaling
+            downs.append(self._read(product.down, like)[product.down_rows.start : product.down_rows.stop])
+            ups.append(spread)
+        return (torch.cat(downs), torch.cat(ups, dim=1)) if downs else None
 
     def _read(self, name: str, like: Tensor) -> Tensor:
         tensor: Tensor = self._file.get_tensor(name)

@@ -4,7 +4,8 @@ A step has hundreds of launches, which a host cannot issue as fast as the device
 each bucket (1, 2, 4, ... slots, up to the capacity), once for rows that all are greedy and once for others, when it is
 first needed or by :meth:`FrameGraphs.warm_up`. Which slots a replay advances is read on the device, as are their
 options: whatever callers ask for makes no third, but that texts said with fewer codebooks have theirs for 1, 2, 4, ...
-of them. Rows of the bucket that nobody needs advance a spare slot behind the others.
+of them, and steps with adapters among their rows have theirs. Rows of the bucket that nobody needs advance a spare slot
+behind the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -78,7 +79,7 @@ class FrameGraphs:
         """Also the number of the spare slot."""
         self._buckets = buckets(capacity)
         self._inputs: dict[int, _Inputs] = {}
-        self._captured: dict[tuple[int, bool, int], _Captured] = {}
+        self._captured: dict[tuple[int, bool, int, bool], _Captured] = {}
         self._frame_size = frame_size
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()

@@ -5,12 +5,15 @@ Its state holds, besides the temporal transformer's cache, a ring of delayed tok
 lie at the top level, as published.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import attrs
 import torch
 from torch import Tensor, nn
 
 from duplex.backends.shared import delays as delay_rules
 from duplex.backends.torch import kernels
+from duplex.backends.torch.adapter_bank import AdapterBank
 from duplex.backends.torch.conditioning import ConditionProvider
 from duplex.backends.torch.depth import DepthTransformer
 from duplex.backends.torch.embedding import DemuxedEmbedding, TokenEmbedding
@@ -25,13 +28,13 @@ from duplex.backends.torch.transformer import TemporalTransformer
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import UsageError
 from duplex.frame_model import UNGENERATED, Conditions
-from duplex.options import SessionOptions
+from duplex.options import SessionOptions, unknown_adapter
 
 __all__ = ["ENDED", "HEADS", "LanguageModel", "TimeStep"]
 
-HEADS, CONDITION, ENDED = "heads", "condition", "ended"
-"""Names in the state: what the extra heads said in the last step, what is added to every step's input, and whether the
-next step has no user frame but the end of the source."""
+HEADS, CONDITION, ENDED, ADAPTER = "heads", "condition", "ended", "options.adapter"
+"""Names in the state: what the extra heads said in the last step, what is added to every step's input, whether the
+next step has no user frame but the end of the source, and the number of the session's adapter."""
 
 
 @attrs.frozen(eq=False)
@@ -57,6 +60,8 @@ class LanguageModel(Streaming):
     """Whether each slot has the second row of guidance."""
     script: Script | None = None
     """What a text that is to be said makes of the tokens."""
+    adapters: AdapterBank | None = None
+    """Of which a session may choose one."""
 
     def __init__(self, config: LanguageModelConfig) -> None:
         super().__init__()
@@ -120,15 +125,21 @@ class LanguageModel(Streaming):
             own |= Guidance.state_spec()
         if self.script is not None:
             own |= self.script.state_spec()
+        if self.adapters is not None:
+            own[ADAPTER] = StateSpec((), torch.int64)
         return own
 
     def begin(self, call: Call, options: SessionOptions, conditions: Conditions | None = None) -> None:
         """Set up the token ring, the options and the conditions of freshly reset rows.
 
-        :raises UsageError: if the model has no such condition
+        :raises UsageError: if the model has no such condition, or adapter
         """
         assert call.state is not None
         own = {name: call.state.tensors[f"{self.key}.{name}"] for name in self.state_spec()}
+        if self.adapters is not None:
+            own[ADAPTER].fill_(self.adapters.number(options.adapter))
+        elif options.adapter is not None:
+            raise unknown_adapter(options.adapter, ())
         own["tokens"].fill_(UNGENERATED)
         Sampler.write(own, options)
         given = conditions or Conditions()
@@ -160,6 +171,16 @@ class LanguageModel(Streaming):
         ``sampling`` sums up the rows' options, which :meth:`begin` has put into their state.
         ``known`` int64 ``[batch, 1 + agent_streams]`` stands for the model's choice where it is not ``UNGENERATED``.
         """
+        with self.adapting(call, adapted=sampling.adapted):
+            return self._advanced(user, call, sampling, known)
+
+    def adapting(self, call: Call, *, adapted: bool) -> AbstractContextManager[None]:
+        """Compute what stands in the block with the adapters of a call's rows, if any row has one."""
+        if self.adapters is None or not adapted:
+            return nullcontext()
+        return self.adapters.rows.of(self._own(call, ADAPTER))
+
+    def _advanced(self, user: Tensor | None, call: Call, sampling: Sampling, known: Tensor | None) -> TimeStep:
         delays = Delays(self.delays, self.initial, longest=max(*self.config.delays, 1), length=self.ring_length)
         tokens = token_ring(call, self.key, delays)
         user = self._or_end(user, call)
@@ -168,7 +189,7 @@ class LanguageModel(Streaming):
         guidance = Guidance(self._own(call, COEFFICIENT)[:, None]) if self.guided else None
         context = contexts if guidance is None else pairs(contexts)[0]
         if guidance is None or self._textless:
-            logits = self.text_linear(context).float()
+            logits = self._text_logits(context)
         else:
             logits = guidance.guided(self.text_linear(contexts).float())
         if self.extra_heads:
@@ -178,6 +199,12 @@ class LanguageModel(Streaming):
         sampler = Sampler.prepare(held, sampling, step, self.counters)
         text = self._text(logits, sampler, step, call, known)
         return TimeStep(tokens.complete(self._chosen(contexts, text, sampler, known, guidance, step, call)), logits)
+
+    def _text_logits(self, context: Tensor) -> Tensor:
+        logits = self.text_linear(context)
+        if self.adapters is not None and self.adapters.text is not None:
+            logits = self.adapters.text.added_to(logits, context)
+        return logits.float()
 
     def _or_end(self, user: Tensor | None, call: Call) -> Tensor | None:
         """Return the user's codes, or, where the source ends in this step, the tokens that say so."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duplex.backends.torch import kernels
+from duplex.backends.torch.adapted import Adapted
 from duplex.backends.torch.fusion import Fusion
 from duplex.backends.torch.int4 import PackedInt4
 from duplex.backends.torch.low_rank import LowRank
@@ -21,7 +22,7 @@ __all__ = ["Packed", "Projection", "Weight", "linear", "part", "put"]
 
 Packed = OneDnnWeight | OneDnnInt8 | PackedInt4
 """Weights in an order that only a product knows, on a CPU."""
-Weight = Tensor | Quantized | Packed | LowRank
+Weight = Tensor | Quantized | Packed | LowRank | Adapted
 _NOTHING = Fusion()
 
 
@@ -43,6 +44,8 @@ def linear(x: Tensor, weight: Weight, bias: Tensor | None = None, *, fusion: Fus
     ``fusion`` says what is done to ``x`` before, and to the product after: the result is ``[..., out]``, or half as
     wide if it is gated.
     """
+    if isinstance(weight, Adapted):
+        return _adapted(x, weight, bias, fusion)
     if kernels.apply_to(x) and not isinstance(weight, Packed | LowRank):
         rows = x.reshape(-1, x.shape[-1]).contiguous()
         return _by_kernels(rows, weight, bias, fusion).view(*x.shape[:-1], -1)
@@ -53,6 +56,14 @@ def linear(x: Tensor, weight: Weight, bias: Tensor | None = None, *, fusion: Fus
         product = weight.multiply(x)
         return fusion.epilogue(product if bias is None else product + bias)
     return fusion.epilogue(functional.linear(x, weight, bias))
+
+
+def _adapted(x: Tensor, weight: Adapted, bias: Tensor | None, fusion: Fusion) -> Tensor:
+    """Return :func:`linear` of a weight with adapters: as without any, while no row has one."""
+    if weight.added.rows.numbers is None:
+        return linear(x, weight.base, bias, fusion=fusion)
+    x = x if fusion.norm is None else fusion.norm(x)
+    return fusion.epilogue(weight.added.added_to(linear(x, weight.base, bias), x))
 
 
 def _by_kernels(rows: Tensor, weight: Tensor | Quantized, bias: Tensor | None, fusion: Fusion) -> Tensor:
@@ -81,8 +92,8 @@ def part(weight: Weight | tuple[Weight, ...], index: int, parts: int) -> Weight:
     """Return one of so many equal parts of a weight's outputs."""
     if isinstance(weight, tuple):
         return weight[index]
-    if isinstance(weight, Packed):
-        raise TypeError("a packed weight has no parts; pack each of them")
+    if isinstance(weight, Packed | Adapted):
+        raise TypeError("a packed or adapted weight has no parts; pack or adapt each of them")
     return weight.part(index, parts) if isinstance(weight, Quantized | LowRank) else weight.chunk(parts)[index]
 
 

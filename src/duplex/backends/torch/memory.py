@@ -5,11 +5,13 @@ state. What a step needs besides is small, and given as measured.
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 
 from duplex.backends.shared.memory import Memory, check_fits
+from duplex.backends.torch.adapter_bank import adapter_numbers
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.prefill import LONGEST_RUN
@@ -17,6 +19,7 @@ from duplex.backends.torch.quantize import GROUP, Kind, quantizable
 from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.state import StateSpec, bind
 from duplex.backends.torch.unfilled import unfilled
+from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.synthesis.machine import MachineSettings
@@ -42,8 +45,9 @@ def predict(
     quantize: Kind | None = None,
     int8_cache: bool = False,
     guidance: bool = False,
+    adapters: Collection[Adapter] = (),
 ) -> Memory:
-    """Return what a model of these configurations takes, loaded so."""
+    """Return what a model of these configurations takes, loaded so, with ``adapters`` that sessions may choose."""
     with unfilled():
         lm, mimi = LanguageModel(config), Mimi(mimi_config, config.codebooks)
     lm.transformer.ring.quantized = int8_cache
@@ -58,6 +62,7 @@ def predict(
         for name, tensor in lm.state_dict().items()
     )
     weights += sum(tensor.numel() * FLOAT32 for tensor in (*mimi.parameters(), *mimi.buffers()))
+    weights += adapter_numbers(adapters) * dtype.itemsize
     heard = sum(_state_size(tensor, torch.float32) for tensor in bind(mimi, "mimi").values())
     thought = sum(_state_size(tensor, dtype) for tensor in bind(lm, "lm", LONGEST_RUN).values())
     step = STEP_ON_CUDA + sessions * STEP_OF_A_SESSION if device.type == "cuda" else STEP_ON_CPU
@@ -76,6 +81,7 @@ def check_memory(
     quantize: Kind | None,
     int8_cache: bool,
     guidance: bool,
+    adapters: Collection[Adapter] = (),
 ) -> None:
     """Check that a device has the memory for a model.
 
@@ -90,6 +96,7 @@ def check_memory(
         quantize=quantize,
         int8_cache=int8_cache,
         guidance=guidance,
+        adapters=adapters,
     )
     choices: tuple[tuple[Kind | None, bool], ...] = (("int8", False), ("int8", True), ("int4", True))
     smaller = (
@@ -102,6 +109,7 @@ def check_memory(
             quantize=kind,
             int8_cache=cache,
             guidance=guidance,
+            adapters=adapters,
         )
         for kind, cache in choices
     )

@@ -69,7 +69,8 @@ class TorchFrameModel:
         bits += ", guided" if language_model.guided else ""
         self.products: Mapping[str, str] = products or {}
         """The layouts that were chosen for its weights on a CPU, by product."""
-        self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint, self.products)
+        self.adapters: Mapping[str, str] = language_model.adapters.fingerprints if language_model.adapters else {}
+        self.origin: Origin = Origin("torch", f"{weight.dtype}{bits}", fingerprint, self.products, self.adapters)
         self.spec: ModelSpec = model_spec(config, self.codec.spec, sessions=sessions)
         self._mimi = mimi
         self._lm = language_model
@@ -212,7 +213,7 @@ class TorchFrameModel:
             if isinstance(self._lm.script, SpeechScript):
                 check_script(state.tensors, self._lm.script.settings, self.spec)
             yield from known.check_log(self.spec)
-            self.open(slot, known.options, known.conditions)
+            self.open(slot, self.origin.options(known.options, state.metadata), known.conditions)
             yield
             rows, held = self.state.rows(slot, slot + 1), self.slots[slot]
             for tokens in () if exact else known.known_tokens(self.spec):

@@ -121,7 +121,8 @@ def onednn_weights_of(module: nn.Module) -> list[OneDnnWeight | OneDnnInt8]:
     flat = [
         each for value in held for each in (cast("tuple[object, ...]", value) if isinstance(value, tuple) else [value])
     ]
-    return [each for each in flat if isinstance(each, OneDnnWeight | OneDnnInt8)]
+    bases = [getattr(each, "base", each) for each in flat]  # of those with adapters beside them
+    return [each for each in bases if isinstance(each, OneDnnWeight | OneDnnInt8)]
 
 
 def _product(x: Tensor, blocks: Tensor, bias: Tensor | None, fewest: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Prefill of a slot of this backend (see :mod:`duplex.backends.shared.prefilling`)."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -43,13 +44,15 @@ class _Target:
 
     def forward(self, columns: NDArray[np.int64]) -> None:
         call = self._call(columns.shape[1])
-        self._lm.temporal(torch.as_tensor(columns[None]).to(self._held.device), call)
+        with self._adapting(call):
+            self._lm.temporal(torch.as_tensor(columns[None]).to(self._held.device), call)
         call.advance(f"{self._lm.key}.step", columns.shape[1])
 
     def forward_embedded(self, inputs: NDArray[np.float32]) -> None:
         call = self._call(len(inputs))
         weight = self._lm.text_linear.weight
-        self._lm.transformer(torch.as_tensor(inputs[None]).to(weight.device, weight.dtype), call)
+        with self._adapting(call):
+            self._lm.transformer(torch.as_tensor(inputs[None]).to(weight.device, weight.dtype), call)
         call.advance(f"{self._lm.key}.step", len(inputs))
 
     def step(self, user: NDArray[np.int64], known: NDArray[np.int64]) -> None:
@@ -57,6 +60,9 @@ class _Target:
         call = self._call(1)
         heard, fixed = (torch.as_tensor(tokens[None]).to(device) for tokens in (user, known))
         self._lm(heard if len(user) else None, call, Sampling.of([self._slot.options]), fixed)
+
+    def _adapting(self, call: Call) -> AbstractContextManager[None]:
+        return self._lm.adapting(call, adapted=self._slot.options.adapter is not None)
 
     def _call(self, steps: int) -> Call:
         """Return a call that advances the slot by so many steps."""

@@ -34,21 +34,24 @@ class Sampling:
     audio_top_k: int | Tensor = 0
     codebooks: int = EVERY
     """How many codes are computed."""
+    adapted: bool = False
+    """Whether any row has an adapter of its own."""
 
     @property
-    def kind(self) -> tuple[bool, int]:
+    def kind(self) -> tuple[bool, int, bool]:
         """What a recorded step, or a captured graph, is made for; the rest it reads when it runs."""
-        return self.drawn, self.codebooks
+        return self.drawn, self.codebooks, self.adapted
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
         """Return what these rows need together."""
-        codebooks = computed_codebooks(options)
+        codebooks, adapted = computed_codebooks(options), any(each.adapter is not None for each in options)
         if not any(each.text_temperature or each.temperature for each in options):
-            return cls(codebooks=codebooks)
+            return cls(codebooks=codebooks, adapted=adapted)
         return cls(
             drawn=True,
             codebooks=codebooks,
+            adapted=adapted,
             text_top_k=max(each.text_top_k or 0 for each in options),
             audio_top_k=max(each.top_k or 0 for each in options),
         )

@@ -90,7 +90,8 @@ class TracedFrames:
     """A step's computation, traced for rows that all are greedy, and for others, when such are first asked for.
 
     Which slots a step advances, how far back they look and how deep their top-k is are its arguments: whatever callers
-    ask for makes no third program, but that texts said with fewer codebooks have theirs for 1, 2, 4, ... of them.
+    ask for makes no third program, but that texts said with fewer codebooks have theirs for 1, 2, 4, ... of them, and
+    steps with adapters among their rows have theirs.
     """
 
     def __init__(
@@ -100,19 +101,20 @@ class TracedFrames:
         self._state = state
         self._packed = packed
         self._frame_size = frame_size
-        self._programs: dict[tuple[bool, int], Traced] = {}
+        self._programs: dict[tuple[bool, int, bool], Traced] = {}
 
     def prepare(self, sampling: Sampling, slot: int) -> None:
         """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
         if sampling.kind in self._programs:
             return
-        drawn, codebooks = sampling.kind
+        drawn, codebooks, adapted = sampling.kind
 
         def step(
             state: SlotState, heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor, depths: Tensor
         ) -> tuple[Tensor, Tensor]:
             rows = Rows(indices, runs)
-            return self._compute(state, heard, rows, rows, Sampling(drawn, depths[0], depths[1], codebooks), filled)
+            own = Sampling(drawn, depths[0], depths[1], codebooks, adapted)
+            return self._compute(state, heard, rows, rows, own, filled)
 
         traced = Traced(step, self._packed)
         slots = torch.tensor([slot]), torch.tensor([[slot, slot + 1]])

@@ -14,7 +14,7 @@ from duplex.server.wires.live import LiveWire
 from duplex.server.wires.media_streams import DIALECTS, MediaStreamWire
 from duplex.server.wires.realtime import RealtimeWire
 
-__all__ = ["SHOW_TOKEN", "WIRES", "WireKind", "bearer_or_ticket"]
+__all__ = ["NAMES", "SHOW_TOKEN", "SPEECH", "WIRES", "WireKind", "bearer_or_ticket"]
 
 SHOW_TOKEN = "show a token (Authorization: Bearer ...) or a ticket (?ticket=...)"  # noqa: S105 -- says what is wanted
 """What one who may not come in is told."""
@@ -113,3 +113,7 @@ WIRES: Mapping[str, WireKind] = {
         max_message_bytes=_WITH_SAMPLES,
     ),
 }
+SPEECH = "speech"
+"""Texts that are said, over HTTP."""
+NAMES = (*WIRES, SPEECH)
+"""All that ``--wires`` chooses among."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-FAMILY = Path(__file__).parents[1] / "data" / "family"
+FAMILY = Path(__file__).parent / "data" / "family"
 EXPECTED = json.loads((FAMILY / "synthesis" / "imitation.json").read_text())
 CONDITIONED = ("condition_provider", "cross_attention", "norm_cross")
 MIMI, TOKENIZER = "tokenizer-e351c8d8-checkpoint125.safetensors", "tokenizer_spm_8k_en_fr_audio.model"
