@@ -1,0 +1,217 @@
+"""A server whose front is in processes of its own: calls are as with one process, and it bears the end of a process."""
+
+import json
+import os
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+from resuming_support import counted, session, vanish
+
+import duplex
+from duplex.errors import UsageError
+from duplex.server import Listening, Settings
+from duplex.testing import fake_model
+from duplex.transports import wire
+from server_support import FRAME, Process, ask, get, running, tone, until
+
+TOKEN = "alice:a-token-of-some-length"  # noqa: S105 -- a test's
+BEARER = {"Authorization": f"Bearer {TOKEN.partition(':')[2]}"}
+EVENTS = "?events=full&format=pcm&seed=5"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server with two fronts, for the tests of this file that leave it as it was."""
+    with fake_model(capacity=60) as model, running(model, Settings(queue=4), fronts=2) as started:
+        yield started
+
+
+def fronts_of(pid):
+    return [each for each in psutil.Process(pid).children() if "duplex.server.fronts" in each.cmdline()]
+
+
+def metric(server, line):
+    text = get(server, "/metrics")[2]
+    return sum(float(value) for value in re.findall(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE))
+
+
+def told(caller):
+    events = [json.loads(payload) for payload in caller.payloads(wire.Kind.METADATA)]
+    return [event for event in events if event["type"] != "Session"]
+
+
+def dialogue(server):
+    """Hold a conversation of a second; return its events without its id, and what was heard."""
+    with server.call(EVENTS) as caller:
+        caller.until(wire.Kind.HANDSHAKE)
+        caller.say(tone(1.0), audio_format="pcm", pace=0.02)
+        caller.finish()
+        caller.rest()
+        assert caller.code == 1000
+        events = [event for event in told(caller) if event["type"] != "Lag"]
+        for event in events:
+            event.pop("session_id", None)
+            event.pop("sequence")
+        return events, caller.sound("pcm")
+
+
+def test_calls_are_answered_as_by_one_process(server):
+    with fake_model(capacity=1) as model, running(model) as alone:
+        events, heard = dialogue(alone)
+    assert len(heard) >= FRAME
+    for _ in range(3):
+        again, sound = dialogue(server)
+        assert [event for event in again if event["type"] != "SessionEnded"] == [
+            event for event in events if event["type"] != "SessionEnded"
+        ]
+        assert (sound == heard).all()
+
+
+def test_fifty_at_once_are_spread_over_the_fronts(server):
+    fronts = fronts_of(os.getpid())
+    before = metric(server, 'duplex_calls_ended_total{reason="finished"}')
+
+    def call(_):
+        with server.call("?format=pcm") as caller:
+            caller.until(wire.Kind.HANDSHAKE)
+            caller.say(tone(0.8), audio_format="pcm", pace=0.08)
+            connections = len([c for f in fronts for c in f.net_connections("tcp") if c.status == "ESTABLISHED"])
+            caller.finish()
+            caller.rest()
+            return caller.code, len(caller.payloads(wire.Kind.AUDIO)), connections
+
+    with ThreadPoolExecutor(50) as pool:
+        ended = list(pool.map(call, range(50)))
+    assert {code for code, _, _ in ended} == {1000}
+    assert min(frames for _, frames, _ in ended) >= 5
+    until(lambda: metric(server, 'duplex_calls_ended_total{reason="finished"}') == before + 50)
+    assert json.loads(get(server, "/readyz")[2]) == {"state": "ready", "sessions": 0, "queue": 0}
+
+
+def test_places_and_the_queue_are_of_the_whole():
+    with (
+        fake_model(capacity=1) as model,
+        running(model, Settings(queue=1), fronts=2) as server,
+        server.call("?format=pcm") as first,
+    ):
+        first.until(wire.Kind.HANDSHAKE)
+        with server.call("?events=full&format=pcm") as second:
+            assert json.loads(second.until(wire.Kind.METADATA).payload)["position"] == 1
+            assert [server.call().end()[0] for _ in range(3)] == [1013] * 3
+            assert json.loads(get(server, "/readyz")[2]) == {"state": "full", "sessions": 1, "queue": 1}
+            first.finish()
+            first.rest()
+            second.until(wire.Kind.HANDSHAKE)
+            second.finish()
+            second.rest()
+            assert second.code == 1000
+    assert model.closed
+
+
+def test_a_ticket_is_good_at_any_front_and_once():
+    with fake_model(capacity=8) as model, running(model, Settings(tokens=(TOKEN,)), fronts=2) as server:
+        for _ in range(4):
+            ticket = json.loads(ask(server, "POST", "/api/ticket", **BEARER)[2])["ticket"]
+            with server.call(f"?format=pcm&ticket={ticket}") as caller:
+                caller.until(wire.Kind.HANDSHAKE)
+            refused = [get(server, f"/api/chat?ticket={ticket}")[0] for _ in range(2)]
+            assert refused == [426, 426], "no websocket"
+            with pytest.raises(Exception, match="401"):
+                server.call(f"?ticket={ticket}")
+
+
+def test_a_broken_line_comes_back_at_any_front(server):
+    """With two fronts, one of several who come back does so at the other one."""
+    for _ in range(4):
+        with server.call(EVENTS) as caller, server.call("?format=pcm"):
+            offer = session(caller)
+            caller.say(tone(0.4), audio_format="pcm", pace=0.08)
+            caller.until(wire.Kind.AUDIO)
+            vanish(caller)
+            query = f"{EVENTS}&resume={offer['resume']}&received={len(counted(caller))}"
+            with server.call(query) as again:
+                assert session(again)["generation"] == 2
+                again.say(tone(0.4), audio_format="pcm", pace=0.08)
+                again.finish()
+                again.rest()
+                assert again.code == 1000
+                events = told(caller) + told(again)
+        assert [event["sequence"] for event in events] == list(range(len(events)))
+        with server.call(query) as late:
+            assert late.end()[0] == 4404
+
+
+def test_a_front_that_is_killed_takes_its_calls_along_and_is_replaced():
+    with fake_model(capacity=2) as model, running(model, Settings(queue=0), fronts=2) as server:
+        with server.call("?format=pcm") as first, server.call("?format=pcm") as second:
+            for each in (first, second):
+                each.until(wire.Kind.HANDSHAKE)
+            fronts = fronts_of(os.getpid())
+            fronts[0].kill()
+            until(lambda: model.free == 1)
+            other = first if second.websocket.protocol.close_exc is not None else second
+            until(lambda: len(fronts_of(os.getpid())) == 2)
+        until(lambda: model.free == 2)
+        codes = sorted([first.end()[0] or 0, second.end()[0] or 0])
+        assert codes[0] in {0, 1006}, "the line of one broke"
+        for _ in range(4):
+            with server.call("?format=pcm") as again:
+                again.until(wire.Kind.HANDSHAKE)
+                again.finish()
+                again.rest()
+                assert again.code == 1000
+        assert other is not None
+
+
+def test_the_end_of_the_models_process_ends_all_with_a_reason():
+    with Process("--fronts", 2) as served, served.server.call("?format=pcm") as caller:
+        caller.until(wire.Kind.AUDIO)
+        fronts = fronts_of(served.process.pid)
+        assert len(fronts) == 2
+        served.process.kill()
+        code, text = caller.end()
+        assert (code, "call again" in text) == (1011, True)
+        psutil.wait_procs(fronts, timeout=20)
+        assert not any(front.is_running() for front in fronts)
+        assert served.process.wait() == -signal.SIGKILL
+
+
+def test_it_serves_until_it_is_told_to_stop():
+    with Process("--fronts", 2, "--drain", 5) as served, served.server.call("?format=pcm") as caller:
+        caller.until(wire.Kind.AUDIO)
+        fronts = fronts_of(served.process.pid)
+        for each in (served.process.pid, *(front.pid for front in fronts)):  # as an init system does
+            os.kill(each, signal.SIGTERM)
+        time.sleep(0.3)
+        with served.server.call() as late:
+            assert late.end()[0] == 1012
+        caller.say(np.zeros(FRAME, np.float32), audio_format="pcm")
+        caller.finish()
+        assert caller.end()[0] == 1000, "a conversation may come to its end"
+        said = served.process.communicate(timeout=20)[1]
+        assert served.process.returncode == 0
+        assert "Traceback" not in said
+        assert not any(front.is_running() for front in fronts)
+
+
+def test_what_several_fronts_cannot_do_is_refused():
+    with pytest.raises(UsageError, match="fronts is 0"):
+        Listening(fronts=0)
+    with (
+        fake_model() as model,
+        pytest.raises(UsageError, match="--fronts 1"),
+        running(model, telemetry=object(), fronts=2),
+    ):
+        pass
+    with (
+        fake_model(voice_activity=lambda _: None) as model,
+        pytest.raises(UsageError, match="can be pickled"),
+        running(model, fronts=2),
+    ):
+        pass
+    assert duplex.server is not None
