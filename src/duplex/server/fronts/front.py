@@ -17,6 +17,7 @@ from types import FrameType
 
 import anyio
 import attrs
+from anyio.abc import TaskGroup
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from duplex.engine.model import Model
@@ -95,7 +96,7 @@ class _Front:
         self._service = self._make_service()
         self._server = self._make_server()
         self._stopping = False
-        self._tasks: anyio.abc.TaskGroup
+        self._tasks: TaskGroup
         self._status = 0
 
     def _make_service(self) -> Service:

@@ -89,7 +89,7 @@ class FrontProcess:
         self._link = Link(reader, writer, self._obey)
         send(writer, {"plan": self._plan})
         self._process = subprocess.Popen(  # noqa: S603, ASYNC220 -- this package's own, and nothing is waited for
-            [sys.executable, "-m", "duplex.server.fronts", str(self._given["link"])],
+            [sys.executable, "-P", "-m", "duplex.server.fronts", str(self._given["link"])],
             stdin=subprocess.DEVNULL,
             pass_fds=tuple(self._given.values()),
         )

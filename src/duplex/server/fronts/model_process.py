@@ -29,7 +29,7 @@ from duplex.errors import ServerError, UsageError
 from duplex.server.admission import Admission
 from duplex.server.fronts.crowd import ABSENT, Crowd
 from duplex.server.fronts.front_process import STOP_SECONDS, FrontProcess, Hall
-from duplex.server.fronts.plan import FrontPlan, ModelPlan, SharedMemory
+from duplex.server.fronts.plan import DESCRIPTORS, FrontPlan, ModelPlan, SharedMemory
 from duplex.server.fronts.totals import Family, families_of, of_front, sum_of, text_of, without_gauges
 from duplex.server.listening import Listening, check_settings
 from duplex.server.logs import configured_format, fields
@@ -102,6 +102,7 @@ class _ModelProcess:
         self._bound = bound
         self._folder = folder
         self._hall = Hall(models, self._admissions, self._tell_board)
+        self._plan(0, dict.fromkeys(DESCRIPTORS, -1)).to_bytes()  # what cannot be handed over shows now
         self._crowd_memory = SharedMemory.of(8 * where.fronts)
         self._crowd = Crowd(self._crowd_memory.memory, where.fronts)
         self._fronts: dict[int, FrontProcess] = {}
@@ -148,7 +149,10 @@ class _ModelProcess:
         while not self._signals:
             front = FrontProcess(self._hall, lambda given: self._plan(number, given), self._bound, self._crowd_memory)
             front.tell_metrics = self._tell_metrics
-            await front.connect()
+            try:
+                await front.connect()
+            except OSError as error:
+                raise ServerError(f"a process of the front cannot be started ({error}); serve with fewer") from error
             self._fronts[number] = front
             try:
                 await front.run()

@@ -23,7 +23,10 @@ from duplex.server.listening import Listening
 from duplex.server.logs import LogFormat
 from duplex.server.settings import Settings
 
-__all__ = ["FrontPlan", "ModelPlan", "SharedMemory", "rings_of", "size_of"]
+__all__ = ["DESCRIPTORS", "FrontPlan", "ModelPlan", "SharedMemory", "rings_of", "size_of"]
+
+DESCRIPTORS = ("bound", "link", "bell", "memory", "crowd")
+"""Names of what a front is given: the socket to accept on, two sockets of its own, and memory."""
 
 
 @attrs.frozen(kw_only=True)
