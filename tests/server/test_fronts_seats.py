@@ -22,7 +22,7 @@ from duplex.server.fronts.plan import ModelPlan, rings_of, size_of
 from duplex.server.fronts.ring import RingReader, RingWriter
 from duplex.server.fronts.served_seats import CREDIT, ServedSeats
 from duplex.testing import fake_model
-from server_support import FRAME, tone
+from server_support import tone
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +148,7 @@ async def saved(model, pcm, options):
         async for event in conversation:
             if isinstance(event, duplex.AgentAudio):
                 return await conversation.export()
+    return None
 
 
 async def test_a_conversation_moves_from_a_front_and_to_one():
@@ -235,9 +236,8 @@ async def test_frames_that_find_no_room_are_skipped_and_told():
 
 
 async def test_the_end_of_the_models_process_is_the_end_of_conversations():
-    async with distant(capacity=1) as ends:
-        async with duplex.Conversation(ends.distant) as conversation:
-            await conversation.send(tone(0.2))
-            ends.seating.end()
-            with pytest.raises(ModelError, match="has ended"):
-                _ = [event async for event in conversation]
+    async with distant(capacity=1) as ends, duplex.Conversation(ends.distant) as conversation:
+        await conversation.send(tone(0.2))
+        ends.seating.end()
+        with pytest.raises(ModelError, match="has ended"):
+            _ = [event async for event in conversation]

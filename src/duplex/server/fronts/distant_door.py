@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import anyio
-
 from duplex.server.admission import Refusal
 from duplex.server.fronts.messages import Link
 
@@ -35,8 +33,7 @@ class DistantDoor:
         """
         if self.draining:
             return Refusal.DRAINING
-        with anyio.CancelScope(shield=True):  # who leaves now has been let in all the same, and leaves
-            answer = await self._link.ask("enter", model=self._model, address=address)
+        answer = await self._link.ask_to_the_end("enter", model=self._model, address=address)
         if "refusal" in answer:
             return Refusal(answer["refusal"])
         caller: int = answer["caller"]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import anyio
 import attrs
 import numpy as np
 from numpy.typing import NDArray
@@ -202,8 +201,7 @@ class DistantSeating:
             asked["state"] = {"metadata": dict(state.metadata), "tensors": dict(state.tensors)}
         if prompt is not None:
             asked["prompt"] = attrs.asdict(prompt)
-        with anyio.CancelScope(shield=True):  # who leaves now has a seat all the same, and frees it
-            answer = await self._link.ask("open", model=self._ring, seat=number, **asked)
+        answer = await self._link.ask_to_the_end("open", model=self._ring, seat=number, **asked)
         seat = DistantSeat(self, number, notify, index=answer["index"], flush=answer["flush"])
         self._seats[number] = seat
         if answer["ready"]:

@@ -183,7 +183,7 @@ class _Front:
     def _obey(self, name: str, told: Message) -> Message | Awaitable[Message | None] | None:
         match name:
             case "seat":
-                self._seatings[told["model"]].bring(told)
+                self._seatings[int(told["model"])].bring(told)
             case "board":
                 self._note(told)
             case _:

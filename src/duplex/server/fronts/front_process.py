@@ -11,6 +11,9 @@ from functools import partial
 
 import anyio
 import anyio.to_thread
+import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 from duplex.engine.model import Model
 from duplex.server.admission import Admission, Refusal
@@ -32,13 +35,17 @@ Planned = Callable[[Mapping[str, int]], FrontPlan]
 """Makes the plan of a front, given the numbers of its descriptors."""
 
 
+@attrs.frozen
 class Hall:
-    """What all fronts of a server share: models, who is let in to each, and whom a change is told."""
+    """What all fronts of a server share."""
 
-    def __init__(self, models: Sequence[Model], admissions: Sequence[Admission], changed: Callable[[], None]) -> None:
-        self.models: Sequence[Model] = models
-        self.admissions: Sequence[Admission] = admissions
-        self.changed: Callable[[], None] = changed
+    models: Sequence[Model]
+    admissions: Sequence[Admission]
+    """Of each model."""
+    changed: Callable[[], None]
+    """To be called when somebody comes or goes."""
+    tell_metrics: Callable[[], bytes]
+    """Returns the metrics of the whole server."""
 
 
 class FrontProcess:
@@ -49,8 +56,6 @@ class FrontProcess:
         """Whether it takes connections."""
         self.metrics: Families = ()
         """What it told last."""
-        self.tell_metrics: Callable[[], bytes]
-        """Returns the metrics of the whole server."""
         self.status: int | None = None
         """Its exit status, when it has ended."""
         self._hall = hall
@@ -172,9 +177,9 @@ class FrontProcess:
     def _obey(self, name: str, told: Message) -> Message | Awaitable[Message] | None:
         match name:
             case "open":
-                return self._seats[told["model"]].open(told)
+                return self._seats[int(told["model"])].open(told)
             case "close":
-                self._seats[told["model"]].close(told["seat"])
+                self._seats[int(told["model"])].close(told["seat"])
             case "enter":
                 return self._enter(told["model"], told["address"])
             case "leave":
@@ -183,7 +188,7 @@ class FrontProcess:
                 return self._encode(told)
             case "metrics":
                 self.metrics = told["families"]
-                return {"text": self.tell_metrics()} if "question" in told else None
+                return {"text": self._hall.tell_metrics()} if "question" in told else None
             case _:
                 self.started = True
                 self._hall.changed()
@@ -204,6 +209,6 @@ class FrontProcess:
         self._hall.changed()
 
     async def _encode(self, told: Message) -> Message:
-        model = self._hall.models[told["model"]]
-        codes = await anyio.to_thread.run_sync(model.voice_codes.encode, model.codec, told["pcm"])
+        model = self._hall.models[int(told["model"])]
+        codes: NDArray[np.int64] = await anyio.to_thread.run_sync(model.voice_codes.encode, model.codec, told["pcm"])
         return {"codes": codes}

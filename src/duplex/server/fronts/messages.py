@@ -7,9 +7,10 @@ is its name and text. Both ends are of one version and one user, so nothing here
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
 from typing import Any, cast
 
-import msgpack  # pyright: ignore[reportMissingTypeStubs]
+import anyio
 import numpy as np
 
 from duplex import errors
@@ -20,6 +21,7 @@ __all__ = ["Link", "Message", "as_error", "described", "receive", "send"]
 Message = Mapping[str, Any]
 Obey = Callable[[str, Message], "Message | Awaitable[Message | None] | None"]
 """Does what a message wants, in the order in which they come; what it returns is the answer, if one is due."""
+_msgpack: Any = import_module("msgpack")  # it has no types
 _LENGTH = struct.Struct("<Q")
 _ARRAY = 1
 _GONE = "the other process of this server has ended"
@@ -27,7 +29,7 @@ _GONE = "the other process of this server has ended"
 
 def send(writer: asyncio.StreamWriter, message: Message) -> None:
     """Send a message."""
-    packed = cast("bytes", msgpack.packb(message, default=_pack))
+    packed = cast("bytes", _msgpack.packb(message, default=_pack))
     writer.write(_LENGTH.pack(len(packed)))
     writer.write(packed)
 
@@ -39,8 +41,7 @@ async def receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:
         packed = await reader.readexactly(length)
     except (asyncio.IncompleteReadError, OSError):
         return None
-    message = msgpack.unpackb(packed, ext_hook=_unpack, strict_map_key=False)
-    return cast("dict[str, Any]", message)
+    return cast("dict[str, Any]", _msgpack.unpackb(packed, ext_hook=_unpack, strict_map_key=False))
 
 
 def described(error: Exception) -> list[str]:
@@ -112,6 +113,13 @@ class Link:
             raise as_error(answer["error"])
         return answer
 
+    async def ask_to_the_end(self, name: str, **told: Any) -> dict[str, Any]:
+        """Ask as :meth:`ask` does, for something that must be given back: an answer comes, whoever is cancelled."""
+        answer: dict[str, Any] = {}
+        with anyio.CancelScope(shield=True):
+            answer |= await self.ask(name, **told)
+        return answer
+
     def _take(self, message: dict[str, Any]) -> None:
         if "answers" in message:
             future = self._asked.get(message["answers"])
@@ -145,13 +153,13 @@ class Link:
 def _pack(value: object) -> object:
     if isinstance(value, np.ndarray):
         array = cast("np.ndarray[Any, Any]", value)
-        packed = msgpack.packb([array.dtype.str, list(array.shape), array.tobytes()])
-        return msgpack.ExtType(_ARRAY, cast("bytes", packed))
+        packed = _msgpack.packb([array.dtype.str, list(array.shape), array.tobytes()])
+        return _msgpack.ExtType(_ARRAY, cast("bytes", packed))
     raise TypeError(f"{type(value).__name__} is nothing that a message can have")
 
 
 def _unpack(code: int, data: bytes) -> object:
     if code != _ARRAY:
         raise ValueError(f"there is no extension {code} in messages")
-    dtype, shape, body = cast("tuple[str, list[int], bytes]", msgpack.unpackb(data))
+    dtype, shape, body = cast("tuple[str, list[int], bytes]", _msgpack.unpackb(data))
     return np.frombuffer(bytearray(body), np.dtype(dtype)).reshape(shape)

@@ -101,7 +101,7 @@ class _ModelProcess:
         self._where = where
         self._bound = bound
         self._folder = folder
-        self._hall = Hall(models, self._admissions, self._tell_board)
+        self._hall = Hall(models, self._admissions, self._tell_board, self._tell_metrics)
         self._plan(0, dict.fromkeys(DESCRIPTORS, -1)).to_bytes()  # what cannot be handed over shows now
         self._crowd_memory = SharedMemory.of(8 * where.fronts)
         self._crowd = Crowd(self._crowd_memory.memory, where.fronts)
@@ -148,7 +148,6 @@ class _ModelProcess:
         false_starts = 0
         while not self._signals:
             front = FrontProcess(self._hall, lambda given: self._plan(number, given), self._bound, self._crowd_memory)
-            front.tell_metrics = self._tell_metrics
             try:
                 await front.connect()
             except OSError as error:

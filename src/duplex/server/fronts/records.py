@@ -97,19 +97,17 @@ def write_given(ring: RingWriter, spec: ModelSpec, given: Given) -> bool:
 def read_given(spec: ModelSpec, numbers: Sequence[int], samples: Float32) -> Given:
     """Return what :func:`write_given` has written."""
     kind, seat, ready, translated, consumed, first, second, third, text = numbers[:_FACTS]
-    given = Given(seat, bool(ready), bool(translated), consumed, None)
+    outcome: Outcome | None = None
     match kind:
         case Told.FRAME:
-            return attrs.evolve(given, outcome=_frame(spec, (first, second, third, text), numbers[_FACTS:], samples))
+            outcome = _frame(spec, (first, second, third, text), numbers[_FACTS:], samples)
         case Told.SKIPPED:
-            skipped = Skipped(*(spec.seconds(count) for count in (first, second, third)))
-            return attrs.evolve(given, outcome=skipped)
+            outcome = Skipped(*(spec.seconds(count) for count in (first, second, third)))
         case Told.FINISHED:
-            return attrs.evolve(given, outcome=Finished())
-        case Told.MESSAGE:
-            return attrs.evolve(given, message=first)
+            outcome = Finished()
         case _:
-            return given
+            pass
+    return Given(seat, bool(ready), bool(translated), consumed, outcome, first if kind == Told.MESSAGE else None)
 
 
 def _frame(spec: ModelSpec, facts: tuple[int, int, int, int], tokens: Sequence[int], samples: Float32) -> Frame:

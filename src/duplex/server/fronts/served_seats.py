@@ -8,7 +8,7 @@
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,7 +68,7 @@ class ServedSeats:
         self._writing = threading.Lock()
 
     @contextmanager
-    def served(self) -> Iterator[None]:
+    def served(self) -> Generator[None]:
         """Write what seats give after each round of the inference thread; free all of them in the end."""
         try:
             with self._engine.rounds(self.flush):
