@@ -14,12 +14,13 @@ import psutil
 import pytest
 from resuming_support import counted, session, vanish
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from duplex.errors import UsageError
 from duplex.server import Listening, Settings
 from duplex.testing import fake_model
 from duplex.transports import wire
-from server_support import FRAME, Process, ask, get, running, tone, until
+from server_support import FRAME, PATIENCE, Process, ask, get, running, tone, until
 
 TOKEN = "alice:a-token-of-some-length"  # noqa: S105 -- a test's
 BEARER = {"Authorization": f"Bearer {TOKEN.partition(':')[2]}"}
@@ -36,6 +37,10 @@ def server():
 def fronts_of(pid, but=()):
     children = [each for each in psutil.Process(pid).children() if "duplex.server.fronts" in each.cmdline()]
     return [each for each in children if each not in but]
+
+
+def connections(front):
+    return sum(each.status == "ESTABLISHED" for each in front.net_connections("tcp"))
 
 
 def metric(server, line):
@@ -93,16 +98,13 @@ def test_fifty_at_once_are_spread_over_the_fronts(server):
         calls = pool.map(call, range(50))
         all_there.wait(60)
         there = json.loads(get(server, "/readyz")[2])
-        connections = [
-            sum(each.status == "ESTABLISHED" for each in front.net_connections("tcp"))
-            for front in fronts_of(os.getpid())
-        ]
+        at_fronts = [connections(front) for front in fronts_of(os.getpid())]
         seen.wait(60)
         ended = list(calls)
     assert {code for code, _ in ended} == {1000}
     assert min(frames for _, frames in ended) >= 1
-    assert (there["sessions"], sum(connections)) == (50, 50)
-    assert min(connections) >= 5
+    assert (there["sessions"], sum(at_fronts)) == (50, 50)
+    assert min(at_fronts) >= 5
     until(lambda: metric(server, 'duplex_calls_ended_total{reason="finished"}') == before + 50)
     assert json.loads(get(server, "/readyz")[2]) == {"state": "ready", "sessions": 0, "queue": 0}
 
@@ -139,25 +141,44 @@ def test_a_ticket_is_good_at_any_front_and_once():
                 server.call(f"?ticket={ticket}")
 
 
-def test_a_broken_line_comes_back_at_any_front(server):
-    """With two fronts, one of several who come back does so at the other one."""
-    for _ in range(4):
-        with server.call(EVENTS) as caller, server.call("?format=pcm"):
-            offer = session(caller)
-            caller.say(tone(0.4), audio_format="pcm", pace=0.08)
-            caller.until(wire.Kind.AUDIO)
-            vanish(caller)
-            query = f"{EVENTS}&resume={offer['resume']}&received={len(counted(caller))}"
-            with server.call(query) as again:
-                assert session(again)["generation"] == 2
-                again.say(tone(0.4), audio_format="pcm", pace=0.08)
-                again.finish()
-                again.rest()
-                assert again.code == 1000
-                events = told(caller) + told(again)
+def test_a_broken_line_comes_back_at_the_other_front(server):
+    fronts = fronts_of(os.getpid())
+    with contextlib.ExitStack() as others:
+        caller = others.enter_context(server.call(EVENTS, close_timeout=0.1))
+        offer = session(caller)
+        owner, other = sorted(fronts, key=connections, reverse=True)
+        caller.say(tone(0.4), audio_format="pcm", pace=0.08)
+        caller.until(wire.Kind.AUDIO)
+        vanish(caller)
+        until(lambda: connections(owner) == 0)
+        while connections(owner) <= connections(other):  # until the next one goes to the other
+            others.enter_context(server.call("?format=pcm")).until(wire.Kind.HANDSHAKE)
+        before = connections(other)
+        query = f"{EVENTS}&resume={offer['resume']}&received={len(counted(caller))}"
+        with server.call(query) as again:
+            assert session(again)["generation"] == 2
+            assert connections(other) == before + 1
+            again.say(tone(0.4), audio_format="pcm", pace=0.08)
+            again.finish()
+            again.rest()
+            assert again.code == 1000
+            events = told(caller) + told(again)
         assert [event["sequence"] for event in events] == list(range(len(events)))
         with server.call(query) as late:
             assert late.end()[0] == 4409, "it is known to have been used, wherever one asks"
+
+
+def test_observers_and_who_hangs_up_come_to_any_front(server):
+    with contextlib.ExitStack() as observers, server.call(EVENTS) as caller:
+        session_id = json.loads(caller.until(wire.Kind.METADATA).payload)["session_id"]
+        path = f"/v1/live/sessions/{session_id}"
+        for _ in range(4):
+            observer = observers.enter_context(connect(server.url(f"{path}/attach", "ws"), compression=None))
+            assert session_id in observer.recv(timeout=PATIENCE)
+        assert ask(server, "POST", "/v1/live/sessions/unknown/hangup")[0] == 404
+        assert ask(server, "POST", f"{path}/hangup")[0] == 204
+        assert caller.end()[0] == 1000
+        assert ask(server, "POST", f"{path}/hangup")[0] == 404
 
 
 def test_a_front_that_is_killed_takes_its_calls_along_and_is_replaced(server):
