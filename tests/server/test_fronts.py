@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -16,8 +17,9 @@ from resuming_support import counted, session, vanish
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from duplex.errors import UsageError
+from duplex.errors import ServerError, UsageError
 from duplex.server import Listening, Settings
+from duplex.server.listening import usual_fronts
 from duplex.testing import fake_model
 from duplex.transports import wire
 from server_support import FRAME, PATIENCE, Process, ask, get, running, tone, until
@@ -232,6 +234,22 @@ def test_it_serves_until_it_is_told_to_stop():
         assert served.process.returncode == 0
         assert "Traceback" not in said
         assert not any(front.is_running() for front in fronts)
+
+
+def test_fronts_that_do_not_start_end_the_server(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with fake_model() as model:
+        with pytest.raises(ServerError, match="do not start"), running(model, fronts=2):
+            pass
+        assert model.free == 1
+
+
+@pytest.mark.parametrize(
+    ("sessions", "cores", "fronts"), [(4, 2, 1), (200, 4, 1), (64, 16, 1), (65, 16, 2), (4000, 16, 4), (129, 64, 3)]
+)
+def test_how_many_there_are_if_nobody_says(monkeypatch, sessions, cores, fronts):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert usual_fronts(sessions) == fronts
 
 
 def test_what_several_fronts_cannot_do_is_refused():

@@ -218,15 +218,16 @@ def _serve(
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
-    from duplex.server.listening import usual_fronts  # noqa: PLC0415
+    from duplex.server.listening import check_fronts, usual_fronts  # noqa: PLC0415
     from duplex.server.telemetry.environment import telemetry_of_environment  # noqa: PLC0415
     from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
     telemetry = telemetry_of_environment()
     name: str | None = given["transcriber"]
     alone = telemetry is not None or name is not None
-    settings = _settings(given)
-    listening = _listening(given, given["fronts"] or (1 if alone else usual_fronts(_most_sessions(load_options))))
+    fronts = given["fronts"] or (1 if alone else usual_fronts(_most_sessions(load_options)))
+    check_fronts(fronts, transcriber=name is not None, telemetry=telemetry is not None)
+    settings, listening = _settings(given), _listening(given, fronts)
     check_start(settings, listening)
 
     def started(port: int) -> None:

@@ -19,7 +19,7 @@ from duplex.server.connections import MAX_UNSENT_BYTES
 from duplex.server.notice import load_notice
 from duplex.server.settings import Settings, is_loopback, not_negative
 
-__all__ = ["Listening", "check_settings", "check_start", "usual_fronts"]
+__all__ = ["Listening", "check_fronts", "check_settings", "check_start", "usual_fronts"]
 
 MAX_FRONTS = 64
 CALLS_OF_FRONT = 64
@@ -132,6 +132,17 @@ class Listening:
         # asyncio sends small messages at once on sockets that say they are TCP, and only on those. On the others a
         # message waits until the caller acknowledges the one before it, which it does with its next, a frame later.
         return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
+
+
+def check_fronts(fronts: int, *, transcriber: bool, telemetry: bool) -> None:
+    """Check that nothing is wanted that several fronts cannot do.
+
+    :raises UsageError: if something is
+    """
+    if fronts > 1 and transcriber:
+        raise UsageError("a transcriber listens in one process; leave --transcriber out, or serve with --fronts 1")
+    if fronts > 1 and telemetry:
+        raise UsageError("OpenTelemetry (OTEL_...) tells of one process; turn it off, or serve with --fronts 1")
 
 
 def usual_fronts(sessions: int) -> int:

@@ -25,13 +25,13 @@ import duplex
 from duplex.concurrency.groups import ungrouped
 from duplex.concurrency.notifiers import Notifier
 from duplex.engine.model import Model
-from duplex.errors import ServerError, UsageError
+from duplex.errors import ServerError
 from duplex.server.admission import Admission
 from duplex.server.fronts.crowd import ABSENT, Crowd
 from duplex.server.fronts.front_process import STOP_SECONDS, FrontProcess, Hall
 from duplex.server.fronts.plan import DESCRIPTORS, FrontPlan, ModelPlan, SharedMemory
 from duplex.server.fronts.totals import Family, families_of, of_front, sum_of, text_of, without_gauges
-from duplex.server.listening import Listening, check_settings
+from duplex.server.listening import Listening, check_fronts, check_settings
 from duplex.server.logs import configured_format, fields
 from duplex.server.metrics import Metrics
 from duplex.server.retention import Retention
@@ -65,7 +65,7 @@ async def serve_with_fronts(
     :raises UsageError: if something is asked for that several fronts cannot do
     :raises ServerError: if the address is taken, or fronts do not start
     """
-    _check(transcriber, telemetry)
+    check_fronts(where.fronts, transcriber=transcriber is not None, telemetry=telemetry is not None)
     check_settings(settings)
     with (
         contextlib.closing(where.bind()) as bound,
@@ -73,17 +73,6 @@ async def serve_with_fronts(
         threadpool_limits(1, user_api="blas"),
     ):
         await _ModelProcess(models, settings, where, bound, folder).run(started)
-
-
-def _check(transcriber: Transcriber | None, telemetry: Telemetry | None) -> None:
-    """Check what several fronts cannot do.
-
-    :raises UsageError: if it is wanted
-    """
-    if transcriber is not None:
-        raise UsageError("a transcriber listens in one process; leave --transcriber out, or serve with --fronts 1")
-    if telemetry is not None:
-        raise UsageError("traces (OTEL_...) are of one process; turn them off, or serve with --fronts 1")
 
 
 class _ModelProcess:
