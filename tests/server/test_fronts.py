@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from duplex.errors import ServerError, UsageError
 from duplex.server import Listening, Settings
+from duplex.server.fronts import model_process
 from duplex.server.listening import usual_fronts
 from duplex.testing import fake_model
 from duplex.transports import wire
@@ -203,6 +204,17 @@ def test_a_front_that_is_killed_takes_its_calls_along_and_is_replaced(server):
     dialogues = [dialogue(server) for _ in range(4)]
     assert len({len(events) for events, _ in dialogues}) == 1
     until(lambda: metric(server, 'duplex_calls_ended_total{reason="finished"}') == ended + 5)
+
+
+def test_a_front_that_hangs_is_replaced(server, monkeypatch):
+    monkeypatch.setattr(model_process, "SILENT_SECONDS", 6.0)
+    fronts = fronts_of(os.getpid())
+    hung = fronts[0]
+    hung.suspend()
+    psutil.wait_procs([hung], timeout=60)
+    assert not hung.is_running()
+    until(lambda: len(fronts_of(os.getpid(), but=[hung])) == 2)
+    assert dialogue(server)[0]
 
 
 def test_the_end_of_the_models_process_ends_all_with_a_reason():

@@ -56,6 +56,8 @@ class FrontProcess:
         """Whether it takes connections."""
         self.metrics: Families = ()
         """What it told last."""
+        self.heard_at: float = anyio.current_time()
+        """When it told something last, which it does once a second."""
         self.status: int | None = None
         """Its exit status, when it has ended."""
         self._hall = hall
@@ -187,7 +189,7 @@ class FrontProcess:
             case "encode":
                 return self._encode(told)
             case "metrics":
-                self.metrics = told["families"]
+                self.metrics, self.heard_at = told["families"], anyio.current_time()
                 return {"text": self._hall.tell_metrics()} if "question" in told else None
             case _:
                 self.started = True

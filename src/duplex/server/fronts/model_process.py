@@ -1,7 +1,8 @@
 """The model's process of a server with fronts: it steps the models, lets callers in, and keeps the fronts running.
 
 1. A front that ends takes its calls along; their slots and places are free at once, and another front takes its place.
-2. Fronts that end before they have begun, several times in a row, end the server.
+2. One that says nothing for half a minute is ended. Fronts that end before they have begun, several times in a row, end
+   the server.
 3. SIGTERM or SIGINT: nobody is let in any more, and every front ends when its conversations have, or after ``drain``
    seconds. A second signal ends everything at once.
 4. If this process ends, the fronts see it, and end their calls with a reason.
@@ -49,6 +50,8 @@ TICK_SECONDS = 1.0
 FALSE_STARTS = 3
 """Fronts in a row that may end before they have begun."""
 RESTART_SECONDS = 0.2
+SILENT_SECONDS = 30.0
+"""Without a word from a front, after which it counts as hung; it tells its metrics once a second."""
 
 
 async def serve_with_fronts(
@@ -170,8 +173,11 @@ class _ModelProcess:
     async def _watch(self) -> None:
         while True:
             await anyio.sleep(TICK_SECONDS)
-            for front in self._fronts.values():
+            for number, front in self._fronts.items():
                 front.flush()
+                if front.started and front.status is None and anyio.current_time() - front.heard_at > SILENT_SECONDS:
+                    log.error("a front does not answer and is killed", extra=fields(front=number))
+                    front.kill()
             if self._counts() != self._board:
                 self._tell_board()
 
