@@ -206,6 +206,7 @@ def test_a_front_that_is_killed_takes_its_calls_along_and_is_replaced(server):
     until(lambda: metric(server, 'duplex_calls_ended_total{reason="finished"}') == ended + 5)
 
 
+@pytest.mark.slow
 def test_a_front_that_hangs_is_replaced(server, monkeypatch):
     monkeypatch.setattr(model_process, "SILENT_SECONDS", 6.0)
     fronts = fronts_of(os.getpid())

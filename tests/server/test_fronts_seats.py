@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -14,6 +15,7 @@ import duplex
 from duplex.engine.outcomes import Skipped
 from duplex.errors import ModelError, StateError
 from duplex.frame_model import Frame
+from duplex.server.fronts import served_seats
 from duplex.server.fronts.bell import Bell
 from duplex.server.fronts.distant_model import DistantModel
 from duplex.server.fronts.distant_seats import DistantSeating
@@ -37,7 +39,7 @@ class Ends:
 
     def __init__(self, model, ours, theirs):
         self.model = model
-        self.commands_heard = True
+        self.commands_heard, self.ended = True, threading.Event()
         self._loop = asyncio.get_running_loop()
         memory, bells = bytearray(size_of([model.spec])), socket.socketpair()
         ((commands, told),) = rings_of([model.spec])
@@ -50,6 +52,7 @@ class Ends:
             RingWriter(memory, *told),
             partial(self.bell.ring, 0),
             lambda message: self._loop.call_soon_threadsafe(partial(self.link.tell, "seat", **message)),
+            self.ended.set,
         )
         self.seating = DistantSeating(
             self.front_link, 0, model.spec, RingWriter(memory, *commands), RingReader(memory, *told), self.front_bell
@@ -233,6 +236,18 @@ async def test_frames_that_find_no_room_are_skipped_and_told():
         assert skipped.seconds == pytest.approx(30 * 0.08)
         assert outcomes[-1].at == pytest.approx((room + 30) * 0.08)
         seat.close()
+
+
+async def test_a_front_that_cannot_be_written_to_is_ended(monkeypatch):
+    async with distant(capacity=1) as ends, duplex.Conversation(ends.distant) as conversation:
+
+        def fail(*_):
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(served_seats, "write_given", fail)
+        await conversation.send(tone(0.2))
+        assert await anyio.to_thread.run_sync(ends.ended.wait, 20)
+        assert ends.model.engine._thread.is_alive()
 
 
 async def test_the_end_of_the_models_process_is_the_end_of_conversations():

@@ -57,7 +57,7 @@ class Engine:
         self.observed: Subscribers[Observer] = Subscribers()
         """Told of every step, of the last one perhaps just after the ``with`` block."""
         self.rounds: Subscribers[Callable[[], None]] = Subscribers()
-        """Called on the inference thread after each of its rounds: what it has told seats until then is complete."""
+        """Called on the inference thread after each of its rounds, a step for instance; they must raise nothing."""
         self.scoring: Scoring = Scoring(self)
         """What is scored in slots of its own, beside the conversations."""
         self._closing = False

@@ -153,7 +153,7 @@ class _Front:
         await self._link.run()
         if self._stopping:
             return
-        log.critical("the model's process has ended; its calls end, and this front with it")
+        log.critical("the connection with the model's process has ended; calls end, and this front with them")
         self._status = 1
         for seating in self._seatings:
             seating.end()
@@ -178,7 +178,11 @@ class _Front:
         return text
 
     def _hear(self, model: int, written: int) -> None:
-        self._seatings[model].hear(written)
+        try:
+            self._seatings[model].hear(written)
+        except Exception:
+            log.exception("what the model's process tells makes no sense")
+            self._link.close()
 
     def _obey(self, name: str, told: Message) -> Message | Awaitable[Message | None] | None:
         match name:

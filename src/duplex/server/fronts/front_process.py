@@ -20,7 +20,7 @@ from duplex.server.admission import Admission, Refusal
 from duplex.server.fronts.bell import Bell
 from duplex.server.fronts.messages import Link, Message, send
 from duplex.server.fronts.plan import FrontPlan, SharedMemory, rings_of, size_of
-from duplex.server.fronts.ring import RingError, RingReader, RingWriter
+from duplex.server.fronts.ring import RingReader, RingWriter
 from duplex.server.fronts.served_seats import ServedSeats
 from duplex.server.fronts.totals import Families
 from duplex.server.logs import fields
@@ -84,6 +84,7 @@ class FrontProcess:
                 RingWriter(self._memory.memory, *told),
                 partial(self._ring, number),
                 partial(self._tell_of_seat, number),
+                self.kill,
             )
             for number, (model, (commands, told)) in enumerate(zip(hall.models, rings_of(specs), strict=True))
         ]
@@ -168,8 +169,8 @@ class FrontProcess:
     def _hear(self, model: int, written: int) -> None:
         try:
             self._seats[model].obey(written)
-        except RingError as error:
-            log.error("a front is ended: %s", error)  # noqa: TRY400 -- where it was found tells nothing
+        except Exception:
+            log.exception("a front is ended: what it wants of its seats makes no sense")
             self.kill()
 
     def _tell_of_seat(self, model: int, message: Message) -> None:

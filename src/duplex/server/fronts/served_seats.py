@@ -7,6 +7,7 @@
    rules.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from duplex.server.fronts.ring import RingReader, RingWriter
 
 __all__ = ["ServedSeats"]
 
+log: logging.Logger = logging.getLogger(__name__)
+
 CREDIT = 8
 """Results that may wait to be taken by a conversation of the front."""
 _SPARE = 4
@@ -46,7 +49,7 @@ class _Held:
 
 
 class ServedSeats:
-    """Seats of one model for one front. ``ring`` and ``tell`` may be called from any thread."""
+    """Seats of one model for one front. ``ring``, ``tell`` and ``fail``, which ends it, are called from any thread."""
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class ServedSeats:
         results: RingWriter,
         ring: Callable[[int], None],
         tell: Callable[[Message], None],
+        fail: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._spec: ModelSpec = engine.model.spec
@@ -62,6 +66,7 @@ class ServedSeats:
         self._results = results
         self._ring = ring
         self._tell = tell
+        self._fail = fail
         self._held: dict[int, _Held] = {}
         self._changed: dict[int, None] = {}
         """Seats that may have given something."""
@@ -115,7 +120,14 @@ class ServedSeats:
         self.flush()
 
     def flush(self) -> None:
-        """Write what seats have given, as far as there is room, and wake the front."""
+        """Write what seats have given, as far as there is room, and wake the front; nothing is raised."""
+        try:
+            self._flush()
+        except Exception:
+            log.exception("a front is ended: what its seats gave cannot be written")
+            self._fail()
+
+    def _flush(self) -> None:
         with self._writing:
             before = self._results.written
             for number in list(self._changed):
