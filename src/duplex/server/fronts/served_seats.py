@@ -113,11 +113,14 @@ class ServedSeats:
         """
         for (asked, number, taken, count), pcm in self._commands.read(written):
             held = self._held.get(number)
-            if held is not None:
-                held.taken = taken
-                _obey(held, asked, count, pcm)
+            if held is None:
+                continue
+            if held.sent - held.taken >= CREDIT:  # its results have waited for this
                 self._mark(number)
-        self.flush()
+            held.taken = taken
+            _obey(held, asked, count, pcm)
+        if self._changed:
+            self.flush()
 
     def flush(self) -> None:
         """Write what seats have given, as far as there is room, and wake the front; nothing is raised."""
