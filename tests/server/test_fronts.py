@@ -23,7 +23,7 @@ from duplex.server.fronts import model_process
 from duplex.server.listening import usual_fronts
 from duplex.testing import fake_model
 from duplex.transports import wire
-from server_support import FRAME, PATIENCE, Process, ask, get, running, tone, until
+from server_support import FRAME, PATIENCE, Process, ask, get, insecure_context, running, tone, until
 
 TOKEN = "alice:a-token-of-some-length"  # noqa: S105 -- a test's
 BEARER = {"Authorization": f"Bearer {TOKEN.partition(':')[2]}"}
@@ -231,22 +231,26 @@ def test_the_end_of_the_models_process_ends_all_with_a_reason():
         assert served.process.wait() == -signal.SIGKILL
 
 
-def test_it_serves_until_it_is_told_to_stop():
-    with Process("--fronts", 2, "--drain", 5) as served, served.server.call("?format=pcm") as caller:
+def test_it_serves_until_it_is_told_to_stop(tmp_path):
+    options = "--fronts", 2, "--drain", 8, "--tls", "--log-format", "json"
+    secure = {"scheme": "wss", "ssl": insecure_context()}
+    with Process(*options, HOME=str(tmp_path)) as served, served.server.call("?format=pcm", **secure) as caller:
         caller.until(wire.Kind.AUDIO)
         fronts = fronts_of(served.process.pid)
         for each in (served.process.pid, *(front.pid for front in fronts)):  # as an init system does
             os.kill(each, signal.SIGTERM)
-        time.sleep(0.3)
-        with served.server.call() as late:
+        time.sleep(0.5)
+        with served.server.call(**secure) as late:
             assert late.end()[0] == 1012
         caller.say(np.zeros(FRAME, np.float32), audio_format="pcm")
         caller.finish()
         assert caller.end()[0] == 1000, "a conversation may come to its end"
-        said = served.process.communicate(timeout=20)[1]
+        said = served.process.communicate(timeout=30)[1]
         assert served.process.returncode == 0
-        assert "Traceback" not in said
         assert not any(front.is_running() for front in fronts)
+    logged = [json.loads(line) for line in said.splitlines()]
+    assert {line.get("reason") for line in logged} >= {"draining", "finished"}
+    assert "error" not in {line["level"] for line in logged}
 
 
 def test_fronts_that_do_not_start_end_the_server(monkeypatch):

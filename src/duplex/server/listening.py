@@ -147,10 +147,9 @@ def check_fronts(fronts: int, *, transcriber: bool, telemetry: bool) -> None:
 
 def usual_fronts(sessions: int) -> int:
     """Return how many fronts a server of so many conversations has on this machine, if nobody says."""
-    if not hasattr(socket, "AF_UNIX"):
+    if not hasattr(os, "sched_getaffinity"):  # Linux has it, and fronts have been tried nowhere else
         return 1
-    # A container may have fewer than the machine, which Linux can tell.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))  # a container may have fewer than the machine
     return max(1, min(math.ceil(sessions / CALLS_OF_FRONT), cores // CORES_OF_FRONT, MAX_FRONTS))
 
 
