@@ -57,30 +57,28 @@ def told(caller):
 
 
 def dialogue(server):
-    """Hold a conversation of a second; return its events without its id, and what was heard."""
-    with server.call(EVENTS) as caller:
-        caller.until(wire.Kind.HANDSHAKE)
-        caller.say(tone(1.0), audio_format="pcm", pace=0.02)
-        caller.finish()
-        caller.rest()
-        assert caller.code == 1000
-        events = [event for event in told(caller) if event["type"] != "Lag"]
-        for event in events:
-            event.pop("session_id", None)
-            event.pop("sequence")
-        return events, caller.sound("pcm")
+    """Hold a conversation of a second, again if real time was lost; return its events and what was heard."""
+    for _ in range(10):
+        with server.call(EVENTS) as caller:
+            caller.until(wire.Kind.HANDSHAKE)
+            caller.say(tone(1.0), audio_format="pcm", pace=0.06)
+            caller.finish()
+            caller.rest()
+            assert caller.code == 1000
+            events = [event for event in told(caller) if event["type"] not in {"SessionStarted", "SessionEnded"}]
+            if "Lag" not in {event["type"] for event in events}:
+                return events, caller.sound("pcm")
+    raise AssertionError("real time was lost each time")
 
 
 def test_calls_are_answered_as_by_one_process(server):
     with fake_model(capacity=1) as model, running(model) as alone:
         events, heard = dialogue(alone)
-    assert len(heard) >= FRAME
+    assert {"AgentText", "UserSpeechStarted"} <= {event["type"] for event in events}
     for _ in range(3):
         again, sound = dialogue(server)
-        assert [event for event in again if event["type"] != "SessionEnded"] == [
-            event for event in events if event["type"] != "SessionEnded"
-        ]
-        assert (sound == heard).all()
+        assert again == events
+        assert np.array_equal(sound, heard)
 
 
 def test_fifty_at_once_are_spread_over_the_fronts(server):
@@ -185,25 +183,27 @@ def test_observers_and_who_hangs_up_come_to_any_front(server):
 
 
 def test_a_front_that_is_killed_takes_its_calls_along_and_is_replaced(server):
-    own = os.getpid()
-    ended = metric(server, 'duplex_calls_ended_total{reason="finished"}')
-    with server.call("?format=pcm") as first, server.call("?format=pcm") as second:
-        for each in (first, second):
+    own, finished = os.getpid(), 'duplex_calls_ended_total{reason="finished"}'
+    ended = metric(server, finished)
+    with contextlib.ExitStack() as calls:
+        callers = [calls.enter_context(server.call("?format=pcm")) for _ in range(4)]
+        for each in callers:
             each.until(wire.Kind.HANDSHAKE)
-        killed, other = fronts_of(own)
+        fronts = fronts_of(own)
+        killed = max(fronts, key=connections)
+        left = len(callers) - connections(killed)
         killed.kill()
-        until(lambda: json.loads(get(server, "/readyz")[2])["sessions"] == 1)
-        until(lambda: len(fronts_of(own, but=(killed, other))) == 1)
+        until(lambda: json.loads(get(server, "/readyz")[2])["sessions"] == left, PATIENCE)
+        until(lambda: len(fronts_of(own, but=fronts)) == 1, PATIENCE)
         said = []
-        for each in (first, second):
-            with contextlib.suppress(ConnectionClosed):  # of one its line is broken
+        for each in callers:
+            with contextlib.suppress(ConnectionClosed):  # of those whose line is broken
                 each.finish()
             said.append(each.end()[0])
-        assert said.count(1000) == 1, "the other one's call went on"
+        assert said.count(1000) == left, "the other one's calls went on"
     until(lambda: json.loads(get(server, "/readyz")[2])["sessions"] == 0)
-    dialogues = [dialogue(server) for _ in range(4)]
-    assert len({len(events) for events, _ in dialogues}) == 1
-    until(lambda: metric(server, 'duplex_calls_ended_total{reason="finished"}') == ended + 5)
+    assert dialogue(server)[0] == dialogue(server)[0]
+    until(lambda: metric(server, finished) >= ended + left + 2)
 
 
 @pytest.mark.slow
@@ -214,7 +214,7 @@ def test_a_front_that_hangs_is_replaced(server, monkeypatch):
     hung.suspend()
     psutil.wait_procs([hung], timeout=60)
     assert not hung.is_running()
-    until(lambda: len(fronts_of(os.getpid(), but=[hung])) == 2)
+    until(lambda: len(fronts_of(os.getpid(), but=[hung])) == 2, PATIENCE)
     assert dialogue(server)[0]
 
 
