@@ -1,13 +1,15 @@
 """Measure how many conversations `duplex serve` holds: latency, CPU, memory, and the event loop's delay.
 
-    python benchmarks/server_load.py [--model tiny|stand-in] [--sessions 8 16 20] [--seconds 60] [--threads N]
+    python benchmarks/server_load.py [--model tiny|stand-in] [--sessions 8 16 20] [--fronts 1 2] [--seconds 60]
 
 The server is a process of its own, and so is the crowd of callers (``server_crowd.py``). Latency is from the moment
 that a page with a whole frame is sent to that of the page with its answer. `stand-in` is a model that costs nothing,
-to show what the server itself costs.
+to show what the server itself costs. CPU and memory are of all the server's processes; with several fronts those of
+each are told, and by thread those of the model's process.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -40,6 +42,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="tiny", help="tiny, stand-in, or whatever duplex.load takes")
     parser.add_argument("--sessions", type=int, nargs="+", default=[8, 16, 20])
+    parser.add_argument("--fronts", type=int, nargs="+", default=[1])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--threads", type=int, help="of the model; default: torch's own")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all figures as JSON")
@@ -59,10 +62,10 @@ def run_server(arguments: argparse.Namespace) -> None:
             torch.set_num_threads(arguments.threads)
         model = duplex.load(arguments.model, sessions=sessions)
     with model:
-        anyio.run(serve_and_tell, model, backend_options=FAST)
+        anyio.run(serve_and_tell, model, arguments.fronts[0], backend_options=FAST)
 
 
-async def serve_and_tell(model: duplex.Model) -> None:
+async def serve_and_tell(model: duplex.Model, fronts: int) -> None:
     """Print the port, and in the end the seconds of CPU that each kind of thread took meanwhile."""
     used: dict[str, float] = {}
     before = by_thread()
@@ -74,7 +77,8 @@ async def serve_and_tell(model: duplex.Model) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch)
-        await serve(model, Settings(queue=0), Listening(port=0), started=lambda port: print(port, flush=True))
+        where = Listening(port=0, fronts=fronts)
+        await serve(model, Settings(queue=0), where, started=lambda port: print(port, flush=True))
         tasks.cancel_scope.cancel()
     print(json.dumps(used), flush=True)
 
@@ -90,19 +94,28 @@ def by_thread() -> dict[str, float]:
 
 
 def watched(process: psutil.Process, callers: "subprocess.Popen[str]") -> dict[str, Any]:
-    """Return the server's CPU and memory while the callers talk."""
-    began, cpu = time.perf_counter(), sum(process.cpu_times()[:2])
-    memory: list[int] = []
+    """Return the CPU seconds and memory of the server's processes, the model's first, while the callers talk."""
+    processes = [process, *process.children()]
+    began, before = time.perf_counter(), cpu_seconds(processes)
+    memory: list[list[int]] = []
     while callers.poll() is None:
-        memory.append(process.memory_info().rss)
+        memory.append([each.memory_info().rss for each in processes])
         time.sleep(1)
     seconds = time.perf_counter() - began
+    used = [after - early for after, early in zip(cpu_seconds(processes), before, strict=True)]
     early = memory[min(len(memory) - 1, 10)]
     return {
-        "cpu": (sum(process.cpu_times()[:2]) - cpu) / seconds,
-        "memory": memory[-1] / 2**20,
-        "growth": (memory[-1] - early) / 2**20,
+        "cpu": sum(used) / seconds,
+        "cpu_seconds": used,
+        "memory": sum(memory[-1]) / 2**20,
+        "memories": [bytes_ / 2**20 for bytes_ in memory[-1]],
+        "growth": (sum(memory[-1]) - sum(early)) / 2**20,
     }
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> list[float]:
+    """Return the seconds of CPU that each process has taken."""
+    return [sum(each.cpu_times()[:2]) for each in processes]
 
 
 def histogram(text: str, name: str, share: float, **labels: str) -> float:
@@ -129,9 +142,9 @@ def mean(text: str, name: str, **labels: str) -> float:
     return total(text, f"{name}_sum", **labels) / max(1.0, total(text, f"{name}_count", **labels))
 
 
-def measure(arguments: argparse.Namespace, sessions: int) -> dict[str, Any]:
-    """Return the figures of one number of conversations."""
-    options = ["--model", arguments.model, "--seconds", str(arguments.seconds)]
+def measure(arguments: argparse.Namespace, sessions: int, fronts: int) -> dict[str, Any]:
+    """Return the figures of one number of conversations and fronts."""
+    options = ["--model", arguments.model, "--seconds", str(arguments.seconds), "--fronts", str(fronts)]
     if arguments.threads:
         options += ["--threads", str(arguments.threads)]
     me = [sys.executable, __file__, *options]
@@ -151,8 +164,11 @@ def measure(arguments: argparse.Namespace, sessions: int) -> dict[str, Any]:
     frames = total(text, "duplex_frame_latency_seconds_count")
     return {
         "sessions": sessions,
+        "fronts": fronts,
+        "load": os.getloadavg()[0],
         **told,
         **figures,
+        "processes": [1e6 * seconds / frames for seconds in figures["cpu_seconds"]],
         "microseconds_a_frame": {name: 1e6 * seconds / frames for name, seconds in json.loads(used).items()},
         "loop_p99": 1000 * histogram(text, "duplex_event_loop_delay_seconds", 0.99),
         "step": 1000 * mean(text, "duplex_step_seconds"),
@@ -174,12 +190,13 @@ def _output(process: "subprocess.Popen[str]") -> IO[str]:
 
 def row(found: dict[str, Any]) -> Iterator[str]:
     """Yield a row of the table."""
-    yield str(found["sessions"])
+    yield f"{found['sessions']}, {found['fronts']}"
     yield " / ".join(f"{value:.0f}" for value in found["latency"].values())
     yield f"{found['dropped_seconds']:.2f}"
     yield f"{100 * found['cpu']:.0f} %, {100 * found['cpu'] / found['sessions']:.1f} %"
-    yield f"{found['memory']:.0f}, {found['growth']:+.1f}"
+    yield f"{' + '.join(f'{each:.0f}' for each in found['memories'])}, {found['growth']:+.1f}"
     yield f"< {found['loop_p99']:.0f}"
+    yield " + ".join(f"{each:.0f}" for each in found["processes"])
     yield "\n".join(f"{name} {used:.0f}" for name, used in found["microseconds_a_frame"].items() if used >= 1)
     yield f"{found['step']:.1f} / {found['encode']:.1f} / {found['decode']:.1f}"
 
@@ -198,27 +215,28 @@ def main() -> None:
         return
     table = Table(title=f"{arguments.model}, {arguments.seconds:g} s, {os.cpu_count()} cores")
     for name in (
-        "sessions",
+        "sessions, fronts",
         "latency 50/95/99 %, ms",
         "dropped, s",
         "CPU, each",
-        "MiB, growth",
+        "MiB by process, growth",
         "loop delay 99 %, ms",
-        "CPU µs a frame, by thread",
+        "CPU µs a frame, by process",
+        "model's, by thread",
         "step/encode/decode, ms",
     ):
         table.add_column(name)
     found = []
-    for sessions in arguments.sessions:
+    for sessions, fronts in itertools.product(arguments.sessions, arguments.fronts):
         try:
-            found.append(measure(arguments, sessions))
+            found.append(measure(arguments, sessions, fronts))
         except (DuplexError, ValueError) as error:
             Console(stderr=True).print(f"{sessions} sessions: {error}")
             continue
         table.add_row(*row(found[-1]))
         if arguments.out:
             arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    Console(width=160).print(table)
+    Console(width=180).print(table)
 
 
 if __name__ == "__main__":

@@ -77,8 +77,8 @@ def get(server, path, **headers):
     return ask(server, "GET", path, **headers)
 
 
-def until(condition):
-    deadline = time.monotonic() + 10
+def until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.01)

@@ -89,6 +89,12 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 @click.option("--insecure", is_flag=True, help="Let others in the network talk without a token.")
 @click.option("--origin", multiple=True, metavar="URL", help="Foreign pages that may call. May be given again.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name of this server. May be given again.")
+@click.option(
+    "--fronts",
+    type=click.IntRange(1),
+    help="Processes that connections, sound and protocols are handled in; with 1 that is the model's own. If left out: "
+    "one for every 64 places, at most one for every 4 cores; 1 with --transcriber or OTEL_..., or not on Linux.",
+)
 @click.option("--trusted-proxy", multiple=True, metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
 @click.option("--root-path", default="", metavar="PATH", help="Of the page at a proxy that keeps it: /talk.")
 @click.option(
@@ -213,10 +219,16 @@ def _serve(
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
+    from duplex.server.listening import check_fronts, usual_fronts  # noqa: PLC0415
     from duplex.server.telemetry.environment import telemetry_of_environment  # noqa: PLC0415
     from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
-    settings, listening = _settings(given), _listening(given)
+    telemetry = telemetry_of_environment()
+    name: str | None = given["transcriber"]
+    alone = telemetry is not None or name is not None
+    fronts = given["fronts"] or (1 if alone else usual_fronts(_most_sessions(load_options)))
+    check_fronts(fronts, transcriber=name is not None, telemetry=telemetry is not None)
+    settings, listening = _settings(given), _listening(given, fronts)
     check_start(settings, listening)
 
     def started(port: int) -> None:
@@ -226,8 +238,6 @@ def _serve(
             f"{'http' if listening.certificate is None else 'https'}://{host}:{port}",
         )
 
-    telemetry = telemetry_of_environment()
-    name: str | None = given["transcriber"]
     _check_memory(load_options, name, tell_memory)
     with ExitStack() as loaded:
         transcriber = None
@@ -276,7 +286,7 @@ def _certificates() -> Path:
         ) from None
 
 
-def _listening(given: dict[str, Any]) -> Any:
+def _listening(given: dict[str, Any], fronts: int) -> Any:
     from duplex.server import Listening  # noqa: PLC0415
 
     certificate, key = given["tls_certificate"], given["tls_key"]
@@ -290,5 +300,6 @@ def _listening(given: dict[str, Any]) -> Any:
         certificate=certificate,
         key=key,
         proxies=given["trusted_proxy"],
+        fronts=fronts,
         **{name: given[name] for name in ("host", "port", "insecure", "drain", "root_path")},
     )

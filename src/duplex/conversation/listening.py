@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from duplex.audio.pcm import Framer, as_mono_float32
 from duplex.concurrency.notifiers import Notifier
 from duplex.engine.pacing import LiveClock
-from duplex.engine.seat import Seat
+from duplex.engine.seating import HeldSeat
 from duplex.frame_model import ModelSpec
 from duplex.transport import ExpectantTransport, InterruptibleTransport, Transport
 
@@ -37,7 +37,7 @@ class Listener:
     def __init__(
         self,
         transport: Transport,
-        seat: Seat,
+        seat: HeldSeat,
         spec: ModelSpec,
         report_late: Callable[[float], None],
         report_lost: Callable[[int], None],

@@ -27,7 +27,7 @@ from duplex.conversation.session import EventQueue, Session
 from duplex.conversation.user_words import UserWords
 from duplex.engine.model import Model
 from duplex.engine.outcomes import Exported, Failed, Finished, Outcome, ScriptProgress, Skipped
-from duplex.engine.seat import Seat
+from duplex.engine.seating import HeldSeat
 from duplex.errors import CapacityError, ClosedError, UsageError
 from duplex.events import EndReason, Event, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
@@ -117,7 +117,7 @@ class LocalRunner(Runner):
         """Acquire what the conversation needs; return the tasks that run it."""
         self._wakeup = ThreadsafeNotifier()
         prompt = await anyio.to_thread.run_sync(self._build_prompt) if self._prompted else None
-        self.seat: Seat = await self._take_seat(prompt)
+        self.seat: HeldSeat = await self._take_seat(prompt)
         try:
             while prompt is not None and not self.seat.ready:
                 await self._wakeup.wait()
@@ -226,19 +226,19 @@ class LocalRunner(Runner):
             files=self._voices is None,
         )
 
-    async def _take_seat(self, prompt: Prompt | None) -> Seat:
+    async def _take_seat(self, prompt: Prompt | None) -> HeldSeat:
         """Take a free slot of the model, waiting for one as long as was asked."""
         vacancy = ThreadsafeNotifier()
-        with self._model.engine.vacancies(weak_callback(vacancy.notify)), anyio.move_on_after(self._wait or 0):
+        with self._model.seating.vacancies(weak_callback(vacancy.notify)), anyio.move_on_after(self._wait or 0):
             while True:
                 try:
-                    return self._open_seat(prompt)
+                    return await self._open_seat(prompt)
                 except CapacityError:
                     await vacancy.wait()
-        return self._open_seat(prompt)
+        return await self._open_seat(prompt)
 
-    def _open_seat(self, prompt: Prompt | None) -> Seat:
-        return self._model.engine.open(
+    async def _open_seat(self, prompt: Prompt | None) -> HeldSeat:
+        return await self._model.seating.take_seat(
             self._options,
             realtime=self._realtime,
             notify=weak_callback(self._wakeup.notify),

@@ -56,6 +56,8 @@ class Engine:
         """Called whenever a slot becomes free: ``with engine.vacancies(notify): ...``."""
         self.observed: Subscribers[Observer] = Subscribers()
         """Told of every step, of the last one perhaps just after the ``with`` block."""
+        self.rounds: Subscribers[Callable[[], None]] = Subscribers()
+        """Called on the inference thread after each of its rounds, a step for instance; they must raise nothing."""
         self.scoring: Scoring = Scoring(self)
         """What is scored in slots of its own, beside the conversations."""
         self._closing = False
@@ -217,6 +219,8 @@ class Engine:
                     self._jobs.clear()
                     seats = list(self._seats.values())
                 self._fail(seats, error)
+            for done in self.rounds:
+                done()
 
     def _run_once(self) -> None:
         """Advance one job by one piece, then run one step."""

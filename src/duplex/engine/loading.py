@@ -162,8 +162,12 @@ def _check_adapters(adapter: str | None, adapters: Mapping[str, str] | None, bac
 def _detector(spec: ModelSpec) -> VoiceActivityFactory:
     """Return what detects speech: the model's own heads, where they tell pauses."""
     if spec.extra_heads > PAUSE_HEAD:
-        return lambda _: PauseVoiceActivity(spec.frame_duration)
+        return functools.partial(_pause_detector, spec.frame_duration)
     return SileroVoiceActivity
+
+
+def _pause_detector(frame_duration: float, _: int) -> PauseVoiceActivity:
+    return PauseVoiceActivity(frame_duration)
 
 
 def _guided(defaults: SessionOptions | None, guidance: bool | None, config: LanguageModelConfig) -> bool:

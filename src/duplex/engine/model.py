@@ -18,6 +18,7 @@ from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.engine import Engine
+from duplex.engine.seating import EngineSeating, Seating
 from duplex.errors import ClosedError
 from duplex.frame_model import FrameModel, ModelSpec
 from duplex.options import SessionOptions, unknown_adapter
@@ -83,6 +84,8 @@ class Model:
         self._closed = False
         self.engine: Engine = Engine(frame_model)
         self._free = weakref.finalize(self, self.engine.close)
+        self.seating: Seating = EngineSeating(self.engine)
+        """Gives conversations their seats."""
         self.frame_model = frame_model
         """Runs the model's steps; while there are conversations, only :attr:`engine` may step it."""
         self.detectors: DetectorWorker = DetectorWorker()
@@ -155,7 +158,7 @@ class Model:
     @property
     def free(self) -> int:
         """Number of further conversations that can start now."""
-        return self.engine.free
+        return self.seating.free
 
     @property
     def closed(self) -> bool:

@@ -6,6 +6,7 @@ closed, so that a caller gets in even while thousands of connections say nothing
 """
 
 import asyncio
+import select
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -14,7 +15,7 @@ from typing import Any, cast
 
 import attrs
 
-__all__ = ["BACKLOG", "Acceptor", "ConnectionLimit", "Counted", "Handover", "descriptor_bound"]
+__all__ = ["BACKLOG", "Acceptor", "Busiest", "ConnectionLimit", "Counted", "Handover", "descriptor_bound"]
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: many callers may come back at once."""
@@ -24,6 +25,8 @@ ACCEPTED_PER_SECOND = 250.0
 """The same for long: what hundreds that come and go cost is a share of the event loop; who comes meanwhile waits."""
 TURN_SECONDS = 0.01
 """Between two turns of those who send too much to be heard at once."""
+LEAVE_SECONDS = 0.02
+"""That a process with more connections than another leaves the next one to that; if nobody takes it, it does itself."""
 PAUSE_SECONDS = 0.1
 """Until a connection is accepted again that could not be."""
 HANDSHAKE_SECONDS = 30.0
@@ -53,8 +56,10 @@ def descriptor_bound(calls: int) -> int:
 class ConnectionLimit:
     """Counts connections; above ``bound`` it closes the oldest one that holds no call."""
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, changed: Callable[[int], None] | None = None) -> None:
+        """Make it; ``changed`` is told how many there are whenever that changes."""
         self.bound = bound
+        self._changed = changed
         self._open: set[Counted] = set()
         self._without_call: dict[Counted, None] = {}
         """The oldest first."""
@@ -77,6 +82,7 @@ class ConnectionLimit:
         counted = Counted(self, abort)
         self._open.add(counted)
         self._without_call[counted] = None
+        self._tell()
         if len(self._open) > self.bound:
             oldest = next(iter(self._without_call))
             self.remove(oldest)
@@ -96,6 +102,11 @@ class ConnectionLimit:
         """Count it no longer."""
         self._open.discard(counted)
         self._without_call.pop(counted, None)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed(len(self._open))
 
     def close(self) -> None:
         """Close all that hold no call: the server has ended."""
@@ -125,6 +136,8 @@ class Counted:
 
 Handover = Callable[[Counted], asyncio.Protocol]
 """Makes the protocol of a connection that has been counted."""
+Busiest = Callable[[], bool]
+"""Tells whether another process that accepts on the same socket has fewer connections than this one."""
 
 
 class Acceptor:
@@ -134,13 +147,19 @@ class Acceptor:
     """
 
     def __init__(
-        self, bound: socket.socket, limit: ConnectionLimit, handover: Handover, tls: ssl.SSLContext | None
+        self,
+        bound: socket.socket,
+        limit: ConnectionLimit,
+        handover: Handover,
+        tls: ssl.SSLContext | None,
+        busiest: Busiest | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._bound = bound
         self._limit = limit
         self._handover = handover
         self._tls = tls
+        self._busiest = busiest
         self._tasks: set[asyncio.Task[None]] = set()
         """What accepts, and connections that have not been handed over."""
         bound.setblocking(False)
@@ -163,6 +182,7 @@ class Acceptor:
     async def _accept(self) -> None:
         left, since = float(ACCEPTED_AT_ONCE), self._loop.time()
         while True:
+            await self._leave_to_others()
             try:
                 accepted, _ = await self._loop.sock_accept(self._bound)
             except OSError:  # the caller is gone already, or the process has no descriptor left
@@ -173,6 +193,16 @@ class Acceptor:
             left = min(ACCEPTED_AT_ONCE, left + (now - since) * ACCEPTED_PER_SECOND) - 1
             since = now
             await asyncio.sleep(max(0.0, -left / ACCEPTED_PER_SECOND))
+
+    async def _leave_to_others(self) -> None:
+        """Wait while another process has fewer connections; one that nobody has taken twice is not left any longer."""
+        left = False
+        while self._busiest is not None and self._busiest():
+            await asyncio.sleep(LEAVE_SECONDS)
+            waits = bool(select.select([self._bound], [], [], 0)[0])
+            if waits and left:
+                return
+            left = waits
 
     async def _begin(self, accepted: socket.socket) -> None:
         """Count a connection, and hand it over as soon as it speaks TLS, if it has to."""

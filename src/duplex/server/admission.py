@@ -9,10 +9,11 @@
 import ipaddress
 from collections import Counter
 from enum import StrEnum
+from typing import Protocol
 
 from duplex.errors import UsageError
 
-__all__ = ["Admission", "Refusal"]
+__all__ = ["Admission", "Door", "Refusal"]
 
 _EMBEDDED = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 """Where IPv4 addresses stand in IPv6: as a socket for both tells them, and behind NAT64."""
@@ -29,6 +30,40 @@ class Refusal(StrEnum):
     """The server is about to stop."""
     WAITED = "waited"
     """No place became free in time. Told by whoever has a clock."""
+
+
+class Door(Protocol):
+    """The admission to a model, wherever its places are counted."""
+
+    draining: bool
+    """Whether nobody is let in any more."""
+
+    @property
+    def talking(self) -> int:
+        """How many callers have a place."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for one."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether the next caller would be sent away."""
+        ...
+
+    async def enter(self, address: str) -> int | Refusal:
+        """Take in a caller, or say why not."""
+        ...
+
+    def position(self, caller: int) -> int:
+        """Return a caller's place in the queue, from 1; 0 is one who may talk."""
+        ...
+
+    def leave(self, caller: int) -> None:
+        """Let a caller go, from a place or from the queue."""
+        ...
 
 
 class Admission:
@@ -50,7 +85,7 @@ class Admission:
         self._talking: set[int] = set()
         self._waiting: list[int] = []
         self._calls = 0
-        self.draining = False
+        self.draining: bool = False
         """Whether nobody is let in any more."""
 
     @property
@@ -67,6 +102,10 @@ class Admission:
     def full(self) -> bool:
         """Whether the next caller would be sent away."""
         return self.draining or (self.talking >= self._places and self.waiting >= self._queue)
+
+    async def enter(self, address: str) -> int | Refusal:
+        """Take in a caller, at once."""
+        return self.arrive(address)
 
     def arrive(self, address: str) -> int | Refusal:
         """Take in a caller, or say why not. ``per_address`` 0 sets no limit."""

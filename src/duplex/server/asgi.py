@@ -37,7 +37,7 @@ from duplex.server.tickets import ClientSecret, Ticket, service_of, token_wanted
 from duplex.server.wires.table import SPEECH, WIRES
 from duplex.transcription.protocol import Transcriber
 
-__all__ = ["application"]
+__all__ = ["application", "application_of"]
 
 
 def application(
@@ -60,7 +60,11 @@ def application(
     """
     check_settings(settings or Settings())
     given = [models] if isinstance(models, Model) else models
-    service = Service(given, settings or Settings(), transcriber, telemetry)
+    return application_of(Service(given, settings or Settings(), transcriber, telemetry))
+
+
+def application_of(service: Service) -> Starlette:
+    """Return the application of calls that share a service."""
     # Pages of allowed origins may ask for what they need to call; what a server tells of itself is not for them.
     shared = Middleware(
         CORSMiddleware,
@@ -230,4 +234,4 @@ async def _metrics(request: Request) -> Response:
     service = service_of(request)
     for served in service.models.all:
         service.metrics.answers.labels(served.name).set(served.state not in {"stalled", "closed"})
-    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+    return Response(await service.tell_metrics(), media_type="text/plain; version=0.0.4")

@@ -6,12 +6,13 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable
+from typing import Protocol
 
 import attrs
 
 from duplex.errors import UsageError
 
-__all__ = ["Keys", "Tickets", "Tokens", "signed_by_twilio"]
+__all__ = ["Keys", "TicketOffice", "Tickets", "Tokens", "digest_of", "signed_by_twilio"]
 
 _SCHEME = "bearer "
 _CLIENT_KEY = "ek_"
@@ -38,7 +39,7 @@ class Tokens:
                     f"a token has {len(token)} characters; give at least {SHORTEST_TOKEN}, for example those of: "
                     'python -c "import secrets; print(secrets.token_urlsafe())"'
                 )
-            digest = _digest(token)
+            digest = digest_of(token)
             self._owners.append((digest, named["name"] if named else digest.hex()[:8]))
 
     @property
@@ -52,8 +53,20 @@ class Tokens:
             return ""
         token = _bearer(authorization)
         # All are compared, in constant time: how long it takes tells nothing.
-        matches = [owner for digest, owner in self._owners if hmac.compare_digest(_digest(token), digest)]
+        matches = [owner for digest, owner in self._owners if hmac.compare_digest(digest_of(token), digest)]
         return matches[0] if matches else None
+
+
+class TicketOffice(Protocol):
+    """Gives short-lived secrets, and takes each of them once."""
+
+    def issue(self, owner: str, now: float) -> str:
+        """Return a new ticket for the owner of a token, good for a minute from ``now`` on."""
+        ...
+
+    def redeem(self, ticket: str, now: float) -> str | None:
+        """Return whose ticket this is, ``None`` if it is not good; it is not, from then on."""
+        ...
 
 
 class Tickets:
@@ -73,12 +86,12 @@ class Tickets:
         while own and (len(own) >= self.MAX_TICKETS or next(iter(own.values())) <= now):
             del own[next(iter(own))]
         ticket = secrets.token_urlsafe()
-        own[_digest(ticket)] = now + self.SECONDS
+        own[digest_of(ticket)] = now + self.SECONDS
         return ticket
 
     def redeem(self, ticket: str, now: float) -> str | None:
         """Return whose ticket this is, ``None`` if it is not good; it is not, from then on."""
-        digest = _digest(ticket)
+        digest = digest_of(ticket)
         for owner, own in self._tickets.items():
             if own.pop(digest, 0.0) > now:
                 return owner
@@ -90,7 +103,7 @@ class Keys:
     """What callers may show."""
 
     tokens: Tokens
-    tickets: Tickets = attrs.field(factory=Tickets)
+    tickets: TicketOffice = attrs.field(factory=Tickets)
     twilio: bytes | None = attrs.field(default=None, repr=False)
     """The auth token of the account at Twilio, which signs its requests with it."""
 
@@ -124,5 +137,6 @@ def _bearer(authorization: str | None) -> str:
     return shown[len(_SCHEME) :].strip() if shown.lower().startswith(_SCHEME) else ""
 
 
-def _digest(secret: str) -> bytes:
+def digest_of(secret: str) -> bytes:
+    """Return what a secret is known by: 32 bytes that tell nothing of it."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()

@@ -225,7 +225,7 @@ class Call:
     async def _let_in(self, tasks: TaskGroup) -> None:
         """Hold the conversation, when there is a place."""
         admission = self._served.admission
-        caller = admission.arrive(self._line.address)
+        caller = await admission.enter(self._line.address)
         if isinstance(caller, Refusal):
             self._send_away(caller)
             return

@@ -11,7 +11,7 @@ from duplex.server.origins import origin_allowed
 from duplex.server.service import Service
 from duplex.server.wires.base import Opening
 
-__all__ = ["check_in", "deny"]
+__all__ = ["check_in", "deny", "opening_of"]
 
 
 async def check_in(
@@ -26,17 +26,22 @@ async def check_in(
         text = f"pages of {origin} may not call {host}; allow it with --origin, or let a proxy pass Host on"
         await deny(websocket, 403, text)
         return None
-    opening = Opening(
-        url=str(websocket.url),
-        query=websocket.query_params,
-        headers=websocket.headers,
-        subprotocols=tuple(websocket.scope.get("subprotocols") or ()),
-    )
+    opening = opening_of(websocket)
     owner = owner_of(service.keys, opening, anyio.current_time())
     if owner is None:
         await deny(websocket, 401, credentials)
         return None
     return opening, owner
+
+
+def opening_of(websocket: WebSocket) -> Opening:
+    """Return what the request of a websocket says."""
+    return Opening(
+        url=str(websocket.url),
+        query=websocket.query_params,
+        headers=websocket.headers,
+        subprotocols=tuple(websocket.scope.get("subprotocols") or ()),
+    )
 
 
 async def deny(websocket: WebSocket, status: int, text: str) -> None:

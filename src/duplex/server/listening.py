@@ -1,6 +1,7 @@
 """Where a server listens, and what can be known to fail before a model is loaded."""
 
 import ipaddress
+import math
 import os
 import socket
 import ssl
@@ -18,7 +19,13 @@ from duplex.server.connections import MAX_UNSENT_BYTES
 from duplex.server.notice import load_notice
 from duplex.server.settings import Settings, is_loopback, not_negative
 
-__all__ = ["Listening", "check_settings", "check_start"]
+__all__ = ["Listening", "check_fronts", "check_settings", "check_start", "usual_fronts"]
+
+MAX_FRONTS = 64
+CALLS_OF_FRONT = 64
+"""That one event loop holds with half of a core to spare."""
+CORES_OF_FRONT = 4
+"""A front with so many calls takes one core for its loop and most of another for sound; the model has the rest."""
 
 
 def _networks(_: object, __: object, given: tuple[str, ...]) -> None:
@@ -33,6 +40,17 @@ def _networks(_: object, __: object, given: tuple[str, ...]) -> None:
             raise UsageError(
                 f"a proxy is {one!r} ({error}); give its address or its network, such as 127.0.0.1 or 172.16.0.0/12"
             ) from None
+
+
+def _fronts(_: object, __: object, given: int) -> None:
+    """Check how many processes there shall be.
+
+    :raises UsageError: if it is none, or more than there can be here
+    """
+    if not 1 <= given <= MAX_FRONTS:
+        raise UsageError(f"fronts is {given}; give 1 to {MAX_FRONTS}")
+    if given > 1 and not hasattr(socket, "AF_UNIX"):
+        raise UsageError("processes talk over Unix sockets, which this system lacks; leave --fronts out")
 
 
 def _as_root_path(given: str) -> str:
@@ -58,6 +76,8 @@ class Listening:
     proxies: tuple[str, ...] = attrs.field(default=(), validator=_networks)
     """Addresses and networks of reverse proxies: what these say of a caller (``X-Forwarded-For``, ``-Proto``) is
     believed, and what others say is not."""
+    fronts: int = attrs.field(default=1, validator=_fronts)
+    """Processes that connections, sound and protocols are handled in; with 1 that is the model's own."""
     root_path: str = attrs.field(default="", converter=_as_root_path)
     """Path of the page at a proxy, such as ``/talk``, needed if the proxy does not take it off."""
 
@@ -112,6 +132,25 @@ class Listening:
         # asyncio sends small messages at once on sockets that say they are TCP, and only on those. On the others a
         # message waits until the caller acknowledges the one before it, which it does with its next, a frame later.
         return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
+
+
+def check_fronts(fronts: int, *, transcriber: bool, telemetry: bool) -> None:
+    """Check that nothing is wanted that several fronts cannot do.
+
+    :raises UsageError: if something is
+    """
+    if fronts > 1 and transcriber:
+        raise UsageError("a transcriber listens in one process; leave --transcriber out, or serve with --fronts 1")
+    if fronts > 1 and telemetry:
+        raise UsageError("OpenTelemetry (OTEL_...) tells of one process; turn it off, or serve with --fronts 1")
+
+
+def usual_fronts(sessions: int) -> int:
+    """Return how many fronts a server of so many conversations has on this machine, if nobody says."""
+    if not hasattr(os, "sched_getaffinity"):  # Linux has it, and fronts have been tried nowhere else
+        return 1
+    cores = len(os.sched_getaffinity(0))  # a container may have fewer than the machine
+    return max(1, min(math.ceil(sessions / CALLS_OF_FRONT), cores // CORES_OF_FRONT, MAX_FRONTS))
 
 
 def check_settings(settings: Settings) -> None:

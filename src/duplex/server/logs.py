@@ -11,7 +11,7 @@ from typing import Literal
 
 from duplex.server.pace import LeakyBucket
 
-__all__ = ["LogFormat", "LogLimit", "configure_logging", "fields"]
+__all__ = ["LogFormat", "LogLimit", "configure_logging", "configured_format", "fields"]
 
 LogFormat = Literal["text", "json"]
 _FIELDS = "fields"
@@ -63,6 +63,14 @@ def configure_logging(log_format: LogFormat, *, verbose: bool = False) -> None:
     threading.excepthook = lambda uncaught: _log_uncaught(
         uncaught.exc_type, uncaught.exc_value or uncaught.exc_type(), uncaught.exc_traceback
     )
+
+
+def configured_format() -> LogFormat | None:
+    """Return what :func:`configure_logging` was given in this process, ``None`` if its logs go somewhere else."""
+    formatters = [handler.formatter for handler in logging.getLogger().handlers]
+    if any(isinstance(each, _Json) for each in formatters):
+        return "json"
+    return "text" if any(isinstance(each, _Text) for each in formatters) else None
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

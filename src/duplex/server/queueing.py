@@ -2,7 +2,7 @@
 
 import anyio
 
-from duplex.server.admission import Admission, Refusal
+from duplex.server.admission import Door, Refusal
 from duplex.server.line import Line
 from duplex.server.service import Service
 from duplex.server.wires.base import Wire
@@ -13,7 +13,7 @@ KEEPALIVE = 5.0
 """Seconds between messages to a caller who waits: the original's page hangs up after ten without."""
 
 
-async def wait_for_place(service: Service, admission: Admission, caller: int, line: Line[Wire]) -> Refusal | None:
+async def wait_for_place(service: Service, admission: Door, caller: int, line: Line[Wire]) -> Refusal | None:
     """Wait, telling the caller how many are before; return why there is no place, ``None`` if there is one.
 
     :raises WebSocketDisconnect: if nobody is there any more

@@ -4,42 +4,26 @@
 2. A second signal ends everything at once.
 """
 
-import asyncio
 import contextlib
-import socket
-import ssl
 from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import cast
 
 import anyio
 import attrs
-import uvicorn
-from starlette.applications import Starlette
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.engine.model import Model
-from duplex.server.accept import Acceptor, ConnectionLimit, Counted, descriptor_bound
+from duplex.server.accept import ConnectionLimit, descriptor_bound
 from duplex.server.asgi import application
-from duplex.server.connections import WebSocketConnection
-from duplex.server.http_connections import HttpConnection
+from duplex.server.fronts.model_process import serve_with_fronts
+from duplex.server.http_server import HttpServer, configuration, most_calls
 from duplex.server.listening import Listening
-from duplex.server.middleware import RootPath
 from duplex.server.service import Service
 from duplex.server.settings import Settings
 from duplex.server.telemetry.protocol import Telemetry
-from duplex.server.wires.table import WIRES
 from duplex.transcription.protocol import Transcriber
 
 __all__ = ["serve"]
-
-PING_SECONDS = 20.0
-"""Between pings, and to answer one: who does not is gone, or does not read."""
-MAX_HEADER_BYTES = 1 << 14
-KEEP_ALIVE_SECONDS = 5
-GRACE_SECONDS = 10
-"""That connections may take to close once everything has been said."""
 
 
 async def serve(
@@ -66,11 +50,17 @@ async def serve(
     where, rules = listening or Listening(), settings or Settings()
     where.check(rules)
     rules = attrs.evolve(rules, hosts=where.hosts(rules))
+    if where.fronts > 1:
+        given = [models] if isinstance(models, Model) else models
+        await serve_with_fronts(given, rules, where, transcriber=transcriber, telemetry=telemetry, started=started)
+        return
     served = application(models, rules, transcriber=transcriber, telemetry=telemetry)
     service: Service = served.state.service
     asked = ThreadsafeNotifier()
-    limit = ConnectionLimit(descriptor_bound(_most_calls(service)))
-    server = _Server(_config(served, where), limit, where.tls(), asked=asked.notify, listens=started or _nobody)
+    limit = ConnectionLimit(descriptor_bound(most_calls(service)))
+    server = HttpServer(
+        configuration(served, where), limit, where.tls(), asked=asked.notify, listens=started or _nobody
+    )
     # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
     told = contextlib.nullcontext() if telemetry is None else telemetry.exporting(service.metrics.registry)
     with contextlib.closing(where.bind()) as bound, threadpool_limits(1, user_api="blas"), told:
@@ -93,79 +83,5 @@ async def serve(
             tasks.cancel_scope.cancel()
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn, which asks instead of stopping at the first signal."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        limit: ConnectionLimit,
-        tls: ssl.SSLContext | None,
-        *,
-        asked: Callable[[], None],
-        listens: Callable[[int], None],
-    ) -> None:
-        super().__init__(config)
-        self._limit = limit
-        self._tls = tls
-        self._asked = asked
-        self._listens = listens
-        self._signals = 0
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and tell the port: from here on signals are taken."""
-
-        def handover(counted: Counted) -> HttpConnection:
-            return HttpConnection(self.config, self.server_state, counted)
-
-        # Uvicorn only closes them and waits for that.
-        self.servers = [
-            cast("asyncio.base_events.Server", Acceptor(bound, self._limit, handover, self._tls))
-            for bound in sockets or []
-        ]
-        self.started = True
-        for bound in sockets or []:
-            self._listens(bound.getsockname()[1])
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close all connections."""
-        await super().shutdown(sockets)
-        self._limit.close()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- uvicorn's signature
-        """Take a signal."""
-        self._signals += 1
-        self._asked()
-        if self._signals > 1:
-            self.should_exit = self.force_exit = True
-
-
-def _most_calls(service: Service) -> int:
-    """Return how many calls there can be, those who wait with them."""
-    return sum(served.model.sessions + service.settings.queue for served in service.models.all)
-
-
 def _nobody(_: int) -> None:
     """Is told the port where nobody asked for it."""
-
-
-def _config(served: Starlette, where: Listening) -> uvicorn.Config:
-    return uvicorn.Config(
-        RootPath(served, where.root_path) if where.root_path else served,
-        proxy_headers=bool(where.proxies),
-        forwarded_allow_ips=list(where.proxies),
-        ws=WebSocketConnection,
-        ws_max_size=max(kind.max_message_bytes for kind in WIRES.values()),
-        ws_per_message_deflate=False,
-        ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PING_SECONDS,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        http=HttpConnection,
-        lifespan="off",
-        access_log=False,
-        log_level="warning",  # below, it tells the addresses of websockets, with the tickets in them
-        log_config=None,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )

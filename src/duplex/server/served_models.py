@@ -1,7 +1,7 @@
 """The models of a server, by the names that callers choose them by."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from duplex.options import SessionOptions
 from duplex.parsing import shown
 from duplex.prompting.building import TAKES_PERSONA, check_persona, check_prompt
 from duplex.prompting.voices import find_speaker
-from duplex.server.admission import Admission
+from duplex.server.admission import Admission, Door
 from duplex.server.settings import Settings
 from duplex.server.wires.base import CallDescription, CallRequest
 from duplex.transcription.words import placement_of, words_of
@@ -32,7 +32,7 @@ class ServedModel:
 
     name: str
     model: Model
-    admission: Admission
+    admission: Door
     voices: Voices
     """Those that callers may name."""
     examples: tuple[str, ...]
@@ -118,7 +118,7 @@ class ServedModel:
             return "draining"
         if self.model.closed:
             return "closed"
-        if self.model.engine.watchdog.late:
+        if self.model.seating.late:
             return "stalled"
         return "full" if self.admission.full else "ready"
 
@@ -134,7 +134,10 @@ class ServedModels:
     :raises CheckpointError: if the voices of one cannot be unpacked
     """
 
-    def __init__(self, models: Sequence[Model], settings: Settings) -> None:
+    def __init__(
+        self, models: Sequence[Model], settings: Settings, doors: Callable[[Model], Door] | None = None
+    ) -> None:
+        """Make them; ``doors`` gives each its admission, where that is not counted here."""
         if not models:
             raise UsageError("a server needs a model; give one or more")
         calls_of: Counter[str] = Counter()
@@ -143,7 +146,11 @@ class ServedModels:
             name = _public_name(model)
             if name in self._served:
                 raise UsageError(f"two models are called {shown(name)}; serve one, or rename the folder of the other")
-            admission = Admission(model.sessions, settings.queue, settings.per_address, calls_of)
+            admission = (
+                Admission(model.sessions, settings.queue, settings.per_address, calls_of)
+                if doors is None
+                else doors(model)
+            )
             voices = model.voices if settings.voices is None else model.voices.beside(settings.voices)
             seconds = settings.session_limit or None
             self._served[name] = served = ServedModel(name, model, admission, voices, model.examples, seconds)

@@ -2,20 +2,22 @@
 
 import logging
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import cycle
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import anyio
 import numpy as np
 from numpy.typing import NDArray
+from starlette.websockets import WebSocket
 
 import duplex
 from duplex.concurrency.notifiers import Notifier
 from duplex.engine.model import Model
 from duplex.engine.workers import Workers
+from duplex.server.admission import Door
 from duplex.server.auth import Keys, Tokens
 from duplex.server.handover.kept_line import KeptLine
 from duplex.server.handover.opening import open_store
@@ -34,9 +36,11 @@ from duplex.server.wires.base import Action
 from duplex.server.wires.live_sideband import ObservedSession
 from duplex.transcription.protocol import Transcriber
 
-__all__ = ["ActiveCall", "ObservedCall", "Service"]
+__all__ = ["ActiveCall", "Neighbours", "ObservedCall", "Service", "Sought"]
 
 log: logging.Logger = logging.getLogger(__name__)
+
+Sought: TypeAlias = Literal["line", "call"]
 
 
 class ActiveCall(Protocol):
@@ -74,6 +78,21 @@ class ObservedCall(Protocol):
         ...
 
 
+class Neighbours(Protocol):
+    """The other processes of this server, which may have a call that somebody has come here for."""
+
+    async def pass_on(self, sought: Sought, key: str, owner: str, websocket: WebSocket) -> bool:
+        """Have the one answer a websocket that has what is sought, and return whether one has.
+
+        That is a ``"line"`` that was broken, by its key, or a ``"call"``, by its session's id.
+        """
+        ...
+
+    async def hang_up(self, session_id: str, owner: str) -> bool:
+        """End the call of a session, if one of them has it; return whether one has."""
+        ...
+
+
 class Service:
     """The models of a server, its rules, and who is calling.
 
@@ -86,14 +105,18 @@ class Service:
         settings: Settings,
         transcriber: Transcriber | None = None,
         telemetry: Telemetry | None = None,
+        doors: Callable[[Model], Door] | None = None,
     ) -> None:
-        self.models: ServedModels = ServedModels(models, settings)
+        """Make it; ``doors`` gives each model its admission, where that is not counted here."""
+        self.models: ServedModels = ServedModels(models, settings, doors)
         self.transcriber = transcriber
         self.telemetry = telemetry
         self.settings = settings
         self.keys: Keys = Keys(Tokens(settings.tokens), twilio=settings.twilio_auth_token.encode() or None)
         self.metrics: Metrics = Metrics()
         self.metrics.build.info({"version": duplex.__version__})
+        self.tell_metrics: Callable[[], Awaitable[bytes]] = self._own_metrics
+        """Returns what Prometheus is told."""
         for served in self.models.all:
             self.metrics.describe(served.name, served.model)
         self.notices: Mapping[str, NDArray[np.float32]] = {
@@ -111,6 +134,8 @@ class Service:
         self.writers: Workers = Workers("duplex-recording", 1)
         self.resumable: ResumeTokens[KeptLine] = ResumeTokens()
         """Lines of calls whose callers may come back."""
+        self.neighbours: Neighbours | None = None
+        """Other processes of this server."""
         self.store: StateStore | None = None if settings.state_store is None else open_store(settings.state_store)
         """Where conversations are kept that other servers may go on with; set it before the first call."""
         self.next_place: Callable[[], str | None] = partial(next, cycle(settings.move_to or (None,)))
@@ -138,6 +163,9 @@ class Service:
             self._watched = False
             self._unwatched.notify_all()
 
+    async def _own_metrics(self) -> bytes:
+        return self.metrics.text()
+
     def recording(self, model: Model) -> RecordingWriter | None:
         """Return the recorder of a new conversation, if there shall be one."""
         folder = self.settings.record
@@ -151,7 +179,7 @@ class Service:
             for served in self.models.all:
                 observers = [each.observer(served.name) for each in (self.metrics, self.telemetry) if each is not None]
                 for observer in observers:
-                    self._watching.enter_context(served.model.engine.observed(observer))
+                    self._watching.enter_context(served.model.seating.observed(observer))
         self._calls.add(call)
         self.update()
 

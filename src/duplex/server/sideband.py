@@ -20,7 +20,7 @@ from duplex.server.wires.base import End, Reply, WireMessage
 from duplex.server.wires.live_sideband import SidebandWire
 from duplex.server.wires.table import SHOW_TOKEN, bearer_or_ticket
 
-__all__ = ["sideband_routes"]
+__all__ = ["attend", "hang_up", "sideband_routes"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -34,20 +34,28 @@ def sideband_routes(service: Service) -> Sequence[BaseRoute]:
     """Return what is beside the calls of a server."""
     return (
         WebSocketRoute("/v1/live/sessions/{session_id}/attach", partial(_attach, service)),
-        Route("/v1/live/sessions/{session_id}/hangup", partial(_hang_up, service), methods=["POST"]),
+        Route("/v1/live/sessions/{session_id}/hangup", partial(_answer_hang_up, service), methods=["POST"]),
     )
 
 
-async def _hang_up(service: Service, request: Request) -> Response:
-    """End a call."""
+async def hang_up(service: Service, session_id: str, owner: str) -> bool:
+    """End the call of a session, if it is this owner's; return whether there is one."""
+    call = service.find(session_id, owner)
+    if call is not None:
+        await call.obey(End(CloseReason.FINISHED))
+    return call is not None
+
+
+async def _answer_hang_up(service: Service, request: Request) -> Response:
+    """End a call, be it another process's of this server."""
     owner = service.keys.tokens.owner(request.headers.get("authorization"))
     if owner is None:
         return JSONResponse({"error": SHOW_TOKEN}, 401, {"WWW-Authenticate": "Bearer"})
-    call = service.find(request.path_params["session_id"], owner)
-    if call is None:
-        return JSONResponse({"error": _UNKNOWN}, 404)
-    await call.obey(End(CloseReason.FINISHED))
-    return Response(status_code=204)
+    session_id, others = request.path_params["session_id"], service.neighbours
+    found = await hang_up(service, session_id, owner)
+    if found or (others is not None and await others.hang_up(session_id, owner)):
+        return Response(status_code=204)
+    return JSONResponse({"error": _UNKNOWN}, 404)
 
 
 async def _attach(service: Service, websocket: WebSocket) -> None:
@@ -55,7 +63,15 @@ async def _attach(service: Service, websocket: WebSocket) -> None:
     known = await check_in(service, websocket, bearer_or_ticket, SHOW_TOKEN)
     if known is None:
         return
-    call = service.find(websocket.path_params["session_id"], known[1])
+    session_id, others = websocket.path_params["session_id"], service.neighbours
+    here = service.find(session_id, known[1]) is not None
+    if here or others is None or not await others.pass_on("call", session_id, known[1], websocket):
+        await attend(service, websocket, known[1])
+
+
+async def attend(service: Service, websocket: WebSocket, owner: str) -> None:
+    """Let an observer who shows the token of an owner in to a call of this process, or say why not."""
+    call = service.find(websocket.path_params["session_id"], owner)
     if call is None:
         await deny(websocket, 404, _UNKNOWN)
         return

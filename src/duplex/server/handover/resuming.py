@@ -57,9 +57,12 @@ async def resume(service: Service, websocket: WebSocket, opening: Opening, owner
 
     A page is told nothing of a websocket that is refused, so it is accepted and closed with a code.
     """
+    key, others = key_of(opening.query["resume"], owner), service.neighbours
+    elsewhere = others is not None and not service.resumable.knows(key)
+    if others is not None and elsewhere and await others.pass_on("line", key, owner, websocket):
+        return
     told = disclosed(recorded=records_all(service.settings), synthetic=service.models.speak)
     await websocket.accept(headers=told)  # a server that records may go on with a call of one that does not
-    key = key_of(opening.query["resume"], owner)
     line = service.resumable.redeem(key)
     if line is None and service.resumable.used(key):
         refusal: CloseReason | None = CloseReason.RESUME_USED

@@ -40,6 +40,10 @@ class ResumeTokens(Generic[Held]):
         self._held[key] = held
         return token, key
 
+    def knows(self, key: str) -> bool:
+        """Whether a token is good, or is known to have been used."""
+        return key in self._held or key in self._used
+
     def redeem(self, key: str) -> Held | None:
         """Return what a token is for, ``None`` if it is not good; it is not, from then on."""
         held = self._held.pop(key, None)

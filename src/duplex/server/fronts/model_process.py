@@ -1,0 +1,253 @@
+"""The model's process of a server with fronts: it steps the models, lets callers in, and keeps the fronts running.
+
+1. A front that ends takes its calls along; their slots and places are free at once, and another front takes its place.
+2. One that says nothing for half a minute is ended. Fronts that end before they have begun, several times in a row, end
+   the server.
+3. SIGTERM or SIGINT: nobody is let in any more, and every front ends when its conversations have, or after ``drain``
+   seconds. A second signal ends everything at once.
+4. If this process ends, the fronts see it, and end their calls with a reason.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import anyio
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+
+import duplex
+from duplex.concurrency.groups import ungrouped
+from duplex.concurrency.notifiers import Notifier
+from duplex.engine.model import Model
+from duplex.errors import ServerError
+from duplex.server.admission import Admission
+from duplex.server.fronts.crowd import ABSENT, Crowd
+from duplex.server.fronts.front_process import STOP_SECONDS, FrontProcess, Hall
+from duplex.server.fronts.plan import DESCRIPTORS, FrontPlan, ModelPlan, SharedMemory
+from duplex.server.fronts.totals import Family, families_of, of_front, sum_of, text_of, without_gauges
+from duplex.server.listening import Listening, check_fronts, check_settings
+from duplex.server.logs import configured_format, fields
+from duplex.server.metrics import Metrics
+from duplex.server.retention import Retention
+from duplex.server.served_models import ServedModels
+from duplex.server.settings import Settings
+from duplex.server.telemetry.protocol import Telemetry
+from duplex.transcription.protocol import Transcriber
+
+__all__ = ["serve_with_fronts"]
+
+log: logging.Logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+"""Between two looks at what nobody tells of: whether a model is late or closed."""
+FALSE_STARTS = 3
+"""Fronts in a row that may end before they have begun."""
+RESTART_SECONDS = 0.2
+SILENT_SECONDS = 30.0
+"""Without a word from a front, after which it counts as hung; it tells its metrics once a second."""
+
+
+async def serve_with_fronts(
+    models: Sequence[Model],
+    settings: Settings,
+    where: Listening,
+    *,
+    transcriber: Transcriber | None,
+    telemetry: Telemetry | None,
+    started: Callable[[int], None] | None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until cancelled; arguments and errors are those of ``serve``.
+
+    :raises UsageError: if something is asked for that several fronts cannot do
+    :raises ServerError: if the address is taken, or fronts do not start
+    """
+    check_fronts(where.fronts, transcriber=transcriber is not None, telemetry=telemetry is not None)
+    check_settings(settings)
+    with (
+        contextlib.closing(where.bind()) as bound,
+        tempfile.TemporaryDirectory(prefix="duplex-") as folder,
+        threadpool_limits(1, user_api="blas"),
+    ):
+        await _ModelProcess(models, settings, where, bound, folder).run(started)
+
+
+class _ModelProcess:
+    def __init__(
+        self, models: Sequence[Model], settings: Settings, where: Listening, bound: socket.socket, folder: str
+    ) -> None:
+        calls_of: Counter[str] = Counter()
+        self._admissions = [
+            Admission(model.sessions, settings.queue, settings.per_address, calls_of) for model in models
+        ]
+        admissions = iter(self._admissions)
+        self._served = ServedModels(models, settings, lambda _: next(admissions)).all
+        self._plans = [ModelPlan.of(model) for model in models]
+        self._settings = settings
+        self._where = where
+        self._bound = bound
+        self._folder = folder
+        self._hall = Hall(models, self._admissions, self._tell_board, self._tell_metrics)
+        self._plan(0, dict.fromkeys(DESCRIPTORS, -1)).to_bytes()  # what cannot be handed over shows now
+        self._crowd_memory = SharedMemory.of(8 * where.fronts)
+        self._crowd = Crowd(self._crowd_memory.memory, where.fronts)
+        self._fronts: dict[int, FrontProcess] = {}
+        self._gone: list[Family] = []
+        """What fronts have counted that have ended."""
+        self._metrics = Metrics()
+        self._metrics.build.info({"version": duplex.__version__})
+        self._asked = Notifier()
+        """Rung by signals."""
+        self._signals = 0
+        self._changed = Notifier()
+        """Rung when somebody comes or goes, a front among them."""
+        self._board: list[tuple[int, ...]] = []
+
+    async def run(self, started: Callable[[int], None] | None) -> None:
+        with self._observed(), self._signalled(), contextlib.closing(self._crowd_memory), ungrouped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch)
+                tasks.start_soon(self._metrics.watch_loop)
+                tasks.start_soon(self._stop)
+                tasks.start_soon(self._retention().run)
+                async with anyio.create_task_group() as fronts:
+                    for number in range(self._where.fronts):
+                        self._crowd.note(number, ABSENT)
+                        fronts.start_soon(self._keep, number)
+                    await self._all_started()
+                    if started is not None and not self._signals:
+                        started(self._bound.getsockname()[1])
+                tasks.cancel_scope.cancel()
+
+    async def _all_started(self) -> None:
+        def begun() -> int:
+            return sum(front.started for front in self._fronts.values())
+
+        while begun() < self._where.fronts and not self._signals:
+            await self._changed.wait()
+
+    async def _keep(self, number: int) -> None:
+        """Keep a front running.
+
+        :raises ServerError: if it does not start
+        """
+        false_starts = 0
+        while not self._signals:
+            front = FrontProcess(self._hall, lambda given: self._plan(number, given), self._bound, self._crowd_memory)
+            try:
+                await front.connect()
+            except OSError as error:
+                raise ServerError(f"a process of the front cannot be started ({error}); serve with fewer") from error
+            self._fronts[number] = front
+            try:
+                await front.run()
+            finally:
+                self._crowd.note(number, ABSENT)
+                self._gone = sum_of((self._gone, without_gauges(of_front(front.metrics))))
+                front.metrics = ()
+            if self._signals:
+                return
+            log.error("a front has ended, and its calls with it", extra=fields(front=number, status=front.status))
+            false_starts = 0 if front.started else false_starts + 1
+            if false_starts >= FALSE_STARTS:
+                raise ServerError("the processes of the server's front do not start; the log before this says why")
+            await anyio.sleep(RESTART_SECONDS)
+
+    def _plan(self, number: int, given: Mapping[str, int]) -> FrontPlan:
+        return FrontPlan(
+            number=number,
+            models=self._plans,
+            settings=self._settings,
+            listening=self._where,
+            folder=self._folder,
+            log_format=configured_format(),
+            **given,
+        )
+
+    async def _watch(self) -> None:
+        while True:
+            await anyio.sleep(TICK_SECONDS)
+            for number, front in self._fronts.items():
+                front.flush()
+                if front.started and front.status is None and anyio.current_time() - front.heard_at > SILENT_SECONDS:
+                    log.error("a front does not answer and is killed", extra=fields(front=number))
+                    front.kill()
+            if self._counts() != self._board:
+                self._tell_board()
+
+    async def _stop(self) -> None:
+        """End the fronts at the first signal, when their conversations have ended; at the second at once."""
+        while not self._signals:
+            await self._asked.wait()
+        log.info("draining", extra=fields(seconds=self._where.drain))
+        for admission in self._admissions:
+            admission.draining = True
+        self._tell_board()
+        for front in self._fronts.values():
+            front.drain(self._where.drain)
+        with anyio.move_on_after(self._where.drain + STOP_SECONDS):
+            while self._signals == 1:
+                await self._asked.wait()
+        for front in self._fronts.values():
+            front.kill()
+
+    def _take_signal(self) -> None:
+        self._signals += 1
+        self._asked.notify_all()
+        self._changed.notify_all()
+
+    def _tell_board(self) -> None:
+        """Tell all fronts how many talk and wait."""
+        self._board = self._counts()
+        for served, counts in zip(self._served, self._board, strict=True):
+            self._metrics.sessions.labels(served.name).set(counts[0])
+            self._metrics.queue.labels(served.name).set(counts[1])
+        for front in self._fronts.values():
+            front.tell_board(self._board)
+        self._changed.notify_all()
+
+    def _counts(self) -> list[tuple[int, ...]]:
+        return [
+            (each.talking, each.waiting, each.full, model.seating.free, model.seating.late, model.closed)
+            for model, each in zip(self._hall.models, self._admissions, strict=True)
+        ]
+
+    def _tell_metrics(self) -> bytes:
+        for served in self._served:
+            self._metrics.answers.labels(served.name).set(served.state not in {"stalled", "closed"})
+        fronts = [of_front(front.metrics) for front in self._fronts.values()]
+        return text_of(sum_of((families_of(self._metrics.registry), self._gone, *fronts)))
+
+    def _retention(self) -> Retention:
+        rules = self._settings
+        return Retention(rules.record, self._metrics, days=rules.record_days, gigabytes=rules.record_gigabytes)
+
+    @contextmanager
+    def _observed(self) -> Generator[None]:
+        """Count the steps of the models."""
+        with ExitStack() as observed:
+            for served in self._served:
+                self._metrics.describe(served.name, served.model)
+                observed.enter_context(served.model.seating.observed(self._metrics.observer(served.name)))
+            yield
+
+    @contextmanager
+    def _signalled(self) -> Generator[None]:
+        """Take signals, where that can be."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop, taken = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
+        for each in taken:
+            loop.add_signal_handler(each, self._take_signal)
+        try:
+            yield
+        finally:
+            for each in taken:
+                loop.remove_signal_handler(each)
