@@ -8,14 +8,14 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
 from typing import cast
 
 import anyio
 import attrs
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from duplex.concurrency.notifiers import ThreadsafeNotifier
@@ -31,7 +31,7 @@ from duplex.server.telemetry.protocol import Telemetry
 from duplex.server.wires.table import WIRES
 from duplex.transcription.protocol import Transcriber
 
-__all__ = ["serve"]
+__all__ = ["listen", "most_calls", "serve"]
 
 PING_SECONDS = 20.0
 """Between pings, and to answer one: who does not is gone, or does not read."""
@@ -67,25 +67,49 @@ async def serve(
     rules = attrs.evolve(rules, hosts=where.hosts(rules))
     served = application(models, rules, transcriber=transcriber, telemetry=telemetry)
     service: Service = served.state.service
-    asked = ThreadsafeNotifier()
-    limit = ConnectionLimit(descriptor_bound(_most_calls(service)))
-    server = _Server(_config(served, where), limit, where.tls(), asked=asked.notify, listens=started or _nobody)
-    # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
     told = contextlib.nullcontext() if telemetry is None else telemetry.exporting(service.metrics.registry)
-    with contextlib.closing(where.bind()) as bound, threadpool_limits(1, user_api="blas"), told:
+    # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
+    with threadpool_limits(1, user_api="blas"), told:
+        await listen(
+            served, where, calls=most_calls(service), drain=service.drain, beside=(service.watch_loop,), started=started
+        )
+
+
+async def listen(
+    app: ASGIApp,
+    where: Listening,
+    *,
+    calls: int,
+    drain: Callable[[float], Awaitable[None]],
+    beside: Sequence[Callable[[], Awaitable[None]]] = (),
+    asked: ThreadsafeNotifier | None = None,
+    started: Callable[[int], None] | None = None,
+) -> None:
+    """Run an application on asyncio until SIGTERM or SIGINT, until ``asked`` is set, or until cancelled.
+
+    There are up to so many ``calls`` at a time. ``drain`` lets nobody in any more, and returns when all calls have
+    ended, after so many seconds at most; after 0 it returns at once. What stands ``beside`` runs meanwhile.
+
+    :raises ServerError: if the address is taken, or the certificate cannot be read
+    """
+    stopping = asked or ThreadsafeNotifier()
+    limit = ConnectionLimit(descriptor_bound(calls))
+    server = _Server(_config(app, where), limit, where.tls(), asked=stopping.notify, listens=started or _nobody)
+    with contextlib.closing(where.bind()) as bound:
         async with anyio.create_task_group() as tasks:
 
             async def stop() -> None:
                 try:
-                    await asked.wait()
-                    await service.drain(where.drain)
+                    await stopping.wait()
+                    await drain(where.drain)
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await service.drain(0)
+                        await drain(0)
                     server.should_exit = True
 
             tasks.start_soon(stop)
-            tasks.start_soon(service.watch_loop)
+            for each in beside:
+                tasks.start_soon(each)
             # Cancelled, uvicorn would leave its connections open: it ends because it is told to.
             with anyio.CancelScope(shield=True):
                 await server.serve(sockets=[bound])
@@ -139,8 +163,8 @@ class _Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
 
 
-def _most_calls(service: Service) -> int:
-    """Return how many calls there can be, those who wait with them."""
+def most_calls(service: Service) -> int:
+    """Return how many calls a server can have, those who wait with them."""
     return sum(served.model.sessions + service.settings.queue for served in service.models.all)
 
 
@@ -148,9 +172,9 @@ def _nobody(_: int) -> None:
     """Is told the port where nobody asked for it."""
 
 
-def _config(served: Starlette, where: Listening) -> uvicorn.Config:
+def _config(app: ASGIApp, where: Listening) -> uvicorn.Config:
     return uvicorn.Config(
-        RootPath(served, where.root_path) if where.root_path else served,
+        RootPath(app, where.root_path) if where.root_path else app,
         proxy_headers=bool(where.proxies),
         forwarded_allow_ips=list(where.proxies),
         ws=WebSocketConnection,

@@ -156,7 +156,7 @@ def _hush() -> None:
     """Keep Ray's remarks from between the lines of progress; errors are raised, and told by whoever called."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import_module("ray.data")  # it sets up its loggers when it is imported
-    for name in ("ray", "ray.data"):
+    for name in ("ray", "ray.data", "ray.serve"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\b")
 
