@@ -1,4 +1,4 @@
-"""Many callers for few places, through the ingress of a cluster: who gets one, who is refused, and after how long?
+"""Many callers for few places, through the ingress of a cluster: who gets one, who is refused, after how long.
 
     python benchmarks/cluster_placement.py [--callers 200] [--seconds 1] [--replicas 2] [--places 12] [--runs 3]
 
@@ -30,7 +30,6 @@ from duplex.conversation.remote_line import RemoteLine
 from duplex.errors import ServerError
 from duplex.server import Listening, Settings
 from duplex.transports import wire
-from stand_in import stand_in
 
 FULL = "every place is taken"
 PATIENCE = 60.0
@@ -52,13 +51,17 @@ def parse() -> argparse.Namespace:
 
 @attrs.frozen
 class StandInLoading:
-    """Gives each replica a stand-in model."""
+    """Gives each replica a stand-in model, whose module lies in a folder."""
 
     places: int
+    folder: str
 
     @contextlib.contextmanager
     def opened(self) -> Generator[Held]:
         """Give it."""
+        sys.path.append(self.folder)
+        from stand_in import stand_in  # noqa: PLC0415 -- where a replica runs, it is not on the path before
+
         with stand_in(self.places) as model:
             yield Held([model])
 
@@ -66,7 +69,7 @@ class StandInLoading:
 def run_cluster(arguments: argparse.Namespace) -> None:
     """Be the cluster, until told to stop."""
     serve_on_cluster(
-        StandInLoading(arguments.places),
+        StandInLoading(arguments.places, str(Path(__file__).parent)),
         Replicas(least=arguments.replicas, most=arguments.replicas, cpus=0.5),
         Settings(queue=0),
         Listening(port=0, drain=0),
@@ -177,11 +180,8 @@ def main() -> None:
     )
     for name in ("placed", "refused", "lost", "held", "until a place, ms 50/99/100 %", "until a refusal", "asked at"):
         table.add_column(name)
-    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, __file__, *sys.argv[1:], "--as-cluster"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
-    ) as cluster:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as cluster:
         told = cluster.stdout.readline() if cluster.stdout else ""
         try:
             for _ in range(arguments.runs if told else 0):

@@ -43,8 +43,6 @@ class _Bounds(click.ParamType[tuple[int, int]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         """Return both."""
-        if isinstance(value, tuple):
-            return value
         least, colon, most = str(value).partition(":")
         try:
             bounds = parse_integer(least, 1, MOST_REPLICAS), parse_integer(most if colon else least, 1, MOST_REPLICAS)

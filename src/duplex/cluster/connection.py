@@ -34,6 +34,8 @@ STORE = 200_000_000
 """Bytes of Ray's object store on this machine: what passes it are paths and rows."""
 PATIENCE = 5.0
 """Seconds within which a head has to answer."""
+ATTEMPTS = 3
+"""At the start of a cluster of this machine, of which Ray gives up each after some half a minute."""
 LONGEST = 300
 STDERR = 2
 CLIENT = "ray://"
@@ -96,8 +98,8 @@ def connected(address: str, *, verbose: bool = False) -> Generator[None]:
         _check_reachable(address)
     try:
         with contextlib.nullcontext() if verbose else _silence():
-            ray.init(**_arguments(address, verbose=verbose))
-    except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+            _start(ray, address, verbose=verbose)
+    except Exception as error:  # Ray raises bare ones, too
         raise ClusterError(
             f"no Ray cluster can be used at {address} ({reason(error)}); start one with `ray start --head`, or give "
             "--ray local"
@@ -107,6 +109,19 @@ def connected(address: str, *, verbose: bool = False) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, address: str, *, verbose: bool) -> None:
+    """Connect; a cluster of this machine is started again if it did not start in time, as on a machine that is busy."""
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.init(**_arguments(address, verbose=verbose))
+        except Exception:
+            ray.shutdown()
+            if address != "local" or attempt + 1 == ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def reason(error: BaseException) -> str:

@@ -174,7 +174,7 @@ class RemoteLine:
         """Open a websocket; a ``ticket`` in the query stands in for the headers."""
         from duplex.transports.websocket import WebSocket  # noqa: PLC0415 -- the extra "client" brings what it needs
 
-        headers = {} if "ticket" in query else self._headers
+        headers: Mapping[str, str] = {} if "ticket" in query else self._headers
         whole = with_query(address, query.items()) if query else address
         return await WebSocket.connect(whole, headers, seconds=seconds, ssl_context=self._ssl_context)
 

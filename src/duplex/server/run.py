@@ -8,9 +8,9 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -81,7 +81,7 @@ async def listen(
     *,
     calls: int,
     drain: Callable[[float], Awaitable[None]],
-    beside: Sequence[Callable[[], Awaitable[None]]] = (),
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     asked: ThreadsafeNotifier | None = None,
     started: Callable[[int], None] | None = None,
 ) -> None:

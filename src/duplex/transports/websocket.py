@@ -135,7 +135,7 @@ class WebSocket:
             if answer is None and self._protocol.handshake_exc is not None:
                 raise ServerError(f"the server does not speak websocket ({self._protocol.handshake_exc})")
         if answer.status_code == _REDIRECT:
-            raise RedirectedError("the server redirects, and what it says is not followed", answer.body or b"")
+            raise RedirectedError("the server redirects, and what it says is not followed", bytes(answer.body or b""))
         if self._protocol.handshake_exc is not None:
             refusal = _refusal(answer, self._protocol.handshake_exc)
             raise UsageError(refusal) if answer.status_code == _BAD_REQUEST else ServerError(refusal)

@@ -128,7 +128,7 @@ class Ingress:
 
     def _choose(self, connection: HTTPConnection) -> Sequence[Report]:
         keeper = connection.query_params.get("at", "")
-        chosen = [] if self.stopping else self.placement.choose(anyio.current_time(), keeper)
+        chosen = () if self.stopping else self.placement.choose(anyio.current_time(), keeper)
         (self._placed if chosen else self._refused).inc()
         return chosen
 
