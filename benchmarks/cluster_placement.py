@@ -45,6 +45,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--places", type=int, default=12, help="of each replica")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--ray", default="local", help="the cluster's address")
     parser.add_argument("--as-cluster", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -70,7 +71,7 @@ def run_cluster(arguments: argparse.Namespace) -> None:
     """Be the cluster, until told to stop."""
     serve_on_cluster(
         StandInLoading(arguments.places, str(Path(__file__).parent)),
-        Replicas(least=arguments.replicas, most=arguments.replicas, cpus=0.5),
+        Replicas(address=arguments.ray, least=arguments.replicas, most=arguments.replicas, cpus=0.5),
         Settings(queue=0),
         Listening(port=0, drain=0),
         started=lambda port: print(port, flush=True),

@@ -1,4 +1,4 @@
-"""``duplex serve --ray local``: real replicas in a real cluster of this machine, and what happens when one dies."""
+"""``duplex serve --ray``: real replicas in a real cluster of this machine, and what happens when one dies."""
 
 import contextlib
 import os
@@ -12,6 +12,7 @@ import time
 import anyio
 import psutil
 import pytest
+from batch_support import SURROUNDINGS
 
 import duplex
 from cli_support import SMALL
@@ -26,14 +27,14 @@ REPLICA = "ServeReplica"
 class Command:
     """The command, in a session of its own: of a driver that is killed Ray ends the whole process group."""
 
-    def __init__(self, *arguments):
-        command = [sys.executable, "-m", "duplex", "serve", "--ray", "local", "--port", "0", *map(str, arguments)]
+    def __init__(self, address, *arguments):
+        command = [sys.executable, "-m", "duplex", "serve", "--ray", address, "--port", "0", *map(str, arguments)]
         self.process = subprocess.Popen(
             command,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**SURROUNDINGS, "OMP_NUM_THREADS": "1"},
         )
         self.told = ""
         address = None
@@ -47,35 +48,25 @@ class Command:
         self.door = Server(int(address[1]), None)
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
-    def children(self):
-        return psutil.Process(self.process.pid).children(recursive=True)
-
     def replicas(self):
-        """The processes of replicas, by what Ray calls them."""
+        """The processes of its replicas, by what Ray calls them."""
         found = []
-        for each in self.children():
+        for each in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if any(REPLICA in word for word in each.cmdline()):
+                if any(f"{REPLICA}:duplex-{self.door.port}:" in word for word in each.cmdline()):
                     found.append(each)
         return found
 
-    def end(self):
-        """Kill it with all that it has started."""
-        processes = [*self.children(), self.process]
-        for each in processes:
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                each.kill()
-        self.process.wait()
-
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(cluster, tmp_path_factory):
     states = tmp_path_factory.mktemp("states")
     options = ("--replicas", "2:2", "--worker-cpus", "0.5", "--model", SMALL, "--sessions", "2", "--queue", "0")
-    command = Command(*options, "--state-store", states, "--drain", "20")
+    command = Command(cluster, *options, "--state-store", states, "--drain", "20")
     yield command
     if command.process.poll() is None:
-        command.end()
+        command.process.send_signal(signal.SIGTERM)
+        command.process.wait(timeout=60)
 
 
 async def hold(url, seconds):
@@ -103,14 +94,14 @@ async def test_callers_are_placed_heard_and_answered(served):
     assert "<html" in get(served.door, "/")[2]
 
 
-def test_a_local_cluster_listens_on_the_loopback_address_alone(served):
+def test_replicas_and_the_ingress_listen_on_the_loopback_address_alone(served):
     heard = set()
-    for each in [psutil.Process(served.process.pid), *served.children()]:
-        with contextlib.suppress(psutil.Error):
-            sockets = each.net_connections(kind="inet")
-            heard |= {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == "LISTEN"}
+    replicas = served.replicas()
+    assert len(replicas) == 2
+    for each in [psutil.Process(served.process.pid), *replicas]:
+        sockets = each.net_connections(kind="inet")
+        heard |= {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == "LISTEN"}
     assert heard == {"127.0.0.1"}
-    assert len(served.replicas()) == 2
 
 
 async def test_a_call_of_a_replica_that_is_killed_goes_on_and_another_is_started(served):
@@ -155,7 +146,7 @@ def holder_of(served, conversation):
 
 
 async def test_a_command_that_is_stopped_lets_calls_end_and_leaves_nothing(served):
-    started = [psutil.Process(each.pid) for each in served.children()]
+    replicas = served.replicas()
     async with duplex.connect(served.door.url()) as conversation, anyio.create_task_group() as tasks:
 
         async def talk():
@@ -172,5 +163,5 @@ async def test_a_command_that_is_stopped_lets_calls_end_and_leaves_nothing(serve
             events = [event async for event in conversation]
     assert events[-1].reason is EndReason.FINISHED
     assert await anyio.to_thread.run_sync(served.process.wait, 60) == 0
-    _, alive = await anyio.to_thread.run_sync(psutil.wait_procs, started, 30)
+    _, alive = await anyio.to_thread.run_sync(psutil.wait_procs, replicas, 30)
     assert alive == []
