@@ -24,7 +24,7 @@ from duplex.extras import install_command, require
 from duplex.measuring.run import cores
 from duplex.parsing import plain
 
-__all__ = ["LOWEST", "check_address", "connected", "reason", "require_ray"]
+__all__ = ["LOOPBACK", "LOWEST", "check_address", "connected", "reason", "require_ray"]
 
 LOWEST = (2, 50)
 """The lowest version of Ray that is known to do."""

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
 from typing import Any
 
+from duplex.cluster.connection import LOOPBACK
 from duplex.cluster.serving.assignment import Assignment
 from duplex.cluster.serving.placing import Report, Standing
 from duplex.cluster.serving.replica_server import ReplicaServer
@@ -32,6 +34,7 @@ class Replica:
 
     def __init__(self, assignment: Assignment, registry: str) -> None:
         self._open = ExitStack()
+        _keep_calls_of_handles_here()
         ray: Any = import_module("ray")
         serve: Any = import_module("ray.serve")
         with contextlib.suppress(OSError):
@@ -79,3 +82,20 @@ class Replica:
         with contextlib.suppress(Exception):
             self._registry = await asyncio.to_thread(ray.get_actor, self._registry_name, namespace=NAMESPACE)
         return None
+
+
+def _keep_calls_of_handles_here() -> None:
+    """Have the server through which Ray Serve's handles call a replica listen on the loopback address alone.
+
+    It is started after the replica, on all addresses, lets everybody in and takes pickles. Nothing here calls it.
+    """
+    server: Any = import_module("grpc.aio._server").Server
+    for name in ("add_insecure_port", "add_secure_port"):
+        setattr(server, name, _at_loopback(getattr(server, name)))
+
+
+def _at_loopback(add_port: Callable[..., int]) -> Callable[..., int]:
+    def add_port_here(server: Any, address: str, *credentials: Any) -> int:
+        return add_port(server, f"{LOOPBACK}:{address.rpartition(':')[2]}", *credentials)
+
+    return add_port_here
