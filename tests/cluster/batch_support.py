@@ -1,12 +1,21 @@
 """Recordings, shards and a cluster for the tests of batches."""
 
 import io
+import os
+import secrets
 import tarfile
 import wave
 
 import numpy as np
 
 RATE = 24000
+SURROUNDINGS = {
+    **os.environ,
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else it listens on every address
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 def wav_bytes(seed, seconds=0.4, channels=1):

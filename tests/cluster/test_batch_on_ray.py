@@ -2,48 +2,20 @@
 
 import contextlib
 import json
-import os
-import secrets
 import signal
 import subprocess
-import sys
 import time
 from subprocess import DEVNULL, PIPE
 
 import psutil
 import pyarrow.parquet
 import pytest
-from batch_support import wav_bytes, write_shard
+from batch_support import SURROUNDINGS, wav_bytes, write_shard
 
 from cli_support import COMMAND, SMALL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 600
-SURROUNDINGS = {
-    **os.environ,
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else it listens on every address
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-HEAD = """
-import ray, sys
-context = ray.init(
-    num_cpus=4, _node_ip_address="127.0.0.1", include_dashboard=False, object_store_memory=200_000_000
-)
-print(context.address_info["address"], flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture(scope="session")
-def cluster():
-    """The address of a cluster on the loopback address, whose processes import what these tests do."""
-    command = [sys.executable, "-c", HEAD]
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, env=SURROUNDINGS) as head:
-        yield head.stdout.readline().strip()
-        head.stdin.close()
-        head.wait(timeout=60)
 
 
 def run(*arguments, status=0):

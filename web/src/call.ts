@@ -12,10 +12,10 @@ import {
   codingProblem,
   ending,
   soundProblem,
-  ticketProblem,
 } from "./problems";
+import { type Place, fetchPlaces, placeAt } from "./places";
 import { type BufferState, Sound } from "./sound";
-import { Return } from "./return";
+import { BUSY, Return } from "./return";
 import { Kind, type Told, encode, parse } from "./wire";
 
 export interface Listener {
@@ -65,12 +65,17 @@ export class Call {
   #return = new Return();
   #token = "";
   #wishes: Wishes = { model: "", instructions: "", voice: "", recording: "" };
+  /** Whether a cluster says where there are places; those that it has named and that are left. */
+  #placed = false;
+  #places: Place[] = [];
+  #attempts = 0;
 
   /** Asks for the microphone, then calls. `token` is what the server asks for, if it does. */
-  constructor(listener: Listener, token: string, wishes: Wishes) {
+  constructor(listener: Listener, token: string, wishes: Wishes, placed: boolean) {
     this.#listener = listener;
     this.#token = token;
     this.#wishes = wishes;
+    this.#placed = placed;
     void this.#start();
   }
 
@@ -78,7 +83,7 @@ export class Call {
     try {
       const coding = await this.#open();
       if (!this.#over) this.#listener.connecting();
-      if (!this.#over) await this.#connect(coding);
+      if (!this.#over) await this.#enter(coding);
     } catch (problem) {
       this.#finish(problem instanceof CallError ? problem : soundProblem(problem));
     }
@@ -113,10 +118,31 @@ export class Call {
     return coding;
   }
 
+  /** Calls, at one place after the other until one takes the call. */
+  async #enter(coding: Coding): Promise<void> {
+    for (;;) {
+      try {
+        await this.#connect(coding);
+        return;
+      } catch (problem) {
+        if (this.#over || !this.#places.length) throw problem;
+      }
+    }
+  }
+
+  /** Where to call next. Who comes back asks where the call is, and in turn at the cluster, which may know better. */
+  async #place(): Promise<Place> {
+    const back = this.#return.known;
+    if (!this.#placed || (back && this.#attempts++ % 2 === 0)) return placeAt(this.#return.base, this.#token);
+    if (back || !this.#places.length) this.#places = await fetchPlaces(this.#token, back ? this.#return.base : "");
+    return this.#places.shift() ?? { url: "", ticket: "" };
+  }
+
   async #connect(coding: Coding): Promise<void> {
-    const address = new URL("api/chat", this.#return.base || document.baseURI);
-    const ticket = this.#token ? await fetchTicket(this.#token, this.#return.base) : "";
+    const { url, ticket } = await this.#place();
     if (this.#over) return;
+    this.#return.base = url;
+    const address = new URL("api/chat", url || document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     address.searchParams.set("format", coding.format);
     address.searchParams.set("events", "full");
@@ -225,6 +251,11 @@ export class Call {
       void this.#resume(coding);
       return;
     }
+    if (!this.#over && !this.#return.known && BUSY.includes(code) && this.#places.length) {
+      this.#error = "";
+      this.#enter(coding).catch((problem: unknown) => this.#finish(problem instanceof CallError ? problem : LOST));
+      return;
+    }
     if (this.#error) this.#finish(ending(code, this.#error));
     else this.#finish(code === 1000 ? null : LOST);
   }
@@ -244,30 +275,10 @@ export class Call {
   }
 }
 
-async function fetchTicket(token: string, base: string): Promise<string> {
-  const headers = authorization(token);
-  try {
-    const answer = await fetch(new URL("api/ticket", base || document.baseURI), { method: "POST", headers });
-    if (!answer.ok) throw ticketProblem(answer.status);
-    return ((await answer.json()) as { ticket: string }).ticket;
-  } catch (problem) {
-    throw problem instanceof CallError ? problem : UNREACHABLE;
-  }
-}
-
 /** Why a websocket did not open: browsers do not say whether there was an answer. */
 async function refusal(): Promise<CallError> {
   return fetchInfo().then(
     () => NOT_TAKEN,
     () => UNREACHABLE,
   );
-}
-
-function authorization(token: string): Headers {
-  try {
-    return new Headers({ Authorization: `Bearer ${token}` });
-  } catch {
-    // It has letters that no header can carry.
-    throw UNKNOWN_TOKEN;
-  }
 }

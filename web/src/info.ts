@@ -9,6 +9,8 @@ export interface ModelInfo {
 }
 
 export interface Info {
+  /** Whether this is a cluster, which tells at which server there are places. */
+  placed?: boolean;
   /** Whether a caller must show a token. */
   token: boolean;
   /** Whether all conversations are recorded. */

@@ -14,6 +14,7 @@ const mute = element<HTMLButtonElement>("mute");
 const view = new View(arrange, finished);
 const settings = new Settings(() => void start(), chosen);
 let call: Call | null = null;
+let placed = false;
 
 async function start(): Promise<void> {
   if (call) return;
@@ -27,7 +28,7 @@ async function start(): Promise<void> {
   const recording = settings.recorded ? await askConsent(settings.recordingOptional) : "";
   if (recording === null || call) return;
   view.asking(settings.model.kind);
-  call = new Call(view, settings.token, { ...settings.wishes, recording });
+  call = new Call(view, settings.token, { ...settings.wishes, recording }, placed);
   arrange();
 }
 
@@ -123,6 +124,7 @@ if (!navigator.mediaDevices) complain(INSECURE);
 void fetchInfo().then(
   (info) => {
     settings.take(info);
+    placed = info.placed ?? false;
     show("recorded", info.recorded);
     if (info.recording_optional) write("recorded", "This server records the conversations of those who agree.");
     arrange();

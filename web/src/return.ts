@@ -4,7 +4,7 @@ import { Kind, type Told } from "./wire";
 
 /** Close codes of a connection that was lost: by itself, by who stands between, or by a server without a place. */
 const LOST = [1005, 1006, 1001];
-const BUSY = [1012, 1013];
+export const BUSY = [1012, 1013];
 /** Milliseconds before each attempt; the last one before all further ones, too. */
 const PAUSES = [0, 200, 400, 800, 1500];
 const COUNTED: number[] = [Kind.audio, Kind.text, Kind.metadata, Kind.error];

@@ -1,4 +1,4 @@
-"""``--ray``: what a command does with recordings, on a cluster."""
+"""``--ray``: what a command does with recordings on a cluster, and its options for any command."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from duplex.cli.options import F
 from duplex.cli.progress import TrainingBar
 from duplex.cli.text import one_line, plain, report_error, tell_passed_over
 from duplex.errors import UsageError
+from duplex.parsing import parse_integer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from duplex.cluster.batch import BatchProgress, Row
     from duplex.cluster.batch.job import Job
 
-__all__ = ["RayOptions", "ray_options", "run_on_ray"]
+__all__ = ["RayOptions", "ray_options", "replica_options", "run_on_ray"]
 
 SECONDS_AN_HOUR = 3600
+MOST_REPLICAS = 1000
 
 
 @attrs.frozen(kw_only=True)
@@ -28,40 +30,72 @@ class RayOptions:
     """Which cluster, and how much of it."""
 
     address: str
-    workers: int | None
     worker_cpus: float | None
     wait: float
+    workers: int | None = None
+    replicas: tuple[int, int] = (1, 1)
 
 
-_OPTIONS = (
+class _Bounds(click.ParamType[tuple[int, int]]):
+    """The least and the most of something: ``2:8``, or ``4`` for both."""
+
+    name = "bounds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return both."""
+        least, colon, most = str(value).partition(":")
+        try:
+            bounds = parse_integer(least, 1, MOST_REPLICAS), parse_integer(most if colon else least, 1, MOST_REPLICAS)
+        except ValueError:
+            bounds = 1, 0
+        if bounds[0] > bounds[1]:
+            self.fail(f"{value!r} is not the least and the most, such as 2:8, from 1 to {MOST_REPLICAS}", param, ctx)
+        return bounds
+
+
+_WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), help="With --ray: models at most. Default: all that fit."
+)
+_REPLICAS = click.option(
+    "--replicas", type=_Bounds(), metavar="MIN:MAX", help="With --ray: servers, as calls need them. Default: 1."
+)
+_SHARED = (
     click.option("--ray", metavar="ADDRESS", help="On a Ray cluster: local, auto, or its HOST:PORT."),
-    click.option("--workers", type=click.IntRange(min=1), help="With --ray: models at most. Default: all that fit."),
     click.option("--worker-cpus", type=click.FloatRange(min=0, min_open=True), help="With --ray: cores for each."),
     click.option("--ray-wait", type=click.FloatRange(0, 86400), metavar="SECONDS", help="For a full cluster; 60."),
 )
 
 
 def ray_options(command: F) -> F:
-    """Add the options of a cluster; the command gets ``on_ray``, ``None`` without ``--ray``."""
+    """Add the options of what works on a cluster; the command gets ``on_ray``, ``None`` without ``--ray``."""
+    return _with_ray(command, _WORKERS, "workers")
 
+
+def replica_options(command: F) -> F:
+    """Add the options of what serves on a cluster; the command gets ``on_ray``, ``None`` without ``--ray``."""
+    return _with_ray(command, _REPLICAS, "replicas")
+
+
+def _with_ray(command: F, number: Any, name: str) -> F:
     @functools.wraps(command)
     def gathering(**values: Any) -> Any:
-        address, workers, cpus, wait = (values.pop(name) for name in ("ray", "workers", "worker_cpus", "ray_wait"))
-        given = {"--workers": workers, "--worker-cpus": cpus, "--ray-wait": wait}
+        address, cpus, wait, count = (values.pop(each) for each in ("ray", "worker_cpus", "ray_wait", name))
+        given = {f"--{name}": count, "--worker-cpus": cpus, "--ray-wait": wait}
         if address is None:
-            alone = [name for name, value in given.items() if value is not None]
+            alone = [option for option, value in given.items() if value is not None]
             if alone:
                 raise UsageError(f"{alone[0]} is for a cluster; give --ray ADDRESS too, or leave it out")
             return command(on_ray=None, **values)
-        from duplex.cluster.batch.connection import check_address, require_ray  # noqa: PLC0415
+        from duplex.cluster.connection import check_address, require_ray  # noqa: PLC0415
 
         check_address(address)  # before anything is looked for, or downloaded
         require_ray()
-        options = RayOptions(address=address, workers=workers, worker_cpus=cpus, wait=60.0 if wait is None else wait)
+        counted = {} if count is None else {name: count}
+        options = RayOptions(address=address, worker_cpus=cpus, wait=60.0 if wait is None else wait, **counted)
         return command(on_ray=options, **values)
 
     decorated: Any = gathering
-    for option in reversed(_OPTIONS):
+    for option in reversed((_SHARED[0], number, *_SHARED[1:])):
         decorated = option(decorated)
     return decorated
 

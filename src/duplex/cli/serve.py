@@ -13,6 +13,8 @@ import anyio
 import click
 
 from duplex.cli.options import LoadOptions, many_models_options, transcriber_option
+from duplex.cli.ray import RayOptions, replica_options
+from duplex.cli.server_options import listening_of, settings_of
 from duplex.cli.text import one_line, plain
 from duplex.errors import DuplexError, UsageError
 
@@ -25,16 +27,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 SESSIONS = 4
 """Conversations side by side, if nothing else is said."""
-CERTIFICATES = Path("~/.config/duplex/tls")
-TOKENS = "DUPLEX_TOKENS"
-TWILIO = "DUPLEX_TWILIO_AUTH_TOKEN"
 FILES = click.Path(path_type=Path)
-_SETTINGS = (
-    *("queue", "queue_timeout", "per_address", "session_limit", "idle_timeout", "voices"),
-    *("resume_grace", "state_store", "move_to"),
-    *("record", "record_days", "record_gigabytes", "record_with_consent", "notice"),
-)
-"""Options that are settings of the same name."""
 
 
 def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -125,9 +118,10 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     metavar="FILE",
     help="Options, as TOML.",
 )
+@replica_options
 @transcriber_option
 @many_models_options
-def serve(load_options: list[LoadOptions], log_format: Any, **given: Any) -> None:
+def serve(load_options: list[LoadOptions], log_format: Any, on_ray: RayOptions | None, **given: Any) -> None:
     """Serve conversations on a model, or several, to browsers and programs, many at a time.
 
     The page is at the address that is printed; programs open a websocket at /api/chat, as clients of the original do,
@@ -142,15 +136,18 @@ def serve(load_options: list[LoadOptions], log_format: Any, **given: Any) -> Non
       duplex serve --sessions 16 --record calls
       duplex serve --model tiny --model kyutai/moshika-pytorch-bf16
       duplex serve --host 0.0.0.0 --tls --token-file tokens.txt
+      duplex serve --ray local --replicas 2:2
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     from duplex.server.logs import configure_logging  # noqa: PLC0415 -- `duplex --help` need not wait for it
 
     configure_logging(log_format)
-    with _errors_as_json() if log_format == "json" else nullcontext():
-        if log_format == "json":
-            _serve(load_options, given, _tell_address_as_json, _tell_memory_as_json)
+    as_json = log_format == "json"
+    with _errors_as_json() if as_json else nullcontext():
+        tell = _tell_address_as_json if as_json else _tell_address
+        if on_ray is not None:
+            _serve_on_ray(load_options, given, tell, on_ray, log_format)
         else:
-            _serve(load_options, given, _tell_address, _tell_memory)
+            _serve(load_options, given, tell, _tell_memory_as_json if as_json else _tell_memory)
 
 
 @contextmanager
@@ -228,16 +225,8 @@ def _serve(
     alone = telemetry is not None or name is not None
     fronts = given["fronts"] or (1 if alone else usual_fronts(_most_sessions(load_options)))
     check_fronts(fronts, transcriber=name is not None, telemetry=telemetry is not None)
-    settings, listening = _settings(given), _listening(given, fronts)
+    settings, listening = settings_of(given), listening_of(given, fronts)
     check_start(settings, listening)
-
-    def started(port: int) -> None:
-        host = f"[{listening.host}]" if ":" in listening.host else listening.host
-        tell(
-            ", ".join(each.model for each in load_options),
-            f"{'http' if listening.certificate is None else 'https'}://{host}:{port}",
-        )
-
     _check_memory(load_options, name, tell_memory)
     with ExitStack() as loaded:
         transcriber = None
@@ -246,60 +235,56 @@ def _serve(
         models = [
             loaded.enter_context(duplex.load(each.model, **each.load_arguments(SESSIONS))) for each in load_options
         ]
+        started = _started(load_options, listening, tell)
         anyio.run(
             lambda: run(models, settings, listening, transcriber=transcriber, telemetry=telemetry, started=started),
             backend_options={"use_uvloop": find_spec("uvloop") is not None},  # there is none for Windows
         )
 
 
-def _settings(given: dict[str, Any]) -> Any:
-    from duplex.server import Settings  # noqa: PLC0415
-
-    return Settings(
-        tokens=_tokens(given["token_file"]),
-        origins=given["origin"],
-        hosts=given["allow_host"],
-        twilio_auth_token=os.environ.get(TWILIO, ""),
-        **({"wires": given["wires"]} if given["wires"] else {}),
-        **{name: given[name] for name in _SETTINGS},
-    )
+def _started(
+    load_options: list[LoadOptions], listening: Any, tell: Callable[[str, str], None]
+) -> Callable[[int], None]:
+    """Return what tells the address, when the port is known."""
+    scheme = "http" if listening.certificate is None else "https"
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    models = ", ".join(each.model for each in load_options)
+    return lambda port: tell(models, f"{scheme}://{host}:{port}")
 
 
-def _tokens(path: Path | None) -> tuple[str, ...]:
-    """Return the tokens of a file and of the environment, one a line or between spaces."""
-    try:
-        written = "" if path is None else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); it has a token a line") from None
-    if path is not None and not written.strip():
-        # Without a token everybody may call, which is not what somebody means who gives a file of them.
-        raise UsageError(f"{path} has no token; write one of 16 characters or more into it, or leave --token-file out")
-    return tuple(f"{written} {os.environ.get(TOKENS, '')}".split())
+def _serve_on_ray(
+    load_options: list[LoadOptions],
+    given: dict[str, Any],
+    tell: Callable[[str, str], None],
+    on_ray: RayOptions,
+    log_format: Any,
+) -> None:
+    from duplex.checkpoints.checkpoint import resolve  # noqa: PLC0415
+    from duplex.cluster.serving import ModelLoading, Replicas, serve_on_cluster  # noqa: PLC0415
 
-
-def _certificates() -> Path:
-    try:
-        return CERTIFICATES.expanduser()
-    except RuntimeError:
-        raise UsageError(
-            "there is no home folder to keep a certificate in; set HOME, or give --tls-certificate and --tls-key"
-        ) from None
-
-
-def _listening(given: dict[str, Any], fronts: int) -> Any:
-    from duplex.server import Listening  # noqa: PLC0415
-
-    certificate, key = given["tls_certificate"], given["tls_key"]
-    if (certificate is None) != (key is None):
-        raise UsageError("a certificate and its key belong together; give --tls-certificate and --tls-key")
-    if given["tls"] and certificate is None:
-        from duplex.server.certificate import self_signed_certificate  # noqa: PLC0415
-
-        certificate, key = self_signed_certificate(_certificates(), given["host"])
-    return Listening(
-        certificate=certificate,
-        key=key,
-        proxies=given["trusted_proxy"],
-        fronts=fronts,
-        **{name: given[name] for name in ("host", "port", "insecure", "drain", "root_path")},
+    settings, listening = settings_of(given), listening_of(given)
+    if (given["fronts"] or 1) > 1:
+        raise UsageError("with --ray every replica answers for itself; leave --fronts out, or have more --replicas")
+    if settings.move_to:
+        raise UsageError("--move-to is for servers that know each other; with --ray calls move to the other replicas")
+    found = [resolve(each.model, revision=each.revision, adapter=each.adapter) for each in load_options]
+    serve_on_cluster(
+        ModelLoading(
+            models=[(each.model, each.load_arguments(SESSIONS)) for each in load_options],
+            transcriber=given["transcriber"],
+        ),
+        Replicas(
+            address=on_ray.address,
+            least=on_ray.replicas[0],
+            most=on_ray.replicas[1],
+            device=load_options[0].device,
+            cpus=on_ray.worker_cpus,
+            usual_cpus=1.0 if all(each.small for each in found) else None,
+            wait=on_ray.wait,
+            verbose=bool(click.get_current_context().find_root().obj),
+        ),
+        settings,
+        listening,
+        log_format=log_format,
+        started=_started(load_options, listening, tell),
     )

@@ -6,28 +6,32 @@
 3. A websocket that breaks, or on which nothing comes, not even the answer to a ping, is replaced, with growing pauses,
    for as long as the server waits.
 4. A file's sound that the server has not heard is sent again; a microphone's is not, as it would come late.
+5. A cluster redirects to servers (:mod:`duplex.conversation.remote_places`): a new session begins at the first that
+   lets the caller in. Who comes back asks where the session is, and in turn at the cluster, which knows where it went.
 """
 
 import contextlib
 import ssl
 from collections import deque
 from collections.abc import Mapping
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import anyio
 import attrs
 
 from duplex.audio.wire_codecs import AudioFormat
+from duplex.conversation.remote_places import Place, Places, elsewhere, with_query
 from duplex.errors import ServerError
 from duplex.parsing import parse_json
 from duplex.transports import wire
+from duplex.transports.redirection import RedirectedError
 
 if TYPE_CHECKING:
     from duplex.transports.websocket import WebSocket
 
-__all__ = ["LOST", "RemoteLine", "Resumed", "record_of"]
+__all__ = ["BUSY", "LOST", "RemoteLine", "Resumed", "record_of"]
 
 CONNECT_SECONDS = 10.0
 QUIET_SECONDS = 3.0
@@ -39,7 +43,7 @@ KEPT_SOUNDS = 64
 _LOST = 1006
 LOST = (None, _LOST, 1001)
 """Close codes of a connection that was lost: none, or by who stands between."""
-_BUSY = (1012, 1013)
+BUSY = (1012, 1013)
 """Those of a server that has no place now; another one at the same address, or this one in a moment, may have."""
 _COUNTED = (wire.Kind.AUDIO, wire.Kind.TEXT, wire.Kind.METADATA, wire.Kind.ERROR)
 
@@ -60,7 +64,7 @@ class RemoteLine:
     ) -> None:
         self.websocket: WebSocket
         self.audio_format: AudioFormat = AudioFormat("pcm" if "format=pcm" in address else "opus")
-        self._address = address
+        self._home = self._address = address
         self._headers = headers
         self._ssl_context = ssl_context
         self._resends = resends
@@ -73,7 +77,22 @@ class RemoteLine:
         :raises ServerError: if nobody answers, or the server refuses
         """
         self._forget()
-        self.websocket = await self._open(self._address, CONNECT_SECONDS)
+        self._address = self._home
+        try:
+            self.websocket = await self._open(self._home, {}, CONNECT_SECONDS)
+        except RedirectedError as redirected:
+            self._places, self._placed = Places(redirected.answer), True
+            await self._open_next()
+
+    async def try_next(self) -> bool:
+        """Ask for the session at the next place that a cluster told; return whether there was one.
+
+        :raises ServerError: if there were some, and none answers
+        """
+        if self._places:
+            await self._open_next()
+            return True
+        return False
 
     async def send(self, message: bytes) -> None:
         """Send a message; on a line that is broken it is lost, which who receives finds out."""
@@ -104,13 +123,10 @@ class RemoteLine:
     def follow(self, url: str) -> None:
         """Note that the conversation goes on at another server (``Moved``), whose page or websocket is at ``url``."""
         self._received -= 1  # this does not count
-        address, there = urlsplit(self._address), urlsplit(url)
-        secure = there.scheme in ("https", "wss")
-        if not there.netloc or (address.scheme == "wss" and not secure):
-            return
-        path = there.path if there.path.endswith(address.path) else there.path.rstrip("/") + address.path
-        self._address = urlunsplit(("wss" if secure else "ws", there.netloc, path, address.query, ""))
-        self._moved = True
+        address = elsewhere(self._address, url)
+        if address is not None:
+            self._address = address
+            self._moved = True
 
     def take_offer(self, session: Mapping[str, Any]) -> Resumed:
         """Take what the server says about coming back (``Session``), and what that says about what comes next."""
@@ -133,14 +149,14 @@ class RemoteLine:
         """
         self._moved = False
         until, error = anyio.current_time() + self._seconds, "it was not tried"
-        for pause in chain(PAUSES, repeat(PAUSES[-1])):
+        for attempt, pause in zip(count(), chain(PAUSES, repeat(PAUSES[-1])), strict=False):
             left = until - anyio.current_time() - pause
             if left <= 0:
                 break
             await anyio.sleep(pause)
             query = {"resume": self._token, "received": str(self._received), "sequence": str(self._next_event)}
             try:
-                self.websocket = await self._open(_with(self._address, query), min(CONNECT_SECONDS, left))
+                self.websocket = await self._find(query, min(CONNECT_SECONDS, left), home=attempt % 2 == 1)
             except ServerError as failed:
                 error = str(failed)
                 continue
@@ -154,10 +170,48 @@ class RemoteLine:
         """Close the websocket."""
         await self.websocket.aclose()
 
-    async def _open(self, address: str, seconds: float) -> "WebSocket":
+    async def _open(self, address: str, query: Mapping[str, str], seconds: float) -> "WebSocket":
+        """Open a websocket; a ``ticket`` in the query stands in for the headers."""
         from duplex.transports.websocket import WebSocket  # noqa: PLC0415 -- the extra "client" brings what it needs
 
-        return await WebSocket.connect(address, self._headers, seconds=seconds, ssl_context=self._ssl_context)
+        headers: Mapping[str, str] = {} if "ticket" in query else self._headers
+        whole = with_query(address, query.items()) if query else address
+        return await WebSocket.connect(whole, headers, seconds=seconds, ssl_context=self._ssl_context)
+
+    async def _open_next(self) -> None:
+        """Open a websocket at the first of the places that are left, and answers.
+
+        :raises ServerError: if none does
+        """
+        refusal: ServerError | None = None
+        while self._places:
+            try:
+                self.websocket = await self._open_at(self._places.next(), {}, CONNECT_SECONDS)
+            except ServerError as error:
+                refusal = error
+            else:
+                return
+        raise refusal or ServerError("the server knows of no place; call again")
+
+    async def _open_at(self, place: Place, query: Mapping[str, str], seconds: float) -> "WebSocket":
+        address = elsewhere(self._home, place.url)
+        if address is None:
+            raise ServerError(
+                f"the server redirects to {place.url}, which has no TLS; ask whoever runs it to give it some"
+            )
+        self._address = address
+        return await self._open(address, {**query, "ticket": place.ticket}, seconds)
+
+    async def _find(self, query: Mapping[str, str], seconds: float, *, home: bool) -> "WebSocket":
+        """Come back where the session is, or by way of ``home`` if that is a cluster, which may know better."""
+        if not (home and self._placed):
+            return await self._open(self._address, query, seconds)
+        there = urlsplit(self._address)
+        at = f"{there.scheme.replace('ws', 'http')}://{there.netloc}"
+        try:
+            return await self._open(self._home, {**query, "at": at}, seconds)
+        except RedirectedError as redirected:
+            return await self._open_at(Places(redirected.answer).next(), query, seconds)
 
     async def _await_offer(self) -> Resumed | None:
         """Wait for the next token; return ``None`` if this websocket breaks, too, before anything has come.
@@ -184,7 +238,7 @@ class RemoteLine:
                 self._received += 1  # which take_offer takes back
                 return self.take_offer(session)
         await self.websocket.aclose()
-        if self.websocket.close_code not in (*LOST, *_BUSY):
+        if self.websocket.close_code not in (*LOST, *BUSY):
             why = refusal or f"code {self.websocket.close_code}"
             raise ServerError(f"the connection to the server was lost, and it does not go on: {why}")
         return None
@@ -200,6 +254,9 @@ class RemoteLine:
         self._token = ""
         self._moved = False
         self._next_event = 0
+        self._places = Places()
+        self._placed = False
+        """Whether a cluster has told where the session is."""
         self._before: deque[wire.Message] = deque()
         """What has come before the server's offer, of a conversation that goes on at another one."""
         self._seconds = 0.0
@@ -216,9 +273,3 @@ def record_of(message: wire.Message | None) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return cast("dict[str, Any]", record) if isinstance(record, dict) else {}
-
-
-def _with(address: str, query: Mapping[str, str]) -> str:
-    """Return an address with more in its query."""
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(query=urlencode({**dict(parse_qsl(parts.query)), **query})))

@@ -1,6 +1,6 @@
 """Runs a conversation on a server's model, with the events of a local one.
 
-1. Entering connects; the session begins when the server has a free place. Meanwhile ``queued`` gets the position.
+1. Entering connects; the session begins when a server has a free place. Meanwhile ``queued`` gets the position.
 2. The user's audio is sent at the pace of a clock, whatever the transport: a server accepts no more.
 3. While there is none, pings tell the server that somebody is there, which it would otherwise take to be gone.
 4. Events come from the server; the agent's audio is cut into frames here, and events are numbered here.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from duplex.audio.pcm import Framer, as_mono_float32
 from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.playback import Playback
-from duplex.conversation.remote_line import LOST, RemoteLine, Resumed, record_of
+from duplex.conversation.remote_line import BUSY, LOST, RemoteLine, Resumed, record_of
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.session import EventQueue
 from duplex.errors import ServerError, UsageError
@@ -137,7 +137,7 @@ class RemoteRunner(Runner):
                 await self.playback.finish()
                 self.end(EndReason.FINISHED)
                 return
-            if await self._resume():
+            if await self._resume() or (not self._began and code in BUSY and await self.line.try_next()):
                 continue
             if self._on_lost != "restart" or code not in _MAY_RESTART or not self._began:
                 raise ServerError(self._error or _close_reason(code))
@@ -230,10 +230,10 @@ class RemoteRunner(Runner):
             self._usage = event.usage if event.reason is EndReason.FINISHED else None
         elif event is not None:
             self.emit([event])
-        elif (
-            metadata.get("type") == "Queued" and isinstance(metadata.get("position"), int) and self._queued is not None
-        ):
-            self._queued(metadata["position"])
+        elif metadata.get("type") == "Queued" and self._queued is not None:
+            position = metadata.get("position")
+            if isinstance(position, int):
+                self._queued(position)
         elif metadata.get("type") == "Session":
             self.line.take_offer(metadata)
         elif metadata.get("type") == "Moved":

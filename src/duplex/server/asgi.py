@@ -37,7 +37,7 @@ from duplex.server.tickets import ClientSecret, Ticket, service_of, token_wanted
 from duplex.server.wires.table import SPEECH, WIRES
 from duplex.transcription.protocol import Transcriber
 
-__all__ = ["application", "application_of"]
+__all__ = ["application", "application_of", "describe", "websocket_wanted"]
 
 
 def application(
@@ -104,13 +104,13 @@ def _wire_routes(service: Service) -> Iterator[BaseRoute]:
         if name not in service.settings.wires:
             continue
         yield WebSocketRoute(kind.path, partial(_open, name))
-        yield Route(kind.path, _websocket_wanted, methods=["GET", "POST"])
+        yield Route(kind.path, websocket_wanted, methods=["GET", "POST"])
 
 
 def _secret_routes(settings: Settings, shared: Middleware) -> Iterator[BaseRoute]:
     if "realtime" in settings.wires:
         yield Route("/v1/realtime/client_secrets", ClientSecret, middleware=[shared])
-        yield Route("/v1/realtime/calls", _websocket_wanted, methods=["POST"], middleware=[shared])
+        yield Route("/v1/realtime/calls", websocket_wanted, methods=["POST"], middleware=[shared])
 
 
 def _speech_routes(service: Service, shared: Middleware) -> Iterator[BaseRoute]:
@@ -121,7 +121,7 @@ def _speech_routes(service: Service, shared: Middleware) -> Iterator[BaseRoute]:
 async def _open(name: str, websocket: WebSocket) -> None:
     """Open a caller's line on the wire of a name, or say why not."""
     service, kind = service_of(websocket), WIRES[name]
-    known = await check_in(service, websocket, kind.owner, kind.credentials)
+    known = await check_in(websocket, service.keys, service.settings.origins, kind.owner, kind.credentials)
     if known is None:
         return
     opening, owner = known
@@ -152,7 +152,7 @@ async def _elsewhere(websocket: WebSocket) -> None:
     await deny(websocket, 404, "no websocket is here; it is at api/chat, below the page's address")
 
 
-async def _websocket_wanted(request: Request) -> Response:
+async def websocket_wanted(request: Request) -> Response:
     """Say what is meant to be here; who posts wants WebRTC."""
     text = "open a websocket here"
     if request.method == "POST":
@@ -175,23 +175,25 @@ class _Info(HTTPEndpoint):
     """Tells a page what it talks to."""
 
     async def get(self, request: Request) -> Response:
-        service = service_of(request)
-        return JSONResponse(
-            {
-                "model": service.models.default.name,
-                "sessions": service.models.default.model.sessions,
-                "persona": service.models.default.takes_persona,
-                "voices": _voices(service.models.default),
-                "examples": list(service.models.default.examples),
-                "models": [_described(served) for served in service.models.hearing],
-                "speech": [{"name": each.name, "voices": [*each.voices.names]} for each in service.models.speaking],
-                "memory": service.models.memory,
-                "synthetic": service.models.default.speaks,
-                "token": service.keys.tokens.wanted,
-                "recorded": service.settings.record is not None,
-                "recording_optional": service.settings.record_with_consent,
-            }
-        )
+        return JSONResponse(describe(service_of(request)))
+
+
+def describe(service: Service) -> dict[str, JsonValue]:
+    """Return what a server tells a page of itself."""
+    return {
+        "model": service.models.default.name,
+        "sessions": service.models.default.model.sessions,
+        "persona": service.models.default.takes_persona,
+        "voices": _voices(service.models.default),
+        "examples": list(service.models.default.examples),
+        "models": [_described(served) for served in service.models.hearing],
+        "speech": [{"name": each.name, "voices": [*each.voices.names]} for each in service.models.speaking],
+        "memory": service.models.memory,
+        "synthetic": service.models.default.speaks,
+        "token": service.keys.tokens.wanted,
+        "recorded": service.settings.record is not None,
+        "recording_optional": service.settings.record_with_consent,
+    }
 
 
 def _described(served: ServedModel) -> dict[str, JsonValue]:

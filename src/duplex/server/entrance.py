@@ -1,6 +1,6 @@
 """Who may open a websocket: pages of known origins, and who shows what is wanted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import anyio
 from starlette.responses import JSONResponse
@@ -8,26 +8,30 @@ from starlette.websockets import WebSocket
 
 from duplex.server.auth import Keys
 from duplex.server.origins import origin_allowed
-from duplex.server.service import Service
 from duplex.server.wires.base import Opening
 
 __all__ = ["check_in", "deny", "opening_of"]
 
 
 async def check_in(
-    service: Service, websocket: WebSocket, owner_of: Callable[[Keys, Opening, float], str | None], credentials: str
+    websocket: WebSocket,
+    keys: Keys,
+    origins: Collection[str],
+    owner_of: Callable[[Keys, Opening, float], str | None],
+    credentials: str,
 ) -> tuple[Opening, str] | None:
     """Return the request of a websocket and whose it is; one who may not come in is told why, and gets ``None``.
 
-    ``owner_of`` tells whose secret is shown; ``credentials`` says what is wanted.
+    Pages may come from this host and from ``origins``. ``owner_of`` tells which of the ``keys`` is shown;
+    ``credentials`` says what is wanted.
     """
     origin, host = websocket.headers.get("origin"), websocket.headers.get("host")
-    if not origin_allowed(origin, host, service.settings.origins):
+    if not origin_allowed(origin, host, origins):
         text = f"pages of {origin} may not call {host}; allow it with --origin, or let a proxy pass Host on"
         await deny(websocket, 403, text)
         return None
     opening = opening_of(websocket)
-    owner = owner_of(service.keys, opening, anyio.current_time())
+    owner = owner_of(keys, opening, anyio.current_time())
     if owner is None:
         await deny(websocket, 401, credentials)
         return None

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import cast
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from duplex.server.accept import Acceptor, Busiest, ConnectionLimit, Counted
 from duplex.server.connections import WebSocketConnection
@@ -82,7 +82,7 @@ def most_calls(service: Service) -> int:
     return sum(served.model.sessions + service.settings.queue for served in service.models.all)
 
 
-def configuration(served: Starlette, where: Listening) -> uvicorn.Config:
+def configuration(served: ASGIApp, where: Listening) -> uvicorn.Config:
     """Return how uvicorn is to run an application."""
     return uvicorn.Config(
         RootPath(served, where.root_path) if where.root_path else served,

@@ -1,6 +1,6 @@
 """What stands between any ASGI server and the application: names, headers, and what some servers lack."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -95,10 +95,11 @@ class RootPath:
 
 
 class SecurityHeaders:
-    """Adds headers that keep a page to itself."""
+    """Adds headers that keep a page to itself, and to the servers that it may connect to ``elsewhere``."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, elsewhere: Callable[[], Iterable[str]] = tuple) -> None:
         self._app = app
+        self._elsewhere = elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a ``send`` that adds them."""
@@ -108,7 +109,11 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+                own = " ".join(("connect-src 'self'", *self._elsewhere()))
+                added = [
+                    (name.lower().encode(), value.replace("connect-src 'self'", own).encode())
+                    for name, value in SECURITY_HEADERS.items()
+                ]
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 

@@ -5,10 +5,12 @@
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import anyio
 import attrs
+from starlette.types import ASGIApp
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from duplex.concurrency.notifiers import ThreadsafeNotifier
@@ -23,7 +25,7 @@ from duplex.server.settings import Settings
 from duplex.server.telemetry.protocol import Telemetry
 from duplex.transcription.protocol import Transcriber
 
-__all__ = ["serve"]
+__all__ = ["listen", "serve"]
 
 
 async def serve(
@@ -56,27 +58,49 @@ async def serve(
         return
     served = application(models, rules, transcriber=transcriber, telemetry=telemetry)
     service: Service = served.state.service
-    asked = ThreadsafeNotifier()
-    limit = ConnectionLimit(descriptor_bound(most_calls(service)))
-    server = HttpServer(
-        configuration(served, where), limit, where.tls(), asked=asked.notify, listens=started or _nobody
-    )
-    # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
     told = contextlib.nullcontext() if telemetry is None else telemetry.exporting(service.metrics.registry)
-    with contextlib.closing(where.bind()) as bound, threadpool_limits(1, user_api="blas"), told:
+    # A product of small matrices that wakes another thread of BLAS costs a core, which then waits for the next one.
+    with threadpool_limits(1, user_api="blas"), told:
+        await listen(
+            served, where, calls=most_calls(service), drain=service.drain, beside=(service.watch_loop,), started=started
+        )
+
+
+async def listen(
+    app: ASGIApp,
+    where: Listening,
+    *,
+    calls: int,
+    drain: Callable[[float], Awaitable[None]],
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    asked: ThreadsafeNotifier | None = None,
+    started: Callable[[int], None] | None = None,
+) -> None:
+    """Run an application on asyncio until SIGTERM or SIGINT, until ``asked`` is set, or until cancelled.
+
+    There are up to so many ``calls`` at a time. ``drain`` lets nobody in any more, and returns when all calls have
+    ended, after so many seconds at most; after 0 it returns at once. What stands ``beside`` runs meanwhile.
+
+    :raises ServerError: if the address is taken, or the certificate cannot be read
+    """
+    stopping = asked or ThreadsafeNotifier()
+    limit = ConnectionLimit(descriptor_bound(calls))
+    server = HttpServer(configuration(app, where), limit, where.tls(), asked=stopping.notify, listens=started or _nobody)
+    with contextlib.closing(where.bind()) as bound:
         async with anyio.create_task_group() as tasks:
 
             async def stop() -> None:
                 try:
-                    await asked.wait()
-                    await service.drain(where.drain)
+                    await stopping.wait()
+                    await drain(where.drain)
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await service.drain(0)
+                        await drain(0)
                     server.should_exit = True
 
             tasks.start_soon(stop)
-            tasks.start_soon(service.watch_loop)
+            for each in beside:
+                tasks.start_soon(each)
             # Cancelled, uvicorn would leave its connections open: it ends because it is told to.
             with anyio.CancelScope(shield=True):
                 await server.serve(sockets=[bound])

@@ -60,7 +60,7 @@ async def _answer_hang_up(service: Service, request: Request) -> Response:
 
 async def _attach(service: Service, websocket: WebSocket) -> None:
     """Let an observer in, or say why not."""
-    known = await check_in(service, websocket, bearer_or_ticket, SHOW_TOKEN)
+    known = await check_in(websocket, service.keys, service.settings.origins, bearer_or_ticket, SHOW_TOKEN)
     if known is None:
         return
     session_id, others = websocket.path_params["session_id"], service.neighbours

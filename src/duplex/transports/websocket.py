@@ -18,6 +18,7 @@ from websockets.uri import parse_uri
 
 from duplex.errors import ServerError, UsageError
 from duplex.parsing import parse_json
+from duplex.transports.redirection import RedirectedError
 
 __all__ = ["WebSocket"]
 
@@ -29,6 +30,7 @@ _WENT_AWAY = 1001
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
 _BAD_REQUEST = 400
 """What is asked for cannot be used."""
+_REDIRECT = 307
 
 
 class WebSocket:
@@ -50,6 +52,7 @@ class WebSocket:
         """Connect within so many seconds.
 
         :raises UsageError: if ``url`` is none
+        :raises RedirectedError: if the server redirects
         :raises ServerError: if nobody answers, or the server refuses, with its reason
         """
         try:
@@ -131,6 +134,8 @@ class WebSocket:
             answer = next((event for event in events if isinstance(event, Response)), None)
             if answer is None and self._protocol.handshake_exc is not None:
                 raise ServerError(f"the server does not speak websocket ({self._protocol.handshake_exc})")
+        if answer.status_code == _REDIRECT:
+            raise RedirectedError("the server redirects, and what it says is not followed", bytes(answer.body or b""))
         if self._protocol.handshake_exc is not None:
             refusal = _refusal(answer, self._protocol.handshake_exc)
             raise UsageError(refusal) if answer.status_code == _BAD_REQUEST else ServerError(refusal)

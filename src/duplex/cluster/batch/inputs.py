@@ -11,9 +11,9 @@ from pathlib import Path, PurePath, PurePosixPath
 import attrs
 
 from duplex.audio.folders import AUDIO_SUFFIXES
-from duplex.cluster.batch.connection import reason
 from duplex.cluster.batch.shards import SUFFIX, Member, expand_braces, is_shard
 from duplex.cluster.batch.stored import Stored, file_system, is_address
+from duplex.cluster.connection import reason
 from duplex.errors import AudioFileError, DuplexError, UsageError
 from duplex.process.recordings import distinct_names
 from duplex.process.streams import is_stream

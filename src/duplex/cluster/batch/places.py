@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import attrs
 
 from duplex.atomic import make_folder, output_error
-from duplex.cluster.batch.connection import reason
 from duplex.cluster.batch.stored import file_system, is_address
+from duplex.cluster.connection import reason
 from duplex.errors import OutputError
 
 __all__ = ["Place", "SharedFolder", "Store", "place_of"]

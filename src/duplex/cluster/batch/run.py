@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 import attrs
 
 from duplex.arguments import as_float
-from duplex.cluster.batch.connection import check_address, connected, require_ray
 from duplex.cluster.batch.inputs import Given, far_of, split
 from duplex.cluster.batch.items import Item
 from duplex.cluster.batch.job import Job, PassedOver
@@ -29,6 +28,7 @@ from duplex.cluster.batch.rows import TABLE, Row, write_table
 from duplex.cluster.batch.shards import Member, is_shard, list_shard
 from duplex.cluster.batch.stages import Stages
 from duplex.cluster.batch.worker import Task
+from duplex.cluster.connection import check_address, connected, require_ray
 from duplex.errors import DuplexError, UsageError
 
 __all__ = ["BatchProgress", "BatchResult", "Cluster", "run"]

@@ -12,8 +12,8 @@ from pathlib import PurePath, PurePosixPath
 import attrs
 
 from duplex.audio.folders import AUDIO_SUFFIXES
-from duplex.cluster.batch.connection import reason
 from duplex.cluster.batch.stored import Stored, file_system
+from duplex.cluster.connection import reason
 from duplex.errors import AudioFileError
 
 __all__ = ["Member", "expand_braces", "is_shard", "list_shard"]

@@ -8,13 +8,14 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeAlias
 
-from duplex.cluster.batch.connection import reason
 from duplex.cluster.batch.flow import Flow
 from duplex.cluster.batch.items import Item
-from duplex.cluster.batch.room import Share, workers_for
+from duplex.cluster.batch.room import workers_for
 from duplex.cluster.batch.rows import Row, failed_row
 from duplex.cluster.batch.tally import start_tally
 from duplex.cluster.batch.worker import BatchWorker, Task, look_at
+from duplex.cluster.connection import reason
+from duplex.cluster.room import Share
 from duplex.errors import ClusterError, DuplexError
 
 __all__ = ["Stages"]

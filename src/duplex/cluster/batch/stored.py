@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from duplex.cluster.batch.connection import reason
+from duplex.cluster.connection import reason
 from duplex.errors import AudioFileError, DuplexError, MissingDependencyError, UsageError
 
 __all__ = ["Stored", "file_system", "is_address"]

@@ -16,7 +16,7 @@ from duplex.errors import StateError
 __all__ = ["MovedCall"]
 
 VERSION = 1
-_PRIVATE = ("resume", "received", "sequence", "ticket", "worker_auth_id")
+_PRIVATE = ("resume", "received", "sequence", "at", "ticket", "worker_auth_id")
 """What an address may have that is of one websocket alone."""
 
 

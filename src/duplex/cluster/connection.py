@@ -24,7 +24,7 @@ from duplex.extras import install_command, require
 from duplex.measuring.run import cores
 from duplex.parsing import plain
 
-__all__ = ["LOWEST", "check_address", "connected", "reason", "require_ray"]
+__all__ = ["LOOPBACK", "LOWEST", "check_address", "connected", "reason", "require_ray"]
 
 LOWEST = (2, 50)
 """The lowest version of Ray that is known to do."""
@@ -34,6 +34,8 @@ STORE = 200_000_000
 """Bytes of Ray's object store on this machine: what passes it are paths and rows."""
 PATIENCE = 5.0
 """Seconds within which a head has to answer."""
+ATTEMPTS = 3
+"""At the start of a cluster of this machine, of which Ray gives up each after some half a minute."""
 LONGEST = 300
 STDERR = 2
 CLIENT = "ray://"
@@ -96,8 +98,8 @@ def connected(address: str, *, verbose: bool = False) -> Generator[None]:
         _check_reachable(address)
     try:
         with contextlib.nullcontext() if verbose else _silence():
-            ray.init(**_arguments(address, verbose=verbose))
-    except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+            _start(ray, address, verbose=verbose)
+    except Exception as error:  # Ray raises bare ones, too
         raise ClusterError(
             f"no Ray cluster can be used at {address} ({reason(error)}); start one with `ray start --head`, or give "
             "--ray local"
@@ -107,6 +109,19 @@ def connected(address: str, *, verbose: bool = False) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, address: str, *, verbose: bool) -> None:
+    """Connect; a cluster of this machine is started again if it did not start in time, as on a machine that is busy."""
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.init(**_arguments(address, verbose=verbose))
+        except Exception:
+            ray.shutdown()
+            if address != "local" or attempt + 1 == ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def reason(error: BaseException) -> str:
@@ -156,7 +171,7 @@ def _hush() -> None:
     """Keep Ray's remarks from between the lines of progress; errors are raised, and told by whoever called."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import_module("ray.data")  # it sets up its loggers when it is imported
-    for name in ("ray", "ray.data"):
+    for name in ("ray", "ray.data", "ray.serve"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\b")
 
