@@ -85,7 +85,9 @@ async def listen(
     """
     stopping = asked or ThreadsafeNotifier()
     limit = ConnectionLimit(descriptor_bound(calls))
-    server = HttpServer(configuration(app, where), limit, where.tls(), asked=stopping.notify, listens=started or _nobody)
+    server = HttpServer(
+        configuration(app, where), limit, where.tls(), asked=stopping.notify, listens=started or _nobody
+    )
     with contextlib.closing(where.bind()) as bound:
         async with anyio.create_task_group() as tasks:
 

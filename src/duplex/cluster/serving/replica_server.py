@@ -24,8 +24,8 @@ from duplex.cluster.serving.ticket import PlaceTickets
 from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.errors import ServerError
 from duplex.server.asgi import application, describe
-from duplex.server.listening import Listening
 from duplex.server.http_server import most_calls
+from duplex.server.listening import Listening
 from duplex.server.run import listen
 from duplex.server.service import Service
 from duplex.server.settings import Settings
