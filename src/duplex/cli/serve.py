@@ -14,7 +14,7 @@ import click
 
 from duplex.cli.options import LoadOptions, many_models_options, transcriber_option
 from duplex.cli.ray import RayOptions, replica_options
-from duplex.cli.server_options import listening_of, settings_of
+from duplex.cli.server_options import fronts_of, listening_of, settings_of
 from duplex.cli.text import one_line, plain
 from duplex.errors import DuplexError, UsageError
 
@@ -86,7 +86,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "--fronts",
     type=click.IntRange(1),
     help="Processes that connections, sound and protocols are handled in; with 1 that is the model's own. If left out: "
-    "one for every 64 places, at most one for every 4 cores; 1 with --transcriber or OTEL_..., or not on Linux.",
+    "one for every 64 places, at most one for every 4 cores; 1 with --transcriber, OTEL_... or speech synthesis, or not on Linux.",
 )
 @click.option("--trusted-proxy", multiple=True, metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
 @click.option("--root-path", default="", metavar="PATH", help="Of the page at a proxy that keeps it: /talk.")
@@ -216,15 +216,18 @@ def _serve(
     import duplex  # noqa: PLC0415
     from duplex.server import check_start  # noqa: PLC0415
     from duplex.server import serve as run  # noqa: PLC0415
-    from duplex.server.listening import check_fronts, usual_fronts  # noqa: PLC0415
     from duplex.server.telemetry.environment import telemetry_of_environment  # noqa: PLC0415
     from duplex.transcription.loading import load_transcriber  # noqa: PLC0415
 
     telemetry = telemetry_of_environment()
     name: str | None = given["transcriber"]
-    alone = telemetry is not None or name is not None
-    fronts = given["fronts"] or (1 if alone else usual_fronts(_most_sessions(load_options)))
-    check_fronts(fronts, transcriber=name is not None, telemetry=telemetry is not None)
+    fronts = fronts_of(
+        given["fronts"],
+        load_options,
+        sessions=_most_sessions(load_options),
+        transcriber=name is not None,
+        telemetry=telemetry is not None,
+    )
     settings, listening = settings_of(given), listening_of(given, fronts)
     check_start(settings, listening)
     _check_memory(load_options, name, tell_memory)

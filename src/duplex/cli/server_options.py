@@ -1,16 +1,17 @@
 """What the options of ``duplex serve`` mean: a server's rules, and where it listens."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duplex.cli.options import LoadOptions
 from duplex.errors import UsageError
 
 if TYPE_CHECKING:
     from duplex.server import Listening, Settings
 
-__all__ = ["listening_of", "settings_of"]
+__all__ = ["fronts_of", "listening_of", "settings_of"]
 
 CERTIFICATES = Path("~/.config/duplex/tls")
 TOKENS = "DUPLEX_TOKENS"
@@ -82,3 +83,23 @@ def listening_of(given: Mapping[str, Any], fronts: int = 1) -> "Listening":
         fronts=fronts,
         **{name: given[name] for name in ("host", "port", "insecure", "drain", "root_path")},
     )
+
+
+def fronts_of(
+    given: int | None, load_options: Sequence[LoadOptions], *, sessions: int, transcriber: bool, telemetry: bool
+) -> int:
+    """Return how many fronts there shall be: as many as were given, or as this machine and what is wanted allow.
+
+    :raises UsageError: if so many cannot do what is wanted
+    """
+    from duplex.checkpoints.checkpoint import resolve  # noqa: PLC0415
+    from duplex.server.listening import check_fronts, usual_fronts  # noqa: PLC0415
+
+    fronts = given or usual_fronts(sessions)
+    if fronts == 1:
+        return 1
+    synthesis = any(resolve(each.model, revision=each.revision).model_type == "tts" for each in load_options)
+    if given is None and (transcriber or telemetry or synthesis):
+        return 1
+    check_fronts(fronts, transcriber=transcriber, telemetry=telemetry, synthesis=synthesis)
+    return fronts

@@ -188,7 +188,7 @@ def describe(service: Service) -> dict[str, JsonValue]:
         "examples": list(service.models.default.examples),
         "models": [_described(served) for served in service.models.hearing],
         "speech": [{"name": each.name, "voices": [*each.voices.names]} for each in service.models.speaking],
-        "memory": service.models.memory,
+        "memory": [*service.models.memory],
         "synthetic": service.models.default.speaks,
         "token": service.keys.tokens.wanted,
         "recorded": service.settings.record is not None,

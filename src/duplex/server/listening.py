@@ -134,7 +134,7 @@ class Listening:
         return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
 
 
-def check_fronts(fronts: int, *, transcriber: bool, telemetry: bool) -> None:
+def check_fronts(fronts: int, *, transcriber: bool, telemetry: bool, synthesis: bool) -> None:
     """Check that nothing is wanted that several fronts cannot do.
 
     :raises UsageError: if something is
@@ -143,6 +143,8 @@ def check_fronts(fronts: int, *, transcriber: bool, telemetry: bool) -> None:
         raise UsageError("a transcriber listens in one process; leave --transcriber out, or serve with --fronts 1")
     if fronts > 1 and telemetry:
         raise UsageError("OpenTelemetry (OTEL_...) tells of one process; turn it off, or serve with --fronts 1")
+    if fronts > 1 and synthesis:
+        raise UsageError("models of speech synthesis say texts in their own process; serve them with --fronts 1")
 
 
 def usual_fronts(sessions: int) -> int:

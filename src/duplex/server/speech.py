@@ -107,7 +107,7 @@ class _Spoken(Response):
         hold: Callable[[], None] | None = scope.get("state", {}).get("hold")
         if hold is not None:  # of the server's own connections, which end otherwise if an answer takes long
             hold()
-        caller = self._served.admission.arrive(self._wish.address)
+        caller = await self._served.admission.enter(self._wish.address)
         if isinstance(caller, Refusal):
             await self._refuse(caller, send)
             return

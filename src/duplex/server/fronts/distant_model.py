@@ -49,7 +49,18 @@ class DistantModel(Model):
     """A model whose seats are in another process; no engine runs here, and no weights are loaded."""
 
     def __init__(self, plan: ModelPlan, link: Link, ring: int, seating: DistantSeating) -> None:  # pyright: ignore[reportMissingSuperCall] -- which would start an engine
-        for name in ("name", "backend", "device", "dtype", "revision", "fingerprint", "adapter", "defaults", "stt"):
+        for name in (
+            "name",
+            "backend",
+            "device",
+            "dtype",
+            "revision",
+            "fingerprint",
+            "adapter",
+            "memory",
+            "defaults",
+            "stt",
+        ):
             setattr(self, name, getattr(plan, name))
         self.conditioners = plan.conditioners
         self.tokenizer = plan.tokenizer
@@ -61,9 +72,15 @@ class DistantModel(Model):
         self.frame_model = cast("FrameModel", _Described(plan.spec, cast("Codec", _VoiceEncoder(link, ring))))
         self.detectors = DetectorWorker()
         self._examples = plan.examples
+        self._adapters = plan.adapters
         self._process = OwnProcess()
         self._closed = False
         self._free = weakref.finalize(self, self.detectors.close)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of those that a session may choose for itself."""
+        return self._adapters
 
     @property
     def examples(self) -> tuple[str, ...]:

@@ -68,7 +68,10 @@ async def serve_with_fronts(
     :raises UsageError: if something is asked for that several fronts cannot do
     :raises ServerError: if the address is taken, or fronts do not start
     """
-    check_fronts(where.fronts, transcriber=transcriber is not None, telemetry=telemetry is not None)
+    synthesis = any(model.spec.kind == "tts" for model in models)
+    check_fronts(
+        where.fronts, transcriber=transcriber is not None, telemetry=telemetry is not None, synthesis=synthesis
+    )
     check_settings(settings)
     with (
         contextlib.closing(where.bind()) as bound,

@@ -42,6 +42,8 @@ class ModelPlan:
     revision: str | None
     fingerprint: str
     adapter: str | None
+    adapters: tuple[str, ...]
+    memory: int | None
     defaults: SessionOptions
     stt: SttConfig | None
     conditioners: Mapping[str, ConditionerConfig]
