@@ -31,11 +31,11 @@ LONGEST = 1200
 """Seconds for one command; PyTorch is large."""
 NOT_HERE = {"duplex talk": "needs a microphone", "kyutai/": "downloads 16 GB"}
 CALL = """
-import sys, anyio, duplex
-from duplex.audio.decoding import Decoder
+import sys, wave, anyio, duplex
 
 async def main():
-    pcm = Decoder("examples/question.wav", 24000, "mix").read()
+    with wave.open("examples/question.wav") as file:
+        pcm = file.readframes(file.getnframes())
     async with duplex.connect(sys.argv[1]) as conversation:
         async for event in conversation.run(pcm):
             if isinstance(event, duplex.AgentText):

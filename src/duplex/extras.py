@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 
 from duplex.errors import MissingDependencyError
 
-__all__ = ["install_command", "require"]
+__all__ = ["install_command", "is_installed", "require"]
 
 NAME = "duplex-speech"
 
@@ -25,11 +25,12 @@ def require(extra: str, *modules: str, purpose: str) -> None:
     :raises MissingDependencyError: if one is not; ``purpose`` says who needs it ("the server")
     """
     for module in modules:
-        if not _is_there(module):
+        if not is_installed(module):
             raise MissingDependencyError(f"{purpose} needs {module}; install it with: {install_command(extra)}")
 
 
-def _is_there(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Tell whether a module can be imported; it is not."""
     try:
         return find_spec(module) is not None
     except ValueError:  # what stands under its name has no specification: somebody has taken it away

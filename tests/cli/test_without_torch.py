@@ -8,6 +8,7 @@ import pytest
 
 from cli_support import run
 from duplex.backends import mlx
+from duplex.backends.selection import select_backend
 from duplex.errors import MissingDependencyError
 from duplex.extras import install_command
 
@@ -42,6 +43,7 @@ def test_what_needs_no_model_works(arguments):
     assert outcome.out
 
 
+@pytest.mark.usefixtures("no_mlx")
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
@@ -58,6 +60,14 @@ def test_what_needs_it_says_how_to_install_it(arguments, extra, tmp_path, monkey
     outcome = run(*arguments)
     assert outcome.status == 1
     assert outcome.only_error().endswith(f"needs torch; install it with: {install_command(extra)}")
+
+
+def test_what_is_there_runs_the_model(monkeypatch):
+    """Who has installed MLX alone need not say so with every command."""
+    monkeypatch.setattr(mlx, "require", lambda: None)
+    for device in ("auto", "cpu"):
+        assert select_backend("auto", device).backend == "mlx"
+    assert select_backend("auto", "cuda").backend == "torch"
 
 
 def doctor():

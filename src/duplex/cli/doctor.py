@@ -164,7 +164,7 @@ def _no_torch() -> Check:
         mlx.require()
     except (MissingDependencyError, UsageError):
         return Check("torch", "broken", "not installed, and no other backend can run a model here", mend)
-    return Check("torch", "note", "not installed; models run with MLX: --backend mlx", mend)
+    return Check("torch", "note", "not installed; models run with MLX", mend)
 
 
 def _gpu() -> Check:

@@ -54,12 +54,12 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
     """Load a model: a built-in name, a folder, or a hub repository such as ``"kyutai/moshika-pytorch-bf16"``.
 
     ``sessions`` conversations can then run side by side. ``backend`` is ``"torch"``, ``"mlx"`` or ``"auto"``, which
-    takes MLX on Apple silicon and torch elsewhere, and tells the ``duplex`` logger so. ``device`` is ``"cpu"``,
-    ``"cuda"``, ``"cuda:1"``, ``"gpu"`` (Apple's) or ``"auto"``; ``dtype`` is ``"float32"``, ``"bfloat16"`` or
-    ``"auto"`` (bfloat16 on a GPU, float32 on CPU). ``quantize`` holds the large weights as ``"int8"``, ``"int4"`` or,
-    with torch on GPUs that have it, ``"fp8"``; ``cache_dtype`` ``"int8"``, with torch, the key/value cache of the
-    temporal transformer: less memory, and steps that are faster by as much as they read less, for tokens that now and
-    then differ.
+    takes MLX on Apple silicon and where torch is not installed, else torch, and tells the ``duplex`` logger so.
+    ``device`` is ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"gpu"`` (Apple's) or ``"auto"``; ``dtype`` is ``"float32"``,
+    ``"bfloat16"`` or ``"auto"`` (bfloat16 on a GPU, float32 on CPU). ``quantize`` holds the large weights as
+    ``"int8"``, ``"int4"`` or, with torch on GPUs that have it, ``"fp8"``; ``cache_dtype`` ``"int8"``, with torch, the
+    key/value cache of the temporal transformer: less memory, and steps that are faster by as much as they read less,
+    for tokens that now and then differ.
     ``adapter`` is a fine-tune's LoRA, which is added to the weights: a safetensors file, a folder that has one with its
     ``config.json``, or a hub repository (``owner/name`` or ``owner/name@revision``); left out, the checkpoint's own.
     ``adapters``, with torch, are several of those by name, each beside the weights: a session may choose one of them
