@@ -50,6 +50,8 @@ class Trainer(ABC):
     WEIGHT_DECAY: ClassVar[float] = 0.01
     parts: int = 1
     """Batches per step, whose gradients are averaged."""
+    leaves_out: bool = True
+    """Whether a step may leave some of the parameters out."""
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class Trainer(ABC):
         self.distributed = distributed
         self.run = run
         self.step: int = 0
-        self.forward: nn.Module = distributed.parallel(model)
+        self.forward: nn.Module = distributed.parallel(model, unused=self.leaves_out)
         """The model, as it is called for a step's losses."""
         self._module = model
         self._settings = settings
