@@ -1,6 +1,7 @@
 """Data-parallel training on a CPU, a CUDA device, or several, one process each, as ``torchrun`` starts them."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
@@ -78,10 +79,11 @@ class DistributedContext:
         """
         if self.world_size == 1:
             return module
+        # Of a convolution with one channel each order of the axes is the same, and no slower than another.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return DistributedDataParallel(
             module,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
             find_unused_parameters=unused,
             gradient_as_bucket_view=True,
         )

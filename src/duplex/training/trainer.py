@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from duplex.backends.torch.allocator import trim
 from duplex.errors import TrainingError
 from duplex.training.distributed import DistributedContext
 from duplex.training.interrupts import defer_interrupts
@@ -148,6 +149,7 @@ class Trainer(ABC):
                     if progress and self.distributed.is_main:
                         progress(report)
                 if (self.step % tenth == 0 or last) and self.distributed.is_main:
+                    trim()  # what gradients leave behind is in pieces that a file of weights does not fit into
                     self.write_outputs()
                     self.run.plot()
                 interrupted = self.distributed.any(here=check())
