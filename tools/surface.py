@@ -77,9 +77,13 @@ def _is_own(member: griffe.Object | griffe.Alias) -> bool:
 
 
 def _described(exported: griffe.Object | griffe.Alias, name: str) -> dict[str, Any]:
-    """Return an object under the name that it is exported by, with its public members."""
+    """Return an object under the name that it is exported by, with its public members, inherited ones too."""
     found = exported.final_target if isinstance(exported, griffe.Alias) else exported
-    return {**_kept(json.loads(json.dumps(found.as_dict(), default=_plain))), "name": name}
+    described = found.as_dict()
+    if isinstance(found, griffe.Class):
+        inherited = {member: alias.final_target for member, alias in found.inherited_members.items()}
+        described["members"] = inherited | described.get("members", {})
+    return {**_kept(json.loads(json.dumps(described, default=_plain))), "name": name}
 
 
 def _plain(value: Any) -> Any:

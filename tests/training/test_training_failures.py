@@ -261,7 +261,7 @@ Trainer.resume = lambda self: (trainers.append(self), resume(self))[1]
 with pytest.MonkeyPatch.context() as patch:
     shorten(patch)
     train(Path(sys.argv[1]), Path(sys.argv[2]), QUICK)
-weights = trainers[0]._model.state_dict()
+weights = trainers[0].model.state_dict()
 print(hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted(weights))).hexdigest())
 """
 

@@ -71,20 +71,20 @@ class DistributedContext:
         if self.world_size > 1:
             torch.distributed.destroy_process_group()
 
-    def parallel(self, module: nn.Module) -> nn.Module:
+    def parallel(self, module: nn.Module, *, unused: bool) -> nn.Module:
         """Return a module whose gradients are averaged over all processes while they are computed.
 
-        All processes get the weights of the first one.
+        All processes get the weights of the first one. ``unused`` says that a step may leave parameters out; torch then
+        looks for them each time.
         """
         if self.world_size == 1:
             return module
-        # Most steps use every parameter, and torch would say each time that it has looked for others in vain.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        # Of a convolution with one channel each order of the axes is the same, and no slower than another.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return DistributedDataParallel(
             module,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
-            find_unused_parameters=True,
+            find_unused_parameters=unused,
             gradient_as_bucket_view=True,
         )
 

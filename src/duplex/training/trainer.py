@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from duplex.backends.torch.allocator import trim
 from duplex.errors import TrainingError
 from duplex.training.distributed import DistributedContext
 from duplex.training.interrupts import defer_interrupts
@@ -50,6 +51,8 @@ class Trainer(ABC):
     WEIGHT_DECAY: ClassVar[float] = 0.01
     parts: int = 1
     """Batches per step, whose gradients are averaged."""
+    leaves_out: bool = True
+    """Whether a step may leave some of the parameters out."""
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class Trainer(ABC):
         self.distributed = distributed
         self.run = run
         self.step: int = 0
-        self.forward: nn.Module = distributed.parallel(model)
+        self.forward: nn.Module = distributed.parallel(model, unused=self.leaves_out)
         """The model, as it is called for a step's losses."""
         self._module = model
         self._settings = settings
@@ -146,6 +149,7 @@ class Trainer(ABC):
                     if progress and self.distributed.is_main:
                         progress(report)
                 if (self.step % tenth == 0 or last) and self.distributed.is_main:
+                    trim()  # what gradients leave behind is in pieces that a file of weights does not fit into
                     self.write_outputs()
                     self.run.plot()
                 interrupted = self.distributed.any(here=check())

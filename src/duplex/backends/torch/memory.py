@@ -24,7 +24,7 @@ from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.synthesis.machine import MachineSettings
 
-__all__ = ["available", "check_memory", "predict", "resident"]
+__all__ = ["STEP_ON_CPU", "available", "check_memory", "predict", "resident"]
 
 FLOAT32 = 4
 STEP_ON_CUDA = 0.13e9

@@ -115,7 +115,12 @@ class _LanguageModelTrainer(Trainer):
         listener: Listener,
     ) -> None:
         settings = model.settings
+        shape = model.model.config
         self.parts = settings.accumulate
+        # What only conversations of other kinds of models use: text of two streams, conditions, and further heads.
+        self.leaves_out = bool(
+            shape.demux_second_stream or shape.conditioners or shape.cross_attention or shape.extra_heads_num_heads
+        )
         batch = settings.batch * settings.accumulate * distributed.world_size
         super().__init__(model, settings, run, distributed, batch * segments.seconds)
         model.model.prepare()

@@ -5,10 +5,10 @@ heard take their place. On a CPU the process itself counts too, with all that it
 """
 
 import weakref
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.linear import put
-from duplex.backends.torch.memory import resident
+from duplex.backends.torch.memory import STEP_ON_CPU, resident
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.quantize import Quantized, quantizable
 from duplex.backends.torch.state import Call, bind
@@ -36,7 +36,7 @@ class TrainingMemory:
     """What a training takes, in bytes."""
 
     programs: int = 0
-    """On a CPU: the process that learns, without a model."""
+    """On a CPU: the process that learns, without a model, and what libraries make for themselves once it runs."""
     model: int
     """The model's weights, those of adapters, and those of the codec that its samples are heard with."""
     optimizer: int
@@ -87,6 +87,10 @@ class _Storages(TorchDispatchMode):
                 self.count(tensor)
         return made
 
+    def leave_out(self, tensors: Iterable[Tensor]) -> None:
+        """Count no storage of these: an operation that returns a view of a weight makes nothing."""
+        self._known.update(_key(tensor.untyped_storage()) for tensor in tensors)
+
     def count(self, tensor: Tensor) -> None:
         """Count a tensor's storage until it is freed."""
         storage: Any = tensor.untyped_storage()
@@ -119,10 +123,11 @@ def predict_training(
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         module = LanguageModelTrainingModule(_model(shape, settings), settings)
         module.model.prepare()
-        held = _held(module)
+        held = {_key(tensor.untyped_storage()): tensor for tensor in _held(module)}
         learnt = sum(each.numel() * each.element_size() for each in module.parameters() if each.requires_grad)
         tokens = torch.zeros((settings.batch, 2 + shape.n_q, settings.frames), dtype=torch.int64)
         storages = _Storages(settings.frames)
+        storages.leave_out(held.values())
         for _ in range(min(settings.accumulate, 2)):  # the second finds the gradients of the first
             with storages, torch.autocast(device, torch.bfloat16):
                 total: Any = module(tokens)["total"]
@@ -131,8 +136,8 @@ def predict_training(
             del total
         heard = _state_of(module.model)
     return TrainingMemory(
-        programs=resident() if device == "cpu" else 0,
-        model=held + _size_of(codec),
+        programs=resident() + int(STEP_ON_CPU) if device == "cpu" else 0,
+        model=sum(tensor.untyped_storage().nbytes() for tensor in held.values()) + _size_of(codec),
         optimizer=2 * learnt,
         batch=max(storages.peak, heard),
     )
@@ -168,19 +173,11 @@ def _model(shape: LanguageModelConfig, settings: LanguageModelSettings) -> Langu
     return model
 
 
-def _held(module: LanguageModelTrainingModule) -> int:
-    """Return the bytes of the model's weights, however they are held, and of the adapters'."""
-    found: dict[int, int] = {}
-
-    def add(tensor: Tensor) -> None:
-        storage: Any = tensor.untyped_storage()
-        found[_key(storage)] = storage.nbytes()
-
+def _held(module: LanguageModelTrainingModule) -> Iterator[Tensor]:
+    """Yield the model's weights, however they are held, and the adapters'."""
     for part in [*module.modules(), *module.model.modules()]:
         for value in [*part.parameters(recurse=False), *part.buffers(recurse=False), *vars(part).values()]:
-            for tensor in _tensors_of(value):
-                add(tensor)
-    return int(np.sum(list(found.values())))
+            yield from _tensors_of(value)
 
 
 def _tensors_of(value: Any) -> list[Tensor]:
