@@ -4,6 +4,8 @@
 transformer's weight sets only one.
 """
 
+import json
+
 import attrs
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from adapters_support import ADAPTER, FAMILY, WEIGHTS, relative
 from safetensors.numpy import save_file
 
 import duplex
+from cli_support import noise, write_wav
 from duplex.backends.torch.adapted import gathered, grouped
 from duplex.backends.torch.loading import load_language_model
 from duplex.backends.torch.sampling import Sampling
@@ -146,6 +149,23 @@ async def test_conversations_choose(small, model):
         duplex.Conversation(model, options=SessionOptions(adapter="three"))
     with pytest.raises(UsageError, match="no adapter 'three'"):
         model.frame_model.open(0, having(model.defaults, "three"))
+
+
+@pytest.mark.anyio
+async def test_recordings_know_which_it_was(model, two, small, tmp_path):
+    """By its content: another one of the same name makes other results."""
+    sound = tmp_path / "in.wav"
+    write_wav(sound, noise(0.4))
+    told = []
+    with duplex.load(str(small.folder), **PLACE, adapters={"one": two}) as other:
+        for each in (model, model, other):
+            (result,) = await duplex.process.process(
+                each, [sound], tmp_path / "out", options=SessionOptions(adapter="one", seed=0)
+            )
+            run = json.loads((result.folder / "run.json").read_text())
+            told.append((result.status, run["options"]["adapter_fingerprint"]))
+    assert [status for status, _ in told] == ["done", "skipped", "done"]
+    assert told[0][1] == told[1][1] != told[2][1]
 
 
 def test_rounded_weights(small, run, sampled, two):

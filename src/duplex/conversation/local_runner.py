@@ -80,7 +80,8 @@ class LocalRunner(Runner):
     ) -> None:
         spec = model.spec
         check_persona(spec.kind, options)
-        model.check_adapter(options)
+        if saved is None:  # a state knows its own
+            model.check_adapter(options)
         if spec.kind == "tts":
             raise UsageError(f"{model.name} says texts and hears nothing; use duplex.Speaker, or `duplex say`")
         self.session_id: str = secrets.token_hex(8) if saved is None else saved.session_id

@@ -125,13 +125,17 @@ class Model:
         """Names of those that a session may choose for itself (:attr:`duplex.SessionOptions.adapter`); often none."""
         return tuple(getattr(self.frame_model, "adapters", ()))
 
-    def check_adapter(self, options: SessionOptions) -> None:
-        """Check that a session can have the adapter that it asks for.
+    def check_adapter(self, options: SessionOptions) -> str | None:
+        """Return the fingerprint of the adapter that a session asks for; ``None`` if it asks for none.
 
         :raises UsageError: if there is none of this name
         """
-        if options.adapter is not None and options.adapter not in self.adapters:
+        if options.adapter is None:
+            return None
+        if options.adapter not in self.adapters:
             raise unknown_adapter(options.adapter, self.adapters)
+        known: Mapping[str, str] = getattr(self.frame_model, "adapters", {})
+        return known[options.adapter]
 
     @property
     def examples(self) -> tuple[str, ...]:

@@ -99,18 +99,20 @@ async def process(  # noqa: PLR0913 -- each is a choice of its own
     check_sides(user_channel, both=both, agent_channel=agent_channel, begin_at=begin_at, pair=pair)
     if state is not None and options is not None:
         raise UsageError("a saved conversation goes on with its own options; leave options out")
+    chosen = (options or SessionOptions()).with_defaults(model.defaults) if state is None else state.options
+    own = model.check_adapter(chosen) if state is None else None  # a state knows its own
     recipe = Recipe(
         model=model.name,
         revision=model.revision,
         fingerprint=model.fingerprint,
         adapter=model.adapter,
-        options=(options or SessionOptions()).with_defaults(model.defaults) if state is None else state.options,
+        options=chosen,
         user_channel=user_channel,
         begin_at=begin_at,
         state=state,
         save_state=save_state,
         tail=tail,
-        settings=settings or {},
+        settings={**(settings or {}), **({} if own is None else {"adapter_fingerprint": own})},
     )
     recordings = await anyio.to_thread.run_sync(find_recordings, list(inputs), out)
     with contextlib.ExitStack() as copies:
