@@ -1,7 +1,8 @@
 """Tickets that are issued at one front and redeemed at another: files that only this server's user can read.
 
 A ticket is a file named by its digest, in a folder for its owner; it holds when the ticket ends, and whose it is. Who
-removes the file has redeemed it, which only one can do. Who asks for too many loses their own first ones. Clocks are the machine's monotonic one, which its processes share.
+removes the file has redeemed it, which only one can do. Who asks for too many loses their own first ones. Clocks are
+the machine's monotonic one, which its processes share.
 """
 
 import contextlib
