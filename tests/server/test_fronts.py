@@ -106,7 +106,7 @@ def test_fifty_at_once_are_spread_over_the_fronts(server):
     assert min(frames for _, frames in ended) >= 1
     assert (there["sessions"], sum(at_fronts)) == (50, 50)
     assert min(at_fronts) >= 5
-    until(lambda: metric(server, 'duplex_calls_ended_total{reason="finished"}') == before + 50)
+    until(lambda: metric(server, 'duplex_calls_ended_total{reason="finished"}') >= before + 50)
     assert json.loads(get(server, "/readyz")[2]) == {"state": "ready", "sessions": 0, "queue": 0}
 
 

@@ -148,6 +148,8 @@ class _ModelProcess:
             except OSError as error:
                 raise ServerError(f"a process of the front cannot be started ({error}); serve with fewer") from error
             self._fronts[number] = front
+            if self._signals:  # they came while it was being started
+                front.drain(0)
             try:
                 await front.run()
             finally:
