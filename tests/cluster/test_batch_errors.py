@@ -40,7 +40,7 @@ def test_a_ray_that_is_too_old_is_told_with_the_lowest(recording, tmp_path):
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: ray\nVersion: 2.9.3\n")
     paths = os.pathsep.join(filter(None, [str(old.parent), os.environ.get("PYTHONPATH")]))
     line = only_error([*COMMAND, "process", recording, "--ray", "local"], 1, env={**os.environ, "PYTHONPATH": paths})
-    assert "needs ray 2.50 or newer, and 2.9.3 is installed" in line
+    assert "needs ray 2.54 or newer, and 2.9.3 is installed" in line
 
 
 def test_where_nothing_listens_it_is_told_at_once(recording):

@@ -26,8 +26,8 @@ from duplex.parsing import plain
 
 __all__ = ["LOOPBACK", "LOWEST", "check_address", "connected", "reason", "require_ray"]
 
-LOWEST = (2, 50)
-"""The lowest version of Ray that is known to do."""
+LOWEST = (2, 54)
+"""The lowest version of Ray that has what is used: it waits before it does what a policy of ours wants to be scaled."""
 LOOPBACK = "127.0.0.1"
 NO_CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 STORE = 200_000_000
