@@ -95,7 +95,8 @@ class Bare:
     """An answer that is the sound itself."""
 
     def __init__(self, sound: str, sample_rate: int) -> None:
-        made, self.media_type = SOUNDS[sound]
+        made, kind = SOUNDS[sound]
+        self.media_type: str = kind
         self._sound: Sound = made(sample_rate)
         self._begun = False
 
@@ -122,7 +123,7 @@ class Bare:
 class InEvents:
     """An answer of server-sent events: OpenAI's, and one of ours with each word and when it begins."""
 
-    media_type = EVENT_STREAM
+    media_type: str = EVENT_STREAM
 
     def __init__(self, sound: str, sample_rate: int, tokens: int) -> None:
         """``tokens`` are those of the text."""

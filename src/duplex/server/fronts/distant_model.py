@@ -1,6 +1,7 @@
 """A model of another process, for conversations of this one: its seats are there, all else that they need is here."""
 
 import weakref
+from collections.abc import Mapping
 from typing import Any, cast
 
 import anyio.from_thread
@@ -9,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.backends.shared.process import OwnProcess
+from duplex.checkpoints.conditioning import ConditionerConfig
+from duplex.checkpoints.kind_configs import TtsConfig
+from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
-from duplex.engine.model import Model
+from duplex.engine.model import Model, VoiceActivityFactory
 from duplex.frame_model import FrameModel, ModelSpec
 from duplex.prompting.voices import VoiceCodes
 from duplex.server.fronts.distant_seats import DistantSeating
@@ -49,28 +54,20 @@ class DistantModel(Model):
     """A model whose seats are in another process; no engine runs here, and no weights are loaded."""
 
     def __init__(self, plan: ModelPlan, link: Link, ring: int, seating: DistantSeating) -> None:  # pyright: ignore[reportMissingSuperCall] -- which would start an engine
-        for name in (
-            "name",
-            "backend",
-            "device",
-            "dtype",
-            "revision",
-            "fingerprint",
-            "adapter",
-            "memory",
-            "defaults",
-            "stt",
-        ):
+        here = ("name", "backend", "device", "dtype", "revision", "fingerprint", "adapter", "memory", "defaults", "stt")
+        for name in here:
             setattr(self, name, getattr(plan, name))
-        self.conditioners = plan.conditioners
-        self.tokenizer = plan.tokenizer
-        self.voices = plan.voices
-        self.voice_activity = plan.voice_activity
-        self.tts = None
-        self.voice_codes = VoiceCodes()
-        self.seating = seating
-        self.frame_model = cast("FrameModel", _Described(plan.spec, cast("Codec", _VoiceEncoder(link, ring))))
-        self.detectors = DetectorWorker()
+        self.conditioners: Mapping[str, ConditionerConfig] = plan.conditioners
+        self.tokenizer: Tokenizer = plan.tokenizer
+        self.voices: Voices = plan.voices
+        self.voice_activity: VoiceActivityFactory = plan.voice_activity
+        self.tts: TtsConfig | None = None
+        self.voice_codes: VoiceCodes = VoiceCodes()
+        self.seating: DistantSeating = seating
+        self.frame_model: FrameModel = cast(
+            "FrameModel", _Described(plan.spec, cast("Codec", _VoiceEncoder(link, ring)))
+        )
+        self.detectors: DetectorWorker = DetectorWorker()
         self._examples = plan.examples
         self._adapters = plan.adapters
         self._process = OwnProcess()
