@@ -17,6 +17,7 @@ from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.model import Model, VoiceActivityFactory
+from duplex.engine.seating import Seating
 from duplex.frame_model import FrameModel, ModelSpec
 from duplex.prompting.voices import VoiceCodes
 from duplex.server.fronts.distant_seats import DistantSeating
@@ -63,7 +64,7 @@ class DistantModel(Model):
         self.voice_activity: VoiceActivityFactory = plan.voice_activity
         self.tts: TtsConfig | None = None
         self.voice_codes: VoiceCodes = VoiceCodes()
-        self.seating: DistantSeating = seating
+        self.seating: Seating = seating
         self.frame_model: FrameModel = cast(
             "FrameModel", _Described(plan.spec, cast("Codec", _VoiceEncoder(link, ring)))
         )
