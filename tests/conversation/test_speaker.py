@@ -177,7 +177,9 @@ async def test_models_of_other_kinds(model, models):
         Speaker(models())
     with pytest.raises(UsageError, match=r"hears nothing; use duplex\.Speaker"):
         duplex.Conversation(model)
-    with pytest.raises(UsageError, match="no one can call it"):
-        application([model])
+    served = application([model]).state.service.models
+    with pytest.raises(UsageError, match="hears nothing; POST what it shall say to /v1/audio/speech"):
+        served.find(None)
+    assert served.find_speaking(None).model is model
     with pytest.raises(UsageError, match="enter the speaker"):
         Speaker(model).say("Hello")
