@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from cli_support import run
+from duplex.cluster import connection
 from duplex.cluster.serving import Replicas
 from duplex.cluster.serving.assignment import Assignment
 from duplex.errors import UsageError
@@ -73,3 +74,29 @@ def test_a_replica_listens_where_its_callers_can_reach_it():
     rules, _ = Assignment(loading=None, settings=named, listening=Listening(host="0.0.0.0")).at("10.0.0.5")  # noqa: S104
     assert rules.hosts == ("talk.example.org", "10.0.0.5")
     assert Assignment(loading=None, settings=named, listening=Listening()).grace == 6 * 3600
+
+
+class SlowRay:
+    """Ray on a machine that is too busy for so many starts."""
+
+    def __init__(self, failures):
+        self.starts, self.failures = 0, failures
+
+    def init(self, **_):
+        self.starts += 1
+        if self.starts <= self.failures:
+            raise Exception("timed out")  # noqa: TRY002 -- as Ray does
+
+    def shutdown(self):
+        pass
+
+
+def test_a_cluster_of_this_machine_that_is_slow_is_started_again():
+    connection._start(slow := SlowRay(2), "local", verbose=False)
+    assert slow.starts == 3
+    with pytest.raises(Exception, match="timed out"):
+        connection._start(slow := SlowRay(9), "local", verbose=False)
+    assert slow.starts == connection.ATTEMPTS
+    with pytest.raises(Exception, match="timed out"):
+        connection._start(slow := SlowRay(9), "auto", verbose=False)
+    assert slow.starts == 1
