@@ -7,13 +7,14 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from language_model_support import CONFIG, QUICK, some_data, some_dialogue, train
+from language_model_support import CONFIG, QUICK, SMALL, some_data, some_dialogue, train
 from safetensors.torch import load_file
 
 import duplex
 from duplex.backends.torch.loading import read_language_model
 from duplex.backends.torch.state import Call
 from duplex.checkpoints.checkpoint import resolve
+from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import UsageError
 from duplex.training.dialogues.shards import fingerprint
 from duplex.training.language_model import LanguageModelSettings, LoraSettings
@@ -188,6 +189,18 @@ def test_the_memory_is_predicted(base):
     assert longer.model == told.model
     with pytest.raises(UsageError, match=r"has 0\.0 GB free: take a smaller --batch or --frames, a smaller --lora"):
         told.check(1000, "cpu")
+
+
+def test_what_else_takes_memory(base):
+    """The codec and, on a CPU, the process; frozen weights count once, though each product looks at them anew."""
+    settings = adapting(base, base_in="bfloat16", rank=1, batch=1, frames=2)
+    wide = LanguageModelConfig.from_dict(SMALL | {"dim": 512, "num_heads": 8, "num_layers": 4}, where="here")
+    alone = predict_training(wide, settings)
+    heard = predict_training(wide, settings, codec=resolve("tiny", parts=("codec",)).mimi)
+    assert alone.batch < 0.5 * alone.model
+    assert heard.model - alone.model == pytest.approx(24e6, rel=0.1)
+    assert heard.programs > 1e8
+    assert heard.total == heard.programs + heard.model + heard.optimizer + heard.batch
 
 
 def test_an_adapter_of_nothing(data, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import attrs
 from torch import Tensor, nn
 
+from duplex.backends.torch.allocator import trim
 from duplex.backends.torch.memory import available
 from duplex.checkpoints.checkpoint import Checkpoint, resolve
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
@@ -91,6 +92,7 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
             told(memory)
         memory.check(available(distributed.device), str(distributed.device))
     model = LanguageModelTrainingModule(start.model(chosen, distributed.device), chosen, distributed)
+    trim()
     listener = Listener(load_codec(codec, device=device), Tokenizer.load(data / TOKENIZER), out / SAMPLES)
     config = start.model_config if chosen.lora is None else start.config
     trainer = _LanguageModelTrainer(model.to(distributed.device), segments, run, distributed, config, files, listener)

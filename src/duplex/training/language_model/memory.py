@@ -167,7 +167,7 @@ def _model(shape: LanguageModelConfig, settings: LanguageModelSettings) -> Langu
     dtype = torch.float32 if settings.lora.base == "float32" else torch.bfloat16
     for name, weight in list(model.named_parameters()):
         if settings.lora.base == "int8" and quantizable(name, weight.shape):
-            put(model, name, Quantized("int8", weight.to(torch.int8), weight[:, 0].to(torch.float32)))
+            put(model, name, Quantized("int8", weight.detach().to(torch.int8), torch.empty(len(weight))))
         else:
             put(model, name, weight.detach().to(dtype))
     return model
