@@ -12,13 +12,18 @@ from duplex.backends.shared.process import OwnProcess
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
 from duplex.engine.model import Model
-from duplex.frame_model import FrameModel, ModelSpec
+from duplex.frame_model import ModelSpec
 from duplex.prompting.voices import VoiceCodes
 from duplex.server.fronts.distant_seats import DistantSeating
 from duplex.server.fronts.messages import Link
 from duplex.server.fronts.plan import ModelPlan
 
 __all__ = ["DistantModel"]
+
+_OF_PLAN = (
+    *("name", "backend", "device", "dtype", "revision", "fingerprint", "adapter", "defaults", "stt", "conditioners"),
+    *("tokenizer", "voices", "voice_activity"),
+)
 
 
 @attrs.frozen(eq=False)
@@ -49,21 +54,20 @@ class DistantModel(Model):
     """A model whose seats are in another process; no engine runs here, and no weights are loaded."""
 
     def __init__(self, plan: ModelPlan, link: Link, ring: int, seating: DistantSeating) -> None:  # pyright: ignore[reportMissingSuperCall] -- which would start an engine
-        for name in ("name", "backend", "device", "dtype", "revision", "fingerprint", "adapter", "defaults", "stt"):
-            setattr(self, name, getattr(plan, name))
-        self.conditioners = plan.conditioners
-        self.tokenizer = plan.tokenizer
-        self.voices = plan.voices
-        self.voice_activity = plan.voice_activity
-        self.tts = None
-        self.voice_codes = VoiceCodes()
-        self.seating = seating
-        self.frame_model = cast("FrameModel", _Described(plan.spec, cast("Codec", _VoiceEncoder(link, ring))))
-        self.detectors = DetectorWorker()
+        described = _Described(plan.spec, cast("Codec", _VoiceEncoder(link, ring)))
+        detectors = DetectorWorker()
+        vars(self).update(  # the attributes of a model, which says of each what it is
+            {name: getattr(plan, name) for name in _OF_PLAN},
+            tts=None,
+            voice_codes=VoiceCodes(),
+            seating=seating,
+            frame_model=described,
+            detectors=detectors,
+        )
         self._examples = plan.examples
         self._process = OwnProcess()
         self._closed = False
-        self._free = weakref.finalize(self, self.detectors.close)
+        self._free = weakref.finalize(self, detectors.close)
 
     @property
     def examples(self) -> tuple[str, ...]:
