@@ -55,7 +55,7 @@ class HttpServer(uvicorn.Server):
             return HttpConnection(self.config, self.server_state, counted)
 
         # Uvicorn only closes them and waits for that.
-        self.servers = [
+        self.servers: list[asyncio.base_events.Server] = [
             cast("asyncio.base_events.Server", Acceptor(bound, self._limit, handover, self._tls, self._busiest))
             for bound in sockets or []
         ]
