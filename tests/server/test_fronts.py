@@ -153,7 +153,7 @@ def test_a_broken_line_comes_back_at_the_other_front(server):
         vanish(caller)
         until(lambda: connections(owner) == 0)
         while connections(owner) <= connections(other):  # until the next one goes to the other
-            others.enter_context(server.call("?format=pcm")).until(wire.Kind.HANDSHAKE)
+            others.enter_context(server.call("?format=pcm", close_timeout=0.1)).until(wire.Kind.HANDSHAKE)
         before = connections(other)
         query = f"{EVENTS}&resume={offer['resume']}&received={len(counted(caller))}"
         with server.call(query) as again:

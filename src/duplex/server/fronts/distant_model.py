@@ -1,7 +1,6 @@
 """A model of another process, for conversations of this one: its seats are there, all else that they need is here."""
 
 import weakref
-from collections.abc import Mapping
 from typing import Any, cast
 
 import anyio.from_thread
@@ -10,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.backends.shared.process import OwnProcess
-from duplex.checkpoints.conditioning import ConditionerConfig
-from duplex.checkpoints.kind_configs import TtsConfig
-from duplex.checkpoints.tokenizer import Tokenizer
-from duplex.checkpoints.voices import Voices
 from duplex.codec import Codec
 from duplex.engine.detector_worker import DetectorWorker
-from duplex.engine.model import Model, VoiceActivityFactory
-from duplex.engine.seating import Seating
-from duplex.frame_model import FrameModel, ModelSpec
+from duplex.engine.model import Model
+from duplex.frame_model import ModelSpec
 from duplex.prompting.voices import VoiceCodes
 from duplex.server.fronts.distant_seats import DistantSeating
 from duplex.server.fronts.messages import Link
 from duplex.server.fronts.plan import ModelPlan
 
 __all__ = ["DistantModel"]
+
+_OF_PLAN = (
+    *("name", "backend", "device", "dtype", "revision", "fingerprint", "adapter", "defaults", "stt", "conditioners"),
+    *("tokenizer", "voices", "voice_activity", "memory"),
+)
 
 
 @attrs.frozen(eq=False)
@@ -55,25 +54,21 @@ class DistantModel(Model):
     """A model whose seats are in another process; no engine runs here, and no weights are loaded."""
 
     def __init__(self, plan: ModelPlan, link: Link, ring: int, seating: DistantSeating) -> None:  # pyright: ignore[reportMissingSuperCall] -- which would start an engine
-        here = ("name", "backend", "device", "dtype", "revision", "fingerprint", "adapter", "memory", "defaults", "stt")
-        for name in here:
-            setattr(self, name, getattr(plan, name))
-        self.conditioners: Mapping[str, ConditionerConfig] = plan.conditioners
-        self.tokenizer: Tokenizer = plan.tokenizer
-        self.voices: Voices = plan.voices
-        self.voice_activity: VoiceActivityFactory = plan.voice_activity
-        self.tts: TtsConfig | None = None
-        self.voice_codes: VoiceCodes = VoiceCodes()
-        self.seating: Seating = seating
-        self.frame_model: FrameModel = cast(
-            "FrameModel", _Described(plan.spec, cast("Codec", _VoiceEncoder(link, ring)))
+        described = _Described(plan.spec, cast("Codec", _VoiceEncoder(link, ring)))
+        detectors = DetectorWorker()
+        vars(self).update(  # the attributes of a model, which says of each what it is
+            {name: getattr(plan, name) for name in _OF_PLAN},
+            tts=None,
+            voice_codes=VoiceCodes(),
+            seating=seating,
+            frame_model=described,
+            detectors=detectors,
         )
-        self.detectors: DetectorWorker = DetectorWorker()
         self._examples = plan.examples
         self._adapters = plan.adapters
         self._process = OwnProcess()
         self._closed = False
-        self._free = weakref.finalize(self, self.detectors.close)
+        self._free = weakref.finalize(self, detectors.close)
 
     @property
     def adapters(self) -> tuple[str, ...]:

@@ -178,6 +178,7 @@ class FrontProcess:
             self._loop.call_soon_threadsafe(partial(self._link.tell, "seat", model=model, **message))
 
     def _obey(self, name: str, told: Message) -> Message | Awaitable[Message] | None:
+        self.heard_at = anyio.current_time()
         match name:
             case "open":
                 return self._seats[int(told["model"])].open(told)
@@ -190,7 +191,7 @@ class FrontProcess:
             case "encode":
                 return self._encode(told)
             case "metrics":
-                self.metrics, self.heard_at = told["families"], anyio.current_time()
+                self.metrics = told["families"]
                 return {"text": self._hall.tell_metrics()} if "question" in told else None
             case _:
                 self.started = True
