@@ -4,9 +4,9 @@
 
 Dialogues are examples/question.wav on both channels in turn. The model is loaded before: what is timed reads the
 recordings, codes both channels, looks for speech on them, scores, and writes. Words are known or left free; free text
-goes on one step at a time. Figures are medians of ``--again`` runs, which take turns; seconds of
-processors depend less on what else the machine does. With ``--minutes`` a dialogue of
-that length goes through the command in a process of its own, whose memory is watched.
+goes on one step at a time. Figures are medians of ``--again`` runs, which take turns; seconds of processors depend less
+on what else the machine does. With ``--minutes`` a dialogue of that length goes through the command in a process of its
+own, whose memory is watched.
 """
 
 import argparse
