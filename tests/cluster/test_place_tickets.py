@@ -54,8 +54,9 @@ def forged():
     yield from ("place.", "place..", "place.\udcff.\udcff", "place." + "x" * 10_000, "", "place.e30.e30")
 
 
-@pytest.mark.parametrize("ticket", list(forged()))
-def test_a_forged_ticket_is_not_good(tickets, ticket):
+@pytest.mark.parametrize("number", range(len(list(forged()))))
+def test_a_forged_ticket_is_not_good(tickets, number):
+    ticket = list(forged())[number]
     assert tickets.redeem(ticket, 0.0) is None
 
 

@@ -21,7 +21,7 @@ from kubernetes_support import (
 )
 
 from duplex.server.metrics import Metrics
-from duplex.server.run import GRACE_SECONDS
+from duplex.server.http_server import GRACE_SECONDS
 from server_support import Process, get
 
 pytestmark = needs_kustomize
