@@ -20,8 +20,8 @@ from kubernetes_support import (
     render,
 )
 
-from duplex.server.metrics import Metrics
 from duplex.server.http_server import GRACE_SECONDS
+from duplex.server.metrics import Metrics
 from server_support import Process, get
 
 pytestmark = needs_kustomize
