@@ -26,6 +26,7 @@ SLOW = (
     "docs/how-to/many-conversations.md",
     "docs/how-to/measure.md",
     "docs/how-to/process-a-folder.md",
+    "docs/how-to/process-on-a-cluster.md",
     "docs/how-to/train-a-codec.md",
     "docs/how-to/train-a-language-model.md",
 )

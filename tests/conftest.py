@@ -181,6 +181,8 @@ def models():
 
 MANY_CASES = (
     "test_adapted_models.py",
+    "test_adapters.py",
+    "test_bad_output.py",
     "test_bad_recordings.py",
     "test_flush_on_pause.py",
     "test_imitation.py",
@@ -190,6 +192,8 @@ MANY_CASES = (
     "test_saved_speech.py",
     "test_surroundings.py",
     "test_synthesis_slots.py",
+    "test_session_adapters.py",
+    "test_torch_quantize.py",
     "test_torch_reference.py",
     "test_torch_slots.py",
     "test_torch_states.py",

@@ -19,6 +19,7 @@ def write(out):
     return out.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_bill_names_every_pinned_package_and_nothing_else_twice_the_same(tmp_path):
     pytest.importorskip("cyclonedx_py", reason="the group `release` is not installed")
     written = write(tmp_path / "a.json")

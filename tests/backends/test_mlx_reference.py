@@ -119,6 +119,7 @@ def test_noise_at_its_ends():
     np.testing.assert_allclose(np.array(sampling._gumbel_of(mx.array(words, mx.int32))), expected, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_compiled_steps_choose_the_same(small, run, sampled, opened):
     """As on a GPU, where steps are compiled; here by the C++ compiler, which not every machine has."""
     try:

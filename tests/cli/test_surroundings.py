@@ -44,6 +44,7 @@ def test_a_recording_from_nowhere(tmp_path):
         assert "a device; save the audio to a file first, or give it through a pipe" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 def test_a_user_without_a_home_or_an_entry_in_the_list_of_users(tmp_path):

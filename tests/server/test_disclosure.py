@@ -72,6 +72,7 @@ def test_the_server_says_so_of_each_model(models):
     assert [model["synthetic"] for model in info["models"]] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_call_that_moves_to_a_server_that_records_is_told_so(models, tmp_path):
     """The first server did not record, so its caller has heard of no recording."""
     states, calls = tmp_path / "states", tmp_path / "calls"

@@ -92,6 +92,7 @@ def test_what_a_caller_of_a_server_that_dies_gets(models, tmp_path):
         assert other.call(query).end()[0] in (4404, 4409)
 
 
+@pytest.mark.slow
 def test_a_state_of_another_checkpoint(models, tmp_path):
     other_model = models(capacity=2, delays=(0, 0, 2, 0, 2))
     with two(models, tmp_path / "states", second=other_model) as (server, other), server.call(EVENTS) as caller:

@@ -259,6 +259,7 @@ def test_a_caller_who_sends_faster_than_a_clock(models):
         assert "faster than it is spoken" in told
 
 
+@pytest.mark.slow
 def test_a_caller_in_the_queue_keeps_the_pace_too(models):
     with running(models()) as server, server.call() as first, server.call("?format=pcm") as second:
         first.until(wire.Kind.HANDSHAKE)

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from duplex.audio.ogg import checksum
 from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.errors import AudioError
-from duplex.server import Settings, call, connections, run
+from duplex.server import Settings, call, connections, http_server
 from duplex.testing import fake_model
 from duplex.transports import wire
 from server_support import FRAME, RATE, Process, get, running, tone, until
@@ -143,12 +143,13 @@ def raw_call(server):
 
 
 def test_a_caller_who_does_not_read_or_is_half_gone(model, monkeypatch):
-    monkeypatch.setattr(run, "PING_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "PING_SECONDS", 0.3)
     with running(model, Settings(idle_timeout=0)) as server, raw_call(server):
         until(lambda: model.free == 3)
         until(lambda: model.free == 4)
 
 
+@pytest.mark.slow
 def test_who_reads_again_hears_what_is_said_then_and_not_what_was_said_long_ago(model):
     """Six seconds of speech that were not read are not waiting anywhere."""
     with running(model, Settings(idle_timeout=0)) as server, raw_call(server) as line:
@@ -167,7 +168,7 @@ def pings(line, count):
 @pytest.mark.parametrize("ends", ["ping", "limit"])
 def test_a_connection_is_cut_off_though_something_waits_to_be_sent_on_it(model, monkeypatch, ends):
     """Only closed, it would stay until that has been read, which is never."""
-    monkeypatch.setattr(run, "PING_SECONDS", 0.5 if ends == "ping" else 60.0)
+    monkeypatch.setattr(http_server, "PING_SECONDS", 0.5 if ends == "ping" else 60.0)
     monkeypatch.setattr(call, "CLOSE_TIMEOUT", 0.1)
     monkeypatch.setattr(connections, "CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(connections, "MAX_UNREAD_BYTES", 1 << 30)

@@ -41,6 +41,7 @@ def test_a_model_that_hangs_is_told_and_may_come_back(monkeypatch):
             caller.until(wire.Kind.AUDIO)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_process_whose_model_hangs():
     program = textwrap.dedent("""
         import threading, anyio

@@ -128,6 +128,7 @@ def test_a_refused_call_is_a_trace_of_its_own(receiver):
     assert [span.name for span in receiver.spans if span.trace_id == full.trace_id].count("duplex.conversation") == 0
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_gone_holds_nobody_up():
     with Process(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", **TOLD) as served:
         talk(served.server)

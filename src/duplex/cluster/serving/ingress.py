@@ -96,9 +96,10 @@ class Ingress:
         return Starlette(routes=routes, middleware=middleware)
 
     def _wire_routes(self) -> Iterator[BaseRoute]:
-        for name in self._settings.wires:
-            yield WebSocketRoute(WIRES[name].path, partial(self._redirect, name))
-            yield Route(WIRES[name].path, websocket_wanted, methods=["GET", "POST"])
+        for name, kind in WIRES.items():
+            if name in self._settings.wires:
+                yield WebSocketRoute(kind.path, partial(self._redirect, name))
+                yield Route(kind.path, websocket_wanted, methods=["GET", "POST"])
 
     async def _place(self, request: Request) -> Response:
         """Tell a caller who shows a token where there are places."""
