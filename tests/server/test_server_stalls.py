@@ -9,6 +9,7 @@ import textwrap
 import threading
 
 import numpy as np
+import pytest
 from websockets.sync.client import connect
 
 from duplex.engine import watchdog
