@@ -62,6 +62,11 @@ def leave_working_directory(namespace: dict[str, Any]) -> None:
     shutil.rmtree(namespace["__working_directory"])
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the workers of ``-n auto``: one more than cores, as many tests wait for something; the slow ones compute."""
+    return (os.cpu_count() or 1) + (config.option.markexpr != "slow")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the slow documents; whole documents, as their blocks go on from each other."""
     for item in items:

@@ -24,7 +24,7 @@ from duplex.server.fronts.plan import ModelPlan, rings_of, size_of
 from duplex.server.fronts.ring import RingReader, RingWriter
 from duplex.server.fronts.served_seats import CREDIT, ServedSeats
 from duplex.testing import fake_model
-from server_support import tone
+from server_support import PATIENCE, tone, until
 
 pytestmark = pytest.mark.anyio
 
@@ -181,6 +181,26 @@ async def test_what_a_conversation_begins_with_arrives():
         with fake_model(capacity=2) as model:
             expected = await events_of(model, tone(0.5), history=history)
         assert told(await events_of(ends.distant, tone(0.5), history=history)) == told(expected)
+
+
+async def test_what_a_seat_tells_before_its_front_knows_of_it_is_kept():
+    """The ring may be faster than the answer: a prompt that is ready by then stays ready."""
+    async with distant(capacity=1) as ends:
+        opened = ends.served.open
+
+        def open_late(asked):
+            answer = opened(asked)
+            seat = ends.served._held[asked["seat"]].seat
+            until(lambda: seat.ready)
+            ends.served.flush()
+            ends.front_bell._hear(0, ends.served._results.written)
+            return {**answer, "ready": False}
+
+        ends.served.open = open_late
+        history = np.full((ends.model.spec.streams, 7), 5, np.int64)
+        with anyio.fail_after(PATIENCE):
+            events = await events_of(ends.distant, tone(0.5), history=history)
+        assert any(isinstance(event, duplex.AgentAudio) for event in events)
 
 
 async def test_a_failure_of_the_model_is_that_of_its_conversations():

@@ -37,12 +37,10 @@ _ENDED = "the model's process has ended; start the conversation again"
 class DistantSeat:
     """One conversation's seat; :class:`duplex.engine.seat.Seat` says what each method does."""
 
-    def __init__(
-        self, seating: "DistantSeating", number: int, notify: Callable[[], None], *, index: int, flush: int
-    ) -> None:
+    def __init__(self, seating: "DistantSeating", number: int, notify: Callable[[], None]) -> None:
         self.number = number
-        self.index: int = index
-        self.flush: int = flush
+        self.index: int = 0
+        self.flush: int = 0
         self.ready: bool = False
         self.translated: bool = False
         self._seating = seating
@@ -201,9 +199,14 @@ class DistantSeating:
             asked["state"] = {"metadata": dict(state.metadata), "tensors": dict(state.tensors)}
         if prompt is not None:
             asked["prompt"] = attrs.asdict(prompt)
-        answer = await self._link.ask_to_the_end("open", model=self._ring, seat=number, **asked)
-        seat = DistantSeat(self, number, notify, index=answer["index"], flush=answer["flush"])
-        self._seats[number] = seat
+        # Known before it is there: what it tells by the ring may come before the answer.
+        seat = self._seats[number] = DistantSeat(self, number, notify)
+        try:
+            answer = await self._link.ask_to_the_end("open", model=self._ring, seat=number, **asked)
+        except BaseException:
+            del self._seats[number]
+            raise
+        seat.index, seat.flush = answer["index"], answer["flush"]
         if answer["ready"]:
             seat.ready = True
         return seat

@@ -97,7 +97,8 @@ class ServedSeats:
             prompt=None if prompt is None else _prompt(prompt),
         )
         self._held[number] = _Held(seat)
-        self._mark(number)
+        self._mark(number)  # what it gave meanwhile found nobody who holds it, and no other round may come
+        self.flush()
         return {"index": seat.index, "flush": seat.flush, "ready": seat.ready}
 
     def close(self, number: int) -> None:
