@@ -63,7 +63,7 @@ def leave_working_directory(namespace: dict[str, Any]) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the workers of ``-n auto``: one more than cores, as many tests wait for something; the slow ones compute."""
+    """Return the workers of ``-n auto``: one more than cores, as tests often wait; the slow ones compute."""
     return (os.cpu_count() or 1) + (config.option.markexpr != "slow")
 
 
