@@ -10,7 +10,11 @@ from batch_support import SURROUNDINGS
 HEAD = """
 import ray, sys
 context = ray.init(
-    num_cpus=4, _node_ip_address="127.0.0.1", include_dashboard=False, object_store_memory=200_000_000
+    "local",  # not one that happens to be there
+    num_cpus=4,
+    _node_ip_address="127.0.0.1",
+    include_dashboard=False,
+    object_store_memory=200_000_000,
 )
 print(context.address_info["address"], flush=True)
 sys.stdin.read()
