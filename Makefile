@@ -29,7 +29,8 @@ test: check docs ## Run check, docs, and every test that is not slow
 	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev ## Run the slow tests: trainings, kernels in an interpreter, whole references
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not alone"
+	$(PYTEST) -n 0 -m alone
 
 test-versions: $(VENV)/.made ## Try the lowest and the newest versions of every dependency, in environments of their own (15 GB)
 	$(BIN)/python tools/check_versions.py --folder $(OUT)/versions $(if $(NEWEST_PYTHON),--newest-python $(NEWEST_PYTHON))

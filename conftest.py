@@ -64,7 +64,7 @@ def leave_working_directory(namespace: dict[str, Any]) -> None:
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return the workers of ``-n auto``: one more than cores, as tests often wait; the slow ones compute."""
-    return (os.cpu_count() or 1) + (config.option.markexpr != "slow")
+    return (os.cpu_count() or 1) + (config.option.markexpr == "not slow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

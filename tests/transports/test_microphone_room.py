@@ -9,6 +9,7 @@ import duplex
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),
 ]
