@@ -39,6 +39,8 @@ def found_again(pieces_of, sound, seconds=0.2):
     return np.mean([likeness(piece) > 0.8 for piece in loud])
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("browser", ["new", "old"])
 def test_the_answer_is_on_the_page_and_in_the_recording(page, tmp_path, browser):
     """So it is in a browser without codecs, on a device whose rate is not the page's."""
