@@ -56,7 +56,7 @@ class SavedConversation:
         from safetensors import SafetensorError  # noqa: PLC0415
         from safetensors.numpy import load  # noqa: PLC0415
 
-        if not isinstance(data, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(data, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance] -- callers may be untyped
             raise StateError(f"a saved conversation is bytes, not {type(data).__name__}; give what export() returned")
         data = bytes(data)
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import attrs
 from starlette.types import ASGIApp
-from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] -- it has none
 
 from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.engine.model import Model

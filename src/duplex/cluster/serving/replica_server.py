@@ -16,7 +16,7 @@ from typing import TypeAlias
 import anyio
 import attrs
 from anyio.from_thread import start_blocking_portal
-from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] -- it has none
 
 from duplex.cluster.serving.assignment import Held
 from duplex.cluster.serving.placing import Report, Standing

@@ -18,7 +18,7 @@ from types import FrameType
 import anyio
 import attrs
 from anyio.abc import TaskGroup
-from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] -- it has none
 
 from duplex.engine.model import Model
 from duplex.errors import ServerError
