@@ -20,6 +20,26 @@ LEAD, ANSWER, LEISURE = 0.8, 5.0, 7.0
 """Seconds of silence before a question, after it, and after those of a long conversation."""
 THINKING = 0.6
 CLIP_SECONDS = 10
+QUIZ = (
+    "greet",
+    "goodbye",
+    "thanks",
+    "identity",
+    "ability",
+    "tell name",
+    "add",
+    "subtract",
+    "after",
+    "before",
+    "colour",
+    "opposite",
+    "capital",
+    "count",
+    "repeat",
+    "joke",
+    "unknown",
+)
+"""The topics that have been asked for since the first model, in this order: figures of all models compare."""
 LONG = ("count", "joke", "ability", "capital", "identity")
 
 
@@ -42,7 +62,7 @@ def questions(count: int, seed: int = 0) -> list[Question]:
 def each_question(count: int, seed: int = 0) -> Iterator[Question]:
     """Yield the same, each spoken when it is asked for."""
     rng = np.random.default_rng(seed)
-    topics = [topic for topic in TOPICS if topic != "ask name"]
+    topics = QUIZ
     count_of_voices = len(HELD_OUT_VOICES)
     for index in range(count):
         yield _spoken(

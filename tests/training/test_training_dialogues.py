@@ -17,12 +17,14 @@ from duplex.training.dialogues.microphone import microphone_signal
 from duplex.training.dialogues.phrasings import PHRASINGS
 from duplex.training.dialogues.scenes import (
     AGENT_BACKCHANNELS,
+    PONDERING,
     SCENES,
     STOPPING,
     Script,
     interruption,
     introduction,
     long_turn,
+    monologue,
     question_and_answer,
 )
 from duplex.training.dialogues.simulation import simulate_dialogue
@@ -145,11 +147,35 @@ def spans(channel):
 
 
 def test_answers_come_soon_and_not_too_soon():
-    for seed in range(12):
+    slow = set()
+    for seed in range(24):
         timeline = DialogueTimeline(SPEAKER, rng_of(seed))
         question_and_answer(Script(timeline, "training"))
         asked, answered = spans(timeline.user)[-1][1], spans(timeline.agent)[0][0]
-        assert 0.25 < answered - asked < 0.55
+        unknown = timeline.agent.words[-1].text == "that."
+        assert PONDERING[0] < answered - asked < PONDERING[1] + 0.1 if unknown else 0.25 < answered - asked < 0.55
+        slow.add(unknown)
+    assert slow == {False, True}
+
+
+def test_who_tells_something_is_listened_to():
+    resumed = 0
+    for seed in range(12):
+        timeline = DialogueTimeline(SPEAKER, rng_of(seed))
+        monologue(Script(timeline, "training"))
+        user, agent = spans(timeline.user), spans(timeline.agent)
+        over = [start for start, _ in user if any(first < start < last for first, last in agent)]
+        resumed += any(first < user[-1][0] for first, _ in agent)
+        assert agent[-1][0] > user[-1][1] + PONDERING[0]
+        assert not any(start + STOPPING[1] + FRAME < first < user[-1][1] for start in over for first, _ in agent)
+    assert 2 < resumed < 10
+
+
+def test_what_was_said_is_said_again():
+    rng, memory = rng_of(), Memory()
+    assert draw_exchange("again", "training", rng, memory).answer == "I have told you nothing."
+    told = draw_exchange("capital", "training", rng, memory).answer
+    assert draw_exchange("again", "testing", rng, memory).answer == told
 
 
 def test_an_interruption_is_yielded_to():

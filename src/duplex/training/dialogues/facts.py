@@ -1,6 +1,6 @@
 """The knowledge of the built-in model's agent: the facts behind its answers, as tables."""
 
-__all__ = ["CAPITALS", "COLOURS", "DAYS", "JOKES", "MONTHS", "NAMES", "NUMBERS", "OPPOSITES", "REPEATED"]
+__all__ = ["CAPITALS", "COLOURS", "DAYS", "JOKES", "MONTHS", "NAMES", "NUMBERS", "OPPOSITES", "REPEATED", "STORIES"]
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -107,6 +107,19 @@ JOKES = (
     "What has hands but cannot clap? A clock.",
     "Why was the math book sad? It had too many problems.",
 )
+STORIES = (
+    "A little cat was sad. A brave dog gave the cat a red ball.",
+    "A woman had a donkey. The donkey was so slow that the woman had to call a zebra.",
+    (
+        "A fox and a wolf had a piano. The fox was good, but the wolf was too loud. "
+        "So the fox gave the wolf a blanket. The night was quiet, and the village was happy."
+    ),
+    (
+        "A girl had a golden fish. The fish was sad, for the water was cold. The girl gave the fish a warm blanket. "
+        "A fish cannot have a blanket, so the fish was wet and happy, and the girl was wet too."
+    ),
+)
+"""Two of two sentences, and two that leave time to interrupt. Their words are pieces of the built-in tokenizer."""
 REPEATED = {
     "describes": _words("red blue green happy sleepy little golden quiet funny brave"),
     "named": _words("house river cat garden apple train window flower dog tree"),

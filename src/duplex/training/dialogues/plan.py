@@ -18,7 +18,7 @@ from duplex.codec import Codec
 from duplex.engine.loading import load_codec
 from duplex.errors import UsageError
 from duplex.training.data.synthesizers import SYNTHESIZERS
-from duplex.training.data.voices import AGENT_VOICE, TRAINING_VOICES, Voice
+from duplex.training.data.voices import AGENT_VOICE, Voice, user_voices
 from duplex.training.dialogues.caching_encoder import CachingEncoder
 from duplex.training.dialogues.dialogue import Dialogue
 from duplex.training.dialogues.phrasings import Split
@@ -38,7 +38,6 @@ HOURS = 24.0
 SHARD_SECONDS = 600
 DIALOGUE_SECONDS = (30.0, 80.0)
 BYTES_PER_SECOND = 500
-USER_VOICES = tuple(voice for voice in TRAINING_VOICES if voice.role == "user")
 
 
 class DialogueSource(Protocol):
@@ -58,7 +57,7 @@ class DialogueSource(Protocol):
 class SimulatedDialogues:
     """Simulated dialogues of the built-in model's agent with users, in the phrasings of one split."""
 
-    voices: Sequence[Voice] = USER_VOICES
+    voices: Sequence[Voice] = attrs.field(factory=user_voices)
     split: Split = "training"
 
     @property
@@ -123,23 +122,32 @@ def _encoders(codec: str) -> tuple[Codec, CachingEncoder]:
 
 
 def plan_dialogues(
-    folder: Path, *, codec: str = "tiny", tokenizer: str | None = None, scale: float = 1.0, seed: int = 0
+    folder: Path,
+    *,
+    codec: str = "tiny",
+    tokenizer: str | None = None,
+    styles: Path | None = None,
+    scale: float = 1.0,
+    seed: int = 0,
 ) -> list[DialogueJob]:
     """Return the jobs for simulated dialogues in ``folder``, and write their tokenizer; a ``scale`` of 1 is 24 hours.
 
     The tokenizer is that of a model, as :func:`duplex.load` takes it, or by default one trained on the dialogues.
+    ``styles`` is a folder of more voices, as :func:`~duplex.training.data.voices.user_voices` takes it.
 
-    :raises UsageError: if ``scale`` is not positive, or ``folder`` has dialogues with another tokenizer
+    :raises UsageError: if ``scale`` is not positive, ``styles`` has none, or ``folder`` has dialogues with another
+        tokenizer
     :raises CheckpointError: if there is no such model
     :raises OutputError: if the folder cannot be written
     """
     check_scale(scale)
+    source = SimulatedDialogues(voices=user_voices(styles))
     _ensure_tokenizer(folder, seed, tokenizer)
     seconds = HOURS * 3600 * scale
     return [
         DialogueJob(
             path=folder / f"dialogues-{index:04}.safetensors",
-            source=SimulatedDialogues(),
+            source=source,
             codec=codec,
             seconds=min(seconds, SHARD_SECONDS),
             seed=zlib.crc32(f"{seed} dialogues {index}".encode()),

@@ -1,10 +1,12 @@
 """The scenes of simulated dialogues: they define the conversational behaviour that the agent learns.
 
-1. An answer begins about 0.4 s after the last word of a question, and not in a pause within it.
+1. An answer begins about 0.4 s after the last word of a question, and not in a pause within it. That it did not
+   understand, it says after a second: who tells something pauses for less.
 2. On an interruption, the agent stops within 0.45 s and answers the new question.
 3. A backchannel of the user ("mm-hm") does not stop it.
-4. During a long turn of the user, it gives backchannels itself.
-5. It does not react to noise, music, its own echo and bystanders.
+4. During a long turn of the user that is announced, it gives backchannels itself; without an opener it listens.
+5. Who goes on while it answers is yielded to.
+6. It does not react to noise, music, its own echo and bystanders.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +21,15 @@ __all__ = ["AGENT_BACKCHANNELS", "SCENES", "Script"]
 
 GAP = (0.3, 2.0)
 REACTION = (0.24, 0.48)
+PONDERING = (0.9, 1.25)
+"""From what is not understood to the answer that says so."""
 THINKING = (0.35, 1.3)
 SHARE_OF_PAUSES = 0.4
 STOPPING = (0.26, 0.38)
-BREATH = (0.45, 0.8)
+BREATH = (0.3, 0.85)
 """Pause between the sentences of a long turn."""
+SHARE_OF_RESUMPTIONS = 0.35
+"""How often who has told something goes on while the agent says that it did not understand."""
 LISTENING = (0.12, 0.3)
 """From the end of a sentence to the agent's backchannel."""
 USER_BACKCHANNELS = ("Mm-hm.", "Okay.", "Yeah.", "Right.", "Uh-huh.")
@@ -32,10 +38,10 @@ OPENERS = Phrasings(
     ("Let me tell you something.", "Listen to this.", "I want to tell you a story.", "Guess what happened."),
     ("Let me tell you a story.", "I want to tell you something."),
 )
-LONG = ("count", "joke", "ability", "identity", "add", "subtract", "capital", "greet")
+LONG = ("count", "joke", "ability", "identity", "add", "subtract", "capital", "greet", "story")
 """Topics whose answers leave time to interrupt."""
 WEIGHTS = {
-    "unknown": 3.0,
+    "unknown": 2.0,
     "add": 3.0,
     "subtract": 2.5,
     "capital": 3.0,
@@ -52,6 +58,11 @@ WEIGHTS = {
     "count": 2.0,
     "ability": 1.3,
     "joke": 1.3,
+    "how are you": 1.3,
+    "sorry": 0.7,
+    "wait": 0.8,
+    "time": 0.7,
+    "date": 0.7,
 }
 """Sampling weights of topics, 1 for others: higher for topics with many answers or short questions."""
 
@@ -82,7 +93,7 @@ class Script:
 
     def agent_answers(self, exchange: Exchange, at: float) -> tuple[float, float]:
         """Add the agent's answer to a question that ended at ``at``; return its start and end."""
-        start = at + self.rng.uniform(*REACTION)
+        start = at + self.rng.uniform(*(PONDERING if exchange.topic == "unknown" else REACTION))
         return start, self.timeline.agent_says(exchange.answer, start)
 
     def next_start(self) -> float:
@@ -128,6 +139,30 @@ def long_turn(script: Script) -> None:
     _, timeline.now = script.agent_answers(asked, script.user_asks(asked, at))
 
 
+def monologue(script: Script) -> None:
+    """Add a turn about something that the agent knows nothing of, with pauses, and sometimes more when it answers."""
+    rng, timeline = script.rng, script.timeline
+    unknown = draw_exchange("unknown", script.split, rng, script.memory)
+    start, end = script.agent_answers(unknown, _tell(script, script.next_start(), int(rng.integers(1, 4))))
+    if rng.random() < SHARE_OF_RESUMPTIONS:
+        at = rng.uniform(start + 0.1, end - 0.3)
+        timeline.interrupt_agent(at + rng.uniform(*STOPPING))
+        _, end = script.agent_answers(unknown, _tell(script, at, int(rng.integers(1, 3))))
+    timeline.now = end
+
+
+def _tell(script: Script, at: float, sentences: int) -> float:
+    """Add sentences of the user, and pauses within and between them; return the end."""
+    rng, end = script.rng, at
+    for _ in range(sentences):
+        words = off_topic_sentence(rng).split()
+        half = int(rng.integers(1, len(words))) if rng.random() < SHARE_OF_PAUSES else len(words)
+        for part in filter(None, (words[:half], words[half:])):
+            end = script.timeline.user_says(" ".join(part), at)
+            at = end + rng.uniform(*BREATH)
+    return end
+
+
 def introduction(script: Script) -> None:
     """Add a turn in which the user gives a name, and a question for it soon after."""
     for topics in (("tell name",), *[tuple(TOPICS)] * int(script.rng.integers(3)), ("ask name",)):
@@ -141,10 +176,11 @@ def silence(script: Script) -> None:
 
 
 SCENES: Mapping[Callable[[Script], None], float] = {
-    question_and_answer: 0.56,
-    interruption: 0.16,
-    user_backchannel: 0.07,
-    long_turn: 0.07,
+    question_and_answer: 0.52,
+    interruption: 0.15,
+    user_backchannel: 0.06,
+    long_turn: 0.06,
+    monologue: 0.07,
     introduction: 0.06,
     silence: 0.08,
 }

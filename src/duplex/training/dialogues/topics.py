@@ -17,16 +17,19 @@ from duplex.training.dialogues.facts import (
     NUMBERS,
     OPPOSITES,
     REPEATED,
+    STORIES,
 )
 from duplex.training.dialogues.phrasings import PHRASINGS, Split
 
 __all__ = ["TOPICS", "Exchange", "Memory", "draw_exchange", "off_topic_sentence"]
 
 UNKNOWN_ANSWER = "Sorry, I did not understand that."
+NOTHING_SAID = "I have told you nothing."
 MAX_SUM = 20
 MAX_COUNT = 10
 ON_TOPIC = re.compile(
-    r"\b(hello|hi|good (morning|evening|afternoon)|bye|thank|my name|how are you|plus|minus|colour|capital|joke|count)",
+    r"\b(hello|hi|good (morning|evening|afternoon)|bye|thank|my name|how are you|plus|minus|colour|capital|joke|count"
+    r"|story|sorry|wait|what (time|day)|say that)",
     re.IGNORECASE,
 )
 """Matches sentences that the agent could answer, and that are therefore not off topic."""
@@ -48,15 +51,17 @@ class Exchange:
 
 @attrs.define
 class Memory:
-    """The dialogue state: what the user has told the agent in this conversation."""
+    """The dialogue state: the user's name, if it was told, and what the agent said last."""
 
     name: str | None = None
+    said: str | None = None
 
 
 def draw_exchange(topic: str, split: Split, rng: np.random.Generator, memory: Memory) -> Exchange:
-    """Sample a question of a topic and its answer, given the dialogue state, in which names are recorded."""
+    """Sample a question of a topic and its answer, given the dialogue state, which is brought up to date."""
     fact = TOPICS[topic](rng, memory)
     question = PHRASINGS[topic].draw(split, rng).format_map(fact.slots)
+    memory.said = fact.answer
     return Exchange(
         topic=topic,
         question=question[0].upper() + question[1:],
@@ -142,6 +147,17 @@ def _joke(rng: np.random.Generator, _: Memory) -> Fact:
     return Fact(answer=JOKES[rng.integers(len(JOKES))], keys=points)
 
 
+def _story(rng: np.random.Generator, _: Memory) -> Fact:
+    ends = tuple(" ".join(story.lower().rstrip(".").split()[-3:]) for story in STORIES)
+    return Fact(answer=STORIES[rng.integers(len(STORIES))], keys=ends)
+
+
+def _again(_: np.random.Generator, memory: Memory) -> Fact:
+    if memory.said is None:
+        return Fact(answer=NOTHING_SAID, keys=("told you nothing",))
+    return Fact(answer=memory.said, keys=(re.sub(r"[^a-z ]", "", memory.said.lower()),))
+
+
 def _unknown(rng: np.random.Generator, _: Memory) -> Fact:
     return Fact(slots={"sentence": off_topic_sentence(rng)}, answer=UNKNOWN_ANSWER, keys=("did not understand",))
 
@@ -173,5 +189,12 @@ TOPICS: Mapping[str, Draw] = {
     "repeat": _repeat,
     "joke": _joke,
     "unknown": _unknown,
+    "how are you": _always("I am good, thank you. How can I help you?", "am good"),
+    "sorry": _always("It is not so bad.", "not so bad"),
+    "wait": _always("Okay, I have time.", "have time"),
+    "again": _again,
+    "time": _always("I do not have a clock.", "have a clock"),
+    "date": _always("I do not know the day.", "not know the day"),
+    "story": _story,
 }
 """The sampling function of each topic."""
