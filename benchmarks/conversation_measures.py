@@ -13,7 +13,7 @@ from conversation_questions import Question
 from duplex.training.dialogues.facts import NAMES
 from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, draw_exchange
 
-__all__ = ["answers", "floor", "interruptions", "is_right", "share", "silent_after", "silent_throughout"]
+__all__ = ["answers", "floor", "interruptions", "interval", "is_right", "share", "silent_after", "silent_throughout"]
 
 FRAME_SECONDS = FRAME / RATE
 LONGEST_BACKCHANNEL = 0.6
@@ -134,6 +134,17 @@ def _every_answer() -> frozenset[str]:
         for name in (None, *NAMES)
         for _ in range(DRAWS)
     )
+
+
+def interval(found: Sequence[bool]) -> tuple[float, float]:
+    """Return what may be true of all of that kind, from and to, in %: Wilson's interval of 95 %."""
+    count, z = len(found), 1.96
+    if not count:
+        return 0.0, 100.0
+    mean = float(np.mean(found))
+    middle = (mean + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(mean * (1 - mean) / count + z**2 / (4 * count**2))
+    return 100 * (middle - float(half)), 100 * (middle + float(half))
 
 
 def share(found: Sequence[bool]) -> float:

@@ -1,17 +1,19 @@
 """Measure how well a model converses: answers, timing, interruptions, noise, echo, endurance, real people.
 
     python benchmarks/conversation_quality.py [--model tiny|DIR] [--questions 306] [--staged 100] [--parts PART ...]
-        [--people FOLDER ...] [--out results.json]
+        [--people FOLDER ...] [--styles FOLDER] [--out results.json]
 
 DIR is a folder in the published layout. Needs the extra `train`, the group `benchmark`, and the programs flite and
 espeak-ng. Questions come in voices and phrasings that training never has, from `duplex.training.dialogues`; times are
-on the frame clock. An answer is right if it has the fact in it that was asked for. People are recordings of them, those
-of Debian's asterisk-core-sounds-en-wav, alsa-utils and pocketsphinx-testdata where they are installed.
+on the frame clock. `cells` asks in known phrasings and others, in known voices and others; with styles, as
+`duplex train dialogues` takes them, there are more voices of both kinds. An answer is right if it has the fact in it
+that was asked for. People are recordings of them, those of Debian's asterisk-core-sounds-en-wav, alsa-utils and
+pocketsphinx-testdata where they are installed.
 """
 
 import argparse
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,21 @@ from rich.table import Table
 
 import duplex
 from codec_speech import Listener, progress
-from conversation_calls import RATE, Echoing, Interrupting, Speaking, make_calls
-from conversation_measures import answers, floor, interruptions, is_right, share, silent_after, silent_throughout
+from conversation_calls import RATE, Call, Echoing, Interrupting, Speaking, make_calls
+from conversation_measures import (
+    answers,
+    floor,
+    interruptions,
+    interval,
+    is_right,
+    share,
+    silent_after,
+    silent_throughout,
+)
 from conversation_people import PEOPLE, over_people, recordings, talks
-from conversation_questions import clips, long_answers, questions, walk
-from duplex.training.data.voices import HELD_OUT_VOICES
+from conversation_questions import TALK, Question, clips, long_answers, questions, walk
+from duplex.training.data.voices import HELD_OUT_VOICES, Voice, held_out_styles, user_voices
+from duplex.training.dialogues.phrasings import Split
 
 SESSIONS = 16
 ECHO_DB = -20.0
@@ -34,7 +46,7 @@ ECHO_SECONDS = 10
 WALK = 64
 """Questions, of the topics in turn: the first ten and the last ten are of the same ones."""
 ENDS = 10
-PARTS = ("questions", "interruptions", "noise", "echo", "walk", "people")
+PARTS = ("questions", "cells", "talk", "interruptions", "noise", "echo", "walk", "people")
 
 
 def parse() -> argparse.Namespace:
@@ -45,6 +57,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--staged", type=int, default=100, help="interruptions, clips of noise, and echoes")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     parser.add_argument("--people", nargs="+", type=Path, default=PEOPLE, metavar="FOLDER", help="recordings of people")
+    parser.add_argument("--styles", type=Path, metavar="FOLDER", help="more voices: voices/*.bin of kokoro-js")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all figures as JSON")
     return parser.parse_args()
 
@@ -55,6 +68,8 @@ async def measure(model: duplex.Model, arguments: argparse.Namespace) -> dict[st
     figures: dict[str, Any] = {}
     parts: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
         "questions": lambda: _questions(model, count),
+        "cells": lambda: _cells(model, count, arguments.styles),
+        "talk": lambda: _talk(model, count),
         "interruptions": lambda: _interruptions(model, staged),
         "noise": lambda: _noises(model, staged),
         "echo": lambda: _echoes(model, staged),
@@ -73,6 +88,37 @@ async def _questions(model: duplex.Model, count: int) -> dict[str, Any]:
     asked = questions(count)
     calls = await make_calls(model, [Speaking(question.pcm) for question in asked], SESSIONS)
     return {"answers": answers(asked, calls, Listener()), "floor": floor(asked, calls)}
+
+
+async def _cells(model: duplex.Model, count: int, styles: Path | None) -> dict[str, Any]:
+    """Ask in phrasings and voices of training, and in others."""
+    known, unseen = user_voices(styles), (*HELD_OUT_VOICES, *(held_out_styles(styles) if styles else ()))
+    cells: dict[str, tuple[Split, Sequence[Voice]]] = {
+        "other phrasings, known voices": ("testing", known),
+        "known phrasings, other voices": ("training", unseen),
+        "other phrasings, other voices": ("testing", unseen),
+    }
+    return {"cells": {name: await _asked(model, count, split, voices) for name, (split, voices) in cells.items()}}
+
+
+async def _asked(model: duplex.Model, count: int, split: Split, voices: Sequence[Voice]) -> dict[str, Any]:
+    asked = questions(count, seed=6, split=split, voices=voices)
+    return _right(asked, await make_calls(model, [Speaking(question.pcm) for question in asked], SESSIONS))
+
+
+async def _talk(model: duplex.Model, count: int) -> dict[str, Any]:
+    asked = questions(count // 3, seed=7, topics=TALK)
+    calls = await make_calls(model, [Speaking(question.pcm) for question in asked], SESSIONS)
+    return {"talk": _right(asked, calls)}
+
+
+def _right(asked: Sequence[Question], calls: Sequence[Call]) -> dict[str, Any]:
+    right = [is_right(call.text(q.start), q.exchange) for call, q in zip(calls, asked, strict=True)]
+    voices = dict.fromkeys(question.voice for question in asked)
+    by = {name: share([ok for ok, q in zip(right, asked, strict=True) if q.voice == name]) for name in voices}
+    topics = dict.fromkeys(question.exchange.topic for question in asked)
+    by |= {name: share([ok for ok, q in zip(right, asked, strict=True) if q.exchange.topic == name]) for name in topics}
+    return {"questions": len(asked), "right": share(right), "interval": interval(right), "by": by}
 
 
 async def _interruptions(model: duplex.Model, count: int) -> dict[str, Any]:
@@ -136,6 +182,9 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if timing := figures.get("floor"):
         yield "the agent speaks while the user does", f"{timing['overlap']:.1f} % of the time"
         yield "answer time, median and 95 %", f"{1000 * timing['median']:.0f} and {1000 * timing['p95']:.0f} ms"
+    yield from _cell_rows(
+        {**figures.get("cells", {}), **({"small talk": figures["talk"]} if "talk" in figures else {})}
+    )
     if cut := figures.get("interruptions"):
         yield f"silent within 600 ms of {cut['staged']} interruptions", f"{cut['yielded']:.0f} %"
         yield "right answers to what interrupted", f"{cut['right']:.0f} %"
@@ -151,6 +200,12 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for kind in told["by"].values():
             for name, value in kind.items():
                 yield f"right: {name}", f"{value:.0f} %"
+
+
+def _cell_rows(cells: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, cell in cells.items():
+        low, high = cell["interval"]
+        yield f"right of {cell['questions']}, {name}", f"{cell['right']:.1f} % ({low:.1f} to {high:.1f})"
 
 
 def _people_rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Questions of `conversation_quality.py`, in voices and phrasings that training never has."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from conversation_calls import RATE
 from duplex.training.data.augmentation import music, noise
 from duplex.training.data.voices import HELD_OUT_VOICES, Voice
+from duplex.training.dialogues.phrasings import Split
 from duplex.training.dialogues.speech import speak_words
 from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, draw_exchange
 
-__all__ = ["Question", "clips", "each_question", "long_answers", "questions", "walk"]
+__all__ = ["TALK", "Question", "clips", "each_question", "long_answers", "questions", "walk"]
 
 Float32 = NDArray[np.float32]
 LEAD, ANSWER, LEISURE = 0.8, 5.0, 7.0
@@ -40,6 +42,8 @@ QUIZ = (
     "unknown",
 )
 """The topics that have been asked for since the first model, in this order: figures of all models compare."""
+TALK = ("how are you", "sorry", "wait", "again", "time", "date", "story")
+"""Those that came later."""
 LONG = ("count", "joke", "ability", "capital", "identity")
 
 
@@ -54,22 +58,27 @@ class Question:
     end: float
 
 
-def questions(count: int, seed: int = 0) -> list[Question]:
-    """Return questions of all topics in turn, by all voices in turn; in a third, users pause to think if they can."""
-    return list(each_question(count, seed))
+def questions(count: int, seed: int = 0, **choices: Any) -> list[Question]:
+    """Return questions of the topics in turn, by the voices in turn; in a third, users pause to think if they can."""
+    return list(each_question(count, seed, **choices))
 
 
-def each_question(count: int, seed: int = 0) -> Iterator[Question]:
+def each_question(
+    count: int,
+    seed: int = 0,
+    *,
+    topics: Sequence[str] = QUIZ,
+    voices: Sequence[Voice] = HELD_OUT_VOICES,
+    split: Split = "testing",
+) -> Iterator[Question]:
     """Yield the same, each spoken when it is asked for."""
     rng = np.random.default_rng(seed)
-    topics = QUIZ
-    count_of_voices = len(HELD_OUT_VOICES)
     for index in range(count):
         yield _spoken(
-            draw_exchange(topics[index % len(topics)], "testing", rng, Memory()),
-            HELD_OUT_VOICES[index % count_of_voices],
+            draw_exchange(topics[index % len(topics)], split, rng, Memory()),
+            voices[index % len(voices)],
             rng,
-            pauses=index // count_of_voices % 3 == 0,
+            pauses=index // len(voices) % 3 == 0,
         )
 
 
