@@ -270,8 +270,11 @@ def test_only_who_agrees_is_recorded_and_the_answer_says_so(model, tmp_path):
         session = talk(server, query="&recording=agreed")
         talk(server, query="&recording=refused")
         until(lambda: session in [each.session for each in recordings_in(tmp_path)])
-        with pytest.raises(InvalidStatus, match="400"):
-            server.call("?recording=maybe")
+        for query in ("?recording=maybe", "?recording=refused&recording=agreed"):
+            with pytest.raises(InvalidStatus, match="400"):
+                server.call(query)
+        with server.call("?recording=refused&recording=refused") as caller:
+            assert caller.websocket.response.headers.get("Duplex-Recorded") is None
     abouts = [json.loads((each.path / "call.json").read_text()) for each in recordings_in(tmp_path)]
     assert {each["consent"] for each in abouts} == {"agreed"}
     assert {each["wire"] for each in abouts} == {"chat"}

@@ -6,6 +6,7 @@ import anyio
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
+from duplex.parsing import shown
 from duplex.server.auth import Keys
 from duplex.server.origins import origin_allowed
 from duplex.server.wires.base import Opening
@@ -30,12 +31,22 @@ async def check_in(
         text = f"pages of {origin} may not call {host}; allow it with --origin, or let a proxy pass Host on"
         await deny(websocket, 403, text)
         return None
+    twice = _contradiction(websocket)
+    if twice is not None:
+        await deny(websocket, 400, f"the address says two things about {shown(twice)}; give it once")
+        return None
     opening = opening_of(websocket)
     owner = owner_of(keys, opening, anyio.current_time())
     if owner is None:
         await deny(websocket, 401, credentials)
         return None
     return opening, owner
+
+
+def _contradiction(websocket: WebSocket) -> str | None:
+    """Return a name that the query has with different values: which of them counts, nobody could know."""
+    items = websocket.query_params.multi_items()
+    return next((name for name, value in items if value != websocket.query_params[name]), None)
 
 
 def opening_of(websocket: WebSocket) -> Opening:
