@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from duplex.audio.ogg import checksum
 from duplex.audio.opus import OpusReader, OpusWriter
 from duplex.errors import AudioError
-from duplex.server import Settings, call, connections, http_server
+from duplex.server import Settings, connections, ending, http_server
 from duplex.testing import fake_model
 from duplex.transports import wire
 from server_support import FRAME, RATE, Process, get, running, tone, until
@@ -169,7 +169,7 @@ def pings(line, count):
 def test_a_connection_is_cut_off_though_something_waits_to_be_sent_on_it(model, monkeypatch, ends):
     """Only closed, it would stay until that has been read, which is never."""
     monkeypatch.setattr(http_server, "PING_SECONDS", 0.5 if ends == "ping" else 60.0)
-    monkeypatch.setattr(call, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(ending, "CLOSE_TIMEOUT", 0.1)
     monkeypatch.setattr(connections, "CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(connections, "MAX_UNREAD_BYTES", 1 << 30)
     monkeypatch.setattr(connections, "FRAME_SECONDS", 0.0)

@@ -6,10 +6,8 @@ model's results into events, and one plays the agent's audio (:mod:`duplex.conve
 
 import secrets
 from collections.abc import Sequence
-from functools import partial
 from typing import Protocol
 
-import anyio
 import attrs
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from duplex.checkpoints.tokenizer import StreamingDetokenizer
 from duplex.checkpoints.voices import Voices
 from duplex.concurrency.notifiers import ThreadsafeNotifier, weak_callback
+from duplex.conversation.beginning import Beginning
 from duplex.conversation.exporting import Exports
 from duplex.conversation.listening import Listener
 from duplex.conversation.muting import AgentMute
@@ -28,12 +27,12 @@ from duplex.conversation.user_words import UserWords
 from duplex.engine.model import Model
 from duplex.engine.outcomes import Exported, Failed, Finished, Outcome, ScriptProgress, Skipped
 from duplex.engine.seating import HeldSeat
-from duplex.errors import CapacityError, ClosedError, UsageError
+from duplex.errors import ClosedError, UsageError
 from duplex.events import EndReason, Event, UserSpeechStopped
 from duplex.frame_model import Frame, SessionState
 from duplex.options import SessionOptions
-from duplex.prompting.building import build_prompt, check_persona
-from duplex.prompting.prompt import Prompt, known_history
+from duplex.prompting.building import check_persona
+from duplex.prompting.prompt import known_history
 from duplex.transcription.protocol import Missed, Transcriber, Word
 from duplex.transcription.words import placement_of
 from duplex.transport import Transport
@@ -105,9 +104,15 @@ class LocalRunner(Runner):
         queue = EventQueue(realtime=self._realtime, frame_duration=spec.frame_duration, first=first)
         super().__init__(transport, sample_rate or spec.sample_rate, queue)
         self._options = self._complete_options(options)
-        self._history = None if history is None else known_history(history, spec)
-        self._voices = voices
-        self._wait = wait
+        self._beginning = Beginning(
+            model=model,
+            options=self._options,
+            state=None if saved is None else saved.slot,
+            history=None if history is None else known_history(history, spec),
+            voices=voices,
+            realtime=self._realtime,
+            wait=wait,
+        )
         self._recorder = recorder
         self._mute = AgentMute()
         self._transcriber = transcriber
@@ -117,8 +122,8 @@ class LocalRunner(Runner):
     async def open(self) -> Sequence[Task]:
         """Acquire what the conversation needs; return the tasks that run it."""
         self._wakeup = ThreadsafeNotifier()
-        prompt = await anyio.to_thread.run_sync(self._build_prompt) if self._prompted else None
-        self.seat: HeldSeat = await self._take_seat(prompt)
+        prompt = await self._beginning.build_prompt()
+        self.seat: HeldSeat = await self._beginning.take_seat(prompt, weak_callback(self._wakeup.notify))
         try:
             while prompt is not None and not self.seat.ready:
                 await self._wakeup.wait()
@@ -207,45 +212,6 @@ class LocalRunner(Runner):
         if options.seed is None and self._realtime:
             options = attrs.evolve(options, seed=secrets.randbits(SEED_BITS))
         return options.with_defaults(self._model.defaults)
-
-    @property
-    def _prompted(self) -> bool:
-        """Whether there is something to begin with, apart from a saved state."""
-        given = (self._options.instructions, self._options.voice, self._history)
-        return self._saved is None and any(each is not None for each in given)
-
-    def _build_prompt(self) -> Prompt | None:
-        """Return what the conversation begins with, in a thread."""
-        model, options = self._model, self._options
-        return build_prompt(
-            model.spec,
-            partial(model.voice_codes.encode, model.codec),
-            model.tokenizer,
-            self._voices or model.voices,
-            options,
-            history=self._history,
-            files=self._voices is None,
-        )
-
-    async def _take_seat(self, prompt: Prompt | None) -> HeldSeat:
-        """Take a free slot of the model, waiting for one as long as was asked."""
-        vacancy = ThreadsafeNotifier()
-        with self._model.seating.vacancies(weak_callback(vacancy.notify)), anyio.move_on_after(self._wait or 0):
-            while True:
-                try:
-                    return await self._open_seat(prompt)
-                except CapacityError:
-                    await vacancy.wait()
-        return await self._open_seat(prompt)
-
-    async def _open_seat(self, prompt: Prompt | None) -> HeldSeat:
-        return await self._model.seating.take_seat(
-            self._options,
-            realtime=self._realtime,
-            notify=weak_callback(self._wakeup.notify),
-            state=None if self._saved is None else self._saved.slot,
-            prompt=prompt,
-        )
 
     def _report_late(self, seconds: float) -> None:
         self.emit(self._session.lag(self._session.now, seconds, seconds, "user"))

@@ -1,7 +1,4 @@
-"""One call, whatever its wire, from its first message to its last: the queue, the conversation, and a clear end.
-
-A call ends for one reason, an :class:`CloseReason`: the one that comes first.
-"""
+"""One call, whatever its wire, from its first message to its last: the queue, the conversation, and a clear end."""
 
 import logging
 
@@ -15,7 +12,8 @@ from duplex.events import Event, Lag, SessionStarted
 from duplex.server.account import CallAccount
 from duplex.server.admission import Refusal
 from duplex.server.caller_transport import CallerTransport
-from duplex.server.close_reasons import OF_REFUSAL, CloseReason, reason_of
+from duplex.server.close_reasons import CloseReason
+from duplex.server.ending import Ending
 from duplex.server.entry import Entry
 from duplex.server.handover.kept_line import KeptLine
 from duplex.server.handover.moving import keep_saving, move
@@ -47,8 +45,6 @@ __all__ = ["Call"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT = 5.0
-"""Seconds that the last messages may take."""
 SEAT_WAIT = 10.0
 """Seconds to wait for a place of the model, which others may use besides this server."""
 BEGIN_TIMEOUT = 30.0
@@ -74,10 +70,9 @@ class Call:
         self.owner = owner
         self._line = line
         self._wire = line.wire
-        self._ending: tuple[CloseReason, str] | None = None
-        self._scope = anyio.CancelScope()
         self._entry = entry or Entry()
         self._account = CallAccount(service.metrics, owner, self._entry.trace)
+        self._ending = Ending(self._account)
         self._wanted = anyio.Event()
         """Set when it is known what the caller wants."""
         self._conversation: Conversation | None = None
@@ -96,15 +91,22 @@ class Call:
         try:
             try:
                 self._service.enter(self)
-                with self._scope:
+                with self._ending.scope:
                     await self._serve()
             except Exception:  # a thread that cannot be started, for one
                 log.exception("a call could not begin")
-                self._end(CloseReason.FAILED)
-            await self._say_goodbye()
+                self._ending.end(CloseReason.FAILED)
+            self._close_account()
+            await self._ending.say_goodbye(self._line)
         finally:  # a server that stops waits until everybody has been told
             self._line.release()
             self._service.leave(self)
+
+    def _close_account(self) -> None:
+        reason, text = self._ending.reason
+        self._account.end(reason)
+        if self._account.began:
+            self.observers.end(reason, text)
 
     async def move(self, url: str) -> None:
         """Have another server go on with the call, if it can."""
@@ -112,35 +114,18 @@ class Call:
         if store is None or self._conversation is None or not (isinstance(line, KeptLine) and line.generation):
             return
         if await move(store, line, self._conversation, url, self._service.metrics):
-            self._end(CloseReason.MOVED)
+            self._ending.end(CloseReason.MOVED)
 
     async def _keep_saving(self, conversation: Conversation) -> None:
         """Save the call again and again, for the case that this process dies."""
         store, line = self._service.store, self._line
         if store is not None and isinstance(line, KeptLine):
             await keep_saving(store, line, conversation, self._service.metrics)
-            self._end(CloseReason.TAKEN_OVER)
+            self._ending.end(CloseReason.TAKEN_OVER)
 
     def shut_down(self) -> None:
         """End the call because the server stops."""
-        if not self._account.began:
-            self._send_away(Refusal.DRAINING)
-        self._end(CloseReason.DRAINING)
-
-    def _end(self, ending: CloseReason, text: str = "") -> None:
-        """End the call, unless it has been ended; whatever it waits for is cancelled."""
-        if self._ending is None:
-            self._ending = ending, text or ending.text
-            self._scope.cancel()
-
-    def _fail(self, error: Exception, what: str) -> None:
-        """End the call with an error; one that nobody foresaw is for whoever runs the server."""
-        reason, text = reason_of(error)
-        if reason is CloseReason.FAILED:
-            log.error(what, exc_info=error)
-        elif reason is CloseReason.RESUME_MISMATCH:
-            log.warning("a conversation cannot go on here: %s", error)
-        self._end(reason, text)
+        self._ending.shut_down()
 
     async def _serve(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -150,14 +135,14 @@ class Call:
                 with anyio.move_on_after(BEGIN_TIMEOUT):
                     await self._wanted.wait()
                 if not self._wanted.is_set():
-                    self._end(CloseReason.SILENT)
+                    self._ending.end(CloseReason.SILENT)
                     return
                 await self._let_in(tasks)
             except CapacityError:  # somebody beside this server uses the model
-                self._send_away(Refusal.WAITED)
+                self._ending.refuse(Refusal.WAITED)
             except Exception as error:  # noqa: BLE001 -- the caller is told, and whoever runs the server
-                self._fail(error, "a conversation failed")
-            self._end(CloseReason.FINISHED)
+                self._ending.fail(error, "a conversation failed")
+            self._ending.end(CloseReason.FINISHED)
 
     def _agree(self, request: CallRequest, served: ServedModel, description: CallDescription) -> None:
         """Note what the caller wants and gets."""
@@ -178,17 +163,17 @@ class Call:
     async def _listen(self) -> None:
         """Take what the caller sends; what ends it ends the call."""
         try:
-            while self._ending is None:
+            while not self._ending.over:
                 message = await self._line.receive()
                 if message is None:
-                    self._end(CloseReason.HUNG_UP)
+                    self._ending.end(CloseReason.HUNG_UP)
                     return
                 if len(message) > self._line.max_message_bytes:
-                    self._end(CloseReason.TOO_LARGE)
+                    self._ending.end(CloseReason.TOO_LARGE)
                     return
                 await self._take(message)
         except Exception as error:  # noqa: BLE001 -- as in the conversation
-            self._fail(error, "what a caller sent could not be taken")
+            self._ending.fail(error, "what a caller sent could not be taken")
 
     async def _take(self, message: WireMessage) -> None:
         """Hear what is said in a message, and do what is wanted."""
@@ -208,11 +193,11 @@ class Call:
             case Reply(message):
                 await self._line.send(lambda: (message,))
             case End(reason, text):
-                self._end(reason, text)
+                self._ending.end(reason, text)
             case Finish() if self._wanted.is_set():
                 self._caller.hang_up()
             case Finish():
-                self._end(CloseReason.FINISHED)
+                self._ending.end(CloseReason.FINISHED)
             case MuteUser(muted) if self._wanted.is_set():
                 self._caller.muted = muted
             case Present() if self._wanted.is_set():
@@ -227,7 +212,7 @@ class Call:
         admission = self._served.admission
         caller = await admission.enter(self._line.address)
         if isinstance(caller, Refusal):
-            self._send_away(caller)
+            self._ending.refuse(caller)
             return
         try:
             self._service.update()
@@ -236,15 +221,10 @@ class Call:
             if refusal is None:
                 await self._converse(tasks)
             else:
-                self._send_away(refusal)
+                self._ending.refuse(refusal)
         finally:
             admission.leave(caller)
             self._service.update()
-
-    def _send_away(self, refusal: Refusal) -> None:
-        """End the call of one who does not get a place."""
-        self._account.refuse(refusal)
-        self._end(OF_REFUSAL[refusal])
 
     async def _converse(self, tasks: TaskGroup) -> None:
         settings, served = self._service.settings, self._served
@@ -279,19 +259,19 @@ class Call:
             if teller is not None:
                 await teller.finish()
         if limit.cancelled_caught:
-            self._end(CloseReason.TOO_LONG)
+            self._ending.end(CloseReason.TOO_LONG)
 
     async def _tell_frames(self, teller: FrameTeller) -> None:
         """Tell the caller of each frame."""
         try:
             await teller.run()
         except WebSocketDisconnect:
-            self._end(CloseReason.HUNG_UP)
+            self._ending.end(CloseReason.HUNG_UP)
 
     async def _watch(self, idle: float) -> None:
         """End the call when nobody has been there for so long, in the queue aside."""
         await self._caller.wait_idle(idle)
-        self._end(CloseReason.IDLE)
+        self._ending.end(CloseReason.IDLE)
 
     def _begin(self, session_id: str) -> None:
         """Note that the conversation begins."""
@@ -313,17 +293,3 @@ class Call:
         if isinstance(event, SessionStarted):
             await self._line.offer()
             self._caller.announce()
-
-    async def _say_goodbye(self) -> None:
-        ending, text = self._ending or (CloseReason.FAILED, CloseReason.FAILED.text)
-        self._account.end(ending)
-        if self._account.began:
-            self.observers.end(ending, text)
-        if ending is CloseReason.HUNG_UP or (ending is CloseReason.FINISHED and not await self._line.restored()):
-            return
-        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            try:
-                await self._line.send(self._wire.goodbye, ending, text)
-                await self._line.close(ending.code, ending.text)
-            except (WebSocketDisconnect, RuntimeError):
-                log.debug("the caller was gone before the goodbye")
