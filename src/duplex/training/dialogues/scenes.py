@@ -156,7 +156,7 @@ def _tell(script: Script, at: float, sentences: int) -> float:
     rng, end = script.rng, at
     for _ in range(sentences):
         words = off_topic_sentence(rng).split()
-        half = int(rng.integers(1, len(words))) if rng.random() < SHARE_OF_PAUSES else len(words)
+        half = int(rng.integers(1, len(words) + 1)) if rng.random() < SHARE_OF_PAUSES else len(words)
         for part in filter(None, (words[:half], words[half:])):
             end = script.timeline.user_says(" ".join(part), at)
             at = end + rng.uniform(*BREATH)
