@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 
 from duplex.audio.pcm import Resampler, level_dbfs
-from duplex.errors import MissingDependencyError
+from duplex.errors import MissingDependencyError, UsageError
 from duplex.training.data.augmentation import augment, noise
 from duplex.training.data.sentences import BARE, PARTS, TEMPLATES, sentence
 from duplex.training.data.sources import NoiseSource, SpokenSource
 from duplex.training.data.synthesizers import SAMPLE_RATE, SYNTHESIZERS, Espeak, Flite, Hibari, Kokoro, Piper
 from duplex.training.data.teacher import Teacher
-from duplex.training.data.voices import AGENT_VOICE, HELD_OUT_VOICES, TRAINING_VOICES, Voice, normalize_level
+from duplex.training.data.voices import (
+    AGENT_VOICE,
+    HELD_OUT_VOICES,
+    TRAINING_VOICES,
+    Voice,
+    held_out_styles,
+    normalize_level,
+    user_voices,
+)
 from duplex.training.data.words import WORDS
 from training_support import harmonics
 
@@ -102,6 +110,47 @@ def test_the_cast():
     assert 0.3 < AGENT_VOICE.minutes / sum(voice.minutes for voice in TRAINING_VOICES) < 0.6
     mixtures = [variant for variant in TRAINING_VOICES[1].variants if ":" in variant]
     assert len(mixtures) == len(set(mixtures)) == 12  # six pairs in two shares each
+
+
+@pytest.fixture
+def styles(tmp_path):
+    """Files of styles, two of which are those of voices that are kept out of training."""
+    rng = np.random.default_rng(0)
+    for name in ("af_one", "am_two", "bm_three", "am_michael", "jf_gongitsune"):
+        rng.normal(0, 0.1, (510, 256)).astype("<f4").tofile(tmp_path / f"{name}.bin")
+    return tmp_path
+
+
+def test_voices_by_their_styles(styles):
+    kokoro, *others = user_voices(styles)
+    assert others == [voice for voice in user_voices() if voice.engine != "kokoro"]
+    assert kokoro.minutes == sum(voice.minutes for voice in others)
+    single = {variant for variant in kokoro.variants if "+" not in variant}
+    assert single == {str(styles / f"{name}.bin") for name in ("af_one", "am_two", "bm_three")}
+    assert len(set(kokoro.variants)) == 3 + 3
+    (unseen,) = held_out_styles(styles)
+    assert unseen.name == "am_michael"
+    for voice in (kokoro, unseen):
+        pcm = voice.speak("Good morning.", np.random.default_rng(1))
+        assert level_dbfs(pcm) == pytest.approx(-24, abs=0.01)
+
+
+def test_styles_that_are_none(styles, tmp_path):
+    for content in (b"", b"abc", np.full(256, np.nan, "<f4").tobytes()):
+        (styles / "af_one.bin").write_bytes(content)
+        with pytest.raises(UsageError, match=r"af_one\.bin has no styles"):
+            user_voices(styles)
+    (styles / "af_one.bin").unlink()
+    (styles / "af_one.bin").mkdir()
+    with pytest.raises(UsageError, match="cannot read"):
+        user_voices(styles)
+    with pytest.raises(UsageError, match="kokoro-js"):
+        user_voices(tmp_path / "nowhere")
+    odd = tmp_path / "a+b"
+    odd.mkdir()
+    (odd / "x.bin").write_bytes(bytes(1024))
+    with pytest.raises(UsageError, match="move it"):
+        user_voices(odd)
 
 
 # Synthesizers

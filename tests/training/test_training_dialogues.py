@@ -237,6 +237,18 @@ def test_a_dialogue():
     assert all(one.start <= two.start for one, two in itertools.pairwise(made.user_words))
 
 
+def test_a_dialogue_is_held_again_by_a_similar_voice_elsewhere():
+    one, two = (
+        simulate_dialogue("one", (SPEAKER,), 25.0, rng_of(), "training", stretch=stretch, rooms=rng_of(seed))
+        for seed, stretch in enumerate((1.0, 1.1))
+    )
+    count = min(len(one.user_words), len(two.user_words))
+    assert [word.text for word in one.user_words[:count]] == [word.text for word in two.user_words[:count]]
+    lengths = [each.user_words[count - 1].end - each.user_words[0].start for each in (one, two)]
+    assert lengths[1] < lengths[0]
+    assert not np.array_equal(one.user[:RATE], two.user[:RATE])
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -24,6 +24,8 @@ __all__ = ["SAMPLE_RATE", "SYNTHESIZERS", "Synthesizer", "read_styles"]
 SAMPLE_RATE = 24000
 STYLE = 256
 """Numbers of a style of Kokoro's."""
+RECENT = 256
+"""Utterances that Kokoro, the slowest, keeps."""
 Float32 = NDArray[np.float32]
 
 
@@ -66,6 +68,7 @@ class Kokoro:
 
     def __init__(self, phonemizer: Hibari) -> None:
         self._phonemizer = phonemizer
+        self._said: dict[tuple[str, str, float], Float32] = {}
 
     @cached_property
     def _session(self) -> Any:
@@ -87,7 +90,15 @@ class Kokoro:
         return self._styles[voice]
 
     def speak(self, text: str, variant: str, speed: float, rng: np.random.Generator) -> Float32:  # noqa: ARG002
-        """Speak with a voice or a mixture of two."""
+        """Speak with a voice or a mixture of two; what was said lately is not computed again."""
+        key = text, variant, speed
+        if key not in self._said:
+            self._said[key] = self._synthesize(*key)
+            if len(self._said) > RECENT:
+                del self._said[next(iter(self._said))]
+        return self._said[key]
+
+    def _synthesize(self, text: str, variant: str, speed: float) -> Float32:
         session = self._session
         voices, _, share = variant.partition(":")
         first, _, second = voices.partition("+")

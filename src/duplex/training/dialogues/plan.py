@@ -1,5 +1,6 @@
 """The plan of a dialogue data set: its files, and how each is made, by simulation or from a recording."""
 
+import copy
 import os
 import zlib
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ HOURS = 24.0
 SHARD_SECONDS = 600
 DIALOGUE_SECONDS = (30.0, 80.0)
 BYTES_PER_SECOND = 500
+TAKES = (0.93, 1.0, 1.08)
+"""Of each dialogue in Kokoro's voices, which take most of the time."""
 
 
 class DialogueSource(Protocol):
@@ -59,6 +62,8 @@ class SimulatedDialogues:
 
     voices: Sequence[Voice] = attrs.field(factory=user_voices)
     split: Split = "training"
+    takes: Sequence[float] = (1.0,)
+    """A dialogue is held once for each, by a voice that is so much higher and faster, in another room."""
 
     @property
     def requirements(self) -> tuple[str, ...]:
@@ -69,8 +74,16 @@ class SimulatedDialogues:
         """Simulate dialogues of about ``seconds`` seconds together."""
         made: list[Dialogue] = []
         while sum(dialogue.seconds for dialogue in made) < seconds:
-            made.append(simulate_dialogue("performed", self.voices, rng.uniform(*DIALOGUE_SECONDS), rng, self.split))
+            length, script, rooms = rng.uniform(*DIALOGUE_SECONDS), *rng.spawn(2)
+            made += [
+                simulate_dialogue("performed", self.voices, length, again, self.split, stretch=take, rooms=rooms)
+                for take, again in zip(self.takes, _copies(script, len(self.takes)), strict=True)
+            ]
         return made
+
+
+def _copies(rng: np.random.Generator, count: int) -> list[np.random.Generator]:
+    return [copy.deepcopy(rng) for _ in range(count)]
 
 
 @attrs.frozen(kw_only=True)
@@ -141,7 +154,7 @@ def plan_dialogues(
     :raises OutputError: if the folder cannot be written
     """
     check_scale(scale)
-    source = SimulatedDialogues(voices=user_voices(styles))
+    source = SimulatedDialogues(voices=user_voices(styles), takes=(1.0,) if styles is None else TAKES)
     _ensure_tokenizer(folder, seed, tokenizer)
     seconds = HOURS * 3600 * scale
     return [

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,17 +25,26 @@ SHARE_OF_LATE_STARTS = 0.3
 
 
 def simulate_dialogue(
-    name: str, voices: Sequence[Voice], seconds: float, rng: np.random.Generator, split: Split
+    name: str,
+    voices: Sequence[Voice],
+    seconds: float,
+    rng: np.random.Generator,
+    split: Split,
+    *,
+    stretch: float = 1.0,
+    rooms: np.random.Generator | None = None,
 ) -> Dialogue:
     """Return a dialogue of about ``seconds`` seconds between the agent and one of the user voices.
 
-    Phrasings are those of ``split``; voices are sampled in proportion to their minutes.
+    Phrasings are those of ``split``; voices are sampled in proportion to their minutes. The user's is ``stretch`` times
+    as high and fast; ``rooms`` draws what the microphone hears besides, by default ``rng``. So a dialogue can be held
+    again with the same words by a similar voice elsewhere.
 
     :raises MissingDependencyError: if a voice's synthesizer is not installed
     """
     shares = np.array([voice.minutes or 1.0 for voice in voices])
     user, bystander = (voices[int(one)] for one in _draw_two(shares, rng))
-    timeline = DialogueTimeline(user.sample_speaker(rng), rng)
+    timeline = DialogueTimeline(attrs.evolve(user.sample_speaker(rng), stretch=stretch), rng)
     script = Script(timeline, split)
     scenes, often = list(SCENES), np.array(list(SCENES.values()))
     if rng.random() < SHARE_OF_LATE_STARTS:
@@ -43,12 +53,13 @@ def simulate_dialogue(
         scenes[int(rng.choice(len(scenes), p=often / often.sum()))](script)
     whole = max(timeline.now, timeline.user.end, timeline.agent.end) + END
     agent = timeline.agent.sound(whole)
+    there = rooms or rng
     words = sorted(timeline.user.words, key=lambda word: word.start)
     return Dialogue(
         name=name,
         sample_rate=SAMPLE_RATE,
         user=microphone_signal(
-            timeline.user.sound(whole), agent, _pauses(words, whole), bystander.sample_speaker(rng), rng
+            timeline.user.sound(whole), agent, _pauses(words, whole), bystander.sample_speaker(there), there
         ),
         agent=agent,
         agent_words=tuple(timeline.agent.words),
