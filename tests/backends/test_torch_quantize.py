@@ -1,11 +1,15 @@
 """Weights and a past of few bits: near what they stand for, and a conversation that stays one."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from duplex.backends.torch import memory
 from duplex.backends.torch.int4 import PackedInt4
+from duplex.backends.torch.loading import read_language_model
 from duplex.backends.torch.quantize import Quantized
 from duplex.backends.torch.quantizer import Codebook
 from duplex.checkpoints import checkpoint
@@ -50,6 +54,17 @@ def test_rows_of_zeros():
 )
 def test_the_conformance_suite(small, options):
     check_frame_model(lambda capacity: small.load(sessions=capacity, **options), frames=6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="maps are Linux's")
+def test_what_was_rounded_does_not_stay_in_memory(small):
+    """A tensor that is not rounded is a part of the file, all of whose pages it would keep."""
+    found = checkpoint.resolve(str(small.folder))
+    model = read_language_model(
+        found.language_model, found.weights, dtype=torch.float32, device=torch.device("cpu"), quantize="int8"
+    )
+    assert next(model.parameters()).device.type == "cpu"
+    assert str(found.weights) not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("options", FEW_BITS)

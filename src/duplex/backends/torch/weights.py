@@ -75,8 +75,8 @@ def load_weights(
                 value = value if order is None else value[torch.as_tensor(order, device=device)]
                 if quantize is not None and quantizable(ours, tensor.shape):
                     put(module, ours, Quantized.of(value, quantize))
-                else:
-                    loaded[ours] = value
+                else:  # a tensor of the file's own would keep all of it in memory, with what has been rounded
+                    loaded[ours] = value if quantize is None else value.clone()
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file ({error}); download it again") from error
     module.load_state_dict(loaded, assign=True)
