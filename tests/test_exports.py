@@ -61,7 +61,7 @@ CONTRACT = {
 }
 
 
-PACKAGES = {"bench", "measuring", "process", "server", "testing", "training"}
+PACKAGES = {"bench", "measuring", "process", "scoring", "server", "testing", "training"}
 
 
 def test_exported_names():

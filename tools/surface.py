@@ -17,7 +17,7 @@ import griffe
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAPSHOT = ROOT / "tests" / "data" / "surface.json"
-PACKAGES = ("bench", "measuring", "process", "server", "testing", "training")
+PACKAGES = ("bench", "measuring", "process", "scoring", "server", "testing", "training")
 """What is public beside `duplex` itself."""
 FILE = "duplex.py"
 """Where everything public is said to stand: it is known by its name alone."""

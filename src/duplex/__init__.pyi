@@ -1,6 +1,7 @@
 from . import bench as bench
 from . import measuring as measuring
 from . import process as process
+from . import scoring as scoring
 from . import server as server
 from . import testing as testing
 from . import training as training

@@ -17,6 +17,7 @@ from duplex.errors import MissingDependencyError
 __all__ = ["install_command", "is_installed", "require"]
 
 NAME = "duplex-speech"
+CONSTRAINTS = "constraints.txt"
 
 
 def require(extra: str, *modules: str, purpose: str) -> None:
@@ -41,7 +42,11 @@ def install_command(extra: str = "") -> str:
     """Return the command that installs an extra beside the duplex that runs."""
     wanted = f"[{extra}]" if extra else ""
     clone = _clone()
-    return f"pip install '{NAME}{wanted}'" if clone is None else f"pip install -e '{clone}{wanted}'"
+    if clone is None:
+        return f"pip install '{NAME}{wanted}'"
+    pins = clone / CONSTRAINTS  # without them pip looks through gigabytes of versions
+    pinned = f"-c '{pins}' " if pins.is_file() else ""
+    return f"pip install {pinned}-e '{clone}{wanted}'"
 
 
 def _clone() -> Path | None:

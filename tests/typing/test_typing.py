@@ -13,7 +13,7 @@ import pytest
 import duplex
 
 CLIENT = Path(__file__).with_name("client.py")
-MODULES = {"bench", "measuring", "process", "server", "testing", "training"}
+MODULES = {"bench", "measuring", "process", "scoring", "server", "testing", "training"}
 FUNCTIONS = {"connect", "load", "load_async", "load_codec", "__version__"}
 
 

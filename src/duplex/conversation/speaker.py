@@ -59,8 +59,8 @@ class Speaker:
         tts = model.tts
         if tts is None or not isinstance(model.frame_model, Says):
             raise UsageError(
-                f"{model.name} ({model.spec.kind}) says no texts; load a model of speech synthesis, or hold a "
-                "duplex.Conversation with this one"
+                f"{model.name} ({model.spec.kind}) says no texts; give a model of speech synthesis, such as "
+                "kyutai/tts-1.6b-en_fr (--model), or hold a duplex.Conversation with this one"
             )
         self.model = model
         self._saved = None if state is None else SavedConversation.from_bytes(state)

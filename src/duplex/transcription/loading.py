@@ -64,5 +64,6 @@ def check_recognizer(name: str, *, revision: str | None = None) -> None:
     kind = checkpoint.describe(name, revision=revision).model_type
     if kind != "stt":
         raise UsageError(
-            f"{name} is a model of kind {kind!r}, which does not recognise speech; give one that does, or whisper:NAME"
+            f"{name} is a model of kind {kind!r}, which does not recognise speech; give one that does, such as "
+            "kyutai/stt-1b-en_fr (--model), or Whisper (--transcriber whisper:small.en)"
         )
