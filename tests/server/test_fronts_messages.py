@@ -1,6 +1,7 @@
 """Messages between a front and the model's process, tickets that fronts share, and metrics as sums."""
 
 import asyncio
+import os
 import socket
 
 import anyio
@@ -9,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from duplex.errors import CapacityError, ModelError, ServerError, UsageError
-from duplex.server.auth import Tickets
+from duplex.server.auth import Tickets, digest_of
 from duplex.server.fronts.bell import Bell
 from duplex.server.fronts.crowd import ABSENT, Crowd
 from duplex.server.fronts.messages import Link, as_error, described
@@ -152,9 +153,33 @@ def test_there_are_not_ever_more_tickets(tmp_path, monkeypatch):
     office = SharedTickets(tmp_path / "tickets")
     others = office.issue("bob", 0.0)
     issued = [office.issue("alice", 0.0) for _ in range(9)]
-    assert len(list((tmp_path / "tickets").glob("*/*"))) == 5 + 1
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 5 + 1
     assert office.redeem(issued[-1], 1.0) == "alice"
     assert office.redeem(others, 1.0) == "bob"
+
+
+def test_no_request_for_a_ticket_looks_through_all_of_them(tmp_path, monkeypatch):
+    fronts = [SharedTickets(tmp_path / "tickets") for _ in range(2)]
+    first = fronts[0].issue("alice", 0.0)
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, lambda *_: pytest.fail("the folder was listed"))
+    ticket = fronts[0].issue("alice", 1.0)
+    assert [fronts[1].redeem(each, 2.0) for each in (ticket, first, ticket)] == ["alice", "alice", None]
+
+
+def test_tickets_that_have_ended_go_away(tmp_path):
+    office = SharedTickets(tmp_path / "tickets")
+    for _ in range(5):
+        office.issue("alice", 0.0)
+    for now in range(5):
+        office.issue("alice", Tickets.SECONDS + now)
+    assert len(list((tmp_path / "tickets").iterdir())) == 5
+    left = office.issue("alice", 0.0)
+    for path in (tmp_path / "tickets").iterdir():
+        if path.name != digest_of(left).hex():
+            os.utime(path, (0, 0))
+    assert SharedTickets(tmp_path / "tickets").redeem(left, 1.0) == "alice"
+    assert list((tmp_path / "tickets").iterdir()) == [], "nor does what a front has left that was killed stay"
 
 
 def test_who_has_more_connections_leaves_the_next_to_others():
