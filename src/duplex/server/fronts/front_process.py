@@ -82,7 +82,7 @@ class FrontProcess:
                 model.engine,
                 RingReader(self._memory.memory, *commands),
                 RingWriter(self._memory.memory, *told),
-                partial(self._ring, number),
+                partial(self._bell.ring, number),
                 partial(self._tell_of_seat, number),
                 self.kill,
             )
@@ -161,10 +161,6 @@ class FrontProcess:
             log.error("a front does not end and is killed", extra=fields(process=self._process.pid))  # noqa: TRY400
             self._process.kill()
             self.status = await anyio.to_thread.run_sync(self._process.wait)
-
-    def _ring(self, model: int, written: int) -> None:
-        if not self._bell.ring(model, written):  # it has not heard thousands before
-            self.kill()
 
     def _hear(self, model: int, written: int) -> None:
         try:
