@@ -102,6 +102,55 @@ async def test_arrays_are_the_same_afterwards(dtype, shape):
     assert got[0].flags.writeable
 
 
+async def test_what_is_large_lets_others_pass():
+    got, done = [], anyio.Event()
+
+    def obey(name, told):
+        got.append((name, told))
+        if sum(name == "state" for name, _ in got) == 2:
+            done.set()
+
+    states = [{f"{number}": np.full(1 << 20, number + state, np.float32) for number in range(4)} for state in range(2)]
+    one, other = await linked(lambda *_: None, obey)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.run)
+        tasks.start_soon(other.run)
+        with anyio.fail_after(60):
+            for number, each in enumerate(states):
+                one.tell("state", number=number, tensors=each)
+            await one.ask("small")
+            assert [name for name, _ in got] == ["small"]
+            await done.wait()
+            large = await one.ask("state", number=2, tensors=states[0])
+        one.close()
+    assert "error" not in large
+    assert [told.get("number") for _, told in got] == [None, 0, 1, 2]
+    for (_, told), expected in zip(got[1:], (*states, states[0]), strict=True):
+        assert told["tensors"].keys() == expected.keys()
+        assert all((told["tensors"][key] == expected[key]).all() for key in expected)
+
+
+async def test_what_is_large_and_cannot_be_sent_ends_the_connection():
+    one, other = await linked(lambda *_: None, lambda *_: None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.run)
+        tasks.start_soon(other.run)
+        with anyio.fail_after(10), pytest.raises(ServerError, match="has ended"):
+            await one.ask("state", array=np.zeros(1 << 20), strange=object())
+
+
+async def test_what_is_large_ends_with_the_connection():
+    one, other = await linked(lambda *_: None, lambda *_: None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.run)
+        one.tell("state", array=np.zeros(1 << 23))
+        (telling,) = one._telling
+        await anyio.sleep(0.05)
+        other.close()
+    await asyncio.wait([telling], timeout=10)
+    assert telling.done()
+
+
 def test_errors_of_others_are_the_models():
     assert isinstance(as_error(described(UsageError("give another"))), UsageError)
     strange = as_error(described(ZeroDivisionError("by zero")))

@@ -2,22 +2,32 @@
 
 A message is its length (8 bytes) and a msgpack map. Arrays are dtype, shape and bytes; an error of :mod:`duplex.errors`
 is its name and text. Both ends are of one version and one user, so nothing here guards against malice.
+
+A message with large arrays, as a saved state is, is packed and unpacked in a thread, and goes in pieces, messages of
+their own, between which others go: an event loop that serves every call has to copy no more than a piece at a time.
 """
 
 import asyncio
+import logging
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import Any, cast
 
 import anyio
+import anyio.to_thread
 import numpy as np
+from anyio.lowlevel import checkpoint
 
 from duplex import errors
 from duplex.errors import DuplexError, ModelError, ServerError
 
 __all__ = ["Link", "Message", "as_error", "described", "receive", "send"]
 
+log: logging.Logger = logging.getLogger(__name__)
+
+PIECE = 1 << 17
+"""Bytes of arrays above which a message goes in pieces, of so many bytes each."""
 Message = Mapping[str, Any]
 Obey = Callable[[str, Message], "Message | Awaitable[Message | None] | None"]
 """Does what a message wants, in the order in which they come; what it returns is the answer, if one is due."""
@@ -41,7 +51,7 @@ async def receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:
         packed = await reader.readexactly(length)
     except (asyncio.IncompleteReadError, OSError):
         return None
-    return cast("dict[str, Any]", _msgpack.unpackb(packed, ext_hook=_unpack, strict_map_key=False))
+    return _unpacked(packed)
 
 
 def described(error: Exception) -> list[str]:
@@ -68,19 +78,26 @@ class Link:
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._questions = 0
         self._answering: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
+        """What is large and on its way."""
+        self._one_large = anyio.Lock()
+        self._pieces: list[bytes] = []
+        """What has come of a large message."""
         self._over = False
 
     async def run(self) -> None:
         """Take messages until the other process is gone."""
         try:
             while (message := await receive(self._reader)) is not None:
-                self._take(message)
+                whole = await self._joined(message)
+                if whole is not None:
+                    self._take(whole)
         finally:
             self._over = True
             for future in self._asked.values():
                 if not future.done():
                     future.set_exception(ServerError(_GONE))
-            for task in self._answering:
+            for task in self._answering | self._telling:
                 task.cancel()
             self._writer.close()
 
@@ -91,8 +108,15 @@ class Link:
 
     def tell(self, name: str, **told: Any) -> None:
         """Send a message that is not answered; if nobody is there, nothing happens."""
-        if not self._over:
-            send(self._writer, {"name": name, **told})
+        message = {"name": name, **told}
+        if self._over:
+            return
+        if _bytes_of(message) > PIECE:
+            task = asyncio.ensure_future(self._tell_in_pieces(message))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+        else:
+            send(self._writer, message)
 
     async def ask(self, name: str, **told: Any) -> dict[str, Any]:
         """Send a message, and return the answer.
@@ -119,6 +143,32 @@ class Link:
         with anyio.CancelScope(shield=True):
             answer |= await self.ask(name, **told)
         return answer
+
+    async def _tell_in_pieces(self, message: Message) -> None:
+        """Send a large message, one at a time; an error ends the connection, as somebody waits for the message."""
+        try:
+            async with self._one_large:
+                packed = await anyio.to_thread.run_sync(_packed_large, message)
+                for start in range(0, len(packed), PIECE):
+                    piece = packed[start : start + PIECE]
+                    send(self._writer, {"piece": piece, "last": start + PIECE >= len(packed)})
+                    await self._writer.drain()
+                    await checkpoint()  # where there was room, nothing has waited
+        except OSError:  # it is gone, which `run` tells
+            pass
+        except Exception:
+            log.exception("a message to another process of this server cannot be sent")
+            self.close()
+
+    async def _joined(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the whole message of which this was the last piece, ``None`` if others follow."""
+        if "piece" not in message:
+            return message
+        self._pieces.append(message["piece"])
+        if not message["last"]:
+            return None
+        pieces, self._pieces = self._pieces, []
+        return await anyio.to_thread.run_sync(lambda: _unpacked(b"".join(pieces)))
 
     def _take(self, message: dict[str, Any]) -> None:
         if "answers" in message:
@@ -148,6 +198,25 @@ class Link:
     def _answer(self, question: int | None, answer: Message | None) -> None:
         if question is not None and not self._over:
             send(self._writer, {**(answer or {}), "answers": question})
+
+
+def _bytes_of(value: object) -> int:
+    """Return the bytes of the arrays in a message, or in a part of one."""
+    if isinstance(value, np.ndarray):
+        return cast("np.ndarray[Any, Any]", value).nbytes
+    if isinstance(value, Mapping):
+        return sum(map(_bytes_of, cast("Mapping[object, object]", value).values()))
+    return 0
+
+
+def _packed_large(message: Message) -> memoryview:
+    packer = _msgpack.Packer(default=_pack, autoreset=False)
+    packer.pack(message)
+    return memoryview(packer.getbuffer())  # a copy would keep Python's lock for as long as it takes
+
+
+def _unpacked(packed: bytes) -> dict[str, Any]:
+    return cast("dict[str, Any]", _msgpack.unpackb(packed, ext_hook=_unpack, strict_map_key=False))
 
 
 def _pack(value: object) -> object:
