@@ -1,7 +1,7 @@
 """Who comes to one front for a call that another has: a broken line, an observer, one who hangs up from elsewhere.
 
-Every front listens on a socket in the folder of its server. The front that somebody has come to asks the others, and
-passes the websocket on, message by message (ASGI's own), to the one that has the call. There it is as any other.
+Every front listens on a socket in the folder of its server. The front that somebody has come to asks all others at
+once, and passes the websocket on to the one that has the call (:mod:`.passing`). There it is as any other.
 
 ::
 
@@ -13,16 +13,17 @@ passes the websocket on, message by message (ASGI's own), to the one that has th
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from duplex.server.entrance import opening_of
 from duplex.server.fronts.messages import receive, send
+from duplex.server.fronts.passing import Passage, pass_messages
 from duplex.server.handover.resuming import resume
 from duplex.server.service import Service, Sought
 from duplex.server.sideband import attend, hang_up
@@ -35,7 +36,8 @@ _SCOPE = (
     *("headers", "subprotocols", "path_params", "extensions"),
 )
 """What crosses of a websocket's scope; the rest belongs to the process that accepted it."""
-_GONE = 1011
+ANSWER_SECONDS = 3.0
+"""That another front may take to say something: for one that hangs nobody waits until it is ended."""
 
 
 class _Passing:
@@ -73,49 +75,55 @@ class Neighbours:
 
     async def pass_on(self, sought: Sought, key: str, owner: str, websocket: WebSocket) -> bool:
         """Have the front answer a websocket that has what is sought; return whether one has."""
-        found = await self._find(sought, key, owner)
-        if found is None:
-            return False
-        passing = _Passing()
-        self._service.enter(passing)
-        try:
-            with passing.scope:
-                await _pass(websocket, *found)
-        finally:
-            self._service.leave(passing)
-            found[1].close()
+        async with self._found(sought, key, owner) as found:
+            if found is None:
+                return False
+            reader, writer = found
+            send(writer, {"scope": {name: websocket.scope[name] for name in _SCOPE if name in websocket.scope}})
+            passing = _Passing()
+            self._service.enter(passing)
+            try:
+                with passing.scope:
+                    await pass_messages(websocket, Passage(reader, writer))
+            finally:
+                self._service.leave(passing)
         return True
 
     async def hang_up(self, session_id: str, owner: str) -> bool:
         """End the call of a session, if another front has it; return whether one has."""
-        found = await self._find("end", session_id, owner)
-        if found is not None:
-            found[1].close()
-        return found is not None
+        async with self._found("end", session_id, owner) as found:
+            return found is not None
 
-    async def _find(self, sought: str, key: str, owner: str) -> Streams | None:
-        """Return a connection with the front that has what is sought."""
-        for path in sorted(self._folder.glob("front-*")):
-            if path == self._path:
-                continue
-            with contextlib.suppress(OSError):  # it has ended
-                reader, writer = await asyncio.open_unix_connection(os.fspath(path))
-                send(writer, {"seek": sought, "key": key, "owner": owner})
-                answer = await receive(reader)
-                if answer is not None and answer["here"]:
-                    return reader, writer
+    @asynccontextmanager
+    async def _found(self, sought: str, key: str, owner: str) -> AsyncGenerator[Streams | None]:
+        """Give a connection with the front that has what is sought, until the block ends."""
+        found: list[Streams] = []
+        try:
+            async with anyio.create_task_group() as tasks:
+
+                async def ask(path: Path) -> None:
+                    streams = await _asked(path, {"seek": sought, "key": key, "owner": owner})
+                    if streams is not None:
+                        found.append(streams)
+                        tasks.cancel_scope.cancel()
+
+                for path in self._folder.glob("front-*"):
+                    if path != self._path:
+                        tasks.start_soon(ask, path)
+            yield found[0] if found else None
+        finally:
+            for _, writer in found:
                 writer.close()
-        return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer another front, and whoever has come to it."""
         try:
-            asked = await receive(reader)
+            asked = await _received(reader)
             if asked is None:
                 return
             here = await self._has(asked)
             send(writer, {"here": here})
-            told = await receive(reader) if here else None
+            told = await _received(reader) if here else None
             if told is not None:
                 await self._serve(asked, told["scope"], reader, writer)
         finally:
@@ -139,43 +147,40 @@ class Neighbours:
         writer: asyncio.StreamWriter,
     ) -> None:
         """Be the application of a websocket that another front has accepted."""
+        passage = Passage(reader, writer)
 
         async def receive_passed() -> MutableMapping[str, Any]:
-            return await receive(reader) or {"type": "websocket.disconnect", "code": 1006}
+            return await passage.take() or {"type": "websocket.disconnect", "code": 1006}
 
-        async def send_passed(message: MutableMapping[str, Any]) -> None:
-            send(writer, message)
-            with contextlib.suppress(OSError):
-                await writer.drain()
-
-        websocket = WebSocket(scope, receive_passed, send_passed)
-        if asked["seek"] == "line":
-            await resume(self._service, websocket, opening_of(websocket), asked["owner"])
-        else:
-            await attend(self._service, websocket, asked["owner"])
+        websocket = WebSocket(scope, receive_passed, passage.send)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(passage.run)
+            if asked["seek"] == "line":
+                await resume(self._service, websocket, opening_of(websocket), asked["owner"])
+            else:
+                await attend(self._service, websocket, asked["owner"])
+            tasks.cancel_scope.cancel()
 
 
-async def _pass(websocket: WebSocket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass messages on, both ways, until the front that has the call says no more."""
-    send(writer, {"scope": {name: websocket.scope[name] for name in _SCOPE if name in websocket.scope}})
-    ended = False
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_tell, websocket.receive, writer)
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):  # the caller has gone
-            while (message := await receive(reader)) is not None:
-                ended = ended or message["type"] in {"websocket.close", "websocket.http.response.body"}
-                await websocket.send(message)
-            if not ended:
-                await websocket.close(_GONE)
-        tasks.cancel_scope.cancel()
+async def _asked(path: Path, question: Mapping[str, Any]) -> Streams | None:
+    """Return a connection with the front at a path, if it has what is sought."""
+    here = False
+    with anyio.move_on_after(ANSWER_SECONDS), contextlib.suppress(OSError):  # it has ended
+        reader, writer = await asyncio.open_unix_connection(os.fspath(path))
+        try:
+            send(writer, question)
+            answer = await receive(reader)
+            here = answer is not None and bool(answer["here"])
+            if here:
+                return reader, writer
+        finally:
+            if not here:
+                writer.close()
+    return None
 
 
-async def _tell(take: Callable[[], Awaitable[MutableMapping[str, Any]]], writer: asyncio.StreamWriter) -> None:
-    """Tell the front that has the call what its caller sends, to the goodbye."""
-    while True:
-        message = await take()
-        send(writer, message)
-        if message["type"] == "websocket.disconnect":
-            return
-        with contextlib.suppress(OSError):
-            await writer.drain()
+async def _received(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """Return what another front says next, ``None`` if that does not come."""
+    with anyio.move_on_after(ANSWER_SECONDS):
+        return await receive(reader)
+    return None
