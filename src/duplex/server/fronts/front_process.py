@@ -49,34 +49,40 @@ class Hall:
 
 
 class FrontProcess:
-    """One front of a server; ``bound`` is the socket that all of them accept connections on."""
+    """One front of a server; ``bound`` is the socket that all of them accept connections on.
+
+    :raises OSError: if there are too few descriptors; none is open then
+    """
 
     def __init__(self, hall: Hall, plan: Planned, bound: socket.socket, crowd: SharedMemory) -> None:
         self.started: bool = False
         """Whether it takes connections."""
         self.metrics: Families = ()
         """What it told last."""
-        self.heard_at: float = anyio.current_time()
-        """When it told something last, which it does once a second."""
+        self.silent: float = 0.0
+        """Seconds since it told something, which it does once a second, or since it was made if it has not started; who
+        looks after it counts them."""
         self.status: int | None = None
         """Its exit status, when it has ended."""
         self._hall = hall
         self._loop = asyncio.get_running_loop()
         self._callers: set[tuple[int, int]] = set()
         specs = [model.spec for model in hall.models]
-        self._memory = SharedMemory.of(size_of(specs))
-        bell, their_bell = socket.socketpair()
-        self._end, theirs = socket.socketpair()
-        given = {
+        with contextlib.ExitStack() as opened:
+            self._memory = opened.enter_context(contextlib.closing(SharedMemory.of(size_of(specs))))
+            bell, their_bell = map(opened.enter_context, socket.socketpair())
+            self._end, theirs = socket.socketpair()
+            self._opened = opened.pop_all()
+        self._theirs = their_bell, theirs
+        self._given = {
             "bound": bound.fileno(),
             "crowd": crowd.descriptor,
             "memory": self._memory.descriptor,
             "bell": their_bell.fileno(),
             "link": theirs.fileno(),
         }
-        self._plan = plan(given).to_bytes()
-        self._given, self._theirs = given, (their_bell, theirs)
-        self._bell = Bell(bell, self._hear)
+        self._plan = plan(self._given).to_bytes()
+        self._bell = self._opened.enter_context(contextlib.closing(Bell(bell, self._hear)))
         self._seats = [
             ServedSeats(
                 model.engine,
@@ -92,17 +98,26 @@ class FrontProcess:
         self._process: subprocess.Popen[bytes]
 
     async def connect(self) -> None:
-        """Start the process, and tell it how to begin; :meth:`run` is next."""
+        """Start the process, and tell it how to begin; :meth:`run` is next.
+
+        :raises OSError: if no process can be started; nothing is open then
+        """
         reader, writer = await asyncio.open_unix_connection(sock=self._end)
         self._link = Link(reader, writer, self._obey)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603, ASYNC220 -- this package's own, and nothing is waited for
+                [sys.executable, "-P", "-m", "duplex.server.fronts", str(self._given["link"])],
+                stdin=subprocess.DEVNULL,
+                pass_fds=tuple(self._given.values()),
+            )
+        except OSError:
+            self._link.close()
+            self._opened.close()
+            raise
+        finally:
+            for each in self._theirs:
+                each.close()
         send(writer, {"plan": self._plan})
-        self._process = subprocess.Popen(  # noqa: S603, ASYNC220 -- this package's own, and nothing is waited for
-            [sys.executable, "-P", "-m", "duplex.server.fronts", str(self._given["link"])],
-            stdin=subprocess.DEVNULL,
-            pass_fds=tuple(self._given.values()),
-        )
-        for each in self._theirs:
-            each.close()
 
     async def run(self) -> None:
         """Serve the front until it has ended; when this is cancelled, it is told to end at once."""
@@ -113,8 +128,7 @@ class FrontProcess:
                     served.enter_context(seats.served())
                 await self._follow(linked)
         finally:
-            self._bell.close()
-            self._memory.close()
+            self._opened.close()
             for model, caller in self._callers:
                 self._hall.admissions[model].leave(caller)
             self._callers.clear()
@@ -174,7 +188,8 @@ class FrontProcess:
             self._loop.call_soon_threadsafe(partial(self._link.tell, "seat", model=model, **message))
 
     def _obey(self, name: str, told: Message) -> Message | Awaitable[Message] | None:
-        self.heard_at = anyio.current_time()
+        if self.started:
+            self.silent = 0.0
         match name:
             case "open":
                 return self._seats[int(told["model"])].open(told)
@@ -190,7 +205,7 @@ class FrontProcess:
                 self.metrics = told["families"]
                 return {"text": self._hall.tell_metrics()} if "question" in told else None
             case _:
-                self.started = True
+                self.started, self.silent = True, 0.0
                 self._hall.changed()
         return None
 

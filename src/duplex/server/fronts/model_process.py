@@ -1,8 +1,8 @@
 """The model's process of a server with fronts: it steps the models, lets callers in, and keeps the fronts running.
 
 1. A front that ends takes its calls along; their slots and places are free at once, and another front takes its place.
-2. One that says nothing for half a minute is ended. Fronts that end before they have begun, several times in a row, end
-   the server.
+2. One that says nothing for half a minute, or does not begin within a minute, is ended. For as long as another one
+   serves, one that cannot be started is tried again, ever more rarely; else three times, which end the server.
 3. SIGTERM or SIGINT: nobody is let in any more, and every front ends when its conversations have, or after ``drain``
    seconds. A second signal ends everything at once.
 4. If this process ends, the fronts see it, and end their calls with a reason.
@@ -48,8 +48,12 @@ log: logging.Logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 """Between two looks at what nobody tells of: whether a model is late or closed."""
 FALSE_STARTS = 3
-"""Fronts in a row that may end before they have begun."""
+"""Fronts in a row that may end before they have begun, where no other one serves."""
 RESTART_SECONDS = 0.2
+"""Before a front is replaced; twice as long after each false start."""
+LONGEST_PAUSE = 30.0
+START_SECONDS = 60.0
+"""That a front may take to begin."""
 SILENT_SECONDS = 30.0
 """Without a word from a front, after which it counts as hung; it tells its metrics once a second."""
 
@@ -101,6 +105,8 @@ class _ModelProcess:
         self._crowd_memory = SharedMemory.of(8 * where.fronts)
         self._crowd = Crowd(self._crowd_memory.memory, where.fronts)
         self._fronts: dict[int, FrontProcess] = {}
+        """Those that run."""
+        self._all_have_begun = False
         self._gone: list[Family] = []
         """What fronts have counted that have ended."""
         self._metrics = Metrics()
@@ -134,35 +140,47 @@ class _ModelProcess:
 
         while begun() < self._where.fronts and not self._signals:
             await self._changed.wait()
+        self._all_have_begun = True
 
     async def _keep(self, number: int) -> None:
         """Keep a front running.
 
-        :raises ServerError: if it does not start
+        :raises ServerError: if it does not start, and no other one serves
         """
         false_starts = 0
         while not self._signals:
-            front = FrontProcess(self._hall, lambda given: self._plan(number, given), self._bound, self._crowd_memory)
             try:
-                await front.connect()
+                begun = await self._run_front(number)
             except OSError as error:
-                raise ServerError(f"a process of the front cannot be started ({error}); serve with fewer") from error
-            self._fronts[number] = front
-            if self._signals:  # they came while it was being started
-                front.drain(0)
-            try:
-                await front.run()
-            finally:
-                self._crowd.note(number, ABSENT)
-                self._gone = sum_of((self._gone, without_gauges(of_front(front.metrics))))
-                front.metrics = ()
-            if self._signals:
-                return
-            log.error("a front has ended, and its calls with it", extra=fields(front=number, status=front.status))
-            false_starts = 0 if front.started else false_starts + 1
-            if false_starts >= FALSE_STARTS:
+                begun = False
+                log.error("a process of the front cannot be started: %s", error, extra=fields(front=number))  # noqa: TRY400 -- one line says it
+            false_starts = 0 if begun else false_starts + 1
+            others = self._all_have_begun and any(front.started for front in self._fronts.values())
+            if false_starts >= FALSE_STARTS and not others and not self._signals:
                 raise ServerError("the processes of the server's front do not start; the log before this says why")
-            await anyio.sleep(RESTART_SECONDS)
+            with anyio.move_on_after(min(RESTART_SECONDS * 2 ** min(false_starts, 10), LONGEST_PAUSE)):
+                while not self._signals:
+                    await self._changed.wait()
+
+    async def _run_front(self, number: int) -> bool:
+        """Run a front to its end; return whether it has begun.
+
+        :raises OSError: if there are too few descriptors or processes for it
+        """
+        front = FrontProcess(self._hall, lambda given: self._plan(number, given), self._bound, self._crowd_memory)
+        await front.connect()
+        self._fronts[number] = front
+        if self._signals:  # they came while it was being started
+            front.drain(0)
+        try:
+            await front.run()
+        finally:
+            del self._fronts[number]
+            self._crowd.note(number, ABSENT)
+            self._gone = sum_of((self._gone, without_gauges(of_front(front.metrics))))
+        if not self._signals:
+            log.error("a front has ended, and its calls with it", extra=fields(front=number, status=front.status))
+        return front.started
 
     def _plan(self, number: int, given: Mapping[str, int]) -> FrontPlan:
         return FrontPlan(
@@ -176,12 +194,18 @@ class _ModelProcess:
         )
 
     async def _watch(self) -> None:
+        looked_at = anyio.current_time()
         while True:
             await anyio.sleep(TICK_SECONDS)
+            now = anyio.current_time()
+            # Who was suspended meanwhile, maybe with the fronts, has not listened for as long as the clock says.
+            listened, looked_at = min(now - looked_at, 2 * TICK_SECONDS), now
             for number, front in self._fronts.items():
                 front.flush()
-                if front.started and front.status is None and anyio.current_time() - front.heard_at > SILENT_SECONDS:
+                front.silent += listened
+                if front.silent > (SILENT_SECONDS if front.started else START_SECONDS):
                     log.error("a front does not answer and is killed", extra=fields(front=number))
+                    front.silent = 0.0
                     front.kill()
             if self._counts() != self._board:
                 self._tell_board()
