@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+from types import SimpleNamespace
 
 import anyio
 import numpy as np
@@ -11,12 +12,16 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from duplex.errors import CapacityError, ModelError, ServerError, UsageError
+from duplex.server import Settings, retention
 from duplex.server.auth import Tickets, digest_of
 from duplex.server.fronts.bell import Bell
 from duplex.server.fronts.crowd import ABSENT, Crowd
+from duplex.server.fronts.distant_door import DistantDoor
+from duplex.server.fronts.front import _Front
 from duplex.server.fronts.messages import Link, as_error, described
 from duplex.server.fronts.shared_tickets import SharedTickets
 from duplex.server.fronts.totals import families_of, of_front, sum_of, text_of, without_gauges
+from duplex.testing import fake_model
 
 pytestmark = pytest.mark.anyio
 
@@ -258,6 +263,19 @@ def test_tickets_that_have_ended_go_away(tmp_path):
             os.utime(path, (0, 0))
     assert SharedTickets(tmp_path / "tickets").redeem(left, 1.0) == "alice"
     assert list((tmp_path / "tickets").iterdir()) == [], "nor does what a front has left that was killed stay"
+
+
+async def test_recordings_are_not_looked_through_by_fronts(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(retention, "recordings_in", lambda folder: looked.append(folder) or [])
+    plan = SimpleNamespace(settings=Settings(record=tmp_path, record_days=1.0), folder=str(tmp_path), number=0)
+    with fake_model() as model:
+        front = SimpleNamespace(_plan=plan, _models=[model], _doors=[DistantDoor(None, 0)], _ask_metrics=None)
+        service = _Front._make_service(front)
+        with anyio.move_on_after(0.3):
+            await service.watch_loop()
+    assert service.settings.record == tmp_path, "they are written"
+    assert looked == []
 
 
 def test_who_has_more_connections_leaves_the_next_to_others():

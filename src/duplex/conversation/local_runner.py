@@ -1,4 +1,4 @@
-"""Runs a conversation on a local model: audio in from a transport, events out, the agent's audio back.
+"""Runs a conversation on a model of this machine: audio in from a transport, events out, the agent's audio back.
 
 It has three tasks: one brings the transport's audio to the model (:mod:`duplex.conversation.listening`), one turns the
 model's results into events, and one plays the agent's audio (:mod:`duplex.conversation.playback`).
@@ -49,7 +49,7 @@ SEED_BITS = 53
 class Recorder(Protocol):
     """Receives every time step of a local conversation, both sides of it, in order.
 
-    A frame has the tokens of the text and of both sides, which only a model of this process gives.
+    A frame has the tokens of the text and of both sides, which a conversation on a server does not have.
     """
 
     def record(self, frame: Frame) -> None:
@@ -58,7 +58,7 @@ class Recorder(Protocol):
 
 
 class LocalRunner(Runner):
-    """Runs a conversation on a model of this process."""
+    """Runs a conversation on a loaded model, whose seats may be in another process."""
 
     def __init__(  # noqa: PLR0913 -- what can be chosen about a conversation
         self,

@@ -125,9 +125,10 @@ class Service:
             if settings.notice is not None
         }
         """What callers by telephone hear first, by the models' names: float32 ``[samples]`` at their rates."""
-        self._retention = Retention(
+        self.retention: Retention = Retention(
             settings.record, self.metrics, days=settings.record_days, gigabytes=settings.record_gigabytes
         )
+        """Keeps recordings within limits."""
         self.looking: anyio.CapacityLimiter = anyio.CapacityLimiter(1)
         """Recordings are looked through for one at a time: who asks by the dozen takes one core at most from calls."""
         self.coders: Workers = Workers("duplex-coding", os.cpu_count() or 1)
@@ -157,7 +158,7 @@ class Service:
         self._watched = True
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._retention.run)
+                tasks.start_soon(self.retention.run)
                 tasks.start_soon(self.metrics.watch_loop)
         finally:
             self._watched = False

@@ -38,6 +38,7 @@ from duplex.server.fronts.shared_tickets import SharedTickets
 from duplex.server.fronts.totals import families_of
 from duplex.server.http_server import HttpServer, configuration, most_calls
 from duplex.server.logs import configure_logging
+from duplex.server.retention import Retention
 from duplex.server.service import Service
 
 __all__ = ["main"]
@@ -100,13 +101,12 @@ class _Front:
         self._status = 0
 
     def _make_service(self) -> Service:
-        # Recordings are kept within limits by the model's process.
-        settings = attrs.evolve(self._plan.settings, record_days=0, record_gigabytes=0)
-
         def door(model: Model) -> Door:
             return self._doors[self._models.index(model)]
 
-        service = Service(self._models, settings, doors=door)
+        service = Service(self._models, self._plan.settings, doors=door)
+        # Recordings are looked through by the model's process, once for all.
+        service.retention = Retention(None, service.metrics, days=0, gigabytes=0)
         service.keys = attrs.evolve(service.keys, tickets=SharedTickets(Path(self._plan.folder) / "tickets"))
         service.tell_metrics = self._ask_metrics
         service.neighbours = self._neighbours = Neighbours(Path(self._plan.folder), self._plan.number, service)
