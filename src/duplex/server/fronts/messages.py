@@ -26,14 +26,14 @@ __all__ = ["Link", "Message", "as_error", "described", "receive", "send"]
 
 log: logging.Logger = logging.getLogger(__name__)
 
-PIECE = 1 << 17
-"""Bytes of arrays above which a message goes in pieces, of so many bytes each."""
 Message = Mapping[str, Any]
 Obey = Callable[[str, Message], "Message | Awaitable[Message | None] | None"]
 """Does what a message wants, in the order in which they come; what it returns is the answer, if one is due."""
 _msgpack: Any = import_module("msgpack")  # it has no types
 _LENGTH = struct.Struct("<Q")
 _ARRAY = 1
+PIECE = 1 << 17
+"""Bytes of arrays above which a message goes in pieces, of so many bytes each."""
 _GONE = "the other process of this server has ended"
 
 
