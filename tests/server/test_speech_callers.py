@@ -1,0 +1,64 @@
+"""Callers of ``/v1/audio/speech`` who do not read, or want too much: each has an end, and holds nobody up."""
+
+import json
+import socket
+
+import pytest
+from test_speech import LONG, TOKEN, VOICE, speaking  # noqa: F401
+
+from duplex.server import Settings, accept, connections, speech
+from duplex.server.speech_sound import Bare
+from server_support import get, running, until
+
+SETTINGS = Settings(tokens=(TOKEN,))
+MUCH = 1 << 23
+"""Bytes that no system keeps of what one does not read."""
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """What counts the connections of a server that begins after this."""
+    found, add = [], accept.ConnectionLimit.add
+
+    def noted(limit, abort):
+        if limit not in found:
+            found.append(limit)
+        return add(limit, abort)
+
+    monkeypatch.setattr(accept.ConnectionLimit, "add", noted)
+    return found
+
+
+def unread(server, **asked):
+    """Ask for a text, and do not read the answer."""
+    body = json.dumps({"voice": VOICE, "input": LONG, "response_format": "pcm", **asked}).encode()
+    head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    line = socket.create_connection(("127.0.0.1", server.port))
+    line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return line
+
+
+def ended(server, reason):
+    return f'duplex_calls_ended_total{{reason="{reason}"}} 1.0' in get(server, "/metrics")[2]
+
+
+@pytest.mark.parametrize("stream_format", ["audio", "sse"])
+def test_who_does_not_read_is_cut_off_in_the_end(speaking, limits, monkeypatch, stream_format):
+    monkeypatch.setattr(speech, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(Bare, "told", lambda *_: bytes(MUCH))
+    with running(speaking, SETTINGS) as server, unread(server, stream_format=stream_format):
+        until(lambda: ended(server, "too_slow"))
+        until(lambda: len(limits[0]) == 0)
+    assert speaking.free == speaking.sessions
+
+
+def test_who_does_not_read_makes_room_at_once(speaking, limits, monkeypatch):
+    """The call is over, so the connection is closed when others need it, though what was sent is on its way."""
+    monkeypatch.setattr(speech, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(Bare, "told", lambda *_: bytes(MUCH))
+    with running(speaking, SETTINGS) as server, unread(server):
+        until(lambda: ended(server, "too_slow"))
+        until(lambda: len(limits[0]) == len(limits[0]._without_call) == 1)
+        limits[0].bound = 1
+        assert get(server, "/healthz")[0] == 200
