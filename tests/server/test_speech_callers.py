@@ -2,10 +2,15 @@
 
 import json
 import socket
+import threading
+import time
+from http.client import IncompleteRead
 
+import anyio
 import pytest
-from test_speech import LONG, TOKEN, VOICE, speaking  # noqa: F401
+from test_speech import LONG, TEXT, TOKEN, VOICE, asking, post, speaking  # noqa: F401
 
+from duplex.conversation.speaker import Speaker
 from duplex.server import Settings, accept, connections, speech
 from duplex.server.speech_sound import Bare
 from server_support import get, running, until
@@ -62,3 +67,54 @@ def test_who_does_not_read_makes_room_at_once(speaking, limits, monkeypatch):
         until(lambda: len(limits[0]) == len(limits[0]._without_call) == 1)
         limits[0].bound = 1
         assert get(server, "/healthz")[0] == 200
+
+
+def test_a_failure_counts_though_nobody_reads_of_it(speaking, limits, monkeypatch):
+    told = iter([bytes(MUCH)])
+    monkeypatch.setattr(speech, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(Bare, "told", lambda *_: next(told, None) or 1 / 0)
+    with running(speaking, SETTINGS) as server, unread(server, stream_format="sse"):
+        until(lambda: ended(server, "failed"))
+        until(lambda: len(limits[0]) == 0)
+    assert speaking.free == speaking.sessions
+
+
+def slowly(*_):
+    time.sleep(0.05)
+    return b"\0\0"
+
+
+def test_texts_keep_to_the_time_limit(speaking, monkeypatch):
+    monkeypatch.setattr(Bare, "told", slowly)
+    with running(speaking, Settings(tokens=(TOKEN,), session_limit=0.5)) as server, asking(server) as line:
+        answer = line.getresponse()
+        with pytest.raises(IncompleteRead):
+            answer.read()
+        assert ended(server, "too_long")
+        status, body = post(server, {"voice": VOICE, "input": LONG, "stream_format": "sse"})
+        assert status == 200
+        last = json.loads(body.decode().strip().split("\n\n")[-1].removeprefix("data: "))
+        assert "longer than the server allows" in json.dumps(last)
+    assert speaking.free == speaking.sessions
+
+
+def test_a_text_that_does_not_begin_within_the_limit(speaking, monkeypatch):
+    monkeypatch.setattr(Speaker, "__aenter__", lambda _: anyio.sleep_forever())
+    with running(speaking, Settings(tokens=(TOKEN,), session_limit=0.2)) as server:
+        status, body = post(server, {"voice": VOICE, "input": TEXT})
+    assert status == 400
+    assert b"longer than the server allows" in body
+
+
+def test_sound_is_coded_beside_the_event_loop(speaking, monkeypatch):
+    threads, told = set(), Bare.told
+
+    def noted(*given):
+        threads.add(threading.current_thread().name.rpartition("-")[0])
+        return told(*given)
+
+    monkeypatch.setattr(Bare, "told", noted)
+    with running(speaking, SETTINGS) as server:
+        assert post(server, {"voice": VOICE, "input": TEXT, "response_format": "opus"})[0] == 200
+    assert threads == {"duplex-coding"}
