@@ -12,6 +12,7 @@ from test_speech import LONG, TEXT, TOKEN, VOICE, asking, post, speaking  # noqa
 
 from duplex.conversation.speaker import Speaker
 from duplex.server import Settings, accept, connections, speech
+from duplex.server.service import Service
 from duplex.server.speech_sound import Bare
 from server_support import get, running, until
 
@@ -78,6 +79,21 @@ def test_a_failure_counts_though_nobody_reads_of_it(speaking, limits, monkeypatc
         until(lambda: ended(server, "failed"))
         until(lambda: len(limits[0]) == 0)
     assert speaking.free == speaking.sessions
+
+
+def test_where_no_thread_can_be_started_the_place_is_free_again(speaking, monkeypatch):
+    """As it is where calls are held; their threads are started with the first."""
+    enter = Service.enter
+
+    def refused(*_):
+        raise RuntimeError("can't start new thread")
+
+    with running(speaking, Settings(tokens=(TOKEN,), queue=0)) as server:
+        monkeypatch.setattr(Service, "enter", refused)
+        for _ in range(speaking.sessions):
+            assert post(server, {"voice": VOICE, "input": TEXT})[0] == 500
+        monkeypatch.setattr(Service, "enter", enter)
+        assert post(server, {"voice": VOICE, "input": TEXT})[0] == 200
 
 
 def slowly(*_):

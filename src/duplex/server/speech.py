@@ -118,8 +118,8 @@ class _Spoken(Response):
         if isinstance(caller, Refusal):
             await self._refuse(caller, send)
             return
-        self._service.enter(self)
         try:
+            self._service.enter(self)  # which starts threads, if there can be any
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._service.watch_loop)
