@@ -15,10 +15,14 @@ from safetensors.numpy import save_file
 
 import duplex
 from cli_support import noise, write_wav
-from duplex.backends.torch.adapted import gathered, grouped
+from duplex.backends.torch.adapted import Adapted, LowRankSum, gathered, grouped
+from duplex.backends.torch.adapter_bank import adapter_numbers
+from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.loading import load_language_model
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, SlotState, bind
+from duplex.backends.torch.unfilled import unfilled
+from duplex.engine.side_by_side import predict_side_by_side
 from duplex.errors import StateError, UsageError
 from duplex.frame_model import SessionState
 from duplex.options import SessionOptions
@@ -67,6 +71,15 @@ def together(run, model, adapters, options, frames):
         for each in held:
             each.take(result)
     return held
+
+
+def added_numbers(lm):
+    """Return how many numbers lie beside a language model's weights."""
+    found = set() if lm.adapters.text is None else {lm.adapters.text}
+    for value in (value for module in lm.modules() for value in vars(module).values()):
+        found |= {each.added for each in (value if isinstance(value, tuple) else [value]) if isinstance(each, Adapted)}
+    assert all(isinstance(each, LowRankSum) for each in found)
+    return sum(each.down.numel() + each.up.numel() for each in found)
 
 
 def copied(state):
@@ -132,6 +145,15 @@ def test_a_state_goes_on_with_the_same_adapter_under_any_name(small, run, sample
             pytest.raises(StateError, match="adapter of its own, with which this model was not loaded"),
         ):
             list(without.frame_model.restore(0, state))
+
+
+def test_the_memory_of_several_is_predicted(small, model, two):
+    """Whichever of them changes a matrix, all of them have something there."""
+    with duplex.load(str(small.folder), **PLACE, sessions=3) as plain:
+        assert model.memory - plain.memory == 4 * added_numbers(model.frame_model._lm)
+    adapters = {"one": str(ADAPTER), "two": two}
+    (shared,) = predict_side_by_side([(str(small.folder), {**PLACE, "sessions": 3, "adapters": adapters})])
+    assert shared.total == model.memory
 
 
 @pytest.mark.anyio
@@ -229,6 +251,9 @@ def test_relatives_whose_rows_lie_otherwise(tmp_path):
     told = []
     for weights, adapters in ((summed, None), (FAMILY / "hibiki-zero" / WEIGHTS, {"own": adapter})):
         lm = load_language_model(config, weights, **kind, adapters=adapters)
+        if adapters:
+            with unfilled():
+                assert added_numbers(lm) == adapter_numbers(LanguageModel(config), config, [adapter.info])
         state = SlotState.allocate(bind(lm, "lm"), 1, dtype=torch.float32, device=torch.device("cpu"))
         chosen = attrs.evolve(options, adapter="own" if adapters else None)
         lm.begin(Call(state), chosen)

@@ -5,6 +5,7 @@ import socket
 import threading
 
 import anyio
+import anyio.lowlevel
 import numpy as np
 import pytest
 
@@ -56,6 +57,36 @@ async def test_questions_are_answered_in_any_order_and_errors_cross():
         one.close()
     with pytest.raises(ServerError, match="has ended"):
         await other.ask("now", value=1)
+
+
+@pytest.mark.parametrize("how", ["at once", "later", "with what cannot be sent", "later with that"])
+async def test_an_error_that_nobody_foresaw_is_one_questions(how, caplog):
+    """A voice that finds no memory, say: whoever asks is told, and all who talk over this link go on."""
+
+    async def later():
+        await anyio.lowlevel.checkpoint()
+        if how == "later":
+            raise RuntimeError("out of memory")
+        return {"value": object()}
+
+    def obey(name, told):
+        if name != "fail":
+            return {"value": told["value"]}
+        if how == "at once":
+            raise RuntimeError("out of memory")
+        return {"value": object()} if how == "with what cannot be sent" else later()
+
+    one, other = await linked(obey, obey)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one.run)
+        tasks.start_soon(other.run)
+        with anyio.fail_after(10):
+            one.tell("fail")
+            with pytest.raises(ModelError, match=r"out of memory|nothing that a message can have"):
+                await one.ask("fail")
+            assert (await one.ask("now", value=1))["value"] == 1
+        one.close()
+    assert "Traceback" in caplog.text
 
 
 async def test_who_waits_for_an_answer_is_told_that_none_comes():

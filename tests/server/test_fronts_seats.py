@@ -13,7 +13,7 @@ import pytest
 
 import duplex
 from duplex.engine.outcomes import Skipped
-from duplex.errors import ModelError, StateError
+from duplex.errors import ClosedError, ModelError, StateError
 from duplex.frame_model import Frame
 from duplex.server.fronts import served_seats
 from duplex.server.fronts.bell import Bell
@@ -212,6 +212,28 @@ async def test_a_failure_of_the_model_is_that_of_its_conversations():
         with pytest.raises(ModelError, match="ZeroDivisionError"):
             await events_of(ends.distant, tone(2.0))
         assert ends.model.free == 2
+
+
+async def test_the_end_of_the_model_while_a_conversation_begins():
+    async with distant(capacity=1) as ends:
+        reached, goes_on = threading.Event(), threading.Event()
+
+        def prefill(*_):
+            reached.set()
+            assert goes_on.wait(PATIENCE)
+
+        async def end():
+            assert await anyio.to_thread.run_sync(reached.wait, PATIENCE)
+            ends.model.engine.close(wait=0.0)
+            ends.served.flush()  # as the event loop of the model's process does again and again
+            goes_on.set()
+
+        ends.model.frame_model.prefill = prefill
+        history = np.full((ends.model.spec.streams, 240), 5, np.int64)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(end)
+            with anyio.fail_after(PATIENCE), pytest.raises(ClosedError):
+                await events_of(ends.distant, tone(0.5), history=history)
 
 
 async def test_what_is_not_taken_stays_in_the_model():

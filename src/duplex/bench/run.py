@@ -64,7 +64,8 @@ def run_benchmark(
         report.products = getattr(codec, "products", {})
         report.mimi = time_codec(codec, benchmark.frames)
     else:
-        described = checkpoint.describe(choice["name"], choice["revision"], adapter=choice.get("adapter"))
+        added = {key: choice.get(key) for key in ("adapter", "adapters")}
+        described = checkpoint.describe(choice["name"], choice["revision"], **added)
         kept = {
             key: value
             for key, value in choice.items()

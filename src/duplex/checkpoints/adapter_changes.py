@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 from duplex.checkpoints.gguf_file import is_rounded
 from duplex.checkpoints.language_model_config import LanguageModelConfig
@@ -57,6 +59,10 @@ class Product:
         """The inner dimension."""
         return self.down_rows.stop - self.down_rows.start
 
+    def inside(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which of these rows of the weight it is added to, int64, by their places among them."""
+        return np.flatnonzero((rows >= self.rows.start) & (rows < self.rows.stop))
+
 
 @attrs.frozen
 class Change:
@@ -64,6 +70,10 @@ class Change:
 
     parts: tuple[str, ...] = ()
     products: tuple[Product, ...] = ()
+
+    def rank(self, rows: NDArray[np.int64]) -> int:
+        """Return the rank of what is added to these rows of the weight."""
+        return sum(product.rank for product in self.products if len(product.inside(rows)))
 
 
 def shapes_of(weights: Header, config: LanguageModelConfig, where: str) -> dict[str, tuple[int, ...]]:

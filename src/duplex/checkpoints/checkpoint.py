@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from duplex.checkpoints.adapters import Adapter, AdapterFile, check_whole, find_adapter
+from duplex.checkpoints.adapters import Adapter, AdapterFile, AdapterInfo, check_whole, find_adapter
 from duplex.checkpoints.checkpoint_info import CheckpointInfo, codebooks_used
 from duplex.checkpoints.hub import HubRepository
 from duplex.checkpoints.kind_configs import SttConfig, TtsConfig
@@ -187,10 +187,17 @@ def resolve(
     )
 
 
-def describe(name: str, revision: str | None = None, *, adapter: str | None = None) -> CheckpointInfo:
+def describe(
+    name: str,
+    revision: str | None = None,
+    *,
+    adapter: str | None = None,
+    adapters: Mapping[str, str] | None = None,
+) -> CheckpointInfo:
     """Return what a checkpoint is, from its configuration and its weights' headers, without downloading the weights.
 
-    A folder or repository that contains only Mimi is described as a codec.
+    A folder or repository that contains only Mimi is described as a codec. ``adapter`` and ``adapters`` are as with
+    :func:`resolve`.
 
     :raises CheckpointError: as :func:`resolve` does
     """
@@ -213,10 +220,13 @@ def describe(name: str, revision: str | None = None, *, adapter: str | None = No
     }
     weights = headers.get("moshi_name")
     found = _find_adapter(adapter, layout, source, progress=False)
-    adapted = None
-    if found is not None and layout.language_model is not None and weights is not None:
-        header = _read_header(found.place, found.file)
-        adapted = found.check(header, layout.language_model, weights, places["moshi_name"][0].origin)
+    adapted, own = None, list[AdapterInfo]()
+    if layout.language_model is not None and weights is not None:
+        beside = layout.language_model, weights, places["moshi_name"][0].origin
+        if found is not None:
+            adapted = found.check(_read_header(found.place, found.file), *beside)
+        named = [find_adapter(each, progress=False) for each in (adapters or {}).values()]
+        own = [each.check(_read_header(each.place, each.file), *beside) for each in named]
     return CheckpointInfo(
         name=str(name),
         kind=kind,
@@ -231,6 +241,7 @@ def describe(name: str, revision: str | None = None, *, adapter: str | None = No
         voices=Voices(source).listed,
         note=_read_note(source),
         adapter=adapted,
+        adapters=tuple(own),
     )
 
 

@@ -36,6 +36,8 @@ class CheckpointInfo:
     """Names; of a repository only whether there are any is known without a download, and then ``"voices.tgz"``."""
     note: str
     adapter: AdapterInfo | None = None
+    adapters: tuple[AdapterInfo, ...] = ()
+    """Those that sessions may choose."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the information as plain values, to print or to write as JSON."""

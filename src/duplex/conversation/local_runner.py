@@ -127,6 +127,7 @@ class LocalRunner(Runner):
         try:
             while prompt is not None and not self.seat.ready:
                 await self._wakeup.wait()
+            self._wakeup.notify()  # for the task that takes what may have come meanwhile, a failure for one
             if self._transcriber is not None:
                 transcription = self._transcriber.open(self._model.spec.sample_rate, realtime=self._realtime)
                 self._words = UserWords(transcription, self._tell_words, realtime=self._realtime)

@@ -19,7 +19,7 @@ from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.concurrency.notifiers import ThreadsafeNotifier
 from duplex.conversation.saved import SavedConversation
 from duplex.conversation.saved_speech import SavedSpeech
-from duplex.conversation.seat_answers import answer, exported
+from duplex.conversation.seat_answers import answer, check, exported
 from duplex.conversation.spoken_text import NEVER, Pieces, SpokenText
 from duplex.engine.model import Model
 from duplex.engine.outcomes import ScriptProgress
@@ -275,7 +275,7 @@ class Speech:
             while not (seat.ready or seat.closed):
                 yield
             try:
-                if not seat.closed:
+                if not seat.over:
                     says.say(seat.slot, entries)
             except Exception as error:  # noqa: BLE001 -- it belongs to whoever speaks
                 done.append(error)
@@ -287,9 +287,10 @@ class Speech:
         self._model.engine.submit(say())
 
     async def _known(self) -> None:
-        """Wait until the model has what it was given."""
+        """Wait until the model has what it was given, which it never has if it fails, or is left, before that."""
         while self._given is not None and not self._given:
             await self._wakeup.wait()
+            check(self._seat)
         error, self._given = self._given[0] if self._given else None, None
         if error is not None:
             raise ModelError(f"the model cannot take the text ({error})") from error

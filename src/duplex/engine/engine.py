@@ -16,7 +16,7 @@ from duplex.backends.shared.process import OwnProcess
 from duplex.engine.beginnings import Beginnings
 from duplex.engine.failures import conversation_error
 from duplex.engine.jobs import Jobs
-from duplex.engine.outcomes import Failed, Finished
+from duplex.engine.outcomes import Finished
 from duplex.engine.results import Observer
 from duplex.engine.scoring import Scoring
 from duplex.engine.seat import Job, Seat
@@ -150,6 +150,7 @@ class Engine:
             self._changed_seats.pop(seat, None)
             if self._seats.get(seat.slot) is seat:
                 del self._seats[seat.slot]
+        seat.wake()  # another task may wait for what the seat gives, which is nothing now
         for notify in self.vacancies:
             notify()
 
@@ -194,7 +195,7 @@ class Engine:
     def _end_conversations(self) -> None:
         with self.changed:
             for seat in list(self._seats.values()):
-                seat.put(Failed(ClosedError("the model was closed while the conversation was going on")))
+                seat.fail(ClosedError("the model was closed while the conversation was going on"))
         for notify in self.vacancies:
             notify()
 
@@ -246,12 +247,12 @@ class Engine:
         return batch
 
     def _prepare(self, seat: Seat, pieces: Iterator[None]) -> Job:
-        if seat.closed:
+        if seat.over:
             return
         try:
             for _ in pieces:
                 yield
-                if seat.closed:  # the slot may be another's by now
+                if seat.over:
                     return
         except Exception as error:  # noqa: BLE001 -- it belongs to the conversation that is being opened
             self._fail([seat], error)
@@ -294,5 +295,4 @@ class Engine:
         """Fail conversations whose state can no longer be trusted; each gets its own copy of the error."""
         with self.changed:
             for seat in seats:
-                seat.failed = True
-                seat.put(Failed(conversation_error(error)))
+                seat.fail(conversation_error(error))

@@ -136,7 +136,7 @@ def load(  # noqa: PLR0913 -- what can be chosen about a model
 def _predicted(loader: Any, found: checkpoint.Checkpoint, **how: Any) -> Memory:
     """Return what was predicted for a model that has been loaded."""
     headers = tuple(checkpoint.read_header(path) for path in (found.weights, found.mimi_weights) if path is not None)
-    own = {"adapters": found.adapters} if found.adapters else {}
+    own = {"adapters": [each.info for each in found.adapters.values()]} if found.adapters else {}
     predicted: Memory = loader.predict_memory(found.language_model, found.mimi, headers, **how, **own)
     return predicted
 
@@ -235,6 +235,7 @@ def predict_memory(
         cache_dtype=cache_dtype,
         sessions=sessions,
         guidance=_guided(described.defaults, guidance, described.language_model),
+        **({"adapters": described.adapters} if described.adapters else {}),
     )
     return predicted
 

@@ -110,20 +110,29 @@ class Scoring:
         self._engine.submit(self._run())
 
     def _run(self) -> Job:
-        while True:
+        try:
+            while (ready := self._next()) is not None:
+                if ready:
+                    self._score(ready)
+                yield
+        except BaseException:  # also if the engine forgets its jobs: what is added next has to have another one
             with self._lock:
-                self._stretches = [each for each in self._stretches if self._goes_on(each)]
-                if not self._stretches:
-                    self._running = False
-                    return
-                ready = [each for each in self._stretches if each.seat.ready]
-            if ready:
-                self._score(ready)
-            yield
+                self._running = False
+            raise
+
+    def _next(self) -> list[Stretch] | None:
+        """Return what can be scored now; ``None``, which ends the job, if nothing is left."""
+        with self._lock:
+            self._stretches = [each for each in self._stretches if self._goes_on(each)]
+            if not self._stretches:
+                self._running = False
+                return None
+            # Whether it has failed is looked at last: another thread may fail it, and it counts as ready then.
+            return [each for each in self._stretches if each.seat.ready and not each.seat.over]
 
     @staticmethod
     def _goes_on(stretch: Stretch) -> bool:
-        return not (stretch.seat.closed or stretch.seat.failed or stretch.error) and stretch.left > 0
+        return not (stretch.seat.over or stretch.error) and stretch.left > 0
 
     def _score(self, stretches: list[Stretch]) -> None:
         """Advance dialogues by as many steps each."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.audio.pcm import level_dbfs
-from duplex.engine.outcomes import Exported, Outcome, Skipped
+from duplex.engine.outcomes import Exported, Failed, Outcome, Skipped
 from duplex.engine.pacing import frames_to_skip
 from duplex.engine.time_line import PendingFrame, read_time_line, time_line_tensors
 from duplex.errors import ModelError
@@ -87,6 +87,7 @@ class Seat:
         self.index: int = 0
         """Index on the time line of the frame that is pushed next."""
         self.ready: bool = False
+        """Whether the slot has been prepared, or never will be, so that nobody waits for it."""
         self.ending: bool = False
         self.failed: bool = False
         self.closed: bool = False
@@ -106,6 +107,11 @@ class Seat:
         """Frames that may wait beyond the limit, as inserted silence has taken the model's time."""
         self._engine = engine
         self._notify = notify
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more may be done in its slot: it has failed, or the slot may be another's by now."""
+        return self.failed or self.closed
 
     @property
     def waiting(self) -> int:
@@ -197,6 +203,12 @@ class Seat:
         self.outbox.append(outcome)
         self.wake()
 
+    def fail(self, error: Exception) -> None:
+        """End with an error, the first one it is given (the engine, with the lock held)."""
+        if not self.failed:
+            self.failed = self.ready = True
+            self.put(Failed(error))
+
     def note_translation(self, text: int) -> None:
         """Note whether a model that translates has come to its end (the engine, with the lock held)."""
         if self.source_ended and text == END_OF_TEXT:
@@ -212,11 +224,11 @@ class Seat:
 
     def idle(self) -> bool:
         """Whether the slot must not be stepped now (the engine, with the lock held)."""
-        return not self.ready or self.failed or self.closed or self.exports > 0
+        return not self.ready or self.over or self.exports > 0
 
     def waits_for_job(self) -> bool:
         """Whether it waits for a job that is in progress (the engine, with the lock held)."""
-        return not (self.failed or self.closed) and (not self.ready or self.exports > 0)
+        return not self.over and (not self.ready or self.exports > 0)
 
     def can_step(self) -> bool:
         """Whether the next step can include this seat (the engine, with the lock held)."""
@@ -254,6 +266,9 @@ class Seat:
         with self._engine.changed:
             if self.closed:
                 return
+            if self.failed:
+                self._end_export(ModelError("the conversation has failed, so there is nothing to export"))
+                return
             reached = self.inbox[0].index if self.inbox else self.index
             time_line = time_line_tensors(reached, self.prompted, self.in_flight, self._engine.model.spec)
         try:
@@ -275,5 +290,8 @@ class Seat:
             exported = ModelError(f"the conversation cannot be exported ({error}); it goes on as it was")
             exported.__cause__ = error
         with self._engine.changed:
-            self.exports -= 1
-            self.put(Exported(exported))
+            self._end_export(exported)
+
+    def _end_export(self, exported: SessionState | Exception) -> None:
+        self.exports -= 1
+        self.put(Exported(exported))

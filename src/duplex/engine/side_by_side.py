@@ -28,7 +28,8 @@ def predict_side_by_side(models: Iterable[tuple[str, Mapping[str, Any]]]) -> lis
     found: defaultdict[tuple[str, str], list[tuple[str, Memory]]] = defaultdict(list)
     there: dict[tuple[str, str], int | None] = {}
     for name, given in models:
-        described = checkpoint.describe(name, given.get("revision"), adapter=given.get("adapter"))
+        added = {"adapter": given.get("adapter"), "adapters": given.get("adapters")}
+        described = checkpoint.describe(name, given.get("revision"), **added)
         memory = predict_memory(described, **{key: given[key] for key in _PREDICTED if key in given})
         if memory is None:  # a codec alone, which loading refuses
             continue

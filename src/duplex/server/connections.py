@@ -15,12 +15,12 @@ from websockets.protocol import State
 from duplex.server.accept import Counted
 from duplex.server.pace import FRAME_SECONDS, LeakyBucket
 
-__all__ = ["MAX_UNSENT_BYTES", "REQUEST_SECONDS", "WebSocketConnection"]
+__all__ = ["CLOSE_SECONDS", "MAX_UNSENT_BYTES", "REQUEST_SECONDS", "WebSocketConnection"]
 
 REQUEST_SECONDS = 30.0
 """That a connection may take for its first answer, and from each answer to the next."""
 CLOSE_SECONDS = 12.0
-"""That a websocket may take to close; uvicorn waits 10 for the other side's goodbye."""
+"""That a call's connection may take to close; uvicorn waits 10 for the other side's goodbye on a websocket."""
 ANSWER_SECONDS = 2.0
 """The same when the server ends: a page that sends sound all the time hears the goodbye first."""
 QUIET_SECONDS = 1.0

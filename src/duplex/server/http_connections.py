@@ -4,6 +4,7 @@ import asyncio
 
 import h11
 from uvicorn import Config
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -19,7 +20,11 @@ class HttpConnection(H11Protocol):
 
     def __init__(self, config: Config, server_state: ServerState, counted: Counted) -> None:
         super().__init__(config, server_state, {"hold": self._hold})
+        self._application = self.app
+        self.app = self._run
         self._counted = counted
+        self._held = False
+        """Whether what is answered is a call, which has no deadline here."""
         self._end: asyncio.TimerHandle | None = None
         self._answered = False
         self._turn: asyncio.TimerHandle | None = None
@@ -28,7 +33,7 @@ class HttpConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
         """Begin."""
         super().connection_made(transport)
-        self._set_deadline()
+        self._set_deadline(connections.REQUEST_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -54,9 +59,9 @@ class HttpConnection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Wait for another request."""
-        self._answered = True
+        self._answered, self._held = True, False
         self._counted.let_go()
-        self._set_deadline()
+        self._set_deadline(connections.REQUEST_SECONDS)
         super().on_response_complete()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
@@ -68,9 +73,23 @@ class HttpConnection(H11Protocol):
             websocket.counted = self._counted
 
     def _hold(self) -> None:
-        """Go on without a deadline, as a call: what answers here has one of its own."""
+        """Go on without a deadline, as a call, until the application returns: what answers here has one of its own."""
+        self._held = True
         self._clear_deadline()
         self._counted.hold()
+
+    async def _run(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Run the application; a call whose answer it leaves unfinished is no call any more.
+
+        Uvicorn closes the connection then, which sends first what waits to be sent: to one who reads, or for ever.
+        """
+        cycle = self.cycle
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            if self._held and not (cycle.response_complete or cycle.disconnected):
+                self._counted.let_go()
+                self._set_deadline(connections.CLOSE_SECONDS)
 
     def _take_turn(self) -> None:
         self._turn = None
@@ -78,9 +97,9 @@ class HttpConnection(H11Protocol):
             self.flow.resume_reading()
             super().handle_events()
 
-    def _set_deadline(self) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         self._clear_deadline()
-        self._end = self.loop.call_later(connections.REQUEST_SECONDS, self.transport.abort)
+        self._end = self.loop.call_later(seconds, self.transport.abort)
 
     def _clear_deadline(self) -> None:
         if self._end is not None:

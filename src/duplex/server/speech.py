@@ -2,11 +2,12 @@
 
 1. A text takes a place of its model, and waits for one, as a call does: one admission for all.
 2. Nothing is answered before the first sound: whatever goes wrong before that has a status of its own.
-3. What is said travels as soon as it is there. A client who leaves, or does not read, ends it.
+3. What is said travels as soon as it is there. A client who leaves, or does not read, ends it; so does the time limit.
 """
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -37,7 +38,13 @@ LARGEST_BODY = 1 << 16
 SEND_SECONDS = 30.0
 """That a client may take to read what has been sent, before it counts as gone."""
 RETRY_SECONDS = 5
-_STATUSES = {CloseReason.TOO_MANY: 429, CloseReason.BAD_REQUEST: 400, CloseReason.STALLED: 503}
+_STATUSES = {
+    CloseReason.TOO_MANY: 429,
+    CloseReason.BAD_REQUEST: 400,
+    CloseReason.TOO_LONG: 400,  # which clients do not try again by themselves
+    CloseReason.STALLED: 503,
+}
+_TOO_LONG = "to say this text takes longer than the server allows; send it in parts"
 _UNAVAILABLE = (*OF_REFUSAL.values(), CloseReason.STALLED)
 
 
@@ -111,8 +118,8 @@ class _Spoken(Response):
         if isinstance(caller, Refusal):
             await self._refuse(caller, send)
             return
-        self._service.enter(self)
         try:
+            self._service.enter(self)  # which starts threads, if there can be any
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._service.watch_loop)
@@ -121,8 +128,8 @@ class _Spoken(Response):
                     tasks.cancel_scope.cancel()
             if self._ending is CloseReason.DRAINING and not self._begun:
                 await self._send_error(self._ending, self._ending.text, send)
-            self._account.end(self._ending or CloseReason.FINISHED)
         finally:
+            self._account.end(self._ending or CloseReason.FAILED)
             self._served.admission.leave(caller)
             self._service.leave(self)
 
@@ -149,9 +156,12 @@ class _Spoken(Response):
             if refusal is not None:
                 await self._refuse(refusal, send)
                 return
-            async with self._speaker as speaker:
-                async for event in speaker.say(self._wish.request.text):
-                    await self._tell(event, send)
+            with anyio.move_on_after(self._service.settings.session_limit or None) as limit:
+                async with self._speaker as speaker:
+                    async for event in speaker.say(self._wish.request.text):
+                        await self._tell(event, send)
+            if limit.cancelled_caught:
+                await self._break_off(CloseReason.TOO_LONG, _TOO_LONG, send)
         except CapacityError:  # somebody beside this server uses the model
             await self._refuse(Refusal.WAITED, send)
         except TimeoutError:
@@ -175,12 +185,16 @@ class _Spoken(Response):
             case SessionStarted(session_id=session_id, model=model):
                 self._account.begin(session_id, model, None)
             case AgentAudio() | AgentText():
-                await self._send(self._sound.told(event), send, more=True)
+                await self._send(await self._coded(event), send, more=True)
             case SessionEnded(reason=EndReason.FINISHED):
                 self._ending = CloseReason.FINISHED  # from here on a client who leaves has all of it
-                await self._send(self._sound.told(event), send, more=False)
+                await self._send(await self._coded(event), send, more=False)
             case _:  # an end whose error comes next
                 pass
+
+    async def _coded(self, event: Event) -> bytes:
+        """Return what travels of an event: its sound is coded beside the event loop, which others' calls need."""
+        return await self._service.coders.run(self._sound.told, event)
 
     async def _send(self, data: bytes, send: Send, *, more: bool) -> None:
         """Send, with the answer's head before the first of it.
@@ -189,9 +203,9 @@ class _Spoken(Response):
         """
         with anyio.fail_after(SEND_SECONDS):
             if not self._begun:
-                self._begun = True
                 headers = [(b"content-type", self._sound.media_type.encode()), (b"cache-control", b"no-store")]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
+                self._begun = True
             if data or not more:
                 await send({"type": "http.response.body", "body": data, "more_body": more})
 
@@ -201,21 +215,28 @@ class _Spoken(Response):
         await self._send_error(self._ending, self._ending.text, send)
 
     async def _fail(self, error: Exception, send: Send) -> None:
-        self._ending, text = reason_of(error)
+        reason, text = reason_of(error)
         if self._wish.voice_file:  # where a server has its files is not for a caller to know
             text = text.replace(self._wish.voice_file, f"the voice {self._wish.request.voice!r}")
-        if self._ending is CloseReason.FAILED:
+        if reason is CloseReason.FAILED:
             log.error("a text could not be said", exc_info=error)
+        await self._break_off(reason, text, send)
+
+    async def _break_off(self, reason: CloseReason, text: str, send: Send) -> None:
+        """End before the end of the text, and tell the client, if there are still words for it."""
+        self._ending = reason
         if not self._begun:
-            await self._send_error(self._ending, text, send)
+            await self._send_error(reason, text, send)
         elif self._wish.request.events:
-            await self._send(self._sound.failed(text), send, more=False)
+            with suppress(TimeoutError):  # who does not read is not told
+                await self._send(self._sound.failed(text), send, more=False)
 
     async def _send_error(self, reason: CloseReason, text: str, send: Send) -> None:
         status = _STATUSES.get(reason, 503 if reason in _UNAVAILABLE else 500)
         answer = _error(status, text)
-        await send({"type": "http.response.start", "status": status, "headers": answer.raw_headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        with anyio.move_on_after(SEND_SECONDS):  # an answer before, on the same connection, may not have been read
+            await send({"type": "http.response.start", "status": status, "headers": answer.raw_headers})
+            await send({"type": "http.response.body", "body": answer.body})
 
 
 def _error(status: int, text: str, *, code: str | None = None, param: str | None = None) -> Response:

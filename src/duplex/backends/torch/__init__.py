@@ -1,12 +1,12 @@
 """The PyTorch backend, for CPU and CUDA."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from duplex.backends.shared.memory import Memory
 from duplex.backends.shared.placement import Placement
-from duplex.checkpoints.adapters import Adapter
+from duplex.checkpoints.adapters import Adapter, AdapterInfo
 from duplex.checkpoints.kind_configs import TtsConfig
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
@@ -104,7 +104,8 @@ def load_model(
     check(device, dtype, quantize, cache_dtype)
     chosen = _chosen(device, dtype, quantize, cache_dtype)
     own = dict(adapters or {})
-    check_memory(config, mimi_config, sessions=sessions, guidance=guidance, adapters=own.values(), **chosen)
+    sizes = [each.info for each in own.values()]
+    check_memory(config, mimi_config, sessions=sessions, guidance=guidance, adapters=sizes, **chosen)
     selector = ProductSelector.of(sessions=sessions, deterministic=deterministic)
     language_model = load_language_model(
         config, weights, **chosen, adapter=adapter, adapters=own, guidance=guidance, selector=selector
@@ -133,9 +134,11 @@ def predict_memory(
     cache_dtype: str,
     sessions: int,
     guidance: bool = False,
-    adapters: Mapping[str, Adapter] | None = None,
+    adapters: Collection[AdapterInfo] = (),
 ) -> Memory:
     """Return what a model takes, loaded so; ``headers`` are those of its two weights files.
+
+    Of ``adapters`` each session may choose one.
 
     :raises UsageError: as :func:`check` does
     """
@@ -143,8 +146,7 @@ def predict_memory(
     from duplex.backends.torch.memory import predict  # noqa: PLC0415 -- torch takes seconds to import
 
     chosen = _chosen(device, dtype, quantize, cache_dtype)
-    own = dict(adapters or {})
-    return predict(config, mimi_config, sessions=sessions, guidance=guidance, adapters=own.values(), **chosen)
+    return predict(config, mimi_config, sessions=sessions, guidance=guidance, adapters=adapters, **chosen)
 
 
 def available_memory(device: str) -> int | None:

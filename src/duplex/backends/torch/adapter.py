@@ -68,7 +68,7 @@ class AdapterTensors:
         downs: list[Tensor] = []
         ups: list[Tensor] = []
         for product in change.products:
-            inside = np.flatnonzero((rows >= product.rows.start) & (rows < product.rows.stop))
+            inside = product.inside(rows)
             if not len(inside):
                 continue
             up = self._read(product.up, like)[product.up_rows.start : product.up_rows.stop]

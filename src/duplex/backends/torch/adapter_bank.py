@@ -4,7 +4,7 @@ Their matrices lie beside the model's, in its dtype, filled up with zeros to the
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from duplex.backends.torch.adapter import AdapterTensors
 from duplex.backends.torch.attention import Attention
 from duplex.backends.torch.depth import StackedAttention
 from duplex.backends.torch.linear import Projection, Weight, part, put
-from duplex.checkpoints.adapters import Adapter
+from duplex.checkpoints.adapters import Adapter, AdapterInfo
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.weight_names import projection_rows
 from duplex.errors import UsageError
@@ -56,11 +56,9 @@ class AdapterBank:
         with ExitStack() as files:
             opened = [files.enter_context(AdapterTensors(adapter)) for adapter in adapters.values()]
             for name in sorted({name for adapter in adapters.values() for name in adapter.info.changes}):
-                order = projection_rows(config, name)
-                order = np.arange(outputs[name]) if order is None else order
                 place = places.get(name)
-                parts = 1 if place is None else place.sets or 1
-                sums = [_low_rank_sum(opened, name, part, rows, like) for part in np.split(order, parts)]
+                parts = _parts(config, name, outputs[name], place)
+                sums = [_low_rank_sum(opened, name, part, rows, like) for part in parts]
                 if place is None:
                     text = sums[0]
                 else:
@@ -79,10 +77,19 @@ class AdapterBank:
         return 1 + list(self.fingerprints).index(name)
 
 
-def adapter_numbers(adapters: Iterable[Adapter]) -> int:
-    """Return how many numbers adapters hold side by side, at most: as many as the largest has, each."""
-    sizes = [sum(int(np.prod(tensor.shape)) for tensor in adapter.info.header.values()) for adapter in adapters]
-    return len(sizes) * max(sizes, default=0)
+def adapter_numbers(model: nn.Module, config: LanguageModelConfig, adapters: Collection[AdapterInfo]) -> int:
+    """Return how many numbers adapters take beside the weights of a model that has not been laid out.
+
+    Of each matrix that one of them changes, every one has as much as that of the largest rank, be it zeros.
+    """
+    places, numbers = dict(_places(model)), 0
+    for name in {name for adapter in adapters for name in adapter.changes} & {*places, TEXT}:
+        place = places.get(name)
+        outputs, inputs = (model.get_parameter(TEXT) if place is None else place.weight).shape
+        for rows in _parts(config, name, outputs, place):
+            ranks = (adapter.changes[name].rank(rows) for adapter in adapters if name in adapter.changes)
+            numbers += len(adapters) * max(ranks) * (inputs + len(rows))
+    return numbers
 
 
 @attrs.frozen(eq=False)
@@ -93,9 +100,14 @@ class _Place:
     last: str
     sets: int | None = None
 
+    @property
+    def weight(self) -> Any:
+        """The matrix: a tensor, until the model has been laid out."""
+        return getattr(self.module, self.last)
+
     def adapt(self, sums: Sequence[LowRankSum | None]) -> None:
         """Put what adapters add beside each part of the matrix."""
-        weight: Weight | tuple[Weight, ...] = getattr(self.module, self.last)
+        weight: Weight | tuple[Weight, ...] = self.weight
         bases: Sequence[Any] = weight if isinstance(weight, tuple) else [weight]
         if len(bases) < len(sums):
             bases = [part(weight, index, len(sums)) for index in range(len(sums))]
@@ -118,6 +130,13 @@ def _places(model: nn.Module) -> Iterator[tuple[str, _Place]]:
             yield f"{published}.out_proj.weight", _Place(module.out_proj, "weight")
         elif isinstance(module, Projection) and not name.endswith(".out_proj"):
             yield f"{published}.weight", _Place(module, "weight")
+
+
+def _parts(config: LanguageModelConfig, name: str, outputs: int, place: _Place | None) -> Sequence[NDArray[np.int64]]:
+    """Return which of its ``outputs`` published rows a matrix has, in our order, by the weights that it is made of."""
+    order = projection_rows(config, name)
+    order = np.arange(outputs) if order is None else order
+    return np.split(order, 1 if place is None else place.sets or 1)
 
 
 def _check(adapters: Mapping[str, Adapter], known: set[str]) -> None:

@@ -19,7 +19,7 @@ from duplex.backends.torch.quantize import GROUP, Kind, quantizable
 from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.state import StateSpec, bind
 from duplex.backends.torch.unfilled import unfilled
-from duplex.checkpoints.adapters import Adapter
+from duplex.checkpoints.adapters import AdapterInfo
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.synthesis.machine import MachineSettings
@@ -45,7 +45,7 @@ def predict(
     quantize: Kind | None = None,
     int8_cache: bool = False,
     guidance: bool = False,
-    adapters: Collection[Adapter] = (),
+    adapters: Collection[AdapterInfo] = (),
 ) -> Memory:
     """Return what a model of these configurations takes, loaded so, with ``adapters`` that sessions may choose."""
     with unfilled():
@@ -62,7 +62,7 @@ def predict(
         for name, tensor in lm.state_dict().items()
     )
     weights += sum(tensor.numel() * FLOAT32 for tensor in (*mimi.parameters(), *mimi.buffers()))
-    weights += adapter_numbers(adapters) * dtype.itemsize
+    weights += adapter_numbers(lm, config, adapters) * dtype.itemsize
     heard = sum(_state_size(tensor, torch.float32) for tensor in bind(mimi, "mimi").values())
     thought = sum(_state_size(tensor, dtype) for tensor in bind(lm, "lm", LONGEST_RUN).values())
     step = STEP_ON_CUDA + sessions * STEP_OF_A_SESSION if device.type == "cuda" else STEP_ON_CPU
@@ -81,7 +81,7 @@ def check_memory(
     quantize: Kind | None,
     int8_cache: bool,
     guidance: bool,
-    adapters: Collection[Adapter] = (),
+    adapters: Collection[AdapterInfo] = (),
 ) -> None:
     """Check that a device has the memory for a model.
 

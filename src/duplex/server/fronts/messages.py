@@ -179,21 +179,27 @@ class Link:
         question: int | None = message.get("question")
         try:
             answer = self._obey(message["name"], message)
-        except DuplexError as error:
-            self._answer(question, {"error": described(error)})
+            if not isinstance(answer, Awaitable):
+                self._answer(question, answer)
+                return
+        except Exception as error:  # noqa: BLE001 -- it is one question's: all other calls go on over this link
+            self._answer_error(question, error)
             return
-        if isinstance(answer, Awaitable):
-            task = asyncio.ensure_future(self._answer_later(question, answer))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
-        else:
-            self._answer(question, answer)
+        task = asyncio.ensure_future(self._answer_later(question, answer))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
     async def _answer_later(self, question: int | None, answer: Awaitable[Message | None]) -> None:
         try:
             self._answer(question, await answer)
-        except DuplexError as error:
-            self._answer(question, {"error": described(error)})
+        except Exception as error:  # noqa: BLE001 -- whoever asked waits for an answer, whatever has gone wrong
+            self._answer_error(question, error)
+
+    def _answer_error(self, question: int | None, error: Exception) -> None:
+        """Answer with an error; one that nobody foresaw, or nobody is told of, is for whoever runs the server."""
+        if question is None or not isinstance(error, DuplexError):
+            log.error("what the other process of this server wants has failed", exc_info=error)
+        self._answer(question, {"error": described(error)})
 
     def _answer(self, question: int | None, answer: Message | None) -> None:
         if question is not None and not self._over:
