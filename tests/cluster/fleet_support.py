@@ -23,11 +23,11 @@ PATIENCE = 20.0
 class Replica:
     """A replica in a thread, until it is told to stop."""
 
-    def __init__(self, fleet, model, name):
+    def __init__(self, fleet, models, name):
         self._fleet = fleet
         self._open = contextlib.ExitStack()
         settings, listening = fleet.assignment.at("127.0.0.1")
-        self.server = ReplicaServer(Held([model]), settings, listening, name=name, secret=SECRET)
+        self.server = ReplicaServer(Held(models), settings, listening, name=name, secret=SECRET)
         self.name = name
         self.silent = False
         self._open.enter_context(self.server.running(self._tell))
@@ -49,12 +49,13 @@ class Replica:
 
 
 class Fleet:
-    """Replicas, one for each model, and the ingress."""
+    """Replicas, one for each model or list of models, and the ingress."""
 
     def __init__(self, models, settings):
         self.registry = Registry(SECRET)
         self.assignment = Assignment(loading=None, settings=settings, listening=Listening(port=1, drain=0))
-        self.replicas = [Replica(self, model, f"replica-{index}") for index, model in enumerate(models)]
+        held = [model if isinstance(model, list) else [model] for model in models]
+        self.replicas = [Replica(self, each, f"replica-{index}") for index, each in enumerate(held)]
         self.ingress = Ingress(settings, self.assignment.listening, SECRET)
 
     async def serve(self, started):
