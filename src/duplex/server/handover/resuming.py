@@ -13,7 +13,7 @@ from duplex.server.close_reasons import CloseReason
 from duplex.server.consent import Consent, records_all
 from duplex.server.disclosure import disclosed
 from duplex.server.entry import Entry
-from duplex.server.handover.kept_line import KeptLine
+from duplex.server.handover.kept_line import KeptLine, watch
 from duplex.server.handover.moving import OWNED, STORE_SECONDS
 from duplex.server.handover.records import MovedCall
 from duplex.server.handover.stores import FencedError, StoreError
@@ -57,6 +57,7 @@ async def resume(service: Service, websocket: WebSocket, opening: Opening, owner
 
     A page is told nothing of a websocket that is refused, so it is accepted and closed with a code.
     """
+    watch(websocket)  # here, as the process that has the call may be another one
     key, others = key_of(opening.query["resume"], owner), service.neighbours
     elsewhere = others is not None and not service.resumable.knows(key)
     if others is not None and elsewhere and await others.pass_on("line", key, owner, websocket):
