@@ -51,9 +51,10 @@ class Replica:
 class Fleet:
     """Replicas, one for each model or list of models, and the ingress."""
 
-    def __init__(self, models, settings):
+    def __init__(self, models, settings, tls):
         self.registry = Registry(SECRET)
-        self.assignment = Assignment(loading=None, settings=settings, listening=Listening(port=1, drain=0))
+        self._tls = tls
+        self.assignment = Assignment(loading=None, settings=settings, listening=Listening(port=1, drain=0, **tls))
         held = [model if isinstance(model, list) else [model] for model in models]
         self.replicas = [Replica(self, each, f"replica-{index}") for index, each in enumerate(held)]
         self.ingress = Ingress(settings, self.assignment.listening, SECRET)
@@ -67,7 +68,7 @@ class Fleet:
         async def drain(_):
             self.ingress.stopping = True
 
-        where = Listening(port=0)
+        where = Listening(port=0, **self._tls)
         await listen(self.ingress.application(), where, calls=0, drain=drain, beside=(look,), started=started)
 
     def report(self, index):
@@ -76,9 +77,12 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(*models, **settings):
-    """Run a cluster until the block ends; give it, and its ingress as the tests of servers know one."""
-    made = Fleet(models, Settings(**settings))
+def fleet(*models, tls=(), **settings):
+    """Run a cluster until the block ends; give it, and its ingress as the tests of servers know one.
+
+    ``tls`` is a certificate and its key.
+    """
+    made = Fleet(models, Settings(**settings), dict(zip(("certificate", "key"), tls, strict=False)))
     port = queue.Queue()
     with start_blocking_portal("asyncio") as portal:
         future = portal.start_task_soon(functools.partial(made.serve, port.put))
