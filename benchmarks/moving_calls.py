@@ -14,6 +14,7 @@ import os
 import signal
 import statistics
 import time
+import wave
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,8 @@ from moving_servers import FAKE, HEARD, Line, Pair, loaded, servers
 
 FRAME = 1920
 RATE = 24000
+QUESTION = Path(__file__).parents[1] / "examples" / "question.wav"
+ANSWER_FRAMES = 40
 WARM_FRAMES = 20
 """Heard by each caller before anything is measured: a model's first steps are slow."""
 AWAY_SECONDS = 10.0
@@ -44,14 +47,21 @@ HEAD = (
 )
 
 
+def spoken() -> np.ndarray:
+    """Return a question and the time for an answer, float32 ``[frames, 1920]``."""
+    with wave.open(str(QUESTION)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+    return np.pad(samples, (0, ANSWER_FRAMES * FRAME - len(samples) % FRAME)).reshape(-1, FRAME)
+
+
 class Microphone:
-    """A live transport: speech-like noise at the pace of a clock, until ``over``; notes when sound comes."""
+    """A live transport: a question again and again at the pace of a clock, until ``over``; notes when sound comes."""
 
     realtime = True
 
     def __init__(self, seed: int) -> None:
         self.over = False
-        self._noise, self._due, self.heard = np.random.default_rng(seed), 0.0, []
+        self._spoken, self._at, self._due, self.heard = spoken(), 3 * seed, 0.0, []
 
     async def start(self, _: int) -> None:
         """Begin."""
@@ -63,7 +73,8 @@ class Microphone:
             raise anyio.EndOfStream
         self._due += FRAME / RATE
         await anyio.sleep_until(self._due)
-        return (0.05 * self._noise.standard_normal(FRAME)).astype(np.float32)
+        self._at += 1
+        return self._spoken[self._at % len(self._spoken)]
 
     async def send(self, _: np.ndarray) -> None:
         """Note that a frame has come."""
@@ -180,7 +191,7 @@ async def hang_up(caller: Caller, recordings: Path) -> np.ndarray:
     caller.microphone.over = True
     with anyio.fail_after(30):
         await caller.over.wait()
-        while (heard := heard_in(recordings, caller.session_id)) is None:
+        while (heard := heard_in(recordings, caller.session_id)) is None:  # noqa: ASYNC110 -- enough
             await anyio.sleep(0.1)
         return heard
 
