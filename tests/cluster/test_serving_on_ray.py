@@ -12,7 +12,7 @@ from ray_support import Command
 import duplex
 from cli_support import SMALL
 from duplex.events import AgentAudio, EndReason, SessionStarted
-from server_support import ask, get, tone
+from server_support import ask, get, tone, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.anyio]
 
@@ -35,6 +35,11 @@ def served(cluster, tmp_path_factory):
 async def hold(url, seconds):
     async with duplex.connect(url) as conversation:
         return [event async for event in conversation.run(tone(seconds))]
+
+
+async def has_places(served):
+    """Wait until the door would send the next caller somewhere."""
+    await anyio.to_thread.run_sync(until, lambda: get(served.door, "/readyz")[0] == 200)
 
 
 async def test_callers_are_placed_heard_and_answered(served):
@@ -71,6 +76,7 @@ def test_replicas_and_the_ingress_listen_on_the_loopback_address_alone(served):
 
 async def test_a_call_of_a_replica_that_is_killed_goes_on_and_another_is_started(served):
     notes = []
+    await has_places(served)  # of calls that have just ended the door hears a moment later
     before = {each.pid for each in served.replicas()}
     async with (
         duplex.connect(served.door.url(), interrupted=notes.append) as conversation,
@@ -112,6 +118,7 @@ def holder_of(served, conversation):
 
 async def test_a_command_that_is_stopped_lets_calls_end_and_leaves_nothing(served):
     replicas = served.replicas()
+    await has_places(served)
     async with duplex.connect(served.door.url()) as conversation, anyio.create_task_group() as tasks:
 
         async def talk():
