@@ -10,7 +10,7 @@ from resuming_support import CutLine, session
 import duplex
 from duplex.conversation import remote_line
 from duplex.events import SessionStarted
-from duplex.server import Settings, connections
+from duplex.server import Settings, asgi, watched
 from duplex.server.silence import Silence
 from duplex.transports import MemoryTransport
 from server_support import FRAME, Server, get, running, tone, until
@@ -43,7 +43,7 @@ def talking(server):
 @pytest.fixture
 def quick(monkeypatch):
     """Seconds are tenths here."""
-    monkeypatch.setattr(connections, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(watched, "TICK_SECONDS", 0.1)
     monkeypatch.setattr(remote_line, "QUIET_SECONDS", 0.3)
     monkeypatch.setattr(remote_line, "RETURN_SECONDS", 0.5)
 
@@ -67,7 +67,7 @@ def test_a_caller_who_says_nothing_and_answers_pings_is_there(models):
     """As a browser does that shows another tab."""
     with running(models(), Settings(idle_timeout=0)) as server, server.call(EVENTS) as caller:
         session(caller)
-        until_then = time.monotonic() + 4 * LAST * connections.TICK_SECONDS
+        until_then = time.monotonic() + 4 * LAST * watched.TICK_SECONDS
         while time.monotonic() < until_then:
             caller.next()
         caller.say(tone(0.08), audio_format="pcm")
@@ -120,3 +120,29 @@ async def test_a_client_notices_and_the_conversation_goes_on(models):
     assert notes == [True, False]
     assert [event.sequence for event in events] == list(range(len(events)))
     assert [type(event) for event in events].count(SessionStarted) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("quick")
+async def test_a_server_that_is_held_up_while_somebody_comes_back(models, monkeypatch):
+    """The caller has given up that attempt; it must not have used up the token."""
+    resume, notes, held = asgi.resume, [], []
+
+    async def held_up(*given):
+        if not held:
+            held.append(True)
+            time.sleep(1.0)  # noqa: ASYNC251 -- the whole process
+        await resume(*given)
+
+    monkeypatch.setattr(asgi, "resume", held_up)
+    with running(models()) as server, CutLine(server.port) as line:
+        microphone = Microphone(tone(0.1), realtime=True)
+        async with duplex.connect(line.url(), microphone, interrupted=notes.append) as conversation:
+            with anyio.fail_after(20):
+                while not isinstance(await anext(conversation), duplex.AgentAudio):
+                    pass
+                line.cut()
+                line.mend()
+                while notes != [True, False]:
+                    await anext(conversation)
+    assert held

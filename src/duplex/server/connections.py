@@ -2,20 +2,18 @@
 
 To close a connection means to send first what waits to be sent: where a caller does not read, it stays open. Here it is
 cut off then, and so is one on which no request comes to its end. A connection is under a deadline in every phase, from
-its first byte to its last. Of an open websocket that is the answer to a ping, or, of one that is watched because its
-caller could come back on another (``scope["state"]["watch"]``), anything that comes within seconds.
+its first byte to its last: of an open websocket that is the answer to a ping (:mod:`duplex.server.watched`).
 """
 
 import asyncio
 import struct
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
 from duplex.server.accept import Counted
 from duplex.server.pace import FRAME_SECONDS, LeakyBucket
-from duplex.server.silence import Silence
+from duplex.server.watched import WatchedConnection
 
 __all__ = ["MAX_UNSENT_BYTES", "REQUEST_SECONDS", "WebSocketConnection"]
 
@@ -27,8 +25,6 @@ ANSWER_SECONDS = 2.0
 """The same when the server ends: a page that sends sound all the time hears the goodbye first."""
 QUIET_SECONDS = 1.0
 """Without a byte, after which one who was cut off is taken to have read why."""
-TICK_SECONDS = 1.0
-"""Between two looks at whether anything has come, of one who is watched."""
 MAX_UNSENT_BYTES = 1 << 13
 """Bytes that may wait to be sent before sending waits: two seconds of Opus. More would be heard late."""
 MAX_UNTAKEN = 4
@@ -58,7 +54,7 @@ MAX_DISCARDED_BYTES = 1 << 24
 """Bytes that one who is cut off may still send: they are read, so that the reason arrives, and thrown away."""
 
 
-class WebSocketConnection(WebSocketsSansIOProtocol):
+class WebSocketConnection(WatchedConnection):
     """A websocket: under a deadline until it is accepted, pinged from then on, and paid for by who sends."""
 
     _end: asyncio.TimerHandle | None = None
@@ -69,9 +65,6 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
         """Begin."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "watch": self.watch}
-        self._silence: Silence | None = None
-        """Of one who is watched."""
         transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
         self._end = self.loop.call_later(REQUEST_SECONDS, transport.abort)
         self._arrived = self.loop.time()
@@ -174,34 +167,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._clear_deadline()
         if self.counted is not None:
             self.counted.hold()
-        if self._silence is None:
-            super().start_keepalive()
-        else:
-            self._look()
-
-    def watch(self) -> None:
-        """Notice within seconds, from now on, that nobody is there any more."""
-        if self._silence is None:
-            self._silence = Silence(self._arrived)
-            self.stop_keepalive()
-            if self.handshake_complete and not self.close_sent:
-                self._look()
-
-    def _look(self) -> None:
-        """Look whether anything has come, ask if not, and let go of one who does not answer."""
-        if self._silence is None or self.transport.is_closing() or self.conn.state is not State.OPEN:
-            return
-        unread = self.read_paused or self._going_on is not None
-        match self._silence.tick(self._arrived, unread=unread):
-            case "ask":
-                self.conn.send_ping(b"")
-                self.transport.write(b"".join(self.conn.data_to_send()))
-            case "lost":
-                self.transport.abort()
-                return
-            case None:
-                pass
-        self.ping_timer = self.loop.call_later(TICK_SECONDS, self._look)
+        super().start_keepalive()
 
     def keepalive_timeout(self) -> None:
         """Let go of one who has not answered a ping."""

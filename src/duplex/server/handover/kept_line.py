@@ -2,7 +2,7 @@
 
 1. When the conversation begins the caller gets a token (:meth:`duplex.server.wires.base.Wire.resumable`). From then on
    what is sent is kept for a while (:mod:`duplex.server.handover.sent`).
-   The websocket is watched, so that one on which all vanishes is noticed within seconds (:func:`watch`).
+   The websocket is watched, so that one on which all vanishes is noticed within seconds.
 2. A websocket that breaks leaves the line *interrupted*: nothing more is heard, what is sent is kept, and the
    conversation stands still. A caller who says goodbye (close codes 1000 and 1001) has hung up, as without any of this.
 3. Who shows the token within the grace goes on (:meth:`KeptLine.take_up`): gets the next token, and then what was not
@@ -11,7 +11,7 @@
 4. After the grace the caller has hung up.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import anyio
@@ -19,13 +19,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from duplex.concurrency.notifiers import Notifier
 from duplex.server.close_reasons import CloseReason
+from duplex.server.handover.presence import watch
 from duplex.server.handover.records import MovedCall
 from duplex.server.handover.sent import SentMessages
 from duplex.server.handover.tokens import ResumeTokens
 from duplex.server.line import Line
 from duplex.server.wires.base import Opening, Resumption, Wire, WireMessage
 
-__all__ = ["KeptLine", "watch"]
+__all__ = ["KeptLine"]
 
 CLOSE_SECONDS = 5.0
 """That the goodbye to a websocket that was left may take."""
@@ -240,16 +241,6 @@ class KeptLine(Line[Wire]):
     def _interrupt(self) -> None:
         self._present = False
         self._lost_at = anyio.current_time()
-
-
-def watch(websocket: WebSocket) -> None:
-    """Have it noticed soon when nobody is there any more, if this server's own connections carry the websocket.
-
-    Where nobody could come back it is not: a line that recovers after ten seconds is better than a call that has ended.
-    """
-    watched: Callable[[], None] | None = websocket.scope.get("state", {}).get("watch")
-    if watched is not None:
-        watched()
 
 
 def _content(message: Mapping[str, Any]) -> WireMessage:

@@ -13,8 +13,9 @@ from duplex.server.close_reasons import CloseReason
 from duplex.server.consent import Consent, records_all
 from duplex.server.disclosure import disclosed
 from duplex.server.entry import Entry
-from duplex.server.handover.kept_line import KeptLine, watch
+from duplex.server.handover.kept_line import KeptLine
 from duplex.server.handover.moving import OWNED, STORE_SECONDS
+from duplex.server.handover.presence import answers, watch
 from duplex.server.handover.records import MovedCall
 from duplex.server.handover.stores import FencedError, StoreError
 from duplex.server.handover.tokens import key_of
@@ -64,6 +65,9 @@ async def resume(service: Service, websocket: WebSocket, opening: Opening, owner
         return
     told = disclosed(recorded=records_all(service.settings), synthetic=service.models.speak)
     await websocket.accept(headers=told)  # a server that records may go on with a call of one that does not
+    if not await answers(websocket):
+        log.debug("one who came back has left again")  # and may try once more: the token has not been used
+        return
     line = service.resumable.redeem(key)
     if line is None and service.resumable.used(key):
         refusal: CloseReason | None = CloseReason.RESUME_USED
