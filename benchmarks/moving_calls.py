@@ -1,97 +1,67 @@
 """What callers notice when a server stops, dies, or their line breaks: two servers, real processes, real sockets.
 
-    python benchmarks/moving_calls.py --calls 2
+    python benchmarks/moving_calls.py                            # two calls of tiny on each, and six of no weights
+    python benchmarks/moving_calls.py --model tiny --calls 2
 
-For each caller: the longest time without sound, what it was told to have lost, and whether its conversation went on.
+For each caller: the longest time without sound, what it was told to have lost, and whether its conversation went on. Of
+a caller whose network was away for ten seconds also whether the words are those of a run in memory, on the frames that
+the model heard.
 """
 
 import argparse
-import contextlib
+import json
 import os
-import re
 import signal
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Iterator
+import time
+import wave
+from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import anyio
+import attrs
 import numpy as np
 
 import duplex
+from moving_servers import FAKE, HEARD, Line, Pair, loaded, servers
 
 FRAME = 1920
 RATE = 24000
+QUESTION = Path(__file__).parents[1] / "examples" / "question.wav"
+ANSWER_FRAMES = 40
 WARM_FRAMES = 20
 """Heard by each caller before anything is measured: a model's first steps are slow."""
+AWAY_SECONDS = 10.0
+AFTER_SECONDS = 10.0
+RUNS = (("tiny", 2), (FAKE, 6))
+STOPPED, KILLED, CUT, VANISHED = (
+    "one server stopped (SIGTERM)",
+    "one server killed",
+    "a caller's network cut for 10 s",
+    "the same, and nobody told",
+)
+HEAD = (
+    "| model, calls on each server | | went on | gap heard, median and largest | told as lost | words "
+    "| others' largest gap | load |"
+)
 
 
-class Server:
-    """A server process on a port."""
-
-    def __init__(self, port: int, *options: str) -> None:
-        command = [sys.executable, "-m", "duplex", "serve", "--port", str(port), *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        told = self.process.stderr
-        while told is not None and not re.search(r"listens at", line := told.readline()):
-            if not line:
-                raise SystemExit("a server did not start")
-        if told is not None:
-            threading.Thread(target=told.read, daemon=True).start()
-
-
-class Line:
-    """A proxy that can be cut."""
-
-    def __init__(self, upstream: int) -> None:
-        self.upstream, self.open, self.sockets = upstream, True, []
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """Break all connections, and refuse new ones."""
-        self.open = False
-        for each in self.sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        self.sockets.clear()
-
-    def _accept(self) -> None:
-        while True:
-            accepted, _ = self.listening.accept()
-            if not self.open:
-                accepted.close()
-                continue
-            try:
-                pair = accepted, socket.create_connection(("127.0.0.1", self.upstream))
-            except OSError:
-                accepted.close()
-                continue
-            self.sockets += pair
-            for source, target in (pair, pair[::-1]):
-                threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
-
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
+def spoken() -> np.ndarray:
+    """Return a question and the time for an answer, float32 ``[frames, 1920]``."""
+    with wave.open(str(QUESTION)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+    return np.pad(samples, (0, ANSWER_FRAMES * FRAME - len(samples) % FRAME)).reshape(-1, FRAME)
 
 
 class Microphone:
-    """A live transport: speech-like noise at the pace of a clock; notes when sound comes."""
+    """A live transport: a question again and again at the pace of a clock, until ``over``; notes when sound comes."""
 
     realtime = True
 
     def __init__(self, seed: int) -> None:
-        self._noise, self._due, self.heard = np.random.default_rng(seed), 0.0, []
+        self.over = False
+        self._spoken, self._at, self._due, self.heard = spoken(), 3 * seed, 0.0, []
 
     async def start(self, _: int) -> None:
         """Begin."""
@@ -99,9 +69,12 @@ class Microphone:
 
     async def receive(self) -> np.ndarray:
         """Return a frame when it is due."""
+        if self.over:
+            raise anyio.EndOfStream
         self._due += FRAME / RATE
         await anyio.sleep_until(self._due)
-        return (0.05 * self._noise.standard_normal(FRAME)).astype(np.float32)
+        self._at += 1
+        return self._spoken[self._at % len(self._spoken)]
 
     async def send(self, _: np.ndarray) -> None:
         """Note that a frame has come."""
@@ -117,9 +90,11 @@ class Microphone:
 class Caller:
     """A call, from now on, and what it notices."""
 
-    def __init__(self, url: str, number: int) -> None:
+    def __init__(self, port: int, number: int) -> None:
         self.microphone, self.events, self.error = Microphone(number), [], None
-        self.call = duplex.connect(url, self.microphone, options=duplex.SessionOptions(seed=number), audio_events=False)
+        self.options, self.over = duplex.SessionOptions(seed=number), anyio.Event()
+        url = f"http://127.0.0.1:{port}"
+        self.call = duplex.connect(url, self.microphone, options=self.options, audio_events=False)
 
     async def talk(self) -> None:
         """Hold the conversation."""
@@ -129,11 +104,13 @@ class Caller:
                     self.events.append(event)
         except duplex.DuplexError as error:
             self.error = error
+        finally:
+            self.over.set()
 
     def gap(self) -> float:
         """Return the longest time without sound beyond a frame's, after the first seconds."""
         heard = self.microphone.heard[WARM_FRAMES:]
-        return max((later - earlier for earlier, later in pairwise(heard)), default=0.0) - 0.08
+        return max((later - earlier for earlier, later in pairwise(heard)), default=0.0) - FRAME / RATE
 
     def lost(self) -> float:
         """Return the seconds that were told as lost."""
@@ -144,79 +121,127 @@ class Caller:
         started = sum(isinstance(event, duplex.SessionStarted) for event in self.events)
         return self.error is None and started == 1 and self.microphone.heard[-1] > since
 
+    def words(self) -> list[str]:
+        """Return what the agent said."""
+        return [event.text for event in self.events if isinstance(event, duplex.AgentText)]
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    bound = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in bound]
-    for each in bound:
-        each.close()
-    return ports
-
-
-@contextlib.contextmanager
-def servers(model: str, calls: int) -> Iterator[tuple[Server, Server, list[int]]]:
-    """Run two servers, each with room for the other's calls."""
-    ports = free_ports(2)
-    with tempfile.TemporaryDirectory() as folder:
-        common = ["--model", model, "--sessions", str(2 * calls), "--state-store", folder]
-        pair = [Server(port, *common, "--move-to", f"http://127.0.0.1:{other}") for port, other in (ports, ports[::-1])]
-        try:
-            yield pair[0], pair[1], ports
-        finally:
-            for each in pair:
-                each.process.kill()
-                each.process.wait()
+    @property
+    def session_id(self) -> str:
+        """Of its session."""
+        return next(event.session_id for event in self.events if isinstance(event, duplex.SessionStarted))
 
 
-async def measure(what: str, model: str, calls: int, seconds: float) -> None:
-    """Hold calls on both servers, have something happen to the first, and print what its callers notice."""
-    with servers(model, calls) as (first, _, ports):
-        lines = [Line(ports[0]) for _ in range(calls)]
-        mine = [Caller(f"http://127.0.0.1:{line.port}", number) for number, line in enumerate(lines)]
-        others = [Caller(f"http://127.0.0.1:{ports[1]}", calls + number) for number in range(calls)]
-        async with anyio.create_task_group() as tasks:
-            for each in (*mine, *others):
-                tasks.start_soon(each.talk)
-            with anyio.fail_after(90):
-                while min(len(each.microphone.heard) for each in (*mine, *others)) < WARM_FRAMES:  # noqa: ASYNC110 -- enough
-                    await anyio.sleep(0.1)
-            await anyio.sleep(seconds)
-            at = anyio.current_time()
-            if what == "drained":
-                first.process.send_signal(signal.SIGTERM)
-            elif what == "killed":
-                first.process.kill()
-                for line in lines:  # as a balancer does
-                    line.upstream = ports[1]
-            else:
-                lines[0].cut()
-                await anyio.sleep(10)
-                lines[0].open = True
-            await anyio.sleep(10)
-            tasks.cancel_scope.cancel()
-        hit = mine[:1] if what == "cut" else mine
-        gaps = [each.gap() for each in hit]
-        whole = sum(each.whole(at + 5) for each in hit)
-        print(
-            f"{what:8} calls {len(hit)}, go on {whole}; gap heard: median {statistics.median(gaps):.2f} s, "
-            f"largest {max(gaps):.2f} s; told as lost: {max(each.lost() for each in hit):.2f} s; "
-            f"other callers' largest gap {max(each.gap() for each in others):.2f} s; load {os.getloadavg()[0]:.1f}"
+@attrs.frozen
+class Measured:
+    """What callers noticed."""
+
+    hit: Sequence[Caller]
+    others: Sequence[Caller]
+    at: float
+    heard: np.ndarray | None
+    """By the model of the one whose network was away, float32 ``[samples]``."""
+
+    def row(self, about: str, what: str, words: str) -> str:
+        """Return a row of the table."""
+        gaps = [each.gap() for each in self.hit]
+        whole = sum(each.whole(self.at + AFTER_SECONDS / 2) for each in self.hit)
+        return (
+            f"| {about} | {what} | {whole} of {len(self.hit)} | {statistics.median(gaps):.2f} s, {max(gaps):.2f} s "
+            f"| {max(each.lost() for each in self.hit):.1f} s | {words} "
+            f"| {max(each.gap() for each in self.others):.2f} s | {os.getloadavg()[0]:.1f} |"
         )
+
+
+async def measure(what: str, pair: Pair, calls: int, seconds: float) -> Measured:
+    """Hold calls on both servers, and have something happen to the first."""
+    lines = [Line(pair.ports[0]) for _ in range(calls)]
+    mine = [Caller(line.port, number) for number, line in enumerate(lines)]
+    others = [Caller(pair.ports[1], calls + number) for number in range(calls)]
+    async with anyio.create_task_group() as tasks:
         for each in (*mine, *others):
+            tasks.start_soon(each.talk)
+        with anyio.fail_after(90):
+            while min(len(each.microphone.heard) for each in (*mine, *others)) < WARM_FRAMES:  # noqa: ASYNC110 -- enough
+                await anyio.sleep(0.1)
+        await anyio.sleep(seconds)
+        at = anyio.current_time()
+        await happen(what, pair, lines)
+        await anyio.sleep(AFTER_SECONDS)
+        heard = await hang_up(mine[0], pair.recordings) if what in (CUT, VANISHED) else None
+        tasks.cancel_scope.cancel()
+    return Measured(mine[:1] if what in (CUT, VANISHED) else mine, others, at, heard)
+
+
+async def happen(what: str, pair: Pair, lines: Sequence[Line]) -> None:
+    """Have it happen."""
+    if what == STOPPED:
+        pair.first.process.send_signal(signal.SIGTERM)
+    elif what == KILLED:
+        pair.first.process.kill()
+        for line in lines:  # as a balancer does
+            line.upstream = pair.ports[1]
+    else:
+        (lines[0].cut if what == CUT else lines[0].swallow)()
+        await anyio.sleep(AWAY_SECONDS)
+        lines[0].mend()
+
+
+async def hang_up(caller: Caller, recordings: Path) -> np.ndarray:
+    """End a call as a caller does; return what the model has heard, when that has been written."""
+    caller.microphone.over = True
+    with anyio.fail_after(30):
+        await caller.over.wait()
+        while (heard := heard_in(recordings, caller.session_id)) is None:  # noqa: ASYNC110 -- enough
+            await anyio.sleep(0.1)
+        return heard
+
+
+def heard_in(recordings: Path, session_id: str) -> np.ndarray | None:
+    """Return what the model has heard in a session that has ended."""
+    for about in recordings.glob("*/call.json"):
+        told = json.loads(about.read_text())
+        if told["session"] == session_id and told["ended"]:
+            return np.fromfile(about.with_name(HEARD), "<f4")
+    return None
+
+
+async def words_of(model: str, calls: int, caller: Caller, heard: np.ndarray) -> str:
+    """Tell how many of a caller's words are those of a run in memory, on what the model heard."""
+    with loaded(model, 2 * calls) as made:
+        async with duplex.Conversation(made, options=caller.options, audio_events=False) as conversation:
+            said = [event.text async for event in conversation.run(heard) if isinstance(event, duplex.AgentText)]
+    got = caller.words()
+    same = next((at for at, (one, other) in enumerate(zip(got, said, strict=False)) if one != other), len(got))
+    return f"all {len(got)} the same" if got == said else f"{same} of {len(got)} the same, then others ({len(said)})"
+
+
+async def measure_all(model: str, calls: int, seconds: float) -> None:
+    """Measure everything with one model, and print it."""
+    about = f"`tiny`, {calls}" if model == "tiny" else f"{'without weights' if model == FAKE else model}, {calls}"
+    for what in (STOPPED, KILLED, CUT, VANISHED):
+        with servers(model, calls) as pair:
+            measured = await measure(what, pair, calls, seconds)
+        words = "" if measured.heard is None else await words_of(model, calls, measured.hit[0], measured.heard)
+        print(measured.row(about, what, words), flush=True)
+        for each in (*measured.hit, *measured.others):
             if each.error is not None:
-                print(f"         {each.error}")
+                print(f"{each.error}", flush=True)
 
 
 def main() -> None:
-    """Measure all three."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--calls", type=int, default=2, help="on each server")
-    parser.add_argument("--seconds", type=float, default=8.0, help="before it happens")
+    """Measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", help=f"{FAKE} is the one without weights; both if left out")
+    parser.add_argument("--calls", type=int, default=2, help="of the model on each server")
+    parser.add_argument("--seconds", type=float, default=3.0, help="before it happens")
     given = parser.parse_args()
-    for what in ("drained", "killed", "cut"):
-        anyio.run(measure, what, given.model, given.calls, given.seconds)
+    os.environ.setdefault(
+        "DUPLEX_PRODUCTS", "fixed"
+    )  # what is timed may differ between the servers and the run in memory
+    print(time.strftime("%Y-%m-%d %H:%M"), f"{os.cpu_count()} cores", flush=True)
+    print(HEAD, "|---|---|---|---|---|---|---|---|", sep="\n", flush=True)
+    for model, calls in RUNS if given.model is None else ((given.model, given.calls),):
+        anyio.run(measure_all, model, calls, given.seconds)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ PATIENCE = 20.0
 class Replica:
     """A replica in a thread, until it is told to stop."""
 
-    def __init__(self, fleet, model, name):
+    def __init__(self, fleet, models, name):
         self._fleet = fleet
         self._open = contextlib.ExitStack()
         settings, listening = fleet.assignment.at("127.0.0.1")
-        self.server = ReplicaServer(Held([model]), settings, listening, name=name, secret=SECRET)
+        self.server = ReplicaServer(Held(models), settings, listening, name=name, secret=SECRET)
         self.name = name
         self.silent = False
         self._open.enter_context(self.server.running(self._tell))
@@ -49,12 +49,14 @@ class Replica:
 
 
 class Fleet:
-    """Replicas, one for each model, and the ingress."""
+    """Replicas, one for each model or list of models, and the ingress."""
 
-    def __init__(self, models, settings):
+    def __init__(self, models, settings, tls):
         self.registry = Registry(SECRET)
-        self.assignment = Assignment(loading=None, settings=settings, listening=Listening(port=1, drain=0))
-        self.replicas = [Replica(self, model, f"replica-{index}") for index, model in enumerate(models)]
+        self._tls = tls
+        self.assignment = Assignment(loading=None, settings=settings, listening=Listening(port=1, drain=0, **tls))
+        held = [model if isinstance(model, list) else [model] for model in models]
+        self.replicas = [Replica(self, each, f"replica-{index}") for index, each in enumerate(held)]
         self.ingress = Ingress(settings, self.assignment.listening, SECRET)
 
     async def serve(self, started):
@@ -66,7 +68,7 @@ class Fleet:
         async def drain(_):
             self.ingress.stopping = True
 
-        where = Listening(port=0)
+        where = Listening(port=0, **self._tls)
         await listen(self.ingress.application(), where, calls=0, drain=drain, beside=(look,), started=started)
 
     def report(self, index):
@@ -75,9 +77,12 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(*models, **settings):
-    """Run a cluster until the block ends; give it, and its ingress as the tests of servers know one."""
-    made = Fleet(models, Settings(**settings))
+def fleet(*models, tls=(), **settings):
+    """Run a cluster until the block ends; give it, and its ingress as the tests of servers know one.
+
+    ``tls`` is a certificate and its key.
+    """
+    made = Fleet(models, Settings(**settings), dict(zip(("certificate", "key"), tls, strict=False)))
     port = queue.Queue()
     with start_blocking_portal("asyncio") as portal:
         future = portal.start_task_soon(functools.partial(made.serve, port.put))

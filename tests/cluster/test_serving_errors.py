@@ -28,6 +28,7 @@ BLOCKED = "import sys; sys.modules['ray'] = None; from duplex.cli import main; m
         (("--ray", "local", "--replicas", "2:9999999"), "such as 2:8"),
         (("--ray", "somewhere"), "no address of a Ray cluster"),
         (("--ray", "local", "--move-to", "http://other"), "calls move to the other replicas"),
+        (("--ray", "local", "--host", "0.0.0.0", "--insecure"), "leave --host out"),  # noqa: S104
     ],
 )
 def test_wrong_use_is_told(given, told):

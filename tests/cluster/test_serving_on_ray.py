@@ -1,62 +1,20 @@
 """``duplex serve --ray``: real replicas in a real cluster of this machine, and what happens when one dies."""
 
-import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
-import threading
-import time
 
 import anyio
 import psutil
 import pytest
-from batch_support import SURROUNDINGS
+from ray_support import Command
 
 import duplex
 from cli_support import SMALL
 from duplex.events import AgentAudio, EndReason, SessionStarted
-from server_support import Server, ask, get, tone
+from server_support import ask, get, tone, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.anyio]
-START_SECONDS = 240
-REPLICA = "ServeReplica"
-
-
-class Command:
-    """The command, in a session of its own: of a driver that is killed Ray ends the whole process group."""
-
-    def __init__(self, address, *arguments):
-        command = [sys.executable, "-m", "duplex", "serve", "--ray", address, "--port", "0", *map(str, arguments)]
-        self.process = subprocess.Popen(
-            command,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env={**SURROUNDINGS, "OMP_NUM_THREADS": "1"},
-        )
-        self.told = ""
-        address = None
-        deadline = time.monotonic() + START_SECONDS
-        while address is None:
-            line = self.process.stderr.readline()
-            assert line, self.told
-            assert time.monotonic() < deadline, self.told
-            self.told += line
-            address = re.search(r"listens at http://\S+:(\d+)", line)
-        self.door = Server(int(address[1]), None)
-        self._reader = threading.Thread(target=self.process.communicate, daemon=True)
-        self._reader.start()
-
-    def replicas(self):
-        """The processes of its replicas, by what Ray calls them."""
-        found = []
-        for each in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if any(f"{REPLICA}:duplex-{self.door.port}:" in word for word in each.cmdline()):
-                    found.append(each)
-        return found
 
 
 @pytest.fixture
@@ -71,15 +29,17 @@ def served(cluster, tmp_path_factory):
     options = ("--replicas", "2:2", "--worker-cpus", "0.5", "--model", SMALL, "--sessions", "2", "--queue", "0")
     command = Command(cluster, *options, "--state-store", states, "--drain", "20")
     yield command
-    if command.process.poll() is None:
-        command.process.send_signal(signal.SIGTERM)
-        command.process.wait(timeout=60)
-    command._reader.join()
+    command.stop()
 
 
 async def hold(url, seconds):
     async with duplex.connect(url) as conversation:
         return [event async for event in conversation.run(tone(seconds))]
+
+
+async def has_places(served):
+    """Wait until the door would send the next caller somewhere."""
+    await anyio.to_thread.run_sync(until, lambda: get(served.door, "/readyz")[0] == 200)
 
 
 async def test_callers_are_placed_heard_and_answered(served):
@@ -116,6 +76,7 @@ def test_replicas_and_the_ingress_listen_on_the_loopback_address_alone(served):
 
 async def test_a_call_of_a_replica_that_is_killed_goes_on_and_another_is_started(served):
     notes = []
+    await has_places(served)  # of calls that have just ended the door hears a moment later
     before = {each.pid for each in served.replicas()}
     async with (
         duplex.connect(served.door.url(), interrupted=notes.append) as conversation,
@@ -157,6 +118,7 @@ def holder_of(served, conversation):
 
 async def test_a_command_that_is_stopped_lets_calls_end_and_leaves_nothing(served):
     replicas = served.replicas()
+    await has_places(served)
     async with duplex.connect(served.door.url()) as conversation, anyio.create_task_group() as tasks:
 
         async def talk():

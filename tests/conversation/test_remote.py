@@ -212,12 +212,30 @@ class DeadLine:
         pass
 
 
-async def test_a_server_that_is_gone_without_a_word(models, monkeypatch):
+class FullLine(DeadLine):
+    """The same, and what was sent is not acknowledged: sending waits until the connection is closed."""
+
+    def __init__(self, stream):
+        self._stream = stream
+        self._closed = anyio.Event()
+
+    async def send(self, _):
+        await self._closed.wait()
+        raise anyio.ClosedResourceError
+
+    async def aclose(self):
+        self._closed.set()
+        await self._stream.aclose()
+
+
+@pytest.mark.parametrize("line", [DeadLine, FullLine])
+async def test_a_server_that_is_gone_without_a_word(models, monkeypatch, line):
     monkeypatch.setattr(websocket, "QUIET_SECONDS", 0.2)
     with running(models()) as server:
         async with duplex.connect(server.url(), on_lost="end") as conversation:
             await anext(conversation)
-            conversation._runner.line.websocket._stream = DeadLine(conversation._runner.line.websocket._stream)
+            await conversation.send(ramp(12))
+            conversation._runner.line.websocket._stream = line(conversation._runner.line.websocket._stream)
             with anyio.fail_after(10):
                 events, told = await ended(conversation)
     assert events[-1].reason is EndReason.DISCONNECTED

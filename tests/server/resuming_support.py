@@ -1,4 +1,4 @@
-"""A line that can be cut: a proxy of TCP between a caller and a server, in threads."""
+"""A line that can be cut, or on which all that is sent vanishes: a proxy of TCP between a caller and a server."""
 
 import contextlib
 import json
@@ -9,11 +9,12 @@ from duplex.transports import wire
 
 
 class CutLine:
-    """Passes bytes on between its own port and a server's, until it is cut."""
+    """Passes bytes on between its own port and a server's, until it is cut, or swallows them without a word."""
 
     def __init__(self, port):
         self._upstream = port
         self._open = True
+        self._swallows = False
         self._pairs = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
@@ -37,9 +38,13 @@ class CutLine:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
+    def swallow(self):
+        """Let all that is sent from now on vanish, on connections that stay open and on new ones; refuse none."""
+        self._swallows = True
+
     def mend(self):
-        """Take connections again."""
-        self._open = True
+        """Take connections again; those from before stay dead."""
+        self._open, self._swallows = True, False
 
     def _accept(self):
         with contextlib.suppress(OSError):
@@ -51,16 +56,20 @@ class CutLine:
                 pair = accepted, socket.create_connection(("127.0.0.1", self._upstream))
                 self._pairs.append(pair)
                 for source, target in (pair, pair[::-1]):
-                    threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
 
-
-def _pass_on(source, target):
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
-    source.close()
+    def _pass_on(self, source, target):
+        """Pass on what comes; once something has been swallowed the rest is, too, an end with it."""
+        dead = False
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                dead = dead or self._swallows
+                if not dead:
+                    target.sendall(data)
+        if not (dead or self._swallows):
+            with contextlib.suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
+        source.close()
 
 
 def session(caller):

@@ -143,6 +143,19 @@ def test_a_server_that_falls_silent(page, model):
         expect(page.get_by_role("alert")).to_contain_text("The connection was lost")
 
 
+def test_a_server_that_waits_and_falls_silent(page, model):
+    """In a conversation that goes on where it was the page comes back much sooner."""
+    with running(model) as server:
+        page.clock.install()
+        line = answered(page, server)
+        line.send(wire.metadata({"type": "Session", "resume": "a-token", "seconds": 30}))
+        page.clock.run_for(3_000)
+        expect(page.locator("#title")).to_have_text("It is listening")
+        page.clock.run_for(4_000)
+        expect(page.locator("#title")).to_have_text("The line is broken")
+        assert page.complaints == []
+
+
 def test_the_time_to_the_server_and_back(page, model):
     """It is that of the page's own pings; those that the server sends of itself are no answers."""
     with running(model) as server:

@@ -21,7 +21,7 @@ from duplex.server.speech_request import LONGEST_TEXT, SpeechRequest
 from duplex.server.wires.json_messages import BadMessage
 from duplex.testing import fake_model
 from imitation_support import FAMILY, RATE, write_checkpoint
-from server_support import get, running, until
+from server_support import ask, get, running, until
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 TEXT = "I am here today."
@@ -60,11 +60,11 @@ def said(speaking):
     return to_int16(sound), [event.text for event in events if isinstance(event, duplex.AgentText)]
 
 
-def post(server, body, **headers):
+def post(server, body, path="/v1/audio/speech", **headers):
     """Return status and body of an answer."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request("POST", "/v1/audio/speech", data, {"Authorization": f"Bearer {TOKEN}", **headers})
+    connection.request("POST", path, data, {"Authorization": f"Bearer {TOKEN}", **headers})
     answer = connection.getresponse()
     try:
         return answer.status, answer.read()
@@ -168,6 +168,14 @@ def test_a_file_elsewhere_is_no_voice(server):
     status, answer = post(server, {"input": TEXT, "voice": str(path)})
     assert status == 400
     assert b"there is no voice" in answer
+
+
+def test_a_ticket_stands_in_for_a_token_once(server):
+    """As a cluster redirects with one, since clients show their token to nobody else."""
+    ticket = json.loads(ask(server, "POST", "/api/ticket", Authorization=f"Bearer {TOKEN}")[2])["ticket"]
+    body = {"input": "I am here.", "voice": VOICE}
+    for status in (200, 401):
+        assert post(server, body, f"/v1/audio/speech?ticket={ticket}", Authorization="")[0] == status
 
 
 def test_places_are_those_of_the_model(server, client, speaking):

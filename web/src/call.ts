@@ -40,6 +40,8 @@ const LOST_CODE = 1006;
 const PING_MILLISECONDS = 2000;
 /** Pings in a row, 10 s, during which nothing was heard: the server says something every 5 s, and answers pings. */
 const SILENT_PINGS = 5;
+/** The same in a conversation that can be come back to, in which sound comes all the time. */
+const SILENT_PINGS_TALKING = 2;
 
 /** What is asked for in the address; empty words leave it to the server. */
 export interface Wishes {
@@ -163,8 +165,9 @@ export class Call {
   }
 
   #ping(): void {
+    const most = this.#return.known ? SILENT_PINGS_TALKING : SILENT_PINGS;
     // Closed by this side, a websocket that is dead says so only after a while.
-    if (++this.#silence > SILENT_PINGS && this.#coding) this.#closed(LOST_CODE, this.#coding);
+    if (++this.#silence > most && this.#coding) this.#closed(LOST_CODE, this.#coding);
     if (this.#pinged) return;
     this.#pinged = performance.now();
     this.#send(Kind.ping);

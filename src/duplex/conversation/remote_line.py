@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["BUSY", "LOST", "RemoteLine", "Resumed", "record_of"]
 
 CONNECT_SECONDS = 10.0
+RETURN_SECONDS = 5.0
+"""That an attempt to come back may take: one into a network that swallows everything only costs time."""
 QUIET_SECONDS = 3.0
 """Without a byte before a server that waits for its callers is asked for one, and before it is given up."""
 PAUSES = (0.0, 0.2, 0.4, 0.8, 1.5)
@@ -156,7 +158,7 @@ class RemoteLine:
             await anyio.sleep(pause)
             query = {"resume": self._token, "received": str(self._received), "sequence": str(self._next_event)}
             try:
-                self.websocket = await self._find(query, min(CONNECT_SECONDS, left), home=attempt % 2 == 1)
+                self.websocket = await self._find(query, min(RETURN_SECONDS, left), home=attempt % 2 == 1)
             except ServerError as failed:
                 error = str(failed)
                 continue

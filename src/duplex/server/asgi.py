@@ -1,6 +1,6 @@
 """The server as an ASGI application: routes, and who may use them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 
@@ -37,7 +37,7 @@ from duplex.server.tickets import ClientSecret, Ticket, service_of, token_wanted
 from duplex.server.wires.table import SPEECH, WIRES
 from duplex.transcription.protocol import Transcriber
 
-__all__ = ["application", "application_of", "describe", "websocket_wanted"]
+__all__ = ["application", "application_of", "describe", "list_models", "no_websocket", "websocket_wanted"]
 
 
 def application(
@@ -84,7 +84,7 @@ def application_of(service: Service) -> Starlette:
         Route("/healthz", _health),
         Route("/readyz", _ready),
         Route("/metrics", _metrics),
-        WebSocketRoute("/{path:path}", _elsewhere),
+        WebSocketRoute("/{path:path}", no_websocket),
         Mount("/", StaticFiles(directory=str(files("duplex.server") / "page"), html=True)),
     ]
     middleware = [
@@ -147,7 +147,7 @@ async def _open(name: str, websocket: WebSocket) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def _elsewhere(websocket: WebSocket) -> None:
+async def no_websocket(websocket: WebSocket) -> None:
     """Say where a websocket is."""
     await deny(websocket, 404, "no websocket is here; it is at api/chat, below the page's address")
 
@@ -167,8 +167,13 @@ class _Models(HTTPEndpoint):
         service = service_of(request)
         if service.keys.tokens.owner(request.headers.get("authorization")) is None:
             return token_wanted()
-        data = [{"id": each.name, "object": "model", "created": 0, "owned_by": "duplex"} for each in service.models.all]
-        return JSONResponse({"object": "list", "data": data})
+        return list_models(each.name for each in service.models.all)
+
+
+def list_models(names: Iterable[str]) -> Response:
+    """Return a list of models in the words of OpenAI's clients."""
+    data = [{"id": name, "object": "model", "created": 0, "owned_by": "duplex"} for name in names]
+    return JSONResponse({"object": "list", "data": data})
 
 
 class _Info(HTTPEndpoint):

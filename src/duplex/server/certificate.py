@@ -4,7 +4,7 @@ import datetime as dt
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from duplex.extras import require
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["self_signed_certificate"]
+__all__ = ["self_signed_certificate", "unnamed_addresses"]
 
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 DAYS = 397
@@ -41,6 +41,23 @@ def self_signed_certificate(folder: Path, host: str) -> tuple[Path, Path]:
     _write_secret(key, secret)
     atomic_write_bytes(certificate, signed)
     return certificate, key
+
+
+def unnamed_addresses(certificate: Path, addresses: Iterable[str]) -> Sequence[str]:
+    """Return the IP addresses for which a certificate is not good, of some that servers are reached at by number.
+
+    :raises MissingDependencyError: if ``cryptography`` is not installed
+    """
+    require("serve", "cryptography", purpose="a certificate")
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        named = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        named = set[str]()
+    return [address for address in addresses if address not in named]
 
 
 def _good(signed: bytes, secret: bytes, names: Sequence[str]) -> bool:

@@ -2,18 +2,18 @@
 
 To close a connection means to send first what waits to be sent: where a caller does not read, it stays open. Here it is
 cut off then, and so is one on which no request comes to its end. A connection is under a deadline in every phase, from
-its first byte to its last.
+its first byte to its last: of an open websocket that is the answer to a ping (:mod:`duplex.server.watched`).
 """
 
 import asyncio
 import struct
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
 from duplex.server.accept import Counted
 from duplex.server.pace import FRAME_SECONDS, LeakyBucket
+from duplex.server.watched import WatchedConnection
 
 __all__ = ["CLOSE_SECONDS", "MAX_UNSENT_BYTES", "REQUEST_SECONDS", "WebSocketConnection"]
 
@@ -54,7 +54,7 @@ MAX_DISCARDED_BYTES = 1 << 24
 """Bytes that one who is cut off may still send: they are read, so that the reason arrives, and thrown away."""
 
 
-class WebSocketConnection(WebSocketsSansIOProtocol):
+class WebSocketConnection(WatchedConnection):
     """A websocket: under a deadline until it is accepted, pinged from then on, and paid for by who sends."""
 
     _end: asyncio.TimerHandle | None = None

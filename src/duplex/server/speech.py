@@ -30,7 +30,7 @@ from duplex.server.speech_sound import Bare, InEvents
 from duplex.server.tickets import service_of, token_wanted
 from duplex.server.wires.json_messages import BadMessage
 
-__all__ = ["speech"]
+__all__ = ["openai_error", "speech"]
 
 log: logging.Logger = logging.getLogger(__name__)
 LARGEST_BODY = 1 << 16
@@ -52,20 +52,22 @@ async def speech(request: Request) -> Response:
     """Answer with a text as speech."""
     service = service_of(request)
     owner = service.keys.tokens.owner(request.headers.get("authorization"))
+    if owner is None:  # a cluster redirects with a ticket, and clients show no other machine their token
+        owner = service.keys.tickets.redeem(request.query_params.get("ticket", ""), anyio.current_time())
     if owner is None:
         return token_wanted()
     origin, host = request.headers.get("origin"), request.headers.get("host")
     if not origin_allowed(origin, host, service.settings.origins):
-        return _error(403, f"pages of {origin} may not call {host}; allow it with --origin")
+        return openai_error(403, f"pages of {origin} may not call {host}; allow it with --origin")
     try:
         wanted = SpeechRequest.read(await _body(request))
         served = service.models.find_speaking(wanted.model)
         voice = await served.speaking_voice(wanted.voice)
         speaker = Speaker(served.model, voice=voice, options=wanted.options)
     except BadMessage as error:
-        return _error(400, str(error), code=error.code, param=error.param)
+        return openai_error(400, str(error), code=error.code, param=error.param)
     except (UsageError, AudioFileError) as error:
-        return _error(400, str(error))
+        return openai_error(400, str(error))
     client = "" if request.client is None else request.client.host
     return _Spoken(service, served, speaker, _Wish(wanted, owner, client, "" if voice is None else str(voice)))
 
@@ -233,13 +235,13 @@ class _Spoken(Response):
 
     async def _send_error(self, reason: CloseReason, text: str, send: Send) -> None:
         status = _STATUSES.get(reason, 503 if reason in _UNAVAILABLE else 500)
-        answer = _error(status, text)
+        answer = openai_error(status, text)
         with anyio.move_on_after(SEND_SECONDS):  # an answer before, on the same connection, may not have been read
             await send({"type": "http.response.start", "status": status, "headers": answer.raw_headers})
             await send({"type": "http.response.body", "body": answer.body})
 
 
-def _error(status: int, text: str, *, code: str | None = None, param: str | None = None) -> Response:
+def openai_error(status: int, text: str, *, code: str | None = None, param: str | None = None) -> Response:
     """Return an error as OpenAI's clients read it."""
     kind = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004 -- of HTTP
     error: dict[str, Any] = {"message": text, "type": kind, "param": param, "code": code}

@@ -7,12 +7,12 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
-from duplex.server.auth import Tickets
+from duplex.server.auth import Keys, Tickets
 from duplex.server.service import Service
 from duplex.server.wires.json_messages import new_id
 from duplex.server.wires.realtime_session import RealtimeSession
 
-__all__ = ["ClientSecret", "Ticket", "service_of", "token_wanted"]
+__all__ = ["ClientSecret", "Ticket", "give_client_secret", "give_ticket", "service_of", "token_wanted"]
 
 _NO_SESSION = "a client secret holds no session; ask for one by session.update"
 
@@ -22,12 +22,7 @@ class Ticket(HTTPEndpoint):
 
     async def post(self, request: Request) -> Response:
         """Answer."""
-        keys = service_of(request).keys
-        owner = keys.tokens.owner(request.headers.get("authorization"))
-        if owner is None:
-            return token_wanted()
-        ticket = keys.tickets.issue(owner, anyio.current_time())
-        return _secret({"ticket": ticket, "seconds": Tickets.SECONDS})
+        return give_ticket(request, service_of(request).keys)
 
 
 class ClientSecret(HTTPEndpoint):
@@ -36,17 +31,30 @@ class ClientSecret(HTTPEndpoint):
     async def post(self, request: Request) -> Response:
         """Answer."""
         service = service_of(request)
-        owner = service.keys.tokens.owner(request.headers.get("authorization"))
-        if owner is None:
-            return token_wanted()
-        session = RealtimeSession(new_id("sess"), service.models.default.name).resource()
-        return _secret(
-            {
-                "value": service.keys.issue_secret(owner, anyio.current_time()),
-                "expires_at": int(time.time() + Tickets.SECONDS),
-                "session": {**session, "left_out": [_NO_SESSION]},
-            }
-        )
+        return give_client_secret(request, service.keys, service.models.default.name)
+
+
+def give_ticket(request: Request, keys: Keys) -> Response:
+    """Return the answer to who wants a ticket, and should show a token."""
+    owner = keys.tokens.owner(request.headers.get("authorization"))
+    if owner is None:
+        return token_wanted()
+    ticket = keys.tickets.issue(owner, anyio.current_time())
+    return _secret({"ticket": ticket, "seconds": Tickets.SECONDS})
+
+
+def give_client_secret(request: Request, keys: Keys, model: str) -> Response:
+    """Return the answer to who wants a client secret for calls with a model, and should show a token."""
+    owner = keys.tokens.owner(request.headers.get("authorization"))
+    if owner is None:
+        return token_wanted()
+    return _secret(
+        {
+            "value": keys.issue_secret(owner, anyio.current_time()),
+            "expires_at": int(time.time() + Tickets.SECONDS),
+            "session": {**RealtimeSession(new_id("sess"), model).resource(), "left_out": [_NO_SESSION]},
+        }
+    )
 
 
 def service_of(connection: HTTPConnection) -> Service:

@@ -150,7 +150,7 @@ class WebSocket:
         for event in events:
             if isinstance(event, Frame):
                 self._take(event)
-        await self._flush()
+        await self._answer()
         return events
 
     async def _hear(self) -> bytes:
@@ -158,10 +158,9 @@ class WebSocket:
 
         :raises TimeoutError: if none come for so long that the line must be dead
         """
-        quiet = min(QUIET_SECONDS, self.quiet_seconds)
-        with anyio.move_on_after(quiet):
+        with anyio.move_on_after(self._quiet):
             return await self._stream.receive()
-        with anyio.fail_after(quiet):
+        with anyio.fail_after(self._quiet):
             if self._protocol.state is State.OPEN:
                 self._protocol.send_ping(b"")
                 await self._flush()
@@ -175,18 +174,42 @@ class WebSocket:
                 self._messages.append(b"".join(self._parts))
                 self._parts.clear()
 
+    @property
+    def _quiet(self) -> float:
+        return min(QUIET_SECONDS, self.quiet_seconds)
+
+    async def _answer(self) -> None:
+        """Send what the protocol says by itself.
+
+        Where nothing is acknowledged any more, sending waits for ever: who reads would not notice that the line is dead
+        if it waited with them, so somebody who is sending takes this along.
+        """
+        if self._sending.locked():
+            return
+        with anyio.move_on_after(2 * self._quiet) as sending:
+            await self._flush()
+        if sending.cancelled_caught:
+            self._protocol.receive_eof()
+
     async def _flush(self) -> None:
         """Send what the protocol wants to be sent."""
         async with self._sending:
-            for data in self._protocol.data_to_send():
-                try:
-                    if data:
-                        await self._stream.send(data)
-                    else:
-                        await self._stream.send_eof()
-                except (NotImplementedError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-                    self._protocol.receive_eof()  # TLS cannot be closed by half; a broken one is over
-                    return
+            while waiting := self._protocol.data_to_send():
+                for data in waiting:
+                    if not await self._write(data):
+                        return
+
+    async def _write(self, data: bytes) -> bool:
+        """Send bytes, or the end if there are none; return whether there is still somebody to send to."""
+        try:
+            if data:
+                await self._stream.send(data)
+            else:
+                await self._stream.send_eof()
+        except (NotImplementedError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            self._protocol.receive_eof()  # TLS cannot be closed by half; a broken one is over
+            return False
+        return True
 
 
 def _refusal(answer: Response, error: Exception) -> str:

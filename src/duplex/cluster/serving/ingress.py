@@ -2,9 +2,10 @@
 
 1. ``POST /api/place`` answers with addresses of up to three replicas, best first, each with a ticket for it.
 2. A websocket is answered the same, as a redirection (307) to the first of them, which clients follow that follow
-   redirections. ``duplex.connect`` reads the others as well.
+   redirections. ``duplex.connect`` reads the others as well. So is a text that is to be said.
 3. ``?at=`` says at which replica the caller's call is, for who comes back to one.
 4. Who may call is decided here as at a replica, by the same tokens, and there again.
+5. What else a client meets at a single server: :mod:`duplex.cluster.serving.desk`.
 """
 
 import time
@@ -24,6 +25,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from duplex.cluster.serving.desk import Desk
 from duplex.cluster.serving.gathering import fetch_metrics, merge_metrics, trust_of
 from duplex.cluster.serving.placing import Placement, Report
 from duplex.cluster.serving.ticket import sign_ticket
@@ -34,6 +36,7 @@ from duplex.server.entrance import check_in
 from duplex.server.listening import Listening
 from duplex.server.middleware import AnyServer, KnownHosts, SecurityHeaders
 from duplex.server.settings import Settings
+from duplex.server.speech import openai_error
 from duplex.server.tickets import token_wanted
 from duplex.server.wires.table import WIRES
 
@@ -41,7 +44,7 @@ __all__ = ["Ingress"]
 
 _PRIVATE = ("at", "ticket", "worker_auth_id", "auth_id")
 """What an address may have that is not the replica's to know."""
-_RETRY_SECONDS = 5
+_RETRY_SECONDS = "5"
 
 
 class Ingress:
@@ -51,9 +54,9 @@ class Ingress:
         self.placement: Placement = Placement()
         self.stopping: bool = False
         """Whether nobody is placed any more."""
-        self._settings = settings
+        self.settings: Settings = settings
+        self.keys: Keys = Keys(Tokens(settings.tokens), twilio=settings.twilio_auth_token.encode() or None)
         self._secret = secret
-        self._keys = Keys(Tokens(settings.tokens), twilio=settings.twilio_auth_token.encode() or None)
         self._trust = trust_of(listening)
         self._registry = CollectorRegistry()
         self._placed = Counter("duplex_placed", "Callers who were sent to a replica.", registry=self._registry)
@@ -74,7 +77,7 @@ class Ingress:
         """Return the ASGI application."""
         shared = Middleware(
             CORSMiddleware,
-            allow_origins=self._settings.origins,
+            allow_origins=self.settings.origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
             allow_private_network=True,
@@ -82,7 +85,7 @@ class Ingress:
         routes = [
             *self._wire_routes(),
             Route("/api/place", self._place, methods=["POST"], middleware=[shared]),
-            Route("/api/info", self._info, middleware=[shared]),
+            *Desk(self).routes(shared),
             Route("/healthz", _health),
             Route("/readyz", self._ready),
             Route("/metrics", self._metrics),
@@ -90,42 +93,46 @@ class Ingress:
         ]
         middleware = [
             Middleware(AnyServer),
-            Middleware(KnownHosts, names=self._settings.names),
+            Middleware(KnownHosts, names=self.settings.names),
             Middleware(SecurityHeaders, elsewhere=self._connectable),
         ]
         return Starlette(routes=routes, middleware=middleware)
 
     def _wire_routes(self) -> Iterator[BaseRoute]:
         for name, kind in WIRES.items():
-            if name in self._settings.wires:
+            if name in self.settings.wires:
                 yield WebSocketRoute(kind.path, partial(self._redirect, name))
                 yield Route(kind.path, websocket_wanted, methods=["GET", "POST"])
 
     async def _place(self, request: Request) -> Response:
         """Tell a caller who shows a token where there are places."""
-        owner = self._keys.tokens.owner(request.headers.get("authorization"))
+        owner = self.keys.tokens.owner(request.headers.get("authorization"))
         if owner is None:
             return token_wanted()
         chosen = self._choose(request)
-        return _places(self._tickets(chosen, owner)) if chosen else self._none()
+        return _places(self._tickets(chosen, owner)) if chosen else self.no_place()
 
     async def _redirect(self, name: str, websocket: WebSocket) -> None:
         """Send the caller of a wire to a replica, or say why not."""
         kind = WIRES[name]
-        known = await check_in(websocket, self._keys, self._settings.origins, kind.owner, kind.credentials)
+        known = await check_in(websocket, self.keys, self.settings.origins, kind.owner, kind.credentials)
         if known is None:
             return
-        opening, owner = known
-        chosen = self._choose(websocket)
+        await websocket.send_denial_response(self.redirect(websocket, known[1], kind.path))
+
+    def redirect(self, connection: HTTPConnection, owner: str, path: str) -> Response:
+        """Send who has shown the token of an owner to a path of a replica, or say that there is no place."""
+        chosen = self._choose(connection)
         if not chosen:
-            await websocket.send_denial_response(self._none())
-            return
+            return self.no_place(openai=connection.scope["type"] == "http")
         places = self._tickets(chosen, owner)
-        query = {key: value for key, value in opening.query.items() if key not in _PRIVATE}
-        # Without a scheme: the clients of one library take no other than ws here, those of another none but http.
-        there = urlsplit(chosen[0].url).netloc
-        location = f"//{there}{kind.path}?{urlencode({**query, 'ticket': places[0]['ticket']})}"
-        await websocket.send_denial_response(_places(places, 307, {"Location": location}))
+        query = {key: value for key, value in connection.query_params.items() if key not in _PRIVATE}
+        there = chosen[0].url
+        if connection.scope["type"] == "websocket":
+            # Without a scheme: the clients of one library take no other than ws here, those of another none but http.
+            there = f"//{urlsplit(there).netloc}"
+        location = f"{there}{path}?{urlencode({**query, 'ticket': places[0]['ticket']})}"
+        return _places(places, 307, {"Location": location})
 
     def _choose(self, connection: HTTPConnection) -> Sequence[Report]:
         keeper = connection.query_params.get("at", "")
@@ -137,20 +144,14 @@ class Ingress:
         now = time.time()
         return [{"url": each.url, "ticket": sign_ticket(self._secret, each.name, owner, now)} for each in chosen]
 
-    def _none(self) -> Response:
-        """Say that there is no place."""
+    def no_place(self, *, openai: bool = False) -> Response:
+        """Say that there is no place, if need be as clients of ``openai`` read it."""
         text = "every place is taken; call again in a minute"
         if self.stopping or not self.there:
             text = "no replica is there now; call again in a minute"
-        return JSONResponse({"error": text}, 503, {"Retry-After": str(_RETRY_SECONDS)})
-
-    async def _info(self, _: Request) -> Response:
-        """Tell a page what it talks to: what the replicas tell, which are alike."""
-        there = self.there
-        if not there:
-            return self._none()
-        sessions: JsonValue = sum(each.places for each in there)
-        return JSONResponse({**there[0].about, "sessions": sessions, "replicas": len(there), "placed": True})
+        return (
+            openai_error(503, text) if openai else JSONResponse({"error": text}, 503, {"Retry-After": _RETRY_SECONDS})
+        )
 
     async def _ready(self, _: Request) -> Response:
         """Say whether the next caller would be sent anywhere."""

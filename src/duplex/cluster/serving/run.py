@@ -26,11 +26,12 @@ from duplex.cluster.room import Share, check_free, look_there, share_for
 from duplex.cluster.serving.assignment import Assignment, Loading
 from duplex.cluster.serving.deployment import Deployment
 from duplex.cluster.serving.ingress import Ingress
+from duplex.cluster.serving.reach import check_machines, check_reach, origins, with_port
 from duplex.errors import UsageError
 from duplex.server.listening import Listening, check_start
 from duplex.server.logs import fields
 from duplex.server.run import listen
-from duplex.server.settings import Settings, is_loopback
+from duplex.server.settings import Settings
 
 __all__ = ["Replicas", "serve_on_cluster"]
 
@@ -94,18 +95,19 @@ def serve_on_cluster(
     :raises ServerError: if the address is taken, or the certificate cannot be read
     """
     check_start(settings, listening)
+    check_reach(replicas.address, listening)
     with connected(replicas.address, verbose=replicas.verbose):
-        _check_machines(listening)
+        check_machines(listening)
         share = share_for(replicas.device, replicas.usual_cpus, replicas.cpus)
         look_there(_look_around, share, replicas.wait)
-        bound = _with_port(listening)
+        bound = with_port(listening)
         deployment = Deployment(
             name=f"duplex-{bound.port}",
             assignment=Assignment(
                 loading=loading,
                 settings=settings,
                 listening=bound,
-                origins=tuple(_origins(settings, bound)),
+                origins=tuple(origins(settings, bound)),
                 log_format=log_format,
             ),
             least=replicas.least,
@@ -195,40 +197,3 @@ class _Door:
 def _look_around() -> dict[str, Any]:
     """Return what a replica would find on its machine."""
     return {"version": duplex.__version__}
-
-
-def _check_machines(listening: Listening) -> None:
-    """Check that callers can reach what they are sent to.
-
-    :raises UsageError: if replicas on other machines would listen to these alone
-    """
-    ray: Any = import_module("ray")
-    machines = {str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]}
-    if is_loopback(listening.host) and len(machines) > 1:
-        raise UsageError(
-            f"the cluster has {len(machines)} machines, and on {listening.host} a replica is reached from its own "
-            "alone; give --host 0.0.0.0 with --token-file, or --ray local"
-        )
-
-
-def _with_port(listening: Listening) -> Listening:
-    """Return a place to listen at with a number in place of any port: replicas are told it."""
-    if listening.port:
-        return listening
-    bound = listening.bind()
-    try:
-        return attrs.evolve(listening, port=bound.getsockname()[1])
-    finally:
-        bound.close()
-
-
-def _origins(settings: Settings, listening: Listening) -> "list[str]":
-    """Return the origins that the ingress's page can have: others are given by ``--origin``."""
-    ray: Any = import_module("ray")
-    scheme = "http" if listening.certificate is None else "https"
-    if is_loopback(listening.host):
-        names = ["localhost", "127.0.0.1", "[::1]"]
-    else:
-        names = [name for name in settings.hosts if "*" not in name]
-        names.append(str(ray.util.get_node_ip_address()))
-    return [f"{scheme}://{name}:{listening.port}" for name in names]

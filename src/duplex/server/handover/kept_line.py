@@ -2,6 +2,7 @@
 
 1. When the conversation begins the caller gets a token (:meth:`duplex.server.wires.base.Wire.resumable`). From then on
    what is sent is kept for a while (:mod:`duplex.server.handover.sent`).
+   The websocket is watched, so that one on which all vanishes is noticed within seconds.
 2. A websocket that breaks leaves the line *interrupted*: nothing more is heard, what is sent is kept, and the
    conversation stands still. A caller who says goodbye (close codes 1000 and 1001) has hung up, as without any of this.
 3. Who shows the token within the grace goes on (:meth:`KeptLine.take_up`): gets the next token, and then what was not
@@ -18,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from duplex.concurrency.notifiers import Notifier
 from duplex.server.close_reasons import CloseReason
+from duplex.server.handover.presence import watch
 from duplex.server.handover.records import MovedCall
 from duplex.server.handover.sent import SentMessages
 from duplex.server.handover.tokens import ResumeTokens
@@ -212,6 +214,7 @@ class KeptLine(Line[Wire]):
 
     async def _offer(self, away: float, again: int) -> None:
         """Give the caller the next token; what was sent ``again`` follows."""
+        watch(self._websocket)
         self._tokens.revoke(self.key)
         token, self.key = self._tokens.issue(self.owner, self)
         self.generation += 1

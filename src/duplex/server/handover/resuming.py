@@ -15,6 +15,7 @@ from duplex.server.disclosure import disclosed
 from duplex.server.entry import Entry
 from duplex.server.handover.kept_line import KeptLine
 from duplex.server.handover.moving import OWNED, STORE_SECONDS
+from duplex.server.handover.presence import answers, watch
 from duplex.server.handover.records import MovedCall
 from duplex.server.handover.stores import FencedError, StoreError
 from duplex.server.handover.tokens import key_of
@@ -57,12 +58,16 @@ async def resume(service: Service, websocket: WebSocket, opening: Opening, owner
 
     A page is told nothing of a websocket that is refused, so it is accepted and closed with a code.
     """
+    watch(websocket)  # here, as the process that has the call may be another one
     key, others = key_of(opening.query["resume"], owner), service.neighbours
     elsewhere = others is not None and not service.resumable.knows(key)
     if others is not None and elsewhere and await others.pass_on("line", key, owner, websocket):
         return
     told = disclosed(recorded=records_all(service.settings), synthetic=service.models.speak)
     await websocket.accept(headers=told)  # a server that records may go on with a call of one that does not
+    if not await answers(websocket):
+        log.debug("one who came back has left again")  # and may try once more: the token has not been used
+        return
     line = service.resumable.redeem(key)
     if line is None and service.resumable.used(key):
         refusal: CloseReason | None = CloseReason.RESUME_USED
