@@ -7,6 +7,7 @@ process makes it, or when.
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -61,7 +62,7 @@ def build(
     # Spawned, not forked: a fork may hold locks of threads that do not exist in it.
     context = multiprocessing.get_context("spawn")
     count = max(1, min(len(missing), workers or os.cpu_count() or 1))
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as pool:
         tasks = [pool.submit(_make, job) for job in missing]
         try:
             for task in as_completed(tasks):
@@ -73,6 +74,18 @@ def build(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return len(missing)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that it works for is gone: killed, that tells nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 -- it is a worker
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _make(job: Job) -> None:
