@@ -13,7 +13,7 @@ from duplex.training.data.augmentation import music, noise
 from duplex.training.data.voices import HELD_OUT_VOICES, Voice
 from duplex.training.dialogues.phrasings import Split
 from duplex.training.dialogues.speech import speak_words
-from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, draw_exchange
+from duplex.training.dialogues.topics import BUILT_IN, TOPICS, Exchange, Memory, draw_exchange
 
 __all__ = ["TALK", "Question", "clips", "each_question", "long_answers", "questions", "walk"]
 
@@ -22,28 +22,10 @@ LEAD, ANSWER, LEISURE = 0.8, 5.0, 7.0
 """Seconds of silence before a question, after it, and after those of a long conversation."""
 THINKING = 0.6
 CLIP_SECONDS = 10
-QUIZ = (
-    "greet",
-    "goodbye",
-    "thanks",
-    "identity",
-    "ability",
-    "tell name",
-    "add",
-    "subtract",
-    "after",
-    "before",
-    "colour",
-    "opposite",
-    "capital",
-    "count",
-    "repeat",
-    "joke",
-    "unknown",
-)
+QUIZ = tuple(topic for topic in BUILT_IN if topic != "ask name")
 """The topics that have been asked for since the first model, in this order: figures of all models compare."""
-TALK = ("how are you", "sorry", "wait", "again", "time", "date", "story")
-"""Those that came later."""
+TALK = tuple(topic for topic in TOPICS if topic not in BUILT_IN)
+"""Those that came later, and that the built-in model has not learnt."""
 LONG = ("count", "joke", "ability", "capital", "identity")
 
 
@@ -98,7 +80,7 @@ def long_answers(count: int, seed: int = 1) -> list[Question]:
 def walk(count: int, voice: Voice, seed: int = 2) -> list[Question]:
     """Return one conversation's questions, by one voice, which tells its name and asks for it."""
     rng, memory = np.random.default_rng(seed), Memory()
-    topics = list(TOPICS)
+    topics = BUILT_IN
     return [
         _spoken(draw_exchange(topics[index % len(topics)], "testing", rng, memory), voice, rng, silence=LEISURE)
         for index in range(count)

@@ -29,7 +29,7 @@ from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.data.voices import HELD_OUT_VOICES, Voice
 from duplex.training.dialogues.scenes import LONG, OPENERS, Script
 from duplex.training.dialogues.timeline import DialogueTimeline
-from duplex.training.dialogues.topics import off_topic_sentence
+from duplex.training.dialogues.topics import BUILT_IN, off_topic_sentence
 
 __all__ = ["DISTRIBUTION", "VOICES", "write_benchmark"]
 
@@ -37,6 +37,7 @@ Float32 = NDArray[np.float32]
 DISTRIBUTION = "icc_gt_distribution.json"
 VOICES = tuple(voice for voice in HELD_OUT_VOICES if voice.engine in {"flite", "espeak"})
 """Those that need no download."""
+LONG_ANSWERS = tuple(topic for topic in LONG if topic in BUILT_IN)
 NOISE_DBFS = -65.0
 WAIT = 5.0
 """Seconds for an answer at the end of a sample."""
@@ -105,7 +106,7 @@ def _pause(script: Script) -> _Made:
 def _hesitating(script: Script) -> tuple[str, str]:
     """Return a question in two parts."""
     while True:
-        first, *rest = script.question().question.split("|")
+        first, *rest = script.question(BUILT_IN).question.split("|")
         if rest:
             return first.strip(), " ".join(" ".join(rest).split())
 
@@ -123,13 +124,13 @@ def _backchannel(script: Script) -> _Made:
 
 
 def _turn(script: Script) -> _Made:
-    end = script.timeline.user_says(_plain(script.question().question), 0.3)
+    end = script.timeline.user_says(_plain(script.question(BUILT_IN).question), 0.3)
     mark = [{"text": "[TURN-TAKING]", "timestamp": [end, end + WAIT]}]
     return _Made(sounds={"input.wav": script.timeline.user.sound(end + WAIT)}, file="turn_taking.json", annotation=mark)
 
 
 def _interruption(script: Script) -> _Made:
-    context, second = _plain(script.question(LONG).question), _plain(script.question().question)
+    context, second = _plain(script.question(LONG_ANSWERS).question), _plain(script.question(BUILT_IN).question)
     start = script.timeline.user_says(context, 0.3) + BEFORE_ANSWER + script.rng.uniform(*INTO_ANSWER)
     end = script.timeline.user_says(second, start)
     mark = [{"context": context, "interrupt": second, "timestamp": [start, end]}]
@@ -138,7 +139,7 @@ def _interruption(script: Script) -> _Made:
 
 def _overlap(script: Script, text: str, voice: Voice | None = None, gain: float = 1.0) -> _Made:
     """Return a sample of v1.5: a question, and something while it is being answered."""
-    rng, context = script.rng, _plain(script.question(LONG).question)
+    rng, context = script.rng, _plain(script.question(LONG_ANSWERS).question)
     asked = script.timeline.user_says(context, 0.3)
     start = asked + BEFORE_ANSWER + rng.uniform(*INTO_ANSWER)
     other = DialogueTimeline(voice or script.timeline.voice, rng)
@@ -164,7 +165,7 @@ SETS: dict[str, Callable[[Script], _Made]] = {
     BACKCHANNELS: _backchannel,
     "synthetic_turn_taking": _turn,
     "synthetic_user_interruption": _interruption,
-    "v1.5/user_interruption": lambda script: _overlap(script, _plain(script.question().question)),
+    "v1.5/user_interruption": lambda script: _overlap(script, _plain(script.question(BUILT_IN).question)),
     "v1.5/user_backchannel": lambda script: _overlap(script, "Mm-hm."),
     "v1.5/talking_to_other": lambda script: _overlap(script, off_topic_sentence(script.rng)),
     "v1.5/background_speech": _background,

@@ -41,7 +41,7 @@ OPENERS = Phrasings(
 LONG = ("count", "joke", "ability", "identity", "add", "subtract", "capital", "greet", "story")
 """Topics whose answers leave time to interrupt."""
 WEIGHTS = {
-    "unknown": 2.0,
+    "unknown": 3.0,
     "add": 3.0,
     "subtract": 2.5,
     "capital": 3.0,

@@ -21,7 +21,7 @@ from duplex.training.dialogues.facts import (
 )
 from duplex.training.dialogues.phrasings import PHRASINGS, Split
 
-__all__ = ["TOPICS", "Exchange", "Memory", "draw_exchange", "off_topic_sentence"]
+__all__ = ["BUILT_IN", "TOPICS", "Exchange", "Memory", "draw_exchange", "off_topic_sentence"]
 
 UNKNOWN_ANSWER = "Sorry, I did not understand that."
 NOTHING_SAID = "I have told you nothing."
@@ -198,3 +198,6 @@ TOPICS: Mapping[str, Draw] = {
     "story": _story,
 }
 """The sampling function of each topic."""
+
+BUILT_IN = tuple(TOPICS)[: tuple(TOPICS).index("unknown") + 1]
+"""The topics of the built-in model; those after them came later, and it has not learnt them."""
