@@ -23,7 +23,7 @@ class Ending:
     """Why a call ends, as soon as it does; what goes on within its ``scope`` is cancelled then."""
 
     def __init__(self, account: CallAccount) -> None:
-        self.scope = anyio.CancelScope()
+        self.scope: anyio.CancelScope = anyio.CancelScope()
         self._account = account
         self._reason: tuple[CloseReason, str] | None = None
 

@@ -4,7 +4,7 @@ import asyncio
 
 import h11
 from uvicorn import Config
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -21,7 +21,7 @@ class HttpConnection(H11Protocol):
     def __init__(self, config: Config, server_state: ServerState, counted: Counted) -> None:
         super().__init__(config, server_state, {"hold": self._hold})
         self._application = self.app
-        self.app = self._run
+        self.app: ASGI3Application = self._run
         self._counted = counted
         self._held = False
         """Whether what is answered is a call, which has no deadline here."""

@@ -8,6 +8,7 @@ An application finds what it can do in ``scope["state"]``:
 
 import asyncio
 import secrets
+from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
@@ -32,7 +33,7 @@ class WatchedConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- uvicorn's
         """Begin."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "watch": self.watch, "answers": self.answers}
+        self.app_state: dict[str, Any] = {**self.app_state, "watch": self.watch, "answers": self.answers}
         self._silence: Silence | None = None
         """Of one who is watched."""
         self._asked = b""
@@ -89,7 +90,7 @@ class WatchedConnection(WebSocketsSansIOProtocol):
                 return
             case None:
                 pass
-        self.ping_timer = self.loop.call_later(TICK_SECONDS, self._look)
+        self.ping_timer: asyncio.TimerHandle | None = self.loop.call_later(TICK_SECONDS, self._look)
 
     def _ping(self, payload: bytes) -> None:
         self.conn.send_ping(payload)
