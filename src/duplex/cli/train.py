@@ -153,12 +153,7 @@ def _decoder_run(config: Path | None, start_from: Path | None, settings: dict[st
 @click.option("--transcriber", metavar="whisper:NAME", help="A Whisper model, for --recordings without the words.")
 @click.option("--codec", default="tiny", show_default=True, metavar="NAME", help="What turns sound into codes.")
 @click.option("--tokenizer", metavar="NAME", help="A model whose text tokenizer to use. Default: make a new one.")
-@click.option(
-    "--styles",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="More voices of users: voices/*.bin of the npm package kokoro-js.",
-)
+@click.option("--styles", type=click.Path(path_type=Path), metavar="FOLDER", help="More voices: *.bin of kokoro-js.")
 @click.option("--scale", type=float, default=1.0, show_default=True, help="How much: 1 is 24 hours.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Other dialogues.")
 @click.option("--workers", type=click.IntRange(1), help="Processes. Default: one for each core.")

@@ -144,9 +144,10 @@ def held_out_styles(styles: Path) -> tuple[Voice, ...]:
 
 
 def _style_files(folder: Path) -> list[Path]:
-    files = sorted(folder.resolve().glob("*.bin"))
+    there = folder.resolve()
+    files = sorted(there.glob("*.bin"))
     if not files:
         raise UsageError(f"{folder} has no *.bin; take the folder voices of the npm package kokoro-js")
-    if set(str(folder.resolve())) & set("+:"):
-        raise UsageError(f"{folder.resolve()}: a folder of voices has neither + nor : in its path; move it")
+    if set(str(there)) & set("+:"):  # which a mixture of two is written with
+        raise UsageError(f"{there}: a folder of voices has neither + nor : in its path; move it")
     return files
