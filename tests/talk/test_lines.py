@@ -51,6 +51,17 @@ async def reach(call, at):
         await reached.wait()
 
 
+def run_beside(call, other):
+    """Hold a call, and run something that is given it beside it."""
+
+    async def talk():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other, call)
+            await call.run()
+
+    anyio.run(talk)
+
+
 def remote_call(server, folder, microphone, **options):
     line = TalkLine(lambda *_: microphone, None, None)
     recorder = Recorder(folder, RemoteWriter, {"server": server.url()})
@@ -97,27 +108,56 @@ def test_a_call_of_a_server_in_lines(tmp_path):
 
 
 def test_a_recording_that_begins_later_has_a_time_line_of_its_own(tmp_path):
+    microphone = Headset()
+
+    async def record(call):
+        await reach(call, 1.5)
+        await call.toggle_recording()
+        await reach(call, 2.5)
+        call.quit()
+
     with fake_model() as model:
-        call = call_on(model, tmp_path, Headset(tone(4)))
-
-        def changed(_):
-            if call.state.at > 1.5 and call.recorder.folder is None:
-                call.changed = None
-                tasks.start_soon(call.toggle_recording)
-
-        async def talk():
-            nonlocal tasks
-            async with anyio.create_task_group() as tasks:
-                call.changed = changed
-                await call.run()
-
-        tasks = None
-        anyio.run(talk)
+        call = call_on(model, tmp_path, microphone)
+        run_beside(call, record)
     (folder,) = call.recorder.finished
     run_json = json.loads((folder / "run.json").read_text())
     assert run_json["starts_at"] > 1.5
+    assert run_json["seconds"] > 0.5
     assert run_json["starts_at"] + run_json["seconds"] == pytest.approx(call.state.at)
     assert len(channels(folder)) == pytest.approx(run_json["seconds"] * RATE, abs=1)
+
+
+def test_a_recording_whose_folder_is_made_as_the_call_ends_is_completed(tmp_path):
+    ended = threading.Event()
+    with fake_model() as model:
+        call = call_on(model, tmp_path, Headset(tone(1)))
+        make = call.recorder._make
+        call.recorder._make = lambda folder: ended.wait(20) and make(folder)
+
+        async def record(call):
+            await reach(call, 0.1)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call.toggle_recording)  # r
+                tasks.start_soon(call.toggle_recording)  # r again, before anything has been seen of the first
+                with anyio.fail_after(20):
+                    while not call.state.ended:
+                        await anyio.sleep(0.01)
+                ended.set()
+
+        run_beside(call, record)
+    (folder,) = call.recorder.finished
+    assert call.error is None
+    assert [path.name for path in (tmp_path / "calls").iterdir()] == [folder.name]
+    assert json.loads((folder / "run.json").read_text())["seconds"] == 0
+
+
+def test_no_recording_begins_when_the_call_has_ended(tmp_path):
+    with fake_model() as model:
+        call = call_on(model, tmp_path, Headset(tone(1)))
+        hold(call, record=False)
+        anyio.run(call.toggle_recording)
+    assert call.recorder.folder is None
+    assert not (tmp_path / "calls").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -47,8 +47,9 @@ class Call:
                 await self._converse()
         except Exception as error:  # noqa: BLE001 -- told when the terminal is as it was before
             self.error = error
-        self.state.end()
-        await self._finish_recording()
+        finally:
+            self.state.end()
+            await self._finish_recording()
 
     def quit(self) -> None:
         """End the conversation: what the agent was saying is heard for a moment more."""
@@ -71,7 +72,9 @@ class Call:
         self.line.muted = not self.line.muted
 
     async def toggle_recording(self) -> None:
-        """Begin a recording, or complete the one that goes on."""
+        """Begin a recording, or complete the one that goes on; nothing once the call has ended."""
+        if self.state.ended:
+            return
         try:
             if self.recorder.folder is None:
                 self.notice(f"recording to {await self.recorder.start()}")

@@ -42,6 +42,7 @@ class Recorder:
         self._since = 0.0
         self._now = 0.0
         self._session: SessionStarted | None = None
+        self._changing = anyio.Lock()
         self.finished: list[Path] = []
         """The folders of the recordings that are complete."""
 
@@ -51,34 +52,33 @@ class Recorder:
         return None if self._writer is None else self._writer.folder
 
     async def start(self) -> Path:
-        """Begin a recording; return its folder.
+        """Begin a recording, if none goes on; return its folder.
 
         :raises OutputError: if the folder cannot be made
         """
-        folder = self._free_folder()
-        writer = await anyio.to_thread.run_sync(self._make, folder)
-        if self._session is not None:
-            writer.event(attrs.evolve(self._session, at=0.0))
-        self._since = self._now
-        self._writer = writer
-        return folder
+        async with self._changing:
+            if self._writer is None:
+                writer = await anyio.to_thread.run_sync(self._make, self._free_folder())
+                if self._session is not None:
+                    writer.event(attrs.evolve(self._session, at=0.0))
+                self._since = self._now
+                self._writer = writer
+            return self._writer.folder
 
     async def stop(self) -> Path | None:
-        """Complete the recording, if there is one; return its folder.
+        """Complete the recording, if there is one or one begins; return its folder.
 
         :raises OutputError: if the disk refuses
         """
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return None
-        session = {} if self._session is None else {"model": self._session.model, "seed": self._session.seed}
-        seconds = round(max(self._now - self._since, 0.0), 6)
-        run = {**session, **self._run, "starts_at": round(self._since, 6), "seconds": seconds}
         with anyio.CancelScope(shield=True):
-            try:
-                await anyio.to_thread.run_sync(writer.commit, run)
-            finally:
-                await anyio.to_thread.run_sync(writer.discard)
+            async with self._changing:  # a slow disk may still be making the folder
+                writer, self._writer = self._writer, None
+                if writer is None:
+                    return None
+                try:
+                    await anyio.to_thread.run_sync(writer.commit, self._run_now())
+                finally:
+                    await anyio.to_thread.run_sync(writer.discard)
         self.finished.append(writer.folder)
         return writer.folder
 
@@ -87,15 +87,18 @@ class Recorder:
 
         :raises OutputError: if the disk refuses
         """
-        writer = self._writer
-        if writer is None or not writer.due:
+        if self._writer is None or not self._writer.due:
             return
-        try:
-            await anyio.to_thread.run_sync(writer.flush)
-        except OutputError:
-            self._writer = None
-            await anyio.to_thread.run_sync(writer.discard)
-            raise
+        async with self._changing:  # a file that is being completed takes no more from another thread
+            writer = self._writer
+            if writer is None:
+                return
+            try:
+                await anyio.to_thread.run_sync(writer.flush)
+            except OutputError:
+                self._writer = None
+                await anyio.to_thread.run_sync(writer.discard)
+                raise
 
     def record(self, frame: Frame) -> None:
         """Take one time step of a local conversation."""
@@ -129,6 +132,11 @@ class Recorder:
     @property
     def _frame_duration(self) -> float:
         return 0.0 if self._session is None else self._session.frame_duration
+
+    def _run_now(self) -> dict[str, Any]:
+        session = {} if self._session is None else {"model": self._session.model, "seed": self._session.seed}
+        seconds = round(max(self._now - self._since, 0.0), 6)
+        return {**session, **self._run, "starts_at": round(self._since, 6), "seconds": seconds}
 
     def _free_folder(self) -> Path:
         name = time.strftime("talk-%Y%m%d-%H%M%S")

@@ -65,6 +65,7 @@ class CallState:
     def __init__(self) -> None:
         self.model: str = ""
         self.session_id: str = ""
+        self.ended: bool = False
         self.at: float = 0.0
         """End of the last frame, seconds."""
         self.frame_duration: float = 0.08
@@ -118,6 +119,7 @@ class CallState:
 
     def end(self) -> None:
         """Say that the conversation is over."""
+        self.ended = True
         self.user_speaks = self.agent_speaks = False
         for speaker in list(self._open):
             self._end(speaker, self.at)
