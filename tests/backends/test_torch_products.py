@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 
 import duplex
 from duplex.backends.torch.linear import linear
+from duplex.backends.torch.onednn import OneDnnInt8
 from duplex.backends.torch.products import cache as cache_module
 from duplex.backends.torch.products import selector as selector_module
+from duplex.backends.torch.products import timing as timing_module
 from duplex.backends.torch.products.cache import TimingCache
 from duplex.backends.torch.products.choice import Product, choose, row_counts, settled
 from duplex.backends.torch.products.layouts import DTYPES, fixed, laid_out, layouts_of
@@ -241,6 +244,24 @@ def test_timing(kind):
         assert all(times.keys() == set(layouts_of(kind)) for times in found.values())
         assert all(seconds > 0 for times in found.values() for seconds in times.values())
     assert time_product(Product(kind, 320, 256), [1], 0.0) is None
+
+
+def test_a_layout_that_is_hopeless_is_not_timed_on(monkeypatch):
+    """Where oneDNN has no fast program for 8 bits, a product took a thousand times as long, and a start 12 s."""
+    now, products = [0.0], Counter()
+
+    def product(_, weight):
+        slow = isinstance(weight, OneDnnInt8)
+        products["blocks" if slow else "rows"] += 1
+        now[0] += 100.0 if slow else 1.0
+
+    monkeypatch.setattr(timing_module, "clock", lambda: now[0])
+    monkeypatch.setattr(timing_module, "linear", product)
+    monkeypatch.setattr(timing_module, "layouts_of", lambda _: ("rows", "blocks", "blocks4"))
+    found = time_product(Product("int8", 320, 256), [1, 4], 1000.0)
+    assert found == {rows: {"rows": 1.0, "blocks": 100.0, "blocks4": 100.0} for rows in (1, 4)}
+    assert products["blocks"] == 2  # for a single number of rows, and as it is
+    assert products["rows"] > 2 * 2 * timing_module.MATRICES
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])

@@ -5,7 +5,7 @@ shape, one after another, and the layouts take turns: what a cache still holds o
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import torch
@@ -27,7 +27,9 @@ POOL = 32 << 20
 LARGEST = 1 << 23
 """Numbers of a matrix; of a larger one, as many outputs are timed as come to this."""
 ROUNDS = 4
-FEWEST_ROUNDS = 3
+FEWEST_ROUNDS = 2
+HOPELESS = 10.0
+"""Times as long as the best: such a layout is not timed on. Products were seen that took a thousand times as long."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
@@ -35,7 +37,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.i
 def time_product(product: Product, rows: Sequence[int], seconds: float) -> Timings | None:
     """Return the seconds of a product for each number of rows, in at most about so many seconds.
 
-    ``None`` if there was not the time for it, or if passes do not agree, as on a machine that does much else.
+    ``None`` if there was not the time for it, or if passes do not agree, as on a machine that does much else. Layouts
+    that are hopeless have the time of a single product.
     """
     end = clock() + seconds
     matrices = _matrices(product)
@@ -44,27 +47,53 @@ def time_product(product: Product, rows: Sequence[int], seconds: float) -> Timin
     }
     if "blocks" in weights:
         weights["blocks4"] = [_filled_up(weight) for weight in weights["blocks"]]
-    if clock() > end:
-        return None
-    given = {count: _inputs(product, count) for count in rows}
-    passes: dict[tuple[int, Layout], list[float]] = {(count, layout): [] for count in rows for layout in weights}
-    for done in range(ROUNDS + 1):
-        for (count, layout), took in passes.items():
-            began = clock()
-            for weight in weights[layout]:
-                linear(given[count], weight)
-            took.append((clock() - began) / len(matrices))
+    given = {count: _inputs(product, count) for count in sorted(rows)}
+    slow: dict[Layout, float] = {}
+    for x in given.values():
+        if clock() > end:
+            return None
+        slow |= _hopeless(x, {layout: weights[layout] for layout in weights if layout not in slow})
+    passes: dict[tuple[int, Layout], list[float]] = {
+        (count, layout): [] for count in rows for layout in weights if layout not in slow
+    }
+    for done in range(ROUNDS):
         if clock() > end:
             if done < FEWEST_ROUNDS:
                 return None
             break
-    found = {key: settled(took[1:]) for key, took in passes.items()}  # the first made programs and threads
-    by_rows: dict[int, dict[Layout, float]] = {count: {} for count in rows}
+        for (count, layout), took in passes.items():
+            took.append(_pass(given[count], weights[layout]))
+    found = {key: settled(took) for key, took in passes.items()}
+    by_rows: dict[int, dict[Layout, float]] = {count: dict(slow) for count in rows}
     for (count, layout), took in found.items():
         if took is None:
             return None
         by_rows[count][layout] = took
     return by_rows
+
+
+def _hopeless(x: Tensor, weights: Mapping[Layout, Sequence[Weight]]) -> dict[Layout, float]:
+    """Return the seconds of the layouts that are not worth a pass: what oneDNN has no fast program for here."""
+    least = float("inf")
+    slow: dict[Layout, float] = {}
+    for layout, of_layout in weights.items():  # rows come first
+        if layout == "blocks4" and "blocks" in slow:  # the same, filled up
+            slow[layout] = slow["blocks"]
+            continue
+        linear(x, of_layout[0])  # makes programs and threads
+        took = _pass(x, of_layout[1:2])
+        least = min(least, took)
+        if took > HOPELESS * least:
+            slow[layout] = took
+    return slow
+
+
+def _pass(x: Tensor, weights: Sequence[Weight]) -> float:
+    """Return the seconds of a product, over all of the matrices."""
+    began = clock()
+    for weight in weights:
+        linear(x, weight)
+    return (clock() - began) / len(weights)
 
 
 def clock() -> float:
