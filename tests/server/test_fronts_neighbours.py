@@ -175,6 +175,23 @@ async def test_a_front_that_hangs_keeps_nobody_waiting(tmp_path, monkeypatch):
                         pass
 
 
+async def test_a_call_that_takes_long_to_end_is_found_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(neighbours, "ANSWER_SECONDS", 0.2)
+    ending, ended = anyio.Event(), anyio.Event()
+
+    class Slow(Service):
+        async def end(self, _):
+            await ending.wait()
+            ended.set()
+
+    with anyio.fail_after(20):
+        async with fronts(tmp_path, Slow(CALL), Service()) as (_, asking):
+            assert await asking.hang_up(CALL, "")
+            await anyio.sleep(0.5)
+            ending.set()
+            await ended.wait()
+
+
 async def test_who_asks_and_says_no_more_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(neighbours, "ANSWER_SECONDS", 0.2)
     with anyio.fail_after(20):

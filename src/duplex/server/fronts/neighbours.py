@@ -5,9 +5,9 @@ once, and passes the websocket on to the one that has the call (:mod:`.passing`)
 
 ::
 
-    asks        {"seek": "line" or "call", "key": ..., "owner": ...}
+    asks        {"seek": "line", "call" or "end", "key": ..., "owner": ...}
     answers     {"here": true or false}
-    then        {"scope": ...}, and messages both ways, until one closes
+    then        {"scope": ...}, and messages both ways, until one closes; to "end" a call nothing more is said
 """
 
 import asyncio
@@ -121,23 +121,21 @@ class Neighbours:
             asked = await _received(reader)
             if asked is None:
                 return
-            here = await self._has(asked)
+            here = self._has(asked)
             send(writer, {"here": here})
+            if here and asked["seek"] == "end":  # which may take longer than anybody waits for an answer
+                await hang_up(self._service, asked["key"], asked["owner"])
+                return
             told = await _received(reader) if here else None
             if told is not None:
                 await self._serve(asked, told["scope"], reader, writer)
         finally:
             writer.close()
 
-    async def _has(self, asked: Mapping[str, Any]) -> bool:
-        service, key, owner = self._service, asked["key"], asked["owner"]
-        match asked["seek"]:
-            case "line":
-                return service.resumable.knows(key)
-            case "call":
-                return service.find(key, owner) is not None
-            case _:
-                return await hang_up(service, key, owner)
+    def _has(self, asked: Mapping[str, Any]) -> bool:
+        if asked["seek"] == "line":
+            return self._service.resumable.knows(asked["key"])
+        return self._service.find(asked["key"], asked["owner"]) is not None
 
     async def _serve(
         self,
