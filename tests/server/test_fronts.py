@@ -262,7 +262,8 @@ def test_fronts_that_do_not_start_end_the_server(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sessions", "cores", "fronts"), [(4, 2, 1), (200, 4, 1), (64, 16, 1), (65, 16, 2), (4000, 16, 4), (129, 64, 3)]
+    ("sessions", "cores", "fronts"),
+    [(4, 2, 1), (128, 2, 2), (200, 4, 4), (64, 16, 1), (65, 16, 2), (4000, 16, 16), (129, 64, 3)],
 )
 def test_how_many_there_are_if_nobody_says(monkeypatch, sessions, cores, fronts):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)

@@ -86,7 +86,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "--fronts",
     type=click.IntRange(1),
     help="Processes that connections, sound and protocols are handled in; with 1 that is the model's own. If left out: "
-    "one for every 64 places, at most one for every 4 cores; 1 with --transcriber, OTEL_... "
+    "one for every 64 places, at most one for every core; 1 with --transcriber, OTEL_... "
     "or speech synthesis, or not on Linux.",
 )
 @click.option("--trusted-proxy", multiple=True, metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")

@@ -23,9 +23,7 @@ __all__ = ["Listening", "check_fronts", "check_settings", "check_start", "usual_
 
 MAX_FRONTS = 64
 CALLS_OF_FRONT = 64
-"""That one event loop holds with half of a core to spare."""
-CORES_OF_FRONT = 4
-"""A front with so many calls takes one core for its loop and most of another for sound; the model has the rest."""
+"""That one front holds in about half of a core: more wait for each other, as they share one interpreter."""
 
 
 def _networks(_: object, __: object, given: tuple[str, ...]) -> None:
@@ -152,7 +150,7 @@ def usual_fronts(sessions: int) -> int:
     if not hasattr(os, "sched_getaffinity"):  # Linux has it, and fronts have been tried nowhere else
         return 1
     cores = len(os.sched_getaffinity(0))  # a container may have fewer than the machine
-    return max(1, min(math.ceil(sessions / CALLS_OF_FRONT), cores // CORES_OF_FRONT, MAX_FRONTS))
+    return max(1, min(math.ceil(sessions / CALLS_OF_FRONT), cores, MAX_FRONTS))
 
 
 def check_settings(settings: Settings) -> None:
