@@ -120,7 +120,7 @@ def test_ctrl_z_gives_the_terminal_back_and_takes_it_again(terminal):
 
 
 def test_a_mistake_in_the_screen_leaves_the_terminal_as_it_was(tmp_path):
-    with Terminal(PROGRAM, tmp_path, "broken") as terminal:
+    with Terminal(PROGRAM, tmp_path, "broken", PYTHON_COLORS="0") as terminal:
         terminal.until(b"ArithmeticError: a mistake")
         assert terminal.end() == 1
 

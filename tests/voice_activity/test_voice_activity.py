@@ -47,7 +47,8 @@ def renamed(name):
 @pytest.fixture(scope="module")
 def torchscript():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of TorchScript
+        for kind in (DeprecationWarning, FutureWarning):  # torch's own, of TorchScript
+            warnings.simplefilter("ignore", kind)
         return torch.jit.load(PUBLISHED / "silero_vad.jit")
 
 

@@ -43,8 +43,8 @@ def _spooled(recording: Recording, stack: contextlib.ExitStack) -> Recording:
     from duplex.audio.containers import spool  # noqa: PLC0415 -- it imports PyAV
 
     source = _standard_input() if recording.path == STANDARD_INPUT else recording.path.open("rb")
-    if source is None:
-        return recording
+    if source is None:  # of a closed one a library may have the descriptor, and /dev/stdin would be that library's file
+        return attrs.evolve(recording, content=Path(os.devnull))
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="duplex-", ignore_cleanup_errors=True))
     content = Path(folder) / "recording"
     with source, content.open("wb") as copy:
