@@ -71,23 +71,14 @@ class Recorder:
         :raises OutputError: if the disk refuses
         """
         with anyio.CancelScope(shield=True):
-            async with self._changing:  # a slow disk may still be making the folder
-                writer, self._writer = self._writer, None
-                if writer is None:
-                    return None
-                try:
-                    await anyio.to_thread.run_sync(writer.commit, self._run_now())
-                finally:
-                    await anyio.to_thread.run_sync(writer.discard)
-        self.finished.append(writer.folder)
-        return writer.folder
+            return await self._completed()
 
     async def write(self) -> None:
         """Write what has been gathered for a second. The disk's refusal ends the recording, not the conversation.
 
         :raises OutputError: if the disk refuses
         """
-        if self._writer is None or not self._writer.due:
+        if not self._is_due:
             return
         async with self._changing:  # a file that is being completed takes no more from another thread
             writer = self._writer
@@ -124,6 +115,22 @@ class Recorder:
         """Take what the loudspeaker gets, for a remote conversation."""
         if isinstance(self._writer, RemoteWriter):
             self._writer.hear_agent(pcm)
+
+    async def _completed(self) -> Path | None:
+        async with self._changing:  # a slow disk may still be making the folder
+            writer, self._writer = self._writer, None
+            if writer is None:
+                return None
+            try:
+                await anyio.to_thread.run_sync(writer.commit, self._run_now())
+            finally:
+                await anyio.to_thread.run_sync(writer.discard)
+        self.finished.append(writer.folder)
+        return writer.folder
+
+    @property
+    def _is_due(self) -> bool:
+        return self._writer is not None and self._writer.due
 
     @property
     def _rate(self) -> int:
