@@ -69,7 +69,7 @@ def test_a_message_that_is_too_large(models):
         caller.until(wire.Kind.AUDIO)
         caller.websocket.send(bytes([wire.Kind.AUDIO]) + bytes(1 << 16))
         caller.rest()
-        assert caller.code == 1009
+        assert caller.code in (1009, 1006), "the refusal is lost where it meets what is still being sent"
 
 
 def test_one_who_is_gone_without_a_word(models):

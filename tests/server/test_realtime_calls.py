@@ -222,7 +222,7 @@ def test_hostile_messages_disturb_no_neighbour(models):
                 with contextlib.suppress(ConnectionClosed):  # the server may not wait for its end
                     caller.websocket.send("x" * (3 << 20))
                 caller.rest()
-                assert caller.code == 1009
+                assert caller.code in (1009, 1006), "the refusal is lost where it meets what is still being sent"
             with JsonCaller(server, PATH) as flood:
                 flood.say(**UPDATE | {"session": {"instructions": "x"}})
                 flood.until("session.updated")

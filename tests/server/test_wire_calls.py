@@ -247,7 +247,7 @@ def test_hostile_messages_disturb_no_neighbour(models):
                     with contextlib.suppress(ConnectionClosed):  # the server may not wait for its end
                         caller.websocket.send("x" * (3 << 20))
                     caller.rest()
-                    assert caller.code == 1009
+                    assert caller.code in (1009, 1006), "the refusal is lost where it meets what is still being sent"
             gone = JsonCaller(server, "/v1/live/sessions")
             gone.say(**LIVE)
             gone.websocket.socket.close()
