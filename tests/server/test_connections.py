@@ -151,6 +151,15 @@ def calling(server):
     return line
 
 
+def until(line, wanted):
+    """Read until something has come, whatever comes with it."""
+    told = b""
+    while wanted not in told:
+        piece = line.recv(1 << 12)
+        assert piece, "closed before"
+        told += piece
+
+
 def test_what_is_compressed_is_refused_unopened(model):
     """Kilobytes may unfold to gigabytes, so no compression is agreed on."""
     packed = zlib.compress(bytes(10_000_000))
@@ -166,7 +175,7 @@ def test_what_is_compressed_is_refused_unopened(model):
         assert struct.pack(">H", 1002) in all_that_comes(line)
 
 
-PING = b"\x82\x81" + bytes(4) + b"\x06"
+PING, PONG = b"\x82\x81" + bytes(4) + b"\x06", b"\x82\x01\x06"
 """A message that is answered with one like it."""
 
 
@@ -174,9 +183,7 @@ def test_what_comes_after_many_frames_is_heard_in_its_turn(model, monkeypatch):
     monkeypatch.setattr(accept, "TURN_SECONDS", 0.001)
     with running(model) as server, calling(server) as line:
         line.sendall(flood("pong")[: 6 * 1500] + PING)
-        told = b""
-        while not told.endswith(b"\x82\x01\x06"):
-            told += line.recv(1 << 12)
+        until(line, PONG)
 
 
 @pytest.mark.slow
@@ -185,15 +192,13 @@ def test_who_sends_many_frames_waits_and_others_do_not(model, monkeypatch):
     with running(model) as server, calling(server) as line, calling(server) as neighbour:
         line.sendall(flood("pong")[: 6 * 1500] + PING)
         neighbour.sendall(PING)
-        told = b""
-        while not told.endswith(b"\x82\x01\x06"):
-            told += neighbour.recv(1 << 12)
+        until(neighbour, PONG)
         line.settimeout(0.3)
         told = b""
         with contextlib.suppress(TimeoutError):
             while piece := line.recv(1 << 12):
                 told += piece
-        assert b"\x82\x01\x06" not in told
+        assert PONG not in told
 
 
 def test_bytes_count_also_when_the_call_is_over(model):
@@ -220,11 +225,7 @@ def test_a_refused_handshake_is_answered_and_nothing_to_log(model, path, caplog)
 def test_text_ends_the_call_and_is_nothing_to_log(model, text, caplog):
     with running(model) as server, calling(server) as line:
         line.sendall(b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text)
-        told = b""
-        while struct.pack(">H", 1003) not in told:
-            piece = line.recv(1 << 12)
-            assert piece, "closed without a reason"
-            told += piece
+        until(line, struct.pack(">H", 1003))
     assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
