@@ -151,7 +151,7 @@ def calling(server):
     return line
 
 
-def until(line, wanted):
+def read_until(line, wanted):
     """Read until something has come, whatever comes with it."""
     told = b""
     while wanted not in told:
@@ -183,7 +183,7 @@ def test_what_comes_after_many_frames_is_heard_in_its_turn(model, monkeypatch):
     monkeypatch.setattr(accept, "TURN_SECONDS", 0.001)
     with running(model) as server, calling(server) as line:
         line.sendall(flood("pong")[: 6 * 1500] + PING)
-        until(line, PONG)
+        read_until(line, PONG)
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ def test_who_sends_many_frames_waits_and_others_do_not(model, monkeypatch):
     with running(model) as server, calling(server) as line, calling(server) as neighbour:
         line.sendall(flood("pong")[: 6 * 1500] + PING)
         neighbour.sendall(PING)
-        until(neighbour, PONG)
+        read_until(neighbour, PONG)
         line.settimeout(0.3)
         told = b""
         with contextlib.suppress(TimeoutError):
@@ -225,7 +225,7 @@ def test_a_refused_handshake_is_answered_and_nothing_to_log(model, path, caplog)
 def test_text_ends_the_call_and_is_nothing_to_log(model, text, caplog):
     with running(model) as server, calling(server) as line:
         line.sendall(b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text)
-        until(line, struct.pack(">H", 1003))
+        read_until(line, struct.pack(">H", 1003))
     assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
