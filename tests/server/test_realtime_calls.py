@@ -62,7 +62,7 @@ def question():
 def asked(server, pcm):
     """Ask by the ``openai`` package; return the events until the answer is over, as it and as the wire have them."""
     typed, raw = [], []
-    with client_of(server).realtime.connect(model="gpt-realtime") as line:
+    with client_of(server) as client, client.realtime.connect(model="gpt-realtime") as line:
         line.session.update(session=UPDATE["session"] | {"audio": {"output": {"voice": "marin"}}})
         typed.append(line.recv())  # the first one takes long: the package makes its types
         speaker = threading.Thread(
@@ -82,8 +82,8 @@ def words(events):
 
 @OPENAI
 def test_the_openai_package_asks(models):
-    with running(models(), Settings(tokens=(TOKEN,))) as server:
-        models_of_openai = [model.id for model in client_of(server).models.list()]
+    with running(models(), Settings(tokens=(TOKEN,))) as server, client_of(server) as client:
+        models_of_openai = [model.id for model in client.models.list()]
         typed, raw = asked(server, np.concatenate([tone(1.2), np.zeros(24000, np.float32)]))
     assert models_of_openai == ["fake"]
     assert all(type(event).__module__.startswith("openai.types.realtime") for event in typed)
@@ -127,10 +127,10 @@ def test_clients_in_javascript(models, tmp_path, client):
 
 
 def test_keys_of_openais_clients(models):
-    with running(models(), Settings(tokens=(f"alice:{TOKEN}",))) as server:
-        with pytest.raises(AuthenticationError):
-            client_of(server, "sk-wrong").realtime.client_secrets.create()
-        made = client_of(server).realtime.client_secrets.create(session={"type": "realtime"})
+    with running(models(), Settings(tokens=(f"alice:{TOKEN}",))) as server, client_of(server) as client:
+        with client_of(server, "sk-wrong") as stranger, pytest.raises(AuthenticationError):
+            stranger.realtime.client_secrets.create()
+        made = client.realtime.client_secrets.create(session={"type": "realtime"})
         secret = made.value
         assert made.session.model == "fake"
         assert time.time() < made.expires_at <= time.time() + 60
@@ -142,7 +142,7 @@ def test_keys_of_openais_clients(models):
             with pytest.raises(InvalidStatus) as told:
                 JsonCaller(server, PATH, **refused)
             assert told.value.response.status_code == 401
-        for shown in (TOKEN, client_of(server).realtime.client_secrets.create().value):
+        for shown in (TOKEN, client.realtime.client_secrets.create().value):
             with JsonCaller(server, PATH, additional_headers={"Authorization": f"Bearer {shown}"}) as caller:
                 assert caller.next()["type"] == "session.created"
 

@@ -167,7 +167,7 @@ async def test_who_does_not_read_is_told_what_was_left_out():
 def test_the_client_of_openai_observes_and_closes(models):
     with running(models(), Settings(idle_timeout=0)) as server, JsonCaller(server, "/v1/live/sessions") as caller:
         session_id, pieces = begin(caller), [tone(0.08, level) for level in (0.1, 0.3, 0.2, 0.4)]
-        with client(server).live.sideband.connect(session_id=session_id) as sideband:
+        with client(server) as openai_client, openai_client.live.sideband.connect(session_id=session_id) as sideband:
             assert sideband.recv().session.id == session_id
             for piece in pieces:
                 caller.say(type="session.input_audio.append", audio=in_base64(piece))
@@ -247,12 +247,15 @@ def test_only_the_owner_observes_and_hangs_up(models):
             with pytest.raises(InvalidStatus) as refused:
                 attach(server, number, additional_headers=headers)
             assert refused.value.response.status_code == status
-        with pytest.raises(openai.NotFoundError):
-            client(server, BOB.partition(":")[2]).live.sessions.hangup(session_id)
-        with pytest.raises(openai.AuthenticationError):
-            client(server).live.sessions.hangup(session_id)
-        with attach(server, session_id, additional_headers=bearer(ALICE)) as observer:
-            client(server, ALICE.partition(":")[2]).live.sessions.hangup(session_id)
+        with client(server, BOB.partition(":")[2]) as bob, pytest.raises(openai.NotFoundError):
+            bob.live.sessions.hangup(session_id)
+        with client(server) as nobody, pytest.raises(openai.AuthenticationError):
+            nobody.live.sessions.hangup(session_id)
+        with (
+            client(server, ALICE.partition(":")[2]) as alice,
+            attach(server, session_id, additional_headers=bearer(ALICE)) as observer,
+        ):
+            alice.live.sessions.hangup(session_id)
             assert observer.until("session.closed")["reason"] == "close_requested"
         caller.rest()
         assert caller.messages[-1]["type"] == "session.closed"

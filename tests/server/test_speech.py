@@ -44,7 +44,8 @@ def server(speaking):
 
 @pytest.fixture
 def client(server):
-    return OpenAI(api_key=TOKEN, base_url=server.url("/v1"), max_retries=0)
+    with OpenAI(api_key=TOKEN, base_url=server.url("/v1"), max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +122,9 @@ def test_options_are_those_of_a_session(client):
 
 
 def test_who_may(server):
-    with pytest.raises(AuthenticationError):
-        OpenAI(api_key="another-token-of-that", base_url=server.url("/v1"), max_retries=0).audio.speech.create(
-            model="talker", voice=VOICE, input=TEXT
-        )
+    stranger = OpenAI(api_key="another-token-of-that", base_url=server.url("/v1"), max_retries=0)
+    with stranger, pytest.raises(AuthenticationError):
+        stranger.audio.speech.create(model="talker", voice=VOICE, input=TEXT)
     assert post(server, {"input": TEXT}, Origin="https://elsewhere.example")[0] == 403
 
 
