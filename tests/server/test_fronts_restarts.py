@@ -125,7 +125,7 @@ def test_fronts_outlive_a_suspension_of_the_server(monkeypatch):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("what", ["a process", "a socket"])
+@pytest.mark.parametrize("what", ["a process", "a socket", "time"])
 async def test_a_front_that_cannot_be_started_leaves_nothing_open(refusing, monkeypatch, what):
     refusing.refusals = 1
     pair, pairs = socket.socketpair, []
@@ -143,8 +143,16 @@ async def test_a_front_that_cannot_be_started_leaves_nothing_open(refusing, monk
         before = psutil.Process().num_fds()
         monkeypatch.setattr(socket, "socketpair", maybe)
         hall = Hall([model], [], lambda: None, lambda: b"")
-        with pytest.raises(OSError, match="too many"):
-            await FrontProcess(hall, lambda _: plan, bound, crowd).connect()
+        if what == "time":  # as where another front ends the server
+            with anyio.CancelScope() as scope:
+                front = FrontProcess(hall, lambda _: plan, bound, crowd)
+                scope.cancel()
+                await front.connect()
+            assert scope.cancelled_caught
+        else:
+            with pytest.raises(OSError, match="too many"):
+                await FrontProcess(hall, lambda _: plan, bound, crowd).connect()
+        front = None
         await anyio.sleep(0.05)
         gc.collect()  # the mapped memory has a descriptor of its own
         assert psutil.Process().num_fds() == before

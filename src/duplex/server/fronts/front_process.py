@@ -98,25 +98,24 @@ class FrontProcess:
         self._process: subprocess.Popen[bytes]
 
     async def connect(self) -> None:
-        """Start the process, and tell it how to begin; :meth:`run` is next.
+        """Start the process, and tell it how to begin; :meth:`run` is next. If it fails or is cancelled, nothing is open.
 
-        :raises OSError: if no process can be started; nothing is open then
+        :raises OSError: if no process can be started
         """
-        reader, writer = await asyncio.open_unix_connection(sock=self._end)
-        self._link = Link(reader, writer, self._obey)
-        try:
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as theirs:
+            opened.push(self._opened)
+            opened.callback(self._end.close)
+            for each in self._theirs:
+                theirs.enter_context(each)
+            reader, writer = await asyncio.open_unix_connection(sock=self._end)
+            self._link = Link(reader, writer, self._obey)
+            opened.callback(self._link.close)
             self._process = subprocess.Popen(  # noqa: S603, ASYNC220 -- this package's own, and nothing is waited for
                 [sys.executable, "-P", "-m", "duplex.server.fronts", str(self._given["link"])],
                 stdin=subprocess.DEVNULL,
                 pass_fds=tuple(self._given.values()),
             )
-        except OSError:
-            self._link.close()
-            self._opened.close()
-            raise
-        finally:
-            for each in self._theirs:
-                each.close()
+            opened.pop_all()
         send(writer, {"plan": self._plan})
 
     async def run(self) -> None:
