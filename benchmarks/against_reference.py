@@ -66,7 +66,7 @@ def compare_dialogue(model: TorchFrameModel, expected: dict[str, np.ndarray]) ->
     def keep(_module: LanguageModel, _input: object, output: TimeStep) -> None:
         logits.append(output.text_logits[0].numpy().copy())
 
-    model.recorded = None  # which would call no hook
+    model.steps.recorded = None  # which would call no hook
     model._lm.register_forward_hook(keep)
     size, spec = model.spec.frame_size, model.spec
     frames = np.pad(expected["pcm"], (0, spec.latency_frames * size)).reshape(-1, 1, size)

@@ -120,7 +120,7 @@ def thoughts(model: TorchFrameModel, tokens: NDArray[np.int64]) -> tuple[NDArray
         chosen.append(choose(context, seen, sampler, None)[0].tolist())
         return choose(context, seen, sampler, known)
 
-    model.recorded = None  # which would not call it
+    model.steps.recorded = None  # which would not call it
     model._lm._chosen = listen
     try:
         model.open(0, GREEDY)

@@ -103,7 +103,7 @@ def test_its_text_logits(small, expected, run, greedy):
             logits.append(step.text_logits[0].numpy().copy())
             return step
 
-        model.frame_model.recorded = None  # which would not call it
+        model.frame_model.steps.recorded = None  # which would not call it
         model.frame_model._lm.forward = listen
         run(model.frame_model, options=greedy).hear(small.frames[:FRAMES])
     wanted = expected["adapted.text_logits"]

@@ -57,11 +57,11 @@ def test_few_bits_are_those_of_the_plain_path(small, opened, run, greedy, plainl
 
 def test_whatever_depth_is_asked_for_takes_the_same_graph(small, opened, run, depths, plainly):
     model = opened(load(small))
-    captured = len(model._graphs._captured)
+    captured = len(model.steps.graphs._captured)
     for options in depths:
         found = run(model, options=options).hear(small.frames[:4])
         assert np.array_equal(found.tokens, plainly(small, small.frames[:4], options).tokens)
-    assert len(model._graphs._captured) == captured
+    assert len(model.steps.graphs._captured) == captured
 
 
 def test_slots_come_and_go_beside_each_other(small, opened, run, sampled):

@@ -109,7 +109,7 @@ def test_who_has_none_has_what_a_plain_model_gives(small, run, sampled, model):
 def test_a_step_is_recorded_once_for_whatever_adapters(model, run, sampled, small):
     together(run, model.frame_model, ["one", None, "two"], sampled, small.frames[:2])
     together(run, model.frame_model, ["two", "two", "two"], sampled, small.frames[:2])
-    programs = model.frame_model.recorded._programs
+    programs = model.frame_model.steps.recorded._programs
     kinds = [kind for kind in programs if kind[0]]
     assert sorted(kinds) == [(True, 0, False), (True, 0, True)]
     assert all(programs[kind].program is not None for kind in kinds)

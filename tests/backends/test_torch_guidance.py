@@ -68,12 +68,12 @@ def test_any_slot_beside_others(guided, alone, slot, beside):
 def test_without_a_recorded_program(guided, alone):
     model, _ = guided
     pcm, tokens = alone
-    recorded, model.recorded = model.recorded, None
+    recorded, model.steps.recorded = model.steps.recorded, None
     try:
         model.open(0, GUIDED, CONDITIONS)
         np.testing.assert_array_equal(heard(model, 0, pcm), tokens)
     finally:
-        model.recorded = recorded
+        model.steps.recorded = recorded
 
 
 @pytest.mark.parametrize("exact", [True, False])

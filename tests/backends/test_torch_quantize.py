@@ -80,7 +80,7 @@ def test_the_logits_stay_near(small, opened, greedy, options):
             heard.append(step.text_logits[0].numpy().copy())
             return step
 
-        model.recorded = None  # which would not call it
+        model.steps.recorded = None  # which would not call it
         model._lm.forward = listen
         model.open(0, greedy)
         text, agent = small.expected["lm_text"], small.expected["lm_audio"]

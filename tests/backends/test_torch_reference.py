@@ -34,7 +34,7 @@ def answer(model, checkpoint_reference, run, greedy):
         logits.append(step.text_logits[0].clone())
         return step
 
-    model.recorded = None  # which would not call it
+    model.steps.recorded = None  # which would not call it
     model._lm.forward = listen
     try:
         held = run(model, options=greedy).hear(checkpoint_reference.frames)
@@ -114,7 +114,7 @@ def test_prefill_thinks_what_steps_think(checkpoint_reference, opened, run, gree
         given[step] = result.text_logits[0].numpy()
         return result
 
-    model.recorded = None  # which would not call it
+    model.steps.recorded = None  # which would not call it
     model._lm.forward = listen
     for piece in split_columns(held.tokens, chunk):
         model.prefill(0, piece)

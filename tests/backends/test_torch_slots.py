@@ -63,7 +63,7 @@ def test_logits_of_forced_tokens(checkpoint_reference, alone, run, sampled, toge
         for other in range(model.spec.capacity):
             model.open(other, BUSY)
         held = run(model, place, sampled)
-        model.recorded = None  # which would not call it
+        model.steps.recorded = None  # which would not call it
         model._lm.forward = listen
         try:
             for start in range(0, 20, 5):

@@ -112,7 +112,7 @@ def test_rebuilt_in_pieces_beside_a_neighbour(checkpoint_reference, alone, run, 
         columns.append(tokens.shape[-1])
         return temporal(tokens, call)
 
-    model.recorded, model._lm.temporal = None, listen
+    model.steps.recorded, model._lm.temporal = None, listen
     neighbour = run(model, 0, sampled)
     columns.clear()
     count = pieces_beside_a_neighbour(model, foreign, neighbour, frames[:FRAMES])

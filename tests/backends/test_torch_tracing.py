@@ -44,13 +44,13 @@ def test_it_computes_the_same(checkpoint_reference, opened, options):
     recorded, plain = (
         opened(checkpoint_reference.load(sessions=SESSIONS, deterministic=False, **options)) for _ in range(2)
     )
-    plain.recorded = None
+    plain.steps.recorded = None
     programs = held(recorded)
     for ours, theirs in zip(programs, held(plain), strict=True):
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(mine, other)
-    assert all(recorded.program is not None for recorded in recorded.recorded._programs.values())
-    assert len(recorded.recorded._programs) > 1
+    assert all(recorded.program is not None for recorded in recorded.steps.recorded._programs.values())
+    assert len(recorded.steps.recorded._programs) > 1
 
 
 def test_recording_leaves_the_state_alone(small, opened):
@@ -60,10 +60,10 @@ def test_recording_leaves_the_state_alone(small, opened):
     for _ in range(5):
         model.step(np.full((2, model.spec.frame_size), 0.1, np.float32), np.array([True, False]))
     before = {name: tensor.clone() for name, tensor in model.state.tensors.items()}
-    known = len(model.recorded._programs)
+    known = len(model.steps.recorded._programs)
     with torch.inference_mode():
-        model.recorded.prepare(Sampling.of([mixed(1)]), 0)
-    assert len(model.recorded._programs) == known + 1
+        model.steps.recorded.prepare(Sampling.of([mixed(1)]), 0)
+    assert len(model.steps.recorded._programs) == known + 1
     for name, tensor in model.state.tensors.items():
         assert (tensor == before[name]).all(), name
 
@@ -71,11 +71,11 @@ def test_recording_leaves_the_state_alone(small, opened):
 def test_whatever_depth_is_asked_for_takes_the_same_program(small, run, depths, greedy, opened):
     """A caller cannot have a step recorded, which holds everybody up, by asking for yet another top-k."""
     recorded, plain = (opened(small.load(sessions=3, deterministic=False)) for _ in range(2))
-    plain.recorded = None
+    plain.steps.recorded = None
     frames = small.frames[:4]
     for options in depths:
         assert run(recorded, 1, options).hear(frames) == run(plain, 1, options).hear(frames)
-    assert len(recorded.recorded._programs) == 1
+    assert len(recorded.steps.recorded._programs) == 1
     pcm, everybody = np.repeat(frames[:1], 3, axis=0), np.ones(3, bool)
     for first, second in zip(depths[::2], depths[1::2], strict=True):
         results = []
@@ -86,8 +86,8 @@ def test_whatever_depth_is_asked_for_takes_the_same_program(small, run, depths, 
             results.append(model.step(pcm, everybody))
         assert np.array_equal(results[0].text, results[1].text)
         assert np.array_equal(results[0].agent, results[1].agent)
-    assert len(recorded.recorded._programs) == 2, "one that samples, and one for greedy sessions alone"
-    assert all(program.program is not None for program in recorded.recorded._programs.values())
+    assert len(recorded.steps.recorded._programs) == 2, "one that samples, and one for greedy sessions alone"
+    assert all(program.program is not None for program in recorded.steps.recorded._programs.values())
 
 
 def test_without_torchscript(small, opened, monkeypatch):
@@ -101,7 +101,7 @@ def test_without_torchscript(small, opened, monkeypatch):
     failing = opened(small.load(sessions=SESSIONS, deterministic=False))
     monkeypatch.setattr(torchscript, "AVAILABLE", False)
     gone = opened(small.load(sessions=SESSIONS, deterministic=False))
-    assert gone.recorded is None
+    assert gone.steps.recorded is None
     for model in (failing, gone):
         for ours, theirs in zip(held(model), expected, strict=True):
             for mine, other in zip(ours, theirs, strict=True):

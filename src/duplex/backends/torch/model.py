@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from duplex.backends.shared import delays, snapshots
 from duplex.backends.shared.model_spec import empty_result, model_spec
@@ -23,21 +22,19 @@ from duplex.backends.shared.scoring import SCORING, check_scoring, scored_alone
 from duplex.backends.shared.script_state import check_script
 from duplex.backends.shared.snapshots import Origin
 from duplex.backends.shared.state_checks import checked_state
-from duplex.backends.torch import kernels, snapshot, torchscript
+from duplex.backends.torch import kernels, snapshot
 from duplex.backends.torch.codec import TorchCodec
 from duplex.backends.torch.cores import cores, steps_on_one_core
-from duplex.backends.torch.cuda_graphs import FrameGraphs
-from duplex.backends.torch.frame import compute_frame, unheard
+from duplex.backends.torch.frame import unheard
+from duplex.backends.torch.frame_steps import FrameSteps
 from duplex.backends.torch.language_model import ENDED, HEADS, LanguageModel
 from duplex.backends.torch.mimi import Mimi
-from duplex.backends.torch.onednn import onednn_weights_of
 from duplex.backends.torch.prefill import LONGEST_RUN, prefill, prefill_embedded
 from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.scoring import score
 from duplex.backends.torch.speech_script import SpeechScript
 from duplex.backends.torch.stages import stages
 from duplex.backends.torch.state import Call, Rows, Slot, SlotState, TokenLog, bind
-from duplex.backends.torch.tracing import TracedFrames
 from duplex.frame_model import Conditions, ModelSpec, SessionState, StepResult, TokenScores
 from duplex.options import SessionOptions
 from duplex.synthesis.script import Entry
@@ -74,12 +71,8 @@ class TorchFrameModel:
         self.spec: ModelSpec = model_spec(config, self.codec.spec, sessions=sessions)
         self._mimi = mimi
         self._lm = language_model
-        self._compute: Callable[..., tuple[Tensor, Tensor]] = functools.partial(
-            compute_frame, mimi, language_model, self.spec
-        )
         mimi.quantizer.partial = language_model.script is not None
-        on_cpu = self.device.type == "cpu"
-        self._one_core = on_cpu and steps_on_one_core(language_model.size)
+        self._one_core = self.device.type == "cpu" and steps_on_one_core(language_model.size)
         rings = (mimi.encoder_transformer.ring, mimi.decoder_transformer.ring, language_model.transformer.ring)
         graphed = kernels.apply_to_device(self.device) and all(ring.fits_kernels for ring in rings)
         self.state: SlotState = self._allocate(sessions, spare=int(graphed))
@@ -87,13 +80,7 @@ class TorchFrameModel:
         self._ended: set[int] = set()
         """Slots whose next step ends the source."""
         self.slots: list[Slot] = [Slot(SessionOptions(), TokenLog(self.spec.streams)) for _ in range(sessions)]
-        self._graphs = self._captured() if graphed else None
-        recorded = on_cpu and torchscript.AVAILABLE
-        packed = [*onednn_weights_of(mimi), *onednn_weights_of(language_model)]
-        self.recorded: TracedFrames | None = (
-            TracedFrames(self._compute, self.state, packed, self.spec.frame_size) if recorded else None
-        )
-        """A step as a program, on a CPU; with ``None`` it runs in Python, where hooks can listen."""
+        self.steps: FrameSteps = FrameSteps(mimi, language_model, self.state, self.spec, graphed=graphed)
 
     @torch.inference_mode()
     def open(self, slot: int, options: SessionOptions, conditions: Conditions | None = None) -> None:
@@ -103,8 +90,7 @@ class TorchFrameModel:
         self._ended.discard(slot)
         sampling = Sampling.of([options])
         with self._cores():
-            if self.recorded is not None:
-                self.recorded.prepare(sampling, slot)
+            self.steps.prepare(sampling, slot)
             self.slots[slot] = Slot(options, TokenLog(self.spec.streams), conditions=conditions)
             call = Call(rows, filled=1)
             self._lm.begin(call, options, conditions)
@@ -229,7 +215,7 @@ class TorchFrameModel:
     def close(self) -> None:
         """Let go of weights and state; a codec that somebody still holds keeps its own."""
         self.state = SlotState({})
-        del self._lm, self._mimi, self._compute, self.codec, self._graphs, self.recorded
+        del self._lm, self._mimi, self.codec, self.steps
 
     def _run_stage(self, stage: Callable[[], None]) -> None:
         with self._cores():
@@ -252,29 +238,13 @@ class TorchFrameModel:
         thought = SlotState.allocate(declared, slots, dtype=self.dtype, device=self.device, spare=spare)
         return SlotState(heard.tensors | thought.tensors)
 
-    @torch.inference_mode()
-    def _captured(self) -> FrameGraphs:
-        graphs = FrameGraphs(
-            functools.partial(self._compute, self.state),
-            capacity=self.spec.capacity,
-            frame_size=self.spec.frame_size,
-            device=self.device,
-        )
-        graphs.warm_up(Sampling(drawn=True))  # those for greedy rows alone are captured when a session asks for them
-        return graphs
-
     def _step(self, batch: list[int], heard: NDArray[np.float32], result: StepResult) -> None:
         """Advance the slots of ``batch``, in rising order, and put what comes out into ``result``."""
         slots = [self.slots[index] for index in batch]
         times = np.array([delays.time_step_of(slot.frames, self.spec.delays) for slot in slots])
         valid = times >= self.delay_steps  # what is not complete yet may hold no code at all
         sampling = Sampling.of([slot.options for slot in slots])
-        if self._graphs is None:
-            told, spoken = self._advanced(batch, heard, valid, sampling, max(slot.frames for slot in slots))
-            tokens, voice = told.cpu().numpy(), spoken.cpu().numpy()
-        else:
-            tokens, voice = self._graphs.run(heard, batch, valid.tolist(), sampling)
-            voice = voice[valid]
+        tokens, voice = self.steps.run(batch, heard, valid, sampling, max(slot.frames for slot in slots))
         for row, slot in enumerate(slots):
             slot.frames += 1
             if times[row] >= 0:
@@ -286,18 +256,3 @@ class TorchFrameModel:
         if result.script is not None and isinstance(self._lm.script, SpeechScript):
             result.script[batch] = self._lm.script.progress(self.state, self._lm.key)[batch].cpu().numpy()
         result.agent[batch], result.user[batch] = tokens[:, self._lm.agent], tokens[:, self._lm.user]
-
-    def _advanced(
-        self, batch: list[int], heard: NDArray[np.float32], valid: NDArray[np.bool_], sampling: Sampling, filled: int
-    ) -> tuple[Tensor, Tensor]:
-        """Advance ``batch`` without graphs: tokens ``[batch, streams]``, and the audio of those rows that are valid."""
-        rows, given = Rows.of(batch, self.device), torch.as_tensor(heard).to(self.device)
-        if valid.all() and self.recorded is not None:
-            return self.recorded.run(given, rows, filled, sampling)
-        if valid.all():
-            return self._compute(self.state, given, rows, rows, sampling, filled)
-        complete = np.flatnonzero(valid)
-        speaking = Rows.of([batch[row] for row in complete], self.device) if len(complete) else rows
-        return self._compute(
-            self.state, given, rows, speaking, sampling, filled, torch.as_tensor(complete).to(self.device)
-        )

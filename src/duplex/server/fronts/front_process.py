@@ -98,7 +98,7 @@ class FrontProcess:
         self._process: subprocess.Popen[bytes]
 
     async def connect(self) -> None:
-        """Start the process, and tell it how to begin; :meth:`run` is next. If it fails or is cancelled, nothing is open.
+        """Start the process, and tell it how to begin; :meth:`run` is next. If this does not succeed, nothing is open.
 
         :raises OSError: if no process can be started
         """
