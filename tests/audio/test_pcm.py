@@ -5,6 +5,7 @@ import pytest
 
 from duplex.audio.pcm import Framer, Resampler, as_mono_float32, level_dbfs, to_int16
 from duplex.errors import AudioError, UsageError
+from duplex.transports import FileTransport
 
 
 def sine(rate, seconds, hertz=440.0):
@@ -45,7 +46,8 @@ def test_float32_is_not_copied():
         (np.zeros(3, dtype=np.float16), "float16.*convert"),
         (np.zeros(3, dtype=np.complex64), "complex64"),
         ([[1.0], [1.0, 2.0]], "not an array"),
-        ("hello", "shape"),
+        ("hello", "one str.*shape"),
+        (FileTransport("question.wav"), r"one FileTransport.*Conversation\(model, transport\)"),
         (["a"], "type"),
         ([0.0, np.nan], "sample 1.*nan_to_num"),
         (np.array([np.inf], dtype=np.float32), "sample 0"),

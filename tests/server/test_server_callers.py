@@ -281,7 +281,7 @@ def test_a_call_that_cannot_begin_gives_its_place_back(models, monkeypatch, tmp_
         with server.call() as caller:
             assert caller.end() == (1011, "the conversation failed; call again")
         assert failed
-        until(lambda: own_threads() == threads)
+        until(lambda: own_threads() <= threads)  # those of an earlier test may have ended, too
         assert json.loads(get(server, "/readyz")[2]) == {"state": "ready", "sessions": 0, "queue": 0}
         with server.call() as caller:
             caller.say(tone(0.5))

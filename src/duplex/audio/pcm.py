@@ -55,6 +55,11 @@ def as_mono_float32(pcm: AudioLike) -> Float32:
     array = _as_array(pcm)
     if array.ndim == 1 and array.dtype == np.float32 and math.isfinite(array.dot(array)):
         return array  # a live server's event loop does this thousands of times a second
+    if array.ndim == 0:
+        raise AudioError(
+            f"audio is one {type(pcm).__name__}, but samples are wanted, shape (samples,); "
+            "a transport is given when a conversation is made: Conversation(model, transport)"
+        )
     if array.ndim != 1:
         raise AudioError(
             f"audio has the shape {array.shape}, but one channel is wanted, shape (samples,); "
