@@ -118,6 +118,7 @@ $(VENV)/.dev: $(VENV)/.talk pyproject.toml constraints.txt
 	@$(call debian,command -v flite,flite)
 	@$(call debian,command -v espeak-ng,espeak-ng)
 	@$(call debian,command -v chromium,chromium)
+	@$(call debian,{ command -v firefox-esr || command -v firefox; },firefox-esr)
 	@$(call debian,command -v nginx,nginx)
 	@$(call debian,command -v promtool,prometheus)
 	@$(call debian,command -v caddy,caddy)

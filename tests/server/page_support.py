@@ -95,3 +95,18 @@ def channels(path):
         resampler = av.AudioResampler(format="fltp", layout="stereo", rate=RATE)
         frames = [made for frame in container.decode(audio=0) for made in resampler.resample(frame)]
         return np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+
+
+def found_again(pieces_of, sound, seconds=0.2):
+    """Return which share of one recording's speech, cut into pieces, is somewhere in another."""
+    size = round(seconds * RATE)
+    pieces = pieces_of[: len(pieces_of) // size * size].reshape(-1, size)
+    loud = [piece for piece in pieces if np.sqrt(np.mean(piece**2)) > 0.02]
+    spectrum, energy = np.fft.rfft(sound, 2 * len(sound)), np.cumsum(np.pad(sound**2, (1, 0)))
+    norms = np.sqrt(np.maximum(energy[size:] - energy[:-size], 1e-6))
+
+    def likeness(piece):
+        product = np.fft.irfft(spectrum * np.conj(np.fft.rfft(piece, 2 * len(sound))))[: len(norms)]
+        return np.max(product / norms) / np.sqrt(np.sum(piece**2))
+
+    return np.mean([likeness(piece) > 0.8 for piece in loud])

@@ -1,6 +1,5 @@
 """The web page in a real browser, with a recording as its microphone, on the built-in model."""
 
-import numpy as np
 import pytest
 from page_support import (  # noqa: F401
     CHROMIUM,
@@ -10,6 +9,7 @@ from page_support import (  # noqa: F401
     LISTENING,
     answered,
     channels,
+    found_again,
     model,
     opened,
     page,
@@ -19,24 +19,9 @@ from playwright.sync_api import expect
 
 import duplex
 from duplex.server import Settings
-from server_support import RATE, running
+from server_support import running
 
 ANSWER = "The capital of France is Paris."
-
-
-def found_again(pieces_of, sound, seconds=0.2):
-    """Return which share of one recording's speech, cut into pieces, is somewhere in another."""
-    size = round(seconds * RATE)
-    pieces = pieces_of[: len(pieces_of) // size * size].reshape(-1, size)
-    loud = [piece for piece in pieces if np.sqrt(np.mean(piece**2)) > 0.02]
-    spectrum, energy = np.fft.rfft(sound, 2 * len(sound)), np.cumsum(np.pad(sound**2, (1, 0)))
-    norms = np.sqrt(np.maximum(energy[size:] - energy[:-size], 1e-6))
-
-    def likeness(piece):
-        product = np.fft.irfft(spectrum * np.conj(np.fft.rfft(piece, 2 * len(sound))))[: len(norms)]
-        return np.max(product / norms) / np.sqrt(np.sum(piece**2))
-
-    return np.mean([likeness(piece) > 0.8 for piece in loud])
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from playwright.sync_api import expect
 
 import duplex
 from duplex.server import Settings
+from duplex.server.close_reasons import CloseReason
 from duplex.transports import wire
 from server_support import running, until
 
@@ -190,6 +191,17 @@ def test_the_server_ends_the_call(page, model, code, text, expected):
         expect(page.get_by_role("alert")).to_contain_text(text[1:])
         start(page)
         expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize("reason", [CloseReason.RESUME_UNKNOWN, CloseReason.RESUME_BEHIND])
+def test_a_conversation_that_the_server_has_no_more(page, model, reason):
+    """The server's own words are for programs."""
+    with running(model) as server:
+        line = answered(page, server)
+        line.send(wire.error(reason.text))
+        line.close(code=reason.code)
+        expect(page.get_by_role("alert")).to_contain_text("Start a new one")
+        expect(page.get_by_role("alert")).not_to_contain_text("token")
 
 
 def test_a_call_that_the_server_does_not_take(page, model):

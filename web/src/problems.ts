@@ -75,9 +75,16 @@ const ENDINGS: Record<number, string> = {
 };
 /** Servers that cannot send a registered code add this to it. */
 const SHIFT = 3000;
+/** Close codes for a conversation that cannot be gone back to. */
+const GONE = [4404, 4406, 4409, 4413];
+const NOT_KEPT = new CallError(
+  "The conversation could not be picked up again",
+  "The server has it no more; perhaps it was restarted. Start a new one.",
+);
 
 /** Why the server has ended a call: its own words, and the code that it closed with. */
 export function ending(code: number, text: string): CallError {
+  if (GONE.includes(code)) return NOT_KEPT;
   const title = ENDINGS[code > SHIFT ? code - SHIFT : code] ?? "The server ended the call";
   return new CallError(title, `${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
 }
