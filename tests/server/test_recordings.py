@@ -1,6 +1,7 @@
 """Recordings after the call: how long they are kept, who deletes them, and who agreed to them."""
 
 import base64
+import contextlib
 import json
 import os
 import time
@@ -122,6 +123,24 @@ def test_a_folder_that_is_gone_is_an_error_of_one_line(tmp_path):
     retention = Retention(tmp_path / "none", Metrics(), days=1, gigabytes=0)
     with pytest.raises(UsageError, match="give the folder of --record"):
         retention.sweep(tmp_path / "none")
+
+
+def test_a_file_that_takes_its_final_name_meanwhile_hides_no_recording(tmp_path, monkeypatch):
+    """What is written has another name until it is whole."""
+    path = made(tmp_path, "20260101-120000-0123abcd")
+    (path / "transcript.json.part").touch()
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def then_renamed(folder):
+        with scandir(folder) as entries:
+            found = list(entries)
+        (path / "transcript.json.part").unlink(missing_ok=True)
+        yield iter(found)
+
+    monkeypatch.setattr(os, "scandir", then_renamed)
+    (found,) = recordings_in(tmp_path)
+    assert found.session == "0123abcd"
 
 
 @pytest.mark.parametrize("about", ["[]", "{", "null", '{"session": 7, "owner": ["x"]}', "[" * 100_000, '"\\ud800"'])

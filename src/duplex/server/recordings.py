@@ -70,7 +70,8 @@ def recordings_in(folder: Path) -> Sequence[Recording]:
     :raises UsageError: if there is no such folder
     """
     try:
-        names = [entry.name for entry in os.scandir(folder) if _is_recording(entry)]
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_recording(entry)]
     except OSError as error:
         raise UsageError(f"{folder} cannot be read ({error.strerror}); give the folder of --record") from None
     return [each for name in sorted(names) if (each := _read(folder / name)) is not None]
@@ -154,10 +155,19 @@ def _is_recording(entry: "os.DirEntry[str]") -> bool:
     return _NAME.fullmatch(entry.name) is not None and entry.is_dir(follow_symlinks=False)
 
 
+def _state(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    """Return how a file is, ``None`` if it has just gone, as one does that takes its final name."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
 def _read(path: Path) -> Recording | None:
     """Return what lies in a folder, ``None`` if it has just gone."""
     try:
-        states = [entry.stat(follow_symlinks=False) for entry in os.scandir(path)]
+        with os.scandir(path) as entries:
+            states = [state for entry in entries if (state := _state(entry)) is not None]
         written = max((state.st_mtime for state in states), default=path.stat().st_mtime)
     except OSError:
         return None
