@@ -11,7 +11,8 @@ BIN = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 IMAGE ?= duplex
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # A worker has a core: what it computes, and the commands it starts, would only wait for each other on more threads.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# The commands that tests start are many, and each would compile the package anew where nothing may be kept.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo talk serve test test-slow test-versions check audit dist release-check publish image push-image surface codec page docs constraints clean
