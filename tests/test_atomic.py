@@ -1,8 +1,11 @@
 """Files that appear whole: what runs that were killed have left is cleared away, and nothing else."""
 
+import contextlib
+import sys
+
 import pytest
 
-from duplex.atomic import atomic_path, begin, clear_remains
+from duplex.atomic import Hold, atomic_path, begin, clear_remains
 
 
 @pytest.mark.parametrize("name", ["a.json", "[a]*?.json", "ä" * 126 + ".x", "-"])
@@ -21,3 +24,26 @@ def test_there_is_nothing_to_clear_where_there_is_no_folder(tmp_path):
         part.write_text("whole")
     clear_remains(tmp_path / "a.json")
     assert (tmp_path / "a.json").read_text() == "whole"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, what is open cannot be removed")
+def test_what_another_run_writes_now_stays(tmp_path):
+    target = tmp_path / "a.json"
+    with atomic_path(target) as part:
+        part.write_text("whole")
+        clear_remains(target)
+    assert target.read_text() == "whole"
+    with contextlib.closing(Hold(tmp_path)):
+        with pytest.raises(BlockingIOError):
+            Hold(tmp_path)
+    Hold(tmp_path).close()
+
+
+def test_long_names_that_begin_alike_have_parts_of_their_own(tmp_path):
+    one, other = (tmp_path / f"{'a' * 250}{end}" for end in "xy")
+    left = begin(one)
+    left.touch()
+    clear_remains(other)
+    assert left.exists()
+    clear_remains(one)
+    assert not left.exists()

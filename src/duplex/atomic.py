@@ -7,14 +7,20 @@ file under its own name can rely on it, even after a crash or a full disk.
 import contextlib
 import errno
 import glob
+import hashlib
 import os
 import secrets
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
 from duplex.errors import OutputError
 
+if sys.platform != "win32":  # where what somebody has open cannot be removed
+    import fcntl
+
 __all__ = [
+    "Hold",
     "abandon",
     "atomic_path",
     "atomic_write_bytes",
@@ -83,17 +89,49 @@ def begin(path: Path) -> Path:
     return path.with_name(f"{_beginning(path)}.{secrets.token_hex(TOKEN_BYTES)}.part")
 
 
+class Hold:
+    """Keeps a file or folder that is there from other runs, until it is closed or the process ends.
+
+    It is the system's own lock, advisory and on no name. Where the file system has none, everybody may hold.
+
+    :raises BlockingIOError: if another run holds it
+    :raises OSError: if it cannot be opened
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = None
+        if sys.platform != "win32":
+            self._descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.close()
+                raise
+            except OSError:  # a file system without locks
+                pass
+
+    def close(self) -> None:
+        """Let go; calling it twice is harmless."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def clear_remains(path: Path) -> None:
-    """Remove the unfinished files that runs which were killed have left beside ``path``."""
+    """Remove the unfinished files that runs which were killed have left beside ``path``; what is held stays."""
     for part in path.parent.glob(f"{glob.escape(_beginning(path))}.{'?' * 2 * TOKEN_BYTES}.part"):
-        abandon(part)
+        with contextlib.suppress(OSError), contextlib.closing(Hold(part)):
+            abandon(part)
 
 
 def _beginning(path: Path) -> str:
-    """Return what the names of a target's parts begin with: its own name, which is allowed, as theirs must be."""
+    """Return what the names of a target's parts, and of no other's, begin with, so short that they are allowed."""
     room = MAX_NAME_BYTES - len(f".{'?' * 2 * TOKEN_BYTES}.part")
     name = os.fsencode(path.name)
-    return path.name if len(name) <= room else name[:room].decode(errors="ignore")
+    if len(name) <= room:
+        return path.name
+    digest = hashlib.sha256(name).hexdigest()[: 2 * TOKEN_BYTES]
+    return f"{name[: room - len(digest) - 1].decode(errors='ignore')}~{digest}"
 
 
 def complete(part: Path, path: Path) -> None:
@@ -120,14 +158,17 @@ def abandon(part: Path) -> None:
 def atomic_path(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     """Give a temporary path to write to; leaving the block well renames it to ``path``, any exception removes it.
 
-    The block must create the file and close it. An :class:`OSError` that leaves the block is taken for one of writing.
+    The file is there, empty; the block must close it. An :class:`OSError` that leaves the block is taken for one of
+    writing.
 
     :raises OutputError: if the file cannot be written
     """
     target = Path(path)
     part = begin(target)
     try:
-        yield part
+        part.touch(exist_ok=False)
+        with contextlib.closing(Hold(part)):
+            yield part
     except OSError as error:
         abandon(part)
         raise output_error(target, error) from None

@@ -171,6 +171,27 @@ async def test_what_a_killed_run_left_is_cleared(model, tmp_path):
     assert files_below(tmp_path / "out" / "a") == sorted([*RESULT_FILES, "mine.part"])
 
 
+async def test_a_second_run_into_the_same_folder_waits_for_its_turn(model, tmp_path):
+    """It neither takes the first one's unfinished files for remains nor writes between them."""
+    path = write_wav(tmp_path / "a.wav", noise(0.2))
+    with ResultWriter(tmp_path / "out" / "a", model.spec, model.tokenizer) as first:
+        (second,) = await process(model, [path], tmp_path / "out")
+        assert second.status == "failed"
+        assert "is being written by another run" in str(second.error)
+        first.commit({"seed": 1})
+    assert files_below(tmp_path / "out" / "a") == sorted(RESULT_FILES)
+    (third,) = await process(model, [path], tmp_path / "out", force=True)
+    assert third.status == "done"
+
+
+async def test_nothing_of_the_run_before_is_taken_for_the_next_ones(model, tmp_path):
+    path = write_wav(tmp_path / "a.wav", noise(0.3))
+    await process(model, [path], tmp_path / "out", save_state=True)
+    touch(tmp_path / "out" / "a", "mine.srt")
+    await process(model, [path], tmp_path / "out", options=duplex.SessionOptions(seed=1))
+    assert files_below(tmp_path / "out" / "a") == sorted([*RESULT_FILES, "mine.srt"])
+
+
 async def test_progress(model, tmp_path):
     for name, seconds in (("a", 3.0), ("b", 1.5), ("c", 0.2)):
         write_wav(tmp_path / "in" / f"{name}.wav", noise(seconds))

@@ -53,3 +53,16 @@ async def test_one_side_and_both_are_refused_together(model, tmp_path):
     with pytest.raises(UsageError, match="both"):
         await process(model, [path], tmp_path / "out", both=True, user_channel="left")
     assert not (tmp_path / "out").exists()
+
+
+async def test_a_pair_is_not_another_dialogue_of_its_name(model, tmp_path):
+    write_wav(tmp_path / "in" / "x.wav", np.stack([noise(0.2), noise(0.2, seed=1)], axis=1))
+    for seed, name in enumerate(("x-left", "x-right", "y_A", "y_B", "y-left", "y-right")):
+        write_wav(tmp_path / "in" / f"{name}.wav", noise(0.2, seed=seed + 2))
+    results = await process(model, [tmp_path / "in"], tmp_path / "out", both=True)
+    assert [result.status for result in results] == ["done"] * 8
+    names = ["x", "x-left", "y-left", "y_A"]
+    assert sorted({result.recording.name.parent.name for result in results}) == sorted(names)
+    for result in results:
+        run = json.loads((result.folder / "run.json").read_text())
+        assert run["input"] == result.recording.place

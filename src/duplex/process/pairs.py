@@ -4,14 +4,14 @@ A pair of patterns has one ``*`` each, which stands for what both names have in 
 Letters beside the ``*`` match in upper and lower case.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import PurePath
 from typing import TypeAlias
 
 import attrs
 
 from duplex.errors import DuplexError, UsageError
-from duplex.process.recordings import Recording
+from duplex.process.recordings import Recording, distinct_names
 from duplex.process.streams import is_stream
 
 __all__ = ["PAIRS", "Match", "Pair", "pair_up", "paired", "parse_pair"]
@@ -75,20 +75,23 @@ def pair_up(names: Sequence[tuple[Hashable, str]], pairs: Sequence[Pair]) -> lis
     return sorted((*alone, *together), key=lambda match: match.first)
 
 
-def paired(found: Sequence[Recording], pair: Pair | None = None) -> Iterator[tuple[PurePath, tuple[Recording, ...]]]:
-    """Yield each dialogue's name and its files, one or two, in the order in which they were found.
+def paired(found: Sequence[Recording], pair: Pair | None = None) -> list[tuple[PurePath, tuple[Recording, ...]]]:
+    """Return each dialogue's name, no other's, and its files, one or two, in the order in which they were found.
 
     Files pair up within a folder and with the same suffix. Patterns that nobody gave pair only what is no stereo file.
     """
     names = [((each.path.parent, each.path.suffix.lower()), each.path.stem) for each in found]
+    dialogues: list[tuple[list[PurePath], tuple[Recording, ...]]] = []
     for match in pair_up(names, PAIRS if pair is None else (pair,)):
         first = found[match.first]
         if match.second is not None and (pair is not None or _may_be_mono(first)):
-            name = first.name.with_name(match.common) if match.common.strip(".") else first.name
-            yield name, (first, found[match.second])
+            common = [first.name.with_name(match.common)] if match.common.strip(".") else []
+            dialogues.append(([*common, first.name], (first, found[match.second])))
             continue
-        for index in (match.first,) if match.second is None else (match.first, match.second):
-            yield found[index].name, (found[index],)
+        alone = (match.first,) if match.second is None else (match.first, match.second)
+        dialogues.extend(([found[index].name], (found[index],)) for index in alone)
+    own = distinct_names([candidates for candidates, _ in dialogues])
+    return [(name, files) for name, (_, files) in zip(own, dialogues, strict=True)]
 
 
 def _may_be_mono(recording: Recording) -> bool:

@@ -15,7 +15,7 @@ import anyio.to_thread
 import attrs
 import numpy as np
 
-from duplex.atomic import atomic_write_bytes, make_folder
+from duplex.atomic import atomic_write_bytes
 from duplex.audio.pcm import UserChannel
 from duplex.audio.truncation import is_truncated
 from duplex.conversation.local import Conversation
@@ -31,6 +31,7 @@ from duplex.process.run import Progress, carry_out_side_by_side
 from duplex.process.run_record import run_record, sha256_of
 from duplex.process.streams import spooled
 from duplex.results.files import RUN, USER_TRANSCRIPT
+from duplex.results.folder import claim, replace
 from duplex.results.subtitles import FORMATS, SUBTITLES, TranscriptFormat, render
 from duplex.transcription.protocol import Word
 from duplex.transcription.whisper import WhisperTranscriber
@@ -214,13 +215,13 @@ async def _by_whisper(whisper: WhisperTranscriber, transport: Recorded) -> _Foun
 
 def _write(folder: Path, transcript: UserTranscript, formats: Sequence[TranscriptFormat], run: dict[str, Any]) -> None:
     """Write the files of a recording, each whole; ``run.json``, which says that all are there, comes last."""
-    make_folder(folder)
-    (folder / RUN).unlink(missing_ok=True)
     written: list[TranscriptFormat] = [form for form in FORMATS if form == "json" or form in formats]
-    for form in written:
-        atomic_write_bytes(folder / transcript_name(form), render(transcript.as_json(), form))
     files = sorted(transcript_name(form) for form in written)
-    atomic_write_bytes(folder / RUN, (json.dumps({**run, "files": files}, indent=1) + "\n").encode())
+    with contextlib.closing(claim(folder)):
+        replace(folder, files)
+        for form in written:
+            atomic_write_bytes(folder / transcript_name(form), render(transcript.as_json(), form))
+        atomic_write_bytes(folder / RUN, (json.dumps({**run, "files": files}, indent=1) + "\n").encode())
 
 
 def transcript_name(form: TranscriptFormat) -> str:

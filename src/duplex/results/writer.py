@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from duplex.atomic import abandon, atomic_write_bytes, begin, clear_remains, complete, make_folder, output_error
+from duplex.atomic import abandon, atomic_write_bytes, begin, complete, output_error
 from duplex.audio.synthetic_mark import Synthetic
 from duplex.audio.wav import WavWriter
 from duplex.checkpoints.tokenizer import StreamingDetokenizer, Tokenizer
@@ -24,14 +24,13 @@ from duplex.results.files import (
     AGENT,
     DIALOGUE,
     EVENTS,
-    RESULT_FILES,
     RUN,
     STATE,
     TOKENS,
     TRANSCRIPT,
-    USER_FILES,
     USER_TRANSCRIPT,
 )
+from duplex.results.folder import claim, replace
 from duplex.results.subtitles import as_file
 from duplex.transcription.words import Placement
 
@@ -59,7 +58,7 @@ class ResultWriter:
     recording comes before the conversation, above where the conversation has been going on. What comes before it is
     left out; times in the files count from it.
 
-    :raises OutputError: if the folder or a file in it cannot be made
+    :raises OutputError: if the folder or a file in it cannot be made, or another run writes into it
     """
 
     def __init__(
@@ -98,9 +97,8 @@ class ResultWriter:
         self._committed: list[Path] = []
         self._state: bytes | None = None
         self._done = False
-        make_folder(folder)
+        self._hold = claim(folder)
         try:
-            self._clear_remains()
             if spec.agent_streams:
                 self._wavs.append(self._wav(AGENT, 1, "all"))
             self._wavs.append(self._wav(DIALOGUE, 2, "right" if spec.agent_streams else None))
@@ -192,8 +190,7 @@ class ResultWriter:
         try:
             if self._events is not None:
                 self._events.close()
-            # What an earlier run left is not complete any more from here on.
-            (self.folder / RUN).unlink(missing_ok=True)
+            replace(self.folder, {path.name for path in (*self._parts, *(wav.path for wav in self._wavs))})
         except OSError as error:
             raise output_error(self.folder / RUN, error) from None
         for wav in self._wavs:
@@ -207,6 +204,7 @@ class ResultWriter:
         text = json.dumps({**run, "files": names}, indent=1) + "\n"
         atomic_write_bytes(self.folder / RUN, text.encode())
         self._done = True
+        self._hold.close()
 
     def discard(self) -> None:
         """Remove what was written, unless it was committed; calling it twice is harmless."""
@@ -221,6 +219,7 @@ class ResultWriter:
             abandon(path)
         with contextlib.suppress(OSError):  # something else is in it
             self.folder.rmdir()
+        self._hold.close()
 
     def __enter__(self) -> Self:
         return self
@@ -243,11 +242,6 @@ class ResultWriter:
             self._begin(name).write_bytes(data)
         except OSError as error:
             raise output_error(self.folder / name, error) from None
-
-    def _clear_remains(self) -> None:
-        """Remove the unfinished files of a run that was killed."""
-        for name in (*RESULT_FILES, *USER_FILES, STATE):
-            clear_remains(self.folder / name)
 
     def _place(self, frame: Frame) -> int:
         return round(frame.at * self._spec.frame_rate) - self._origin
