@@ -201,6 +201,16 @@ def test_a_call_that_goes_on_is_not_deleted_under_its_writer(model, tmp_path):
         assert ask(server, "DELETE", f"/api/recordings/{going_on.session}", **headers)[0] == 204
 
 
+def test_a_call_goes_on_though_its_note_cannot_be_written(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("duplex.server.recording.ABOUT", "no folder/call.json")
+    with running(model, Settings(record=tmp_path)) as server, server.call("?format=pcm") as caller:
+        caller.until(wire.Kind.AUDIO)
+        until(lambda: "duplex_recordings_lost_total 1.0" in get(server, "/metrics")[2])
+        caller.say(tone(0.3), audio_format="pcm")
+        caller.finish()
+        assert caller.end()[0] == 1000
+
+
 def test_without_tokens_nobody_deletes_over_http(model, tmp_path):
     with running(model, Settings(record=tmp_path)) as server:
         session = talk(server)

@@ -29,9 +29,7 @@ DeleteOwn: TypeAlias = Callable[[Sequence[Recording]], None]
 """Deletes recordings of who asks."""
 _GOES_ON = "this call goes on, or has just ended; hang up, and delete its recording a few seconds later"
 _UNKNOWN = "there is no such recording, for this token"
-_REFUSED = (
-    "not all could be deleted; GET /api/recordings lists what is left, and the server's log says why"
-)
+_REFUSED = "not all could be deleted; GET /api/recordings lists what is left, and the server's log says why"
 
 
 def recording_routes(service: Service) -> Sequence[BaseRoute]:
