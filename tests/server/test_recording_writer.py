@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import wave
 
 import anyio
@@ -13,6 +14,7 @@ from duplex.events import AgentText, SessionStarted
 from duplex.frame_model import Frame
 from duplex.server.metrics import Metrics
 from duplex.server.recording import RecordingWriter
+from duplex.server.recordings import expired, recordings_in
 from duplex.testing import FakeFrameModel
 
 
@@ -92,6 +94,30 @@ def test_a_note_that_cannot_be_written_ends_the_recording_alone(tmp_path, writer
     assert metrics.registry.get_sample_value("duplex_recordings_lost_total") == 1
     recording.record(frame_at(spec, spec.seconds(1)))
     assert recording._frames == []
+
+
+def test_a_call_that_stands_still_is_not_taken_for_one_that_crashed(tmp_path, writers, monkeypatch):
+    monkeypatch.setattr("duplex.server.recording.SECONDS_BETWEEN", 0.05)
+    spec, metrics = FakeFrameModel().spec, Metrics()
+    recording = RecordingWriter(tmp_path, spec, metrics, writers)
+    recording.describe({"session": "s"})
+    recording.record(frame_at(spec, 0.0))
+
+    async def stand_still():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(recording.run)
+            await anyio.sleep(0.3)
+            for file in recording.path.iterdir():
+                os.utime(file, (0, 0))
+            await anyio.sleep(0.3)
+            (seen,) = recordings_in(tmp_path)
+            tasks.cancel_scope.cancel()
+        return seen
+
+    seen = anyio.run(stand_still)
+    assert not seen.ended
+    assert seen.being_written(time.time())
+    assert list(expired([seen], time.time(), days=0, gigabytes=1e-9)) == []
 
 
 def test_half_a_character_ends_no_recording(tmp_path, writers):

@@ -11,6 +11,7 @@ A disk that refuses, or does not answer, ends the recording, never the conversat
 
 import json
 import logging
+import os
 import secrets
 import struct
 import time
@@ -147,6 +148,8 @@ class RecordingWriter:
             self._about_written = about = self._about
             text = json.dumps(about, ensure_ascii=False, indent=2) + "\n"
             atomic_write_bytes(self.path / ABOUT, text.encode(errors="replace"))
+        elif self._about and not (lines or frames):
+            os.utime(self.path / ABOUT)  # a call that stands still is not one that has crashed
 
     def _append(self, frames: list[Frame]) -> None:
         """Add to the wav file, then tell its new length in its header: it is whole again after each call."""

@@ -46,7 +46,9 @@ DELETIONS = "deletions.jsonl"
 _NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _MAX_ABOUT_BYTES = 1 << 16
 BEING_WRITTEN_SECONDS = 120.0
-"""Since the last write to a recording that has no end yet, in which another process may still write it."""
+"""Since the last write to a recording that has no end yet, in which another process may still write it.
+
+Its writer touches it every second, also while nothing is said."""
 Why: TypeAlias = Literal["age", "size", "caller", "operator"]
 
 
