@@ -4,6 +4,7 @@ A server sends no tokens, so there is no ``tokens.safetensors``. The two channel
 the agent's audio stands where it came while the user's was taken, and follows itself without gaps if it came in time.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.atomic import atomic_write_bytes, make_folder
+from duplex.atomic import abandon, atomic_write_bytes, make_folder
 from duplex.audio.synthetic_mark import Synthetic
 from duplex.audio.wav import WavWriter
 from duplex.conversation.transcript import Transcript
@@ -114,14 +115,14 @@ class RemoteWriter:
         self._done = True
 
     def discard(self) -> None:
-        """Remove what was written, unless it was committed; calling it twice is harmless."""
+        """Remove what was written and can be removed, unless it was committed; calling it twice is harmless."""
         if self._done:
             return
         for wav in self._wavs:
             wav.discard()
         for name in (AGENT, DIALOGUE, TRANSCRIPT, EVENTS):
-            (self.folder / name).unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            abandon(self.folder / name)
+        with contextlib.suppress(OSError):  # something else is in it
             self.folder.rmdir()
 
     def _write_until(self, end: int) -> None:
