@@ -1,11 +1,13 @@
 """Recordings of a call at this machine: their folders, and what a disk refuses."""
 
+import json
 import threading
 
 import anyio
 import pytest
 
 import duplex
+from duplex.events import AgentText
 from duplex.talk.recording import Recorder
 from duplex.talk.remote_recording import RemoteWriter
 
@@ -46,3 +48,17 @@ def test_a_disk_that_gives_nothing_back_is_told_as_one_that_takes_nothing(tmp_pa
 
     folder = anyio.run(record)
     assert [path.name for path in folder.iterdir()] == ["transcript.json"]
+
+
+def test_half_a_character_loses_no_recording(tmp_path):
+    """A server's JSON may have a surrogate without its other half, which UTF-8 cannot say."""
+    recorder = Recorder(tmp_path, RemoteWriter, {})
+
+    async def record():
+        await recorder.start()
+        recorder.event(AgentText(sequence=0, at=0.0, text=" so \ud800", token=7))
+        return await recorder.stop()
+
+    folder = anyio.run(record)
+    assert json.loads((folder / "transcript.json").read_text())["text"] == "so ?"
+    assert json.loads((folder / "events.jsonl").read_text())["text"] == " so ?"

@@ -19,6 +19,7 @@ from duplex.audio.wav import WavWriter
 from duplex.conversation.transcript import Transcript
 from duplex.events import AgentAudio, AgentText, Event
 from duplex.results.files import AGENT, DIALOGUE, EVENTS, RUN, TRANSCRIPT
+from duplex.results.subtitles import as_file
 
 __all__ = ["RemoteWriter"]
 
@@ -106,8 +107,7 @@ class RemoteWriter:
         self._transcript.finish(end / self._rate)
         for wav in self._wavs:
             wav.commit()
-        transcript = json.dumps(self._transcript.as_json(), ensure_ascii=False, indent=1)
-        atomic_write_bytes(self.folder / TRANSCRIPT, f"{transcript}\n".encode())
+        atomic_write_bytes(self.folder / TRANSCRIPT, as_file(self._transcript.as_json()))
         lines = "".join(f"{line}\n" for line in self._lines)
         atomic_write_bytes(self.folder / EVENTS, lines.encode(errors="replace"))
         files = sorted((AGENT, DIALOGUE, TRANSCRIPT, EVENTS))
