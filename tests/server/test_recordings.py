@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import errno
 import json
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +16,7 @@ from wires_support import JsonCaller
 
 from cli_support import run
 from duplex.audio.wav import WavWriter
-from duplex.errors import DuplexError, UsageError
+from duplex.errors import DuplexError, OutputError, UsageError
 from duplex.server import Settings, recordings_api
 from duplex.server.consent import Consent
 from duplex.server.metrics import Metrics
@@ -199,6 +201,16 @@ def test_a_call_that_goes_on_is_not_deleted_under_its_writer(model, tmp_path):
         assert ask(server, "DELETE", f"/api/recordings/{going_on.session}", **headers)[0] == 204
 
 
+def test_a_call_goes_on_though_its_note_cannot_be_written(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("duplex.server.recording.ABOUT", "no folder/call.json")
+    with running(model, Settings(record=tmp_path)) as server, server.call("?format=pcm") as caller:
+        caller.until(wire.Kind.AUDIO)
+        until(lambda: "duplex_recordings_lost_total 1.0" in get(server, "/metrics")[2])
+        caller.say(tone(0.3), audio_format="pcm")
+        caller.finish()
+        assert caller.end()[0] == 1000
+
+
 def test_without_tokens_nobody_deletes_over_http(model, tmp_path):
     with running(model, Settings(record=tmp_path)) as server:
         session = talk(server)
@@ -232,6 +244,54 @@ def test_a_folder_that_may_not_be_changed_is_told(tmp_path):
         ran = run("recordings", "delete", tmp_path, "--session", "0123abc1")
         assert (ran.status, path.exists()) == (1, True), "nothing is deleted that cannot be written down"
         assert "cannot be written" in ran.err
+
+
+@pytest.fixture
+def stuck(monkeypatch):
+    """Have the disk refuse to delete some recordings, as it does where a file of theirs is immutable."""
+    names, rmtree = set(), shutil.rmtree
+
+    def refusing(path):
+        if path.name in names:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refusing)
+    return names
+
+
+def test_retention_goes_on_past_what_cannot_be_deleted(tmp_path, stuck):
+    names = [f"20260101-120000-0123abc{number}" for number in range(5)]
+    for name in names:
+        made(tmp_path, name, days=1 if name == names[4] else 40)
+    stuck.update({names[0], names[2]})
+    metrics = Metrics()
+    with pytest.raises(OutputError, match=f"{names[0]} cannot be written.*; 1 more cannot be deleted"):
+        Retention(tmp_path, metrics, days=30, gigabytes=0).sweep(tmp_path)
+    assert [each.name for each in recordings_in(tmp_path)] == [names[0], names[2], names[4]]
+    told = metrics.registry.get_sample_value
+    assert told("duplex_recordings_deleted_total", {"why": "age"}) == 2
+    assert told("duplex_recordings") == 3
+    assert told("duplex_recordings_bytes") > 3000
+
+
+def test_who_deletes_all_of_theirs_keeps_only_what_cannot_be_deleted(model, tmp_path, stuck):
+    paths = [made(tmp_path, f"20260101-120000-0123abc{number}") for number in range(3)]
+    stuck.add(paths[0].name)
+    with running(model, Settings(record=tmp_path, tokens=(ALICE,))) as server:
+        status, _, told = ask(server, "DELETE", "/api/recordings", **bearer(ALICE))
+        assert (status, "what is left" in told, str(tmp_path) in told) == (500, True, False)
+        assert [path.exists() for path in paths] == [True, False, False]
+        assert 'duplex_recordings_deleted_total{why="caller"} 2.0' in get(server, "/metrics")[2]
+        assert ask(server, "DELETE", "/api/recordings/0123abc0", **bearer(ALICE))[0] == 500
+
+
+def test_the_operator_deletes_past_what_cannot_be_deleted(tmp_path, stuck):
+    names = [made(tmp_path, f"20260101-120000-0123abc{number}").name for number in range(3)]
+    stuck.add(names[0])
+    ran = run("recordings", "delete", tmp_path, "--owner", "alice")
+    assert (ran.status, ran.out) == (1, f"deleted {names[1]}\ndeleted {names[2]}\n")
+    assert names[0] in ran.only_error()
 
 
 def test_who_asks_by_the_dozen_has_one_folder_read_at_a_time(model, tmp_path, monkeypatch):

@@ -65,7 +65,7 @@ def delete_recordings(
       duplex recordings delete calls --session e016c25084044586
       duplex recordings delete calls --owner alice --older-than 30
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
-    from duplex.server.recordings import Deleted, delete, recordings_in  # noqa: PLC0415
+    from duplex.server.recordings import Deleted, delete_all, recordings_in  # noqa: PLC0415
 
     if session is None and owner is None and older_than is None:
         raise UsageError("all recordings would be deleted; say which with --session, --owner or --older-than")
@@ -78,9 +78,9 @@ def delete_recordings(
         and (older_than is None or now - each.written > older_than * 86_400)
     ]
     _check(chosen, now, session)
-    for each in chosen:
-        if not dry_run:
-            delete(each, Deleted(why="operator", by="duplex recordings"))
+    reason = Deleted(why="operator", by="duplex recordings")
+    wanted = [(each, reason) for each in chosen]
+    for each, _ in wanted if dry_run else delete_all(wanted):
         click.echo(plain(f"{'would delete' if dry_run else 'deleted'} {each.name}"))
 
 

@@ -11,6 +11,7 @@ A disk that refuses, or does not answer, ends the recording, never the conversat
 
 import json
 import logging
+import os
 import secrets
 import struct
 import time
@@ -21,11 +22,12 @@ from pathlib import Path
 import anyio
 import numpy as np
 
-from duplex.atomic import atomic_write_text
+from duplex.atomic import atomic_write_bytes
 from duplex.audio.pcm import to_int16
 from duplex.audio.synthetic_mark import mark_chunk
 from duplex.conversation.local import Recorder
 from duplex.engine.workers import Workers
+from duplex.errors import OutputError
 from duplex.events import Event, JsonValue
 from duplex.frame_model import Frame, ModelSpec
 from duplex.server.metrics import Metrics
@@ -132,17 +134,22 @@ class RecordingWriter:
                 self._write(*taken.popleft())
             except OSError as error:
                 self._refused = error.strerror or str(error)
+            except OutputError as error:
+                self._refused = str(error)
 
     def _write(self, frames: list[Frame], lines: list[str]) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # what people say is nobody else's
         if lines:
-            with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            with (self.path / "events.jsonl").open("a", encoding="utf-8", errors="replace") as file:
                 file.writelines(lines)
         if frames:
             self._append(frames)
         if self._about is not self._about_written:
             self._about_written = about = self._about
-            atomic_write_text(self.path / ABOUT, json.dumps(about, ensure_ascii=False, indent=2) + "\n")
+            text = json.dumps(about, ensure_ascii=False, indent=2) + "\n"
+            atomic_write_bytes(self.path / ABOUT, text.encode(errors="replace"))
+        elif self._about and not (lines or frames):
+            os.utime(self.path / ABOUT)  # a call that stands still is not one that has crashed
 
     def _append(self, frames: list[Frame]) -> None:
         """Add to the wav file, then tell its new length in its header: it is whole again after each call."""

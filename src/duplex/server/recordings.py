@@ -14,17 +14,28 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import attrs
 
 from duplex.atomic import output_error
-from duplex.errors import UsageError
+from duplex.errors import OutputError, UsageError
 from duplex.server.logs import fields
 
-__all__ = ["ABOUT", "DELETIONS", "MOMENT", "Deleted", "Recording", "Why", "delete", "expired", "recordings_in"]
+__all__ = [
+    "ABOUT",
+    "DELETIONS",
+    "MOMENT",
+    "Deleted",
+    "Recording",
+    "Why",
+    "delete",
+    "delete_all",
+    "expired",
+    "recordings_in",
+]
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -35,7 +46,9 @@ DELETIONS = "deletions.jsonl"
 _NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _MAX_ABOUT_BYTES = 1 << 16
 BEING_WRITTEN_SECONDS = 120.0
-"""Since the last write to a recording that has no end yet, in which another process may still write it."""
+"""Since the last write to a recording that has no end yet, in which another process may still write it.
+
+Its writer touches it every second, also while nothing is said."""
 Why: TypeAlias = Literal["age", "size", "caller", "operator"]
 
 
@@ -104,6 +117,24 @@ class Deleted:
     why: Why
     by: str
     """The owner's name, or what did it."""
+
+
+def delete_all(chosen: Iterable[tuple[Recording, Deleted]]) -> Iterator[tuple[Recording, Deleted]]:
+    """Delete recordings, and yield each that is gone; one that cannot be deleted keeps none of the others.
+
+    :raises OutputError: after the last one, if some cannot be deleted
+    """
+    refused: list[OutputError] = []
+    for recording, reason in chosen:
+        try:
+            delete(recording, reason)
+        except OutputError as error:
+            refused.append(error)
+        else:
+            yield recording, reason
+    if refused:
+        first, *others = refused
+        raise OutputError(f"{first}; {len(others)} more cannot be deleted") if others else first
 
 
 def delete(recording: Recording, reason: Deleted) -> None:

@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from duplex.errors import DuplexError
 from duplex.server.metrics import Metrics
-from duplex.server.recordings import Deleted, delete, expired, recordings_in
+from duplex.server.recordings import Deleted, delete_all, expired, recordings_in
 
 __all__ = ["Retention"]
 
@@ -43,12 +43,17 @@ class Retention:
         """Delete what is too old or too much, and count what is left.
 
         :raises UsageError: if the folder cannot be read
-        :raises OutputError: if something cannot be deleted
+        :raises OutputError: if something cannot be deleted; all else has been, and what is left is counted
         """
         there, now = recordings_in(folder), time.time()
-        for each, why in expired(there, now, days=self._days, gigabytes=self._gigabytes):
-            delete(each, Deleted(why=why, by="retention"))
-            self._metrics.deleted_recordings.labels(why).inc()
+        chosen = expired(there, now, days=self._days, gigabytes=self._gigabytes)
+        try:
+            for _, reason in delete_all((each, Deleted(why=why, by="retention")) for each, why in chosen):
+                self._metrics.deleted_recordings.labels(reason.why).inc()
+        finally:
+            self._count(folder)
+
+    def _count(self, folder: Path) -> None:
         left = recordings_in(folder)
         self._metrics.recordings.set(len(left))
         self._metrics.recordings_bytes.set(sum(each.size for each in left))

@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from duplex.atomic import make_folder, output_error
 from duplex.errors import OutputError
 from duplex.events import AgentAudio, Event, SessionStarted
 from duplex.frame_model import Frame
@@ -58,7 +59,7 @@ class Recorder:
         """
         async with self._changing:
             if self._writer is None:
-                writer = await anyio.to_thread.run_sync(self._make, self._free_folder())
+                writer = await anyio.to_thread.run_sync(self._begun)
                 if self._session is not None:
                     writer.event(attrs.evolve(self._session, at=0.0))
                 self._since = self._now
@@ -145,7 +146,26 @@ class Recorder:
         seconds = round(max(self._now - self._since, 0.0), 6)
         return {**session, **self._run, "starts_at": round(self._since, 6), "seconds": seconds}
 
-    def _free_folder(self) -> Path:
+    def _begun(self) -> ResultWriter | RemoteWriter:
+        """Return the writer of a new recording, in a folder that nobody else has.
+
+        :raises OutputError: if the folder cannot be made
+        """
+        make_folder(self._parent)
         name = time.strftime("talk-%Y%m%d-%H%M%S")
         names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        return next(folder for folder in map(self._parent.joinpath, names) if not folder.exists())
+        return self._make(next(filter(_claim, map(self._parent.joinpath, names))))
+
+
+def _claim(folder: Path) -> bool:
+    """Make a folder; tell whether it was not there, as it is where another call began in the same second.
+
+    :raises OutputError: if the disk refuses
+    """
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise output_error(folder, error) from None
+    return True

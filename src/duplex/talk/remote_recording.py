@@ -4,6 +4,7 @@ A server sends no tokens, so there is no ``tokens.safetensors``. The two channel
 the agent's audio stands where it came while the user's was taken, and follows itself without gaps if it came in time.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duplex.atomic import atomic_write_bytes, make_folder
+from duplex.atomic import abandon, atomic_write_bytes, make_folder
 from duplex.audio.synthetic_mark import Synthetic
 from duplex.audio.wav import WavWriter
 from duplex.conversation.transcript import Transcript
 from duplex.events import AgentAudio, AgentText, Event
 from duplex.results.files import AGENT, DIALOGUE, EVENTS, RUN, TRANSCRIPT
+from duplex.results.subtitles import as_file
 
 __all__ = ["RemoteWriter"]
 
@@ -105,8 +107,7 @@ class RemoteWriter:
         self._transcript.finish(end / self._rate)
         for wav in self._wavs:
             wav.commit()
-        transcript = json.dumps(self._transcript.as_json(), ensure_ascii=False, indent=1)
-        atomic_write_bytes(self.folder / TRANSCRIPT, f"{transcript}\n".encode())
+        atomic_write_bytes(self.folder / TRANSCRIPT, as_file(self._transcript.as_json()))
         lines = "".join(f"{line}\n" for line in self._lines)
         atomic_write_bytes(self.folder / EVENTS, lines.encode(errors="replace"))
         files = sorted((AGENT, DIALOGUE, TRANSCRIPT, EVENTS))
@@ -114,14 +115,14 @@ class RemoteWriter:
         self._done = True
 
     def discard(self) -> None:
-        """Remove what was written, unless it was committed; calling it twice is harmless."""
+        """Remove what was written and can be removed, unless it was committed; calling it twice is harmless."""
         if self._done:
             return
         for wav in self._wavs:
             wav.discard()
         for name in (AGENT, DIALOGUE, TRANSCRIPT, EVENTS):
-            (self.folder / name).unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            abandon(self.folder / name)
+        with contextlib.suppress(OSError):  # something else is in it
             self.folder.rmdir()
 
     def _write_until(self, end: int) -> None:
