@@ -110,3 +110,15 @@ def tokens_of(folder):
 
 def files_below(folder):
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def vanishing(monkeypatch, folder, away):
+    """Let a folder go the moment that somebody looks into it, who has seen its name: it is moved out of the way."""
+    scandir = os.scandir
+
+    def after_it_has_gone(path="."):
+        if Path(path) == folder and folder.exists():
+            folder.rename(away)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", after_it_has_gone)
