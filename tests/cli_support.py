@@ -13,6 +13,7 @@ from unittest import mock
 
 import attrs
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 from duplex.cli import main
@@ -122,3 +123,15 @@ def vanishing(monkeypatch, folder, away):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", after_it_has_gone)
+
+
+@contextlib.contextmanager
+def full_disk(room):
+    """Let the system refuse what would make a file longer than ``room`` bytes, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
