@@ -16,7 +16,7 @@ from duplex.cluster.batch.shards import SUFFIX, Member, expand_braces, is_shard
 from duplex.cluster.batch.stored import Stored, file_system, is_address
 from duplex.cluster.connection import reason
 from duplex.errors import AudioFileError, DuplexError, UsageError
-from duplex.process.recordings import distinct_names
+from duplex.process.names import distinct_names
 from duplex.process.streams import is_stream
 
 __all__ = ["Far", "Given", "far_of", "split"]
