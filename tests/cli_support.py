@@ -13,6 +13,7 @@ from unittest import mock
 
 import attrs
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 from duplex.cli import main
@@ -110,3 +111,27 @@ def tokens_of(folder):
 
 def files_below(folder):
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def vanishing(monkeypatch, folder, away):
+    """Let a folder go the moment that somebody looks into it, who has seen its name: it is moved out of the way."""
+    scandir = os.scandir
+
+    def after_it_has_gone(path="."):
+        if Path(path) == folder and folder.exists():
+            folder.rename(away)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", after_it_has_gone)
+
+
+@contextlib.contextmanager
+def full_disk(room):
+    """Let the system refuse what would make a file longer than ``room`` bytes, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from cli_support import files_below, full_disk
 from cli_support import run as duplex_command
 from duplex.backends.conversion import convert
 from duplex.checkpoints import checkpoint
@@ -142,6 +143,21 @@ def test_weights_that_cannot_all_be_quantized(small, answers):
     with pytest.raises(UsageError, match="no multiple of 32"):
         convert(str(small.folder), small.folder.parent / "nowhere", quantize="int4")
     assert not (small.folder.parent / "nowhere").exists()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("room", [100_000, 600_000])
+def test_a_full_disk_leaves_nothing_and_it_can_be_done_again(wide, tmp_path, room, is_there):
+    """There is no room for the weights, or there is for them, but not for the codec, which is larger."""
+    folder = tmp_path / "out"
+    if is_there:
+        folder.mkdir()
+    with full_disk(room), pytest.raises(OutputError, match=r"cannot be written: .*choose another folder"):
+        convert(str(wide), folder, quantize="int4")
+    assert files_below(tmp_path) == []
+    assert folder.exists() == is_there
+    convert(str(wide), folder, quantize="int4")
+    assert (folder / "config.json").exists()
 
 
 def test_the_command(wide, tmp_path):

@@ -116,6 +116,30 @@ def test_a_branch_that_moved(hub, monkeypatch):
     assert resolve(REPOSITORY, revision=FIRST).language_model.context == 20
 
 
+def test_which_commit_it_was_is_written_whole_and_only_if_it_changed(hub, tmp_path):
+    """Another process may read it at any moment."""
+    resolve(REPOSITORY)
+    (ref,) = (tmp_path / "cache").glob("*/refs/main")
+    before = ref.stat()
+    resolve(REPOSITORY)
+    assert (ref.stat().st_ino, ref.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    with ref.open() as reader:
+        hub.add(checkpoint_files(context=21), SECOND)
+        resolve(REPOSITORY)
+        assert reader.read() == FIRST
+    assert ref.read_text() == SECOND
+    assert list(ref.parent.iterdir()) == [ref]
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("content", [b"", b"\xff"])
+def test_a_damaged_note_of_the_commit_is_written_anew(tmp_path, content):
+    resolve(REPOSITORY)
+    (ref,) = (tmp_path / "cache").glob("*/refs/main")
+    ref.write_bytes(content)
+    assert resolve(REPOSITORY).revision == ref.read_text() == FIRST
+
+
 def test_without_config_it_is_moshi_7b(hub, monkeypatch):
     hub.add({"model.safetensors": save(weights()), MIMI: save(weights()), LEGACY_TOKENIZER: TOKENIZER})
     assert resolve(REPOSITORY).language_model == LanguageModelConfig()

@@ -9,6 +9,7 @@ from pathlib import PurePath
 import pytest
 from batch_support import wav_bytes, write_shard
 
+from cli_support import vanishing
 from duplex.cluster.batch import MeasureJob, ProcessJob
 from duplex.cluster.batch.inputs import far_of, split
 from duplex.cluster.batch.items import Item, fetched
@@ -61,6 +62,15 @@ def test_shards_are_found_by_pattern_braces_and_folder_beside_other_recordings(t
     assert named([tmp_path / "s-*.tar"]) == ["s-00/x", "s-01/x", "s-02/x"]
     assert named([tmp_path / "s-{00..01}.tar"]) == ["s-00/x", "s-01/x"]
     assert sorted(named([tmp_path])) == ["alone", "s-00/x", "s-01/x", "s-02/x"]
+
+
+def test_shards_are_found_in_linked_folders_and_while_others_vanish(tmp_path, monkeypatch):
+    (tmp_path / "given" / "going").mkdir(parents=True)
+    (tmp_path / "else").mkdir()
+    write_shard(tmp_path / "else" / "s.tar", {"x.wav": wav_bytes(0)})
+    (tmp_path / "given" / "link").symlink_to(tmp_path / "else")
+    vanishing(monkeypatch, tmp_path / "given" / "going", tmp_path / "gone")
+    assert named([tmp_path / "given"]) == ["link/s/x"]
 
 
 def test_braces_count_with_their_zeros():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import duplex
-from cli_support import noise, run, write_wav
+from cli_support import noise, run, vanishing, write_wav
 from duplex.errors import OutputError, UsageError
 from duplex.evaluating import evaluate, find_samples
 from duplex.evaluating.judging import backchannels, distance, joined, overlaps, responses, took_over
@@ -148,6 +148,14 @@ def test_another_layout_is_told(bench, wrong, tmp_path):
         (bench / "turns" / "1" / "turn_taking.json").write_text("[]")
     with pytest.raises(UsageError):
         find_samples(folder)
+
+
+def test_a_benchmark_of_linked_samples_and_one_that_vanishes_meanwhile(bench, tmp_path, monkeypatch):
+    (tmp_path / "linked").mkdir()
+    for task in ("turns", "pauses"):
+        (tmp_path / "linked" / task).symlink_to(bench / task)
+    vanishing(monkeypatch, tmp_path / "linked" / "pauses" / "1", tmp_path / "gone")
+    assert [each.task for each in find_samples(tmp_path / "linked")] == ["smooth_turn_taking"]
 
 
 def test_the_command_tells_what_is_missing(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from measuring_support import LEFT, RATE, RIGHT, recording, save, sounds, stereo
 
+from cli_support import vanishing
 from duplex.audio.g711 import compress
 from duplex.errors import AudioFileError, OutputError, UsageError
 from duplex.measuring import Settings, find_dialogues, measure, measure_audio, measure_turns
@@ -123,6 +124,31 @@ def test_a_folder_with_nothing_but_results_is_no_failure(tmp_path):
     assert [str(each.name) for each in find_dialogues([tmp_path / "results"])] == ["one"]
     (result,) = run([tmp_path / "results"], tmp_path / "out")
     assert result.status == "done"
+
+
+def results_of(folder, *names):
+    for name in names:
+        recording(folder / name / "dialogue.wav")
+        (folder / name / "run.json").write_text("{}")
+
+
+def test_results_are_known_as_such_while_a_server_deletes_others(tmp_path, monkeypatch):
+    results_of(tmp_path / "calls", "one", "two", "three")
+    vanishing(monkeypatch, tmp_path / "calls" / "two", tmp_path / "gone")
+    found = find_dialogues([tmp_path / "calls"])
+    assert [(str(each.name), each.speakers) for each in found] == [
+        (name, ("user", "agent")) for name in ("one", "three")
+    ]
+
+
+def test_results_in_linked_folders_are_measured_once(tmp_path):
+    results_of(tmp_path / "calls", "one")
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "link").symlink_to(tmp_path / "calls")
+    (found,) = find_dialogues([tmp_path / "all"])
+    assert (found.name.as_posix(), found.speakers) == ("link/one", ("user", "agent"))
+    (found,) = find_dialogues([tmp_path / "calls", tmp_path / "all"])
+    assert (str(found.name), found.speakers) == ("one", ("user", "agent"))
 
 
 def test_turns_from_rttm(tmp_path):

@@ -2,9 +2,11 @@
 
 import io
 import pickle
+import shutil
 import tarfile
 import wave
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,6 +191,20 @@ def test_an_archive_is_unpacked_once_and_nothing_leaves_the_cache(tmp_path, monk
     (tmp_path / "voices.tgz").rename(tmp_path / "other")
     (tmp_path / "other").rename(tmp_path / "voices.tgz")
     assert Voices(LocalFolder(tmp_path)).find("NATF0") == voices.find("NATF0")
+
+
+def test_an_archive_that_another_process_unpacks_at_the_same_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("DUPLEX_CACHE", str(tmp_path / "cache"))
+    archive(tmp_path, ["voices/NATF0.pt"])
+    rename = Path.rename
+
+    def after_the_other(made, target):
+        shutil.copytree(made, target)
+        return rename(made, target)
+
+    monkeypatch.setattr(Path, "rename", after_the_other)
+    assert Voices(LocalFolder(tmp_path)).find("NATF0").read_bytes() == b"voice"
+    assert len(list(tmp_path.rglob("*.pt"))) == 1
 
 
 def test_a_damaged_archive(tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
-from cli_support import run
+from cli_support import files_below, full_disk, run
+from duplex.errors import OutputError
 from duplex.server import certificate
 from duplex.transports import wire
 from server_support import Caller, Process, get, insecure_context
@@ -263,6 +264,12 @@ def test_a_certificate_of_its_own(tmp_path):
     before = (folder / certificate.CERTIFICATE).read_bytes()
     assert certificate.self_signed_certificate(folder, "127.0.0.1")[0].read_bytes() == before
     assert certificate.self_signed_certificate(folder, "10.0.0.7")[0].read_bytes() != before, "another name"
+
+
+def test_a_key_that_cannot_be_written_leaves_no_part_of_it(tmp_path):
+    with full_disk(100), pytest.raises(OutputError, match=r"key\.pem cannot be written: .*choose another folder"):
+        certificate.self_signed_certificate(tmp_path, "127.0.0.1")
+    assert files_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("damaged", [certificate.CERTIFICATE, certificate.KEY])

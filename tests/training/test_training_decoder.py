@@ -1,5 +1,8 @@
 """Adversarial training of a decoder: what learns and what stays, what discriminators see, and how a run goes on."""
 
+import shutil
+from pathlib import Path
+
 import attrs
 import numpy as np
 import pytest
@@ -111,6 +114,13 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(data, first, whole, tmp_path):
 def test_another_choice_is_another_run(data, first, whole):
     with pytest.raises(TrainingError, match="adversarial_weight"):
         refine(data, whole, first, attrs.evolve(BRIEF, adversarial_weight=3.0))
+
+
+def test_other_data_is_another_run(data, first, whole, tmp_path):
+    grown = Path(shutil.copytree(data, tmp_path / "grown"))
+    shutil.copy(min(grown.iterdir()), grown / "more.safetensors")
+    with pytest.raises(TrainingError, match=r"other data: more\.safetensors is new"):
+        refine(grown, whole, first)
 
 
 def test_a_corpus_of_short_shards(data, first, tmp_path):

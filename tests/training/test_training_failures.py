@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -19,8 +20,9 @@ import torch
 from cli_support import files_below
 from duplex.errors import ConfigError, CorpusError, MissingDependencyError, OutputError, TrainingError, UsageError
 from duplex.training.codec.losses import MultiScaleMelLoss
+from duplex.training.data.corpus import write_shard
 from server_support import until
-from training_support import QUICK, SHAPE, checkpoint, shorten, some_corpus, train
+from training_support import QUICK, SHAPE, checkpoint, shorten, some_corpus, some_shard, train
 
 SHORT = attrs.evolve(QUICK, steps=6)
 
@@ -72,6 +74,30 @@ def test_another_run(data, half, changes, options, key):
         train(data, half, attrs.evolve(SHORT, **changes), **options)
     assert key in str(caught.value)
     assert contents(half) == before
+
+
+@pytest.mark.parametrize("change", ["is new", "is no longer", "has another size"])
+def test_a_run_goes_on_only_with_the_data_that_it_was_begun_on(data, out, tmp_path, change):
+    """Of other data the same steps would draw other batches."""
+    other = Path(shutil.copytree(data, tmp_path / "other"))
+    train(other, out, attrs.evolve(SHORT, steps=7))  # where the data lies does not matter
+    if change == "is no longer":
+        (other / "slt-0003.safetensors").unlink()
+    else:
+        write_shard(other / f"slt-000{4 if change == 'is new' else 3}.safetensors", some_shard(seconds=5, voice="slt"))
+    before = contents(out)
+    told = rf"holds a run on other data: slt-000[34]\.safetensors {change} in .*other; .* choose another --out"
+    with pytest.raises(TrainingError, match=told):
+        train(other, out, QUICK)
+    assert contents(out) == before
+
+
+def test_a_run_that_was_begun_before_data_was_noted_goes_on(data, out):
+    run = json.loads((out / "run.json").read_text())
+    assert run.pop("shards").keys() == {path.name for path in data.iterdir()}
+    (out / "run.json").write_text(json.dumps(run))
+    train(data, out, attrs.evolve(SHORT, steps=7))
+    assert checkpoint(out)["step"] == 7
 
 
 def test_a_folder_of_something_else(data, tmp_path):

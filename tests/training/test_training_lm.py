@@ -1,7 +1,9 @@
 """Training of the language model: what it is asked for, and runs of a few steps."""
 
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -209,6 +211,10 @@ def test_a_run_goes_on(data, tmp_path):
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     with pytest.raises(TrainingError, match=r"holds another run: its 'settings.batch' is 2, not 3"):
         train(data, halves, attrs.evolve(QUICK, batch=3))
+    grown = Path(shutil.copytree(data, tmp_path / "grown"))
+    shutil.copy(grown / "dialogues-0000.safetensors", grown / "dialogues-0002.safetensors")
+    with pytest.raises(TrainingError, match=r"other data: dialogues-0002\.safetensors is new in .*grown"):
+        train(grown, halves)
 
 
 # Bad input

@@ -1,4 +1,4 @@
-"""What lies in a folder: recordings, as far as the suffix of a name tells.
+"""What lies in a folder: files, and recordings among them, as far as the suffix of a name tells.
 
 Links to folders are followed, after all that is really there; a folder that several ways lead to, be it in a circle, is
 searched once. What is hidden is not looked at.
@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["AUDIO_SUFFIXES", "find_audio"]
+__all__ = ["AUDIO_SUFFIXES", "find_audio", "walk"]
 
 _SOUND = (
     *("aac", "ac3", "adts", "aif", "aifc", "aiff", "amr", "ape", "au", "awb", "bwf", "caf", "dts", "eac3", "flac"),
@@ -39,10 +39,34 @@ def find_audio(
         if passed_over is not None:
             passed_over(path)
 
+    for above, names in walk(folder, unsearched=tell, leave_out=leave_out):
+        for path in (above / name for name in names):
+            if path.suffix.lower() in AUDIO_SUFFIXES:
+                yield path
+            else:
+                tell(path)
+
+
+def walk(
+    folder: Path,
+    *,
+    unsearched: Callable[[Path], None] | None = None,
+    leave_out: Callable[[Path], bool] | None = None,
+) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and those below, each with the names of the files in it, in no order.
+
+    What vanishes meanwhile is as if it had never been there: ``Path.rglob`` raises for it, and whoever catches that has
+    lost all the others too. ``unsearched`` is told each folder that could not be looked into, be it because it is gone.
+    """
+
+    def refused(error: OSError) -> None:
+        if unsearched is not None:
+            unsearched(Path(error.filename))
+
     searched: set[str] = set()
     waiting = [folder]
     while waiting:
-        for parent, folders, names in os.walk(waiting.pop(0), onerror=lambda error: tell(Path(error.filename))):
+        for parent, folders, names in os.walk(waiting.pop(0), onerror=refused):
             place = os.path.realpath(parent)
             if place in searched:
                 folders.clear()
@@ -50,14 +74,8 @@ def find_audio(
             searched.add(place)
             above = Path(parent)
             folders[:] = [name for name in folders if not _is_left_out(above / name, leave_out)]
-            waiting += [above / name for name in folders if (above / name).is_symlink()]
-            for path in (above / name for name in names):
-                if _is_left_out(path, leave_out):
-                    continue
-                if path.suffix.lower() in AUDIO_SUFFIXES:
-                    yield path
-                else:
-                    tell(path)
+            waiting += [above / name for name in folders if os.path.islink(above / name)]  # noqa: PTH114 -- pathlib's raises where nothing may be asked
+            yield above, [name for name in names if not _is_left_out(above / name, leave_out)]
 
 
 def _is_left_out(path: Path, leave_out: Callable[[Path], bool] | None) -> bool:

@@ -3,18 +3,18 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 
-from duplex.atomic import atomic_path, atomic_write_text, output_error
+from duplex.atomic import abandon, atomic_path, atomic_write_text, output_error
 from duplex.backends import mlx
 from duplex.checkpoints import checkpoint
 from duplex.checkpoints.adapters import Adapter
 from duplex.checkpoints.language_model_config import LanguageModelConfig
-from duplex.checkpoints.layout import read_json
+from duplex.checkpoints.layout import MIMI_CONFIG, read_json
 from duplex.checkpoints.model_card import CARD
 from duplex.checkpoints.sources import CONFIG, resolve_source
 from duplex.checkpoints.stored_weights import read_header
@@ -74,20 +74,38 @@ def convert(
         mapping.pop(key, None)
     if layout == "torch" and quantize:
         mapping["quantize"] = True
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with _whole_folder(folder, [target.name, mimi.name, pieces.name, CARD, MIMI_CONFIG, CONFIG]):
         _write_weights(config, weights, target, layout, quantize, found.adapter)
         for path in (mimi, pieces):
             shutil.copyfile(path, folder / path.name)
         _copy_card(name, revision, folder)
         if mapping.get("mimi_config_name"):
-            mapping["mimi_config_name"] = "mimi_config.json"
-            atomic_write_text(folder / "mimi_config.json", json.dumps(_plain(found.mimi), indent=1) + "\n")
-    except OSError as error:
-        raise output_error(folder, error) from None
-    # Last: a folder with a configuration is a whole checkpoint.
-    atomic_write_text(folder / CONFIG, json.dumps(mapping, indent=1) + "\n")
+            mapping["mimi_config_name"] = MIMI_CONFIG
+            atomic_write_text(folder / MIMI_CONFIG, json.dumps(_plain(found.mimi), indent=1) + "\n")
+        # Last: a folder with a configuration is a whole checkpoint.
+        atomic_write_text(folder / CONFIG, json.dumps(mapping, indent=1) + "\n")
     return target
+
+
+@contextlib.contextmanager
+def _whole_folder(folder: Path, names: Iterable[str]) -> Generator[None, None, None]:
+    """Make a folder for files of these names; what leaves the block removes them, so that it can be done again.
+
+    :raises OutputError: for an :class:`OSError` of the block, or if the folder cannot be made
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        for name in names:
+            abandon(folder / name)
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise output_error(folder, error) from None
+        raise
 
 
 def _write_weights(
@@ -98,15 +116,14 @@ def _write_weights(
     quantize: str | None,
     adapter: Adapter | None,
 ) -> None:
-    try:
-        with atomic_path(target) as part:
-            written = part.with_name(f"{part.name}.safetensors")  # MLX insists on the ending
+    with atomic_path(target) as part:
+        written = part.with_name(f"{part.name}.safetensors")  # MLX insists on the ending
+        try:
             mlx.convert_weights(config, weights, written, layout=layout, quantize=quantize, adapter=adapter)
             written.rename(part)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            target.parent.rmdir()  # nothing is in it yet
-        raise
+        except BaseException:
+            abandon(written)
+            raise
 
 
 def _copy_card(name: str, revision: str | None, folder: Path) -> None:
@@ -124,7 +141,7 @@ def _configuration(name: str, revision: str | None, found: checkpoint.Checkpoint
     if found.language_model is None:
         raise ConfigError(f"{source.origin}: there is no language model in it to convert")
     whole = _plain(found.language_model)
-    own = {"mimi_config_name": "mimi_config.json"} if source.has("mimi_config.json") else {}
+    own = {"mimi_config_name": MIMI_CONFIG} if source.has(MIMI_CONFIG) else {}
     return {key: whole[key] for key in _PUBLISHED} | {"model_type": found.model_type} | own
 
 

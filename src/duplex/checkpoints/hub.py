@@ -22,11 +22,12 @@ from typing import Any, TypeVar
 
 import attrs
 
+from duplex.atomic import atomic_write_text
 from duplex.checkpoints.gguf_file import ENDING as GGUF
 from duplex.checkpoints.gguf_file import header_of_beginning
 from duplex.checkpoints.hub_client import Watchdog, hub_cache, hub_constants, import_hub, translate_error
 from duplex.checkpoints.weights_file import Header, checked_header
-from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError
+from duplex.errors import CheckpointError, CheckpointNotFoundError, HubError, OutputError
 
 __all__ = ["HubRepository"]
 
@@ -75,9 +76,7 @@ class HubRepository:
             return self._revision
         if isinstance(self._info_or_error, _RepositoryInfo):
             return self._info_or_error.commit
-        with contextlib.suppress(OSError):
-            return self._ref_file.read_text().strip() or None
-        return None
+        return self._recorded_commit()
 
     def cached(self, file: str) -> Path | None:
         """Return the path of a file in the cache, or ``None``."""
@@ -168,12 +167,15 @@ class HubRepository:
         """Record in the cache which commit the revision's name refers to, for when the hub is unreachable.
 
         Files are downloaded by commit, so that all are of the same one, and the hub's client records names only when
-        it downloads by name. To be called once all files are downloaded.
+        it downloads by name. To be called once all files are downloaded. Others may read the record at any moment.
         """
-        if isinstance(self._info_or_error, _RepositoryInfo) and self._revision != self._info_or_error.commit:
-            with contextlib.suppress(OSError):  # a cache that cannot be written is still a cache
+        if not isinstance(self._info_or_error, _RepositoryInfo):
+            return
+        commit = self._info_or_error.commit
+        if commit not in (self._revision, self._recorded_commit()):
+            with contextlib.suppress(OSError, OutputError):  # a cache that cannot be written is still a cache
                 self._ref_file.parent.mkdir(parents=True, exist_ok=True)
-                self._ref_file.write_text(self._info_or_error.commit)
+                atomic_write_text(self._ref_file, commit)
 
     @property
     def _api(self) -> Any:
@@ -188,6 +190,12 @@ class HubRepository:
     def _ref_file(self) -> Path:
         """The cache's file with the commit that the revision's name refers to."""
         return self._folder / "refs" / (self._revision or "main")
+
+    def _recorded_commit(self) -> str | None:
+        """Return the commit that the revision's name referred to when it was last asked for, or ``None``."""
+        with contextlib.suppress(OSError, ValueError):  # none, or what is no text
+            return self._ref_file.read_text().strip() or None
+        return None
 
     @cached_property
     def _info_or_error(self) -> _RepositoryInfo | CheckpointError:

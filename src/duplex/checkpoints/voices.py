@@ -124,5 +124,8 @@ def _unpack(archive: Path, target: Path) -> None:
             if file is not None:
                 with file, (made / Path(member.name).name).open("wb") as copy:
                     shutil.copyfileobj(file, copy, _PIECE)
-        if not target.is_dir():
+        try:
             made.rename(target)
+        except OSError:
+            if not target.is_dir():  # another process was first, with the same files
+                raise

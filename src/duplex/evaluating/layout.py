@@ -4,12 +4,12 @@ What a sample's task is, its annotation tells: ``pause.json``, ``turn_taking.jso
 ``metadata.json`` beside ``clean_input.wav``. One without any is of the task backchannel, if its folder's name says so.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
+from duplex.audio.folders import walk
 from duplex.errors import UsageError
 from duplex.parsing import parse_json
 
@@ -24,6 +24,8 @@ ANNOTATIONS: dict[str, Task] = {
     "interrupt.json": "user_interruption",
 }
 METADATA = "metadata.json"
+_FILES = {INPUT, *ANNOTATIONS, METADATA}
+"""A folder with any of these is a sample."""
 BACKCHANNEL = ("backchannel", "icc")
 
 
@@ -53,16 +55,11 @@ def find_samples(folder: Path) -> list[Sample]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; give that of the benchmark, with TASK/ID/{INPUT}")
-    folders = sorted({path.parent for path in _files(folder)}, key=str)
+    folders = sorted((each for each, names in walk(folder) if _FILES.intersection(names)), key=str)
     samples = [_sample(each) for each in folders]
     if not samples:
         raise UsageError(f"{folder} has no samples; they are folders TASK/ID with {INPUT} and an annotation")
     return samples
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for name in (INPUT, *ANNOTATIONS, METADATA):
-        yield from folder.rglob(name)
 
 
 def _sample(folder: Path) -> Sample:

@@ -9,6 +9,7 @@ import attrs
 
 from duplex.errors import DuplexError
 from duplex.measuring.dialogue import SPEAKERS
+from duplex.process.names import alike, harmless
 from duplex.process.recordings import Recording
 from duplex.process.streams import spooled
 
@@ -67,15 +68,16 @@ def failed(path: Path, name: PurePath | str, problem: DuplexError) -> Source:
 
 
 def with_own_names(sources: Iterable[Source]) -> list[Source]:
-    """Return the sources with numbers behind the names that are there twice, upper and lower case alike."""
+    """Return the sources with numbers behind the names that are there twice; see :mod:`duplex.process.names`."""
     taken: set[str] = set()
     numbers: dict[str, int] = {}
     named: list[Source] = []
     for source in sources:
-        name, plain = source.name, str(source.name).casefold()
-        while str(name).casefold() in taken:
+        own = name = harmless(source.name)
+        plain = alike(own)
+        while alike(name) in taken:
             numbers[plain] = numbers.get(plain, 1) + 1
-            name = source.name.with_name(f"{source.name.name}-{numbers[plain]}")
-        taken.add(str(name).casefold())
+            name = own.with_name(f"{own.name}-{numbers[plain]}")
+        taken.add(alike(name))
         named.append(attrs.evolve(source, name=name))
     return named

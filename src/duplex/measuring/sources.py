@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
+from duplex.audio.folders import walk
 from duplex.errors import DuplexError
 from duplex.measuring.kaldi import WAV_SCP
 from duplex.measuring.lists import LIST_SUFFIXES, read_list
@@ -102,17 +103,15 @@ def _of_recordings(
     passed_over: PassedOver | None,
 ) -> list[Source]:
     results = [folder for each in given for folder in _folders_of_results(Path(each), out)]
-    inside = {os.path.realpath(folder) for folder in results}
+    inside: dict[str, Path] = {}
+    for folder in results:
+        inside.setdefault(os.path.realpath(folder), folder)  # given twice, or links lead to it
     left = [each for each in given if os.path.realpath(each) not in inside]
     found = find_recordings(left, out, passed_over=passed_over) if left or not results else []
     found = [each for each in found if os.path.realpath(each.path.parent) not in inside]
     # A folder with nothing but results is given back as it is, for want of recordings in it; it is no failure.
-    found = [each for each in found if not any(_is_below(folder, each.path) for folder in inside)]
-    return [_of_folder(folder, given) for folder in results] + paired_sources(found, pair)
-
-
-def _is_below(folder: str, other: Path) -> bool:
-    return Path(folder).is_relative_to(os.path.realpath(other))
+    found = [each for each in found if not any(folder.is_relative_to(each.path) for folder in results)]
+    return [_of_folder(folder, given) for folder in inside.values()] + paired_sources(found, pair)
 
 
 def _folders_of_results(given: Path, out: str | os.PathLike[str] | None) -> list[Path]:
@@ -120,15 +119,16 @@ def _folders_of_results(given: Path, out: str | os.PathLike[str] | None) -> list
     try:
         if not given.is_dir():
             return []
-        output = None if out is None else os.path.realpath(out)
-        return sorted(
-            path.parent
-            for path in given.rglob(DIALOGUE)
-            if ((path.parent / RUN).is_file() or (path.parent / EVENTS).is_file())
-            and (output is None or not Path(os.path.realpath(path)).is_relative_to(output))
-        )
     except (OSError, ValueError):  # a name that no file can have, or one that may not be looked at
         return []
+    output = None if out is None else os.path.realpath(out)
+    return sorted(
+        folder
+        for folder, names in walk(given)
+        if DIALOGUE in names
+        and (RUN in names or EVENTS in names)
+        and (output is None or not Path(os.path.realpath(folder)).is_relative_to(output))
+    )
 
 
 def _of_folder(folder: Path, given: Sequence[str | os.PathLike[str]]) -> Source:

@@ -8,14 +8,13 @@ Rules:
 - ``-`` and ``/dev/stdin`` are the standard input, whose folder of results is called ``stdin``.
 - A folder of results is named by the recording's path relative to the folder given, without its suffix; with it where
   two would have the same name; by the path below what all inputs have in common where they still would; and numbered
-  where nothing else helps. Upper and lower case do not tell names apart, since on many disks they do not.
+  where nothing else helps. What tells names apart, and which no file can have, is in :mod:`duplex.process.names`.
 - A recording that is given twice is processed once.
 """
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
@@ -24,9 +23,10 @@ import attrs
 from duplex.audio.folders import AUDIO_SUFFIXES, find_audio
 from duplex.audio.pcm import UserChannel
 from duplex.errors import UsageError
+from duplex.process.names import distinct_names
 from duplex.results.files import RESULT_FILES, RUN
 
-__all__ = ["STANDARD_INPUT", "Recording", "absolute", "distinct_names", "find_recordings"]
+__all__ = ["STANDARD_INPUT", "Recording", "absolute", "find_recordings"]
 
 STANDARD_INPUT = Path("/dev/stdin")
 PassedOver = Callable[[Path], None]
@@ -147,23 +147,6 @@ def _names(found: list[_Found]) -> list[PurePath]:
     return distinct_names([list(_candidates(item, common)) for item in found])
 
 
-def distinct_names(candidates: Sequence[Sequence[PurePath]]) -> list[PurePath]:
-    """Return a name of each, the first of its candidates that no other has; numbered where nothing else helps."""
-    levels = [0] * len(candidates)
-    while True:
-        names = [ladder[level] for ladder, level in zip(candidates, levels, strict=True)]
-        counts = Counter(str(name).casefold() for name in names)
-        clashing = [
-            index
-            for index, name in enumerate(names)
-            if counts[str(name).casefold()] > 1 and levels[index] + 1 < len(candidates[index])
-        ]
-        if not clashing:
-            return _numbered(names)
-        for index in clashing:
-            levels[index] += 1
-
-
 def _candidates(item: _Found, common: str | None) -> Iterator[PurePath]:
     """Yield names, the preferred one first."""
     yield _without_suffix(item.relative)
@@ -185,16 +168,3 @@ def _without_suffix(name: PurePath) -> PurePath:
     """Leave the suffix out, unless the rest would be no name (``...wav``) or that of a result file."""
     bare, suffix = os.path.splitext(name.name)  # noqa: PTH122 -- pathlib's versions differ on names that begin with dots
     return name if not suffix.strip(".") or bare in RESULT_FILES else name.with_name(bare)
-
-
-def _numbered(names: list[PurePath]) -> list[PurePath]:
-    taken: set[str] = set()
-    unique: list[PurePath] = []
-    for name in names:
-        number, candidate = 1, name
-        while str(candidate).casefold() in taken:
-            number += 1
-            candidate = name.with_name(f"{name.name}-{number}")
-        taken.add(str(candidate).casefold())
-        unique.append(candidate)
-    return unique

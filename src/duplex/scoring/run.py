@@ -20,6 +20,7 @@ from duplex.errors import UsageError
 from duplex.measuring.source import Source, with_copies
 from duplex.measuring.sources import find_dialogues
 from duplex.process.columns import read_words, transcript_beside
+from duplex.process.names import alike, harmless
 from duplex.process.pairs import Pair
 from duplex.process.recordings import Recording
 from duplex.process.run_record import sha256_of
@@ -91,9 +92,9 @@ def find_scored(
     others = [each for each in given if Path(each) not in tokens]
     found = find_dialogues(others, out, pair=pair, passed_over=passed_over) if others or not tokens else []
     for path in tokens:
-        name = PurePath(path.stem if path.stem != "tokens" else path.resolve().parent.name)
+        name = harmless(PurePath(path.stem if path.stem != "tokens" else path.resolve().parent.name))
         found.append(Source(name=name, kind="stereo", files=(Recording(path, name),)))
-    names = [str(each.name).casefold() for each in found]
+    names = [alike(each.name) for each in found]
     if len(set(names)) < len(names):
         raise UsageError("two of the dialogues have the same name; score them with an --out of their own each")
     return found

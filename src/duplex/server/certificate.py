@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duplex.atomic import atomic_write_bytes, begin, complete, make_folder, output_error
+from duplex.atomic import atomic_path, atomic_write_bytes, make_folder
 from duplex.extras import require
 
 if TYPE_CHECKING:
@@ -116,10 +116,8 @@ def _names(names: Sequence[str]) -> "list[x509.GeneralName]":
 
 def _write_secret(path: Path, secret: bytes) -> None:
     """Write a file that nobody else may read, not even for a moment."""
-    part = begin(path)
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secret)
-    except OSError as error:
-        raise output_error(path, error) from None
-    complete(part, path)
+    with (
+        atomic_path(path) as part,
+        os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+    ):
+        file.write(secret)

@@ -2,7 +2,7 @@
 
 ::
 
-    run.json           settings; a run is resumed only with the same ones
+    run.json           settings, and the shards of its data; a run is resumed only with the same ones
     checkpoint.pt      everything that is needed to resume, replaced atomically
     losses.csv         mean losses at intervals
     losses.png         the same, plotted
@@ -21,13 +21,15 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from duplex.atomic import atomic_path, atomic_write_text, make_folder
-from duplex.errors import TrainingError
+from duplex.errors import CorpusError, TrainingError
 from duplex.parsing import parse_json
 from duplex.results.plotting import new_figure, require_matplotlib
 
 __all__ = ["RunFolder"]
 
 RUN = "run.json"
+SHARDS = "shards"
+"""The data's files and their sizes: of others, other batches would be drawn. Earlier runs have not noted them."""
 CHECKPOINT = "checkpoint.pt"
 LOSSES = "losses.csv"
 PLOT = "losses.png"
@@ -69,24 +71,32 @@ _UNREADABLE = OSError, RuntimeError, ArithmeticError, ValueError, TypeError, Loo
 
 
 class RunFolder:
-    """The folder of one run, new or to be resumed; of several processes one ``writes``.
+    """The folder of one run on a folder of ``data``, new or to be resumed; of several processes one ``writes``.
 
-    :raises TrainingError: if the folder has a run with other settings, naming the first that differs
+    :raises TrainingError: if the folder has a run with other settings or other data, naming the first that differs
+    :raises CorpusError: if the data can no longer be found
     :raises OutputError: if the folder cannot be created
     :raises MissingDependencyError: if matplotlib is not installed
     """
 
-    def __init__(self, path: Path, choices: Mapping[str, Any], *, writes: bool = True) -> None:
+    def __init__(self, path: Path, choices: Mapping[str, Any], *, data: Path, writes: bool = True) -> None:
         self.path = path
         self._rows: list[dict[str, float]] = []
         require_matplotlib()  # better missed now than after hours
         if writes:
             make_folder(path)
-        wanted = json.loads(json.dumps(choices))
+        wanted, shards = json.loads(json.dumps(choices)), _shards(data)
         if (path / RUN).exists():
-            _compare(path, _read_run(path / RUN), wanted)
+            had = _read_run(path / RUN)
+            begun_on = had.pop(SHARDS, None)
+            _compare(path, had, wanted)
+            if begun_on not in (None, shards):
+                raise TrainingError(
+                    f"{path} holds a run on other data: {_first_difference(begun_on, shards)} in {data}; give the data "
+                    "as it was to go on, or choose another --out"
+                )
         elif writes:
-            atomic_write_text(path / RUN, json.dumps(wanted, indent=1) + "\n")
+            atomic_write_text(path / RUN, json.dumps({**wanted, SHARDS: shards}, indent=1) + "\n")
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """Return the last checkpoint, or ``None`` for a new run; the log is truncated to its step.
@@ -174,6 +184,25 @@ def _compare(path: Path, had: Mapping[str, Any], wanted: Mapping[str, Any]) -> N
                 f"{path} holds another run: its '{key}' is {json.dumps(before.get(key))}, not "
                 f"{json.dumps(now.get(key))}; choose another --out, or give the same choices to go on"
             )
+
+
+def _shards(data: Path) -> dict[str, int]:
+    """Return the names of the files of a folder of data, and their sizes in bytes.
+
+    :raises CorpusError: if they are gone since they were read
+    """
+    try:
+        return {path.name: path.stat().st_size for path in sorted(data.glob("*.safetensors"))}
+    except OSError as error:
+        raise CorpusError(f"{data} has changed while it was read ({error}); begin again when it is complete") from None
+
+
+def _first_difference(begun_on: Any, shards: Mapping[str, int]) -> str:
+    """Say what is new, gone or another, and how many more there are."""
+    before = dict(cast("Mapping[str, Any]", begun_on)) if isinstance(begun_on, Mapping) else {}
+    first, *others = (name for name in sorted({*before, *shards}) if before.get(name) != shards.get(name))
+    change = "is new" if first not in before else "is no longer" if first not in shards else "has another size"
+    return f"{first} {change}, and {len(others)} more differ," if others else f"{first} {change}"
 
 
 def _flat(choices: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,6 +22,9 @@ __all__ = [
     "whole_number",
 ]
 
+_REFUSED = "[write]"
+"""What MLX's message begins with where a file could not be written to its end."""
+
 
 def evaluate(*values: Any) -> None:
     """Compute arrays, or lists and dictionaries of them."""
@@ -51,8 +54,16 @@ def whole_number(array: mx.array) -> int:
 
 
 def save(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str]) -> None:
-    """Write a safetensors file; its name must end so."""
-    mx.save_safetensors(str(path), arrays, metadata)  # pyright: ignore[reportUnknownMemberType] -- MLX leaves it untyped
+    """Write a safetensors file; its name must end so.
+
+    :raises OSError: if the disk refuses, which MLX tells without the system's reason
+    """
+    try:
+        mx.save_safetensors(str(path), arrays, metadata)  # pyright: ignore[reportUnknownMemberType] -- MLX leaves it untyped
+    except RuntimeError as error:
+        if not str(error).startswith(_REFUSED):
+            raise
+        raise OSError("not all of it; make room or choose another folder") from error
 
 
 def parameters(module: Module) -> list[tuple[str, mx.array]]:

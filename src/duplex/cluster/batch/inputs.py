@@ -5,17 +5,18 @@ by pattern, as ``NAME-{000..127}.tar``, or in a folder) and addresses of files, 
 """
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 import attrs
 
-from duplex.audio.folders import AUDIO_SUFFIXES
+from duplex.audio.folders import AUDIO_SUFFIXES, walk
 from duplex.cluster.batch.shards import SUFFIX, Member, expand_braces, is_shard
 from duplex.cluster.batch.stored import Stored, file_system, is_address
 from duplex.cluster.connection import reason
 from duplex.errors import AudioFileError, DuplexError, UsageError
-from duplex.process.recordings import distinct_names
+from duplex.process.names import distinct_names
 from duplex.process.streams import is_stream
 
 __all__ = ["Far", "Given", "far_of", "split"]
@@ -88,8 +89,9 @@ def far_of(given: Given, listed: Sequence[Sequence[Member] | DuplexError]) -> li
 def _local_shards(path: Path) -> tuple[list[tuple[Path, PurePath]], bool]:
     """Return the shards that a path stands for, relative to it, and whether it stands for anything else."""
     if path.is_dir():
-        shards = sorted(each for each in path.rglob(f"*{SUFFIX}") if each.is_file())
-        rest = not shards or any(each.suffix.lower() in AUDIO_SUFFIXES for each in path.rglob("*"))
+        files = [folder / name for folder, names in walk(path) for name in names]
+        shards = sorted(each for each in files if is_shard(each.name) and os.path.isfile(each))  # noqa: PTH113 -- pathlib's raises where nothing may be asked
+        rest = not shards or any(each.suffix.lower() in AUDIO_SUFFIXES for each in files)
         return [(each, each.relative_to(path)) for each in shards], rest
     if not is_shard(path.name):
         return [], True

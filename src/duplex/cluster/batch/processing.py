@@ -22,8 +22,9 @@ from duplex.measuring.manifests import is_manifest, read_manifest
 from duplex.measuring.source import Side, Source
 from duplex.measuring.sources import tables_named
 from duplex.options import SessionOptions
+from duplex.process.names import distinct_names
 from duplex.process.plan import Plan, Recipe, Result
-from duplex.process.recordings import Recording, distinct_names, find_recordings
+from duplex.process.recordings import Recording, find_recordings
 from duplex.process.run import Progress, carry_out
 from duplex.process.sides import both_sides
 from duplex.results.files import RUN, read_run

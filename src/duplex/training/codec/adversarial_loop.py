@@ -44,7 +44,7 @@ def train_decoder(
     :param out: the run's folder, new or that of an interrupted run
     :param start_from: a folder with the codec, whose encoder and codebooks are kept
     :raises CorpusError: if the data is missing, damaged, silent, or of another sample rate
-    :raises TrainingError: if ``out`` has another run, or losses are no longer finite
+    :raises TrainingError: if ``out`` has another run or one on other data, or losses are no longer finite
     :raises ConfigError: if the codec's configuration is invalid or unsupported
     :raises WeightsError: if its weights cannot be read
     :raises OutputError: if something cannot be written; the previous checkpoint is kept
@@ -67,6 +67,7 @@ def train_decoder(
             "settings": chosen.as_json(),
             "start_from": str(start_from.resolve()),
         },
+        data=data,
         writes=distributed.is_main,
     )
     model = AdversarialModule(first, chosen).to(distributed.device)

@@ -51,7 +51,7 @@ def train_codec(
     :param config: a codec's configuration, as in ``mimi_config.json``
     :param start_from: a folder with a codec of that configuration, for the initial weights
     :raises CorpusError: if the data is missing, damaged, silent, or of another sample rate
-    :raises TrainingError: if ``out`` has another run, or losses are no longer finite
+    :raises TrainingError: if ``out`` has another run or one on other data, or losses are no longer finite
     :raises ConfigError: if the configuration is invalid or unsupported
     :raises OutputError: if something cannot be written; the previous checkpoint is kept
     """
@@ -72,6 +72,7 @@ def train_codec(
             "start_from": str(start_from.resolve()) if start_from else None,
             "teacher": corpus.teacher_width,
         },
+        data=data,
         writes=distributed.is_main,
     )
     model = MimiTrainingModule(shape, chosen, corpus.teacher_width, first).to(distributed.device)

@@ -63,7 +63,7 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
     :param told: told the memory that it will take, before anything is loaded
     :raises UsageError: if the device has less memory than that; a small model is only asked about with ``told``
     :raises CorpusError: if the dialogues are missing, damaged, or do not fit the configuration, codec or tokenizer
-    :raises TrainingError: if ``out`` has another run, or losses are no longer finite
+    :raises TrainingError: if ``out`` has another run or one on other data, or losses are no longer finite
     :raises ConfigError: if the configuration is invalid or unsupported, or is not that of the initial model
     :raises CheckpointError: if the codec or the initial model cannot be loaded
     :raises OutputError: if something cannot be written; the previous checkpoint is kept
@@ -84,6 +84,7 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
             "settings": chosen.as_json(),
             "dialogues": attrs.asdict(segments.provenance),
         },
+        data=data,
         writes=distributed.is_main,
     )
     if distributed.is_main and (told is not None or start.size >= LARGE):
