@@ -33,9 +33,8 @@ def test_what_another_run_writes_now_stays(tmp_path):
         part.write_text("whole")
         clear_remains(target)
     assert target.read_text() == "whole"
-    with contextlib.closing(Hold(tmp_path)):
-        with pytest.raises(BlockingIOError):
-            Hold(tmp_path)
+    with contextlib.closing(Hold(tmp_path)), pytest.raises(BlockingIOError):
+        Hold(tmp_path)
     Hold(tmp_path).close()
 
 

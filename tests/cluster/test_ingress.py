@@ -52,7 +52,7 @@ async def test_a_caller_is_placed_heard_and_answered(models):
                 with anyio.fail_after(20):
                     events = [event async for event in conversation.run(tone(0.4))]
                 assert isinstance(events[0], SessionStarted)
-                assert sum(isinstance(event, AgentAudio) for event in events) == 5
+                assert sum(isinstance(event, AgentAudio) for event in events) == events[-1].usage.frames >= 5
                 assert events[-1].reason is EndReason.FINISHED
         ended = [get(each.client, "/metrics")[2] for each in cluster.replicas]
         assert all('duplex_calls_ended_total{reason="finished"} 1.0' in each for each in ended)

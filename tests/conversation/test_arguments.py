@@ -83,4 +83,4 @@ async def test_a_remote_conversation_without_events_of_audio(models):
     assert isinstance(events[-1], SessionEnded)
     assert not [event for event in events if isinstance(event, AgentAudio)]
     assert [event.sequence for event in events] == list(range(len(events)))
-    assert len(transport.agent_pcm) == 3 * FRAME
+    assert len(transport.agent_pcm) == events[-1].usage.frames * FRAME >= 3 * FRAME

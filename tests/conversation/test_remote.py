@@ -36,8 +36,11 @@ async def test_the_same_events_as_on_a_local_model(models):
     async with duplex.Conversation(model, options=options) as conversation:
         local = [event async for event in conversation.run(pcm)]
     with running(model) as server:
-        async with duplex.connect(server.url("?format=pcm"), options=options) as conversation:
-            remote = [event async for event in conversation.run(pcm)]
+        for _ in range(10):  # again if real time was lost
+            async with duplex.connect(server.url("?format=pcm"), options=options) as conversation:
+                remote = [event async for event in conversation.run(pcm)]
+            if remote[-1].usage == local[-1].usage:
+                break
     assert [event.sequence for event in remote] == list(range(len(remote)))
     assert isinstance(remote[0], SessionStarted)
     assert isinstance(remote[-1], SessionEnded)
@@ -62,11 +65,13 @@ async def test_opus_and_a_transport(models):
             frames = [
                 event.pcm async for event in conversation.run(np.zeros(3 * FRAME)) if isinstance(event, AgentAudio)
             ]
-        assert len(frames) == 3
+        assert len(frames) >= 3, "and silence that has stood in where real time was lost"
         async with duplex.connect(server.url(), transport) as conversation:
             events = [event async for event in conversation]
     assert transport.finished
-    assert len(transport.agent_pcm) == 12 * FRAME
+    usage = events[-1].usage
+    assert len(transport.agent_pcm) == usage.frames * FRAME
+    assert usage.frames * 0.08 + usage.dropped_seconds >= 12 * 0.08 - 1e-6
     assert np.abs(transport.agent_pcm).max() == pytest.approx(0.1, rel=0.3)
     assert any(isinstance(event, AgentText) for event in events)
 

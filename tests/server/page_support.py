@@ -14,6 +14,7 @@ from duplex.testing import fake_model
 from duplex.transports import wire
 from server_support import RATE
 
+expect.set_options(timeout=20_000)  # on a busy machine a browser takes seconds
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

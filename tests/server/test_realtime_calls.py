@@ -205,7 +205,10 @@ def test_who_talks_by_a_button_may_be_silent_between(models):
 
 def test_hostile_messages_disturb_no_neighbour(models):
     """Mutated messages, binary ones, sound faster than it is spoken, and who vanishes: neighbours hear every frame."""
-    with running(models(capacity=4), Settings(idle_timeout=0)) as server, server.call("?format=pcm") as neighbour:
+    with (
+        running(models(capacity=4), Settings(idle_timeout=0)) as server,
+        server.call("?format=pcm&events=full") as neighbour,
+    ):
         neighbour.until(wire.Kind.HANDSHAKE)
         asked_after = []
 
@@ -245,6 +248,7 @@ def test_hostile_messages_disturb_no_neighbour(models):
         neighbour.finish()
         neighbour.rest()
         assert asked_after[-1:] == ["all"]
-        assert len(neighbour.payloads(wire.Kind.AUDIO)) >= 50
+        usage = json.loads(neighbour.payloads(wire.Kind.METADATA)[-1])["usage"]
+        assert usage["frames"] + usage["dropped_seconds"] / 0.08 >= 50 - 1e-6, "what real time has cost is told"
         assert neighbour.code == 1000
         until(lambda: ask(server, "GET", "/readyz")[2].find('"sessions":0') >= 0)

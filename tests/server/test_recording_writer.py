@@ -65,7 +65,7 @@ async def within(seconds, run):
 def test_a_disk_that_hangs_holds_up_no_call(tmp_path, monkeypatch, writers, when):
     """The folder's file system does not answer: a pipe that nobody reads stands in for the file."""
     spec, metrics = FakeFrameModel().spec, Metrics()
-    monkeypatch.setattr("duplex.server.recording.LAST_SECONDS", 0.3)
+    monkeypatch.setattr("duplex.server.recording.LAST_SECONDS", 60 if when == "never" else 0.3)
     monkeypatch.setattr("duplex.server.recording.MAX_SECONDS", 0.3 if when == "meanwhile" else 60)
     recording = RecordingWriter(tmp_path, spec, metrics, writers)
     recording.path.mkdir()

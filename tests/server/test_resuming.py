@@ -1,6 +1,7 @@
 """Calls whose line breaks: the same conversation goes on, or whoever cannot go on is told why."""
 
 import json
+import time
 
 import anyio
 import pytest
@@ -84,16 +85,18 @@ def test_the_conversation_stands_still_meanwhile(models):
         offer = session(caller)
         caller.say(tone(0.4), audio_format="pcm", pace=0.08)
         vanish(caller)
+        left = time.monotonic()
         until(lambda: len(heard) >= 5)
         anyio.run(anyio.sleep, 1.0)
         assert len(heard) <= 8  # a stand-in for what came while the line was thought to be there
         with come_back(server, caller, offer) as again:
             session(again)
+            away = time.monotonic() - left
             again.say(tone(0.16), audio_format="pcm", pace=0.08)
             again.finish()
             again.rest()
             lags = [event for event in events_of(again) if event["type"] == "Lag" and event["side"] == "user"]
-    assert sum(lag["dropped"] for lag in lags) == pytest.approx(1.0, abs=0.5)
+    assert 0.5 <= sum(lag["dropped"] for lag in lags) <= away + 0.5
 
 
 @pytest.mark.parametrize("received", ["0", "x", "-1", "99999", ""])

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -55,11 +54,9 @@ def process(command, folder, told, **environment):
 @pytest.mark.parametrize("block", range(len(printed("python"))))
 def test_an_application_as_printed(tmp_path, block):
     (tmp_path / "my_module.py").write_text(printed("python")[block])
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port = bound.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "my_module:app", "--port", str(port)]
-    with process(command, tmp_path, "Uvicorn running on") as (started, _):
-        server = Server(port, None)
+    command = [sys.executable, "-m", "uvicorn", "my_module:app", "--port", "0"]
+    with process(command, tmp_path, r"Uvicorn running on http://127\.0\.0\.1:(\d+)") as (started, match):
+        server = Server(int(match[1]), None)
         assert "<html" in get(server, "/talk/")[2]
         assert get(server, "/talk/readyz")[0] == 200
         for _ in range(2):

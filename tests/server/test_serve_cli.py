@@ -19,17 +19,17 @@ from cli_support import files_below, full_disk, run
 from duplex.errors import OutputError
 from duplex.server import certificate
 from duplex.transports import wire
-from server_support import Caller, Process, get, insecure_context
+from server_support import PATIENCE, Caller, Process, get, insecure_context, until
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 SMALL = str(Path(__file__).parents[1] / "data" / "reference" / "small")
 
 
 def test_it_serves_until_it_is_told_to_stop():
-    with Process("--drain", 5) as served, served.server.call("?format=pcm") as caller:
+    with Process("--drain", 20) as served, served.server.call("?format=pcm") as caller:
         caller.until(wire.Kind.AUDIO)
         served.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        until(lambda: json.loads(get(served.server, "/readyz")[2])["state"] == "draining", PATIENCE)
         with served.server.call() as late:
             assert late.end()[0] == 1012
         caller.say(np.zeros(1920, np.float32), audio_format="pcm")

@@ -103,7 +103,7 @@ def slowly(*_):
 
 def test_texts_keep_to_the_time_limit(speaking, monkeypatch):
     monkeypatch.setattr(Bare, "told", slowly)
-    with running(speaking, Settings(tokens=(TOKEN,), session_limit=0.5)) as server, asking(server) as line:
+    with running(speaking, Settings(tokens=(TOKEN,), session_limit=3.0)) as server, asking(server) as line:
         answer = line.getresponse()
         with pytest.raises(IncompleteRead):
             answer.read()

@@ -117,7 +117,7 @@ async def test_a_client_notices_and_the_conversation_goes_on(models):
                         line.swallow()
                     elif heard > 30:
                         break
-    assert notes == [True, False]
+    assert notes[:2] == [True, False]
     assert [event.sequence for event in events] == list(range(len(events)))
     assert [type(event) for event in events].count(SessionStarted) == 1
 
@@ -143,6 +143,6 @@ async def test_a_server_that_is_held_up_while_somebody_comes_back(models, monkey
                     pass
                 line.cut()
                 line.mend()
-                while notes != [True, False]:
+                while notes[:2] != [True, False]:
                     await anext(conversation)
     assert held

@@ -91,10 +91,10 @@ def realtime(server, pieces):
     with JsonCaller(server, "/v1/realtime") as caller:
         caller.say(type="session.update", session={"instructions": "Be kind."})
         caller.until("session.updated")
-        for piece in pieces:
+        for piece in [*pieces, *[LAST] * 6]:
             caller.say(type="input_audio_buffer.append", audio=in_base64(piece))
             time.sleep(0.08)  # the agent's silence is not sent: nothing else tells that a frame has passed
-        caller.until("response.output_audio.delta")
+        caller.until("response.done")  # which silence has ended: all pieces have been heard before
 
 
 @pytest.mark.anyio
@@ -233,7 +233,10 @@ def test_an_unknown_model_is_told_and_the_default_taken(models):
 def test_hostile_messages_disturb_no_neighbour(models):
     """Deep nesting, sound that is none, a message of megabytes, and who vanishes: neighbours hear every frame."""
     hostile = ["[" * 60_000, json.dumps({"type": "session.input_audio.append", "audio": "A" * 50_001}), '{"a":' * 9_000]
-    with running(models(capacity=4), Settings(idle_timeout=0)) as server, server.call("?format=pcm") as neighbour:
+    with (
+        running(models(capacity=4), Settings(idle_timeout=0)) as server,
+        server.call("?format=pcm&events=full") as neighbour,
+    ):
         neighbour.until(wire.Kind.HANDSHAKE)
 
         def attack():
@@ -259,5 +262,6 @@ def test_hostile_messages_disturb_no_neighbour(models):
         attacker.join()
         neighbour.finish()
         neighbour.rest()
-        assert len(neighbour.payloads(wire.Kind.AUDIO)) >= 40
+        usage = json.loads(neighbour.payloads(wire.Kind.METADATA)[-1])["usage"]
+        assert usage["frames"] + usage["dropped_seconds"] / 0.08 >= 40 - 1e-6, "what real time has cost is told"
         assert neighbour.code == 1000
