@@ -51,7 +51,7 @@ def running(model, settings=None, *, telemetry=None, **listening):
     with start_blocking_portal("asyncio") as portal:
         future = portal.start_task_soon(run)
         future.add_done_callback(lambda _: port.put(None))
-        number = port.get(timeout=PATIENCE)
+        number = port.get(timeout=3 * PATIENCE)  # fronts are programs of their own, which have to start
         if number is None:
             future.result()
         try:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from duplex.atomic import Hold, atomic_path, begin, clear_remains
+from duplex.atomic import Hold, atomic_path, atomic_write_text, begin, clear_remains
 
 
 @pytest.mark.parametrize("name", ["a.json", "[a]*?.json", "ä" * 126 + ".x", "-"])
@@ -46,3 +46,13 @@ def test_long_names_that_begin_alike_have_parts_of_their_own(tmp_path):
     assert left.exists()
     clear_remains(one)
     assert not left.exists()
+
+
+def test_who_interrupts_while_the_disk_is_waited_for_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic_write_text(tmp_path / "a.json", "{}")
+    assert list(tmp_path.iterdir()) == []

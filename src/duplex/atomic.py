@@ -146,6 +146,9 @@ def complete(part: Path, path: Path) -> None:
     except OSError as error:
         abandon(part)
         raise output_error(path, error) from None
+    except BaseException:  # Ctrl-C while the disk is waited for
+        abandon(part)
+        raise
 
 
 def abandon(part: Path) -> None:

@@ -90,6 +90,11 @@ def answered(page, server):
     return lines[0]
 
 
+def hold_clock(page):
+    """Let the page's time pass only where the test says so, from a second and a half on."""
+    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1.5)
+
+
 def channels(path):
     """Return a stereo recording at 24 kHz, float32 ``[2, samples]``."""
     with av.open(str(path)) as container:

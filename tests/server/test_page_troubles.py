@@ -15,6 +15,7 @@ from page_support import (  # noqa: F401
     LISTENING,
     answered,
     channels,
+    hold_clock,
     model,
     opened,
     page,
@@ -137,7 +138,8 @@ def test_a_server_that_falls_silent(page, model):
     with running(model) as server:
         page.clock.install()
         answered(page, server)
-        page.clock.run_for(9_000)
+        hold_clock(page)
+        page.clock.run_for(8_000)
         expect(page.get_by_role("status")).to_have_text(LISTENING)
         page.clock.run_for(4_000)
         expect(page.get_by_role("alert")).to_contain_text("The connection was lost")

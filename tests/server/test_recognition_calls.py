@@ -45,10 +45,13 @@ async def test_the_silence_that_brings_the_last_words(model, inserted, wanted):
     loudness = np.repeat(random.uniform(0.0, 0.5, 10), 3 * FRAME)
     pcm = (loudness * random.uniform(-1, 1, len(loudness))).astype(np.float32)
     with running(model) as server:
-        async with duplex.connect(server.url("/?format=pcm"), flush_on_pause=wanted) as conversation:
-            events = [event async for event in conversation.run(pcm)]
-    stops = sum(isinstance(event, duplex.UserSpeechStopped) for event in events)
-    assert stops
+        for _ in range(5):  # again if real time was lost
+            async with duplex.connect(server.url("/?format=pcm"), flush_on_pause=wanted) as conversation:
+                events = [event async for event in conversation.run(pcm)]
+            if any(isinstance(event, duplex.UserSpeechStopped) for event in events):
+                break
+        else:
+            pytest.fail("no pause was heard")
     assert set(inserted) == ({placement_of(model).flush} if wanted else set())
     assert any(isinstance(event, duplex.UserText) for event in events)
 

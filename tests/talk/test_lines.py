@@ -123,7 +123,8 @@ def test_a_recording_that_begins_later_has_a_time_line_of_its_own(tmp_path):
     run_json = json.loads((folder / "run.json").read_text())
     assert run_json["starts_at"] > 1.5
     assert run_json["seconds"] > 0.5
-    assert run_json["starts_at"] + run_json["seconds"] == pytest.approx(call.state.at)
+    # A frame that comes as the call ends may be in one of them alone.
+    assert run_json["starts_at"] + run_json["seconds"] == pytest.approx(call.state.at, abs=0.081)
     assert len(channels(folder)) == pytest.approx(run_json["seconds"] * RATE, abs=1)
 
 
