@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 
 import anyio
 import msgpack
@@ -11,9 +12,11 @@ from resuming_support import counted, session, vanish
 import duplex
 from duplex.events import EndReason, SessionEnded, SessionStarted
 from duplex.server import Settings
+from duplex.server.handover import moving
 from duplex.server.handover.folder_store import FolderStore
 from duplex.server.handover.records import MovedCall
 from duplex.server.handover.stores import StoreError
+from duplex.server.metrics import Metrics
 from duplex.transports import wire
 from server_support import get, running, tone, until
 
@@ -63,6 +66,26 @@ async def test_a_server_that_stops_moves_its_calls(models, tmp_path):
     assert isinstance(events[-1], SessionEnded)
     assert events[-1].reason is EndReason.FINISHED
     assert events[-1].usage.frames >= 0.8 / 0.08
+
+
+async def test_a_call_that_does_not_stand_still_in_time_goes_on_here(models, tmp_path, monkeypatch):
+    """Its model answers when nobody waits for that any more."""
+    monkeypatch.setattr(moving, "HALT_SECONDS", 0.1)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def on_step(_):
+        begun.set()
+        assert goes_on.wait(20)
+
+    with anyio.fail_after(20):
+        async with duplex.Conversation(models(on_step=on_step)) as conversation:
+            await conversation.send(tone(0.4))
+            await anyio.to_thread.run_sync(begun.wait, 20)
+            assert not await moving.move(FolderStore(tmp_path), None, conversation, "ws://elsewhere", Metrics())
+            goes_on.set()
+            await conversation.finish()
+            events = [event async for event in conversation]
+    assert events[-1].reason is EndReason.FINISHED
 
 
 def test_what_a_caller_of_a_server_that_dies_gets(models, tmp_path):
