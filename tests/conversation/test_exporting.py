@@ -1,10 +1,12 @@
-"""Exports that nobody waits for any more: the conversation goes on."""
+"""Exports that nobody waits for any more, or that could not be begun: the conversation goes on, and so do others."""
 
 import anyio
 import pytest
 from conversation_support import FRAME, Gate, loud, nothing_left_behind, of, reached  # noqa: F401
 
 from duplex import AgentAudio, Conversation, EndReason
+from duplex.conversation.exporting import Exports
+from duplex.errors import ModelError
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 20
@@ -53,3 +55,23 @@ async def test_an_export_after_one_that_was_given_up(models):
             gate.open.set()
             state = await conversation.export()
     assert Conversation(conversation.model, state=state).resume_at == FRAME / 24000
+
+
+async def test_an_export_that_cannot_be_begun_takes_nobody_s_answer():
+    def begin():
+        raise ModelError("the ring is full")
+
+    exports, answers = Exports(), []
+    with pytest.raises(ModelError, match="the ring is full"):
+        await exports.ask(begin)
+    assert not exports
+
+    async def ask():
+        with pytest.raises(ModelError, match="its own answer"):
+            await exports.ask(lambda: answers.append(ModelError("its own answer")))
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await anyio.sleep(0.01)
+            exports.finish(answers.pop())

@@ -55,7 +55,11 @@ class Exports:
         """
         export = _Export(halts=halt)
         self._asked.append(export)
-        begin()
+        try:
+            begin()
+        except BaseException:
+            self._asked.remove(export)  # what was not begun has no answer, and would take the next one's
+            raise
         try:
             await export.done.wait()
         except BaseException:
