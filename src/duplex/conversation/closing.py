@@ -29,7 +29,7 @@ class Closing:
             with anyio.move_on_after(seconds, shield=True) as patience:
                 await close()
             if patience.cancelled_caught:
-                logger.warning("a transport took more than %g s to close, and was left", seconds)
+                logger.warning("a transport or a line took more than %g s to close, and was left", seconds)
         except Exception as error:  # noqa: BLE001 -- as above
             self._error = self._error or error
 

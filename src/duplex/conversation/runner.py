@@ -66,6 +66,10 @@ class Runner(ABC):
         """Release what the model or the server holds for it; called once, at its end."""
 
     @abstractmethod
+    async def hang_up(self) -> None:
+        """Close what was opened for it and is closed by waiting; called once, at its end, before the transport is."""
+
+    @abstractmethod
     def release_abandoned(self) -> None:
         """Release it from any thread, in the middle of whatever that thread does, without waiting for a lock."""
 
@@ -254,6 +258,8 @@ class Runner(ABC):
         self._release()
         self.playback.close()
         try:
+            if self._opened:
+                await self._cleanup.wait_for(self.hang_up, CLOSE_SECONDS)
             await self._cleanup.wait_for(self.transport.aclose, CLOSE_SECONDS)
         finally:
             self._ended.set()
