@@ -18,7 +18,7 @@ from duplex.server.handover.records import MovedCall
 from duplex.server.handover.stores import StoreError
 from duplex.server.metrics import Metrics
 from duplex.transports import wire
-from server_support import get, running, tone, until
+from server_support import ask, get, running, tone, until
 
 pytestmark = pytest.mark.anyio
 EVENTS = "?events=full&format=pcm"
@@ -160,6 +160,24 @@ def test_who_comes_back_to_the_same_server_keeps_the_call(models, tmp_path):
             again.finish()
             again.rest()
             assert again.code == 1000
+
+
+def test_a_call_that_comes_back_by_way_of_another_server_is_found(models, tmp_path, monkeypatch):
+    """The first server still holds it as it was, and ends that when it finds out."""
+    monkeypatch.setattr(moving, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(moving, "SECONDS_BETWEEN", 0.5)
+    with two(models, tmp_path / "states") as (server, other), server.call(EVENTS) as caller:
+        offer = session(caller)
+        until(lambda: stored(tmp_path / "states"))
+        session_id = json.loads(caller.payloads(wire.Kind.METADATA)[0])["session_id"]
+        with other.call(f"{EVENTS}&resume={offer['resume']}&received={len(counted(caller))}") as there:
+            offer, before = session(there), stored(tmp_path / "states")
+            until(lambda: set(stored(tmp_path / "states")) - set(before))
+            with server.call(f"{EVENTS}&resume={offer['resume']}&received={len(counted(there))}") as again:
+                session(again)
+                assert (caller.end()[0], there.end()[0]) == (4410, 4410)
+                assert ask(server, "POST", f"/v1/live/sessions/{session_id}/hangup")[0] == 204
+                assert again.end()[0] == 1000
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x80", b"\x91\x01", bytes(100)])
