@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import socket
+import threading
 from types import SimpleNamespace
 
 import anyio
+import anyio.to_thread
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from duplex.server import Settings, service
 from duplex.server.fronts import neighbours
 from duplex.server.fronts.neighbours import Neighbours
+from server_support import until
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +156,33 @@ async def test_a_call_is_left_when_the_front_of_its_caller_stops(tmp_path, monke
             passing.shut_down()
             await left.wait()
     assert not asking.passing
+
+
+async def test_where_no_thread_can_be_started_none_is_left(tmp_path, monkeypatch, models):
+    """Those of a front's first call are started with it, of several kinds: the first have started then."""
+    asking, start = service.Service([models()], Settings()), threading.Thread.start
+
+    def start_or_fail(thread):
+        if thread.name.startswith("duplex-recording"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def coders():
+        return {thread for thread in threading.enumerate() if thread.name.startswith("duplex-coding")}
+
+    async def stay(websocket):
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.accept()
+            await websocket.receive_bytes()
+
+    served_by(monkeypatch, stay)
+    before = coders()
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    with anyio.fail_after(20):
+        async with fronts(tmp_path, Service(CALL), asking) as (_, other):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await other.pass_on("call", CALL, "", Caller().websocket)
+            await anyio.to_thread.run_sync(until, lambda: not coders() - before)
 
 
 async def test_a_front_that_hangs_keeps_nobody_waiting(tmp_path, monkeypatch):

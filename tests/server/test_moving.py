@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 
 import anyio
 import msgpack
@@ -11,11 +12,13 @@ from resuming_support import counted, session, vanish
 import duplex
 from duplex.events import EndReason, SessionEnded, SessionStarted
 from duplex.server import Settings
+from duplex.server.handover import moving
 from duplex.server.handover.folder_store import FolderStore
 from duplex.server.handover.records import MovedCall
 from duplex.server.handover.stores import StoreError
+from duplex.server.metrics import Metrics
 from duplex.transports import wire
-from server_support import get, running, tone, until
+from server_support import ask, get, running, tone, until
 
 pytestmark = pytest.mark.anyio
 EVENTS = "?events=full&format=pcm"
@@ -63,6 +66,26 @@ async def test_a_server_that_stops_moves_its_calls(models, tmp_path):
     assert isinstance(events[-1], SessionEnded)
     assert events[-1].reason is EndReason.FINISHED
     assert events[-1].usage.frames >= 0.8 / 0.08
+
+
+async def test_a_call_that_does_not_stand_still_in_time_goes_on_here(models, tmp_path, monkeypatch):
+    """Its model answers when nobody waits for that any more."""
+    monkeypatch.setattr(moving, "HALT_SECONDS", 0.1)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def on_step(_):
+        begun.set()
+        assert goes_on.wait(20)
+
+    with anyio.fail_after(20):
+        async with duplex.Conversation(models(on_step=on_step)) as conversation:
+            await conversation.send(tone(0.4))
+            await anyio.to_thread.run_sync(begun.wait, 20)
+            assert not await moving.move(FolderStore(tmp_path), None, conversation, "ws://elsewhere", Metrics())
+            goes_on.set()
+            await conversation.finish()
+            events = [event async for event in conversation]
+    assert events[-1].reason is EndReason.FINISHED
 
 
 def test_what_a_caller_of_a_server_that_dies_gets(models, tmp_path):
@@ -137,6 +160,24 @@ def test_who_comes_back_to_the_same_server_keeps_the_call(models, tmp_path):
             again.finish()
             again.rest()
             assert again.code == 1000
+
+
+def test_a_call_that_comes_back_by_way_of_another_server_is_found(models, tmp_path, monkeypatch):
+    """The first server still holds it as it was, and ends that when it finds out."""
+    monkeypatch.setattr(moving, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(moving, "SECONDS_BETWEEN", 0.5)
+    with two(models, tmp_path / "states") as (server, other), server.call(EVENTS) as caller:
+        offer = session(caller)
+        until(lambda: stored(tmp_path / "states"))
+        session_id = json.loads(caller.payloads(wire.Kind.METADATA)[0])["session_id"]
+        with other.call(f"{EVENTS}&resume={offer['resume']}&received={len(counted(caller))}") as there:
+            offer, before = session(there), stored(tmp_path / "states")
+            until(lambda: set(stored(tmp_path / "states")) - set(before))
+            with server.call(f"{EVENTS}&resume={offer['resume']}&received={len(counted(there))}") as again:
+                session(again)
+                assert (caller.end()[0], there.end()[0]) == (4410, 4410)
+                assert ask(server, "POST", f"/v1/live/sessions/{session_id}/hangup")[0] == 204
+                assert again.end()[0] == 1000
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x80", b"\x91\x01", bytes(100)])

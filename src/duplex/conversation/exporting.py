@@ -49,12 +49,22 @@ class Exports:
     async def ask(self, begin: Callable[[], None], *, halt: bool = False) -> bytes:
         """Call ``begin``, which begins an export; return the conversation once it is there.
 
+        Who gives up waiting with ``halt`` lets the conversation go on: it may stand still by then.
+
         :raises ClosedError: if the conversation ends before that
         """
         export = _Export(halts=halt)
         self._asked.append(export)
-        begin()
-        await export.done.wait()
+        try:
+            begin()
+        except BaseException:
+            self._asked.remove(export)  # what was not begun has no answer, and would take the next one's
+            raise
+        try:
+            await export.done.wait()
+        except BaseException:
+            export.halts = False  # the answer may come after go_on(), and then nobody would call that
+            raise
         if isinstance(export.result, Exception):
             raise export.result
         if export.result is None:

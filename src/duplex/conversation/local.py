@@ -108,7 +108,7 @@ class Conversation(Dialogue):
         ``Conversation(model, ..., state=saved)`` goes on from there, in this process or another. Audio that has been
         pushed but not processed by then is not part of it. With ``halt`` it stands still afterwards, until
         :meth:`go_on`, for whoever goes on with it elsewhere: all events before have been taken then, by another task,
-        and all audio has been sent.
+        and all audio has been sent. Call :meth:`go_on` also after giving up waiting for it.
 
         :raises ClosedError: if the conversation is over
         """

@@ -159,10 +159,15 @@ class LocalRunner(Runner):
 
     def release(self) -> None:
         """Free the slot, and wake whoever waits for an export."""
-        self.seat.close()
-        if self._words is not None:
-            self._words.close()
         self._exports.close()
+        try:
+            self.seat.close()
+        finally:
+            if self._words is not None:
+                self._words.close()  # of a transcriber that may be the user's own: whatever it raises, the rest is done
+
+    async def hang_up(self) -> None:
+        """Close nothing: a slot is freed at once."""
 
     def release_abandoned(self) -> None:
         """Free the slot from any thread, in the middle of whatever that thread does."""

@@ -31,7 +31,7 @@ from duplex.transports.redirection import RedirectedError
 if TYPE_CHECKING:
     from duplex.transports.websocket import WebSocket
 
-__all__ = ["BUSY", "LOST", "RemoteLine", "Resumed", "record_of"]
+__all__ = ["BUSY", "LOST", "RemoteLine", "Resumed", "close_reason", "record_of"]
 
 CONNECT_SECONDS = 10.0
 RETURN_SECONDS = 5.0
@@ -264,6 +264,13 @@ class RemoteLine:
         self._seconds = 0.0
         self._received = self._sent = self._heard = 0
         self._sounds: deque[tuple[int, bytes]] = deque(maxlen=KEPT_SOUNDS)
+
+
+def close_reason(code: int | None) -> str:
+    """Return what a caller is told of a line that was closed, and is not replaced."""
+    if code in LOST:
+        return "the connection to the server was lost; call again"
+    return f"the server ended the conversation (code {code}); call again"
 
 
 def record_of(message: wire.Message | None) -> Mapping[str, Any]:

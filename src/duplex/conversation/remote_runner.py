@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from duplex.audio.pcm import Framer, as_mono_float32
 from duplex.audio.wire_codecs import create_wire_codec
 from duplex.conversation.playback import Playback
-from duplex.conversation.remote_line import BUSY, LOST, RemoteLine, Resumed, record_of
+from duplex.conversation.remote_line import BUSY, LOST, RemoteLine, Resumed, close_reason, record_of
 from duplex.conversation.runner import Runner, Task
 from duplex.conversation.session import EventQueue
 from duplex.errors import ServerError, UsageError
@@ -112,7 +112,11 @@ class RemoteRunner(Runner):
         await self.line.send(wire.metadata({"type": "PressKey", "key": key}))
 
     def release(self) -> None:
-        """Release nothing: the task that reads the connection closes it."""
+        """Release nothing: a connection is closed by waiting."""
+
+    async def hang_up(self) -> None:
+        """Close the line, also one that no task has come to read."""
+        await self.line.aclose()
 
     def release_abandoned(self) -> None:
         """Release nothing: a connection that nobody holds is closed."""
@@ -140,7 +144,7 @@ class RemoteRunner(Runner):
             if await self._resume() or (not self._began and code in BUSY and await self.line.try_next()):
                 continue
             if self._on_lost != "restart" or code not in _MAY_RESTART or not self._began:
-                raise ServerError(self._error or _close_reason(code))
+                raise ServerError(self._error or close_reason(code))
             await self._restart()
 
     async def _receive_messages(self) -> None:
@@ -291,9 +295,3 @@ class RemoteRunner(Runner):
             await self._pacer.wait(FRAME_SECONDS)
         self._sent += 1
         await self.line.send(wire.audio(self._codec.encode(frame)))
-
-
-def _close_reason(code: int | None) -> str:
-    if code in LOST:
-        return "the connection to the server was lost; call again"
-    return f"the server ended the conversation (code {code}); call again"

@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from duplex.concurrency.groups import first_error
 from duplex.concurrency.notifiers import Notifier
+from duplex.conversation.closing import Closing
 from duplex.conversation.detached import OwnLoop, spawn
 from duplex.conversation.playback import Playback
 from duplex.conversation.session import EventQueue
@@ -46,11 +47,11 @@ class Runner(ABC):
         self.failed: bool = False
         self.left: bool = False
         """Whether whoever uses the conversation has left it."""
-        self._opened = self._closing = False
+        self._opened = self._released = self._closing = False
         self._scopes: list[anyio.CancelScope] = []
         self._own_tasks: set[int] = set()
         self._failure: BaseException | None = None
-        self._close_error: Exception | None = None
+        self._cleanup = Closing()
 
     @abstractmethod
     async def open(self) -> Sequence[Task]:
@@ -62,7 +63,11 @@ class Runner(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Release what the model or the server holds for it; called once or twice, at its end."""
+        """Release what the model or the server holds for it; called once, at its end."""
+
+    @abstractmethod
+    async def hang_up(self) -> None:
+        """Close what was opened for it and is closed by waiting; called once, at its end, before the transport is."""
 
     @abstractmethod
     def release_abandoned(self) -> None:
@@ -133,7 +138,7 @@ class Runner(ABC):
             await self._ended.wait()
         if patience.cancelled_caught:
             logger.warning("a task of a conversation does not end; does its transport swallow cancellation?")
-        error, self._close_error = self._close_error, None
+        error = self._cleanup.take_error()
         failure, self._failure = self._failure, None
         if failure is not None and not isinstance(failure, Exception):  # nobody has seen an interrupt yet
             raise failure
@@ -146,7 +151,7 @@ class Runner(ABC):
         if self._loop.forked:  # it goes on in the other process
             return
         if self._opened:
-            self.release_abandoned()
+            self._cleanup.call(self.release_abandoned)
         try:
             self._loop.schedule(self._stop_abandoned)
         except RuntimeError:  # the loop has ended, and with it the tasks
@@ -237,7 +242,7 @@ class Runner(ABC):
                 await self._stopped.wait()
                 self._group.cancel_scope.cancel()
         except GeneratorExit:  # the event loop was thrown away
-            self.release_abandoned()
+            self._cleanup.call(self.release_abandoned)
             raise
         except anyio.get_cancelled_exc_class():
             pass  # swallowed: what the event loop cancels when it ends is ended here, and nobody awaits this task
@@ -253,12 +258,9 @@ class Runner(ABC):
         self._release()
         self.playback.close()
         try:
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True) as patience:
-                await self.transport.aclose()
-            if patience.cancelled_caught:
-                logger.warning("a transport took more than %g s to close, and was left", CLOSE_SECONDS)
-        except Exception as error:  # noqa: BLE001 -- raised to whoever leaves the conversation
-            self._close_error = error
+            if self._opened:
+                await self._cleanup.wait_for(self.hang_up, CLOSE_SECONDS)
+            await self._cleanup.wait_for(self.transport.aclose, CLOSE_SECONDS)
         finally:
             self._ended.set()
             _abandoned.discard(self)
@@ -268,8 +270,9 @@ class Runner(ABC):
             raise ClosedError("the conversation was left while it was being entered; make another")
 
     def _release(self) -> None:
-        if self._opened:
-            self.release()
+        if self._opened and not self._released:
+            self._released = True
+            self._cleanup.call(self.release)
 
     async def _guard(self, task: Task) -> None:
         """Run a task; its failure fails the conversation."""

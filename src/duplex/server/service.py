@@ -199,7 +199,8 @@ class Service:
         try:
             yield
         finally:
-            del self._observed[session_id]
+            if self._observed.get(session_id) is call:  # and not the same session's, which has come back meanwhile
+                del self._observed[session_id]
 
     def find(self, session_id: str, owner: str) -> ObservedCall | None:
         """Return the call of a session, if it is that of this owner."""

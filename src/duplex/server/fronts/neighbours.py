@@ -81,8 +81,8 @@ class Neighbours:
             reader, writer = found
             send(writer, {"scope": {name: websocket.scope[name] for name in _SCOPE if name in websocket.scope}})
             passing = _Passing()
-            self._service.enter(passing)
             try:
+                self._service.enter(passing)  # which starts threads, if there can be any
                 with passing.scope:
                     await pass_messages(websocket, Passage(reader, writer))
             finally:
