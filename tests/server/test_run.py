@@ -1,5 +1,6 @@
 """A server that runs in a program: it ends whatever fails, and leaves nothing behind."""
 
+import asyncio
 import threading
 
 import anyio
@@ -39,3 +40,21 @@ def test_a_server_ends_whose_draining_fails():
     assert asked_for == [30.0, 0]
     (errors,) = raised
     assert errors.subgroup(RuntimeError) is not None
+
+
+async def nothing(_seconds):
+    """Wait for nobody."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_server_accepts_nobody_whose_program_fails_when_told_the_port():
+    def started(_port):
+        raise RuntimeError("the program's own")
+
+    before = asyncio.all_tasks()
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await listen(app, Listening(port=0), calls=1, drain=nothing, started=started)
+    assert raised.value.subgroup(RuntimeError) is not None
+    await anyio.sleep(0.05)
+    assert asyncio.all_tasks() == before
