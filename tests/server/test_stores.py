@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import psutil
 import pytest
 
 from duplex.server.handover import folder_store
@@ -67,6 +68,21 @@ async def test_what_has_ended_is_gone(store, tmp_path):
     await store.put(OTHER, 0, bytes(900), 0)
     await store.put(KEY, 0, bytes(900), 60)  # which the other one makes room for
     assert sorted(path.name for path in (tmp_path / "states").iterdir()) == [KEY]
+
+
+async def test_no_file_is_removed_that_is_open(store, monkeypatch):
+    """As Windows wants it."""
+    removed, unlink = [], Path.unlink
+
+    def closed(self, **options):
+        removed.append(self.name)
+        assert str(self) not in [each.path for each in psutil.Process().open_files()]
+        unlink(self, **options)
+
+    await store.put(OTHER, 0, b"it", 0)
+    monkeypatch.setattr(Path, "unlink", closed)
+    await store.put(KEY, 0, b"it", 60)
+    assert OTHER in removed
 
 
 async def test_it_has_a_bound(store):

@@ -170,8 +170,10 @@ class FolderStore:
         for each in self._folder.iterdir():
             if _OURS.fullmatch(each.name) is None:
                 continue
-            with contextlib.suppress(OSError), each.open("rb") as file:
-                head = file.read(_HEADER.size)
+            with contextlib.suppress(OSError):
+                with each.open("rb") as file:
+                    head = file.read(_HEADER.size)
+                # Windows removes no file that is open.
                 if len(head) == _HEADER.size and _ends(head) <= now:  # one without a whole head has just begun
                     each.unlink()
                 elif each != but:
