@@ -19,6 +19,7 @@ from cli_support import SMALL
 from duplex.engine.outcomes import Failed
 from duplex.errors import ClosedError
 from duplex.testing import FakeFrameModel, fake_model
+from server_support import until
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -77,6 +78,27 @@ def test_a_model_in_a_cycle_that_the_inference_thread_collects():
     finally:
         gc.enable()
     assert isinstance(desk.until_kind(Failed)[-1].error, ClosedError)
+
+
+def test_a_model_without_a_thread_is_freed(monkeypatch):
+    """Where the system has no thread for it; the watchdog's own would keep it."""
+    start = threading.Thread.start
+
+    def none_left(thread):
+        if thread.name == "duplex-inference":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    frame_model = FakeFrameModel()
+    with pytest.raises(RuntimeError, match="new thread"):
+        duplex.Model(frame_model, None, name="without a thread")
+    assert frame_model.closed
+    until(lambda: not threads())
+    freed = weakref.ref(frame_model)
+    del frame_model
+    gc.collect()
+    assert freed() is None
 
 
 def test_loading_again_keeps_nothing():

@@ -4,12 +4,15 @@ import contextlib
 import functools
 import gc
 import json
+import os
 import queue
+import resource
 import socket
 import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
@@ -19,7 +22,7 @@ from anyio.from_thread import start_blocking_portal
 
 from duplex.errors import ServerError
 from duplex.server import Listening, serve
-from duplex.server.fronts import model_process
+from duplex.server.fronts import front_process, model_process
 from duplex.server.fronts.front_process import FrontProcess, Hall
 from duplex.server.fronts.plan import SharedMemory
 from duplex.testing import fake_model
@@ -130,9 +133,35 @@ def test_fronts_outlive_a_suspension_of_the_server(monkeypatch):
             future.cancel()
 
 
+@contextlib.contextmanager
+def descriptors_left(count):
+    """Leave this process so many free descriptors during a block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    top, filled = max(int(each.name) for each in Path("/dev/fd").iterdir()), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (top + 1 + count, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                filled.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(filled.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for each in filled:
+            os.close(each)
+
+
+def test_memory_that_cannot_be_mapped_leaves_nothing_open():
+    before = psutil.Process().num_fds()
+    with descriptors_left(1), pytest.raises(OSError, match="Too many open files"):
+        SharedMemory.of(4096)
+    assert psutil.Process().num_fds() == before
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("what", ["a process", "a socket", "time"])
+@pytest.mark.parametrize("what", ["a process", "a socket", "a plan", "a bell", "time"])
 async def test_a_front_that_cannot_be_started_leaves_nothing_open(refusing, monkeypatch, what):
     refusing.refusals = 1
     pair, pairs = socket.socketpair, []
@@ -143,7 +172,16 @@ async def test_a_front_that_cannot_be_started_leaves_nothing_open(refusing, monk
             raise OSError("there are too many descriptors")
         return pair()
 
-    plan = SimpleNamespace(to_bytes=lambda: b"plan")
+    def described(_):
+        if what == "a plan":
+            raise OSError("there is too much of it")
+        return SimpleNamespace(to_bytes=lambda: b"plan")
+
+    def no_bell(*_):
+        raise OSError("there are too many")
+
+    if what == "a bell":
+        monkeypatch.setattr(front_process, "Bell", no_bell)
     with fake_model() as model, socket.socket() as bound:
         crowd = SharedMemory.of(8)
         gc.collect()
@@ -152,13 +190,13 @@ async def test_a_front_that_cannot_be_started_leaves_nothing_open(refusing, monk
         hall = Hall([model], [], lambda: None, lambda: b"")
         if what == "time":  # as where another front ends the server
             with anyio.CancelScope() as scope:
-                front = FrontProcess(hall, lambda _: plan, bound, crowd)
+                front = FrontProcess(hall, described, bound, crowd)
                 scope.cancel()
                 await front.connect()
             assert scope.cancelled_caught
         else:
-            with pytest.raises(OSError, match="too many"):
-                await FrontProcess(hall, lambda _: plan, bound, crowd).connect()
+            with pytest.raises(OSError, match="too"):
+                await FrontProcess(hall, described, bound, crowd).connect()
         front = None
         await anyio.sleep(0.05)
         gc.collect()  # the mapped memory has a descriptor of its own

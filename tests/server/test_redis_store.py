@@ -2,20 +2,27 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 
 import anyio
+import anyio.to_thread
 import pytest
 from redis import Redis
 from redis_support import FULL, needs_redis, redis_server, slow_line
 
+import duplex
 from duplex.errors import UsageError
+from duplex.server import Listening, Settings, serve
 from duplex.server.handover import redis_store
 from duplex.server.handover.folder_store import FolderStore
 from duplex.server.handover.opening import open_store
 from duplex.server.handover.redis_store import RedisStore
 from duplex.server.handover.stores import FencedError, StateStore, StoreError
+from duplex.server.service import Service
+from duplex.testing import fake_model
+from server_support import PATIENCE
 
 pytestmark = [needs_redis, pytest.mark.anyio]
 
@@ -224,3 +231,46 @@ def test_an_address_opens_a_redis_and_anything_else_a_folder(tmp_path):
     assert isinstance(open_store("rediss://:secret@store.example.org:6379/0"), RedisStore)
     assert isinstance(open_store(tmp_path / "calls"), FolderStore)
     assert isinstance(open_store(str(tmp_path / "calls")), FolderStore)
+
+
+def connections(server):
+    with Redis.from_url(server.url) as client:
+        return len(client.client_list())
+
+
+async def until(condition):
+    with anyio.fail_after(PATIENCE):
+        while not await anyio.to_thread.run_sync(condition):  # noqa: ASYNC110 -- Redis tells nobody
+            await anyio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("store")
+async def test_a_server_that_has_ended_has_no_connection(server):
+    """Its program goes on."""
+    began = connections(server)
+
+    async def talk(port):
+        async with duplex.connect(f"http://127.0.0.1:{port}"):
+            await until(lambda: names(server))
+            assert connections(server) > began
+        tasks.cancel_scope.cancel()
+
+    gc.disable()  # it would close them some day, with a warning
+    try:
+        with fake_model() as model:
+            async with anyio.create_task_group() as tasks:
+                settings, where = Settings(state_store=server.url), Listening(port=0)
+                await serve(model, settings, where, started=lambda port: tasks.start_soon(talk, port))
+        await until(lambda: connections(server) == began)
+    finally:
+        gc.enable()
+
+
+async def test_a_store_that_a_program_has_set_is_its_own_to_close(store, server):
+    began = connections(server)
+    with fake_model() as model:
+        service = Service([model], Settings(state_store=server.url))
+        service.store = store
+        await store.put(KEY, 1, b"state", 30)
+        await service.drain(0)
+    assert connections(server) == began + 1

@@ -1,8 +1,12 @@
 """Where conversations are kept that move."""
 
 import stat
+import threading
+from pathlib import Path
 
 import anyio
+import anyio.to_thread
+import psutil
 import pytest
 
 from duplex.server.handover import folder_store
@@ -66,6 +70,21 @@ async def test_what_has_ended_is_gone(store, tmp_path):
     assert sorted(path.name for path in (tmp_path / "states").iterdir()) == [KEY]
 
 
+async def test_no_file_is_removed_that_is_open(store, monkeypatch):
+    """As Windows wants it."""
+    removed, unlink = [], Path.unlink
+
+    def closed(self, **options):
+        removed.append(self.name)
+        assert str(self) not in [each.path for each in psutil.Process().open_files()]
+        unlink(self, **options)
+
+    await store.put(OTHER, 0, b"it", 0)
+    monkeypatch.setattr(Path, "unlink", closed)
+    await store.put(KEY, 0, b"it", 60)
+    assert OTHER in removed
+
+
 async def test_it_has_a_bound(store):
     await store.put(KEY, 0, bytes(600), 60)
     with pytest.raises(StoreError, match="full"):
@@ -107,3 +126,34 @@ async def test_claims_of_what_nobody_kept_and_crashes_leave_nothing_for_long(tmp
         assert await store.claim(f"{number:064x}", 1, 0) is None
     await store.claim(KEY, 1, 60)
     assert [path.name for path in tmp_path.iterdir()] == [f"{KEY}.1.claimed"]
+
+
+async def test_what_is_discarded_while_it_is_put_does_not_come_back(store, tmp_path, monkeypatch):
+    """A call that ends is not waited for: the thread goes on that writes what is kept of it."""
+    writes, over, replace = threading.Event(), threading.Event(), Path.replace
+
+    def held(self, target):
+        writes.set()
+        over.wait(20)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", held)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store.put, KEY, 0, b"of a conversation that is over", 60)
+        await anyio.to_thread.run_sync(writes.wait, 20)
+        tasks.cancel_scope.cancel()
+    await store.discard(KEY)
+    over.set()
+    with anyio.fail_after(20):
+        while list((tmp_path / "states").iterdir()):  # noqa: ASYNC110 -- nobody tells when a thread has ended
+            await anyio.sleep(0.01)
+    assert await store.claim(KEY, 1, 60) is None
+    await store.put(KEY, 2, b"begun later", 60)
+    assert await store.claim(KEY, 3, 60) == b"begun later"
+
+
+async def test_only_the_last_that_were_discarded_are_remembered(store, monkeypatch):
+    monkeypatch.setattr(folder_store, "_MOST_DISCARDED", 2)
+    for key in (KEY, OTHER, "c" * 64, OTHER):
+        await store.discard(key)
+    assert list(store._discarded) == ["c" * 64, OTHER]

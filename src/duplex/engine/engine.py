@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from duplex.backends.shared.process import OwnProcess
 from duplex.engine.beginnings import Beginnings
-from duplex.engine.failures import conversation_error
+from duplex.engine.failures import conversation_error, undone
 from duplex.engine.jobs import Jobs
 from duplex.engine.outcomes import Finished
 from duplex.engine.results import Observer
@@ -64,7 +64,8 @@ class Engine:
         self.watchdog: Watchdog = Watchdog(self._end_stalled)
         self._jobs = Jobs(self.changed, self.watchdog)
         self._thread = threading.Thread(target=self._run, name="duplex-inference", daemon=True)
-        self._thread.start()
+        with undone(model.close, self.watchdog.stop):  # the watchdog's thread would keep a model that nobody runs
+            self._thread.start()
 
     @property
     def free(self) -> int:

@@ -81,8 +81,8 @@ class Model:
         """How a model of synthesis lies in time; ``None`` for other models."""
         self.tokenizer = tokenizer
         self._process = OwnProcess()
-        self._closed = False
         self.engine: Engine = Engine(frame_model)
+        self._closed = False
         self._free = weakref.finalize(self, self.engine.close)
         self.seating: Seating = EngineSeating(self.engine)
         """Gives conversations their seats."""

@@ -61,8 +61,14 @@ class HttpServer(uvicorn.Server):
             for bound in sockets or []
         ]
         self.started = True
-        for bound in sockets or []:
-            self._listens(bound.getsockname()[1])
+        try:
+            for bound in sockets or []:
+                self._listens(bound.getsockname()[1])
+        except BaseException:  # it may be another program's; uvicorn shuts down only what has started
+            for server in self.servers:
+                server.close()
+            self._limit.close()
+            raise
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close all connections."""

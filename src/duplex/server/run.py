@@ -96,9 +96,11 @@ async def listen(
                     await stopping.wait()
                     await drain(where.drain)
                 finally:
-                    with anyio.CancelScope(shield=True):
-                        await drain(0)
-                    server.should_exit = True
+                    try:
+                        with anyio.CancelScope(shield=True):
+                            await drain(0)
+                    finally:  # what drains may fail, and the server would never end
+                        server.should_exit = True
 
             tasks.start_soon(stop)
             for each in beside:

@@ -20,8 +20,9 @@ from duplex.engine.workers import Workers
 from duplex.server.admission import Door
 from duplex.server.auth import Keys, Tokens
 from duplex.server.handover.kept_line import KeptLine
+from duplex.server.handover.moving import STORE_SECONDS
 from duplex.server.handover.opening import open_store
-from duplex.server.handover.stores import StateStore
+from duplex.server.handover.stores import StateStore, StoreError
 from duplex.server.handover.tokens import ResumeTokens
 from duplex.server.logs import fields
 from duplex.server.metrics import Metrics
@@ -137,8 +138,10 @@ class Service:
         """Lines of calls whose callers may come back."""
         self.neighbours: Neighbours | None = None
         """Other processes of this server."""
-        self.store: StateStore | None = None if settings.state_store is None else open_store(settings.state_store)
-        """Where conversations are kept that other servers may go on with; set it before the first call."""
+        self._opened_store = None if settings.state_store is None else open_store(settings.state_store)
+        self.store: StateStore | None = self._opened_store
+        """Where conversations are kept that other servers may go on with; set it before the first call. One that is set
+        stays its owner's to close."""
         self.next_place: Callable[[], str | None] = partial(next, cycle(settings.move_to or (None,)))
         """Returns the address of the server that a call moves to, ``None`` if there is none now."""
         self.changed: Notifier = Notifier()
@@ -215,7 +218,10 @@ class Service:
         self.changed.notify_all()
 
     async def drain(self, seconds: float) -> None:
-        """Let nobody in any more, wait so long for the conversations that go on, then end them."""
+        """Let nobody in any more, wait so long for the conversations that go on, then end them.
+
+        The connections of a store that was not set from outside are closed then.
+        """
         if not self.models.default.admission.draining:
             log.info("draining", extra=fields(calls=len(self._calls), seconds=seconds))
         for served in self.models.all:
@@ -231,6 +237,16 @@ class Service:
             call.shut_down()
         while self._calls:
             await self.changed.wait()
+        await self._close_store()
+
+    async def _close_store(self) -> None:
+        if self._opened_store is None:
+            return
+        try:
+            with anyio.fail_after(STORE_SECONDS):
+                await self._opened_store.aclose()
+        except (StoreError, TimeoutError, OSError) as error:
+            log.warning("the store of conversations was not closed: %s", error)
 
     async def _move_calls(self) -> None:
         """Have other servers go on with all calls that can move."""

@@ -118,9 +118,17 @@ class TalkLine:
     async def _open(self, input_device: Device, output_device: Device) -> None:
         muted = self._microphone.muted
         microphone = self._make(input_device, output_device)
-        await microphone.start(self._rate)
-        microphone.muted = muted
-        self._microphone, self._chosen = microphone, (input_device, output_device)
+        opened = False
+        try:
+            await microphone.start(self._rate)
+            opened = not self._closed  # who closed the line meanwhile has closed the microphone before this one
+        finally:
+            if not opened:
+                with anyio.CancelScope(shield=True):
+                    await microphone.aclose()
+        if opened:
+            microphone.muted = muted
+            self._microphone, self._chosen = microphone, (input_device, output_device)
 
     async def start(self, sample_rate: int) -> None:
         """Open the devices.

@@ -51,7 +51,10 @@ class Hall:
 class FrontProcess:
     """One front of a server; ``bound`` is the socket that all of them accept connections on.
 
-    :raises OSError: if there are too few descriptors; none is open then
+    If this does not succeed, nothing is open.
+
+    :raises OSError: if there are too few descriptors
+    :raises UsageError: if a model cannot be described to it
     """
 
     def __init__(self, hall: Hall, plan: Planned, bound: socket.socket, crowd: SharedMemory) -> None:
@@ -68,32 +71,34 @@ class FrontProcess:
         self._loop = asyncio.get_running_loop()
         self._callers: set[tuple[int, int]] = set()
         specs = [model.spec for model in hall.models]
-        with contextlib.ExitStack() as opened:
+        # The ends of the link are in a stack of their own: from :meth:`connect` on, they are closed in other ways.
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as linked:
             self._memory = opened.enter_context(contextlib.closing(SharedMemory.of(size_of(specs))))
             bell, their_bell = map(opened.enter_context, socket.socketpair())
-            self._end, theirs = socket.socketpair()
+            self._end, theirs = map(linked.enter_context, socket.socketpair())
+            self._theirs = their_bell, theirs
+            self._given = {
+                "bound": bound.fileno(),
+                "crowd": crowd.descriptor,
+                "memory": self._memory.descriptor,
+                "bell": their_bell.fileno(),
+                "link": theirs.fileno(),
+            }
+            self._plan = plan(self._given).to_bytes()
+            self._bell = opened.enter_context(contextlib.closing(Bell(bell, self._hear)))
+            self._seats = [
+                ServedSeats(
+                    model.engine,
+                    RingReader(self._memory.memory, *commands),
+                    RingWriter(self._memory.memory, *told),
+                    partial(self._bell.ring, number),
+                    partial(self._tell_of_seat, number),
+                    self.kill,
+                )
+                for number, (model, (commands, told)) in enumerate(zip(hall.models, rings_of(specs), strict=True))
+            ]
+            linked.pop_all()
             self._opened = opened.pop_all()
-        self._theirs = their_bell, theirs
-        self._given = {
-            "bound": bound.fileno(),
-            "crowd": crowd.descriptor,
-            "memory": self._memory.descriptor,
-            "bell": their_bell.fileno(),
-            "link": theirs.fileno(),
-        }
-        self._plan = plan(self._given).to_bytes()
-        self._bell = self._opened.enter_context(contextlib.closing(Bell(bell, self._hear)))
-        self._seats = [
-            ServedSeats(
-                model.engine,
-                RingReader(self._memory.memory, *commands),
-                RingWriter(self._memory.memory, *told),
-                partial(self._bell.ring, number),
-                partial(self._tell_of_seat, number),
-                self.kill,
-            )
-            for number, (model, (commands, told)) in enumerate(zip(hall.models, rings_of(specs), strict=True))
-        ]
         self._link: Link
         self._process: subprocess.Popen[bytes]
 

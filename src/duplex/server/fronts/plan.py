@@ -105,14 +105,21 @@ class SharedMemory:
 
     @classmethod
     def of(cls, size: int) -> "SharedMemory":
-        """Return so many bytes of new memory, all zero."""
+        """Return so many bytes of new memory, all zero.
+
+        :raises OSError: if there is no memory, or no descriptor; none is open then
+        """
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("duplex-front")
         else:  # macOS
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
-        os.ftruncate(descriptor, size)
-        return cls(descriptor, size)
+        try:
+            os.ftruncate(descriptor, size)
+            return cls(descriptor, size)  # the mapping takes a descriptor of its own, which may be one too many
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def close(self) -> None:
         """Close the descriptor; the memory goes with the last array on it."""

@@ -10,10 +10,12 @@ removed now and then. Files with other names are somebody else's: they are neith
 """
 
 import contextlib
+import itertools
 import os
 import re
 import secrets
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -31,6 +33,8 @@ _CLAIM = re.compile(r"[0-9a-f]{64}\.([0-9]{1,18})\.claimed")
 _OURS = re.compile(rf"[0-9a-f]{{64}}\.[0-9a-f]{{8}}\.part|{_CLAIM.pattern}|{_KEY.pattern}")
 _SWEEP_SECONDS = 10.0
 """Between two times that what has ended is removed, where only claims come: each leaves a file for a while."""
+_MOST_DISCARDED = 10_000
+"""Keys that are remembered as discarded, for as long as a thread may still write that nobody waits for any more."""
 
 
 class FolderStore:
@@ -43,6 +47,11 @@ class FolderStore:
         self._folder = folder
         self._max_bytes = max_bytes
         self._sweep_at = 0.0
+        self._turns = itertools.count()
+        """Which came first of what is put and discarded."""
+        self._discarded: dict[str, int] = {}
+        """The turns of the keys that were discarded last, the oldest first."""
+        self._noting = threading.Lock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -52,9 +61,12 @@ class FolderStore:
         """Keep ``data`` under ``key`` for so many ``seconds``, in place of what was kept there.
 
         :raises FencedError: if the key has been claimed in this generation or a later one
-        :raises StoreError: if there is no room, or the disk refuses
+        :raises StoreError: if there is no room, the disk refuses, or the key is discarded meanwhile
         """
-        await anyio.to_thread.run_sync(self._put, self._path(key), generation, data, seconds, abandon_on_cancel=True)
+        began = next(self._turns)
+        await anyio.to_thread.run_sync(
+            self._put, self._path(key), generation, data, seconds, began, abandon_on_cancel=True
+        )
 
     async def claim(self, key: str, generation: int, seconds: float) -> bytes | None:
         """Own ``key`` in ``generation``: take out what is kept under it, ``None`` if there is nothing.
@@ -69,7 +81,9 @@ class FolderStore:
 
         :raises StoreError: if the disk refuses
         """
-        await anyio.to_thread.run_sync(self._discard, self._path(key))
+        path = self._path(key)
+        self._note_discarded(key)  # first, so that a thread that puts it last looks for that afterwards
+        await anyio.to_thread.run_sync(self._discard, path)
 
     async def aclose(self) -> None:
         """Do nothing: no file stays open."""
@@ -79,7 +93,7 @@ class FolderStore:
             raise StoreError("a key of the store is 64 hexadecimal digits; give the digest of a token")
         return self._folder / key
 
-    def _put(self, path: Path, generation: int, data: bytes, seconds: float) -> None:
+    def _put(self, path: Path, generation: int, data: bytes, seconds: float, began: int) -> None:
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
             self._check_not_claimed(path, generation)
@@ -89,10 +103,12 @@ class FolderStore:
             with open(descriptor, "wb") as file:  # noqa: PTH123 -- a path's open knows no mode
                 file.write(_HEADER.pack(time.time() + seconds))
                 file.write(data)
+            self._check_not_discarded(path, began)
             part.replace(path)
-            try:  # a claim that came meanwhile has looked for it too early
+            try:  # what claimed or discarded it meanwhile has looked for it too early
                 self._check_not_claimed(path, generation)
-            except FencedError:
+                self._check_not_discarded(path, began)
+            except StoreError:
                 path.unlink(missing_ok=True)
                 raise
         except OSError as error:
@@ -129,6 +145,18 @@ class FolderStore:
             if named is not None and int(named[1]) >= generation and _ends(_read(mark)) > time.time():
                 raise FencedError("somebody else has claimed the conversation")
 
+    def _check_not_discarded(self, path: Path, began: int) -> None:
+        """Refuse what has been discarded since its ``put`` began: nobody may wait for that any more."""
+        if self._discarded.get(path.name, began) > began:
+            raise StoreError("the conversation is over; nothing is kept of it")
+
+    def _note_discarded(self, key: str) -> None:
+        with self._noting:
+            self._discarded.pop(key, None)
+            self._discarded[key] = next(self._turns)
+            if len(self._discarded) > _MOST_DISCARDED:
+                del self._discarded[next(iter(self._discarded))]
+
     def _discard(self, path: Path) -> None:
         try:
             path.unlink(missing_ok=True)
@@ -142,8 +170,10 @@ class FolderStore:
         for each in self._folder.iterdir():
             if _OURS.fullmatch(each.name) is None:
                 continue
-            with contextlib.suppress(OSError), each.open("rb") as file:
-                head = file.read(_HEADER.size)
+            with contextlib.suppress(OSError):
+                with each.open("rb") as file:
+                    head = file.read(_HEADER.size)
+                # Windows removes no file that is open.
                 if len(head) == _HEADER.size and _ends(head) <= now:  # one without a whole head has just begun
                     each.unlink()
                 elif each != but:

@@ -28,7 +28,11 @@ class Moves:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to listen to the server, where ``pactl`` is there."""
+        """Begin to listen to the server, where ``pactl`` is there.
+
+        :raises OSError: if it cannot be started
+        :raises RuntimeError: if there can be no thread; it does not run then
+        """
         command = shutil.which("pactl")
         if command is None:
             return
@@ -41,8 +45,13 @@ class Moves:
             text=True,
         )
         if self._process.stdout is not None:
-            self._thread = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                self.close()
+                raise
+            self._thread = thread
 
     def close(self) -> None:
         """Listen no more. Calling it twice is harmless."""

@@ -5,6 +5,7 @@ A stream both ways at once is not used: under PulseAudio one that starves stops 
 
 import contextlib
 import ctypes
+import logging
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from duplex.transports.microphone.streams import CaptureBuffer, PlaybackBuffer
 __all__ = ["PortAudio", "list_devices"]
 
 Float32 = NDArray[np.float32]
+logger: logging.Logger = logging.getLogger(__name__)
 
 BLOCK_SECONDS: dict[Direction, float] = {"input": 0.01, "output": 0.01}
 """Of one callback. With 20 ms a sound server gives a frame's last sample up to 10 ms later."""
@@ -136,14 +138,23 @@ class PortAudio:
                     latency=max(LATENCY[direction], slowest),
                     callback=callback,
                 )
-                stream.start()
+                _start(stream)
             except (self._library.PortAudioError, ValueError) as error:
                 raise _failure(device, direction, error) from None
             _open_streams += 1
         if device.server_name and self._moves is None:
-            self._moves = Moves(self._moved)
-            self._moves.start()
+            self._listen_for_moves()
         return stream
+
+    def _listen_for_moves(self) -> None:
+        """Listen to the sound server; without it a stream goes on that is moved, under the name it had."""
+        moves = Moves(self._moved)
+        try:
+            moves.start()
+        except (OSError, RuntimeError) as error:  # no descriptor, process or thread is left
+            logger.warning("the sound server is not listened to: %s", error)
+        else:
+            self._moves = moves
 
     def _moved(self, direction: Direction, number: int, found: Mapping[int, AudioDevice]) -> None:
         """Take what the sound server says of a stream that is open; its rate stays what it was opened with.
@@ -237,6 +248,15 @@ def _silence_alsa() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(_ignore)
+
+
+def _start(stream: Any) -> None:
+    """Start a stream; one that does not start is closed, as nobody else has it."""
+    try:
+        stream.start()
+    except BaseException:
+        stream.close(ignore_errors=True)
+        raise
 
 
 def _failure(device: AudioDevice, direction: Direction, error: Exception) -> AudioDeviceError:
