@@ -56,3 +56,11 @@ def test_who_interrupts_while_the_disk_is_waited_for_leaves_nothing(tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         atomic_write_text(tmp_path / "a.json", "{}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such rights")
+def test_a_secret_is_nobody_else_s_from_the_first_moment(tmp_path):
+    with atomic_path(tmp_path / "key.pem", mode=0o600) as part:
+        assert part.stat().st_mode & 0o777 == 0o600
+        part.write_bytes(b"secret")
+    assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600

@@ -158,18 +158,18 @@ def abandon(part: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
+def atomic_path(path: str | os.PathLike[str], *, mode: int = 0o666) -> Generator[Path, None, None]:
     """Give a temporary path to write to; leaving the block well renames it to ``path``, any exception removes it.
 
-    The file is there, empty; the block must close it. An :class:`OSError` that leaves the block is taken for one of
-    writing.
+    The file is there, empty, with ``mode`` less the umask; the block must close it. An :class:`OSError` that leaves the
+    block is taken for one of writing.
 
     :raises OutputError: if the file cannot be written
     """
     target = Path(path)
     part = begin(target)
     try:
-        part.touch(exist_ok=False)
+        part.touch(mode, exist_ok=False)
         with contextlib.closing(Hold(part)):
             yield part
     except OSError as error:
@@ -181,12 +181,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     complete(part, target)
 
 
-def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
-    """Write ``data`` to ``path``, whole or not at all.
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview, *, mode: int = 0o666) -> None:
+    """Write ``data`` to ``path``, whole or not at all; it is never there with more rights than ``mode``.
 
     :raises OutputError: if the file cannot be written
     """
-    with atomic_path(path) as part:
+    with atomic_path(path, mode=mode) as part:
         part.write_bytes(data)
 
 

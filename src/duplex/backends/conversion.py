@@ -120,7 +120,7 @@ def _write_weights(
         written = part.with_name(f"{part.name}.safetensors")  # MLX insists on the ending
         try:
             mlx.convert_weights(config, weights, written, layout=layout, quantize=quantize, adapter=adapter)
-            written.rename(part)
+            written.replace(part)
         except BaseException:
             abandon(written)
             raise

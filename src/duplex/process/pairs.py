@@ -11,7 +11,8 @@ from typing import TypeAlias
 import attrs
 
 from duplex.errors import DuplexError, UsageError
-from duplex.process.recordings import Recording, distinct_names
+from duplex.process.names import distinct_names
+from duplex.process.recordings import Recording
 from duplex.process.streams import is_stream
 
 __all__ = ["PAIRS", "Match", "Pair", "pair_up", "paired", "parse_pair"]

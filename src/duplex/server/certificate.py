@@ -2,13 +2,12 @@
 
 import datetime as dt
 import ipaddress
-import os
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duplex.atomic import atomic_path, atomic_write_bytes, make_folder
+from duplex.atomic import atomic_write_bytes, make_folder
 from duplex.extras import require
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def self_signed_certificate(folder: Path, host: str) -> tuple[Path, Path]:
         return certificate, key
     make_folder(folder)
     signed, secret = _made(names)
-    _write_secret(key, secret)
+    atomic_write_bytes(key, secret, mode=0o600)  # nobody else may read it, not even for a moment
     atomic_write_bytes(certificate, signed)
     return certificate, key
 
@@ -112,12 +111,3 @@ def _names(names: Sequence[str]) -> "list[x509.GeneralName]":
         except ValueError:
             found.append(x509.DNSName(name))
     return found
-
-
-def _write_secret(path: Path, secret: bytes) -> None:
-    """Write a file that nobody else may read, not even for a moment."""
-    with (
-        atomic_path(path) as part,
-        os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
-    ):
-        file.write(secret)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from duplex.atomic import atomic_path, atomic_write_text, make_folder
+from duplex.atomic import atomic_path, atomic_write_text, clear_remains, make_folder
 from duplex.errors import CorpusError, TrainingError
 from duplex.parsing import parse_json
 from duplex.results.plotting import new_figure, require_matplotlib
@@ -85,6 +85,8 @@ class RunFolder:
         require_matplotlib()  # better missed now than after hours
         if writes:
             make_folder(path)
+            for name in (RUN, CHECKPOINT, LOSSES, PLOT):
+                clear_remains(path / name)
         wanted, shards = json.loads(json.dumps(choices)), _shards(data)
         if (path / RUN).exists():
             had = _read_run(path / RUN)
