@@ -16,6 +16,7 @@ from duplex.transports.microphone.transport import RETRY_SECONDS
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),
 ]
