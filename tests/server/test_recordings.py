@@ -1,6 +1,5 @@
-"""Recordings after the call: how long they are kept, who deletes them, and who agreed to them."""
+"""Recordings after the call: how long they are kept, and who deletes them."""
 
-import base64
 import contextlib
 import errno
 import json
@@ -9,52 +8,19 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
-from websockets.exceptions import InvalidStatus
-from wires_support import JsonCaller
+from recordings_support import ALICE, BOB, bearer, model, recorded, talk  # noqa: F401
 
 from cli_support import run
-from duplex.audio.wav import WavWriter
-from duplex.errors import DuplexError, OutputError, UsageError
+from duplex.errors import OutputError, UsageError
 from duplex.server import Settings, recordings_api
-from duplex.server.consent import Consent
 from duplex.server.metrics import Metrics
 from duplex.server.recordings import Recording, expired, recordings_in
 from duplex.server.retention import Retention
-from duplex.testing import fake_model
 from duplex.transports import wire
 from server_support import ask, get, running, tone, until
 
-ALICE, BOB = "alice:a-token-of-some-length", "bob:another-token-of-some-length"
 DAY = 86_400.0
-
-
-@pytest.fixture
-def model():
-    with fake_model(capacity=2) as made:
-        yield made
-
-
-def bearer(token):
-    return {"Authorization": f"Bearer {token.partition(':')[2]}"}
-
-
-def talk(server, token=None, query=""):
-    """Hold a short call; return its session's id."""
-    headers = bearer(token) if token else {}
-    with server.call(f"?format=pcm&events=full{query}", additional_headers=headers) as caller:
-        caller.until(wire.Kind.HANDSHAKE)
-        caller.say(tone(0.3), audio_format="pcm")
-        caller.finish()
-        assert caller.end()[0] == 1000
-    events = [json.loads(payload) for payload in caller.payloads(wire.Kind.METADATA)]
-    return next(event["session_id"] for event in events if event["type"] == "SessionStarted")
-
-
-def recorded(folder, count):
-    until(lambda: len(recordings_in(folder)) == count and all(each.ended for each in recordings_in(folder)))
-    return recordings_in(folder)
 
 
 def made(folder, name, *, days=0.0, size=1000, ended=True, **about):
@@ -309,78 +275,3 @@ def test_who_asks_by_the_dozen_has_one_folder_read_at_a_time(model, tmp_path, mo
         told = pool.map(lambda _: get(server, "/api/recordings", **bearer(ALICE))[0], range(12))
         assert list(told) == [200] * 12
     assert seen == [1] * 12
-
-
-@pytest.mark.parametrize(
-    ("settings", "name", "answer", "expected"),
-    [
-        ({}, "chat", "", (False, False, "")),
-        ({}, "chat", "agreed", (False, False, "")),
-        ({"record": "x"}, "chat", "", (True, False, "told")),
-        ({"record": "x"}, "chat", "agreed", (True, False, "agreed")),
-        ({"record": "x"}, "chat", "refused", None),
-        ({"record": "x"}, "chat", "perhaps", None),
-        ({"record": "x", "record_with_consent": True}, "chat", "", (False, False, "told")),
-        ({"record": "x", "record_with_consent": True}, "chat", "refused", (False, False, "")),
-        ({"record": "x", "record_with_consent": True}, "live", "agreed", (True, False, "agreed")),
-        ({"record": "x", "record_with_consent": True, "notice": "n"}, "twilio", "", (True, True, "notice")),
-        ({"record": "x", "record_with_consent": True, "notice": "n"}, "chat", "", (False, False, "told")),
-        ({"record": "x", "notice": "n"}, "plivo", "", (True, True, "notice")),
-        ({"notice": "n"}, "plivo", "", (False, False, "")),
-    ],
-)
-def test_who_is_recorded(settings, name, answer, expected):
-    query = {"recording": answer} if answer else {}
-    if expected is None:
-        with pytest.raises(DuplexError, match="recording"):
-            Consent.of(Settings(**settings), name, query)
-    else:
-        consent = Consent.of(Settings(**settings), name, query)
-        assert (consent.recorded, consent.notice, consent.how) == expected
-
-
-def test_only_who_agrees_is_recorded_and_the_answer_says_so(model, tmp_path):
-    with running(model, Settings(record=tmp_path, record_with_consent=True)) as server:
-        info = json.loads(get(server, "/api/info")[2])
-        assert (info["recorded"], info["recording_optional"]) == (True, True)
-        for answer, told in (("refused", None), ("agreed", "true"), ("", None)):
-            with server.call(f"?recording={answer}") as caller:
-                assert caller.websocket.response.headers.get("Duplex-Recorded") == told
-        session = talk(server, query="&recording=agreed")
-        talk(server, query="&recording=refused")
-        until(lambda: session in [each.session for each in recordings_in(tmp_path)])
-        for query in ("?recording=maybe", "?recording=refused&recording=agreed"):
-            with pytest.raises(InvalidStatus, match="400"):
-                server.call(query)
-        with server.call("?recording=refused&recording=refused") as caller:
-            assert caller.websocket.response.headers.get("Duplex-Recorded") is None
-    abouts = [json.loads((each.path / "call.json").read_text()) for each in recordings_in(tmp_path)]
-    assert {each["consent"] for each in abouts} == {"agreed"}
-    assert {each["wire"] for each in abouts} == {"chat"}
-
-
-def test_a_caller_by_telephone_hears_the_notice_and_is_not_heard_meanwhile(model, tmp_path):
-    notice = tmp_path / "notice.wav"
-    with WavWriter(notice, channels=1, sample_rate=16000) as writer:
-        writer.write((0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)).astype(np.float32))
-    folder = tmp_path / "calls"
-    with (
-        running(model, Settings(record=folder, notice=notice)) as server,
-        JsonCaller(server, "/twilio") as caller,
-    ):
-        caller.say(event="start", streamSid="s", start={"mediaFormat": {"encoding": "audio/x-mulaw"}})
-        heard = b""
-        while len(heard) < 8000:
-            heard += base64.b64decode(caller.until("media", "event")["media"]["payload"])
-        assert len(set(heard[1000:7000])) > 20, "a tone, and no silence"
-        caller.say(event="stop")
-        caller.rest()
-    (each,) = recorded(folder, 1)
-    assert json.loads((each.path / "call.json").read_text())["consent"] == "notice"
-
-
-def test_a_notice_that_cannot_be_played_is_told_before_a_model_is_loaded(tmp_path):
-    (tmp_path / "notice.wav").write_bytes(b"no sound")
-    ran = run("serve", "--notice", tmp_path / "notice.wav", "--port", "0")
-    assert ran.status in {1, 2}
-    assert "notice.wav" in ran.err
