@@ -13,7 +13,6 @@ from pathlib import Path
 
 import attrs
 import numpy as np
-import psutil
 import pytest
 import torch
 
@@ -21,7 +20,6 @@ from cli_support import files_below
 from duplex.errors import ConfigError, CorpusError, MissingDependencyError, OutputError, TrainingError, UsageError
 from duplex.training.codec.losses import MultiScaleMelLoss
 from duplex.training.data.corpus import write_shard
-from server_support import until
 from training_support import QUICK, SHAPE, checkpoint, shorten, some_corpus, some_shard, train
 
 SHORT = attrs.evolve(QUICK, steps=6)
@@ -328,42 +326,3 @@ def test_two_processes_train_one_codec(data, out, tmp_path):
     train(data, alone)
     names = [name for name in weights if name.endswith("weight.original1")]
     assert not any(torch.equal(checkpoint(alone)["model"][name], weights[name]) for name in names)
-
-
-# Data that is made in several processes
-
-BUILDING = """
-import os, sys, time
-from pathlib import Path
-
-import attrs
-
-from duplex.training.data.build import build
-
-
-@attrs.frozen
-class Slow:
-    path: Path
-    size = 1.0
-    requirements = ()
-
-    def make(self):
-        self.path.with_suffix(".pid").write_text(str(os.getpid()))
-        time.sleep(600)
-
-
-if __name__ == "__main__":
-    build([Slow(Path(sys.argv[1]) / f"{number}.x") for number in range(2)], workers=2)
-"""
-
-
-def test_workers_end_with_the_process_that_they_work_for(tmp_path):
-    """Killed, it can tell them nothing."""
-    program = tmp_path / "building.py"
-    program.write_text(BUILDING)
-    made = tmp_path / "made"
-    with subprocess.Popen([sys.executable, program, made]) as building:
-        until(lambda: len(found := list(made.glob("*.pid"))) == 2 and all(each.read_text() for each in found), 60)
-        workers = [int(path.read_text()) for path in made.glob("*.pid")]
-        building.kill()
-    until(lambda: not any(psutil.pid_exists(worker) for worker in workers))
