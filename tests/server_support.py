@@ -163,7 +163,7 @@ class Process:
             command,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **environment},
             preexec_fn=before,  # noqa: PLW1509 -- no thread of this process holds a lock then
         )
         self.told = line = ""
@@ -178,9 +178,12 @@ class Process:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.communicate()
+    def __exit__(self, failed=None, *_):
+        """Kill it; one that a test failed with tells first what each of its threads is doing."""
+        self.process.send_signal(signal.SIGABRT if failed else signal.SIGKILL)
+        said = self.process.communicate()[1]
+        if failed:
+            print(self.told + said)
 
     def stop(self, *, signals=1):
         """Send SIGTERM so many times; return the exit status and what was said at the end."""

@@ -1,6 +1,7 @@
 """The house: which modules there are, and that none imports another that imports it back."""
 
 import ast
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -46,3 +47,9 @@ def test_few_modules_lie_at_the_root():
 def test_test_files_are_of_one_subject():
     long = {path.name: len(path.read_text().splitlines()) for path in Path(__file__).parent.rglob("*.py")}
     assert {name: lines for name, lines in long.items() if lines > LONGEST_TEST} == {}
+
+
+def test_modules_of_tests_have_names_of_their_own():
+    """Pytest puts each folder of tests on the path: of two modules of one name, the second is never imported."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, times in names.items() if times > 1] == []

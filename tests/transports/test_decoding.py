@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from recordings_support import RATE, encode, read, receive_all, tones, write_wav
+from audio_files_support import RATE, encode, read, receive_all, tones, write_wav
 
 from duplex.audio import decoding
 from duplex.errors import AudioFileError

@@ -10,7 +10,7 @@ import anyio
 import av
 import numpy as np
 import pytest
-from recordings_support import RATE, read, receive_all, tones, write_wav
+from audio_files_support import RATE, read, receive_all, tones, write_wav
 
 from duplex.errors import AudioError, ClosedError, OutputError, UsageError
 from duplex.transports import FileTransport

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from recordings_support import RATE, read, tones
+from audio_files_support import RATE, read, tones
 
 from duplex.errors import AudioFileError
 

@@ -3,7 +3,7 @@
 import anyio
 import numpy as np
 import pytest
-from recordings_support import RATE, receive_all
+from audio_files_support import RATE, receive_all
 
 from duplex.errors import AudioError, ClosedError, UsageError
 from duplex.transports import MemoryTransport
