@@ -183,7 +183,7 @@ class Process:
         self.process.send_signal(signal.SIGABRT if failed else signal.SIGKILL)
         said = self.process.communicate()[1]
         if failed:
-            print(self.told + said)
+            sys.stderr.write(self.told + said)
 
     def stop(self, *, signals=1):
         """Send SIGTERM so many times; return the exit status and what was said at the end."""
