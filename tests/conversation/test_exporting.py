@@ -6,7 +6,8 @@ from conversation_support import FRAME, Gate, loud, nothing_left_behind, of, rea
 
 from duplex import AgentAudio, Conversation, EndReason
 from duplex.conversation.exporting import Exports
-from duplex.errors import ModelError
+from duplex.errors import ClosedError, ModelError
+from duplex.transports.memory import MemoryTransport
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 20
@@ -41,6 +42,34 @@ async def test_who_gives_up_when_it_stands_still(models):
             await conversation.finish()
             found = [event async for event in conversation]
     assert len(of(found, AgentAudio)) == 3
+
+
+async def test_a_conversation_that_is_left_before_its_events_are_taken(models):
+    """Nobody waits for a conversation to stand still that is over, nor for audio that a transport never takes."""
+    sending, failed = anyio.Event(), []
+
+    class Busy(MemoryTransport):
+        async def send(self, _):
+            sending.set()
+            await anyio.sleep_forever()
+
+    async def export(conversation):
+        with pytest.raises(ClosedError, match="left before"):
+            await conversation.export(halt=True)
+        failed.append(True)
+
+    for transport in (None, Busy()):
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                async with Conversation(models(), transport) as conversation:
+                    if transport is None:
+                        await conversation.send(loud(3))
+                    else:
+                        await transport.feed(loud(3))
+                        await sending.wait()
+                    tasks.start_soon(export, conversation)
+                    await anyio.sleep(0.2)
+    assert failed == [True, True]
 
 
 async def test_an_export_after_one_that_was_given_up(models):

@@ -241,6 +241,15 @@ def test_retention_goes_on_past_what_cannot_be_deleted(tmp_path, stuck):
     assert told("duplex_recordings_bytes") > 3000
 
 
+def test_what_cannot_be_deleted_makes_no_room(tmp_path, stuck):
+    paths = [made(tmp_path, f"20260101-120000-0123abc{number}", days=9 - number) for number in range(4)]
+    sizes = [each.size for each in recordings_in(tmp_path)]
+    stuck.add(paths[0].name)
+    with pytest.raises(OutputError, match=paths[0].name):
+        Retention(tmp_path, Metrics(), days=0, gigabytes=(sum(sizes) - sizes[1]) / 1e9).sweep(tmp_path)
+    assert [path.exists() for path in paths] == [True, False, True, True]
+
+
 def test_who_deletes_all_of_theirs_keeps_only_what_cannot_be_deleted(model, tmp_path, stuck):
     paths = [made(tmp_path, f"20260101-120000-0123abc{number}") for number in range(3)]
     stuck.add(paths[0].name)

@@ -202,6 +202,8 @@ class LocalRunner(Runner):
             await self.playback.drain()
             while self.queue.waiting:
                 await self.event_taken.wait()
+            if self.left:
+                raise ClosedError("the conversation was left before all of it was told; export it while it goes on")
         return state
 
     def go_on(self) -> None:

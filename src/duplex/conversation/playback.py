@@ -32,7 +32,7 @@ class Playback:
         self._waiting: deque[NDArray[np.float32]] = deque()
         self._frame_added, self._frame_taken = Notifier(), Notifier()
         self._sending = False
-        self._ended = False
+        self._ended = self._closed = False
         self._played = anyio.Event()
 
     async def run(self) -> None:
@@ -68,8 +68,8 @@ class Playback:
         return dropped
 
     async def drain(self) -> None:
-        """Wait until all that has come has been sent."""
-        while self._waiting or self._sending:
+        """Wait until all that has come has been sent, or is discarded at the end."""
+        while (self._waiting or self._sending) and not self._closed:
             await self._frame_taken.wait()
 
     async def finish(self) -> None:
@@ -85,3 +85,5 @@ class Playback:
     def close(self) -> None:
         """Discard what was not played."""
         self._waiting.clear()
+        self._closed = True
+        self._frame_taken.notify_all()

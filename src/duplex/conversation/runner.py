@@ -201,6 +201,7 @@ class Runner(ABC):
         self.left = self.over = True
         self.queue.clear()
         self.event_added.notify_all()
+        self.event_taken.notify_all()  # for who waits until all are
         self._release()
         self._stopped.set()
 

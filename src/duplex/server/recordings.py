@@ -95,7 +95,8 @@ def expired(
 ) -> Iterator[tuple[Recording, Why]]:
     """Tell which recordings are to go, the oldest first: those too old, then those that are too much; 0 is no limit.
 
-    ``recordings`` are the oldest first. What is being written is counted and stays.
+    ``recordings`` are the oldest first. What is being written is counted and stays. Each is to be deleted before the
+    next is asked for: one that is still there then has made no room.
     """
     kept: list[Recording] = []
     for each in recordings:
@@ -106,8 +107,9 @@ def expired(
     excess = sum(each.size for each in kept) - gigabytes * 1e9
     for each in kept:
         if gigabytes and excess > 0 and not each.being_written(now):
-            excess -= each.size
             yield each, "size"
+            if not each.path.exists():
+                excess -= each.size
 
 
 @attrs.frozen(kw_only=True)

@@ -80,7 +80,7 @@ async def move(store: StateStore, line: KeptLine, conversation: Conversation, ur
             state = await conversation.export(halt=True)
         await _put(store, line, *await line.save(state, whole=True), metrics)
     except (StoreError, ModelError, TimeoutError) as error:
-        log.warning("a call cannot move: %s", error)
+        log.warning("a call cannot move: %s", str(error) or f"it does not stand still within {HALT_SECONDS:g} s")
         conversation.go_on()
         return False
     except ClosedError:
@@ -102,5 +102,6 @@ async def _put(store: StateStore, line: KeptLine, key: str, data: bytes, metrics
         if isinstance(error, FencedError):
             raise
         metrics.unmovable.inc()
-        log.warning("a call is not kept, and cannot move: %s", error)
-        raise StoreError(f"the store does not take the call ({error})") from error
+        reason = str(error) or f"no answer within {STORE_SECONDS:g} s"
+        log.warning("a call is not kept, and cannot move: %s", reason)
+        raise StoreError(f"the store does not take the call ({reason})") from error
