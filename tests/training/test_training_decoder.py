@@ -7,10 +7,12 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import duplex
 from cli_support import files_below
 from duplex.backends.torch.codec import read_mimi
+from duplex.checkpoints.checkpoint import resolve
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.errors import CorpusError, TrainingError
@@ -22,6 +24,7 @@ from duplex.training.codec.discriminators import (
     feature_distance,
     generator_loss,
 )
+from duplex.training.dialogues.shards import codec_fingerprint
 from training_support import FRAME, SHAPE, checkpoint, harmonics, shorten, some_corpus, train
 
 BRIEF = AdversarialSettings(
@@ -85,6 +88,16 @@ def test_codes_stay_and_the_sound_changes(whole, first):
     for (name, was), (_, now) in zip(old.state_dict().items(), new.state_dict().items(), strict=True):
         if name.startswith(kept):
             assert torch.equal(was, now), name
+
+
+def test_dialogues_that_were_made_with_the_codec_stay_of_use(whole, first, tmp_path):
+    encoding = codec_fingerprint(resolve(str(first), parts=("codec",)))
+    assert codec_fingerprint(resolve(str(whole / "codec"), parts=("codec",))) == encoding
+    weights = load_file(first / MIMI_WEIGHTS)
+    shutil.copy(first / MIMI_CONFIG, tmp_path)
+    for name, same in (("decoder.model.0.conv.conv.bias", True), ("encoder.model.0.conv.conv.bias", False)):
+        save_file({**weights, name: weights[name] + 1}, tmp_path / MIMI_WEIGHTS)
+        assert (codec_fingerprint(resolve(str(tmp_path), parts=("codec",))) == encoding) is same
 
 
 def test_the_file_is_as_large_as_before(whole, first):

@@ -10,11 +10,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
+import safetensors
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -31,6 +33,8 @@ __all__ = ["Provenance", "codec_fingerprint", "fingerprint", "read_dialogues", "
 
 MAX_VOCABULARY = 2**15
 MAX_FRAME_RATE = 1e6
+DECODER = ("upsample.", "decoder_transformer.", "decoder.")
+"""How the names of weights begin, as published, that only turn codes into sound."""
 REBUILD_HINT = "make the dialogues anew with: duplex train dialogues"
 
 
@@ -39,7 +43,7 @@ class Provenance:
     """The codec and tokenizer that made dialogues; a run needs dialogues of the same provenance."""
 
     codec: str
-    """Fingerprint of the codec's weights."""
+    """Fingerprint of the codec's encoder and codebooks."""
     tokenizer: str
     """Fingerprint of the tokenizer."""
     codebooks: int
@@ -51,10 +55,19 @@ class Provenance:
 
 
 def codec_fingerprint(codec: Checkpoint) -> str:
-    """Return the SHA-256 of a codec alone, independent of the language model in its checkpoint."""
-    config = json.dumps(attrs.asdict(codec.mimi), sort_keys=True)
-    weights = "" if codec.mimi_weights is None else fingerprint(codec.mimi_weights)
-    return hashlib.sha256(f"{config} {weights}".encode()).hexdigest()
+    """Return the SHA-256 of what makes a codec's codes: a decoder that learns on leaves them what they were.
+
+    It depends neither on the order of the weights in their file nor on the language model beside them.
+    """
+    made = hashlib.sha256(json.dumps(attrs.asdict(codec.mimi), sort_keys=True).encode())
+    tensors: list[tuple[str, dict[str, Any]]] = []
+    if codec.mimi_weights is not None:
+        tensors = cast("Any", safetensors).deserialize(codec.mimi_weights.read_bytes())  # safetensors has no types
+    for name, tensor in sorted(tensors, key=itemgetter(0)):
+        if not name.startswith(DECODER):
+            made.update(f" {name} {tensor['dtype']} {tensor['shape']} ".encode())
+            made.update(tensor["data"])
+    return made.hexdigest()
 
 
 def fingerprint(path: Path) -> str:
