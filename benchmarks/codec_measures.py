@@ -17,7 +17,12 @@ from duplex.backends.torch.codec import TorchCodec
 from duplex.training.codec.losses import MultiScaleMelLoss
 from duplex.training.data.synthesizers import SAMPLE_RATE
 
-__all__ = ["clipping", "codebook_use", "generations", "silence", "sound", "speed", "words"]
+try:
+    from speechmos import dnsmos
+except ImportError:
+    dnsmos = None
+
+__all__ = ["clipping", "codebook_use", "generations", "naturalness", "silence", "sound", "speed", "words"]
 
 Float32 = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -25,6 +30,7 @@ GENERATIONS = (1, 2, 3, 5)
 FRAMES_TIMED = 300
 WARM_UP = 20
 PEAK = 0.98
+NATURAL = ("ovrl", "sig", "bak")
 NOISE_DBFS = -70.0
 _MEL = MultiScaleMelLoss(SAMPLE_RATE)
 
@@ -42,6 +48,21 @@ def words(heard: Heard, listener: Listener) -> dict[str, Any]:
 def sound(heard: Heard) -> dict[str, Any]:
     """Return the mean PESQ (wideband, 1.0 to 4.6) and mel distance of every path to the original."""
     return {path: _compared(heard.sounds["original"], heard.sounds[path]) for path in PATHS[1:]}
+
+
+def naturalness(heard: Heard) -> dict[str, dict[str, float]] | None:
+    """Return DNSMOS (1 to 5, without a reference) on every path: overall, speech and background; ``None`` without it.
+
+    It is that of the package speechmos, which needs librosa and pandas.
+    """
+    if dnsmos is None:
+        return None
+    figures: dict[str, dict[str, float]] = {}
+    for path in PATHS:
+        low = [resampled(np.clip(pcm, -1, 1), SAMPLE_RATE, 16000).clip(-1, 1) for pcm in heard.sounds[path]]
+        scores = [dnsmos.run(pcm, sr=16000) for pcm in low]
+        figures[path] = {kind: float(np.mean([score[f"{kind}_mos"] for score in scores])) for kind in NATURAL}
+    return figures
 
 
 def _compared(originals: Sequence[Float32], sounds: Sequence[Float32]) -> dict[str, float]:

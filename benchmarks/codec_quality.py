@@ -4,11 +4,12 @@
         [--original PYTHON] [--probe-minutes 30]
 
 DIR is a folder with mimi_config.json and the codec's weights. Needs the extra `train`, the group `benchmark`, and the
-programs flite and espeak-ng. Speech is made on the spot, the same each time: the agent's voice says all sentences of
-unseen_sentences.txt, three voices that no training data has say half of them, and recordings of a woman are taken from
-the Debian package asterisk-core-sounds-en-wav, if it is installed. `--original` compares with the original package in
-another environment, whose interpreter it names. `--probe-minutes` is the length of the speech that the phoneme probe
-learns from; 0 skips it. With `--json` the figures are printed as JSON instead of tables.
+programs flite and espeak-ng; with the packages speechmos, librosa and pandas it also tells DNSMOS. Speech is made on
+the spot, the same each time: the agent's voice says all sentences of unseen_sentences.txt, three voices that no
+training data has say half of them, and recordings of a woman are taken from the Debian package
+asterisk-core-sounds-en-wav, if it is installed. `--original` compares with the original package in another environment,
+whose interpreter it names. `--probe-minutes` is the length of the speech that the phoneme probe learns from; 0 skips
+it. With `--json` the figures are printed as JSON instead of tables.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from codec_measures import clipping, codebook_use, generations, silence, sound, speed, words
+from codec_measures import clipping, codebook_use, generations, naturalness, silence, sound, speed, words
 from codec_original import against_original
 from codec_paths import Heard, hear, load_codec
 from codec_probe import probe
@@ -69,11 +70,13 @@ def measure(codec: TorchCodec, listener: Listener, voices: list[Heard]) -> dict[
         "bitrate": {"codec": codec.spec.bitrate, "opus": float(np.mean([heard.opus_bitrate for heard in voices]))},
         "words": {},
         "sound": {},
+        "naturalness": {},
     }
     for heard in voices:
         progress(f"words and sound: {heard.voice}")
         figures["words"][heard.voice] = words(heard, listener)
         figures["sound"][heard.voice] = sound(heard)
+        figures["naturalness"][heard.voice] = naturalness(heard)
     progress("codebooks, round trips, silence, peaks, speed")
     unseen = [codes for heard in others for codes in heard.codes]
     speech = np.concatenate(agent.sounds["original"])

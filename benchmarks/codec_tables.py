@@ -17,6 +17,7 @@ def tables(figures: Figures) -> Iterator[Table]:
     """Return a table for each part of the figures that is there."""
     yield _words(figures["words"])
     yield _sound(figures["sound"], figures["bitrate"])
+    yield from _naturalness(figures["naturalness"])
     yield _codebooks(figures["codebooks"])
     yield _generations(figures["generations"])
     yield _levels(figures)
@@ -47,6 +48,16 @@ def _sound(figures: Figures, bitrate: Figures) -> Table:
         cells = [f"{found[path][measure]:.2f}" for measure in ("pesq", "mel") for path in PATHS[1:]]
         table.add_row(voice, *cells)
     return table
+
+
+def _naturalness(figures: Figures) -> Iterator[Table]:
+    table = Table("voice", *(LABELS[path] for path in PATHS), title="DNSMOS: overall, speech, background")
+    for voice, found in figures.items():
+        if found is not None:
+            cells = [", ".join(f"{score:.2f}" for score in found[path].values()) for path in PATHS]
+            table.add_row(voice, *cells)
+    if table.rows:
+        yield table
 
 
 def _codebooks(figures: Figures) -> Table:

