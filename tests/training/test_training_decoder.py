@@ -28,8 +28,17 @@ from duplex.training.dialogues.shards import codec_fingerprint
 from training_support import FRAME, SHAPE, checkpoint, harmonics, shorten, some_corpus, train
 
 BRIEF = AdversarialSettings(
-    steps=6, batch=2, crop_frames=4, context_frames=4, warmup=1, discriminator_steps=2, discriminator_channels=4
+    steps=6,
+    spectral_steps=1,
+    discriminator_steps=2,
+    discriminator_channels=4,
+    batch=2,
+    crop_frames=4,
+    context_frames=4,
+    warmup=1,
 )
+ADVERSARIAL = 3
+"""The first step in which the decoder hears the discriminators."""
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +161,7 @@ def test_spectra_alone_need_no_discriminators(data, first, tmp_path):
 def test_each_side_learns_from_its_own_loss(first):
     model = module(first)
     codes, wanted = crops()
-    losses = model(codes, wanted)
+    losses = model(codes, wanted, ADVERSARIAL)
     decoder, judges = (model.parameter_groups()[name] for name in ("decoder", "discriminators"))
     told = torch.autograd.grad(
         losses["adversarial"] + losses["feature"], [*decoder, *judges], allow_unused=True, retain_graph=True
@@ -165,8 +174,10 @@ def test_each_side_learns_from_its_own_loss(first):
 
 
 def test_discriminators_are_not_heard_before_they_know_anything(first):
-    codes, wanted = crops()
-    assert not {"adversarial", "feature"} & module(first)(codes, wanted, judged=False).keys()
+    model, (codes, wanted) = module(first), crops()
+    told = [model(codes, wanted, step).keys() - {"mel", "spectrum", "total"} for step in range(ADVERSARIAL + 1)]
+    learning = {"discriminator"}
+    assert told == [set(), learning, learning, learning | {"adversarial", "feature"}]
 
 
 def test_discriminators_learn_to_tell_noise_from_speech():

@@ -1,7 +1,7 @@
 """The decoder's adversarial training: a codec that is intelligible learns to sound real, and its codes stay.
 
 1. It starts from a codec. Encoder and quantizer are frozen, so that whatever has been encoded remains valid.
-2. For ``discriminator_steps`` the decoder learns from the spectra alone; then the discriminators are heard too.
+2. It learns from the spectra first, alone; then discriminators learn too, and at last the decoder from them.
 3. What is exported is the moving average of the weights.
 """
 
@@ -95,7 +95,7 @@ class _DecoderTrainer(CodecTrainer[AdversarialModule, CodedCropSampler]):
         with torch.autocast(self.distributed.device.type, enabled=False):  # codes must not depend on how it trains
             batch = self.crops.batch(self.step, self.distributed.rank)
         codes, wanted = map(self.tensor, batch)
-        return self.forward(codes, wanted, judged=self.step >= self.model.settings.discriminator_steps)
+        return self.forward(codes, wanted, self.step)
 
     def after_restore(self) -> None:
         """Recompute the codebooks' entries."""

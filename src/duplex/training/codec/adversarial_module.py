@@ -54,22 +54,23 @@ class AdversarialModule(CodecModule):
     def _learning(self) -> tuple[nn.Module, ...]:
         return self.mimi.upsample, self.mimi.decoder_transformer, self.mimi.decoder
 
-    def forward(self, codes: Tensor, wanted: Tensor, *, judged: bool = True) -> dict[str, Tensor]:
-        """Return the losses, with their weighted sum as ``total``.
+    def forward(self, codes: Tensor, wanted: Tensor, step: int) -> dict[str, Tensor]:
+        """Return the losses of a step, with their weighted sum as ``total``.
 
         ``codes``, int64 ``[batch, codebooks, context + frames]``, end where ``wanted``, float32 ``[batch, frames *
-        frame_size]``, does. The decoder hears the discriminators only if it is to be ``judged``.
+        frame_size]``, does.
         """
         settings = self.settings
         made = self.decode(self.mimi, codes, wanted.shape[1])
         with torch.autocast(wanted.device.type, enabled=False):
             losses = {"mel": self.mel(made, wanted), "spectrum": self.mel.spectrum(made, wanted)}
         total = settings.mel_weight * losses["mel"] + settings.spectrum_weight * losses["spectrum"]
-        if settings.is_adversarial:
+        adversarial_steps = step - settings.spectral_steps
+        if settings.is_adversarial and adversarial_steps >= 0:
             real = self.discriminators(wanted / SPEECH_LEVEL)
             losses["discriminator"] = discriminator_loss(real, self.discriminators(made.detach() / SPEECH_LEVEL))
             total = total + losses["discriminator"]
-            if judged:
+            if adversarial_steps >= settings.discriminator_steps:
                 losses |= self._judgement(real, made)
                 total = total + settings.adversarial_weight * losses["adversarial"]
                 total = total + settings.feature_weight * losses["feature"]

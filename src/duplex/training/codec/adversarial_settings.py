@@ -18,9 +18,11 @@ class AdversarialSettings(CropSettings):
     """Frames before them that the decoder's transformer has heard."""
     learning_rate: float = attrs.field(default=3e-4, validator=at_least(0))
     warmup: int = attrs.field(default=100, validator=at_least(0))
+    spectral_steps: int = attrs.field(default=12000, validator=at_least(0))
+    """First steps, without discriminators, at a fifth of the time."""
     discriminator_steps: int = attrs.field(default=200, validator=at_least(0))
-    """First steps, in which the decoder learns from the spectra alone, and the discriminators to tell it from real
-    speech: the gradients of untrained ones would damage it."""
+    """Steps after those in which the discriminators learn to tell the decoder from real speech, and it does not hear
+    them yet: the gradients of untrained ones would damage it."""
     discriminator_channels: int = attrs.field(default=16, validator=at_least(1))
     agent_share: float = attrs.field(default=0.6, validator=at_least(0))
     mel_weight: float = attrs.field(default=2.0, validator=at_least(0))
