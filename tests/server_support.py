@@ -38,7 +38,9 @@ class Server:
         return f"{scheme}://127.0.0.1:{self.port}{path}"
 
     def call(self, query="", *, scheme="ws", **options):
-        """Open a websocket as a caller does."""
+        """Open a websocket as a caller does, over TLS without a look at the certificate."""
+        if scheme == "wss":
+            options["ssl"] = for_threads(insecure_context())
         return Caller(connect(self.url(f"/api/chat{query}", scheme), compression=None, **options).__enter__())
 
 
@@ -198,4 +200,15 @@ def insecure_context():
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def for_threads(context):
+    """Have connections of a context read in one thread while another writes, as those of ``websockets.sync`` do.
+
+    OpenSSL's do not allow it. In TLS 1.3 the first thing that a client reads are tickets, and a request that it writes
+    meanwhile may be lost: one connection in sixty answered nobody, none of 1500 in TLS 1.2, none of 1000 of a client
+    without threads.
+    """
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
     return context

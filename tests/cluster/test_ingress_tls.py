@@ -15,7 +15,7 @@ from duplex.errors import ServerError
 from duplex.events import EndReason
 from duplex.server.certificate import self_signed_certificate, unnamed_addresses
 from duplex.transports import wire
-from server_support import tone
+from server_support import for_threads, tone
 
 pytestmark = [
     pytest.mark.anyio,
@@ -74,7 +74,7 @@ def test_a_client_that_follows_redirections_stays_on_tls(models, tls):
     trust = trusting(tls[0])
     with fleet(models(), tls=tls, **TOKENS) as (cluster, door):
         address = door.url("/api/chat?format=pcm", "wss")
-        with connect(address, additional_headers=BEARER, compression=None, ssl=trust) as caller:
+        with connect(address, additional_headers=BEARER, compression=None, ssl=for_threads(trust)) as caller:
             assert caller.recv(timeout=10)[0] == wire.Kind.HANDSHAKE
             assert caller.remote_address[1] == cluster.replicas[0].port
 

@@ -23,7 +23,7 @@ from duplex.server.fronts import model_process
 from duplex.server.listening import usual_fronts
 from duplex.testing import fake_model
 from duplex.transports import wire
-from server_support import FRAME, PATIENCE, RATE, Process, ask, get, insecure_context, running, tone, until
+from server_support import FRAME, PATIENCE, RATE, Process, ask, get, running, tone, until
 
 TOKEN = "alice:a-token-of-some-length"  # noqa: S105 -- a test's
 BEARER = {"Authorization": f"Bearer {TOKEN.partition(':')[2]}"}
@@ -239,14 +239,13 @@ def test_the_end_of_the_models_process_ends_all_with_a_reason():
 
 def test_it_serves_until_it_is_told_to_stop(tmp_path):
     options = "--fronts", 2, "--drain", 20, "--tls", "--log-format", "json"
-    secure = {"scheme": "wss", "ssl": insecure_context()}
-    with Process(*options, HOME=str(tmp_path)) as served, served.server.call("?format=pcm", **secure) as caller:
+    with Process(*options, HOME=str(tmp_path)) as served, served.server.call("?format=pcm", scheme="wss") as caller:
         caller.until(wire.Kind.AUDIO)
         fronts = fronts_of(served.process.pid)
         for each in (served.process.pid, *(front.pid for front in fronts)):  # as an init system does
             os.kill(each, signal.SIGTERM)
         time.sleep(2.0)  # each front learns of it by itself
-        with served.server.call(**secure) as late:
+        with served.server.call(scheme="wss") as late:
             assert late.end()[0] == 1012
         caller.say(np.zeros(FRAME, np.float32), audio_format="pcm")
         caller.finish()

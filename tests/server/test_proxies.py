@@ -17,7 +17,7 @@ import duplex
 from duplex.errors import UsageError
 from duplex.server import Listening, Settings
 from duplex.transports import wire
-from server_support import FRAME, RATE, Caller, get, insecure_context, running, tone
+from server_support import FRAME, RATE, Caller, for_threads, get, insecure_context, running, tone
 
 needs_nginx = pytest.mark.skipif(proxy_support.NGINX is None, reason="nginx is not installed (apt-get install nginx)")
 needs_caddy = pytest.mark.skipif(proxy_support.CADDY is None, reason="caddy is not installed (apt-get install caddy)")
@@ -29,7 +29,7 @@ def through(proxy, path="/api/chat", *, address="127.0.0.1", **headers):
     """Call through a proxy from an address, as a page of its does."""
     line = socket.create_connection(("127.0.0.1", proxy.port), source_address=(address, 0))
     url = f"{'wss' if proxy.secure else 'ws'}://{proxy.host}{path}"
-    context = insecure_context() if proxy.secure else None
+    context = for_threads(insecure_context()) if proxy.secure else None
     options = {"origin": proxy.origin, "ssl": context, "compression": None, "additional_headers": headers}
     with line, connect(url, sock=line, **options) as websocket:
         yield Caller(websocket)

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from websockets.sync.client import connect
 
 from cli_support import files_below, full_disk, run
 from duplex.errors import OutputError
 from duplex.server import certificate
 from duplex.transports import wire
-from server_support import PATIENCE, Caller, Process, get, insecure_context, until
+from server_support import PATIENCE, Process, get, until
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 -- a test's
 SMALL = str(Path(__file__).parents[1] / "data" / "reference" / "small")
@@ -255,9 +254,8 @@ def test_a_disk_that_refuses_ends_the_recording_only(tmp_path):
 def test_a_certificate_of_its_own(tmp_path):
     with Process("--tls", HOME=str(tmp_path)) as served:
         assert "https://" in served.told
-        url = served.server.url("/api/chat", "wss")
-        with connect(url, ssl=insecure_context(), compression=None) as websocket:
-            Caller(websocket).until(wire.Kind.HANDSHAKE)
+        with served.server.call(scheme="wss") as caller:
+            caller.until(wire.Kind.HANDSHAKE)
         served.stop()
     folder = tmp_path / ".config" / "duplex" / "tls"
     assert (folder / certificate.KEY).stat().st_mode & 0o077 == 0, "nobody else reads the key"
