@@ -262,6 +262,8 @@ def test_a_bad_configuration(tmp_path, data, config, text, words):
         (("--seed", "-1"), "seed", 2),
         (("--device", "abacus"), "the device is 'abacus'", 2),
         (("--start-from", "nowhere"), "nowhere", 1),
+        (("--decoder",), "give --start-from, and no --config", 2),
+        (("--adversarial-steps", "3"), "add --decoder", 2),
     ],
 )
 def test_a_bad_choice(tmp_path, data, config, wrong, words, status):

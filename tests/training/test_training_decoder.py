@@ -1,4 +1,4 @@
-"""Adversarial training of a decoder: what learns and what stays, what discriminators see, and how a run goes on."""
+"""The training of a decoder alone: what learns and what stays, what discriminators see, and how a run goes on."""
 
 import shutil
 from pathlib import Path
@@ -16,8 +16,8 @@ from duplex.checkpoints.checkpoint import resolve
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.errors import CorpusError, TrainingError
-from duplex.training import AdversarialSettings, train_decoder
-from duplex.training.codec.adversarial_module import AdversarialModule
+from duplex.training import DecoderSettings, train_decoder
+from duplex.training.codec.decoder_module import DecoderModule
 from duplex.training.codec.discriminators import (
     StftDiscriminators,
     discriminator_loss,
@@ -27,9 +27,9 @@ from duplex.training.codec.discriminators import (
 from duplex.training.dialogues.shards import codec_fingerprint
 from training_support import FRAME, SHAPE, checkpoint, harmonics, shorten, some_corpus, train
 
-BRIEF = AdversarialSettings(
+BRIEF = DecoderSettings(
     steps=6,
-    spectral_steps=1,
+    adversarial_steps=5,
     discriminator_steps=2,
     discriminator_channels=4,
     batch=2,
@@ -76,7 +76,7 @@ def whole(data, first, tmp_path_factory):
 def module(first, settings=BRIEF):
     config = MimiConfig.from_dict(SHAPE, where="here")
     mimi = read_mimi(config, first / MIMI_WEIGHTS, config.quantizer.n_q, torch.device("cpu"))
-    return AdversarialModule(mimi, settings)
+    return DecoderModule(mimi, settings)
 
 
 def crops():
@@ -115,7 +115,7 @@ def test_the_file_is_as_large_as_before(whole, first):
 
 
 def test_a_run_goes_on_as_if_it_had_not_stopped(data, first, whole, tmp_path):
-    calls, draw = [], AdversarialModule.forward
+    calls, draw = [], DecoderModule.forward
 
     def interrupted(self, *given, **options):
         calls.append(None)
@@ -124,7 +124,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(data, first, whole, tmp_path):
         return draw(self, *given, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AdversarialModule, "forward", interrupted)
+        patch.setattr(DecoderModule, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
             refine(data, tmp_path / "run", first, save_every=0)
     assert checkpoint(tmp_path / "run")["step"] == 3
@@ -152,7 +152,7 @@ def test_a_corpus_of_short_shards(data, first, tmp_path):
 
 def test_spectra_alone_need_no_discriminators(data, first, tmp_path):
     reports = []
-    settings = attrs.evolve(BRIEF, adversarial_weight=0.0, feature_weight=0.0)
+    settings = attrs.evolve(BRIEF, adversarial_steps=0)
     refine(data, tmp_path / "run", first, settings, progress=reports.append)
     assert {"mel", "spectrum"} < reports[-1].losses.keys()
     assert not {"discriminator", "adversarial", "feature"} & reports[-1].losses.keys()

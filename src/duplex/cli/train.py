@@ -92,10 +92,13 @@ def data(
 @click.option(
     "--start-from", type=click.Path(path_type=Path), metavar="FOLDER", help="A codec whose weights are the first ones."
 )
-@click.option("--adversarial", is_flag=True, help="Learn --start-from's decoder alone, against discriminators.")
-@click.option("--steps", type=click.IntRange(1), help="Default: 10000, or 4000. May change when a run goes on.")
-@click.option("--batch", type=click.IntRange(1), help="Crops in a step, on each device. Default: 4.")
-@click.option("--learning-rate", type=float, help="The highest. Default: 0.0012, or 0.0003.")
+@click.option("--decoder", is_flag=True, help="Learn --start-from's decoder alone.")
+@click.option(
+    "--adversarial-steps", type=click.IntRange(0), help="With --decoder: its last steps, against discriminators."
+)
+@click.option("--steps", type=click.IntRange(1), help="Default: 10000, or 12000. May change when a run goes on.")
+@click.option("--batch", type=click.IntRange(1), help="Crops in a step, on each device. Default: 4, or 6.")
+@click.option("--learning-rate", type=float, help="The highest. Default: 0.0012, or 0.0006.")
 @click.option("--seed", type=int, help="Default: 0.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @debug_option
@@ -104,7 +107,8 @@ def codec(
     out: Path,
     config: Path | None,
     start_from: Path | None,
-    adversarial: bool,
+    decoder: bool,
+    adversarial_steps: int | None,
     device: str,
     **settings: Any,
 ) -> None:
@@ -113,19 +117,23 @@ def codec(
     The run's folder gets losses.csv, losses.png, samples (what went in, then what came out), checkpoint.pt, and the
     codec itself in the published layout, which --model takes. Several CUDA devices: start it with torchrun.
 
-    With --adversarial only the decoder learns: what --start-from has encoded stays valid. The second of two defaults is
-    for that.
+    With --decoder only the decoder learns: what --start-from has encoded stays valid. The second of two defaults is for
+    that.
 
     \b
     Examples:
       duplex train codec --data corpus --out run
       duplex encode question.wav --model run/codec
-      duplex train codec --data corpus --out run-2 --start-from run/codec --adversarial
+      duplex train codec --data corpus --out run-2 --start-from run/codec --decoder
       torchrun --nproc-per-node 4 -m duplex train codec --data corpus --out run
     """  # noqa: D301 -- \b is click's mark for lines that stay as they are
     require("train", "torch", purpose="training")
     chosen = {name: value for name, value in settings.items() if value is not None}
-    run = _decoder_run(config, start_from, chosen) if adversarial else _codec_run(config, start_from, chosen)
+    if decoder and adversarial_steps is not None:
+        chosen["adversarial_steps"] = adversarial_steps
+    elif adversarial_steps is not None:
+        raise UsageError("--adversarial-steps are of a decoder's training; add --decoder")
+    run = _decoder_run(config, start_from, chosen) if decoder else _codec_run(config, start_from, chosen)
     _train(out, lambda progress: run(data, out, device=device, progress=progress))
 
 
@@ -139,10 +147,10 @@ def _codec_run(config: Path | None, start_from: Path | None, settings: dict[str,
 
 def _decoder_run(config: Path | None, start_from: Path | None, settings: dict[str, Any]) -> "Callable[..., Path]":
     if start_from is None or config is not None:
-        raise UsageError("--adversarial trains the decoder of a codec as it is; give --start-from, and no --config")
-    from duplex.training import AdversarialSettings, train_decoder  # noqa: PLC0415
+        raise UsageError("--decoder trains the decoder of a codec as it is; give --start-from, and no --config")
+    from duplex.training import DecoderSettings, train_decoder  # noqa: PLC0415
 
-    return partial(train_decoder, settings=AdversarialSettings(**settings), start_from=start_from)
+    return partial(train_decoder, settings=DecoderSettings(**settings), start_from=start_from)
 
 
 @train.command(short_help="Make dialogues to train on.")

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duplex.codec import Codec
-from duplex.training.codec.adversarial_settings import AdversarialSettings
 from duplex.training.codec.crops import Pools, ShardSampler, random_gain
+from duplex.training.codec.decoder_settings import DecoderSettings
 from duplex.training.data.corpus import Corpus, Shard
 
 __all__ = ["CodedCropSampler"]
@@ -26,7 +26,7 @@ class CodedCropSampler(ShardSampler[tuple[Codes, Float32]]):
     :raises CorpusError: if no shard is as long as a crop with its context
     """
 
-    def __init__(self, corpus: Corpus, settings: AdversarialSettings, codec: Codec) -> None:
+    def __init__(self, corpus: Corpus, settings: DecoderSettings, codec: Codec) -> None:
         frames = settings.context_frames + settings.crop_frames
         super().__init__(corpus, settings, frames, codec.spec.frame_size)
         self._settings = settings

@@ -1,8 +1,9 @@
-"""Discriminators of complex spectrograms at several window lengths, and the losses that are made of them.
+"""Discriminators of spectrograms at several window lengths, and the losses that are made of them.
 
-Spectral losses compare magnitudes and leave the phases to chance. A discriminator of complex spectrograms can learn
-what else tells synthesized speech from real. The architecture is EnCodec's (multi-scale STFT discriminators), with a
-stride in its first layer too, because it has to learn on a CPU.
+Spectral losses are least where the texture of speech is averaged away. A discriminator can learn what else tells
+synthesized speech from real. The architecture is EnCodec's (multi-scale STFT discriminators), with a stride in its
+first layer too, because it has to learn on a CPU, and with log magnitudes in place of complex numbers: so few bits say
+nothing of phases, and what a decoder cannot know of them draws it towards silence when features are to match.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ WINDOWS = (2048, 1024, 512)
 DILATIONS = (1, 2, 4)
 """Of the middle layers, in time; each halves the number of frequencies."""
 SLOPE = 0.2
+FLOOR = 0.04
+"""Added to every magnitude, of windows of unit energy."""
 
 Judged = tuple[Tensor, list[Tensor]]
 """A discriminator's scores, and the features of its layers, ``[batch, channels, positions, frequencies]`` each."""
@@ -37,7 +40,7 @@ class StftDiscriminators(nn.Module):
 
 
 class _StftDiscriminator(nn.Module):
-    """Convolutions over the real and imaginary parts of a spectrogram."""
+    """Convolutions over a spectrogram's log magnitudes."""
 
     window: Tensor
 
@@ -45,7 +48,7 @@ class _StftDiscriminator(nn.Module):
         super().__init__()
         window = torch.hann_window(size)
         self.register_buffer("window", window / window.square().sum().sqrt(), persistent=False)
-        layers = [_convolution(2, channels, (3, 9), stride=2)]
+        layers = [_convolution(1, channels, (3, 9), stride=2)]
         layers += [_convolution(channels, channels, (3, 9), stride=2, dilation=dilation) for dilation in DILATIONS]
         layers += [_convolution(channels, channels, (3, 3))]
         self.layers: nn.ModuleList = nn.ModuleList(layers)
@@ -56,7 +59,12 @@ class _StftDiscriminator(nn.Module):
         with torch.autocast(audio.device.type, enabled=False):
             size = len(self.window)
             spectrum = torch.stft(audio, size, size // 4, window=self.window, return_complex=True)
-            x = torch.view_as_real(spectrum).permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last)
+            power = torch.view_as_real(spectrum).square().sum(-1)
+            x = (
+                (0.5 * torch.log(power + FLOOR**2))
+                .transpose(1, 2)[:, None]
+                .contiguous(memory_format=torch.channels_last)
+            )
             features: list[Tensor] = []
             for layer in self.layers:
                 x = functional.leaky_relu(layer(x), SLOPE)

@@ -1,4 +1,4 @@
-"""The module of the decoder's adversarial training: a codec whose decoder learns, and discriminators that judge it."""
+"""The module of the decoder's training: a codec whose decoder learns, and discriminators that may judge it."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -9,8 +9,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from duplex.backends.torch.mimi import Mimi
 from duplex.backends.torch.state import Call
-from duplex.training.codec.adversarial_settings import AdversarialSettings
 from duplex.training.codec.codec_module import CodecModule
+from duplex.training.codec.decoder_settings import DecoderSettings
 from duplex.training.codec.discriminators import (
     Judged,
     StftDiscriminators,
@@ -21,28 +21,30 @@ from duplex.training.codec.discriminators import (
 from duplex.training.codec.initialization import normalize
 from duplex.training.codec.losses import MultiScaleMelLoss
 
-__all__ = ["AdversarialModule"]
+__all__ = ["DecoderModule"]
 
 LEAD = 4
 """Positions before a crop from which the convolutions start, so that its first samples have a past."""
 SPEECH_LEVEL = 0.05
 
 
-class AdversarialModule(CodecModule):
+class DecoderModule(CodecModule):
     """A codec's decoder with losses, discriminators, and the moving average of its weights.
 
     Encoder and quantizer are frozen, so that codes mean what they meant.
     """
 
-    def __init__(self, mimi: Mimi, settings: AdversarialSettings) -> None:
+    def __init__(self, mimi: Mimi, settings: DecoderSettings) -> None:
         super().__init__()
         self.mimi = mimi
         self.settings = settings
         self.mel: MultiScaleMelLoss = MultiScaleMelLoss(mimi.config.sample_rate)
-        untyped: Any = torch.random
-        with untyped.fork_rng(devices=[]):
-            untyped.manual_seed(settings.seed)
-            self.discriminators: StftDiscriminators = StftDiscriminators(settings.discriminator_channels)
+        self.discriminators: StftDiscriminators | None = None
+        if settings.adversarial_steps:
+            untyped: Any = torch.random
+            with untyped.fork_rng(devices=[]):
+                untyped.manual_seed(settings.seed)
+                self.discriminators = StftDiscriminators(settings.discriminator_channels)
         self.mimi.requires_grad_(requires_grad=False)
         for part in self._learning():
             part.requires_grad_()
@@ -65,22 +67,23 @@ class AdversarialModule(CodecModule):
         with torch.autocast(wanted.device.type, enabled=False):
             losses = {"mel": self.mel(made, wanted), "spectrum": self.mel.spectrum(made, wanted)}
         total = settings.mel_weight * losses["mel"] + settings.spectrum_weight * losses["spectrum"]
-        adversarial_steps = step - settings.spectral_steps
-        if settings.is_adversarial and adversarial_steps >= 0:
+        adversarial_step = step - settings.steps + settings.adversarial_steps
+        if self.discriminators is not None and adversarial_step >= 0:
             real = self.discriminators(wanted / SPEECH_LEVEL)
             losses["discriminator"] = discriminator_loss(real, self.discriminators(made.detach() / SPEECH_LEVEL))
             total = total + losses["discriminator"]
-            if adversarial_steps >= settings.discriminator_steps:
-                losses |= self._judgement(real, made)
+            if adversarial_step >= settings.discriminator_steps:
+                losses |= self._judgement(self.discriminators, real, made)
                 total = total + settings.adversarial_weight * losses["adversarial"]
                 total = total + settings.feature_weight * losses["feature"]
         return losses | {"total": total}
 
-    def _judgement(self, real: Sequence[Judged], made: Tensor) -> dict[str, Tensor]:
+    @staticmethod
+    def _judgement(discriminators: StftDiscriminators, real: Sequence[Judged], made: Tensor) -> dict[str, Tensor]:
         """Return the losses whose gradients the discriminators pass on to the decoder, and do not learn from."""
-        self.discriminators.requires_grad_(requires_grad=False)
-        judged = self.discriminators(made / SPEECH_LEVEL)
-        self.discriminators.requires_grad_()
+        discriminators.requires_grad_(requires_grad=False)
+        judged = discriminators(made / SPEECH_LEVEL)
+        discriminators.requires_grad_()
         return {"adversarial": generator_loss(judged), "feature": feature_distance(real, judged)}
 
     @staticmethod
@@ -94,9 +97,11 @@ class AdversarialModule(CodecModule):
         return mimi.decoder(positions[:, -count - LEAD :], Call())[:, -samples:, 0].float()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the decoder's parameters, and the discriminators'."""
-        decoder = [parameter for part in self._learning() for parameter in part.parameters()]
-        return {"decoder": decoder, "discriminators": list(self.discriminators.parameters())}
+        """Return the decoder's parameters, and the discriminators' if there are any."""
+        groups = {"decoder": [parameter for part in self._learning() for parameter in part.parameters()]}
+        if self.discriminators is not None:
+            groups["discriminators"] = list(self.discriminators.parameters())
+        return groups
 
     def update_average(self) -> None:
         """Add the weights to their moving average."""

@@ -1,7 +1,7 @@
-"""The decoder's adversarial training: a codec that is intelligible learns to sound real, and its codes stay.
+"""The decoder's training: a codec that is intelligible learns to sound better, and its codes stay.
 
 1. It starts from a codec. Encoder and quantizer are frozen, so that whatever has been encoded remains valid.
-2. It learns from the spectra first, alone; then discriminators learn too, and at last the decoder from them.
+2. It learns from the spectra alone; in the last ``adversarial_steps`` discriminators learn too, and it from them.
 3. What is exported is the moving average of the weights.
 """
 
@@ -16,10 +16,10 @@ from duplex.backends.torch.codec import TorchCodec, read_mimi
 from duplex.backends.torch.mimi import Mimi
 from duplex.checkpoints.layout import MIMI_CONFIG, MIMI_WEIGHTS, read_json
 from duplex.checkpoints.mimi_config import MimiConfig
-from duplex.training.codec.adversarial_module import AdversarialModule
-from duplex.training.codec.adversarial_settings import AdversarialSettings
 from duplex.training.codec.codec_trainer import CODEC, CodecTrainer
 from duplex.training.codec.coded_crops import CodedCropSampler
+from duplex.training.codec.decoder_module import DecoderModule
+from duplex.training.codec.decoder_settings import DecoderSettings
 from duplex.training.data.corpus import Corpus
 from duplex.training.distributed import DistributedContext
 from duplex.training.run_folder import RunFolder
@@ -31,14 +31,14 @@ __all__ = ["train_decoder"]
 def train_decoder(
     data: Path,
     out: Path,
-    settings: AdversarialSettings | None = None,
+    settings: DecoderSettings | None = None,
     *,
     start_from: Path,
     device: str = "auto",
     save_every: float = 120.0,
     progress: Callable[[TrainingProgress], None] | None = None,
 ) -> Path:
-    """Train a codec's decoder against discriminators, or resume a run, and return the folder of the exported codec.
+    """Train a codec's decoder on, or resume a run, and return the folder of the exported codec.
 
     :param data: a folder of shards, as ``duplex train data`` writes it
     :param out: the run's folder, new or that of an interrupted run
@@ -49,7 +49,7 @@ def train_decoder(
     :raises WeightsError: if its weights cannot be read
     :raises OutputError: if something cannot be written; the previous checkpoint is kept
     """
-    chosen = settings or AdversarialSettings()
+    chosen = settings or DecoderSettings()
     path = start_from / MIMI_CONFIG
     config = read_json(path, str(path))
     shape = MimiConfig.from_dict(config, where=str(path))
@@ -70,12 +70,12 @@ def train_decoder(
         data=data,
         writes=distributed.is_main,
     )
-    model = AdversarialModule(first, chosen).to(distributed.device)
+    model = DecoderModule(first, chosen).to(distributed.device)
     _DecoderTrainer(model, chosen, crops, run, distributed, config).run_to_end(save_every, progress)
     return out / CODEC
 
 
-class _DecoderTrainer(CodecTrainer[AdversarialModule, CodedCropSampler]):
+class _DecoderTrainer(CodecTrainer[DecoderModule, CodedCropSampler]):
     """Trains the decoder and the discriminators, with one optimizer: their gradients are apart."""
 
     BETAS: ClassVar[tuple[float, float]] = (0.8, 0.99)
