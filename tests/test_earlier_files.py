@@ -50,6 +50,12 @@ async def test_a_conversation_goes_on_as_it_would_have(model, question):
     assert said == SAID
 
 
+async def test_a_state_of_the_built_in_model_as_it_was_is_refused(model):
+    state = (EARLIER / "state-of-another-voice.safetensors").read_bytes()
+    with pytest.raises(duplex.StateError, match="taken from another checkpoint; load the same model, revision"):
+        await tell(duplex.Conversation(model, state=state))
+
+
 @pytest.mark.parametrize("version", ["0", "2", "next"])
 async def test_a_state_of_another_format_is_refused_with_what_to_do(model, version):
     header = json.loads(STATE[8 : 8 + int.from_bytes(STATE[:8], "little")])["__metadata__"]
