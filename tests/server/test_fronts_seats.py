@@ -145,7 +145,7 @@ async def test_one_too_many_is_refused():
 
 
 async def saved(model, pcm, options):
-    """Return the state of a conversation that has been going on for a while."""
+    """Return the state of a conversation that has been going on for a while, but has not heard more than ``pcm``."""
     async with duplex.Conversation(model, options=options) as conversation, anyio.create_task_group() as tasks:
         tasks.start_soon(conversation.send, pcm)
         async for event in conversation:
@@ -162,7 +162,7 @@ async def test_a_conversation_moves_from_a_front_and_to_one():
         ]
         async with distant(capacity=2) as ends:
             for here, there in ((ends.distant, model), (model, ends.distant), (ends.distant, ends.distant)):
-                async with duplex.Conversation(there, state=await saved(here, pcm, options)) as conversation:
+                async with duplex.Conversation(there, state=await saved(here, pcm[:24000], options)) as conversation:
                     start = round(conversation.resume_at * 24000)
                     rest = [event async for event in conversation.run(pcm[start:])]
                 frames = [each for each in rest if isinstance(each, duplex.AgentAudio)]
