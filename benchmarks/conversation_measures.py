@@ -13,7 +13,19 @@ from conversation_questions import Question
 from duplex.training.dialogues.facts import NAMES
 from duplex.training.dialogues.topics import TOPICS, Exchange, Memory, draw_exchange
 
-__all__ = ["answers", "floor", "interruptions", "interval", "is_right", "share", "silent_after", "silent_throughout"]
+__all__ = [
+    "LONGEST_BACKCHANNEL",
+    "YIELDING",
+    "answers",
+    "floor",
+    "interruptions",
+    "interval",
+    "is_right",
+    "share",
+    "silent_after",
+    "silent_throughout",
+    "stretches",
+]
 
 FRAME_SECONDS = FRAME / RATE
 LONGEST_BACKCHANNEL = 0.6
@@ -68,14 +80,14 @@ def floor(questions: Sequence[Question], calls: Sequence[Call]) -> dict[str, flo
     over = spoken = 0.0
     delays: list[float] = []
     for question, call in zip(questions, calls, strict=True):
-        stretches = _stretches(call.speaks)
+        speaks = stretches(call.speaks)
         spoken += question.end - question.start
         over += sum(
             max(0.0, min(end, question.end) - max(start, question.start))
-            for start, end in stretches
+            for start, end in speaks
             if end - start >= LONGEST_BACKCHANNEL
         )
-        delays += [start - question.end for start, end in stretches if end > question.end][:1]
+        delays += [start - question.end for start, end in speaks if end > question.end][:1]
     found = delays or [float("inf")]
     return {
         "overlap": 100 * over / spoken,
@@ -152,7 +164,7 @@ def share(found: Sequence[bool]) -> float:
     return 100 * float(np.mean(found)) if found else 0.0
 
 
-def _stretches(speaks: NDArray[np.bool_]) -> list[tuple[float, float]]:
+def stretches(speaks: NDArray[np.bool_]) -> list[tuple[float, float]]:
     """Return when the agent speaks, from second to second, pauses within what is said included."""
     found: list[tuple[int, int]] = []
     for frame in np.flatnonzero(speaks):

@@ -1,7 +1,7 @@
-"""Measure how well a model converses: answers, timing, interruptions, noise, echo, endurance, real people.
+"""Measure how well a model converses: answers, timing, interruptions, noise, echo, endurance, whole talks, real people.
 
     python benchmarks/conversation_quality.py [--model tiny|DIR] [--questions 306] [--staged 100] [--parts PART ...]
-        [--people FOLDER ...] [--styles FOLDER] [--out results.json]
+        [--conversations 20] [--seed N] [--people FOLDER ...] [--styles FOLDER] [--out results.json]
 
 DIR is a folder in the published layout. Needs the extra `train`, the group `benchmark`, and the programs flite and
 espeak-ng. Questions come in voices and phrasings that training never has, from `duplex.training.dialogues`; times are
@@ -13,6 +13,7 @@ pocketsphinx-testdata where they are installed.
 
 import argparse
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from rich.table import Table
 import duplex
 from codec_speech import Listener, progress
 from conversation_calls import RATE, Call, Echoing, Interrupting, Speaking, make_calls
+from conversation_generated import conversations
 from conversation_measures import (
     answers,
     floor,
@@ -46,7 +48,7 @@ ECHO_SECONDS = 10
 WALK = 64
 """Questions, of the topics in turn: the first ten and the last ten are of the same ones."""
 ENDS = 10
-PARTS = ("questions", "cells", "talk", "interruptions", "noise", "echo", "walk", "people")
+PARTS = ("questions", "cells", "talk", "interruptions", "noise", "echo", "walk", "conversations", "people")
 
 
 def parse() -> argparse.Namespace:
@@ -55,6 +57,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="tiny", metavar="tiny|DIR")
     parser.add_argument("--questions", type=int, default=306)
     parser.add_argument("--staged", type=int, default=100, help="interruptions, clips of noise, and echoes")
+    parser.add_argument("--conversations", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="of those; default: drawn anew")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     parser.add_argument("--people", nargs="+", type=Path, default=PEOPLE, metavar="FOLDER", help="recordings of people")
     parser.add_argument("--styles", type=Path, metavar="FOLDER", help="more voices: voices/*.bin of kokoro-js")
@@ -74,6 +78,7 @@ async def measure(model: duplex.Model, arguments: argparse.Namespace) -> dict[st
         "noise": lambda: _noises(model, staged),
         "echo": lambda: _echoes(model, staged),
         "walk": lambda: _walk(model),
+        "conversations": lambda: _conversations(model, arguments.conversations, arguments.seed),
         "people": lambda: _people(model, [folder for folder in arguments.people if folder.is_dir()]),
     }
     for name in arguments.parts:
@@ -160,6 +165,10 @@ async def _walk(model: duplex.Model) -> dict[str, Any]:
     return {"walk": {"minutes": minutes, "right": share(right), **ends}}
 
 
+async def _conversations(model: duplex.Model, count: int, seed: int) -> dict[str, Any]:
+    return {"conversations": await conversations(model, count, seed, SESSIONS)}
+
+
 async def _people(model: duplex.Model, folders: list[Path]) -> dict[str, Any]:
     """Have people talk who do not know that they talk to it."""
     if not folders:
@@ -195,6 +204,7 @@ def rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if walked := figures.get("walk"):
         ends = f"{walked['first']:.0f} and {walked['last']:.0f} %"
         yield f"{walked['minutes']:.0f} minutes: first and last {ENDS} answers right", ends
+    yield from _conversation_rows(figures.get("conversations", {}))
     yield from _people_rows(figures.get("people", {}))
     if told:
         for kind in told["by"].values():
@@ -206,6 +216,18 @@ def _cell_rows(cells: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, cell in cells.items():
         low, high = cell["interval"]
         yield f"right of {cell['questions']}, {name}", f"{cell['right']:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def _conversation_rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if not figures:
+        return
+    low, high = figures["interval"]
+    named = f"{len(figures['each'])} conversations, seed {figures['seed']}"
+    yield f"right of {figures['turns']} turns of {named}", f"{figures['right']:.1f} % ({low:.1f} to {high:.1f})"
+    yield "conversations without a fault", f"{figures['without a fault']:.0f} %"
+    for number, held in enumerate(figures["each"], 1):
+        faults = "".join(f"; {fault}" for fault in held["faults"])
+        yield f"conversation {number}, {held['voice']}", f"right {held['right']} of {held['turns']}{faults}"
 
 
 def _people_rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from duplex.training.dialogues.phrasings import Split
 from duplex.training.dialogues.speech import speak_words
 from duplex.training.dialogues.topics import BUILT_IN, TOPICS, Exchange, Memory, draw_exchange
 
-__all__ = ["TALK", "Question", "clips", "each_question", "long_answers", "questions", "walk"]
+__all__ = ["TALK", "Question", "clips", "each_question", "long_answers", "questions", "spoken", "walk"]
 
 Float32 = NDArray[np.float32]
 LEAD, ANSWER, LEISURE = 0.8, 5.0, 7.0
@@ -56,7 +56,7 @@ def each_question(
     """Yield the same, each spoken when it is asked for."""
     rng = np.random.default_rng(seed)
     for index in range(count):
-        yield _spoken(
+        yield spoken(
             draw_exchange(topics[index % len(topics)], split, rng, Memory()),
             voices[index % len(voices)],
             rng,
@@ -68,7 +68,7 @@ def long_answers(count: int, seed: int = 1) -> list[Question]:
     """Return questions whose answers leave time to interrupt."""
     rng = np.random.default_rng(seed)
     return [
-        _spoken(
+        spoken(
             draw_exchange(LONG[index % len(LONG)], "testing", rng, Memory()),
             HELD_OUT_VOICES[index % len(HELD_OUT_VOICES)],
             rng,
@@ -82,7 +82,7 @@ def walk(count: int, voice: Voice, seed: int = 2) -> list[Question]:
     rng, memory = np.random.default_rng(seed), Memory()
     topics = BUILT_IN
     return [
-        _spoken(draw_exchange(topics[index % len(topics)], "testing", rng, memory), voice, rng, silence=LEISURE)
+        spoken(draw_exchange(topics[index % len(topics)], "testing", rng, memory), voice, rng, silence=LEISURE)
         for index in range(count)
     ]
 
@@ -97,9 +97,10 @@ def clips(count: int, seed: int = 3) -> list[Float32]:
     ]
 
 
-def _spoken(
+def spoken(
     exchange: Exchange, voice: Voice, rng: np.random.Generator, *, pauses: bool = False, silence: float = ANSWER
 ) -> Question:
+    """Return a question as a voice asks it, with pauses to think where it may have them, and silence after it."""
     parts = exchange.question.split("|") if pauses else [exchange.question.replace("|", "")]
     own = np.random.default_rng(zlib.crc32(f"{voice.name} {exchange.question} {rng.integers(2**31)}".encode()))
     speaker = voice.sample_speaker(own)
