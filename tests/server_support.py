@@ -45,11 +45,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(model, settings=None, *, telemetry=None, **listening):
+def running(model, settings=None, *, telemetry=None, transcriber=None, **listening):
     """Run a server until the block ends."""
     port = queue.Queue()
     where = Listening(**{"port": 0, **listening})
-    run = functools.partial(serve, model, settings, where, telemetry=telemetry, started=port.put)
+    run = functools.partial(
+        serve, model, settings, where, telemetry=telemetry, transcriber=transcriber, started=port.put
+    )
     with start_blocking_portal("asyncio") as portal:
         future = portal.start_task_soon(run)
         future.add_done_callback(lambda _: port.put(None))

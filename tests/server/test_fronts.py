@@ -281,7 +281,7 @@ def test_what_several_fronts_cannot_do_is_refused():
     with (
         fake_model() as model,
         pytest.raises(UsageError, match="--fronts 1"),
-        running(model, telemetry=object(), fronts=2),
+        running(model, transcriber=model, fronts=2),
     ):
         pass
     with (

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from duplex.engine.seat import PendingFrame
+from duplex.errors import UsageError
 from duplex.frame_model import Frame
 from duplex.server.telemetry.signals import Signals
 from duplex.server.telemetry.steps import StepFinder, StepSampler
@@ -86,13 +87,14 @@ def test_a_call_its_queue_its_steps_and_its_wire(receiver):
 
 
 def test_metrics_are_those_of_prometheus(receiver):
-    with exported(receiver, OTEL_TRACES_EXPORTER="none", OTEL_SERVICE_NAME="line-7") as served:
+    named = {"OTEL_SERVICE_NAME": "line-7", "OTEL_RESOURCE_ATTRIBUTES": "service.version=ours"}
+    with exported(receiver, OTEL_TRACES_EXPORTER="none", **named) as served:
         talk(served.server)
         until(lambda: "duplex_call_seconds_count 1.0" in get(served.server, "/metrics")[2])
         seen = get(served.server, "/metrics")[2]
         served.stop()
     assert not receiver.spans
-    assert {each["service.name"] for each in receiver.resources} == {"line-7"}
+    assert {(each["service.name"], each["service.version"]) for each in receiver.resources} == {("line-7", "ours")}
     metrics = receiver.metrics
     families = {
         re.sub("_total$", "", name) if kind == "counter" else name
@@ -112,6 +114,34 @@ def test_metrics_are_those_of_prometheus(receiver):
     assert (values(places.attributes), places.as_double) == ({"model": "small"}, 4)
     counted = float(re.search(r"duplex_step_seconds_count\S* (\S+)", seen)[1])
     assert metrics["duplex_step_seconds"].histogram.data_points[0].count == counted > 0
+
+
+def test_with_fronts_each_traces_its_calls_and_the_metrics_are_of_the_whole(receiver):
+    with exported(receiver, DUPLEX_FRONTS="2") as served:
+        for _ in range(8):  # connections are spread over the fronts
+            talk(served.server, additional_headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+        until(lambda: "duplex_call_seconds_count 8.0" in get(served.server, "/metrics")[2])
+        status, _ = served.stop()
+    assert status == 0
+    spans = Counter((span.name, span.trace_id.hex() == TRACE) for span in receiver.spans)
+    calls = {("duplex.call", True), ("duplex.queue", True), ("duplex.conversation", True)}
+    assert {name: spans.pop(name) for name in calls} == dict.fromkeys(calls, 8)
+    assert spans.keys() == {("duplex.send", True), ("duplex.model", False)}
+    model = next(span for span in receiver.spans if span.name == "duplex.model")
+    assert not model.parent_span_id
+    assert values(model.attributes)["duplex.step.sessions"] == 1
+    assert receiver.metrics["duplex_call_seconds"].histogram.data_points[0].count == 8
+    assert receiver.metrics["duplex_step_seconds"].histogram.data_points[0].count > 0
+    assert len({each["service.instance.id"] for each in receiver.resources}) == 1
+
+
+def test_spans_of_a_provider_are_of_one_process():
+    with (
+        fake_model() as model,
+        pytest.raises(UsageError, match="one front"),
+        running(model, telemetry=Tracing(TracerProvider()), fronts=2),
+    ):
+        pass
 
 
 def test_a_refused_call_is_a_trace_of_its_own(receiver):
@@ -202,7 +232,7 @@ def frame_of(pending):
 
 def test_a_step_every_few_seconds_and_the_slow_ones_are_sampled():
     kept = deque(maxlen=100)
-    sampler = StepSampler("m", kept, seconds=10, slow=0.08)
+    sampler = StepSampler("m", kept.append, seconds=10, slow=0.08)
     for index in range(500):
         now = 100 + 0.08 * index
         waited = 0.3 if 200 <= index < 230 else 0.01
@@ -220,7 +250,7 @@ def test_each_call_finds_its_own_frame_in_a_step_though_it_asks_before_the_step_
     ]
     assert mine.find(frame_of(frames[0][0])) is None
     assert other.find(frame_of(frames[0][1])) is None
-    StepSampler("m", kept, seconds=10, slow=9).stepped(1.0, 2.0, frames[0])
+    StepSampler("m", kept.append, seconds=10, slow=9).stepped(1.0, 2.0, frames[0])
     step, pending = mine.find(frame_of(frames[1][0]))
     assert (pending, step.ended) == (frames[0][0], 2.0)
     assert other.find(frame_of(frames[1][1]))[1] is frames[0][1]

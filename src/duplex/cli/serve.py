@@ -86,8 +86,8 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     "--fronts",
     type=click.IntRange(1),
     help="Processes that connections, sound and protocols are handled in; with 1 that is the model's own. If left out: "
-    "one for every 64 places, at most one for every core; 1 with --transcriber, OTEL_... "
-    "or speech synthesis, or not on Linux.",
+    "one for every 64 places, at most one for every core; 1 with --transcriber or "
+    "speech synthesis, or not on Linux.",
 )
 @click.option("--trusted-proxy", multiple=True, metavar="ADDRESS", help="Whose X-Forwarded-For is believed.")
 @click.option("--root-path", default="", metavar="PATH", help="Of the page at a proxy that keeps it: /talk.")
@@ -223,11 +223,7 @@ def _serve(
     telemetry = telemetry_of_environment()
     name: str | None = given["transcriber"]
     fronts = fronts_of(
-        given["fronts"],
-        load_options,
-        sessions=_most_sessions(load_options),
-        transcriber=name is not None,
-        telemetry=telemetry is not None,
+        given["fronts"], load_options, sessions=_most_sessions(load_options), transcriber=name is not None
     )
     settings, listening = settings_of(given), listening_of(given, fronts)
     check_start(settings, listening)

@@ -85,9 +85,7 @@ def listening_of(given: Mapping[str, Any], fronts: int = 1) -> "Listening":
     )
 
 
-def fronts_of(
-    given: int | None, load_options: Sequence[LoadOptions], *, sessions: int, transcriber: bool, telemetry: bool
-) -> int:
+def fronts_of(given: int | None, load_options: Sequence[LoadOptions], *, sessions: int, transcriber: bool) -> int:
     """Return how many fronts there shall be: as many as were given, or as this machine and what is wanted allow.
 
     :raises UsageError: if so many cannot do what is wanted
@@ -99,7 +97,7 @@ def fronts_of(
     if fronts == 1:
         return 1
     synthesis = any(resolve(each.model, revision=each.revision).model_type == "tts" for each in load_options)
-    if given is None and (transcriber or telemetry or synthesis):
+    if given is None and (transcriber or synthesis):
         return 1
-    check_fronts(fronts, transcriber=transcriber, telemetry=telemetry, synthesis=synthesis)
+    check_fronts(fronts, transcriber=transcriber, synthesis=synthesis)
     return fronts

@@ -132,15 +132,13 @@ class Listening:
         return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
 
 
-def check_fronts(fronts: int, *, transcriber: bool, telemetry: bool, synthesis: bool) -> None:
+def check_fronts(fronts: int, *, transcriber: bool, synthesis: bool) -> None:
     """Check that nothing is wanted that several fronts cannot do.
 
     :raises UsageError: if something is
     """
     if fronts > 1 and transcriber:
         raise UsageError("a transcriber listens in one process; leave --transcriber out, or serve with --fronts 1")
-    if fronts > 1 and telemetry:
-        raise UsageError("OpenTelemetry (OTEL_...) tells of one process; turn it off, or serve with --fronts 1")
     if fronts > 1 and synthesis:
         raise UsageError("models of speech synthesis say texts in their own process; serve them with --fronts 1")
 

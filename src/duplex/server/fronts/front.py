@@ -18,6 +18,7 @@ from types import FrameType
 import anyio
 import attrs
 from anyio.abc import TaskGroup
+from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] -- it has none
 
 from duplex.engine.model import Model
@@ -40,6 +41,7 @@ from duplex.server.http_server import HttpServer, configuration, most_calls
 from duplex.server.logs import configure_logging
 from duplex.server.retention import Retention
 from duplex.server.service import Service
+from duplex.server.telemetry.protocol import Telemetry
 
 __all__ = ["main"]
 
@@ -94,17 +96,25 @@ class _Front:
             DistantModel(each, self._link, number, self._seatings[number]) for number, each in enumerate(plan.models)
         ]
         self._doors = [DistantDoor(self._link, number) for number in range(len(specs))]
+        self._telemetry = self._make_telemetry()
         self._service = self._make_service()
         self._server = self._make_server()
         self._stopping = False
         self._tasks: TaskGroup
         self._status = 0
 
+    def _make_telemetry(self) -> Telemetry | None:
+        if self._plan.signals is None:
+            return None
+        from duplex.server.telemetry.exporting import Exporting  # noqa: PLC0415 -- of the extra otel
+
+        return Exporting(self._plan.signals)
+
     def _make_service(self) -> Service:
         def door(model: Model) -> Door:
             return self._doors[self._models.index(model)]
 
-        service = Service(self._models, self._plan.settings, doors=door)
+        service = Service(self._models, self._plan.settings, telemetry=self._telemetry, doors=door)
         # Recordings are looked through by the model's process, once for all.
         service.retention = Retention(None, service.metrics, days=0, gigabytes=0)
         service.keys = attrs.evolve(service.keys, tickets=SharedTickets(Path(self._plan.folder) / "tickets"))
@@ -134,16 +144,17 @@ class _Front:
         bound = socket.socket(fileno=self._plan.bound)
         # As Listening.bind: asyncio sends small messages at once only on sockets that say they are TCP.
         bound = socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
-        async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self._follow)
-            self._tasks.start_soon(self._service.watch_loop)
-            self._tasks.start_soon(self._tell_metrics)
-            with contextlib.closing(bound):
-                async with self._neighbours.listening():
-                    await self._server.serve(sockets=[bound])
-            self._stopping = True
-            self._link.tell("metrics", families=families_of(self._service.metrics.registry))
-            self._tasks.cancel_scope.cancel()
+        with contextlib.nullcontext() if self._telemetry is None else self._telemetry.exporting(CollectorRegistry()):
+            async with anyio.create_task_group() as self._tasks:
+                self._tasks.start_soon(self._follow)
+                self._tasks.start_soon(self._service.watch_loop)
+                self._tasks.start_soon(self._tell_metrics)
+                with contextlib.closing(bound):
+                    async with self._neighbours.listening():
+                        await self._server.serve(sockets=[bound])
+                self._stopping = True
+                self._link.tell("metrics", families=families_of(self._service.metrics.registry))
+                self._tasks.cancel_scope.cancel()
         for model in self._models:
             model.close()
         return self._status

@@ -17,24 +17,22 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import anyio
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] -- it has none
 
-import duplex
 from duplex.concurrency.groups import ungrouped
 from duplex.concurrency.notifiers import Notifier
 from duplex.engine.model import Model
-from duplex.errors import ServerError
+from duplex.errors import ServerError, UsageError
 from duplex.server.admission import Admission
 from duplex.server.fronts.crowd import ABSENT, Crowd
 from duplex.server.fronts.front_process import STOP_SECONDS, FrontProcess, Hall
 from duplex.server.fronts.plan import DESCRIPTORS, FrontPlan, ModelPlan, SharedMemory
-from duplex.server.fronts.totals import Family, families_of, of_front, sum_of, text_of, without_gauges
+from duplex.server.fronts.whole import Whole
 from duplex.server.listening import Listening, check_fronts, check_settings
 from duplex.server.logs import configured_format, fields
-from duplex.server.metrics import Metrics
 from duplex.server.retention import Retention
 from duplex.server.served_models import ServedModels
 from duplex.server.settings import Settings
@@ -73,21 +71,29 @@ async def serve_with_fronts(
     :raises ServerError: if the address is taken, or fronts do not start
     """
     synthesis = any(model.spec.kind == "tts" for model in models)
-    check_fronts(
-        where.fronts, transcriber=transcriber is not None, telemetry=telemetry is not None, synthesis=synthesis
-    )
+    check_fronts(where.fronts, transcriber=transcriber is not None, synthesis=synthesis)
+    if telemetry is not None and telemetry.signals is None:
+        raise UsageError("these spans are of one process, as their provider is; serve with one front")
     check_settings(settings)
     with (
         contextlib.closing(where.bind()) as bound,
         tempfile.TemporaryDirectory(prefix="duplex-") as folder,
         threadpool_limits(1, user_api="blas"),
     ):
-        await _ModelProcess(models, settings, where, bound, folder).run(started)
+        process = _ModelProcess(models, settings, where, bound, folder, telemetry)
+        with contextlib.nullcontext() if telemetry is None else telemetry.exporting(process.whole.registry):
+            await process.run(started)
 
 
 class _ModelProcess:
     def __init__(
-        self, models: Sequence[Model], settings: Settings, where: Listening, bound: socket.socket, folder: str
+        self,
+        models: Sequence[Model],
+        settings: Settings,
+        where: Listening,
+        bound: socket.socket,
+        folder: str,
+        telemetry: Telemetry | None,
     ) -> None:
         calls_of: Counter[str] = Counter()
         self._admissions = [
@@ -100,17 +106,16 @@ class _ModelProcess:
         self._where = where
         self._bound = bound
         self._folder = folder
-        self._hall = Hall(models, self._admissions, self._tell_board, self._tell_metrics)
+        self._fronts: dict[int, FrontProcess] = {}
+        """Those that run."""
+        self.whole: Whole = Whole(
+            self._served, telemetry, lambda: [front.metrics for front in list(self._fronts.values())]
+        )
+        self._hall = Hall(models, self._admissions, self._tell_board, self.whole.text)
         self._plan(0, dict.fromkeys(DESCRIPTORS, -1)).to_bytes()  # what cannot be handed over shows now
         self._crowd_memory = SharedMemory.of(8 * where.fronts)
         self._crowd = Crowd(self._crowd_memory.memory, where.fronts)
-        self._fronts: dict[int, FrontProcess] = {}
-        """Those that run."""
         self._all_have_begun = False
-        self._gone: list[Family] = []
-        """What fronts have counted that have ended."""
-        self._metrics = Metrics()
-        self._metrics.build.info({"version": duplex.__version__})
         self._asked = Notifier()
         """Rung by signals."""
         self._signals = 0
@@ -119,10 +124,10 @@ class _ModelProcess:
         self._board: list[tuple[int, ...]] = []
 
     async def run(self, started: Callable[[int], None] | None) -> None:
-        with self._observed(), self._signalled(), contextlib.closing(self._crowd_memory), ungrouped():
+        with self.whole.observed(), self._signalled(), contextlib.closing(self._crowd_memory), ungrouped():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch)
-                tasks.start_soon(self._metrics.watch_loop)
+                tasks.start_soon(self.whole.metrics.watch_loop)
                 tasks.start_soon(self._stop)
                 tasks.start_soon(self._retention().run)
                 async with anyio.create_task_group() as fronts:
@@ -177,7 +182,7 @@ class _ModelProcess:
         finally:
             del self._fronts[number]
             self._crowd.note(number, ABSENT)
-            self._gone = sum_of((self._gone, without_gauges(of_front(front.metrics))))
+            self.whole.keep(front.metrics)
         if not self._signals:
             log.error("a front has ended, and its calls with it", extra=fields(front=number, status=front.status))
         return front.started
@@ -190,6 +195,7 @@ class _ModelProcess:
             listening=self._where,
             folder=self._folder,
             log_format=configured_format(),
+            signals=self.whole.signals_of_front(),
             **given,
         )
 
@@ -234,9 +240,7 @@ class _ModelProcess:
     def _tell_board(self) -> None:
         """Tell all fronts how many talk and wait."""
         self._board = self._counts()
-        for served, counts in zip(self._served, self._board, strict=True):
-            self._metrics.sessions.labels(served.name).set(counts[0])
-            self._metrics.queue.labels(served.name).set(counts[1])
+        self.whole.count(self._board)
         for front in self._fronts.values():
             front.tell_board(self._board)
         self._changed.notify_all()
@@ -247,24 +251,9 @@ class _ModelProcess:
             for model, each in zip(self._hall.models, self._admissions, strict=True)
         ]
 
-    def _tell_metrics(self) -> bytes:
-        for served in self._served:
-            self._metrics.answers.labels(served.name).set(served.state not in {"stalled", "closed"})
-        fronts = [of_front(front.metrics) for front in self._fronts.values()]
-        return text_of(sum_of((families_of(self._metrics.registry), self._gone, *fronts)))
-
     def _retention(self) -> Retention:
         rules = self._settings
-        return Retention(rules.record, self._metrics, days=rules.record_days, gigabytes=rules.record_gigabytes)
-
-    @contextmanager
-    def _observed(self) -> Generator[None]:
-        """Count the steps of the models."""
-        with ExitStack() as observed:
-            for served in self._served:
-                self._metrics.describe(served.name, served.model)
-                observed.enter_context(served.model.seating.observed(self._metrics.observer(served.name)))
-            yield
+        return Retention(rules.record, self.whole.metrics, days=rules.record_days, gigabytes=rules.record_gigabytes)
 
     @contextmanager
     def _signalled(self) -> Generator[None]:

@@ -22,6 +22,7 @@ from duplex.server.fronts.ring import RingShape
 from duplex.server.listening import Listening
 from duplex.server.logs import LogFormat
 from duplex.server.settings import Settings
+from duplex.server.telemetry.signals import Signals
 
 __all__ = ["DESCRIPTORS", "FrontPlan", "ModelPlan", "SharedMemory", "rings_of", "size_of"]
 
@@ -70,6 +71,8 @@ class FrontPlan:
     """Where the fronts of one server find each other, and tickets."""
     log_format: LogFormat | None
     """Of the model's process; ``None`` if its logs go somewhere else."""
+    signals: Signals | None
+    """What it tells OpenTelemetry of its calls, ``None`` for nothing."""
     bound: int
     link: int
     bell: int

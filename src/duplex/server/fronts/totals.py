@@ -6,14 +6,14 @@
 4. Of moments (when a process started, when a counter was made) the earliest counts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["Families", "families_of", "of_front", "sum_of", "text_of", "without_gauges"]
+__all__ = ["Families", "families_of", "of_front", "registry_of", "sum_of", "without_gauges"]
 
 Sample: TypeAlias = tuple[str, Mapping[str, str], float]
 Family: TypeAlias = tuple[str, str, str, Sequence[Sample]]
@@ -63,11 +63,11 @@ def sum_of(processes: Iterable[Families]) -> list[Family]:
     ]
 
 
-def text_of(families: Families) -> bytes:
-    """Return metrics in Prometheus' text format."""
+def registry_of(families: Callable[[], Families]) -> CollectorRegistry:
+    """Return a registry that has what is returned whenever it is read."""
     registry = CollectorRegistry()
-    registry.register(_Collected([_metric(*family) for family in families]))
-    return generate_latest(registry)
+    registry.register(_Collected(families))
+    return registry
 
 
 def _together(sample: str, one: float, other: float) -> float:
@@ -82,8 +82,8 @@ def _metric(name: str, documentation: str, kind: str, samples: Sequence[Sample])
 
 
 class _Collected(Collector):
-    def __init__(self, metrics: Sequence[Metric]) -> None:
-        self._metrics = metrics
+    def __init__(self, families: Callable[[], Families]) -> None:
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._metrics
+        return (_metric(*family) for family in self._families())

@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
@@ -43,13 +42,18 @@ class Exporting:
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
-        self._resource = _resource()
+        self._resource = _resource(signals.instance)
         self._provider = TracerProvider(resource=self._resource, shutdown_on_exit=False) if signals.traces else None
         self._tracing = Tracing(self._provider or NoOpTracerProvider())
 
-    def observer(self, model: str) -> Observer:
-        """Return who traces the steps of a model."""
-        return self._tracing.observer(model)
+    @property
+    def signals(self) -> Signals:
+        """What is exported."""
+        return self._signals
+
+    def observer(self, model: str, *, alone: bool = False) -> Observer:
+        """Return what samples the steps of a model, for the traces of calls, or alone as traces of their own."""
+        return self._tracing.observer(model, alone=alone)
 
     def call(self, wire: str, headers: Mapping[str, str]) -> CallSpans:
         """Return the trace of a call that arrives now; ``headers`` may name a trace that it belongs to."""
@@ -89,10 +93,11 @@ class Exporting:
         exporter.shutdown()  # pyright: ignore[reportUnknownMemberType]
 
 
-def _resource() -> Resource:
+def _resource(instance: str) -> Resource:
     """Return what the server is: what the environment says, else what is known of it."""
-    told = Resource.create()
-    own = {"service.version": duplex.__version__, "service.instance.id": str(uuid.uuid4())}
-    if "service.name" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "") and "OTEL_SERVICE_NAME" not in os.environ:
-        told = told.merge(Resource({"service.name": "duplex"}))
-    return Resource(own).merge(told)
+    said = {part.partition("=")[0].strip() for part in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")}
+    if "OTEL_SERVICE_NAME" in os.environ:
+        said.add("service.name")
+    # The library would give each process an instance of its own.
+    own = {"service.name": "duplex", "service.version": duplex.__version__, "service.instance.id": instance}
+    return Resource.create().merge(Resource({name: value for name, value in own.items() if name not in said}))

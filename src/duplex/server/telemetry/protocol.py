@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from duplex.engine.results import Observer
 from duplex.events import Lag
 from duplex.frame_model import Frame
+from duplex.server.telemetry.signals import Signals
 
 __all__ = ["CallTrace", "Telemetry"]
 
@@ -45,12 +46,17 @@ class CallTrace(Protocol):
 class Telemetry(Protocol):
     """Traces and metrics of a server."""
 
+    @property
+    def signals(self) -> Signals | None:
+        """What other processes of the server can export in the same way, ``None`` if only this one can."""
+        ...
+
     def call(self, wire: str, headers: Mapping[str, str]) -> CallTrace:
         """Return the trace of a call that arrives now; ``headers`` may name a trace that it belongs to."""
         ...
 
-    def observer(self, model: str) -> Observer:
-        """Return what samples the steps of a model."""
+    def observer(self, model: str, *, alone: bool = False) -> Observer:
+        """Return what samples the steps of a model, for the traces of calls, or alone as traces of their own."""
         ...
 
     def exporting(self, registry: CollectorRegistry) -> AbstractContextManager[None]:

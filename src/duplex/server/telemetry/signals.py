@@ -1,5 +1,6 @@
-"""Which signals OpenTelemetry's environment variables ask for. Pure."""
+"""Which signals OpenTelemetry's environment variables ask for."""
 
+import uuid
 from collections.abc import Mapping
 
 import attrs
@@ -16,7 +17,7 @@ DEFAULT_MILLISECONDS = 60_000
 
 @attrs.frozen(kw_only=True)
 class Signals:
-    """What is exported."""
+    """What is exported, and in whose name."""
 
     traces: bool
     metrics: bool
@@ -24,6 +25,8 @@ class Signals:
     """Between two exports of metrics."""
     refused: tuple[str, ...] = ()
     """What is asked for and cannot be done, a sentence each."""
+    instance: str = attrs.field(factory=lambda: str(uuid.uuid4()))
+    """Names the server, of which several processes may export."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ asks a frame later: a frame may be taken before the step's observers have been t
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -39,9 +39,9 @@ class SampledStep:
 class StepSampler:
     """An observer of a model that keeps a step every ``seconds``, and those where a frame waited ``slow`` seconds."""
 
-    def __init__(self, model: str, kept: "deque[SampledStep]", *, seconds: float, slow: float) -> None:
+    def __init__(self, model: str, keep: Callable[[SampledStep], None], *, seconds: float, slow: float) -> None:
         self._model = model
-        self._kept = kept
+        self._keep = keep
         self._seconds = seconds
         self._slow = slow
         self._due = self._slow_due = 0.0
@@ -54,7 +54,7 @@ class StepSampler:
         if slow:
             self._slow_due = ended + SLOW_EVERY
         self._due = max(self._due, ended + self._seconds) if ended >= self._due else self._due
-        self._kept.append(SampledStep(self._model, began, ended, tuple(frames), slow))
+        self._keep(SampledStep(self._model, began, ended, tuple(frames), slow))
 
 
 class StepFinder:

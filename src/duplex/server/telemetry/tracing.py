@@ -9,6 +9,9 @@
        │  └─ duplex.model        the model's part of it
        └─ duplex.send            sampled: coding a frame of the agent's and handing it to the wire
 
+Where calls are in other processes than the model, as with several fronts, nothing tells which of them had a frame in a
+step: a sampled step is then a trace of its own, ``duplex.model``.
+
 What is said, addresses, tokens and tickets are in none of them.
 """
 
@@ -26,6 +29,7 @@ import duplex
 from duplex.engine.results import Observer
 from duplex.events import Lag
 from duplex.frame_model import Frame
+from duplex.server.telemetry.signals import Signals
 from duplex.server.telemetry.steps import KEPT, SampledStep, StepFinder, StepSampler
 
 __all__ = ["Tracing"]
@@ -49,13 +53,25 @@ class Tracing:
         """Return the trace of a call that arrives now; ``headers`` may name a trace that it belongs to."""
         return CallSpans(self._tracer, StepFinder(self._kept), wire, extract(headers), self._seconds)
 
-    def observer(self, model: str) -> Observer:
-        """Return what samples the steps of a model."""
-        return StepSampler(model, self._kept, seconds=self._seconds, slow=SLOW_SECONDS)
+    @property
+    def signals(self) -> Signals | None:
+        """Nothing: other processes have other providers."""
+        return None
+
+    def observer(self, model: str, *, alone: bool = False) -> Observer:
+        """Return what samples the steps of a model, for the traces of calls, or alone as traces of their own."""
+        keep = self._tell_step if alone else self._kept.append
+        return StepSampler(model, keep, seconds=self._seconds, slow=SLOW_SECONDS)
 
     def exporting(self, registry: CollectorRegistry) -> AbstractContextManager[None]:  # noqa: ARG002 -- of a provider
         """Leave it to the provider."""
         return nullcontext()
+
+    def _tell_step(self, step: SampledStep) -> None:
+        began, ended = (_since_1970(at) for at in (step.began, step.ended))
+        span = self._tracer.start_span("duplex.model", Context(), start_time=began)
+        span.set_attributes({**_told_of(step), "duplex.slow": step.slow})
+        span.end(ended)
 
 
 class CallSpans:
@@ -96,12 +112,11 @@ class CallSpans:
         if found is None or not self._talks:
             return
         step, pending = found
-        offset = time.time_ns() - time.monotonic_ns()
-        since, began, ended = (offset + round(NANOSECONDS * at) for at in (pending.since, step.began, step.ended))
+        since, began, ended = (_since_1970(at) for at in (pending.since, step.began, step.ended))
         whole = self._start("duplex.step", self._part, since)
         whole.set_attributes({"duplex.frame": pending.index, "duplex.slow": step.slow})
         inner = self._start("duplex.model", whole, began)
-        inner.set_attributes({"duplex.model": step.model, "duplex.step.sessions": len(step.frames)})
+        inner.set_attributes(_told_of(step))
         inner.end(ended)
         whole.end(ended)
 
@@ -130,3 +145,12 @@ class CallSpans:
 
     def _start(self, name: str, parent: Span, began: int | None = None) -> Span:
         return self._tracer.start_span(name, set_span_in_context(parent), start_time=began)
+
+
+def _told_of(step: SampledStep) -> dict[str, str | int]:
+    return {"duplex.model": step.model, "duplex.step.sessions": len(step.frames)}
+
+
+def _since_1970(at: float) -> int:
+    """Return a time of the monotonic clock in ns since 1970."""
+    return time.time_ns() - time.monotonic_ns() + round(NANOSECONDS * at)
