@@ -12,7 +12,7 @@ import anyio.to_thread
 import attrs
 
 from duplex.arguments import as_int
-from duplex.atomic import make_folder
+from duplex.atomic import clear_remains, make_folder
 from duplex.errors import OutputError, UsageError
 from duplex.measuring.one import measure_to_file, target_of
 from duplex.measuring.settings import Settings
@@ -122,7 +122,11 @@ async def _run(
     work = partial(measure_to_file, source, out, settings, force=force)
     try:
         outcome = await anyio.to_process.run_sync(work, cancellable=True, limiter=limiter)
+    except anyio.get_cancelled_exc_class():  # the process has been killed, in the middle of writing maybe
+        clear_remains(path)
+        raise
     except anyio.BrokenWorkerProcess:
+        clear_remains(path)
         error = OutputError(
             f"{source.name} was not measured, as its process was ended from outside; "
             "run it again, with fewer --jobs if memory is short"
