@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import anyio
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from duplex.server import Settings, retention
 from duplex.server.auth import Tickets, digest_of
@@ -13,7 +13,7 @@ from duplex.server.fronts.crowd import ABSENT, Crowd
 from duplex.server.fronts.distant_door import DistantDoor
 from duplex.server.fronts.front import _Front
 from duplex.server.fronts.shared_tickets import SharedTickets
-from duplex.server.fronts.totals import families_of, of_front, sum_of, text_of, without_gauges
+from duplex.server.fronts.totals import families_of, of_front, registry_of, sum_of, without_gauges
 from duplex.testing import fake_model
 
 
@@ -71,6 +71,7 @@ async def test_recordings_are_not_looked_through_by_fronts(tmp_path, monkeypatch
     plan = SimpleNamespace(settings=Settings(record=tmp_path, record_days=1.0), folder=str(tmp_path), number=0)
     with fake_model() as model:
         front = SimpleNamespace(_plan=plan, _models=[model], _doors=[DistantDoor(None, 0)], _ask_metrics=None)
+        front._telemetry = None
         service = _Front._make_service(front)
         with anyio.move_on_after(0.3):
             await service.watch_loop()
@@ -99,9 +100,13 @@ def counted(calls, sessions, seconds):
     return families_of(registry)
 
 
+def text_of(families):
+    return generate_latest(registry_of(lambda: families)).decode()
+
+
 def test_metrics_are_of_the_whole():
     own, fronts = counted(0, 7, []), [of_front(counted(2, 99, [0.5, 3])), of_front(counted(3, 99, [3, 9]))]
-    text = text_of(sum_of((own, *fronts))).decode()
+    text = text_of(sum_of((own, *fronts)))
     for line in (
         'duplex_calls_ended_total{reason="hung_up"} 5.0',
         "duplex_sessions 7.0",
@@ -117,6 +122,6 @@ def test_metrics_are_of_the_whole():
 
 def test_what_has_ended_still_counts():
     gone = without_gauges(of_front(counted(4, 1, [2])))
-    text = text_of(sum_of((counted(1, 0, []), gone))).decode().splitlines()
+    text = text_of(sum_of((counted(1, 0, []), gone))).splitlines()
     assert 'duplex_calls_ended_total{reason="hung_up"} 5.0' in text
     assert "open_files 1.0" in text
