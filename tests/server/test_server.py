@@ -27,6 +27,9 @@ from duplex.server.wires.chat import ChatWire
 from duplex.transports import wire
 from server_support import FRAME, RATE, get, running, tone
 
+ABNORMAL = 1006
+"""What a client notes for itself when its line breaks."""
+
 
 @pytest.mark.parametrize("audio_format", ["opus", "pcm"])
 def test_a_conversation(models, audio_format):
@@ -249,16 +252,16 @@ def test_who_waits_is_not_idle(models):
         second.until(wire.Kind.HANDSHAKE)
 
 
-def flooded(server, send, *, held_up=1006):
+def flooded(server, send):
     """Have callers send too much; return what the first was told who learnt of it before its own sending failed."""
-    code, told = held_up, ""
+    code, told = ABNORMAL, ""
     for _ in range(3):
         with server.call("?format=pcm") as caller:
             caller.until(wire.Kind.HANDSHAKE)
             with contextlib.suppress(ConnectionClosed):  # or all is on its way before anybody looks at it
                 send(caller)
             code, told = caller.end()
-        if code != held_up:
+        if code != ABNORMAL:
             break
     return code, told
 
