@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 import duplex
 from duplex.audio.pcm import level_dbfs
 
-__all__ = ["FRAME", "RATE", "SPEAKS_DBFS", "Call", "Caller", "Echoing", "Interrupting", "Speaking", "make_calls"]
+__all__ = [
+    "FRAME",
+    "RATE",
+    "SPEAKS_DBFS",
+    "Agent",
+    "Call",
+    "Caller",
+    "Echoing",
+    "Interrupting",
+    "Speaking",
+    "make_calls",
+]
 
 Float32 = NDArray[np.float32]
 RATE = 24000
@@ -23,6 +34,14 @@ FRAME = 1920
 FRAME_SECONDS = FRAME / RATE
 SPEAKS_DBFS = -45.0
 """The agent's level above which it speaks, as in the events."""
+
+
+@attrs.frozen(eq=False)
+class Agent:
+    """Who is called: a model, and how its sessions are sampled."""
+
+    model: duplex.Model
+    options: duplex.SessionOptions
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -120,7 +139,7 @@ class Echoing:
         return spoken if spoken is None or agent is None else spoken + self._gain * agent
 
 
-async def make_calls(model: duplex.Model, callers: Sequence[Caller], sessions: int) -> list[Call]:
+async def make_calls(agent: Agent, callers: Sequence[Caller], sessions: int) -> list[Call]:
     """Return what comes of calls, so many of them at a time."""
     done: dict[int, Call] = {}
     waiting = list(enumerate(callers))[::-1]
@@ -128,9 +147,9 @@ async def make_calls(model: duplex.Model, callers: Sequence[Caller], sessions: i
     async def work() -> None:
         while waiting:
             index, caller = waiting.pop()
-            done[index] = await _call(model, caller, index)
+            done[index] = await _call(agent, caller, index)
 
-    if max(model.spec.delays) > 1:
+    if max(agent.model.spec.delays) > 1:
         raise ValueError("its first frame comes out late: a caller cannot wait for each of them")
     async with anyio.create_task_group() as group:
         for _ in range(sessions):
@@ -138,21 +157,21 @@ async def make_calls(model: duplex.Model, callers: Sequence[Caller], sessions: i
     return [done[index] for index in range(len(callers))]
 
 
-async def _call(model: duplex.Model, caller: Caller, seed: int) -> Call:
-    agent: list[Float32] = []
+async def _call(agent: Agent, caller: Caller, seed: int) -> Call:
+    heard: list[Float32] = []
     pieces: list[tuple[float, str]] = []
     frame = caller.frame(None)
     if frame is None:
         raise ValueError("this caller hangs up before saying anything")
     user = [frame]
-    async with duplex.Conversation(model, options=duplex.SessionOptions(seed=seed)) as conversation:
+    async with duplex.Conversation(agent.model, options=attrs.evolve(agent.options, seed=seed)) as conversation:
         await conversation.send(frame)
         async for event in conversation:
             match event:
                 case duplex.AgentText(at=at, text=text):
                     pieces.append((at, text))
                 case duplex.AgentAudio(pcm=pcm) if frame is not None:
-                    agent.append(pcm)
+                    heard.append(pcm)
                     frame = caller.frame(pcm)
                     if frame is None:
                         await conversation.finish()
@@ -161,4 +180,4 @@ async def _call(model: duplex.Model, caller: Caller, seed: int) -> Call:
                         await conversation.send(frame)
                 case _:
                     pass
-    return Call(user=np.concatenate(user), agent=np.concatenate(agent), pieces=tuple(pieces))
+    return Call(user=np.concatenate(user), agent=np.concatenate(heard), pieces=tuple(pieces))

@@ -12,9 +12,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-import duplex
 from codec_words import normalized
-from conversation_calls import FRAME, RATE, Call, Speaking, make_calls
+from conversation_calls import FRAME, RATE, Agent, Call, Speaking, make_calls
 from conversation_measures import LONGEST_BACKCHANNEL, YIELDING, interval, is_right, share, stretches
 from conversation_questions import Question, spoken
 from duplex.training.data.voices import HELD_OUT_VOICES, Voice
@@ -39,10 +38,10 @@ class _Turn:
     end: float
 
 
-async def conversations(model: duplex.Model, count: int, seed: int, sessions: int) -> dict[str, Any]:
+async def conversations(agent: Agent, count: int, seed: int, sessions: int) -> dict[str, Any]:
     """Hold ``count`` conversations; return what was right, of all turns and in each conversation, and every fault."""
     plans = [_plan(HELD_OUT_VOICES[index % len(HELD_OUT_VOICES)], seed, index) for index in range(count)]
-    calls = await make_calls(model, [Speaking(_sound(turns)) for turns in plans], sessions)
+    calls = await make_calls(agent, [Speaking(_sound(turns)) for turns in plans], sessions)
     held: list[dict[str, Any]] = []
     every: list[bool] = []
     for turns, call in zip(plans, calls, strict=True):

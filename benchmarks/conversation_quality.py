@@ -1,7 +1,7 @@
 """Measure how well a model converses: answers, timing, interruptions, noise, echo, endurance, whole talks, real people.
 
     python benchmarks/conversation_quality.py [--model tiny|DIR] [--questions 306] [--staged 100] [--parts PART ...]
-        [--conversations 20] [--seed N] [--people FOLDER ...] [--styles FOLDER] [--out results.json]
+        [--conversations 20] [--seed N] [--people FOLDER ...] [--styles FOLDER] [--padding-bonus X] [--out results.json]
 
 DIR is a folder in the published layout. Needs the extra `train`, the group `benchmark`, and the programs flite and
 espeak-ng. Questions come in voices and phrasings that training never has, from `duplex.training.dialogues`; times are
@@ -25,7 +25,7 @@ from rich.table import Table
 
 import duplex
 from codec_speech import Listener, progress
-from conversation_calls import RATE, Call, Echoing, Interrupting, Speaking, make_calls
+from conversation_calls import RATE, Agent, Call, Echoing, Interrupting, Speaking, make_calls
 from conversation_generated import conversations
 from conversation_measures import (
     answers,
@@ -62,24 +62,27 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     parser.add_argument("--people", nargs="+", type=Path, default=PEOPLE, metavar="FOLDER", help="recordings of people")
     parser.add_argument("--styles", type=Path, metavar="FOLDER", help="more voices: voices/*.bin of kokoro-js")
+    parser.add_argument(
+        "--padding-bonus", type=float, help="how slow the agent is to begin, as `duplex process` takes it"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all figures as JSON")
     return parser.parse_args()
 
 
-async def measure(model: duplex.Model, arguments: argparse.Namespace) -> dict[str, Any]:
+async def measure(agent: Agent, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of the parts asked for; each part is written as soon as it is there."""
     count, staged, out = arguments.questions, arguments.staged, arguments.out
     figures: dict[str, Any] = {}
     parts: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
-        "questions": lambda: _questions(model, count),
-        "cells": lambda: _cells(model, count, arguments.styles),
-        "talk": lambda: _talk(model, count),
-        "interruptions": lambda: _interruptions(model, staged),
-        "noise": lambda: _noises(model, staged),
-        "echo": lambda: _echoes(model, staged),
-        "walk": lambda: _walk(model),
-        "conversations": lambda: _conversations(model, arguments.conversations, arguments.seed),
-        "people": lambda: _people(model, [folder for folder in arguments.people if folder.is_dir()]),
+        "questions": lambda: _questions(agent, count),
+        "cells": lambda: _cells(agent, count, arguments.styles),
+        "talk": lambda: _talk(agent, count),
+        "interruptions": lambda: _interruptions(agent, staged),
+        "noise": lambda: _noises(agent, staged),
+        "echo": lambda: _echoes(agent, staged),
+        "walk": lambda: _walk(agent),
+        "conversations": lambda: _conversations(agent, arguments.conversations, arguments.seed),
+        "people": lambda: _people(agent, [folder for folder in arguments.people if folder.is_dir()]),
     }
     for name in arguments.parts:
         progress(name)
@@ -89,13 +92,13 @@ async def measure(model: duplex.Model, arguments: argparse.Namespace) -> dict[st
     return figures
 
 
-async def _questions(model: duplex.Model, count: int) -> dict[str, Any]:
+async def _questions(agent: Agent, count: int) -> dict[str, Any]:
     asked = questions(count)
-    calls = await make_calls(model, [Speaking(question.pcm) for question in asked], SESSIONS)
+    calls = await make_calls(agent, [Speaking(question.pcm) for question in asked], SESSIONS)
     return {"answers": answers(asked, calls, Listener()), "floor": floor(asked, calls)}
 
 
-async def _cells(model: duplex.Model, count: int, styles: Path | None) -> dict[str, Any]:
+async def _cells(agent: Agent, count: int, styles: Path | None) -> dict[str, Any]:
     """Ask in phrasings and voices of training, and in others."""
     known, unseen = user_voices(styles), (*HELD_OUT_VOICES, *(held_out_styles(styles) if styles else ()))
     cells: dict[str, tuple[Split, Sequence[Voice]]] = {
@@ -103,17 +106,17 @@ async def _cells(model: duplex.Model, count: int, styles: Path | None) -> dict[s
         "known phrasings, other voices": ("training", unseen),
         "other phrasings, other voices": ("testing", unseen),
     }
-    return {"cells": {name: await _asked(model, count, split, voices) for name, (split, voices) in cells.items()}}
+    return {"cells": {name: await _asked(agent, count, split, voices) for name, (split, voices) in cells.items()}}
 
 
-async def _asked(model: duplex.Model, count: int, split: Split, voices: Sequence[Voice]) -> dict[str, Any]:
+async def _asked(agent: Agent, count: int, split: Split, voices: Sequence[Voice]) -> dict[str, Any]:
     asked = questions(count, seed=6, split=split, voices=voices)
-    return _right(asked, await make_calls(model, [Speaking(question.pcm) for question in asked], SESSIONS))
+    return _right(asked, await make_calls(agent, [Speaking(question.pcm) for question in asked], SESSIONS))
 
 
-async def _talk(model: duplex.Model, count: int) -> dict[str, Any]:
+async def _talk(agent: Agent, count: int) -> dict[str, Any]:
     asked = questions(count // 3, seed=7, topics=TALK)
-    calls = await make_calls(model, [Speaking(question.pcm) for question in asked], SESSIONS)
+    calls = await make_calls(agent, [Speaking(question.pcm) for question in asked], SESSIONS)
     return {"talk": _right(asked, calls)}
 
 
@@ -126,35 +129,35 @@ def _right(asked: Sequence[Question], calls: Sequence[Call]) -> dict[str, Any]:
     return {"questions": len(asked), "right": share(right), "interval": interval(right), "by": by}
 
 
-async def _interruptions(model: duplex.Model, count: int) -> dict[str, Any]:
+async def _interruptions(agent: Agent, count: int) -> dict[str, Any]:
     first, second = long_answers(count), questions(count, seed=4)
     callers = [
         Interrupting(one.pcm[: round(one.end * RATE)], two.pcm[round(two.start * RATE) : round(two.end * RATE)])
         for one, two in zip(first, second, strict=True)
     ]
-    calls = await make_calls(model, callers, SESSIONS)
+    calls = await make_calls(agent, callers, SESSIONS)
     return {"interruptions": interruptions(callers, calls, second)}
 
 
-async def _noises(model: duplex.Model, count: int) -> dict[str, Any]:
-    calls = await make_calls(model, [Speaking(clip) for clip in clips(count)], SESSIONS)
+async def _noises(agent: Agent, count: int) -> dict[str, Any]:
+    calls = await make_calls(agent, [Speaking(clip) for clip in clips(count)], SESSIONS)
     return {"silent_in_noise": silent_throughout(calls)}
 
 
-async def _echoes(model: duplex.Model, count: int) -> dict[str, Any]:
+async def _echoes(agent: Agent, count: int) -> dict[str, Any]:
     """Have the agent answer into a microphone that hears it."""
     asked = questions(count, seed=5)
     quiet = np.zeros(ECHO_SECONDS * RATE, np.float32)
     callers = [Echoing(np.concatenate([question.pcm, quiet]), ECHO_DB) for question in asked]
-    calls = await make_calls(model, callers, SESSIONS)
+    calls = await make_calls(agent, callers, SESSIONS)
     return {"echo": silent_after(asked, calls)}
 
 
-async def _walk(model: duplex.Model) -> dict[str, Any]:
+async def _walk(agent: Agent) -> dict[str, Any]:
     """Hold one long conversation."""
     asked = walk(WALK, HELD_OUT_VOICES[0])
     caller = Speaking(np.concatenate([question.pcm for question in asked]))
-    (call,) = await make_calls(model, [caller], 1)
+    (call,) = await make_calls(agent, [caller], 1)
     bounds = np.cumsum([0.0, *(len(question.pcm) / RATE for question in asked)])
     right: list[bool] = []
     for question, start, end in zip(asked, bounds, bounds[1:], strict=False):
@@ -165,11 +168,11 @@ async def _walk(model: duplex.Model) -> dict[str, Any]:
     return {"walk": {"minutes": minutes, "right": share(right), **ends}}
 
 
-async def _conversations(model: duplex.Model, count: int, seed: int) -> dict[str, Any]:
-    return {"conversations": await conversations(model, count, seed, SESSIONS)}
+async def _conversations(agent: Agent, count: int, seed: int) -> dict[str, Any]:
+    return {"conversations": await conversations(agent, count, seed, SESSIONS)}
 
 
-async def _people(model: duplex.Model, folders: list[Path]) -> dict[str, Any]:
+async def _people(agent: Agent, folders: list[Path]) -> dict[str, Any]:
     """Have people talk who do not know that they talk to it."""
     if not folders:
         progress("no recordings of people here; install them with: apt-get install asterisk-core-sounds-en-wav")
@@ -177,7 +180,7 @@ async def _people(model: duplex.Model, folders: list[Path]) -> dict[str, Any]:
     alone = recordings(folders)
     figures: dict[str, Any] = {}
     for name, said in (("alone", alone), ("in talks", talks(alone))):
-        calls = await make_calls(model, [Speaking(each.call) for each in said], SESSIONS)
+        calls = await make_calls(agent, [Speaking(each.call) for each in said], SESSIONS)
         figures[name] = over_people(said, calls)
     return {"people": figures}
 
@@ -244,7 +247,8 @@ def main() -> None:
     """Measure and print."""
     arguments = parse()
     with duplex.load(arguments.model, sessions=SESSIONS) as model:
-        figures = anyio.run(measure, model, arguments)
+        agent = Agent(model, duplex.SessionOptions(padding_bonus=arguments.padding_bonus))
+        figures = anyio.run(measure, agent, arguments)
     table = Table("", "", title="Conversation")
     for row in rows(figures):
         table.add_row(*row)

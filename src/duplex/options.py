@@ -50,7 +50,7 @@ def _boolean(value: bool, field: "attrs.Attribute[Any]") -> bool:
 
 SAMPLING = ("temperature", "text_temperature", "top_k", "text_top_k", "seed", "guidance")
 """Names of options that every session has a value of."""
-SAYING = ("codebooks", "padding_bonus", "padding_between")
+SAYING = ("codebooks", "padding_between")
 """Names of options that are for texts that are said."""
 MAX_SESSIONS = 2**16
 """Conversations side by side; any one machine has memory for fewer."""
@@ -93,7 +93,9 @@ class SessionOptions:
 
     A temperature of 0 is greedy; a top-k of 0 is unlimited. ``greedy`` turns both streams' temperature to 0. Without a
     ``seed`` a live session draws one and tells it in ``SessionStarted``; offline processing uses 0. ``guidance`` is the
-    coefficient of classifier-free guidance, for models that take conditions: 1 is without.
+    coefficient of classifier-free guidance, for models that take conditions: 1 is without. ``padding_bonus``, usually
+    -2 to 2, is added to the logit of padding in the text: above 0 the agent is slower to begin, and speaks more slowly,
+    below 0 faster; 0 if left out.
 
     ``instructions`` are a persona in words, and ``voice`` is a name of the checkpoint's voices, or a file: a recording
     of the voice, or one as its authors publish it. A model that takes none refuses them.
@@ -101,8 +103,7 @@ class SessionOptions:
     ``adapter`` is the name of one of the ``adapters`` that the model was loaded with, which is then this session's own.
 
     For texts that are said (:class:`duplex.Speaker`), and refused elsewhere: so many ``codebooks`` of the model's are
-    generated, and the finer ones left out, which is coarser and faster; ``padding_bonus``, usually -2 to 2, is added to
-    the logit of padding: above 0 speech is slower, below it is faster; ``padding_between`` is the least number of
+    generated, and the finer ones left out, which is coarser and faster; ``padding_between`` is the least number of
     frames between two words, 1 if left out.
 
     :raises UsageError: if a value is no number, or out of range
@@ -126,7 +127,7 @@ class SessionOptions:
         """Return these options with every ``None`` filled in from ``defaults``, and ``greedy`` applied."""
         filled = {
             name: getattr(defaults, name) if getattr(self, name) is None else getattr(self, name)
-            for name in (*SAMPLING, *SAYING)
+            for name in (*SAMPLING, "padding_bonus", *SAYING)
         }
         if self.greedy:
             filled |= {"temperature": 0.0, "text_temperature": 0.0}

@@ -95,6 +95,9 @@ def test_torch_draws_the_same(seed):
             np.testing.assert_allclose(drawn[stream][row].numpy(), expected, rtol=2e-7, atol=2e-7)
 
 
+PADDING = 3
+
+
 def options(**changes):
     base = SessionOptions(temperature=1.0, text_temperature=1.0, top_k=0, text_top_k=0, seed=0)
     return attrs.evolve(base, **changes)
@@ -112,7 +115,17 @@ def choose(logits, rows, step=0):
     counters = sampling.Counters.of([size] * 3, torch.device("cpu"))
     sampler = sampling.Sampler.prepare(tensors, sampling.Sampling.of(rows), torch.full((batch,), step), counters)
     values = torch.from_numpy(logits)
-    return sampler.sample_text(values).tolist(), sampler.sample_audio(values, 1).tolist()
+    return sampler.sample_text(values, PADDING).tolist(), sampler.sample_audio(values, 1).tolist()
+
+
+def test_what_is_added_to_padding_is_each_row_s_own():
+    logits = random_logits(3, 20)
+    logits[:, PADDING] = logits.max(axis=1) - 1.0
+    rows = [options(text_temperature=0.0, padding_bonus=bonus) for bonus in (None, 1.5, 0.5)]
+    text, _ = choose(logits, rows)
+    others = logits.argmax(axis=1).tolist()
+    assert text == [others[0], PADDING, others[2]]
+    assert PADDING not in others
 
 
 def expected_token(logits, temperature, top_k, place):

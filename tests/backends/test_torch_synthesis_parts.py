@@ -117,10 +117,6 @@ class Counting:
     def state_spec(self):
         return {"script.said": StateSpec((), torch.int64)}
 
-    def weighed(self, logits, call, key):
-        assert call.read(f"{key}.script.said") is not None
-        return logits
-
     def text(self, sampled, step, call, key):
         call.advance(f"{key}.script.said", 1)
         return torch.full_like(sampled, 5) + step

@@ -144,6 +144,11 @@ SAMPLING = (
     click.option("--top-k", type=int, help="Audio tokens to choose among; 0 is all of them."),
     click.option("--text-top-k", type=int, help="Text tokens to choose among; 0 is all of them."),
     click.option("--guidance", type=float, help="Of a model that takes conditions, such as Hibiki; 1 is without."),
+    click.option(
+        "--padding-bonus",
+        type=float,
+        help="Above 0 the agent is slower to begin, and speaks more slowly; below 0 faster. Usually -2 to 2.",
+    ),
 )
 
 PERSONA = (
@@ -153,7 +158,6 @@ PERSONA = (
 
 SAYING = (
     click.option("--codebooks", type=int, help="So many of the model's alone: coarser and faster; all if left out."),
-    click.option("--padding-bonus", type=float, help="Slower speech above 0, faster below; usually -2 to 2."),
     click.option("--padding-between", type=int, help="Frames between two words at least; 1 if left out."),
 )
 

@@ -66,6 +66,7 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], type[int] | type[float]]] = {
     "top_k": (("top_k", "audio_topk"), int),
     "text_top_k": (("text_top_k", "text_topk"), int),
     "seed": (("seed", "audio_seed"), int),
+    "padding_bonus": (("padding_bonus",), float),
 }
 """The words that a query may have for each option: ours, and that of the original's page."""
 

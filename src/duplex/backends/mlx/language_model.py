@@ -227,10 +227,8 @@ class LanguageModel(Streaming):
 
     def _text(self, logits: mx.array, sampler: Sampler, step: mx.array, call: Call, known: mx.array | None) -> mx.array:
         """Return the text, int32 ``[batch]``."""
-        if self.script is None:
-            text = sampler.sample_text(logits)
-        else:
-            text = sampler.sample_text(self.script.weighed(logits, call, self.key))
+        text = sampler.sample_text(logits, self.config.existing_text_padding_id)
+        if self.script is not None:
             text = self.script.text(text, step, call, self.key)
         return text if known is None else mx.where(known[:, 0] == UNGENERATED, text, known[:, 0])
 

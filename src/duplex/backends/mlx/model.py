@@ -95,7 +95,7 @@ class MlxFrameModel:
             state = allocate(self._heard, mx.float32) | allocate(self._thought, self.dtype)
             self._lm.begin(state, options, conditions)
             if isinstance(self._lm.script, SpeechScript):
-                self._lm.script.begin(state, self._lm.key, streams=options.codebooks, bonus=options.padding_bonus)
+                self._lm.script.begin(state, self._lm.key, streams=options.codebooks)
             self._lm(None, Call([state], 1), Sampling.of([options]))
             evaluate(state)
         self.state[slot] = state

@@ -64,7 +64,7 @@ class Sampling:
     """What the host knows of how a step's tokens are chosen: whether any row samples, and at least its deepest top-k.
 
     Each is compiled into a step of its own, so there are ten of them, whatever callers ask for, for each number of
-    codes that are computed.
+    codes that are computed, and as many for sessions that add something to the logit of padding.
     """
 
     DEPTHS: ClassVar[tuple[int, ...]] = (32, 256, 2**31)
@@ -74,16 +74,18 @@ class Sampling:
     text_top_k: int = 0
     audio_top_k: int = 0
     codebooks: int = EVERY
+    padded: bool = False
+    """Whether any row adds something to the logit of padding."""
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
         """Return the sampling for rows with these options."""
-        codebooks = computed_codebooks(options)
+        alike = cls(codebooks=computed_codebooks(options), padded=any(each.padding_bonus for each in options))
         if not any(each.text_temperature or each.temperature for each in options):
-            return cls(codebooks=codebooks)
-        return cls(
+            return alike
+        return attrs.evolve(
+            alike,
             sampled=True,
-            codebooks=codebooks,
             text_top_k=cls._rounded(max(each.text_top_k or 0 for each in options)),
             audio_top_k=cls._rounded(max(each.top_k or 0 for each in options)),
         )
@@ -97,11 +99,13 @@ class Sampling:
 class Sampler:
     """The options of a batch of rows, and the noise of one step.
 
-    ``text`` and ``audio`` are float32 ``[batch, 2]``: temperature (0 is greedy) and top-k (0 is unlimited).
+    ``text`` and ``audio`` are float32 ``[batch, 2]``: temperature (0 is greedy) and top-k (0 is unlimited); ``bonus``
+    float32 ``[batch]`` is what is added to the logit of padding.
     """
 
     text: mx.array
     audio: mx.array
+    bonus: mx.array
     sampling: Sampling
     drawn: list[mx.array] | None
     """float32 ``[batch, vocabulary]`` for the text and each of the agent's streams; ``None`` if every row is greedy."""
@@ -113,6 +117,7 @@ class Sampler:
             "options.keys": StateSpec((noise.ROUNDS, 2), mx.uint32),
             "options.text": StateSpec((2,), mx.float32),
             "options.audio": StateSpec((2,), mx.float32),
+            "options.padding_bonus": StateSpec((), mx.float32),
         }
 
     @staticmethod
@@ -124,15 +129,19 @@ class Sampler:
         state[f"{prefix}.options.keys"] = mx.array(noise.round_keys(options.seed), mx.uint32)
         state[f"{prefix}.options.text"] = mx.array(text, mx.float32)
         state[f"{prefix}.options.audio"] = mx.array(audio, mx.float32)
+        state[f"{prefix}.options.padding_bonus"] = mx.array(options.padding_bonus or 0.0, mx.float32)
 
     @classmethod
     def prepare(cls, held: dict[str, mx.array], sampling: Sampling, step: mx.array, sizes: Sequence[int]) -> "Sampler":
         """Draw the noise of one step, for the text's and each of the agent's vocabularies, of these ``sizes``."""
         drawn = gumbel(held["options.keys"], step, sizes) if sampling.sampled else None
-        return cls(held["options.text"], held["options.audio"], sampling, drawn)
+        text, audio, bonus = (held[f"options.{name}"] for name in ("text", "audio", "padding_bonus"))
+        return cls(text, audio, bonus, sampling, drawn)
 
-    def sample_text(self, logits: mx.array) -> mx.array:
-        """Return int32 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``."""
+    def sample_text(self, logits: mx.array, padding: int) -> mx.array:
+        """Return int32 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``; ``padding`` is that token."""
+        if self.sampling.padded:
+            logits = logits + (mx.arange(logits.shape[1]) == padding) * self.bonus[:, None]
         return _sample(logits, self.text, self.sampling.text_top_k, self._noise(TEXT_STREAM))
 
     def sample_audio(self, logits: mx.array, stream: int) -> mx.array:

@@ -20,10 +20,6 @@ class Script(Protocol):
         """Return the arrays that it needs for a slot, by their last name."""
         ...
 
-    def weighed(self, logits: mx.array, call: Call, key: str) -> mx.array:
-        """Return the text's logits float32 ``[batch, vocabulary]`` that are sampled for those that were computed."""
-        ...
-
     def text(self, sampled: mx.array, step: mx.array, call: Call, key: str) -> mx.array:
         """Return the text token that is said for the one that was sampled, int32 ``[batch]`` both.
 

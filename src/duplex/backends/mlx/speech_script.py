@@ -15,7 +15,6 @@ from duplex.backends.mlx.language_model import LanguageModel
 from duplex.backends.mlx.state import Call, SlotState, StateSpec
 from duplex.backends.shared.script_state import (
     AT,
-    BONUS,
     ENTRIES,
     NUMBERS,
     SHAPES,
@@ -47,14 +46,10 @@ class SpeechScript:
     def state_spec(self) -> dict[str, StateSpec]:
         """Return the rings and the numbers of a slot."""
         voice = {"voice": (overlap(self.settings, self.latest), len(self.delays))}
-        held = {f"script.{name}": StateSpec(shape, mx.int32) for name, shape in (SHAPES | voice).items()}
-        return {**held, BONUS: StateSpec((), mx.float32)}
+        return {f"script.{name}": StateSpec(shape, mx.int32) for name, shape in (SHAPES | voice).items()}
 
-    def begin(
-        self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None, bonus: float | None = None
-    ) -> None:
-        """Set up one slot's state: ``prefix`` steps without text, codes of ``streams`` alone, and a ``bonus``."""
-        state[f"{key}.{BONUS}"] = mx.array(bonus or 0.0, mx.float32)
+    def begin(self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None) -> None:
+        """Set up one slot's state: ``prefix`` steps without text, and codes of ``streams`` alone."""
         state[f"{key}.script.voice"] = mx.full_like(state[f"{key}.script.voice"], UNGENERATED)
         numbers = np.zeros(len(NUMBERS), np.int64)
         numbers[AT["remaining"]] = numbers[AT["forced"]] = self.settings.initial_padding
@@ -64,7 +59,7 @@ class SpeechScript:
 
     def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
         """Let one slot's state go on from a voice, its codes int64 ``[agent_streams, n]``."""
-        self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks, bonus=options.padding_bonus)
+        self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks)
         last = voice_rows(codes, self.settings, to_numpy(self.delays))
         state[f"{key}.script.voice"] = from_numpy(last)
 
@@ -86,11 +81,6 @@ class SpeechScript:
     def progress(self, state: SlotState, key: str) -> NDArray[np.int64]:
         """Return entries taken, words begun, and the end's step or -1, of one slot after a step: int64 ``[3]``."""
         return to_numpy(state[f"{key}.script.numbers"])[[AT["next"], AT["word"], AT["end"]]].astype(np.int64)
-
-    def weighed(self, logits: mx.array, call: Call, key: str) -> mx.array:
-        """Return the text's logits float32 ``[batch, vocabulary]`` with what the sessions add to that of padding."""
-        padding = mx.arange(logits.shape[1]) == PADDING
-        return logits + padding * call.read(f"{key}.{BONUS}")[:, None]
 
     def text(self, sampled: mx.array, step: mx.array, call: Call, key: str) -> mx.array:
         """Return the text token that is said for the one that was sampled, int32 ``[batch]`` both."""

@@ -22,7 +22,6 @@ from duplex.synthesis.script import Entry
 
 __all__ = [
     "AT",
-    "BONUS",
     "ENTRIES",
     "NUMBERS",
     "SHAPES",
@@ -38,8 +37,6 @@ __all__ = [
 TOKENS, ENTRIES = 4096, 1024
 """How many tokens and entries a slot's rings hold."""
 UNENDED = -1
-BONUS = "options.padding_bonus"
-"""Name of what a session adds to the logit of padding, which is not part of an exported state."""
 NUMBERS = ("next", "entries", "written", "word", "words", "queued", "queue_end", "ahead", "ahead_end",
            "remaining", "forced", "end", "prefix", "streams")  # fmt: skip
 """The columns of a slot's numbers: places in the rings, paddings, the last step, and what its session chose."""

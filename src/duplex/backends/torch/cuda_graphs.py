@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from duplex.backends.torch.sampling import Sampling
+from duplex.backends.torch.sampling import Kind, Sampling
 from duplex.backends.torch.state import Rows
 
 __all__ = ["Compute", "FrameGraphs", "buckets"]
@@ -79,7 +79,7 @@ class FrameGraphs:
         """Also the number of the spare slot."""
         self._buckets = buckets(capacity)
         self._inputs: dict[int, _Inputs] = {}
-        self._captured: dict[tuple[int, bool, int, bool], _Captured] = {}
+        self._captured: dict[tuple[int, Kind], _Captured] = {}
         self._frame_size = frame_size
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
@@ -113,7 +113,7 @@ class FrameGraphs:
         return captured.host_tokens[:count].numpy().copy(), captured.host_voice[:count].numpy().copy()
 
     def _graph(self, size: int, sampling: Sampling) -> _Captured:
-        kind = size, *sampling.kind
+        kind = size, sampling.kind
         if kind not in self._captured:
             self._captured[kind] = self._capture(size, sampling)
         return self._captured[kind]

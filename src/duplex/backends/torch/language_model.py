@@ -245,10 +245,8 @@ class LanguageModel(Streaming):
 
     def _text(self, logits: Tensor, sampler: Sampler, step: Tensor, call: Call, known: Tensor | None) -> Tensor:
         """Return the text, int64 ``[batch]``."""
-        if self.script is None:
-            text = sampler.sample_text(logits)
-        else:
-            text = sampler.sample_text(self.script.weighed(logits, call, self.key))
+        text = sampler.sample_text(logits, self.config.existing_text_padding_id)
+        if self.script is not None:
             text = self.script.text(text, step, call, self.key)
         return text if known is None else torch.where(known[:, 0] == UNGENERATED, text, known[:, 0])
 

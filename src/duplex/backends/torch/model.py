@@ -95,7 +95,7 @@ class TorchFrameModel:
             call = Call(rows, filled=1)
             self._lm.begin(call, options, conditions)
             if isinstance(self._lm.script, SpeechScript):
-                self._lm.script.begin(rows, self._lm.key, streams=options.codebooks, bonus=options.padding_bonus)
+                self._lm.script.begin(rows, self._lm.key, streams=options.codebooks)
             self._lm(None, call, sampling)
 
     @torch.inference_mode()

@@ -5,6 +5,7 @@ out (does any row sample at all? how deep is the deepest top-k?) it knows from t
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import attrs
 import numpy as np
@@ -17,8 +18,10 @@ from duplex.backends.torch import kernels, torchscript
 from duplex.backends.torch.state import StateSpec
 from duplex.options import SessionOptions
 
-__all__ = ["TEXT_STREAM", "Counters", "Sampler", "Sampling", "gumbel"]
+__all__ = ["TEXT_STREAM", "Counters", "Kind", "Sampler", "Sampling", "gumbel"]
 
+Kind: TypeAlias = tuple[bool, int, bool, bool]
+"""Whether rows sample, how many codes are computed, whether there are adapters, and additions to padding."""
 TEXT_STREAM = 0
 _LOW = 0xFFFFFFFF
 
@@ -36,22 +39,27 @@ class Sampling:
     """How many codes are computed."""
     adapted: bool = False
     """Whether any row has an adapter of its own."""
+    padded: bool = False
+    """Whether any row adds something to the logit of padding."""
 
     @property
-    def kind(self) -> tuple[bool, int, bool]:
+    def kind(self) -> Kind:
         """What a recorded step, or a captured graph, is made for; the rest it reads when it runs."""
-        return self.drawn, self.codebooks, self.adapted
+        return self.drawn, self.codebooks, self.adapted, self.padded
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
         """Return what these rows need together."""
-        codebooks, adapted = computed_codebooks(options), any(each.adapter is not None for each in options)
+        alike = cls(
+            codebooks=computed_codebooks(options),
+            adapted=any(each.adapter is not None for each in options),
+            padded=any(each.padding_bonus for each in options),
+        )
         if not any(each.text_temperature or each.temperature for each in options):
-            return cls(codebooks=codebooks, adapted=adapted)
-        return cls(
+            return alike
+        return attrs.evolve(
+            alike,
             drawn=True,
-            codebooks=codebooks,
-            adapted=adapted,
             text_top_k=max(each.text_top_k or 0 for each in options),
             audio_top_k=max(each.top_k or 0 for each in options),
         )
@@ -112,11 +120,13 @@ def _words(keys: Tensor, step: Tensor, counters: Counters) -> Tensor:
 class Sampler:
     """The options of a batch of rows, and the noise of one step.
 
-    ``text`` and ``audio`` are float32 ``[batch, 2]``: temperature (0 is greedy) and top-k (0 is unlimited).
+    ``text`` and ``audio`` are float32 ``[batch, 2]``: temperature (0 is greedy) and top-k (0 is unlimited); ``bonus``
+    float32 ``[batch]`` is what is added to the logit of padding.
     """
 
     text: Tensor
     audio: Tensor
+    bonus: Tensor
     sampling: Sampling
     noise: list[Tensor] | None
     """float32 ``[batch, vocabulary]`` for the text and each of the agent's streams; ``None`` if every row is greedy."""
@@ -128,12 +138,14 @@ class Sampler:
             "options.keys": StateSpec((noise.ROUNDS, 2), torch.int64),
             "options.text": StateSpec((2,), torch.float32),
             "options.audio": StateSpec((2,), torch.float32),
+            "options.padding_bonus": StateSpec((), torch.float32),
         }
 
     @staticmethod
     def write(tensors: dict[str, Tensor], options: SessionOptions) -> None:
         """Put one slot's options (complete, no ``None``) into the tensors of that slot."""
         assert options.seed is not None
+        tensors["options.padding_bonus"].fill_(options.padding_bonus or 0.0)
         tensors["options.keys"].copy_(torch.tensor([noise.round_keys(options.seed)]))
         for name, values in (
             ("text", (options.text_temperature, options.text_top_k)),
@@ -145,10 +157,13 @@ class Sampler:
     def prepare(cls, tensors: dict[str, Tensor], sampling: Sampling, step: Tensor, counters: Counters) -> "Sampler":
         """Draw the noise of one step for rows whose options ``sampling`` sums up."""
         drawn = gumbel(tensors["options.keys"], step, counters) if sampling.drawn else None
-        return cls(tensors["options.text"], tensors["options.audio"], sampling, drawn)
+        text, audio, bonus = (tensors[f"options.{name}"] for name in ("text", "audio", "padding_bonus"))
+        return cls(text, audio, bonus, sampling, drawn)
 
-    def sample_text(self, logits: Tensor) -> Tensor:
-        """Return int64 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``."""
+    def sample_text(self, logits: Tensor, padding: int) -> Tensor:
+        """Return int64 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``; ``padding`` is that token."""
+        if self.sampling.padded:
+            logits = logits + (torch.arange(logits.shape[1], device=logits.device) == padding) * self.bonus[:, None]
         return _sample(logits, self.text, self.sampling.text_top_k, self._noise(TEXT_STREAM))
 
     def sample_audio(self, logits: Tensor, stream: int) -> Tensor:

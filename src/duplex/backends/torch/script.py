@@ -20,10 +20,6 @@ class Script(Protocol):
         """Return the tensors that it needs for a slot, by their last name."""
         ...
 
-    def weighed(self, logits: Tensor, call: Call, key: str) -> Tensor:
-        """Return the text's logits float32 ``[batch, vocabulary]`` that are sampled for those that were computed."""
-        ...
-
     def text(self, sampled: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
         """Return the text token that is said for the one that was sampled, int64 ``[batch]`` both.
 

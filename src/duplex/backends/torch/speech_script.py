@@ -14,7 +14,6 @@ from torch import Tensor
 
 from duplex.backends.shared.script_state import (
     AT,
-    BONUS,
     ENTRIES,
     NUMBERS,
     SHAPES,
@@ -48,14 +47,10 @@ class SpeechScript:
     def state_spec(self) -> dict[str, StateSpec]:
         """Return the rings and the numbers of a slot."""
         voice = {"voice": (overlap(self.settings, self.latest), len(self.delays))}
-        held = {f"script.{name}": StateSpec(shape, torch.int64) for name, shape in (SHAPES | voice).items()}
-        return {**held, BONUS: StateSpec((), torch.float32)}
+        return {f"script.{name}": StateSpec(shape, torch.int64) for name, shape in (SHAPES | voice).items()}
 
-    def begin(
-        self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None, bonus: float | None = None
-    ) -> None:
-        """Set up one slot's rows: ``prefix`` steps without text, codes of ``streams`` alone, and a ``bonus``."""
-        state.tensors[f"{key}.{BONUS}"].fill_(bonus or 0.0)
+    def begin(self, state: SlotState, key: str, *, prefix: int = 0, streams: int | None = None) -> None:
+        """Set up one slot's rows: ``prefix`` steps without text, and codes of ``streams`` alone."""
         state.tensors[f"{key}.script.voice"].fill_(UNGENERATED)
         numbers = state.tensors[f"{key}.script.numbers"][0]
         numbers.zero_()
@@ -65,7 +60,7 @@ class SpeechScript:
 
     def imitate(self, state: SlotState, key: str, codes: NDArray[np.int64], options: SessionOptions) -> None:
         """Let one slot's rows go on from a voice, its codes int64 ``[agent_streams, n]``."""
-        self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks, bonus=options.padding_bonus)
+        self.begin(state, key, prefix=codes.shape[1], streams=options.codebooks)
         last = voice_rows(codes, self.settings, self.delays.cpu().numpy())
         state.tensors[f"{key}.script.voice"].copy_(torch.as_tensor(last)[None])
 
@@ -87,13 +82,6 @@ class SpeechScript:
     def progress(self, state: SlotState, key: str) -> Tensor:
         """Return entries taken, words begun, and the end's step or -1, of all slots: int64 ``[slots, 3]``."""
         return state.tensors[f"{key}.script.numbers"][:, [AT["next"], AT["word"], AT["end"]]]
-
-    def weighed(self, logits: Tensor, call: Call, key: str) -> Tensor:
-        """Return the text's logits float32 ``[batch, vocabulary]`` with what the sessions add to that of padding."""
-        bonus = call.read(f"{key}.{BONUS}")
-        assert bonus is not None
-        padding = torch.arange(logits.shape[1], device=logits.device) == PADDING
-        return logits + padding * bonus[:, None]
 
     def text(self, sampled: Tensor, step: Tensor, call: Call, key: str) -> Tensor:
         """Return the text token that is said for the one that was sampled, int64 ``[batch]`` both."""

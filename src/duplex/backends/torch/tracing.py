@@ -16,7 +16,7 @@ from torch import Tensor
 from duplex.backends.torch import torchscript
 from duplex.backends.torch.allocator import trim
 from duplex.backends.torch.onednn import OneDnnInt8, OneDnnWeight
-from duplex.backends.torch.sampling import Sampling
+from duplex.backends.torch.sampling import Kind, Sampling
 from duplex.backends.torch.state import Rows, SlotState
 
 __all__ = ["Traced", "TracedFrames"]
@@ -91,7 +91,7 @@ class TracedFrames:
 
     Which slots a step advances, how far back they look and how deep their top-k is are its arguments: whatever callers
     ask for makes no third program, but that texts said with fewer codebooks have theirs for 1, 2, 4, ... of them, and
-    steps with adapters among their rows have theirs.
+    steps with adapters, or with a bonus for padding, among their rows have theirs.
     """
 
     def __init__(
@@ -101,19 +101,19 @@ class TracedFrames:
         self._state = state
         self._packed = packed
         self._frame_size = frame_size
-        self._programs: dict[tuple[bool, int, bool], Traced] = {}
+        self._programs: dict[Kind, Traced] = {}
 
     def prepare(self, sampling: Sampling, slot: int) -> None:
         """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
         if sampling.kind in self._programs:
             return
-        drawn, codebooks, adapted = sampling.kind
+        drawn, codebooks, adapted, padded = sampling.kind
 
         def step(
             state: SlotState, heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor, depths: Tensor
         ) -> tuple[Tensor, Tensor]:
             rows = Rows(indices, runs)
-            own = Sampling(drawn, depths[0], depths[1], codebooks, adapted)
+            own = Sampling(drawn, depths[0], depths[1], codebooks, adapted, padded)
             return self._compute(state, heard, rows, rows, own, filled)
 
         traced = Traced(step, self._packed)
