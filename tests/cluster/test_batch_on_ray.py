@@ -124,6 +124,7 @@ def test_a_run_that_is_ended_goes_on_where_it_was(cluster, tmp_path, ending):
     out = tmp_path / "out"
     arguments = ["process", str(given), "--out", str(out), "--ray", cluster, "--workers", "1", "--sessions", "2"]
     command = [*COMMAND[:1], *COMMAND[3:], *arguments]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so do theirs
     # Of a driver that is killed Ray ends the whole process group, which would be that of these tests.
     process = subprocess.Popen(
         command, stdout=DEVNULL, stderr=PIPE, text=True, env=SURROUNDINGS, start_new_session=True
