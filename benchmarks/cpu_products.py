@@ -112,7 +112,7 @@ def report(times: dict[str, dict[str, float]], fresh: list[dict[str, dict[str, f
         chosen = "packed" if kind == "int4" else "none: busy"
         if found and kind != "int4":
             chosen = choose({rows: found}, fixed(kind, outputs, inputs))
-        again = [process[name] for process in fresh if chosen in process[name]]
+        again = [process[name] for process in fresh if kind != "int4" and chosen in process[name]]
         worse = [f"{each[chosen] / min(each.values()) - 1:.0%}" for each in again]
         table.add_row(f"{kind} {outputs}x{inputs}", str(rows), shown, chosen, *([" ".join(worse)] if fresh else []))
     console.print(table)

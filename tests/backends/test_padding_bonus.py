@@ -1,5 +1,6 @@
 """What a session adds to the logit of padding: it is that session's alone, and goes along with its state."""
 
+import importlib
 import wave
 from pathlib import Path
 
@@ -65,6 +66,15 @@ async def test_it_goes_along_with_the_state(model, question):
         events = [event async for event in conversation.run(question[half:])]
     assert said(events) == ""
     assert sum(isinstance(event, AgentAudio) for event in events) > 10
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_it_is_of_the_steps_that_are_recorded_already(backend):
+    if backend == "mlx":
+        pytest.importorskip("mlx.core")
+    sampling = importlib.import_module(f"duplex.backends.{backend}.sampling").Sampling
+    with_one, without = SessionOptions(padding_bonus=1.0), SessionOptions()
+    assert sampling.of([with_one, without]) == sampling.of([without])
 
 
 def test_what_is_out_of_range_is_refused():

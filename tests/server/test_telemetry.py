@@ -4,16 +4,12 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 
-import numpy as np
 import pytest
 
-from duplex.engine.seat import PendingFrame
 from duplex.errors import UsageError
-from duplex.frame_model import Frame
 from duplex.server.telemetry.signals import Signals
-from duplex.server.telemetry.steps import StepFinder, StepSampler
 from duplex.testing import fake_model
 from duplex.transports import wire
 from server_support import Process, get, running, tone, until
@@ -223,38 +219,6 @@ def test_the_interval_of_metrics(given, seconds):
     signals = Signals.read({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": given})
     assert signals.metric_seconds == seconds
     assert bool(signals.refused) == (given not in ("", "5000"))
-
-
-def frame_of(pending):
-    empty = np.zeros(1, np.int64)
-    return Frame(at=0.08 * pending.index, user_pcm=pending.pcm, agent_pcm=None, text=0, agent=empty, user=empty)
-
-
-def test_a_step_every_few_seconds_and_the_slow_ones_are_sampled():
-    kept = deque(maxlen=100)
-    sampler = StepSampler("m", kept.append, seconds=10, slow=0.08)
-    for index in range(500):
-        now = 100 + 0.08 * index
-        waited = 0.3 if 200 <= index < 230 else 0.01
-        sampler.stepped(now - 0.005, now, [PendingFrame(index, np.zeros(4, np.float32), since=now - waited)])
-    assert [step.frames[0].index for step in kept if not step.slow] == [0, 125, 250, 375]
-    slow = [step.frames[0].index for step in kept if step.slow]
-    assert slow == [200, 213, 226], "one a second"
-
-
-def test_each_call_finds_its_own_frame_in_a_step_though_it_asks_before_the_step_is_told():
-    kept = deque(maxlen=4)
-    mine, other = StepFinder(kept), StepFinder(kept)
-    frames = [
-        [PendingFrame(index, np.zeros(4, np.float32), since=float(index)) for index in (n, n + 50)] for n in (0, 1)
-    ]
-    assert mine.find(frame_of(frames[0][0])) is None
-    assert other.find(frame_of(frames[0][1])) is None
-    StepSampler("m", kept.append, seconds=10, slow=9).stepped(1.0, 2.0, frames[0])
-    step, pending = mine.find(frame_of(frames[1][0]))
-    assert (pending, step.ended) == (frames[0][0], 2.0)
-    assert other.find(frame_of(frames[1][1]))[1] is frames[0][1]
-    assert mine.find(frame_of(frames[0][0])) is None, "the step of the frame before was not sampled"
 
 
 def test_steps_of_two_calls_are_in_the_traces_of_both():

@@ -64,7 +64,7 @@ class Sampling:
     """What the host knows of how a step's tokens are chosen: whether any row samples, and at least its deepest top-k.
 
     Each is compiled into a step of its own, so there are ten of them, whatever callers ask for, for each number of
-    codes that are computed, and as many for sessions that add something to the logit of padding.
+    codes that are computed.
     """
 
     DEPTHS: ClassVar[tuple[int, ...]] = (32, 256, 2**31)
@@ -74,13 +74,11 @@ class Sampling:
     text_top_k: int = 0
     audio_top_k: int = 0
     codebooks: int = EVERY
-    padded: bool = False
-    """Whether any row adds something to the logit of padding."""
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
         """Return the sampling for rows with these options."""
-        alike = cls(codebooks=computed_codebooks(options), padded=any(each.padding_bonus for each in options))
+        alike = cls(codebooks=computed_codebooks(options))
         if not any(each.text_temperature or each.temperature for each in options):
             return alike
         return attrs.evolve(
@@ -140,8 +138,7 @@ class Sampler:
 
     def sample_text(self, logits: mx.array, padding: int) -> mx.array:
         """Return int32 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``; ``padding`` is that token."""
-        if self.sampling.padded:
-            logits = logits + (mx.arange(logits.shape[1]) == padding) * self.bonus[:, None]
+        logits = logits + (mx.arange(logits.shape[1]) == padding) * self.bonus[:, None]
         return _sample(logits, self.text, self.sampling.text_top_k, self._noise(TEXT_STREAM))
 
     def sample_audio(self, logits: mx.array, stream: int) -> mx.array:

@@ -20,8 +20,8 @@ from duplex.options import SessionOptions
 
 __all__ = ["TEXT_STREAM", "Counters", "Kind", "Sampler", "Sampling", "gumbel"]
 
-Kind: TypeAlias = tuple[bool, int, bool, bool]
-"""Whether rows sample, how many codes are computed, whether there are adapters, and additions to padding."""
+Kind: TypeAlias = tuple[bool, int, bool]
+"""Whether rows sample, how many codes are computed, and whether there are adapters."""
 TEXT_STREAM = 0
 _LOW = 0xFFFFFFFF
 
@@ -39,13 +39,11 @@ class Sampling:
     """How many codes are computed."""
     adapted: bool = False
     """Whether any row has an adapter of its own."""
-    padded: bool = False
-    """Whether any row adds something to the logit of padding."""
 
     @property
     def kind(self) -> Kind:
         """What a recorded step, or a captured graph, is made for; the rest it reads when it runs."""
-        return self.drawn, self.codebooks, self.adapted, self.padded
+        return self.drawn, self.codebooks, self.adapted
 
     @classmethod
     def of(cls, options: Sequence[SessionOptions]) -> "Sampling":
@@ -53,7 +51,6 @@ class Sampling:
         alike = cls(
             codebooks=computed_codebooks(options),
             adapted=any(each.adapter is not None for each in options),
-            padded=any(each.padding_bonus for each in options),
         )
         if not any(each.text_temperature or each.temperature for each in options):
             return alike
@@ -161,9 +158,12 @@ class Sampler:
         return cls(text, audio, bonus, sampling, drawn)
 
     def sample_text(self, logits: Tensor, padding: int) -> Tensor:
-        """Return int64 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``; ``padding`` is that token."""
-        if self.sampling.padded:
-            logits = logits + (torch.arange(logits.shape[1], device=logits.device) == padding) * self.bonus[:, None]
+        """Return int64 ``[batch]`` for float32 logits ``[batch, text_vocabulary]``; ``padding`` is that token.
+
+        Rows without a bonus add 0, so that the first with one has no step recorded for it while others wait.
+        """
+        logits = logits.clone()
+        logits[:, padding] += self.bonus
         return _sample(logits, self.text, self.sampling.text_top_k, self._noise(TEXT_STREAM))
 
     def sample_audio(self, logits: Tensor, stream: int) -> Tensor:

@@ -107,13 +107,13 @@ class TracedFrames:
         """Record a step for this kind of sampling, if there is none, on a slot that nobody steps meanwhile."""
         if sampling.kind in self._programs:
             return
-        drawn, codebooks, adapted, padded = sampling.kind
+        drawn, codebooks, adapted = sampling.kind
 
         def step(
             state: SlotState, heard: Tensor, indices: Tensor, runs: Tensor, filled: Tensor, depths: Tensor
         ) -> tuple[Tensor, Tensor]:
             rows = Rows(indices, runs)
-            own = Sampling(drawn, depths[0], depths[1], codebooks, adapted, padded)
+            own = Sampling(drawn, depths[0], depths[1], codebooks, adapted)
             return self._compute(state, heard, rows, rows, own, filled)
 
         traced = Traced(step, self._packed)

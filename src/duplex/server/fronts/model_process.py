@@ -180,9 +180,9 @@ class _ModelProcess:
         try:
             await front.run()
         finally:
-            del self._fronts[number]
+            with self.whole.leaving(front.metrics):
+                del self._fronts[number]
             self._crowd.note(number, ABSENT)
-            self.whole.keep(front.metrics)
         if not self._signals:
             log.error("a front has ended, and its calls with it", extra=fields(front=number, status=front.status))
         return front.started

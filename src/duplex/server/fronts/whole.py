@@ -1,5 +1,6 @@
 """What a server with several fronts tells of all its processes together: metrics, and the steps of its models."""
 
+import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -35,6 +36,8 @@ class Whole:
         self._fronts = fronts
         self._gone: list[Family] = []
         """What fronts have counted that have ended."""
+        self._changing = threading.Lock()
+        """Held while a front leaves those that run, and while all are read, which exporters do on threads of theirs."""
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -51,9 +54,12 @@ class Whole:
             self.metrics.sessions.labels(served.name).set(talking)
             self.metrics.queue.labels(served.name).set(waiting)
 
-    def keep(self, told: Families) -> None:
-        """Take what a front told last that has ended."""
-        self._gone = sum_of((self._gone, without_gauges(of_front(told))))
+    @contextmanager
+    def leaving(self, told: Families) -> Generator[None]:
+        """Take what a front told last that leaves those that run in this block: it always counts once."""
+        with self._changing:
+            yield
+            self._gone = sum_of((self._gone, without_gauges(of_front(told))))
 
     @contextmanager
     def observed(self) -> Generator[None]:
@@ -71,4 +77,6 @@ class Whole:
     def _families(self) -> Families:
         for served in self._served:
             self.metrics.answers.labels(served.name).set(served.state not in {"stalled", "closed"})
-        return sum_of((families_of(self.metrics.registry), self._gone, *map(of_front, self._fronts())))
+        with self._changing:
+            told = (self._gone, *map(of_front, self._fronts()))
+        return sum_of((families_of(self.metrics.registry), *told))

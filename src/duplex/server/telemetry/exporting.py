@@ -95,8 +95,9 @@ class Exporting:
 
 def _resource(instance: str) -> Resource:
     """Return what the server is: what the environment says, else what is known of it."""
-    said = {part.partition("=")[0].strip() for part in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")}
-    if "OTEL_SERVICE_NAME" in os.environ:
+    attributes = [part.partition("=") for part in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")]
+    said = {name.strip() for name, equals, _ in attributes if equals}
+    if os.environ.get("OTEL_SERVICE_NAME"):
         said.add("service.name")
     # The library would give each process an instance of its own.
     own = {"service.name": "duplex", "service.version": duplex.__version__, "service.instance.id": instance}

@@ -68,7 +68,7 @@ class Tracing:
         return nullcontext()
 
     def _tell_step(self, step: SampledStep) -> None:
-        began, ended = (_since_1970(at) for at in (step.began, step.ended))
+        began, ended = _since_1970(step.began, step.ended)
         span = self._tracer.start_span("duplex.model", Context(), start_time=began)
         span.set_attributes({**_told_of(step), "duplex.slow": step.slow})
         span.end(ended)
@@ -112,7 +112,7 @@ class CallSpans:
         if found is None or not self._talks:
             return
         step, pending = found
-        since, began, ended = (_since_1970(at) for at in (pending.since, step.began, step.ended))
+        since, began, ended = _since_1970(pending.since, step.began, step.ended)
         whole = self._start("duplex.step", self._part, since)
         whole.set_attributes({"duplex.frame": pending.index, "duplex.slow": step.slow})
         inner = self._start("duplex.model", whole, began)
@@ -151,6 +151,7 @@ def _told_of(step: SampledStep) -> dict[str, str | int]:
     return {"duplex.model": step.model, "duplex.step.sessions": len(step.frames)}
 
 
-def _since_1970(at: float) -> int:
-    """Return a time of the monotonic clock in ns since 1970."""
-    return time.time_ns() - time.monotonic_ns() + round(NANOSECONDS * at)
+def _since_1970(*times: float) -> tuple[int, ...]:
+    """Return times of the monotonic clock in ns since 1970, as far from each other as they are."""
+    apart = time.time_ns() - time.monotonic_ns()  # of another reading each, should the thread wait between the two
+    return tuple(apart + round(NANOSECONDS * at) for at in times)
