@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["bfloat16", "float32"]),
+    help="What products are computed in; some CPUs are faster in float32. Default: bfloat16.",
+)
+
 
 @click.group(short_help="Make training data, and train a codec and a language model.")
 @debug_option
@@ -100,6 +106,7 @@ def data(
 @click.option("--batch", type=click.IntRange(1), help="Crops in a step, on each device. Default: 4, or 6.")
 @click.option("--learning-rate", type=float, help="The highest. Default: 0.0012, or 0.0006.")
 @click.option("--seed", type=int, help="Default: 0.")
+@_PRECISION
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @debug_option
 def codec(
@@ -231,6 +238,7 @@ def dialogues(
 @click.option("--frames", type=click.IntRange(2), help="Length of a stretch. Default: 500, or 1250.")
 @click.option("--learning-rate", type=float, help="The highest. Default: 0.0015, or 0.000002.")
 @click.option("--seed", type=int, help="Default: 0.")
+@_PRECISION
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @debug_option
 def lm(data: Path, out: Path, codec: str | None, config: Path | None, device: str, **choices: Any) -> None:

@@ -3,7 +3,7 @@
 1. All randomness depends on the seed and the step alone, so a resumed run continues exactly as if it had not stopped.
 2. A checkpoint is written every ``save_every`` seconds, at the end, and when the run is interrupted. Plots, samples and
    an export are written after each tenth of the run.
-3. Gradients are clipped per group; the forward pass runs under bfloat16 autocast, weights and losses are float32.
+3. Gradients are clipped per group; products are computed in the settings' precision, weights and losses are float32.
 4. Of several processes each computes its share of a batch; gradients and losses are averaged, so that all take the same
    step, stop at the same one, and fail together. The first one writes.
 """
@@ -161,7 +161,8 @@ class Trainer(ABC):
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of a forward pass."""
-        return torch.autocast(self.distributed.device.type, torch.bfloat16)
+        narrow = self._settings.precision == "bfloat16"
+        return torch.autocast(self.distributed.device.type, torch.bfloat16, enabled=narrow)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Return an array on the device."""

@@ -129,7 +129,7 @@ def predict_training(
         storages = _Storages(settings.frames)
         storages.leave_out(held.values())
         for _ in range(min(settings.accumulate, 2)):  # the second finds the gradients of the first
-            with storages, torch.autocast(device, torch.bfloat16):
+            with storages, torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 total: Any = module(tokens)["total"]
             with storages:
                 total.backward()

@@ -104,12 +104,18 @@ class LanguageModelSettings(RunSettings):
     initializes at random."""
 
     def __attrs_post_init__(self) -> None:
-        """Check that what is to be adapted is named.
+        """Check that what is to be adapted is named, and held in numbers that can be multiplied with.
 
         :raises UsageError: if it is not
         """
-        if self.lora is not None and self.start_from is None:
+        if self.lora is None:
+            return
+        if self.start_from is None:
             raise UsageError("an adapter needs the model that it is for; give that one with --start-from")
+        if self.precision == "float32" and self.lora.base != "float32":
+            raise UsageError(
+                f"a base in {self.lora.base} has products in bfloat16; with --precision float32 give --base"
+            )
 
     @classmethod
     def fine_tuning(cls, start_from: str, lora: LoraSettings, **choices: Any) -> Self:
@@ -139,7 +145,7 @@ class LanguageModelSettings(RunSettings):
         return cls(start_from=start_from, lora=lora, **(published | choices))
 
     def as_json(self) -> dict[str, Any]:
-        """Return what belongs to a run's identity: ``steps`` may change, later additions count where they are used."""
+        """Return what belongs to a run's identity."""
         values = super().as_json()
         fields = attrs.fields_dict(type(self))
         for name in ("end_of_padding_weight", "accumulate", "checkpointing", "lora"):
