@@ -9,6 +9,7 @@ stand-in, the callers open a websocket, listen, and hang up. The third row is th
 import argparse
 import asyncio
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from cluster_fleet import Fleet
-from cluster_plan import Outcome, Plan
+from cluster_plan import Outcome, Plan, arrivals
 from duplex.server import Listening, Settings, serve
 from duplex.transports import wire
 from stand_in import stand_in
@@ -134,11 +135,11 @@ def plan_of(arguments: argparse.Namespace, calls: float, seed: int, connecting: 
 
 def trace_of(plan: Plan) -> list[tuple[float, float, int]]:
     """Return who comes, of one chance."""
-    fleet, found = Fleet(plan), []
-    for arrival, length, _ in fleet._chance():
+    draw, found = random.Random(plan.seed), []  # noqa: S311 -- a simulation
+    for arrival, length, _ in arrivals(plan, draw):
         if arrival >= plan.seconds:
             return found
-        found.append((arrival, length, fleet._random.randrange(REPLICAS)))
+        found.append((arrival, length, draw.randrange(REPLICAS)))
     return found
 
 

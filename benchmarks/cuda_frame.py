@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,13 +25,17 @@ from torch import Tensor, nn
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.linear import put
 from duplex.backends.torch.mimi import Mimi
-from duplex.backends.torch.model import PUBLISHED, TorchFrameModel
+from duplex.backends.torch.model import TorchFrameModel
 from duplex.backends.torch.prepacking import prepack
 from duplex.backends.torch.quantize import Quantized, quantizable
+from duplex.backends.torch.sampling import Sampling
 from duplex.backends.torch.state import Call, Rows
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
+from duplex.checkpoints.tokenizer import Tokenizer
+from duplex.engine.model import Model
 from duplex.options import SessionOptions
+from duplex.testing import FakeTokenizer
 
 DEVICE = torch.device("cuda")
 WARM_UP = 5
@@ -106,6 +110,13 @@ def load(sessions: int, quantize: Any, *, int8_cache: bool) -> TorchFrameModel:
     mimi.prepare()
     prepack(mimi)
     return TorchFrameModel(mimi, lm, sessions=sessions, deterministic=False, fingerprint="random")
+
+
+def seven_billion(sessions: int) -> Model:
+    """Return a whole model of Moshi's size for a server, weights and caches in 8 bits."""
+    frame_model = load(sessions, "int8", int8_cache=True)
+    tokenizer = cast("Tokenizer", FakeTokenizer(frame_model.spec.text_vocabulary))
+    return Model(frame_model, tokenizer, name="7b", backend="torch", device=str(DEVICE), defaults=OPTIONS)
 
 
 @torch.no_grad()
@@ -188,7 +199,7 @@ def stages(model: TorchFrameModel) -> dict[str, float]:
     found = {
         "encode_ms": replayed(lambda: mimi.encode(heard, call)),
         "temporal_ms": replayed(lambda: lm.temporal(columns, call)),
-        "lm_ms": replayed(lambda: lm(user, call, PUBLISHED)),
+        "lm_ms": replayed(lambda: lm(user, call, Sampling.of([OPTIONS]))),
         "decode_ms": replayed(lambda: mimi.decode(said, call)),
     }
     found["depth_ms"] = found.pop("lm_ms") - found["temporal_ms"]

@@ -67,7 +67,7 @@ from importlib.metadata import version
 from pathlib import Path
 from duplex.checkpoints import checkpoint
 from duplex.backends.mlx.language_model import load_language_model
-from duplex.backends.mlx.sampling import Plan
+from duplex.backends.mlx.sampling import Sampling
 from duplex.backends.mlx.state import Call, allocate, bind
 folder, frames, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 pcm = (np.random.default_rng(0).normal(size=(frames, 1920)) * 0.1).astype(np.float32)
@@ -91,7 +91,7 @@ else:
     for index, codes in enumerate([None, *user][:frames]):
         a = time.process_time()
         heard = None if codes is None else mx.array(codes.astype(np.int32))[None]
-        step = lm(heard, Call([state], index + 1), Plan.of([options])); mx.eval(step.tokens, state)
+        step = lm(heard, Call([state], index + 1), Sampling.of([options])); mx.eval(step.tokens, state)
         times["step"].append(time.process_time() - a)
         found["text"].append(int(step.text_logits.argmax().item()))
 print(json.dumps([times, found]))

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from duplex.backends.mlx.language_model import load_language_model
-from duplex.backends.mlx.sampling import Plan
+from duplex.backends.mlx.sampling import Sampling
 from duplex.backends.mlx.state import Call, allocate, bind
 from duplex.backends.mlx.weights import PACKINGS
 from duplex.checkpoints import checkpoint
@@ -64,7 +64,7 @@ def thoughts(found: checkpoint.Checkpoint, kind: str, frames: int) -> Iterator[N
         agent = rng.integers(0, config.card, (1, config.agent_streams))
         known = mx.array(np.concatenate([text, agent], axis=1).astype(np.int32))
         heard = None if index == 0 else mx.array(user.astype(np.int32))
-        step = model(heard, Call([state], index + 1), Plan.of([GREEDY]), known)
+        step = model(heard, Call([state], index + 1), Sampling.of([GREEDY]), known)
         mx.eval(step.text_logits, state)
         yield np.array(step.text_logits[0].astype(mx.float32))
 

@@ -113,21 +113,26 @@ def thoughts(model: TorchFrameModel, tokens: NDArray[np.int64]) -> tuple[NDArray
     """Return the text logits, and the tokens that would have been chosen, of every step over known tokens."""
     logits: list[NDArray[np.float32]] = []
     chosen: list[list[int]] = []
-    choose = model._lm._chosen
+    say, choose = model._lm._text, model._lm._chosen
+    own: list[Any] = []
 
-    def listen(context: Any, seen: Any, sampler: Any, known: Any) -> Any:
+    def read(seen: Any, sampler: Any, step: Any, call: Any, known: Any) -> Any:
         logits.append(seen[0].numpy().copy())
-        chosen.append(choose(context, seen, sampler, None)[0].tolist())
-        return choose(context, seen, sampler, known)
+        own[:] = [say(seen, sampler, step, call, None)]
+        return say(seen, sampler, step, call, known)
 
-    model.steps.recorded = None  # which would not call it
-    model._lm._chosen = listen
+    def listen(contexts: Any, text: Any, sampler: Any, known: Any, *rest: Any) -> Any:
+        chosen.append(choose(contexts, own[0], sampler, None, *rest)[0].tolist())
+        return choose(contexts, text, sampler, known, *rest)
+
+    model.steps.recorded = None  # which would not call them
+    model._lm._text, model._lm._chosen = read, listen
     try:
         model.open(0, GREEDY)
         for column in range(tokens.shape[1]):
             model.prefill(0, tokens[:, column : column + 1])
     finally:
-        model._lm._chosen = choose
+        model._lm._text, model._lm._chosen = say, choose
     return np.stack(logits), np.array(chosen)
 
 

@@ -1,11 +1,12 @@
 """Measure how many conversations `duplex serve` holds: latency, CPU, memory, and the event loop's delay.
 
-    python benchmarks/server_load.py [--model tiny|stand-in] [--sessions 8 16 20] [--fronts 1 2] [--seconds 60]
+    python benchmarks/server_load.py [--model tiny|stand-in|7b] [--sessions 8 16 20] [--fronts 1 2] [--seconds 60]
 
 The server is a process of its own, and so is the crowd of callers (``server_crowd.py``). Latency is from the moment
 that a page with a whole frame is sent to that of the page with its answer. `stand-in` is a model that costs nothing,
-to show what the server itself costs. CPU and memory are of all the server's processes; with several fronts those of
-each are told, and by thread those of the model's process.
+to show what the server itself costs; `7b` has Moshi's size and random weights in 8 bits, on a CUDA GPU. CPU and memory
+are of all the server's processes; with several fronts those of each are told, and by thread those of the model's
+process.
 """
 
 import argparse
@@ -40,7 +41,7 @@ FAST = {"use_uvloop": True}
 def parse() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="tiny", help="tiny, stand-in, or whatever duplex.load takes")
+    parser.add_argument("--model", default="tiny", help="tiny, stand-in, 7b, or whatever duplex.load takes")
     parser.add_argument("--sessions", type=int, nargs="+", default=[8, 16, 20])
     parser.add_argument("--fronts", type=int, nargs="+", default=[1])
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -57,6 +58,10 @@ def run_server(arguments: argparse.Namespace) -> None:
     sessions = arguments.as_server
     if arguments.model == "stand-in":
         model = stand_in(sessions)
+    elif arguments.model == "7b":
+        from cuda_frame import seven_billion  # noqa: PLC0415 -- needs a GPU
+
+        model = seven_billion(sessions)
     else:
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
