@@ -111,7 +111,7 @@ def test_a_step_is_recorded_once_for_whatever_adapters(model, run, sampled, smal
     together(run, model.frame_model, ["two", "two", "two"], sampled, small.frames[:2])
     programs = model.frame_model.steps.recorded._programs
     kinds = [kind for kind in programs if kind[0]]
-    assert sorted(kinds) == [(True, 0, False, False), (True, 0, True, False)]
+    assert sorted(kinds) == [(True, 0, False), (True, 0, True)]
     assert all(programs[kind].program is not None for kind in kinds)
 
 
