@@ -64,7 +64,7 @@ class Widget(tk.Tk):
                 self.lamps["agent"].config(bg=AGENT if isinstance(told, duplex.AgentSpeechStarted) else OFF)
             case duplex.AgentText(text=piece):
                 self.words.config(text=self.words["text"] + piece)
-            case duplex.SessionEnded():
+            case duplex.SessionEnded(reason=reason) if reason is not duplex.EndReason.FAILED:  # else the error comes
                 self.button.config(state="normal", text="Talk again")
             case Exception():
                 self.button.config(state="normal", text="Talk")
