@@ -60,6 +60,6 @@ def test_wider_products_take_more_memory():
 
 @pytest.mark.parametrize("base", ["bfloat16", "int8"])
 def test_a_narrow_base_has_narrow_products(base):
-    with pytest.raises(UsageError, match="--base"):
+    with pytest.raises(UsageError, match="--base float32"):
         LanguageModelSettings.fine_tuning("tiny", LoraSettings(base=base), precision="float32")
     LanguageModelSettings.fine_tuning("tiny", LoraSettings(base="float32"), precision="float32")
