@@ -113,9 +113,7 @@ class LanguageModelSettings(RunSettings):
         if self.start_from is None:
             raise UsageError("an adapter needs the model that it is for; give that one with --start-from")
         if self.precision == "float32" and self.lora.base != "float32":
-            raise UsageError(
-                f"a base in {self.lora.base} has products in bfloat16; with --precision float32 give --base"
-            )
+            raise UsageError(f"a base in {self.lora.base} has products in bfloat16; give --base float32 too")
 
     @classmethod
     def fine_tuning(cls, start_from: str, lora: LoraSettings, **choices: Any) -> Self:
