@@ -134,7 +134,9 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(data, base, tmp_
         assert {name: float(two[name]) for name in told} == pytest.approx(told, rel=1e-4)
     first, second = (checkpoint(folder)["model"] for folder in (alone, together))
     for name, tensor in first.items():
-        torch.testing.assert_close(second[name], tensor, atol=2e-5, rtol=1e-3, msg=name)
+        # By their norms: of a gradient near 0 AdamW takes the sign, which another order of sums may change.
+        apart = torch.linalg.vector_norm(second[name] - tensor) / torch.linalg.vector_norm(tensor).clamp(min=1e-3)
+        assert apart < 1e-3, name
 
 
 @pytest.mark.slow
