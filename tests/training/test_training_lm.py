@@ -220,17 +220,6 @@ def test_a_run_goes_on(data, tmp_path):
 # Bad input
 
 
-def test_stretches_depend_on_the_step(data):
-    stretches = SegmentSampler(data, CONFIG, QUICK)
-    assert stretches.batch(0).shape == (2, 18, 16)
-    assert np.array_equal(stretches.batch(3), stretches.batch(3))
-    assert not np.array_equal(stretches.batch(3), stretches.batch(4))
-    assert not np.array_equal(stretches.batch(3), stretches.batch(3, rank=1))
-    assert stretches.seconds == pytest.approx(16 * 0.08)
-    long = SegmentSampler(data, CONFIG, attrs.evolve(QUICK, frames=200))
-    assert long.batch(0).shape == (2, 18, 200)
-
-
 @pytest.mark.parametrize(
     ("key", "value"), [("text_card", 950), ("card", 1024), ("dep_q", 4), ("existing_text_padding_id", 4)]
 )

@@ -17,7 +17,7 @@ VALIDATION_SEED = 2**32 - 1
 SHARE_OF_BEGINNINGS = 0.25
 """Share of the segments that start at the beginning of a dialogue, as inference does."""
 KEPT_APART = 20
-"""One dialogue in so many is for validation."""
+"""One dialogue in so many is for validation: the first ones, as neighbours may be takes of the same words."""
 
 
 class SegmentSampler:
@@ -34,9 +34,9 @@ class SegmentSampler:
         self._settings = settings
         self.seconds: float = settings.frames / self.provenance.frame_rate
         """Length of one segment."""
-        kept = dialogues[::KEPT_APART] if len(dialogues) > 1 else dialogues
-        self._validation = _Pool(kept)
-        self._training = _Pool([tokens for index, tokens in enumerate(dialogues) if index % KEPT_APART] or kept)
+        kept = -(-len(dialogues) // KEPT_APART)
+        self._validation = _Pool(dialogues[:kept])
+        self._training = _Pool(dialogues[kept:] or dialogues)
 
     def batch(self, step: int, rank: int = 0) -> NDArray[np.int64]:
         """Return the segments of a step, int64 ``[batch, 2 + n_q, frames]``.
