@@ -14,7 +14,7 @@ from duplex.training.data.synthesizers import SAMPLE_RATE
 from duplex.training.dialogues.dialogue import Dialogue, Word
 from duplex.training.dialogues.facts import NAMES, NUMBERS
 from duplex.training.dialogues.microphone import microphone_signal
-from duplex.training.dialogues.phrasings import PHRASINGS
+from duplex.training.dialogues.phrasings import PHRASINGS, PREFIXES, Phrasings
 from duplex.training.dialogues.scenes import (
     AGENT_BACKCHANNELS,
     PONDERING,
@@ -33,13 +33,35 @@ from duplex.training.dialogues.timeline import Channel, DialogueTimeline
 from duplex.training.dialogues.topics import TOPICS, Memory, draw_exchange
 
 
-def test_phrasings_for_testing_are_in_no_training():
+def spoken(phrasing):
+    return re.sub(r"[^a-z{}' ]", "", phrasing.lower().replace("| ", ""))
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_phrasings_for_testing_are_in_no_training(topic):
     assert PHRASINGS.keys() == TOPICS.keys()
-    for topic, phrasings in PHRASINGS.items():
-        if topic != "unknown":
-            assert not {text.replace("| ", "") for text in phrasings.training} & {
-                text.replace("| ", "") for text in phrasings.testing
-            }, topic
+    phrasings, rng = PHRASINGS[topic], rng_of()
+    drawn = {phrasings.draw("training", rng) for _ in range(2000)}
+    assert not [phrasing for phrasing in drawn if set(phrasing) & set("[]/")]
+    if topic != "unknown":
+        assert not {spoken(phrasing) for phrasing in drawn} & {spoken(phrasing) for phrasing in phrasings.testing}
+        assert {phrasings.draw("testing", rng) for _ in range(200)} == set(phrasings.testing)
+        assert len(drawn) > 100
+
+
+def test_one_of_the_alternatives_is_drawn():
+    phrasings, rng = Phrasings(("[Okay, /]bye[ then/].",), ("Bye.",)), rng_of()
+    drawn = [phrasings.draw("training", rng) for _ in range(400)]
+    plain = [phrasing for phrasing in drawn if not phrasing.startswith(tuple(set(PREFIXES) - {"Okay, "}))]
+    assert set(plain) == {"Okay, bye then.", "Okay, bye.", "bye then."}
+    assert 20 < len(drawn) - len(plain) < 180
+    assert "Well, bye." in drawn
+
+
+def test_what_begins_with_a_name_keeps_its_capital():
+    phrasings, rng = Phrasings(("I am here.", "{name} is.", "It is."), ()), rng_of()
+    drawn = {phrasings.draw("training", rng) for _ in range(600)}
+    assert {"Well, I am here.", "Well, {name} is.", "Well, it is.", "It is."} <= drawn
 
 
 @pytest.mark.parametrize("topic", TOPICS)
