@@ -1,5 +1,8 @@
 """A conversation in the sound server's room: a recording speaks, the loudspeaker echoes, events tell what was heard."""
 
+import contextlib
+import threading
+import time
 import wave
 
 import attrs
@@ -13,14 +16,17 @@ from duplex import MicrophoneTransport
 SETTLING = 3.0
 LATE = 0.8
 """Seconds by which the detector may tell later than the user began, and the server deliver later than it was played."""
+STALL = 0.03
+"""Seconds by which a thread that is preferred may wake too late."""
 
 
 @attrs.frozen
 class Heard:
     """What came of a conversation, in seconds of it. ``spoken`` are the spans in which the user really spoke.
 
-    ``stutters`` are the times of what a busy machine has done: frames lost, the agent's audio too late, and streams
-    begun anew. What comes shortly after one is not judged: the canceller has to find the room again.
+    ``stutters`` are the times of what a busy machine has done: it stood still, frames were lost, the agent's audio was
+    too late, and streams were begun anew. What comes shortly after one is not judged: the canceller has to find the
+    room again.
     """
 
     spoken: list
@@ -44,11 +50,7 @@ class Heard:
     def false_starts(self):
         """Return when the user was heard to begin, while the agent spoke, and the user had not."""
         real = [any(begin - 0.3 <= at <= end + LATE for begin, end in self.spoken) for at in self.starts]
-        return [
-            at
-            for at, is_real in zip(self.starts, real, strict=True)
-            if not is_real and self.is_agents(at) and not self.is_disturbed(at)
-        ]
+        return [at for at, is_real in zip(self.starts, real, strict=True) if not is_real and self.is_agents(at)]
 
     def judged_false_starts(self):
         """Return those that the machine has not disturbed."""
@@ -66,6 +68,31 @@ class Heard:
             and not self.is_disturbed(begin)
         ]
         return [any(begin - 0.3 <= at <= end + LATE for at in self.starts) for begin, end in cut_in]
+
+
+@contextlib.contextmanager
+def stalls():
+    """Keep a list of how long the machine stood still, each time that it did, during a block.
+
+    A sound server that stood still may fill its own buffers with silence and tell nobody.
+    """
+    found, ended = [], threading.Event()
+
+    def watch():
+        before = time.monotonic()
+        while not ended.wait(0.01):
+            now = time.monotonic()
+            if now - before > 0.01 + STALL:
+                found.append(now - before)
+            before = now
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def stutters(transport):
@@ -103,29 +130,30 @@ async def converse(server, model, recording, how, *, noise_suppression=True, gai
     )
     starts, agent, text, began, stuttered, count = [], [], [], None, [], 0
     options = duplex.SessionOptions(seed=1)
-    async with duplex.Conversation(model, transport, options=options) as conversation:
-        player = None
-        try:
-            async for event in conversation:
-                at = getattr(event, "at", 0.0)
-                if isinstance(event, duplex.UserSpeechStarted):
-                    starts.append(at)
-                elif isinstance(event, duplex.AgentSpeechStarted):
-                    agent.append([at, np.inf])
-                elif isinstance(event, duplex.AgentSpeechStopped):
-                    agent[-1][1] = at
-                elif isinstance(event, duplex.AgentText):
-                    text.append(event.text)
-                now = stutters(transport)
-                stuttered += [at] if isinstance(event, duplex.Lag) or now != count else []
-                count = now
-                if player is None and at > 0.5:
-                    player, began = server.speaking(speech), at
-                    player.__enter__()
-                if began is not None and at > began + speech.size / RATE + 2:
-                    transport.end()
-        finally:
-            if player is not None:
-                player.__exit__(None, None, None)
+    with stalls() as stood_still:
+        async with duplex.Conversation(model, transport, options=options) as conversation:
+            player = None
+            try:
+                async for event in conversation:
+                    at = getattr(event, "at", 0.0)
+                    if isinstance(event, duplex.UserSpeechStarted):
+                        starts.append(at)
+                    elif isinstance(event, duplex.AgentSpeechStarted):
+                        agent.append([at, np.inf])
+                    elif isinstance(event, duplex.AgentSpeechStopped):
+                        agent[-1][1] = at
+                    elif isinstance(event, duplex.AgentText):
+                        text.append(event.text)
+                    now = stutters(transport) + len(stood_still)
+                    stuttered += [at] if isinstance(event, duplex.Lag) or now != count else []
+                    count = now
+                    if player is None and at > 0.5:
+                        player, began = server.speaking(speech), at
+                        player.__enter__()
+                    if began is not None and at > began + speech.size / RATE + 2:
+                        transport.end()
+            finally:
+                if player is not None:
+                    player.__exit__(None, None, None)
     spoken = [(begin + began, end + began) for begin, end in spans(speech, RATE)]
     return Heard(spoken, starts, agent, "".join(text), transport.stats.echo_reduction, stuttered)

@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),
 ]
-TIMES = 4
+TIMES = 6
 SECONDS = 4.0
 """Of the agent's speech that are to be judged."""
 
