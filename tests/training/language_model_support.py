@@ -1,5 +1,6 @@
 """Dialogues with a rule in them, and small language models to train on them."""
 
+import attrs
 import numpy as np
 
 from duplex.backends.torch.language_model import LanguageModel
@@ -11,6 +12,7 @@ from duplex.training.dialogues.tokenizer_training import train_tokenizer
 from duplex.training.dialogues.tokens import DialogueTokens
 from duplex.training.language_model import TINY_LANGUAGE_MODEL, LanguageModelSettings, train_language_model
 from duplex.training.language_model.initialization import initialize
+from duplex.training.language_model.segments import SegmentSampler
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
 from duplex.transcription.alignment import SpecialTokens
 
@@ -52,6 +54,15 @@ def some_data(folder):
     for index in range(2):
         dialogues = [some_dialogue(40 + seed, seed + 10 * index) for seed in range(8)]
         write_dialogues(folder / f"dialogues-{index:04}.safetensors", dialogues, provenance)
+    return folder
+
+
+def relabelled(data, folder, **changes):
+    """Copy dialogues as if they had been made with something else."""
+    folder.mkdir()
+    provenance = attrs.evolve(SegmentSampler(data, CONFIG, QUICK).provenance, **changes)
+    for path in data.glob("*.safetensors"):
+        write_dialogues(folder / path.name, [some_dialogue(30)], provenance)
     return folder
 
 

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from language_model_support import CONFIG, MARKS, QUICK, SMALL, model_of, some_data, some_dialogue, train
+from language_model_support import CONFIG, MARKS, QUICK, SMALL, model_of, relabelled, some_data, some_dialogue, train
 from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -43,15 +43,6 @@ def shortened(monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(trainer, "LOG_EVERY", 3)
     monkeypatch.setattr(RunFolder, "plot", lambda _: None)
-
-
-def relabelled(data, folder, **changes):
-    """Copy dialogues as if they had been made with something else."""
-    folder.mkdir()
-    provenance = attrs.evolve(SegmentSampler(data, CONFIG, QUICK).provenance, **changes)
-    for path in data.glob("*.safetensors"):
-        write_dialogues(folder / path.name, [some_dialogue(30)], provenance)
-    return folder
 
 
 # What is asked for

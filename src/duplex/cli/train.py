@@ -222,6 +222,7 @@ def dialogues(
     help="A config.json. Default: that of --start-from, or a small model's.",
 )
 @click.option("--start-from", metavar="NAME", help="A model whose weights are the first ones.")
+@click.option("--teacher", metavar="NAME", help="A model that is learnt from too, where it is right.")
 @click.option(
     "--lora", type=click.IntRange(1), metavar="RANK", help="Learn an adapter for --start-from, and not the model."
 )
@@ -250,6 +251,8 @@ def lm(data: Path, out: Path, codec: str | None, config: Path | None, device: st
 
     With --lora the model stays as it is, and what is learnt beside it is an adapter, in the folder "adapter", which
     --adapter takes. The second of two defaults is for that: they are those of the published fine-tuning.
+
+    With --teacher, say the model of --start-from, a model forgets less of what it knew and the dialogues have not.
 
     \b
     Examples:

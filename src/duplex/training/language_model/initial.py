@@ -18,7 +18,7 @@ from duplex.errors import ConfigError
 from duplex.training.language_model.initialization import initialize
 from duplex.training.language_model.settings import TINY_LANGUAGE_MODEL, LanguageModelSettings
 
-__all__ = ["StartingPoint"]
+__all__ = ["StartingPoint", "read_initial"]
 
 
 @attrs.frozen(kw_only=True)
@@ -63,20 +63,28 @@ class StartingPoint:
 
         :raises WeightsError: if weights are damaged
         """
-        found = self.checkpoint
-        if settings.lora is None or found is None:
+        if settings.lora is None or self.checkpoint is None:
             model = LanguageModel(self.shape)
             initialize(model, settings.seed)
-            if found is not None:
-                model.load_state_dict(_read(found, torch.float32, torch.device("cpu")).state_dict())
+            if self.checkpoint is not None:
+                model.load_state_dict(read_initial(self, torch.float32, torch.device("cpu")).state_dict())
             return model
         base = settings.lora.base
-        return _read(found, torch.float32 if base == "float32" else torch.bfloat16, device, quantized=base == "int8")
+        dtype = torch.float32 if base == "float32" else torch.bfloat16
+        return read_initial(self, dtype, device, quantized=base == "int8")
 
 
-def _read(found: Checkpoint, dtype: torch.dtype, device: torch.device, *, quantized: bool = False) -> LanguageModel:
-    if found.language_model is None or found.weights is None:
-        raise ConfigError(f"'{found.name}' is no language model; give one with --start-from")
+def read_initial(
+    start: StartingPoint, dtype: torch.dtype, device: torch.device, *, quantized: bool = False
+) -> LanguageModel:
+    """Read the model of a checkpoint that was found.
+
+    :raises WeightsError: if weights are damaged
+    :raises ConfigError: if it is no language model
+    """
+    found = start.checkpoint
+    if found is None or found.language_model is None or found.weights is None:
+        raise ConfigError(f"'{found.name if found else None}' is no language model; give the name of one")
     return read_language_model(
         found.language_model,
         found.weights,

@@ -25,6 +25,7 @@ from duplex.training.language_model.memory import TrainingMemory, predict_traini
 from duplex.training.language_model.samples import Listener
 from duplex.training.language_model.segments import SegmentSampler
 from duplex.training.language_model.settings import LanguageModelSettings
+from duplex.training.language_model.teacher import Teacher, find_teacher
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
 from duplex.training.run_folder import RunFolder
 from duplex.training.trainer import Trainer, TrainingProgress
@@ -64,16 +65,20 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
     :raises UsageError: if the device has less memory than that; a small model is only asked about with ``told``
     :raises CorpusError: if the dialogues are missing, damaged, or do not fit the configuration, codec or tokenizer
     :raises TrainingError: if ``out`` has another run or one on other data, or losses are no longer finite
-    :raises ConfigError: if the configuration is invalid or unsupported, or is not that of the initial model
-    :raises CheckpointError: if the codec or the initial model cannot be loaded
+    :raises ConfigError: if the configuration is invalid or unsupported, or is not that of the initial model, or a
+        teacher's streams or tokens are others
+    :raises CheckpointError: if the codec, the initial model or the teacher cannot be loaded
     :raises OutputError: if something cannot be written; the previous checkpoint is kept
     """
     chosen = settings or LanguageModelSettings()
     start = StartingPoint.find(chosen.start_from, config)
+    teacher = find_teacher(chosen.teacher, start.shape)
     codec = codec or chosen.start_from or "tiny"
     distributed = DistributedContext.setup(device)
     segments = SegmentSampler(data, start.shape, chosen)
     _check_tokenizer(start, segments)
+    if teacher is not None:
+        _check_tokenizer(teacher, segments)
     found = resolve(codec, parts=("codec",))
     files = _other_files(data, segments, found)
     run = RunFolder(
@@ -88,11 +93,14 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
         writes=distributed.is_main,
     )
     if distributed.is_main and (told is not None or start.size >= LARGE):
-        memory = predict_training(start.shape, chosen, distributed.device.type, codec=found.mimi)
+        memory = predict_training(
+            start.shape, chosen, distributed.device.type, codec=found.mimi, teacher=teacher and teacher.shape
+        )
         if told is not None:
             told(memory)
         memory.check(available(distributed.device), str(distributed.device))
-    model = LanguageModelTrainingModule(start.model(chosen, distributed.device), chosen, distributed)
+    taught_by = None if teacher is None else Teacher.read(teacher, chosen, distributed.device)
+    model = LanguageModelTrainingModule(start.model(chosen, distributed.device), chosen, distributed, taught_by)
     trim()
     listener = Listener(load_codec(codec, device=device), Tokenizer.load(data / TOKENIZER), out / SAMPLES)
     config = start.model_config if chosen.lora is None else start.config
@@ -163,7 +171,7 @@ class _LanguageModelTrainer(Trainer):
 
 
 def _check_tokenizer(start: StartingPoint, segments: SegmentSampler) -> None:
-    """Check that the dialogues were made with the tokenizer of the model to start from.
+    """Check that the dialogues were made with the tokenizer of the model to start from, or of the teacher.
 
     :raises CorpusError: if they were not
     """

@@ -4,6 +4,7 @@ Between two steps gradients are gone: an export, which is about as large as they
 heard take their place. On a CPU the process itself counts too, with all that it has loaded, as the system tells it.
 """
 
+import itertools
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,6 +27,7 @@ from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.checkpoints.mimi_config import MimiConfig
 from duplex.errors import UsageError
 from duplex.training.language_model.settings import LanguageModelSettings
+from duplex.training.language_model.teacher import Teacher
 from duplex.training.language_model.training_module import LanguageModelTrainingModule
 
 __all__ = ["TrainingMemory", "predict_training"]
@@ -38,7 +40,8 @@ class TrainingMemory:
     programs: int = 0
     """On a CPU: the process that learns, without a model, and what libraries make for themselves once it runs."""
     model: int
-    """The model's weights, those of adapters, and those of the codec that its samples are heard with."""
+    """The model's weights, those of adapters and of a teacher, and those of the codec that its samples are heard with.
+    """
     optimizer: int
     """AdamW's two averages of what is learnt."""
     batch: int
@@ -109,11 +112,16 @@ class _Storages(TorchDispatchMode):
 
 
 def predict_training(
-    shape: LanguageModelConfig, settings: LanguageModelSettings, device: str = "cpu", *, codec: MimiConfig | None = None
+    shape: LanguageModelConfig,
+    settings: LanguageModelSettings,
+    device: str = "cpu",
+    *,
+    codec: MimiConfig | None = None,
+    teacher: LanguageModelConfig | None = None,
 ) -> TrainingMemory:
     """Return the memory of a training of a model of this shape, without reading any weights.
 
-    Samples are heard with the ``codec``, if there is one.
+    Samples are heard with the ``codec``, and a model of the shape of the ``teacher`` is learnt from, if there are such.
 
     :raises ConfigError: if the settings do not fit the model
     """
@@ -121,7 +129,9 @@ def predict_training(
         ring = LanguageModel(shape).transformer.ring
     ring.window(Call(), 1, 1, torch.device(device))  # what is computed once and kept must not be without contents
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
-        module = LanguageModelTrainingModule(_model(shape, settings), settings)
+        module = LanguageModelTrainingModule(
+            _model(shape, settings), settings, teacher=None if teacher is None else _teacher(teacher, settings)
+        )
         module.model.prepare()
         held = {_key(tensor.untyped_storage()): tensor for tensor in _held(module)}
         learnt = sum(each.numel() * each.element_size() for each in module.parameters() if each.requires_grad)
@@ -173,9 +183,18 @@ def _model(shape: LanguageModelConfig, settings: LanguageModelSettings) -> Langu
     return model
 
 
+def _teacher(shape: LanguageModelConfig, settings: LanguageModelSettings) -> Teacher:
+    model = LanguageModel(shape)
+    for name, weight in list(model.named_parameters()):
+        put(model, name, weight.detach().to(getattr(torch, settings.precision)))
+    model.prepare()
+    return Teacher(model, settings.teacher_share)
+
+
 def _held(module: LanguageModelTrainingModule) -> Iterator[Tensor]:
-    """Yield the model's weights, however they are held, and the adapters'."""
-    for part in [*module.modules(), *module.model.modules()]:
+    """Yield the model's weights, however they are held, the adapters' and the teacher's."""
+    models = [module, module.model] if module.teacher is None else [module, module.model, module.teacher.model]
+    for part in itertools.chain.from_iterable(model.modules() for model in models):
         for value in [*part.parameters(recurse=False), *part.buffers(recurse=False), *vars(part).values()]:
             yield from _tensors_of(value)
 

@@ -103,6 +103,13 @@ class LanguageModelSettings(RunSettings):
     """Initial weights: a model of the same configuration and tokenizer, as :func:`duplex.load` takes it; ``None``
     initializes at random."""
 
+    teacher: str | None = None
+    """A model of the same streams, as :func:`duplex.load` takes it, that is learnt from beside the dialogues: where it
+    finds their token the likeliest, how likely it finds the others is learnt too. With the model to start from, what
+    that one knew is kept better."""
+    teacher_share: float = attrs.field(default=0.7, validator=[at_least(0), attrs.validators.le(1)])
+    """Share of the text's loss that is towards the teacher where it is right."""
+
     def __attrs_post_init__(self) -> None:
         """Check that what is to be adapted is named, and held in numbers that can be multiplied with.
 
@@ -146,7 +153,7 @@ class LanguageModelSettings(RunSettings):
         """Return what belongs to a run's identity."""
         values = super().as_json()
         fields = attrs.fields_dict(type(self))
-        for name in ("end_of_padding_weight", "accumulate", "checkpointing", "lora"):
+        for name in ("end_of_padding_weight", "accumulate", "checkpointing", "lora", "teacher", "teacher_share"):
             if values[name] == fields[name].default:
                 del values[name]
         return values

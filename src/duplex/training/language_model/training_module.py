@@ -20,6 +20,7 @@ from duplex.frame_model import UNGENERATED, ZERO
 from duplex.training.distributed import DistributedContext
 from duplex.training.language_model.adapters import Adapters
 from duplex.training.language_model.settings import LanguageModelSettings
+from duplex.training.language_model.teacher import Teacher
 
 __all__ = ["LanguageModelTrainingModule"]
 
@@ -36,11 +37,16 @@ class LanguageModelTrainingModule(nn.Module):
     """
 
     def __init__(
-        self, model: LanguageModel, settings: LanguageModelSettings, distributed: DistributedContext | None = None
+        self,
+        model: LanguageModel,
+        settings: LanguageModelSettings,
+        distributed: DistributedContext | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model: LanguageModel
         self.settings = settings
+        self.teacher = teacher
         self._distributed = distributed or DistributedContext(torch.device("cpu"))
         self.generator: torch.Generator = torch.Generator().manual_seed(settings.seed)
         """Random numbers of a step; seeding it makes a step reproducible."""
@@ -71,12 +77,21 @@ class LanguageModelTrainingModule(nn.Module):
         """
         model, config = self.model, self.model.config
         delayed = self._apply_delays(tokens[:, :-1])
-        context = model.temporal(self._mask_inputs(_shift_right(delayed, model.initial), unaided=unaided), Call())
+        inputs = _shift_right(delayed, model.initial)
+        context = model.temporal(self._mask_inputs(inputs, unaided=unaided), Call())
         text, agent = delayed[:, 0], delayed[:, model.agent]
         logits = model.text_linear(context)
         words = (text != IGNORED) & (text != config.existing_text_padding_id)
         right = (logits.detach().argmax(dim=-1) == text) & words
-        losses = {"text": self._text_loss(logits, text), "words_wrong": self._mean((words & ~right).sum(), words.sum())}
+        exact = _token_losses(logits, text)
+        losses = {
+            "text": self._weighted_mean(exact, text),
+            "words_wrong": self._mean((words & ~right).sum(), words.sum()),
+        }
+        weighted = [losses["text"]]
+        if self.teacher is not None and self.training:
+            losses["taught"] = self._weighted_mean(self.teacher.blend(exact, logits, text, inputs), text)
+            weighted = [losses["taught"]]
         if model.depth is not None:
             chosen = self._sample_frames(*text.shape).to(text.device)
             columns = agent.transpose(1, 2).flatten(0, 1)
@@ -86,11 +101,10 @@ class LanguageModelTrainingModule(nn.Module):
             weights = codes.new_ones(len(codes))
             weights[0] = self.settings.semantic_weight
             losses |= {"codes": (codes * weights).sum() / weights.sum(), "acoustic": codes[1:].mean().detach()}
-        weighted = [losses["text"]]
         if self.user_text_head is not None:
             late = self.settings.user_text_delay
             said = functional.pad(tokens[:, -1], (late, 0), value=config.existing_text_padding_id)[:, : tokens.shape[2]]
-            losses["user_text"] = self._text_loss(self.user_text_head(context), said)
+            losses["user_text"] = self._weighted_mean(_token_losses(self.user_text_head(context), said), said)
             weighted.append(self.settings.user_text_weight * losses["user_text"])
         if model.depth is not None:
             weighted.append(losses["codes"])
@@ -143,18 +157,15 @@ class LanguageModelTrainingModule(nn.Module):
         """Return what is summed up here over the mean count of all processes: then the mean of that is over all."""
         return total * self._distributed.world_size / self._distributed.sum(count).clamp(min=1)
 
-    def _text_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """Return the cross entropy of logits ``[batch, frames, vocabulary]``, with less weight on padding."""
+    def _weighted_mean(self, losses: Tensor, wanted: Tensor) -> Tensor:
+        """Return the mean of the losses of text tokens, both ``[batch, frames]``, with less weight on padding."""
         config = self.model.config
-        weights = logits.new_ones(logits.shape[-1], dtype=torch.float32)
+        weights = losses.new_ones(config.text_card)
         weights[config.existing_text_end_padding_id] = self.settings.end_of_padding_weight
         weights[config.existing_text_padding_id] = self.settings.padding_weight
-        wanted = wanted.flatten()
-        summed = functional.cross_entropy(
-            logits.float().flatten(0, 1), wanted, weights, ignore_index=IGNORED, reduction="sum"
-        )
         # Without a transcript of the user, all targets are ignored.
-        return self._mean(summed, weights[wanted.clamp(min=0)].where(wanted != IGNORED, 0.0).sum())
+        each = weights[wanted.clamp(min=0)].where(wanted != IGNORED, 0.0)
+        return self._mean((losses * each).sum(), each.sum())
 
     def _code_losses(self, depth: DepthTransformer, context: Tensor, text: Tensor, codes: Tensor) -> Tensor:
         """Return the cross entropy of each codebook, ``[codebooks]``."""
@@ -166,6 +177,13 @@ class LanguageModelTrainingModule(nn.Module):
             losses.append(functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum"))
             previous = torch.where(wanted == IGNORED, self.model.config.card, wanted)
         return self._mean(torch.stack(losses), (codes != IGNORED).sum(dim=0))
+
+
+def _token_losses(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return each token's cross entropy, float32 ``[batch, frames]``, of logits ``[batch, frames, vocabulary]``."""
+    logits = logits.float().flatten(0, 1)
+    each = functional.cross_entropy(logits, wanted.flatten(), ignore_index=IGNORED, reduction="none")
+    return each.view(wanted.shape)
 
 
 def _shift_right(delayed: Tensor, initial: Tensor) -> Tensor:
