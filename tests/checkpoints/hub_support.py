@@ -154,8 +154,6 @@ def hub(monkeypatch, tmp_path):
     use_endpoint(monkeypatch, server.hub.url)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.5)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     server.hub.add(checkpoint_files())
     yield server.hub

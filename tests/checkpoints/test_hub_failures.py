@@ -18,6 +18,13 @@ from duplex.checkpoints.checkpoint import describe, resolve
 from duplex.errors import CheckpointNotFoundError, ConfigError, HubError, WeightsError
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Give up soon; where answers are awaited, a busy machine needs its time."""
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.5)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+
+
 def closed_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -60,11 +67,13 @@ def test_hub_down_without_a_cache(monkeypatch):
     fails(HubError, "cannot be reached.*HF_ENDPOINT.*HF_HUB_OFFLINE=1")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_hub_that_never_answers(hub):
     hub.silent = ("/",)
     fails(HubError, "does not answer in time.*HF_HUB_OFFLINE=1")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_hub_that_stops_answering(hub, monkeypatch):
     monkeypatch.setattr(duplex.checkpoints.hub_client, "STALL_FACTOR", 3)
     hub.silent = (f"/{REPOSITORY}/resolve/",)
@@ -131,6 +140,7 @@ def test_a_download_that_breaks_off_is_resumed(hub, monkeypatch):
     assert hub.downloads().count("model.safetensors") == 2
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_download_that_breaks_off_for_good(hub, monkeypatch):
     monkeypatch.setattr(duplex.checkpoints.hub_client, "STALL_FACTOR", 5)
     hub.cut, hub.ranges = 90_000, False
