@@ -12,7 +12,8 @@ IMAGE ?= duplex
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # A worker has a core: what it computes, and the commands it starts, would only wait for each other on more threads.
 # The commands that tests start are many, and each would compile the package anew where nothing may be kept.
-PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# Files in their own order: those with few tests, which would be put last, are the longest, and one worker would have them.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo talk serve test test-slow test-versions check audit dist release-check publish image push-image surface codec page docs constraints clean
