@@ -17,8 +17,8 @@ MAX_SEED = 2**31 - 1
 """The step fills the other half of 64 bits."""
 
 
-def at_least(smallest: float) -> Any:
-    """Return an attrs validator for numbers from ``smallest`` to ``MAX_NUMBER``; integers where the field is one."""
+def at_least(smallest: float, most: float = MAX_NUMBER) -> Any:
+    """Return an attrs validator for numbers from ``smallest`` to ``most``; integers where the field is one."""
 
     def check(_: object, attribute: Any, value: float) -> None:
         try:
@@ -27,8 +27,8 @@ def at_least(smallest: float) -> Any:
             number = math.nan
         if not number >= smallest:
             raise UsageError(f"'{attribute.name}' is {shown(value)}; give {smallest} or more")
-        if number > MAX_NUMBER:
-            raise UsageError(f"'{attribute.name}' is {shown(value)}; give {MAX_NUMBER:g} or less")
+        if number > most:
+            raise UsageError(f"'{attribute.name}' is {shown(value)}; give {most:g} or less")
 
     return check
 

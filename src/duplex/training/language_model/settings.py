@@ -107,7 +107,7 @@ class LanguageModelSettings(RunSettings):
     """A model of the same streams, as :func:`duplex.load` takes it, that is learnt from beside the dialogues: where it
     finds their token the likeliest, how likely it finds the others is learnt too. With the model to start from, what
     that one knew is kept better."""
-    teacher_share: float = attrs.field(default=0.7, validator=[at_least(0), attrs.validators.le(1)])
+    teacher_share: float = attrs.field(default=0.7, validator=at_least(0, most=1))
     """Share of the text's loss that is towards the teacher where it is right."""
 
     def __attrs_post_init__(self) -> None:
