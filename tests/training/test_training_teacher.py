@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from language_model_support import CONFIG, MARKS, QUICK, SMALL, model_of, relabelled, some_data, some_dialogue, train
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from cli_support import run
@@ -119,8 +120,16 @@ def test_a_run(data, tmp_path):
 
 
 def test_another_size_may_teach_and_other_streams_may_not(data, tmp_path):
-    large = train(data, tmp_path / "large", config=SMALL | {"num_layers": 3})
-    train(data, tmp_path / "run", attrs.evolve(QUICK, teacher=str(large)))
+    large = train(data, tmp_path / "large", config=SMALL | {"dim": 64, "max_period": 500})
+    told = []  # what predicts the memory must leave nothing behind that has no contents
+    train(data, tmp_path / "run", attrs.evolve(QUICK, teacher=str(large)), told=told.append)
+    assert told
+    shutil.copy(large / "model.safetensors", tmp_path / "kept")
+    changed = load_file(tmp_path / "kept")
+    save_file({name: tensor * 0.5 for name, tensor in changed.items()}, large / "model.safetensors")
+    with pytest.raises(TrainingError, match="its 'teacher' is"):
+        train(data, tmp_path / "run", attrs.evolve(QUICK, teacher=str(large)))
+    shutil.copy(tmp_path / "kept", large / "model.safetensors")
     other = shutil.copytree(large, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"delays": [0, 0, *[2] * 7, 0, *[2] * 7]}))

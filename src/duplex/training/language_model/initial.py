@@ -67,24 +67,23 @@ class StartingPoint:
             model = LanguageModel(self.shape)
             initialize(model, settings.seed)
             if self.checkpoint is not None:
-                model.load_state_dict(read_initial(self, torch.float32, torch.device("cpu")).state_dict())
+                model.load_state_dict(read_initial(self.checkpoint, torch.float32, torch.device("cpu")).state_dict())
             return model
         base = settings.lora.base
         dtype = torch.float32 if base == "float32" else torch.bfloat16
-        return read_initial(self, dtype, device, quantized=base == "int8")
+        return read_initial(self.checkpoint, dtype, device, quantized=base == "int8")
 
 
 def read_initial(
-    start: StartingPoint, dtype: torch.dtype, device: torch.device, *, quantized: bool = False
+    found: Checkpoint, dtype: torch.dtype, device: torch.device, *, quantized: bool = False
 ) -> LanguageModel:
     """Read the model of a checkpoint that was found.
 
     :raises WeightsError: if weights are damaged
     :raises ConfigError: if it is no language model
     """
-    found = start.checkpoint
-    if found is None or found.language_model is None or found.weights is None:
-        raise ConfigError(f"'{found.name if found else None}' is no language model; give the name of one")
+    if found.language_model is None or found.weights is None:
+        raise ConfigError(f"'{found.name}' is no language model; give the name of one")
     return read_language_model(
         found.language_model,
         found.weights,

@@ -88,6 +88,7 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
             "config": start.model_config,
             "settings": chosen.as_json(),
             "dialogues": attrs.asdict(segments.provenance),
+            **({} if teacher is None or teacher.checkpoint is None else {"teacher": teacher.checkpoint.fingerprint}),
         },
         data=data,
         writes=distributed.is_main,
@@ -99,7 +100,9 @@ def train_language_model(  # noqa: PLR0913 -- all but two are by keyword
         if told is not None:
             told(memory)
         memory.check(available(distributed.device), str(distributed.device))
-    taught_by = None if teacher is None else Teacher.read(teacher, chosen, distributed.device)
+    taught_by = None
+    if teacher is not None and teacher.checkpoint is not None:
+        taught_by = Teacher.read(teacher.checkpoint, chosen, distributed.device)
     model = LanguageModelTrainingModule(start.model(chosen, distributed.device), chosen, distributed, taught_by)
     trim()
     listener = Listener(load_codec(codec, device=device), Tokenizer.load(data / TOKENIZER), out / SAMPLES)

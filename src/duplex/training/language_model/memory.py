@@ -67,7 +67,7 @@ class TrainingMemory:
         if there is not None and self.total > there:
             raise UsageError(
                 f"{self}; {device} has {there / 1e9:.1f} GB free: take a smaller --batch or --frames, a "
-                "smaller --lora, or --base int8"
+                "smaller --lora, --base int8, or no --teacher"
             )
 
 
@@ -125,9 +125,10 @@ def predict_training(
 
     :raises ConfigError: if the settings do not fit the model
     """
-    with torch.device("meta"):
-        ring = LanguageModel(shape).transformer.ring
-    ring.window(Call(), 1, 1, torch.device(device))  # what is computed once and kept must not be without contents
+    for each in (shape, teacher or shape):
+        with torch.device("meta"):
+            ring = LanguageModel(each).transformer.ring
+        ring.window(Call(), 1, 1, torch.device(device))  # what is computed once and kept must not be without contents
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         module = LanguageModelTrainingModule(
             _model(shape, settings), settings, teacher=None if teacher is None else _teacher(teacher, settings)

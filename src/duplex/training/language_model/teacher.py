@@ -9,6 +9,7 @@ from torch import Tensor
 
 from duplex.backends.torch.language_model import LanguageModel
 from duplex.backends.torch.state import Call
+from duplex.checkpoints.checkpoint import Checkpoint
 from duplex.checkpoints.language_model_config import LanguageModelConfig
 from duplex.errors import ConfigError
 from duplex.training.language_model.initial import StartingPoint, read_initial
@@ -18,10 +19,10 @@ __all__ = ["Teacher", "find_teacher"]
 
 SHARED = (
     "n_q",
-    "dep_q",
+    "agent_streams",
     "card",
     "text_card",
-    "text_card_out",
+    "text_choices",
     "delays",
     "existing_text_padding_id",
     "existing_text_end_padding_id",
@@ -34,10 +35,11 @@ class Teacher:
 
     def __init__(self, model: LanguageModel, share: float) -> None:
         self.model: LanguageModel = model.eval().requires_grad_(requires_grad=False)
+        self.model.depth = None  # its codes are not learnt from
         self._share = share
 
     @classmethod
-    def read(cls, found: StartingPoint, settings: LanguageModelSettings, device: torch.device) -> "Teacher":
+    def read(cls, found: Checkpoint, settings: LanguageModelSettings, device: torch.device) -> "Teacher":
         """Read its weights, in the numbers that products are computed in.
 
         :raises WeightsError: if they are damaged
@@ -66,7 +68,7 @@ class Teacher:
 def find_teacher(name: str | None, pupil: LanguageModelConfig) -> StartingPoint | None:
     """Find a teacher's checkpoint, if there is to be one.
 
-    :raises ConfigError: if its streams or tokens are not the pupil's
+    :raises ConfigError: if its streams or tokens are not the pupil's, or it wants conditions
     :raises CheckpointError: if it cannot be found
     """
     if name is None:
@@ -79,4 +81,6 @@ def find_teacher(name: str | None, pupil: LanguageModelConfig) -> StartingPoint 
                 f"'{name}' cannot be the teacher: its '{key}' is {has}, and that of what learns is {wanted}; give a "
                 "model of the same streams and tokens with --teacher"
             )
+    if found.shape.conditioners or found.shape.cross_attention:
+        raise ConfigError(f"'{name}' cannot be the teacher: it wants conditions, which dialogues have not")
     return found
