@@ -135,6 +135,11 @@ def test_another_size_may_teach_and_other_streams_may_not(data, tmp_path):
     (other / "config.json").write_text(json.dumps(config | {"delays": [0, 0, *[2] * 7, 0, *[2] * 7]}))
     with pytest.raises(ConfigError, match=r"cannot be the teacher: its 'delays' is .*; give a model of"):
         train(data, tmp_path / "wrong", attrs.evolve(QUICK, teacher=str(other)))
+    lut = {"n_bins": 2, "dim": 8, "tokenizer": "noop", "possible_values": ["a", "b"]}
+    conditioned = {"conditioners": {"mood": {"type": "lut", "lut": lut}}, "fuser": {"sum": ["mood"]}}
+    (other / "config.json").write_text(json.dumps(config | conditioned))
+    with pytest.raises(ConfigError, match="cannot be the teacher: it wants conditions"):
+        train(data, tmp_path / "wrong", attrs.evolve(QUICK, teacher=str(other)))
     with pytest.raises(CheckpointError, match="nowhere"):
         train(data, tmp_path / "wrong", attrs.evolve(QUICK, teacher="nowhere"))
     (tmp_path / TOKENIZER).write_bytes(train_tokenizer(1, MARKS))
