@@ -53,3 +53,20 @@ def test_a_first_time_that_is_wrong_is_mended_within_a_second():
     placed, stream = places(0.0, late)
     assert stream.anchors == 2
     assert np.abs(placed - 50 - np.arange(2, 9)).max() < 0.001
+
+
+@pytest.mark.parametrize("lost", [0.01, 0.02, 0.08])
+def test_samples_that_a_server_has_lost_without_a_word_are_silence_at_once(lost):
+    late = np.where(np.arange(1000) < 500, 0.0, lost)
+    placed, stream = places(0.0, late)
+    expected = 50 + np.arange(2, 9) + np.where(np.arange(2, 9) < 6, 0.0, lost)
+    assert np.abs(placed - expected)[np.arange(2, 9) != 5].max() < 0.001  # in its third of a second it is found
+    assert stream.anchors == 2
+    assert abs(stream.drift_ppm) < 20
+
+
+def test_a_guess_that_is_mended_at_once_moves_nothing():
+    away = np.concatenate([np.zeros(200), np.linspace(0, -0.02, 500), np.full(500, -0.008)])
+    placed, stream = places(0.0, away)
+    assert stream.anchors == 1
+    assert np.ptp(placed - 50 - np.arange(2, 11)) < 0.004

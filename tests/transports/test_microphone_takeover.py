@@ -36,8 +36,14 @@ def echoed(pcm, response):
 
 
 @pytest.fixture
-def agent(pytestconfig):
-    return spoken(pytestconfig.rootpath / "examples" / "conversation.wav")[: SECONDS * RATE // BLOCK * BLOCK]
+def agent(conversation):
+    return conversation[: SECONDS * RATE // BLOCK * BLOCK]
+
+
+@pytest.fixture
+def conversation(pytestconfig):
+    pcm = spoken(pytestconfig.rootpath / "examples" / "conversation.wav")
+    return pcm[: pcm.size // BLOCK * BLOCK]
 
 
 @pytest.fixture
@@ -65,6 +71,40 @@ def test_no_echo_passes_while_the_canceller_takes_over(agent, reverberation, ech
     echo = echoed(agent, room(reverberation, echo_db))
     assert loudest(echo) > -35
     assert loudest(heard(agent, echo)) < loudest(echo) - 12
+
+
+def quietest(pcm, after):
+    """Return the middle of the quietest 0.6 s that begin after so many seconds."""
+    starts = np.arange(round(after * RATE), pcm.size - 8 * RATE, RATE // 10)
+    at = min(starts, key=lambda at: np.abs(pcm[at : at + round(0.6 * RATE)]).max())
+    return (at + round(0.3 * RATE)) // BLOCK * BLOCK
+
+
+def jumping(pcm, echo_db, before, after, jump):
+    """Return the echo of a recording, whose delay changes from ``before`` to ``after`` seconds at a sample."""
+    early, late = (np.concatenate([np.zeros(round(delay * RATE)), pcm])[: pcm.size] for delay in (before, after))
+    noise = np.random.default_rng(3).normal(0, 1e-4, pcm.size)
+    return 10 ** (echo_db / 20) * np.concatenate([early[:jump], late[jump:]]) + noise
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.006, 0.025), (0.025, 0.006), (0.04, 0.0), (0.006, 0.007)])
+@pytest.mark.parametrize("echo_db", [-12, 0])
+def test_no_echo_passes_where_its_delay_has_jumped(conversation, echo_db, before, after):
+    agent, jump = conversation, quietest(conversation, 10.0)
+    echo = jumping(agent, echo_db, before, after, jump)
+    pieces = heard(agent, echo)[jump:].reshape(-1, RATE // 50)
+    passes = np.mean(pieces**2, axis=1) > 10 ** (-40 / 10)
+    assert passes.sum() <= 5  # a tenth of a second, in which the jump is found
+
+
+@pytest.mark.parametrize("after", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("echo_db", [-12, -6])
+def test_a_user_who_cuts_in_after_a_jump_is_heard(conversation, user, echo_db, after):
+    agent, jump = conversation, quietest(conversation, 10.0)
+    near = jumping(agent, echo_db, 0.006, 0.025, jump)
+    speaks = jump + np.flatnonzero(np.abs(agent[jump:]) > 0.02)[0] + round(after * RATE)
+    near[speaks : speaks + user.size] += user[: near.size - speaks]
+    assert loudest(heard(agent, near)[speaks : speaks + RATE]) > -35
 
 
 @pytest.mark.parametrize("at", [1.0, 3.7, 3.95, 4.3])

@@ -5,8 +5,11 @@
 2. Each block of a device has a time, which is off by some milliseconds. A stream's place on the grid is that of its
    first second; from then on it goes at the pace of the device's clock (:mod:`duplex.transports.microphone.drift`),
    and is brought back slowly where it has strayed. Only the reading speed changes, so nothing tears.
-3. A stream that is off by more than REANCHOR for OFF_SECONDS, or at all where samples were lost, begins anew: what is
-   missing is silence on the grid, what is there twice is left out. A gap of more than GAP stays a gap.
+3. Times that leave that place by more than STEP at once, for OFF_SECONDS or where samples were lost, are no guess: a
+   busy sound server has lost samples, and tells nobody. The stream goes on that much later (or earlier): what is
+   missing is silence on the grid, what is there twice is left out. Brought back slowly, it would slide against the
+   other stream. Times that return at once are a guess that was mended, and move nothing.
+4. A stream that has strayed by more than REANCHOR, or has a gap of more than GAP, begins anew; such a gap stays one.
 """
 
 import math
@@ -24,9 +27,13 @@ Float32 = NDArray[np.float32]
 Piece = tuple[int, Float32]
 """The index of its first sample on the grid, and float32 ``[samples]``."""
 
+STEP = 0.007
+"""Seconds. PulseAudio's guesses go away from the truth bit by bit, and what it loses has 10 ms or more."""
 REANCHOR = 0.03
 GAP = 0.5
 OFF_SECONDS = 0.3
+_USUAL_SECONDS = 0.3
+"""Over which it is averaged how far off a stream's times usually are."""
 _RETURN_SECONDS = 60.0
 """In which a stream that has strayed from its place is brought back (time constant)."""
 _FASTEST = 0.0004
@@ -56,9 +63,9 @@ class ClockedStream:
         self._place: float | None = None
         self._first_errors: list[float] = []
         self._mended = self._fresh = False
-        self._off = 0.0
+        self._usual = self._off = 0.0
         self.anchors: int = 0
-        """How often the stream has begun anew, the first time included."""
+        """How often the stream has been given a place, the first time included."""
 
     @property
     def drift_ppm(self) -> float:
@@ -74,11 +81,16 @@ class ClockedStream:
         if self._interpolator is None:
             self._anchor(time)
         error = self._error(time)
-        self._off = self._off + seconds if abs(error) > REANCHOR else 0.0
+        step = error - self._usual
+        is_step = self._is_lost(error)
+        is_off = is_step or abs(error) > REANCHOR
+        self._off = self._off + seconds if is_off else 0.0
         if self._off > (0 if lost else OFF_SECONDS):
-            self._anchor(time)
-            error = 0.0
-        self._follow(time, error, seconds)
+            self._step(time - self._usual, step) if is_step else self._anchor(time)
+            error, is_off = self._usual, False
+        if not is_off:
+            self._usual += (error - self._usual) * min(1.0, seconds / _USUAL_SECONDS)
+            self._follow(time, error, seconds)
         self._stream.push(pcm)
         self._fresh = True
 
@@ -122,8 +134,29 @@ class ClockedStream:
             self._place = place
             self._anchored_at = gridded + place - self._stream.received / self._source_rate
 
+    def _is_lost(self, error: float) -> bool:
+        """Return whether the times have left the stream's place at once: those that return to it mend a guess."""
+        if self._place is None or abs(error - self._usual) > GAP:
+            return False
+        return abs(error - self._place) - abs(self._usual - self._place) > STEP
+
+    def _step(self, time: float, seconds: float) -> None:
+        """Go on with a block that begins at ``time``, so many seconds later than the stream has it."""
+        received = self._stream.received
+        self._begin(time)
+        self._anchored_at += received / self._source_rate + seconds
+
     def _anchor(self, time: float) -> None:
         """Begin anew with a block that begins at ``time``."""
+        self._begin(time)
+        self._anchored_at, self._place = time, None
+        self._usual = 0.0
+        self._mended = False
+        self._first_errors.clear()
+        self._filter.restart()
+
+    def _begin(self, time: float) -> None:
+        """Let the grid go on with a block that begins at ``time``."""
         if self._interpolator is not None:  # its last samples, which waited for those that do not come
             stream, end = self._interpolator, self._interpolator.received
             stream.push(np.zeros(stream.half, np.float32))
@@ -136,10 +169,6 @@ class ClockedStream:
         self._interpolator = Interpolator(self._source_rate, self._rate)
         self._interpolator.position = max(0.0, (self._next / self._rate - time) * self._source_rate)
         self._off = 0.0
-        self._anchored_at, self._place = time, None
-        self._mended = False
-        self._first_errors.clear()
-        self._filter.restart()
         self.anchors += 1
 
     def _emit(self, pcm: Float32) -> None:
