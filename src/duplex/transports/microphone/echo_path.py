@@ -72,20 +72,23 @@ class EchoPath:
                 far, explained, self._delay = other, better, delay
         jumped = abs(self._delay - before) >= self._jump
         if self._since >= self._hop:
-            self._since = 0
-            self._power = self._power * _KEEP + np.abs(far) ** 2
-            self._cross = self._cross * _KEEP + np.conj(far) * near
-            self._hops += 1
-            if self._hops == _LEAST_HOPS:
-                self._place()
+            self._learn(near, far)
         return explained, jumped
+
+    def _learn(self, near: Complex, far: Complex) -> None:
+        self._since = 0
+        self._power = self._power * _KEEP + np.abs(far) ** 2
+        self._cross = self._cross * _KEEP + np.conj(far) * near
+        self._hops += 1
+        if self._hops == _LEAST_HOPS:
+            self._place()
 
     def _place(self) -> None:
         """Go on at the delay of what has been learnt: at a long one the two windows have little in common."""
         response = self._cross / (self._power + self._power.mean())  # a voice alone is like itself a pitch period later
         later = min(max(self._later(response, np.ones_like(self._power)), -self._lead), self._reach)
-        turns = np.arange(self._bins.start, self._bins.stop) * later / self._size
-        self._delay, self._cross = later, self._cross * np.exp(2j * np.pi * turns)
+        bins: Float64 = np.arange(self._bins.start, self._bins.stop, dtype=np.float64)
+        self._delay, self._cross = later, self._cross * np.exp(2j * np.pi * bins * later / self._size)
 
     def _spectrum(self, pcm: Float32) -> Complex:
         return np.fft.rfft(self._window * pcm)[self._bins].astype(np.complex128)
