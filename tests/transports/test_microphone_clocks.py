@@ -17,9 +17,9 @@ def wandering(seconds):
     return slow + random.normal(0, 0.0003, blocks)
 
 
-def places(ppm, late):
+def places(ppm, late, **options):
     """Return where the grid has each second of the device's clock, and the stream; the sound is a rising line."""
-    stream, rate, pieces = ClockedStream(48000, RATE), 48000 * (1 + ppm * 1e-6), []
+    stream, rate, pieces = ClockedStream(48000, RATE, **options), 48000 * (1 + ppm * 1e-6), []
     for block, off in enumerate(late):
         line = (block * BLOCK + np.arange(BLOCK)) / 48000
         stream.push(line.astype(np.float32), 50 + block * BLOCK / rate + off)
@@ -63,6 +63,19 @@ def test_samples_that_a_server_has_lost_without_a_word_are_silence_at_once(lost)
     assert np.abs(placed - expected)[np.arange(2, 9) != 5].max() < 0.001  # in its third of a second it is found
     assert stream.anchors == 2
     assert abs(stream.drift_ppm) < 20
+
+
+def test_the_block_in_which_it_is_found_does_not_decide_how_much():
+    late = np.where(np.arange(1000) < 500, 0.0, 0.012)
+    late[529:531] += 0.006
+    placed, _ = places(0.0, late)
+    assert np.abs(placed - 50 - np.arange(2, 9) - 0.012)[-3:].max() < 0.001
+
+
+def test_a_loudspeakers_times_are_guesses():
+    late = np.where(np.arange(1000) < 500, 0.0, 0.02)
+    _, stream = places(0.0, late, finds_losses=False)
+    assert stream.anchors == 1
 
 
 def test_a_guess_that_is_mended_at_once_moves_nothing():

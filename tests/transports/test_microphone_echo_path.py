@@ -22,7 +22,8 @@ def follow(far, near):
     told = []
     for i in range(0, far.size, PIECE):
         path.add(near[i : i + PIECE], early[i : i + PIECE])
-        told.append(path.explain())
+        told.append((path.explain(), path.is_elsewhere))
+        path.stay()
     explained, jumped = zip(*told, strict=True)
     return np.array(explained), np.flatnonzero(jumped) * PIECE / RATE
 
@@ -35,6 +36,13 @@ def test_a_jump_of_the_delay_is_found_and_the_response_kept(before, after):
     assert jumps.size == 1
     assert 2.0 <= jumps[0] < 2.1
     assert explained[round(2.1 * RATE / PIECE) :].min() > 10
+
+
+def test_what_is_learnt_of_noise_at_first_is_mended():
+    far, noise = white(6.0, 1), white(6.0, 2)
+    near = np.where(np.arange(far.size) < RATE, noise, 0.4 * delayed(far, 0.024)).astype(np.float32)
+    explained, _ = follow(far, near)
+    assert explained[5 * RATE // PIECE :].min() > 10
 
 
 def test_clocks_that_drift_apart_are_no_jump():

@@ -47,9 +47,14 @@ _MISPLACED = 0.005
 
 
 class ClockedStream:
-    """Puts a stream of ``source_rate`` on the grid of ``rate``."""
+    """Puts a stream of ``source_rate`` on the grid of ``rate``.
 
-    def __init__(self, source_rate: float, rate: int) -> None:
+    ``finds_losses`` is False where times that leave their place at once are guesses, too: PulseAudio's of what it
+    plays, on a busy machine, go 20 ms away and come back.
+    """
+
+    def __init__(self, source_rate: float, rate: int, *, finds_losses: bool = True) -> None:
+        self._finds_losses = finds_losses
         self._source_rate = source_rate
         self._rate = rate
         Interpolator(source_rate, rate)  # computes its filter here, in a thread, and not when the first block comes
@@ -63,7 +68,8 @@ class ClockedStream:
         self._place: float | None = None
         self._first_errors: list[float] = []
         self._mended = self._fresh = False
-        self._usual = self._off = 0.0
+        self._usual = 0.0
+        self._off: list[float] = []
         self.anchors: int = 0
         """How often the stream has been given a place, the first time included."""
 
@@ -81,14 +87,15 @@ class ClockedStream:
         if self._interpolator is None:
             self._anchor(time)
         error = self._error(time)
-        step = error - self._usual
         is_step = self._is_lost(error)
-        is_off = is_step or abs(error) > REANCHOR
-        self._off = self._off + seconds if is_off else 0.0
-        if self._off > (0 if lost else OFF_SECONDS):
-            self._step(time - self._usual, step) if is_step else self._anchor(time)
-            error, is_off = self._usual, False
-        if not is_off:
+        if is_step or abs(error) > REANCHOR:
+            self._off.append(error)
+        else:
+            self._off.clear()
+        if self._off and (lost or (len(self._off) - 1) * seconds > OFF_SECONDS):
+            self._step(time) if is_step else self._anchor(time)
+            error = self._usual
+        if not self._off:
             self._usual += (error - self._usual) * min(1.0, seconds / _USUAL_SECONDS)
             self._follow(time, error, seconds)
         self._stream.push(pcm)
@@ -136,14 +143,15 @@ class ClockedStream:
 
     def _is_lost(self, error: float) -> bool:
         """Return whether the times have left the stream's place at once: those that return to it mend a guess."""
-        if self._place is None or abs(error - self._usual) > GAP:
+        if not self._finds_losses or self._place is None or abs(error - self._usual) > GAP:
             return False
         return abs(error - self._place) - abs(self._usual - self._place) > STEP
 
-    def _step(self, time: float, seconds: float) -> None:
-        """Go on with a block that begins at ``time``, so many seconds later than the stream has it."""
-        received = self._stream.received
-        self._begin(time)
+    def _step(self, time: float) -> None:
+        """Go on with a block at ``time`` that much later, as times have usually been off lately."""
+        received, gridded = self._stream.received, time - self._error(time)
+        seconds = statistics.median(self._off) - self._usual
+        self._begin(gridded + seconds)
         self._anchored_at += received / self._source_rate + seconds
 
     def _anchor(self, time: float) -> None:
@@ -168,7 +176,7 @@ class ClockedStream:
         self._next = max(first, self._next) if self.anchors else first
         self._interpolator = Interpolator(self._source_rate, self._rate)
         self._interpolator.position = max(0.0, (self._next / self._rate - time) * self._source_rate)
-        self._off = 0.0
+        self._off.clear()
         self.anchors += 1
 
     def _emit(self, pcm: Float32) -> None:

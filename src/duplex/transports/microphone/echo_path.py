@@ -36,12 +36,12 @@ class EchoPath:
         self._near = np.zeros(self._size, np.float32)
         self._far = np.zeros(self._reach + self._size + self._lead, np.float32)
         self._window = np.hanning(self._size).astype(np.float32)
-        self._bins = slice(*(round(edge * self._size / rate) for edge in _BAND))
+        self._bins = slice(*(round(min(edge, rate / 2) * self._size / rate) for edge in _BAND))
         self._power = np.zeros(self._bins.stop - self._bins.start)
         self._cross = np.zeros(self._power.size, np.complex128)
         self._hop, self._since, self._hops = round(_HOP_SECONDS * rate), 0, 0
         self._jump = round(_JUMP * rate)
-        self._delay = 0
+        self._delay = self._usual = 0
 
     @property
     def is_known(self) -> bool:
@@ -59,10 +59,19 @@ class EchoPath:
         end = self._far.size - self._lead - delay
         return self._far[end - self._size : end]
 
-    def explain(self) -> tuple[float, bool]:
-        """Return how many decibels of what is heard the loudspeaker explains, and whether the delay has jumped."""
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the delay is another than the one that was stayed at."""
+        return abs(self._delay - self._usual) >= self._jump
+
+    def stay(self) -> None:
+        """Take the present delay for the usual one."""
+        self._usual = self._delay
+
+    def explain(self) -> float:
+        """Return how many decibels of what is heard the loudspeaker explains; the delay follows where it has jumped."""
         near, far = self._spectrum(self._near), self._spectrum(self.played(self._delay))
-        response, before = self._cross / (self._power + 1e-9), self._delay
+        response = self._cross / (self._power + 1e-9)
         explained = _explained(near, response * far)
         delay = self._delay + self._later(near, response * far)
         if self.is_known and -self._lead <= delay <= self._reach:
@@ -70,25 +79,29 @@ class EchoPath:
             better = _explained(near, response * other)
             if better > max(_WELL, explained + _BETTER):
                 far, explained, self._delay = other, better, delay
-        jumped = abs(self._delay - before) >= self._jump
         if self._since >= self._hop:
             self._learn(near, far)
-        return explained, jumped
+        return explained
 
     def _learn(self, near: Complex, far: Complex) -> None:
         self._since = 0
         self._power = self._power * _KEEP + np.abs(far) ** 2
         self._cross = self._cross * _KEEP + np.conj(far) * near
         self._hops += 1
-        if self._hops == _LEAST_HOPS:
+        if self.is_known:
             self._place()
 
     def _place(self) -> None:
-        """Go on at the delay of what has been learnt: at a long one the two windows have little in common."""
+        """Have the response begin within it: where it is late, the two windows have little in common."""
         response = self._cross / (self._power + self._power.mean())  # a voice alone is like itself a pitch period later
-        later = min(max(self._later(response, np.ones_like(self._power)), -self._lead), self._reach)
+        delay = self._delay + self._later(response, np.ones_like(self._power))
+        later = min(max(delay, -self._lead), self._reach) - self._delay
+        if self._hops > _LEAST_HOPS and abs(later) < self._size // 16:
+            return
         bins: Float64 = np.arange(self._bins.start, self._bins.stop, dtype=np.float64)
-        self._delay, self._cross = later, self._cross * np.exp(2j * np.pi * bins * later / self._size)
+        self._cross = self._cross * np.exp(2j * np.pi * bins * later / self._size)
+        self._delay += later
+        self._usual += later
 
     def _spectrum(self, pcm: Float32) -> Complex:
         return np.fft.rfft(self._window * pcm)[self._bins].astype(np.complex128)

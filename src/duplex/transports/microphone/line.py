@@ -69,7 +69,7 @@ class Line:
         self.disconnect()
         self._capture, self._playback = capture, playback
         self.near_clock = ClockedStream(capture.rate, self.rate)
-        self.far_clock = ClockedStream(playback.rate, self.rate)
+        self.far_clock = ClockedStream(playback.rate, self.rate, finds_losses=False)
         self.watch = InputWatch(capture.rate)
         self.output_meter = LevelMeter(playback.rate)
         self._lost = (0, 0)

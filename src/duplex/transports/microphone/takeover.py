@@ -35,6 +35,8 @@ _EXPLAINED_STILL = 3.0
 _EXPLAINED_AGAIN, _PASSED_AGAIN, _PASSED_SECONDS = 6.0, -6.0, 0.2
 """The same for a canceller that has settled, and for how long without a pause: shorter than what is silenced."""
 _HOLD_SECONDS = 0.25
+_JUMPED_SECONDS = 0.1
+"""For which the echo is explained by another delay: for less, a voice may be like itself a pitch period later."""
 _PIECE_SECONDS = 0.02
 """Looked at as one: a frame that is taken whole has both echo and none."""
 _FADING = 10 ** (-60 / 10 * _PIECE_SECONDS / 1.2)
@@ -51,7 +53,7 @@ class TakeoverGate:
     def __init__(self, rate: int, lead: float) -> None:
         self._path = EchoPath(rate, lead)
         self._rate = rate
-        self._settled = self._passed = self._hold = 0.0
+        self._settled = self._passed = self._elsewhere = self._hold = 0.0
         self._ringing = 0.0
         self._gain = 1.0
 
@@ -70,9 +72,9 @@ class TakeoverGate:
         if _power(played) < _AUDIBLE:
             return self._faded(out, closed=rings)
         is_known = self._path.is_known
-        explained, moved = self._path.explain()
+        explained = self._path.explain()
         passed = _decibels(_power(out) / gain**2, _power(near))
-        self._settled = 0.0 if moved else self._settled + seconds
+        self._follow(seconds)
         if self._settles:
             least = _PASSED_SURELY if explained > _EXPLAINED_SURELY else _PASSED
             if is_known and explained > _EXPLAINED and passed > least:
@@ -83,7 +85,15 @@ class TakeoverGate:
 
     @property
     def _settles(self) -> bool:
-        return self._settled < SETTLED_SECONDS
+        return self._settled < SETTLED_SECONDS or self._path.is_elsewhere
+
+    def _follow(self, seconds: float) -> None:
+        """Count audible seconds, and start again where the echo's delay has jumped and stays there."""
+        self._settled += seconds
+        self._elsewhere = self._elsewhere + seconds if self._path.is_elsewhere else 0.0
+        if self._elsewhere >= _JUMPED_SECONDS:
+            self._path.stay()
+            self._settled = 0.0
 
     def _rings(self, near: Float32, played: Float32) -> bool:
         """Return whether what is heard in a piece is what a room makes of what was played before it."""
