@@ -74,7 +74,7 @@ class EchoPath:
         response = self._cross / (self._power + 1e-9)
         explained = _explained(near, response * far)
         delay = self._delay + self._later(near, response * far)
-        if self.is_known and -self._lead <= delay <= self._reach:
+        if self.is_known and delay != self._delay and -self._lead <= delay <= self._reach:
             other = self._spectrum(self.played(delay))
             better = _explained(near, response * other)
             if better > max(_WELL, explained + _BETTER):
