@@ -47,6 +47,13 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
+def test_what_libraries_warn_of_is_not_shown():
+    log = "logging.getLogger('asyncio').warning('Unknown child process pid %d, will report returncode 255', 7)"
+    script = f"import logging, duplex.cli; duplex.cli._prepare(debug=False); {log}"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert done.stderr == b""
+
+
 def test_the_entry_point():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert project["project"]["scripts"]["duplex"] == "duplex.cli:main"

@@ -186,3 +186,13 @@ def test_skipped_frames_keep_the_time_line_of_a_delayed_model(engines):
     for frame in desk.frames:
         assert np.array_equal(frame.user_pcm, frames[round(frame.at / 0.08)])
         assert np.array_equal(frame.agent_pcm, frame.user_pcm * np.float32(0.5))
+
+
+def test_a_seat_that_is_given_up_twice_is_one_free_place(engines):
+    engine = engines()
+    seat = engine.open(OPTIONS, realtime=False, notify=lambda: None)
+    free = engine.free
+    with engine.changed:  # so the engine's thread has to wait with what it does about it
+        seat.abandon()
+        seat.abandon()
+        assert engine.free == free + 1

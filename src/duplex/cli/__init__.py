@@ -115,7 +115,8 @@ def _prepare(*, debug: bool) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when the hub's client is imported
-    for name in ("huggingface_hub", "matplotlib"):
+    # asyncio's: a process that has been told to end may end before it is waited for, which is no matter
+    for name in ("huggingface_hub", "matplotlib", "asyncio"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

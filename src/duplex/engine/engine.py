@@ -157,8 +157,9 @@ class Engine:
 
     def abandon(self, seat: Seat) -> None:
         """Free a seat's slot soon; for finalizers, which may run while their own thread holds any lock."""
-        if seat.closed or self._process.forked:
+        if seat.closed or seat.abandoned or self._process.forked:
             return
+        seat.abandoned = True  # what a conversation and what runs it give up is one seat
         self._abandoned.append(seat)
         if self.changed.acquire(timeout=ABANDON_SECONDS):
             self.changed.notify()

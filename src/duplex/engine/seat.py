@@ -91,6 +91,8 @@ class Seat:
         self.ending: bool = False
         self.failed: bool = False
         self.closed: bool = False
+        self.abandoned: bool = False
+        """Whether a finalizer has given it up."""
         self.source_ended: bool = False
         """Whether a model that translates has been told that the source has ended."""
         self.translated: bool = False
