@@ -18,6 +18,12 @@ NEVER = 100.0
 """A bonus with which nothing is ever said."""
 
 
+@pytest.fixture
+def anyio_backend():
+    """What is added is a backend's arithmetic, and no loop's: one does."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="module", params=["torch", "mlx"])
 def model(request):
     if request.param == "mlx":
