@@ -21,8 +21,11 @@ export interface Info {
   models: ModelInfo[];
 }
 
+/** A server that has not told of itself for so long is not there; browsers wait for minutes. */
+const PATIENCE_MILLISECONDS = 20_000;
+
 export async function fetchInfo(): Promise<Info> {
-  const answer = await fetch("api/info");
+  const answer = await fetch("api/info", { signal: AbortSignal.timeout(PATIENCE_MILLISECONDS) });
   if (!answer.ok) throw new Error(answer.statusText);
   return (await answer.json()) as Info;
 }

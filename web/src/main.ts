@@ -3,7 +3,7 @@
 import { keepAwake } from "./awake";
 import { Call } from "./call";
 import { askConsent } from "./consent";
-import { fetchInfo } from "./info";
+import { type Info, fetchInfo } from "./info";
 import { element, show, write } from "./page";
 import { type CallError, INSECURE, TOKEN_WANTED, UNKNOWN_TOKEN, UNREACHABLE } from "./problems";
 import { Settings } from "./settings";
@@ -15,9 +15,14 @@ const view = new View(arrange, finished);
 const settings = new Settings(() => void start(), chosen);
 let call: Call | null = null;
 let placed = false;
+/** What the server tells of itself is known, or asked for; whether a call waits for it. */
+let learnt: Promise<boolean> | null = null;
+let known = false;
+let waiting = false;
 
 async function start(): Promise<void> {
-  if (call) return;
+  if (call || waiting) return;
+  if (!known && !(await told())) return;
   if (settings.incomplete) {
     complain(TOKEN_WANTED);
     settings.askForToken(true);
@@ -30,6 +35,48 @@ async function start(): Promise<void> {
   view.asking(settings.model.kind);
   call = new Call(view, settings.token, { ...settings.wishes, recording }, placed);
   arrange();
+}
+
+function stop(): void {
+  if (call) call.end();
+  else if (waiting) wait(false);
+}
+
+/**
+ * Waits until the server has told of itself: a call before that would show no token and ask for no consent.
+ * Resolves to false where it cannot be reached, or who waited has cancelled.
+ */
+async function told(): Promise<boolean> {
+  complain(null);
+  wait(true);
+  const reached = await learn();
+  const wanted = waiting;
+  wait(false);
+  return reached && wanted;
+}
+
+function wait(begun: boolean): void {
+  waiting = begun;
+  view.know({ phase: begun ? "connecting" : "idle" });
+}
+
+/** Asks the server what it is, once; again where it could not be reached. */
+function learn(): Promise<boolean> {
+  return (learnt ??= fetchInfo().then(take, () => {
+    learnt = null;
+    complain(UNREACHABLE);
+    return false;
+  }));
+}
+
+function take(info: Info): boolean {
+  known = true;
+  settings.take(info);
+  placed = info.placed ?? false;
+  show("recorded", info.recorded);
+  if (info.recording_optional) write("recorded", "This server records the conversations of those who agree.");
+  arrange();
+  return true;
 }
 
 function finished(problem: CallError | null): void {
@@ -45,16 +92,17 @@ function finished(problem: CallError | null): void {
 function arrange(): void {
   const { phase, recording } = view;
   const talking = phase === "talking";
+  const busy = call !== null || waiting;
   const place = document.activeElement;
-  write("talk-label", talking ? "End the call" : call ? "Cancel" : "Start talking");
-  talk.dataset.on = String(call !== null);
-  show("talk-key", call !== null);
+  write("talk-label", talking ? "End the call" : busy ? "Cancel" : "Start talking");
+  talk.dataset.on = String(busy);
+  show("talk-key", busy);
   mute.setAttribute("aria-pressed", String(call?.muted ?? false));
   show("mute", talking);
   keepAwake(talking);
-  show("save", !call && !recording.empty);
-  show("settings", !call);
-  settings.askForToken(!call && phase === "idle");
+  show("save", !busy && !recording.empty);
+  show("settings", !busy);
+  settings.askForToken(!busy && phase === "idle");
   // Who uses the keyboard would lose their place with what is hidden now.
   if (place && !place.getClientRects().length) talk.focus();
 }
@@ -105,7 +153,7 @@ function save(): void {
 talk.addEventListener("click", (event) => {
   // The second click of a double click would undo the first.
   if (event.detail > 1) return;
-  if (call) call.end();
+  if (call || waiting) stop();
   else void start();
 });
 mute.addEventListener("click", toggleMute);
@@ -116,18 +164,9 @@ document.addEventListener("keydown", (event) => {
   if ((document.activeElement as HTMLElement).matches("input, textarea, select")) return;
   // With Caps Lock the key is M; an event of a password manager has none.
   if (/^m$/i.test(event.key)) toggleMute();
-  else if (event.key === "Escape") call?.end();
+  else if (event.key === "Escape") stop();
 });
-window.addEventListener("pagehide", () => call?.end());
+window.addEventListener("pagehide", stop);
 
 if (!navigator.mediaDevices) complain(INSECURE);
-void fetchInfo().then(
-  (info) => {
-    settings.take(info);
-    placed = info.placed ?? false;
-    show("recorded", info.recorded);
-    if (info.recording_optional) write("recorded", "This server records the conversations of those who agree.");
-    arrange();
-  },
-  () => complain(UNREACHABLE),
-);
+void learn();
