@@ -193,7 +193,7 @@ class Process:
         """Send SIGTERM so many times; return the exit status and what was said at the end."""
         for _ in range(signals):
             self.process.send_signal(signal.SIGTERM)
-            time.sleep(0.2)
+            time.sleep(1)  # two that come while the process does not run are one
         said = self.process.communicate(timeout=20)[1]
         return self.process.returncode, said
 

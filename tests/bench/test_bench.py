@@ -11,6 +11,8 @@ from duplex.bench.cold_start import measure_cold_start
 from duplex.errors import DuplexError
 
 QUICK = ("--frames", 3, "--model", SMALL)
+MILLISECONDS = 80
+"""Of a frame."""
 
 
 def measured(*arguments):
@@ -63,7 +65,10 @@ def test_a_sweep_is_drawn(tmp_path):
     told = measured("--stage", "frame", "--sweep", "--sessions", 3, "--plot", picture)
     assert [times["sessions"] for times in told["sessions"]] == [1, 2, 3]
     assert [times["context"] for times in told["contexts"]] == [0, 6, 12, 25]
-    assert told["real_time_sessions"] == 3
+    # A machine that is too busy is no slower for the test: what is told of it is what was timed.
+    in_time = [times["sessions"] for times in told["sessions"] if times["total_ms"]["p99"] < MILLISECONDS]
+    assert [times["sessions"] for times in told["sessions"] if times["real_time"]] == in_time
+    assert told["real_time_sessions"] == max(in_time, default=0)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -148,11 +148,11 @@ def test_a_handshake_that_does_not_come_to_its_end(monkeypatch, tmp_path):
     with (
         fake_model() as model,
         running(model, certificate=certificate, key=key) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=10) as line,
     ):
-        line.sendall(b"\x16\x03\x01")  # the first bytes of one
         began = time.monotonic()
-        assert line.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+            line.sendall(b"\x16\x03\x01")  # the first bytes of one
+            assert line.recv(100) == b""
         assert time.monotonic() - began > 0.3
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
