@@ -77,6 +77,40 @@ def test_who_refuses_talks_without_a_recording_where_that_may_be(page, model, tm
     assert recordings_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("how", ["a double click", "the key twice"])
+def test_what_was_not_read_is_not_agreed_to(page, model, tmp_path, how):
+    """The answer lies where the button was that began the call, and the second click of two falls on it."""
+    page.set_viewport_size({"width": 1280, "height": 720})
+    calls = []
+    page.on("websocket", lambda call: calls.append(call))  # noqa: PLW0108 -- Playwright sets attributes on it
+    with running(model, Settings(record=tmp_path)) as server:
+        page.goto(server.url("/"))
+        button = page.get_by_role("button", name="Start talking")
+        expect(page.locator("#recorded")).to_be_visible()
+        if how == "a double click":
+            button.dblclick()
+        else:
+            button.focus()
+            page.keyboard.press("Enter")
+            page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Agree and talk")).to_be_enabled()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        assert calls == []
+        press(page, "Agree and talk")
+        expect(page.get_by_role("status")).to_have_text(LISTENING, timeout=20_000)
+
+
+def test_who_was_not_asked_has_not_agreed(page, model, tmp_path):
+    """A page that was loaded before the server recorded does not know of it."""
+    with running(model, Settings(record=tmp_path)) as server:
+        page.route("**/api/info", lambda route: route.fulfill(json=route.fetch().json() | {"recorded": False}))
+        page.goto(server.url("/"))
+        press(page, "Start talking")
+        expect(page.get_by_role("alert")).to_contain_text("Reload the page")
+    assert recordings_in(tmp_path) == []
+
+
 def test_a_server_that_records_nothing_asks_nothing(page, model):
     with running(model) as server:
         page.goto(server.url("/"))

@@ -5,7 +5,7 @@ from page_support import LISTENING, model, page, playwright  # noqa: F401
 from playwright.sync_api import expect
 
 from duplex.server import Settings
-from server_support import running
+from server_support import running, until
 
 
 @pytest.fixture
@@ -88,3 +88,66 @@ def test_a_server_that_could_not_be_reached(page, held, model):
         press(page)
         held[2].continue_()
         expect(page.get_by_role("status")).to_have_text(LISTENING)
+
+
+SLOW = """
+    window.asked = 0;
+    const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = async (wanted) => (window.asked++, (window.microphone = await ask(wanted)));
+    const held = (object, name) => {
+        const whole = object[name];
+        object[name] = async function (...given) {
+            if (window.slow === name) await new Promise((resolve) => (window.goOn = resolve));
+            return whole.apply(this, given);
+        };
+    };
+    held(AudioWorklet.prototype, "addModule");
+    held(AudioContext.prototype, "resume");
+"""
+"""A page whose modules, or whose device, take until ``goOn()``; which of them is in ``slow``."""
+
+
+@pytest.mark.parametrize(("slow", "asked"), [("addModule", 0), ("resume", 1)])
+def test_who_cancels_has_no_microphone_on(page, model, slow, asked):
+    """What the page needs is there before it asks for the microphone; it lets go of that at once."""
+    page.add_init_script(SLOW)
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.evaluate(f"window.slow = '{slow}'")
+        start = page.get_by_role("button", name="Start talking")
+        start.click()
+        until(lambda: page.evaluate("window.goOn !== undefined"))
+        page.get_by_role("button", name="Cancel").click()
+        expect(start).to_be_visible()
+        assert page.evaluate("window.asked") == asked
+        until(lambda: page.evaluate("(window.microphone?.getTracks()[0].readyState ?? 'ended') === 'ended'"))
+        page.evaluate("goOn(); window.slow = ''")
+        start.click()
+        expect(page.get_by_role("status")).to_have_text(LISTENING)
+        assert page.evaluate("window.asked") == asked + 1
+
+
+def test_a_device_that_never_starts(page, model):
+    page.add_init_script(SLOW)
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.evaluate("window.slow = 'resume'")
+        page.get_by_role("button", name="Start talking").click()
+        expect(page.get_by_role("alert")).to_contain_text("The device has paused the sound")
+        assert page.evaluate("window.microphone.getTracks()[0].readyState") == "ended"
+
+
+def test_a_key_that_is_held_presses_once(page, model):
+    calls = []
+    page.on("websocket", lambda call: calls.append(call))  # noqa: PLW0108 -- as above
+    with running(model) as server:
+        page.goto(server.url("/"))
+        page.get_by_role("button", name="Start talking").focus()
+        for _ in range(4):
+            page.keyboard.down("Enter")
+        expect(page.get_by_role("status")).to_have_text(LISTENING)
+        page.keyboard.down("Enter")
+        page.keyboard.up("Enter")
+        page.keyboard.press("m")
+        expect(page.locator("#title")).to_have_text("You are muted")
+        assert len(calls) == 1

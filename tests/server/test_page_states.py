@@ -43,6 +43,16 @@ devices.getUserMedia = async (wanted) => {
 """The browser asks, and the test answers with ``allow()``."""
 
 
+def asked(page):
+    """Wait until the browser asks."""
+    until(lambda: page.evaluate("window.allow !== undefined"))
+
+
+def allow(page):
+    asked(page)
+    page.evaluate("allow(); delete window.allow;")
+
+
 def told(line, **event):
     line.send(wire.metadata(event))
 
@@ -156,14 +166,15 @@ def test_waiting_can_be_ended(page, model):
         start(page)
         expect(title(page)).to_have_text("Allow the microphone")
         expect(page.get_by_role("status")).to_contain_text("Allow the microphone")
+        asked(page)
         page.keyboard.press("Escape")
         expect(title(page)).to_have_text("Talk with it")
-        page.evaluate("allow()")
+        allow(page)
         until(lambda: page.evaluate("window.microphone?.getTracks()[0].readyState === 'ended'"))
         with server.call() as first:
             first.until(wire.Kind.HANDSHAKE)
             start(page)
-            page.evaluate("allow()")
+            allow(page)
             expect(title(page)).to_have_text("You are next in the queue")
             page.get_by_role("button", name="Cancel").click()
             expect(title(page)).to_have_text("Talk with it")

@@ -103,6 +103,7 @@ def test_a_server_that_wants_a_token(page, model):
         (429, "Wait a minute"),
         (502, "in trouble"),
         (404, "Reload"),
+        (200, "cannot be reached"),  # an answer without a ticket, of who stands between
     ],
 )
 def test_no_ticket(page, model, status, advice):

@@ -2,18 +2,16 @@
 
 import { type Coding, makeCoding } from "./coding";
 import type { Consent } from "./consent";
-import { fetchInfo } from "./info";
+import { Dialler } from "./dialler";
 import {
   CallError,
   LOST,
-  NOT_TAKEN,
   UNKNOWN_TOKEN,
   UNREACHABLE,
   codingProblem,
   ending,
   soundProblem,
 } from "./problems";
-import { type Place, fetchPlaces, placeAt } from "./places";
 import { type BufferState, Sound } from "./sound";
 import { BUSY, Return } from "./return";
 import { Kind, type Told, encode, parse } from "./wire";
@@ -58,6 +56,7 @@ export class Call {
   #coding: Coding | null = null;
   #begun = false;
   #over = false;
+  readonly #ended = new AbortController();
   #error = "";
   /** When the ping was sent whose answer is awaited, 0 if none is. */
   #pinged = 0;
@@ -65,19 +64,14 @@ export class Call {
   #silence = 0;
   #pings = 0;
   #return = new Return();
-  #token = "";
-  #wishes: Wishes = { model: "", instructions: "", voice: "", recording: "" };
-  /** Whether a cluster says where there are places; those that it has named and that are left. */
-  #placed = false;
-  #places: Place[] = [];
-  #attempts = 0;
+  readonly #dialler: Dialler;
+  readonly #wishes: Wishes;
 
   /** Asks for the microphone, then calls. `token` is what the server asks for, if it does. */
   constructor(listener: Listener, token: string, wishes: Wishes, placed: boolean) {
     this.#listener = listener;
-    this.#token = token;
+    this.#dialler = new Dialler(token, placed);
     this.#wishes = wishes;
-    this.#placed = placed;
     void this.#start();
   }
 
@@ -87,7 +81,8 @@ export class Call {
       if (!this.#over) this.#listener.connecting();
       if (!this.#over) await this.#enter(coding);
     } catch (problem) {
-      this.#finish(problem instanceof CallError ? problem : soundProblem(problem));
+      // What is no error of ours came from who stands between: an answer in another language, or cut off.
+      this.#finish(problem instanceof CallError ? problem : UNREACHABLE);
     }
     // Something may have opened after the end.
     if (this.#over) this.#release();
@@ -102,22 +97,29 @@ export class Call {
   }
 
   end(): void {
+    const broken = this.#return.known && this.#socket?.readyState !== WebSocket.OPEN;
     this.#finish(null);
+    if (broken) void this.#sayGoodbye();
   }
 
   async #open(): Promise<Coding> {
-    const coding = await makeCoding({
-      onBytes: (bytes) => this.#send(Kind.audio, bytes),
-      onSound: (sound) => this.#hearAgent(sound),
-      onError: (problem) => this.#finish(codingProblem(problem)),
-    });
-    this.#coding = coding;
-    this.#sound = await Sound.open({
-      heard: (piece) => this.#hearUser(piece),
-      buffered: (state) => this.#listener.buffered(state),
-      stopped: (problem) => this.#finish(problem),
-    });
-    return coding;
+    try {
+      const coding = await makeCoding({
+        onBytes: (bytes) => this.#send(Kind.audio, bytes),
+        onSound: (sound) => this.#hearAgent(sound),
+        onError: (problem) => this.#finish(codingProblem(problem)),
+      });
+      this.#coding = coding;
+      const listener = {
+        heard: (piece: Float32Array<ArrayBuffer>) => this.#hearUser(piece),
+        buffered: (state: BufferState) => this.#listener.buffered(state),
+        stopped: (problem: CallError) => this.#finish(problem),
+      };
+      this.#sound = await Sound.open(listener, this.#ended.signal);
+      return coding;
+    } catch (problem) {
+      throw problem instanceof CallError ? problem : soundProblem(problem);
+    }
   }
 
   /** Calls, at one place after the other until one takes the call. */
@@ -127,41 +129,23 @@ export class Call {
         await this.#connect(coding);
         return;
       } catch (problem) {
-        if (this.#over || !this.#places.length) throw problem;
+        if (this.#over || !this.#dialler.more) throw problem;
       }
     }
   }
 
-  /** Where to call next. Who comes back asks where the call is, and in turn at the cluster, which may know better. */
-  async #place(): Promise<Place> {
-    const back = this.#return.known;
-    if (!this.#placed || (back && this.#attempts++ % 2 === 0)) return placeAt(this.#return.base, this.#token);
-    if (back || !this.#places.length) this.#places = await fetchPlaces(this.#token, back ? this.#return.base : "");
-    return this.#places.shift() ?? { url: "", ticket: "" };
-  }
-
   async #connect(coding: Coding): Promise<void> {
-    const { url, ticket } = await this.#place();
-    if (this.#over) return;
-    this.#return.base = url;
-    const address = new URL("api/chat", url || document.baseURI);
-    address.protocol = address.protocol.replace("http", "ws");
-    address.searchParams.set("format", coding.format);
-    address.searchParams.set("events", "full");
-    if (ticket) address.searchParams.set("ticket", ticket);
-    for (const [name, words] of Object.entries(this.#wishes)) if (words) address.searchParams.set(name, words);
-    for (const [name, words] of this.#return.query) address.searchParams.set(name, words);
-    const socket = (this.#socket = new WebSocket(address));
-    socket.binaryType = "arraybuffer";
+    const socket = (this.#socket = await this.#dial(coding));
     socket.onmessage = (event: MessageEvent<ArrayBuffer>) => this.#take(event.data, coding);
-    await new Promise<void>((resolve, reject) => {
-      socket.onopen = () => resolve();
-      socket.onclose = () => void refusal().then(reject);
-    });
     socket.onclose = (event) => this.#closed(event.code, coding);
     clearInterval(this.#pings);
     this.#silence = this.#pinged = 0;
     this.#pings = window.setInterval(() => this.#ping(), PING_MILLISECONDS);
+  }
+
+  async #dial(coding: Coding): Promise<WebSocket> {
+    const query = Object.entries({ format: coding.format, events: "full", ...this.#wishes });
+    return this.#dialler.dial(query, this.#return);
   }
 
   #ping(): void {
@@ -232,6 +216,16 @@ export class Call {
     this.#finish(LOST);
   }
 
+  /** Tells the server that a call is over whose line is broken: it would keep the place for a while. */
+  async #sayGoodbye(): Promise<void> {
+    for await (const _ of this.#return.attempts()) {
+      const socket = await this.#dial(this.#coding!).catch(() => null);
+      if (!socket) continue;
+      socket.close(1000);
+      return;
+    }
+  }
+
   #hearUser(piece: Float32Array<ArrayBuffer>): void {
     if (!this.#begun || this.#over) return;
     this.#listener.userSound(piece, this.muted);
@@ -254,8 +248,9 @@ export class Call {
       void this.#resume(coding);
       return;
     }
-    if (!this.#over && !this.#return.known && BUSY.includes(code) && this.#places.length) {
+    if (!this.#over && !this.#return.known && BUSY.includes(code) && this.#dialler.more) {
       this.#error = "";
+      clearInterval(this.#pings);
       this.#enter(coding).catch((problem: unknown) => this.#finish(problem instanceof CallError ? problem : LOST));
       return;
     }
@@ -272,16 +267,10 @@ export class Call {
 
   #release(): void {
     clearInterval(this.#pings);
+    this.#ended.abort();
+    this.#dialler.cancel();
     this.#socket?.close(1000);
     this.#coding?.close();
     this.#sound?.close();
   }
-}
-
-/** Why a websocket did not open: browsers do not say whether there was an answer. */
-async function refusal(): Promise<CallError> {
-  return fetchInfo().then(
-    () => NOT_TAKEN,
-    () => UNREACHABLE,
-  );
 }

@@ -25,7 +25,9 @@ export interface Info {
 const PATIENCE_MILLISECONDS = 20_000;
 
 export async function fetchInfo(): Promise<Info> {
-  const answer = await fetch("api/info", { signal: AbortSignal.timeout(PATIENCE_MILLISECONDS) });
+  const attempt = new AbortController();
+  const patience = setTimeout(() => attempt.abort(), PATIENCE_MILLISECONDS);
+  const answer = await fetch("api/info", { signal: attempt.signal }).finally(() => clearTimeout(patience));
   if (!answer.ok) throw new Error(answer.statusText);
   return (await answer.json()) as Info;
 }

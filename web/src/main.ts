@@ -30,7 +30,7 @@ async function start(): Promise<void> {
     return;
   }
   complain(null);
-  const recording = settings.recorded ? await askConsent(settings.recordingOptional) : "";
+  const recording = settings.recorded ? await askConsent(settings.recordingOptional) : "refused";
   if (recording === null || call) return;
   view.asking(settings.model.kind);
   call = new Call(view, settings.token, { ...settings.wishes, recording }, placed);
@@ -62,20 +62,22 @@ function wait(begun: boolean): void {
 
 /** Asks the server what it is, once; again where it could not be reached. */
 function learn(): Promise<boolean> {
-  return (learnt ??= fetchInfo().then(take, () => {
-    learnt = null;
-    complain(UNREACHABLE);
-    return false;
-  }));
+  return (learnt ??= fetchInfo()
+    .then(take)
+    .catch(() => {
+      learnt = null;
+      complain(UNREACHABLE);
+      return false;
+    }));
 }
 
 function take(info: Info): boolean {
-  known = true;
   settings.take(info);
   placed = info.placed ?? false;
   show("recorded", info.recorded);
   if (info.recording_optional) write("recorded", "This server records the conversations of those who agree.");
   arrange();
+  known = true;
   return true;
 }
 
@@ -160,6 +162,8 @@ mute.addEventListener("click", toggleMute);
 element("save").addEventListener("click", save);
 element("choices").addEventListener("submit", (event) => event.preventDefault());
 document.addEventListener("keydown", (event) => {
+  // A key that is held presses a button again and again, and the next thing that stands there.
+  if (event.repeat && event.key === "Enter" && !(event.target instanceof HTMLTextAreaElement)) event.preventDefault();
   if (event.repeat || event.altKey || event.ctrlKey || event.metaKey || event.isComposing) return;
   if ((document.activeElement as HTMLElement).matches("input, textarea, select")) return;
   // With Caps Lock the key is M; an event of a password manager has none.

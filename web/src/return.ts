@@ -15,6 +15,8 @@ export class Return {
   #received = 0;
   #moved = false;
   #until = 0;
+  /** Attempts since the server last said how to come back. */
+  #tries = 0;
   /** Of the server that the conversation is at, empty for that of the page. */
   base = "";
 
@@ -43,7 +45,7 @@ export class Return {
     if (again && !this.#until) this.#received--;
     this.#token = session.resume ?? "";
     this.#milliseconds = 1000 * (session.seconds ?? 0);
-    this.#until = 0;
+    this.#until = this.#tries = 0;
     return again;
   }
 
@@ -61,14 +63,14 @@ export class Return {
   }
 
   /** Gives turns to try, for as long as the server waits. */
-  async *attempts(): AsyncGenerator<number> {
+  async *attempts(): AsyncGenerator<void> {
     this.#moved = false;
     this.#until ||= performance.now() + this.#milliseconds;
-    for (let n = 0; ; n++) {
-      const pause = PAUSES[Math.min(n, PAUSES.length - 1)]!;
+    for (;;) {
+      const pause = PAUSES[Math.min(this.#tries++, PAUSES.length - 1)]!;
       if (performance.now() + pause > this.#until) return;
       await new Promise((resume) => setTimeout(resume, pause));
-      yield n;
+      yield;
     }
   }
 }

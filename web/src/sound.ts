@@ -45,27 +45,38 @@ export class Sound {
     context.onstatechange = () => this.#keepRunning();
   }
 
-  /** Asks for the microphone. Call it from a click: browsers want one before they play sound. */
-  static async open(listener: SoundListener): Promise<Sound> {
+  /**
+   * Asks for the microphone. Call it from a click: browsers want one before they play sound.
+   * `cancelled` ends it wherever it is: who has cancelled has no microphone on.
+   */
+  static async open(listener: SoundListener, cancelled: AbortSignal): Promise<Sound> {
     // At the device's own rate: Firefox joins a microphone to no other.
     const context = new AudioContext({ latencyHint: "interactive" });
     let stream: MediaStream | undefined;
+    const close = (): void => {
+      stream?.getTracks().forEach((track) => track.stop());
+      if (context.state !== "closed") void context.close();
+    };
+    cancelled.onabort = close;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({
-        audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
-      });
+      // The microphone comes last: who cancels before has never had it on.
       await Promise.all([
         context.audioWorklet.addModule("capture-worklet.js"),
         context.audioWorklet.addModule("playback-worklet.js"),
       ]).catch(() => {
         throw UNREACHABLE;
       });
-      await context.resume();
+      if (cancelled.aborted) throw PAUSED;
+      stream = await navigator.mediaDevices.getUserMedia({
+        audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
+      });
+      await Promise.race([context.resume(), paused()]);
       return new Sound(listener, context, stream);
     } catch (problem) {
-      stream?.getTracks().forEach((track) => track.stop());
-      await context.close();
+      close();
       throw problem;
+    } finally {
+      cancelled.onabort = null;
     }
   }
 
@@ -89,6 +100,11 @@ export class Sound {
     // Where it may not resume, patience ends.
     this.#context.resume().catch(() => {});
   }
+}
+
+/** Rejects when the device has kept the sound from running for too long: it need not tell. */
+async function paused(): Promise<never> {
+  return new Promise((_, reject) => setTimeout(reject, PATIENCE_MILLISECONDS, PAUSED));
 }
 
 /** The level of a piece, the root of its mean square: 0 to 1, speech about 0.1. */

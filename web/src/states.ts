@@ -95,15 +95,16 @@ export function wordsFor(now: Situation): Words {
 }
 
 function talking(now: Situation, own: typeof DIALOGUE): Words {
+  if (now.broken) {
+    const detail = "Calling again: the conversation waits for you.";
+    return { state: "lag", title: "The line is broken", detail, said: `The line is broken. ${detail}` };
+  }
   if (now.muted) {
     const detail = "It hears silence until you unmute.";
     const title = now.agentSpeaks ? "You are muted, it is speaking" : "You are muted";
     return { state: "muted", title, detail, said: "You are muted." };
   }
   const said = "Connected: it is listening.";
-  if (now.broken) {
-    return { state: "lag", title: "The line is broken", detail: "Calling again: the conversation waits for you.", said };
-  }
   if (now.lost) return { state: "lag", title: "The line is slow", detail: now.lost, said };
   if (now.userSpeaks && now.agentSpeaks)
     return { state: "both", title: "You are both speaking", detail: "It hears you all the same.", said };
