@@ -15,7 +15,7 @@ const view = new View(arrange, finished);
 const settings = new Settings(() => void start(), chosen);
 let call: Call | null = null;
 let placed = false;
-/** What the server tells of itself is known, or asked for; whether a call waits for it. */
+/** Of what the server tells of itself: the question that is under way, whether the answer is here, whether a call waits for it. */
 let learnt: Promise<boolean> | null = null;
 let known = false;
 let waiting = false;
