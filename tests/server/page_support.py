@@ -12,7 +12,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from duplex.testing import fake_model
 from duplex.transports import wire
-from server_support import RATE
+from server_support import RATE, until
 
 expect.set_options(timeout=20_000)  # on a busy machine a browser takes seconds
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -85,6 +85,7 @@ def answered(page, server):
     page.goto(server.url("/"))
     page.get_by_role("button", name="Start talking").click()
     expect(page.get_by_role("status")).to_have_text("Connecting. Waiting for the server.")
+    until(lambda: page.wait_for_timeout(10) or lines, 20)  # it says so while it asks what the server is, too
     lines[0].send(wire.handshake())
     expect(page.get_by_role("status")).to_have_text(LISTENING)
     return lines[0]

@@ -61,7 +61,7 @@ def test_the_question_shuts_nobody_out(page, model, tmp_path, scheme):
     with running(model, Settings(record=tmp_path, record_with_consent=True)) as server:
         page.goto(server.url("/"))
         press(page, "Start talking")
-        assert page.get_by_role("dialog").get_by_role("button").count() == 3
+        expect(page.get_by_role("dialog").get_by_role("button")).to_have_count(3)
         assert Axe().run(page).response["violations"] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
 

@@ -235,10 +235,10 @@ def test_a_process_that_slept():
         served.process.send_signal(signal.SIGSTOP)
         time.sleep(3)
         served.process.send_signal(signal.SIGCONT)
-        lag = None
-        while lag is None or lag["type"] != "Lag":
+        lag = {}
+        while lag.get("type") != "Lag" or lag["dropped"] < 0.5:  # a busy machine may have lost a little before
             lag = json.loads(caller.until(wire.Kind.METADATA).payload)
-        assert 0.5 < lag["dropped"] < 10
+        assert lag["dropped"] < 10
         caller.until(wire.Kind.AUDIO)
 
 
